@@ -1,0 +1,257 @@
+//! What a handshake finds out about an export.
+
+use core::fmt;
+
+pub use crate::frame::Headers;
+
+/// An export that the server agreed to serve, and the terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Export {
+    /// The name that was asked for.
+    pub name: String,
+    /// The server's own name of it, if it told one.
+    pub canonical_name: Option<String>,
+    /// The server's description, if it told one. Raw: make it a [`ServerText`](crate::ServerText) before printing it.
+    pub description: Option<String>,
+    /// Size in bytes, at most `i64::MAX`.
+    pub size: u64,
+    /// What the server can do with it.
+    pub flags: TransmissionFlags,
+    /// Block sizes, if the server advertised usable ones.
+    pub block_size: Option<BlockSize>,
+    /// The headers of every message from now on.
+    pub headers: Headers,
+    /// The contexts granted of those asked for, in the order in which they were asked for.
+    pub contexts: Vec<MetaContext>,
+    /// The contexts asked for that the server does not have, in the order in which they were asked for.
+    pub missing: Vec<String>,
+    /// What the server offers, if it was asked: on request, or because a context was missing. `None` also when it would not say.
+    pub offered: Option<Vec<String>>,
+}
+
+impl Export {
+    /// True if a status request may name the contexts that it wants (extended headers, and the server's flag).
+    #[must_use]
+    pub fn payload_status(&self) -> bool {
+        self.headers == Headers::Extended && self.flags.block_status_payload()
+    }
+
+    /// The granted context of this name.
+    #[must_use]
+    pub fn context(&self, name: &str) -> Option<&MetaContext> {
+        self.contexts.iter().find(|context| context.name == name)
+    }
+}
+
+/// A meta context of a connection: the number that status chunks carry, and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MetaContext {
+    /// The number, opaque, of this connection only; 0 is as good as any.
+    pub id: u32,
+    /// `namespace:leaf`.
+    pub name: String,
+}
+
+/// Transmission flags; unknown bits are kept and mean nothing (NBD protocol, "Transmission flags").
+///
+/// ```
+/// use nbd_client::TransmissionFlags;
+///
+/// let flags = TransmissionFlags::new(0x058f);
+/// assert!(flags.is_read_only() && flags.can_multi_conn() && !flags.block_status_payload());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransmissionFlags(u16);
+
+impl TransmissionFlags {
+    /// Flags as the server sent them.
+    #[must_use]
+    pub const fn new(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// All bits, unknown ones too.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    const fn bit(self, index: u8) -> bool {
+        self.0 & (1 << index) != 0
+    }
+
+    /// The other bits mean something. MUST be set.
+    #[must_use]
+    pub const fn has_flags(self) -> bool {
+        self.bit(0)
+    }
+
+    /// The export cannot be written through this connection.
+    #[must_use]
+    pub const fn is_read_only(self) -> bool {
+        self.bit(1)
+    }
+
+    /// The server knows FLUSH.
+    #[must_use]
+    pub const fn send_flush(self) -> bool {
+        self.bit(2)
+    }
+
+    /// The server knows the FUA flag.
+    #[must_use]
+    pub const fn send_fua(self) -> bool {
+        self.bit(3)
+    }
+
+    /// The export is like a spinning disk.
+    #[must_use]
+    pub const fn is_rotational(self) -> bool {
+        self.bit(4)
+    }
+
+    /// The server knows TRIM.
+    #[must_use]
+    pub const fn send_trim(self) -> bool {
+        self.bit(5)
+    }
+
+    /// The server knows WRITE_ZEROES.
+    #[must_use]
+    pub const fn send_write_zeroes(self) -> bool {
+        self.bit(6)
+    }
+
+    /// The server knows the DF flag of READ.
+    #[must_use]
+    pub const fn send_df(self) -> bool {
+        self.bit(7)
+    }
+
+    /// Several connections to this export see one another's writes.
+    #[must_use]
+    pub const fn can_multi_conn(self) -> bool {
+        self.bit(8)
+    }
+
+    /// The server knows RESIZE.
+    #[must_use]
+    pub const fn send_resize(self) -> bool {
+        self.bit(9)
+    }
+
+    /// The server knows CACHE.
+    #[must_use]
+    pub const fn send_cache(self) -> bool {
+        self.bit(10)
+    }
+
+    /// The server knows the FAST_ZERO flag.
+    #[must_use]
+    pub const fn send_fast_zero(self) -> bool {
+        self.bit(11)
+    }
+
+    /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see [`Export::payload_status`].
+    #[must_use]
+    pub const fn block_status_payload(self) -> bool {
+        self.bit(12)
+    }
+}
+
+impl fmt::Debug for TransmissionFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransmissionFlags({:#06x})", self.0)
+    }
+}
+
+/// Block sizes in bytes, which do not contradict each other (NBD protocol, "Block size constraints").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockSize {
+    minimum: u32,
+    preferred: u32,
+    maximum: u32,
+}
+
+impl BlockSize {
+    /// Checks three sizes of a server.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockSizeError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`, `minimum <= preferred`, and
+    /// the maximum is `0xffffffff` (no limit) or a multiple of the minimum.
+    ///
+    /// ```
+    /// use nbd_client::BlockSize;
+    ///
+    /// assert!(BlockSize::new(1, 4096, 32 << 20).is_ok());
+    /// assert!(BlockSize::new(0, 4096, 32 << 20).is_err());
+    /// ```
+    pub const fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, BlockSizeError> {
+        let minimum_ok = minimum.is_power_of_two() && minimum <= 65536;
+        let preferred_ok = preferred.is_power_of_two() && minimum <= preferred;
+        // The first test comes first: nothing is ever divided by a minimum of zero.
+        let maximum_ok = minimum_ok && maximum >= minimum && (maximum == u32::MAX || maximum % minimum == 0);
+        if minimum_ok && preferred_ok && maximum_ok {
+            Ok(Self { minimum, preferred, maximum })
+        } else {
+            Err(BlockSizeError { minimum, preferred, maximum })
+        }
+    }
+
+    /// Requests must be multiples of this, except at the end of the export. A power of two, 1 to 65536.
+    #[must_use]
+    pub const fn minimum(self) -> u32 {
+        self.minimum
+    }
+
+    /// Requests of multiples of this are efficient. A power of two.
+    #[must_use]
+    pub const fn preferred(self) -> u32 {
+        self.preferred
+    }
+
+    /// The longest payload; `u32::MAX` is no limit.
+    #[must_use]
+    pub const fn maximum(self) -> u32 {
+        self.maximum
+    }
+}
+
+/// Block sizes that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("block sizes that cannot be: minimum {minimum}, preferred {preferred}, maximum {maximum}")]
+#[non_exhaustive]
+pub struct BlockSizeError {
+    /// Minimum as sent.
+    pub minimum: u32,
+    /// Preferred as sent.
+    pub preferred: u32,
+    /// Maximum as sent.
+    pub maximum: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_62_block_sizes_that_cannot_be() {
+        for (min, pref, max) in
+            [(0, 4096, 1 << 25), (3, 4096, 1 << 25), (1 << 17, 1 << 17, 1 << 25), (4096, 512, 1 << 25)]
+        {
+            assert!(BlockSize::new(min, pref, max).is_err(), "{min} {pref} {max}");
+        }
+        assert!(BlockSize::new(512, 513, 1 << 25).is_err());
+        assert!(BlockSize::new(512, 4096, 513).is_err());
+        assert!(BlockSize::new(512, 4096, 0).is_err());
+    }
+
+    #[test]
+    fn block_sizes_of_real_servers() {
+        for (min, pref, max) in [(1, 4096, 1 << 25), (512, 4096, u32::MAX), (65536, 65536, 1 << 25)] {
+            assert!(BlockSize::new(min, pref, max).is_ok(), "{min} {pref} {max}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Payloads of error chunks (NBD protocol, "Structured reply types", ERROR and ERROR_OFFSET).
+//!
+//! ```text
+//! ERROR        : error:4 msglen:2 message            [slop is tolerated]
+//! ERROR_OFFSET : error:4 msglen:2 message offset:8   the offset is the tail
+//! ```
+//!
+//! An unknown type of the error class is read like ERROR: all of them start alike.
+
+use super::{chunk_type, take_u16, take_u32, take_u64};
+use crate::text::ServerText;
+
+/// What an error chunk says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorChunk {
+    /// The error number as sent; 0 is illegal, and up to the caller.
+    pub errno: u32,
+    /// The server's message.
+    pub text: ServerText,
+    /// Where it failed, in bytes: only ERROR_OFFSET says so, and it may say nonsense.
+    pub offset: Option<u64>,
+    /// Bytes behind the message that mean nothing.
+    pub slop: u64,
+}
+
+/// Why a payload is no error chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorChunkFault {
+    /// Shorter than its fixed fields. The stream is still in step.
+    TooShort,
+    /// The message claims more bytes than the payload has: the connection MUST end.
+    MessageTooLong {
+        /// The message's length as claimed, in bytes.
+        claimed: u16,
+        /// What the payload has for it, in bytes.
+        room: u64,
+    },
+}
+
+impl ErrorChunk {
+    /// As many bytes of a payload as can matter: fixed fields, the longest message, an offset. The rest is slop.
+    pub const MAX_USED: u64 = 6 + 65535 + 8;
+
+    /// Decodes a payload of `length` bytes, of which `bytes` holds the first [`Self::MAX_USED`] (or all).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorChunkFault`] says what is wrong and, by that, whether the connection survives it.
+    ///
+    /// ```
+    /// use nbd_client::frame::ErrorChunk;
+    ///
+    /// let chunk = ErrorChunk::decode(0x8001, b"\0\0\0\x16\0\x02no", 8)?;
+    /// assert_eq!((chunk.errno, chunk.text.as_str()), (22, "no"));
+    /// # Ok::<(), nbd_client::frame::ErrorChunkFault>(())
+    /// ```
+    pub fn decode(kind: u16, bytes: &[u8], length: u64) -> Result<Self, ErrorChunkFault> {
+        let tail = if kind == chunk_type::ERROR_OFFSET { 8 } else { 0 };
+        let room = length.checked_sub(6 + tail).ok_or(ErrorChunkFault::TooShort)?;
+        let (errno, rest) = take_u32(bytes).ok_or(ErrorChunkFault::TooShort)?;
+        let (claimed, rest) = take_u16(rest).ok_or(ErrorChunkFault::TooShort)?;
+        let slop =
+            room.checked_sub(u64::from(claimed)).ok_or(ErrorChunkFault::MessageTooLong { claimed, room })?;
+        let (message, rest) =
+            rest.split_at_checked(usize::from(claimed)).ok_or(ErrorChunkFault::TooShort)?;
+        let offset = if tail == 0 { None } else { take_u64(rest).map(|(offset, _)| offset) };
+        Ok(Self { errno, text: ServerText::new(message), offset, slop })
+    }
+}
+
+impl core::fmt::Display for ErrorChunkFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooShort => f.write_str("an error chunk shorter than its fixed fields"),
+            Self::MessageTooLong { claimed, room } => {
+                write!(f, "an error message of {claimed} bytes in a payload with room for {room}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ErrorChunkFault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(kind: u16, bytes: &[u8]) -> Result<ErrorChunk, ErrorChunkFault> {
+        ErrorChunk::decode(kind, bytes, bytes.len() as u64)
+    }
+
+    #[test]
+    fn row_35_message_longer_than_the_payload() {
+        let fault = ErrorChunkFault::MessageTooLong { claimed: 9, room: 2 };
+        assert_eq!(decode(0x8001, b"\0\0\0\x05\0\x09ab"), Err(fault));
+    }
+
+    #[test]
+    fn row_36_slop_is_counted_and_skipped() {
+        let chunk = decode(0x8001, b"\0\0\0\x05\0\x01abc").unwrap();
+        assert_eq!((chunk.text.as_str(), chunk.slop), ("a", 2));
+    }
+
+    #[test]
+    fn row_37_four_bytes_are_too_short() {
+        assert_eq!(decode(0x8001, &[0, 0, 0, 5]), Err(ErrorChunkFault::TooShort));
+        assert_eq!(decode(0x8001, &[]), Err(ErrorChunkFault::TooShort));
+    }
+
+    #[test]
+    fn offset_is_behind_the_message() {
+        let chunk = decode(0x8002, b"\0\0\0\x05\0\x01a\0\0\0\0\0\0\x01\0").unwrap();
+        assert_eq!(chunk.offset, Some(256));
+    }
+
+    #[test]
+    fn the_offset_leaves_its_room_to_the_message() {
+        let fault = ErrorChunkFault::MessageTooLong { claimed: 1, room: 0 };
+        assert_eq!(decode(0x8002, b"\0\0\0\x05\0\x01a\0\0\0\0\0\0\x01"), Err(fault));
+    }
+}

@@ -1,0 +1,158 @@
+//! Numbers and layouts of the NBD protocol: headers to bytes and back. No state, no I/O.
+//!
+//! Everything is big-endian (NBD protocol, "Conventions"). A decoder here either returns what the bytes say, or says how
+//! many bytes it needs, or says why they cannot be it; it never judges whether the message makes sense at that moment.
+
+mod error_chunk;
+mod option;
+mod reply;
+mod request;
+
+pub use error_chunk::{ErrorChunk, ErrorChunkFault};
+pub use option::{OptionReply, OptionRequest};
+pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
+pub use request::{Request, RequestTooLong};
+
+/// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Headers {
+    /// Compact requests, simple replies: no block status.
+    Simple,
+    /// Compact requests of 28 bytes, structured reply chunks with a 20-byte header.
+    Structured,
+    /// Extended requests and chunks, 32-byte headers both ways, 64-bit lengths.
+    Extended,
+}
+
+/// `NBDMAGIC`: the first 8 bytes that a server sends.
+pub const NBDMAGIC: u64 = 0x4e42_444d_4147_4943;
+/// `IHAVEOPT`: the second magic of a newstyle server, and the magic of every option request.
+pub const IHAVEOPT: u64 = 0x4948_4156_454f_5054;
+/// The second magic of an oldstyle server, which has no options at all.
+pub const OLDSTYLE_MAGIC: u64 = 0x0000_4202_8186_1253;
+/// The magic of an option reply.
+pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+/// The magic of a compact request.
+pub const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// The magic of an extended request.
+pub const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
+/// The magic of a simple reply.
+pub const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+/// The magic of a structured reply chunk.
+pub const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+/// The magic of an extended reply chunk.
+pub const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
+
+/// The longest string of the protocol, in bytes (NBD protocol, "Conventions").
+pub const MAX_STRING: usize = 4096;
+
+/// Handshake flags of the server, and the client's flags of the same meaning.
+pub mod handshake_flag {
+    /// The server speaks fixed newstyle.
+    pub const FIXED_NEWSTYLE: u16 = 1;
+    /// No 124 zero bytes after the answer to EXPORT_NAME.
+    pub const NO_ZEROES: u16 = 1 << 1;
+}
+
+/// Option numbers (NBD protocol, "Option types").
+pub mod option_type {
+    /// Ends the handshake; answered by data without a reply header.
+    pub const EXPORT_NAME: u32 = 1;
+    /// Leaves the handshake.
+    pub const ABORT: u32 = 2;
+    /// Starts TLS.
+    pub const STARTTLS: u32 = 5;
+    /// Ends the handshake with information on the export.
+    pub const GO: u32 = 7;
+    /// Asks for structured replies.
+    pub const STRUCTURED_REPLY: u32 = 8;
+    /// Lists meta contexts.
+    pub const LIST_META_CONTEXT: u32 = 9;
+    /// Chooses meta contexts.
+    pub const SET_META_CONTEXT: u32 = 10;
+    /// Asks for extended headers.
+    pub const EXTENDED_HEADERS: u32 = 11;
+}
+
+/// Option reply types (NBD protocol, "Option reply types").
+pub mod option_reply_type {
+    /// The option was done; the last reply.
+    pub const ACK: u32 = 1;
+    /// One piece of information about the export.
+    pub const INFO: u32 = 3;
+    /// One meta context.
+    pub const META_CONTEXT: u32 = 4;
+    /// Set in every error, known or not.
+    pub const ERROR_BIT: u32 = 1 << 31;
+}
+
+/// Types of information in a reply to GO.
+pub mod info_type {
+    /// Size and transmission flags.
+    pub const EXPORT: u16 = 0;
+    /// The export's own name.
+    pub const NAME: u16 = 1;
+    /// A description for people.
+    pub const DESCRIPTION: u16 = 2;
+    /// Block sizes.
+    pub const BLOCK_SIZE: u16 = 3;
+}
+
+/// Command numbers (NBD protocol, "Request types").
+pub mod command {
+    /// Soft disconnect.
+    pub const DISC: u16 = 2;
+    /// Block status.
+    pub const BLOCK_STATUS: u16 = 7;
+}
+
+/// Command flags.
+pub mod command_flag {
+    /// One descriptor for each context only.
+    pub const REQ_ONE: u16 = 1 << 3;
+    /// The header's length is that of the payload (extended headers only).
+    pub const PAYLOAD_LEN: u16 = 1 << 5;
+}
+
+/// Flags of a reply chunk.
+pub mod reply_flag {
+    /// The last chunk of the reply. All others MUST be ignored.
+    pub const DONE: u16 = 1;
+}
+
+/// Types of a reply chunk (NBD protocol, "Structured reply types").
+pub mod chunk_type {
+    /// No payload; only to say DONE.
+    pub const NONE: u16 = 0;
+    /// Data of a read.
+    pub const OFFSET_DATA: u16 = 1;
+    /// A hole of a read.
+    pub const OFFSET_HOLE: u16 = 2;
+    /// Block status with 32-bit descriptors.
+    pub const BLOCK_STATUS: u16 = 5;
+    /// Block status with 64-bit descriptors.
+    pub const BLOCK_STATUS_EXT: u16 = 6;
+    /// Set in every type that is an error, known or not.
+    pub const ERROR_BIT: u16 = 1 << 15;
+    /// An error.
+    pub const ERROR: u16 = 0x8001;
+    /// An error with an offset.
+    pub const ERROR_OFFSET: u16 = 0x8002;
+}
+
+/// Takes the first `N` bytes as an array, and the rest.
+pub(crate) fn split<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
+    bytes.split_first_chunk::<N>().map(|(head, rest)| (*head, rest))
+}
+
+pub(crate) fn take_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    split(bytes).map(|(b, rest)| (u16::from_be_bytes(b), rest))
+}
+
+pub(crate) fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    split(bytes).map(|(b, rest)| (u32::from_be_bytes(b), rest))
+}
+
+pub(crate) fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    split(bytes).map(|(b, rest)| (u64::from_be_bytes(b), rest))
+}

@@ -1,0 +1,135 @@
+//! Headers of replies (NBD protocol, "Simple reply message", "Structured reply chunk message", "Extended reply chunk message").
+//!
+//! ```text
+//! simple     16: magic:4 error:4         cookie:8
+//! structured 20: magic:4 flags:2 type:2  cookie:8 length:4
+//! extended   32: magic:4 flags:2 type:2  cookie:8 offset:8 length:8
+//! ```
+//!
+//! The cookie is at byte 8 in all three, and the magic says which one it is: four bytes tell how many more to read.
+
+use super::{
+    EXTENDED_REPLY_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag, take_u16, take_u32, take_u64,
+};
+
+/// The header of a reply, of whichever kind its magic says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyHeader {
+    /// A whole reply without a payload of its own length.
+    Simple {
+        /// 0 or an error number.
+        error: u32,
+        /// The request that this answers.
+        cookie: u64,
+    },
+    /// A chunk with `length` bytes of payload behind it.
+    Chunk(ChunkHeader),
+}
+
+/// The header of a structured or extended chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkHeader {
+    /// See [`reply_flag`].
+    pub flags: u16,
+    /// See [`chunk_type`](super::chunk_type).
+    pub kind: u16,
+    /// The request that this answers.
+    pub cookie: u64,
+    /// The request's offset in bytes, which only an extended header repeats.
+    pub offset: Option<u64>,
+    /// Bytes of payload behind the header.
+    pub length: u64,
+}
+
+/// Four bytes that begin no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMagic(pub u32);
+
+impl ChunkHeader {
+    /// True for the last chunk of a reply.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.flags & reply_flag::DONE != 0
+    }
+}
+
+impl ReplyHeader {
+    /// Bytes of the shortest header: a simple reply.
+    pub const MIN_LEN: usize = 16;
+    /// Bytes of the longest header: an extended chunk.
+    pub const MAX_LEN: usize = 32;
+
+    /// How long the header is whose first bytes are `start`, in bytes. With fewer than 4 it is [`Self::MIN_LEN`] at least.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownMagic`] if the first four bytes begin no reply.
+    pub fn len_of(start: &[u8]) -> Result<usize, UnknownMagic> {
+        match take_u32(start) {
+            None | Some((SIMPLE_REPLY_MAGIC, _)) => Ok(Self::MIN_LEN),
+            Some((STRUCTURED_REPLY_MAGIC, _)) => Ok(20),
+            Some((EXTENDED_REPLY_MAGIC, _)) => Ok(Self::MAX_LEN),
+            Some((other, _)) => Err(UnknownMagic(other)),
+        }
+    }
+
+    /// Decodes a header from the start of `bytes`; `None` if there are too few, or if they begin no reply.
+    ///
+    /// ```
+    /// use nbd_client::frame::{ChunkHeader, ReplyHeader};
+    ///
+    /// let bytes = [0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 12];
+    /// let header = ChunkHeader { flags: 1, kind: 5, cookie: 9, offset: None, length: 12 };
+    /// assert_eq!(ReplyHeader::decode(&bytes), Some(ReplyHeader::Chunk(header)));
+    /// assert_eq!(ReplyHeader::decode(&bytes[..19]), None);
+    /// ```
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (magic, rest) = take_u32(bytes)?;
+        match magic {
+            SIMPLE_REPLY_MAGIC => {
+                let (error, rest) = take_u32(rest)?;
+                let (cookie, _) = take_u64(rest)?;
+                Some(Self::Simple { error, cookie })
+            }
+            STRUCTURED_REPLY_MAGIC | EXTENDED_REPLY_MAGIC => {
+                decode_chunk(rest, magic == EXTENDED_REPLY_MAGIC).map(Self::Chunk)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What follows the magic of a chunk.
+fn decode_chunk(bytes: &[u8], extended: bool) -> Option<ChunkHeader> {
+    let (flags, rest) = take_u16(bytes)?;
+    let (kind, rest) = take_u16(rest)?;
+    let (cookie, rest) = take_u64(rest)?;
+    let (offset, length) = if extended {
+        let (offset, rest) = take_u64(rest)?;
+        (Some(offset), take_u64(rest)?.0)
+    } else {
+        (None, u64::from(take_u32(rest)?.0))
+    };
+    Some(ChunkHeader { flags, kind, cookie, offset, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_magic_tells_the_length() {
+        assert_eq!(ReplyHeader::len_of(&[0x67, 0x44]), Ok(16));
+        assert_eq!(ReplyHeader::len_of(&0x6744_6698_u32.to_be_bytes()), Ok(16));
+        assert_eq!(ReplyHeader::len_of(&0x668e_33ef_u32.to_be_bytes()), Ok(20));
+        assert_eq!(ReplyHeader::len_of(&0x6e8a_278c_u32.to_be_bytes()), Ok(32));
+    }
+
+    #[test]
+    fn historic_magics_are_never_accepted() {
+        for magic in [0x1256_0953_u32, 0x9674_4668, 0x2560_9514] {
+            assert_eq!(ReplyHeader::len_of(&magic.to_be_bytes()), Err(UnknownMagic(magic)));
+        }
+    }
+}

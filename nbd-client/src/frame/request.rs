@@ -1,0 +1,103 @@
+//! Requests of the transmission phase (NBD protocol, "Request message" and, for 32-byte headers, "Extended request message").
+//!
+//! ```text
+//! compact  28: magic:4 flags:2 type:2 cookie:8 offset:8 length:4
+//! extended 32: magic:4 flags:2 type:2 cookie:8 offset:8 length:8
+//! ```
+
+use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC};
+
+/// One request header, before it is bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Command flags, see [`command_flag`](super::command_flag).
+    pub flags: u16,
+    /// Command number, see [`command`](super::command).
+    pub command: u16,
+    /// The number that the answer repeats.
+    pub cookie: u64,
+    /// Where on the export, in bytes.
+    pub offset: u64,
+    /// How much of the export in bytes, or with `PAYLOAD_LEN` the bytes that follow the header.
+    pub length: u64,
+}
+
+/// A length that does not fit the 32 bits of a compact request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request of {length} bytes does not fit a compact header, the most is 4294967295")]
+pub struct RequestTooLong {
+    /// The length asked for, in bytes.
+    pub length: u64,
+}
+
+impl Request {
+    /// Bytes of a compact request header.
+    pub const COMPACT_LEN: usize = 28;
+    /// Bytes of an extended request header.
+    pub const EXTENDED_LEN: usize = 32;
+
+    /// Appends the header to `out`, in the form that `headers` asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestTooLong`] if the length does not fit a compact header; `out` is then untouched.
+    ///
+    /// ```
+    /// use nbd_client::{Headers, frame::Request};
+    ///
+    /// let request = Request { flags: 0, command: 7, cookie: 1, offset: 0, length: 1 << 22 };
+    /// let mut out = Vec::new();
+    /// request.encode(Headers::Structured, &mut out)?;
+    /// assert_eq!(out.len(), Request::COMPACT_LEN);
+    /// # Ok::<(), nbd_client::frame::RequestTooLong>(())
+    /// ```
+    pub fn encode(&self, headers: Headers, out: &mut Vec<u8>) -> Result<(), RequestTooLong> {
+        match headers {
+            Headers::Extended => {
+                self.encode_start(EXTENDED_REQUEST_MAGIC, out);
+                out.extend_from_slice(&self.length.to_be_bytes());
+            }
+            Headers::Simple | Headers::Structured => {
+                let length = u32::try_from(self.length).map_err(|_| RequestTooLong { length: self.length })?;
+                self.encode_start(REQUEST_MAGIC, out);
+                out.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The 24 bytes that both forms share.
+    fn encode_start(&self, magic: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&magic.to_be_bytes());
+        out.extend_from_slice(&self.flags.to_be_bytes());
+        out.extend_from_slice(&self.command.to_be_bytes());
+        out.extend_from_slice(&self.cookie.to_be_bytes());
+        out.extend_from_slice(&self.offset.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: Request = Request { flags: 8, command: 7, cookie: 2, offset: 3, length: 1 << 33 };
+
+    #[test]
+    fn compact_is_28_bytes_and_has_no_room_for_64_bits() {
+        let mut out = vec![0xa5];
+        assert_eq!(STATUS.encode(Headers::Structured, &mut out), Err(RequestTooLong { length: 1 << 33 }));
+        assert_eq!(out, [0xa5]);
+        Request { length: 4, ..STATUS }.encode(Headers::Structured, &mut out).unwrap();
+        assert_eq!(out.len(), 1 + Request::COMPACT_LEN);
+        assert_eq!(out[1..9], [0x25, 0x60, 0x95, 0x13, 0, 8, 0, 7]);
+        assert_eq!(out[25..], [0, 0, 0, 4]);
+    }
+
+    #[test]
+    fn extended_is_32_bytes() {
+        let mut out = Vec::new();
+        STATUS.encode(Headers::Extended, &mut out).unwrap();
+        assert_eq!(out.len(), Request::EXTENDED_LEN);
+        assert_eq!(out[24..], (1_u64 << 33).to_be_bytes());
+    }
+}

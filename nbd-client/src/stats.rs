@@ -1,0 +1,143 @@
+//! What a connection counted: traffic, and what it forgave.
+//!
+//! A lenient client (the default) goes on after some faults of real servers. It never does so silently: each kind has a
+//! counter here, and an event with the feature `tracing`.
+
+use core::fmt;
+
+/// How to take what the protocol forbids but real servers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Strictness {
+    /// Go on where no byte of a disk can be misjudged, and count it.
+    #[default]
+    Lenient,
+    /// Refuse every violation of a MUST, and nothing else.
+    Strict,
+}
+
+impl Strictness {
+    pub(crate) const fn is_strict(self) -> bool {
+        matches!(self, Self::Strict)
+    }
+}
+
+/// One kind of fault that a lenient client forgives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Forgiven {
+    /// The server granted a context that was not asked for; it is ignored.
+    UnaskedContext,
+    /// The advertised block sizes contradict each other; they are ignored.
+    BadBlockSize,
+    /// The transmission flags lack HAS_FLAGS.
+    NoHasFlags,
+    /// A status chunk of a context that the request did not ask for; it is dropped.
+    UnknownContextChunk,
+    /// A chunk of a failed request after its last chunk; it is dropped.
+    LateChunk,
+    /// Bytes behind the message of an error chunk; they are skipped.
+    ErrorSlop,
+}
+
+impl Forgiven {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [
+        Self::UnaskedContext,
+        Self::BadBlockSize,
+        Self::NoHasFlags,
+        Self::UnknownContextChunk,
+        Self::LateChunk,
+        Self::ErrorSlop,
+    ];
+}
+
+impl fmt::Display for Forgiven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnaskedContext => "context that was not asked for",
+            Self::BadBlockSize => "contradicting block sizes",
+            Self::NoHasFlags => "transmission flags without HAS_FLAGS",
+            Self::UnknownContextChunk => "status chunk of a context that was not asked for",
+            Self::LateChunk => "chunk of a failed request after its last one",
+            Self::ErrorSlop => "bytes behind the message of an error chunk",
+        })
+    }
+}
+
+/// How often each kind was forgiven.
+///
+/// ```
+/// use nbd_client::{Forgiven, ForgivenCounts};
+///
+/// let counts = ForgivenCounts::default();
+/// assert_eq!((counts.of(Forgiven::LateChunk), counts.total()), (0, 0));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForgivenCounts {
+    unasked_context: u64,
+    bad_block_size: u64,
+    no_has_flags: u64,
+    unknown_context_chunk: u64,
+    late_chunk: u64,
+    error_slop: u64,
+}
+
+impl ForgivenCounts {
+    /// How often `kind` was forgiven.
+    #[must_use]
+    pub const fn of(&self, kind: Forgiven) -> u64 {
+        match kind {
+            Forgiven::UnaskedContext => self.unasked_context,
+            Forgiven::BadBlockSize => self.bad_block_size,
+            Forgiven::NoHasFlags => self.no_has_flags,
+            Forgiven::UnknownContextChunk => self.unknown_context_chunk,
+            Forgiven::LateChunk => self.late_chunk,
+            Forgiven::ErrorSlop => self.error_slop,
+        }
+    }
+
+    /// How often anything was forgiven.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        Forgiven::ALL.iter().map(|&kind| self.of(kind)).sum()
+    }
+
+    /// Counts one, and tells `tracing`.
+    pub(crate) fn add(&mut self, kind: Forgiven) {
+        crate::trace::forgiven(kind);
+        *self.slot(kind) += 1;
+    }
+
+    fn slot(&mut self, kind: Forgiven) -> &mut u64 {
+        match kind {
+            Forgiven::UnaskedContext => &mut self.unasked_context,
+            Forgiven::BadBlockSize => &mut self.bad_block_size,
+            Forgiven::NoHasFlags => &mut self.no_has_flags,
+            Forgiven::UnknownContextChunk => &mut self.unknown_context_chunk,
+            Forgiven::LateChunk => &mut self.late_chunk,
+            Forgiven::ErrorSlop => &mut self.error_slop,
+        }
+    }
+}
+
+/// What a session counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionStats {
+    /// Requests that were started, DISC apart.
+    pub requests: u64,
+    /// Requests whose reply ended well.
+    pub done: u64,
+    /// Requests whose reply was an error.
+    pub failed: u64,
+    /// Chunks received, of any kind.
+    pub chunks: u64,
+    /// Bytes received, headers included.
+    pub bytes_received: u64,
+    /// Bytes written to the output, headers included.
+    pub bytes_sent: u64,
+    /// Payload bytes that were read and thrown away.
+    pub bytes_drained: u64,
+    /// What was forgiven, the handshake included.
+    pub forgiven: ForgivenCounts,
+}

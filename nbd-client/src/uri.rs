@@ -1,0 +1,329 @@
+//! NBD URIs: where to connect, and which export to ask for (the NBD project's document "NBD URI").
+//!
+//! ```text
+//! nbd://host[:port]/export             nbds:// is the same over TLS
+//! nbd+unix:///export?socket=/path      nbds+unix:// likewise
+//! ```
+//!
+//! Whatever is not understood is an error that names it: a parameter that is silently ignored might have mattered.
+
+use core::fmt;
+use core::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use crate::frame::MAX_STRING;
+
+/// The port of NBD.
+pub const DEFAULT_PORT: u16 = 10809;
+
+/// What stays readable in a path or a parameter: unreserved characters and the slash.
+const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A parsed NBD URI. `Display` gives a URI that parses to the same value.
+///
+/// ```
+/// use nbd_client::{Address, Uri};
+///
+/// let uri: Uri = "nbd+unix:///disk%201?socket=/run/vm.sock".parse()?;
+/// assert_eq!(uri.export(), "disk 1");
+/// assert!(!uri.is_tls());
+/// assert!(matches!(uri.address(), Address::Unix(socket) if socket.as_bytes() == b"/run/vm.sock"));
+/// assert_eq!(uri.to_string(), "nbd+unix:///disk%201?socket=/run/vm.sock");
+/// # Ok::<(), nbd_client::UriError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Uri {
+    tls: bool,
+    address: Address,
+    export: String,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP. An IPv6 address is without its brackets.
+    Tcp {
+        /// Name or address of the host; not empty.
+        host: String,
+        /// Port, [`DEFAULT_PORT`] unless the URI says another.
+        port: u16,
+    },
+    /// A socket of this machine.
+    Unix(UnixSocket),
+}
+
+/// The name of a unix socket: a path, or with a leading zero byte a name in Linux's abstract namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnixSocket(Box<[u8]>);
+
+impl UnixSocket {
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError::BadSocket`] if it is empty, or has a zero byte that is not the first of several.
+    pub fn new(name: impl Into<Vec<u8>>) -> Result<Self, UriError> {
+        let name: Vec<u8> = name.into();
+        let rest = match name.as_slice() {
+            [] | [0] => return Err(UriError::BadSocket),
+            [_, rest @ ..] => rest,
+        };
+        if rest.contains(&0) { Err(UriError::BadSocket) } else { Ok(Self(name.into_boxed_slice())) }
+    }
+
+    /// The name; an abstract one with its leading zero byte.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// True for a name in the abstract namespace.
+    #[must_use]
+    pub fn is_abstract(&self) -> bool {
+        self.0.first() == Some(&0)
+    }
+}
+
+/// Why a text is no NBD URI, or none that this crate understands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UriError {
+    /// A control character or a space.
+    #[error("a URI has no {0:?} in it: write it as %{byte:02X}", byte = *.0 as u32)]
+    BadCharacter(char),
+    /// Not `scheme://...`.
+    #[error("no URI: {0:?} does not begin with scheme://")]
+    NoScheme(String),
+    /// Another scheme.
+    #[error("unknown scheme {0:?}: expected nbd, nbds, nbd+unix or nbds+unix")]
+    UnknownScheme(String),
+    /// The host or port cannot be parsed.
+    #[error("bad host or port {0:?}: {1}")]
+    BadAuthority(String, url::ParseError),
+    /// TCP without a host.
+    #[error("no host in the URI")]
+    NoHost,
+    /// A unix socket with a host.
+    #[error("a URI of a unix socket has no host, got {0:?}")]
+    UnexpectedHost(String),
+    /// `user:password@`.
+    #[error("user names in an NBD URI are not supported")]
+    UserInfo,
+    /// `#fragment`.
+    #[error("an NBD URI has no fragment, got {0:?}")]
+    Fragment(String),
+    /// A unix scheme without `?socket=`.
+    #[error("a URI of a unix socket needs ?socket=PATH")]
+    NoSocket,
+    /// `?socket=` with TCP.
+    #[error("?socket= goes with nbd+unix:// only")]
+    UnexpectedSocket,
+    /// `socket=` twice.
+    #[error("?socket= is there more than once")]
+    DuplicateSocket,
+    /// An empty name, or one with a zero byte inside.
+    #[error("?socket= is empty or has a zero byte inside")]
+    BadSocket,
+    /// A parameter that this crate does not know.
+    #[error("unknown parameter {0:?} in the URI")]
+    UnknownParameter(String),
+    /// The export name is not UTF-8.
+    #[error("the export name is not UTF-8")]
+    ExportNotUtf8,
+    /// The export name has a zero byte.
+    #[error("the export name has a zero byte")]
+    ExportHasNul,
+    /// The export name is too long.
+    #[error("the export name has {0} bytes, the most is 4096")]
+    ExportTooLong(usize),
+}
+
+impl Uri {
+    /// A URI from its parts.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte, or the host is empty.
+    pub fn new(address: Address, export: impl Into<String>, tls: bool) -> Result<Self, UriError> {
+        let export = export.into();
+        check_export(&export)?;
+        if matches!(&address, Address::Tcp { host, .. } if host.is_empty()) {
+            return Err(UriError::NoHost);
+        }
+        Ok(Self { tls, address, export })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The export's name; empty is the server's default export.
+    #[must_use]
+    pub fn export(&self) -> &str {
+        &self.export
+    }
+
+    /// True for `nbds` and `nbds+unix`.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+}
+
+impl FromStr for Uri {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, UriError> {
+        // The url crate would silently remove these.
+        if let Some(bad) = text.chars().find(|c| c.is_ascii_control() || *c == ' ') {
+            return Err(UriError::BadCharacter(bad));
+        }
+        let parts = Parts::split(text)?;
+        let (unix, tls) = match parts.scheme.to_ascii_lowercase().as_str() {
+            "nbd" => (false, false),
+            "nbds" => (false, true),
+            "nbd+unix" => (true, false),
+            "nbds+unix" => (true, true),
+            _ => return Err(UriError::UnknownScheme(parts.scheme.to_owned())),
+        };
+        if let Some(fragment) = parts.fragment {
+            return Err(UriError::Fragment(fragment.to_owned()));
+        }
+        let socket = parse_query(parts.query)?;
+        let address = if unix { unix_address(&parts, socket)? } else { tcp_address(&parts, socket)? };
+        let export = percent_decode_str(parts.path.strip_prefix('/').unwrap_or(parts.path))
+            .decode_utf8()
+            .map_err(|_| UriError::ExportNotUtf8)?;
+        Self::new(address, export, tls)
+    }
+}
+
+/// The raw pieces of `scheme://authority/path?query#fragment`.
+///
+/// Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space in the query: names of
+/// exports and sockets must stay as they are.
+struct Parts<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    path: &'a str,
+    query: &'a str,
+    fragment: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn split(text: &'a str) -> Result<Self, UriError> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| UriError::NoScheme(text.to_owned()))?;
+        let (rest, fragment) = match rest.split_once('#') {
+            Some((rest, fragment)) => (rest, Some(fragment)),
+            None => (rest, None),
+        };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let slash = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(slash).unwrap_or((rest, ""));
+        Ok(Self { scheme, authority, path, query, fragment })
+    }
+}
+
+/// The value of `socket=`, if it is there; nothing else may be.
+fn parse_query(query: &str) -> Result<Option<Vec<u8>>, UriError> {
+    let mut socket = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if percent_decode_str(key).ne(b"socket".iter().copied()) {
+            return Err(UriError::UnknownParameter(key.to_owned()));
+        }
+        if socket.replace(percent_decode_str(value).collect()).is_some() {
+            return Err(UriError::DuplicateSocket);
+        }
+    }
+    Ok(socket)
+}
+
+fn unix_address(parts: &Parts<'_>, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
+    if parts.authority.contains('@') {
+        return Err(UriError::UserInfo);
+    }
+    if !parts.authority.is_empty() {
+        return Err(UriError::UnexpectedHost(parts.authority.to_owned()));
+    }
+    UnixSocket::new(socket.ok_or(UriError::NoSocket)?).map(Address::Unix)
+}
+
+fn tcp_address(parts: &Parts<'_>, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
+    if socket.is_some() {
+        return Err(UriError::UnexpectedSocket);
+    }
+    if parts.authority.contains('@') {
+        return Err(UriError::UserInfo);
+    }
+    if parts.authority.is_empty() {
+        return Err(UriError::NoHost);
+    }
+    let bad = |error| UriError::BadAuthority(parts.authority.to_owned(), error);
+    let url = url::Url::parse(&format!("nbd://{}", parts.authority)).map_err(bad)?;
+    let host = match url.host().ok_or(UriError::NoHost)? {
+        url::Host::Ipv6(ip) => ip.to_string(),
+        url::Host::Ipv4(ip) => ip.to_string(),
+        url::Host::Domain(name) => percent_decode_str(name)
+            .decode_utf8()
+            .map_err(|_| bad(url::ParseError::InvalidDomainCharacter))?
+            .into_owned(),
+    };
+    Ok(Address::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT) })
+}
+
+fn check_export(name: &str) -> Result<(), UriError> {
+    if name.len() > MAX_STRING {
+        Err(UriError::ExportTooLong(name.len()))
+    } else if name.contains('\0') {
+        Err(UriError::ExportHasNul)
+    } else {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "nbds" } else { "nbd" };
+        let export = percent_encode(self.export.as_bytes(), ENCODE);
+        match &self.address {
+            Address::Tcp { host, port } => {
+                write!(f, "{scheme}://{}", HostText(host))?;
+                if *port != DEFAULT_PORT {
+                    write!(f, ":{port}")?;
+                }
+                write!(f, "/{export}")
+            }
+            Address::Unix(socket) => {
+                write!(f, "{scheme}+unix:///{export}?socket={}", percent_encode(socket.as_bytes(), ENCODE))
+            }
+        }
+    }
+}
+
+/// A host as it stands in a URI: IPv6 in brackets.
+struct HostText<'a>(&'a str);
+
+impl fmt::Display for HostText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') {
+            write!(f, "[{}]", self.0)
+        } else {
+            write!(f, "{}", percent_encode(self.0.as_bytes(), ENCODE))
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// For messages: `host:port`, or the path with everything unusual escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{}:{port}", HostText(host)),
+            Self::Unix(socket) => write!(f, "{}", socket.as_bytes().escape_ascii()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be wrong with extents, with a payload and with a stream. Small values with numbers in them; the errors of a whole
+//! survey stand beside it in `survey/error.rs`.
+
+use core::ops::Range;
+
+use thiserror::Error;
+
+use crate::extent::MAX_END;
+
+/// A range of bytes that cannot be an [`Extent`](crate::Extent).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExtentError {
+    /// The extent would cover no byte.
+    #[error("an extent at byte {start} has length 0")]
+    Empty {
+        /// Where it would start, in bytes.
+        start: u64,
+    },
+    /// The extent would end above [`MAX_END`].
+    #[error("an extent of {length} bytes at byte {start} ends above {max}", max = MAX_END)]
+    TooLarge {
+        /// Where it would start, in bytes.
+        start: u64,
+        /// How long it would be, in bytes.
+        length: u64,
+    },
+}
+
+/// A payload that is not a list of block-status descriptors.
+///
+/// NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS` and `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The payload is too short for its context id (and, in the extended form, its count).
+    #[error("a block status payload of {got} bytes is shorter than its header of {header} bytes")]
+    Truncated {
+        /// The bytes that there are.
+        got: usize,
+        /// The bytes that come before the first descriptor.
+        header: usize,
+    },
+    /// What follows the header is not a whole number of descriptors.
+    #[error(
+        "a block status payload of {got} bytes holds {rest} bytes more than whole descriptors of {descriptor} bytes"
+    )]
+    Ragged {
+        /// The bytes of the payload.
+        got: usize,
+        /// The bytes of one descriptor.
+        descriptor: usize,
+        /// The bytes left over.
+        rest: usize,
+    },
+    /// There is no descriptor; the protocol demands at least one.
+    #[error("a block status payload for context {context} has no descriptor")]
+    Empty {
+        /// The context id.
+        context: u32,
+    },
+    /// The count of the extended form is not the number of descriptors.
+    #[error("a block status payload for context {context} counts {claimed} descriptors but holds {got}")]
+    Count {
+        /// The context id.
+        context: u32,
+        /// The count in the payload.
+        claimed: u32,
+        /// The descriptors in the payload.
+        got: usize,
+    },
+    /// A flat list of (length, flags) values has an odd number of them.
+    #[error("a list of {got} numbers is not made of (length, flags) pairs")]
+    OddPairs {
+        /// The numbers in the list.
+        got: usize,
+    },
+}
+
+/// A list of descriptors that cannot be put on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// A status chunk needs at least one descriptor.
+    #[error("a block status payload needs at least one descriptor")]
+    Empty,
+    /// A descriptor's length is 0.
+    #[error("descriptor {index} has length 0")]
+    ZeroLength {
+        /// Its place in the list, from 0.
+        index: usize,
+    },
+    /// The length or the flags of a descriptor do not fit the 32-bit fields of the compact form.
+    #[error("descriptor {index} (length {length}, flags {flags:#x}) does not fit the compact form")]
+    TooWide {
+        /// Its place in the list, from 0.
+        index: usize,
+        /// Its length, in bytes.
+        length: u64,
+        /// Its flags.
+        flags: u64,
+    },
+    /// The list does not fit the buffer, or its count does not fit 32 bits.
+    #[error("{needed} bytes of block status do not fit {available}")]
+    NoRoom {
+        /// The bytes that the payload needs.
+        needed: usize,
+        /// The bytes that there are.
+        available: usize,
+    },
+}
+
+/// A stream that breaks its promise: extents in order, none overlapping, each valid, nothing left out where nothing may be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// An extent is not valid in itself: empty, or too large.
+    #[error(transparent)]
+    Extent(#[from] ExtentError),
+    /// An extent starts before the one ahead of it has ended.
+    #[error("an extent at byte {start} starts before byte {expected}, where the one ahead of it ends")]
+    Overlap {
+        /// Where it starts.
+        start: u64,
+        /// The lowest byte where it could start.
+        expected: u64,
+    },
+    /// An extent reaches out of the range that it must lie in.
+    #[error("an extent over bytes {}..{} leaves the range {}..{}", extent.start, extent.end, range.start, range.end)]
+    OutOfRange {
+        /// The bytes of the extent.
+        extent: Range<u64>,
+        /// The bytes that it had to stay in.
+        range: Range<u64>,
+    },
+    /// Bytes that had to be described are not.
+    #[error("bytes {}..{} have no status", range.start, range.end)]
+    Gap {
+        /// The bytes without a status.
+        range: Range<u64>,
+    },
+    /// One of the merged streams describes bytes that another leaves out.
+    #[error("bytes {}..{} are described by only some of the merged streams: stream {silent} leaves them out", range.start, range.end)]
+    Uneven {
+        /// Some of the bytes concerned.
+        range: Range<u64>,
+        /// Which stream has nothing to say of them: its place in the merge, from 0.
+        silent: usize,
+    },
+}

@@ -1,0 +1,204 @@
+//! `Extent<T>`: a range of bytes and what is known of it. Every other module speaks in extents, and because no empty, inverted
+//! or overflowing extent can be built, none of them has to ask again.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::error::ExtentError;
+
+/// The highest end that an extent may have, in bytes: `i64::MAX`.
+///
+/// NBD offsets are unsigned, but operating systems count file offsets in signed 64-bit integers, and a server that claims more
+/// is mistaken or hostile (CVE-2023-5215 is what happens to a client that believes it).
+pub const MAX_END: u64 = i64::MAX as u64;
+
+/// A non-empty range of bytes, half-open (`start..end`), with a status that holds for every byte of it.
+///
+/// `T` is whatever is known: the [`Allocation`](crate::Allocation) flags of one reply, the [`Status`](crate::Status) of a whole
+/// survey, an action, a `bool`. The fields are private, so an `Extent` that exists is valid: its length is not zero and it ends at
+/// or below [`MAX_END`].
+///
+/// ```
+/// use nbd_extents::Extent;
+///
+/// let extent = Extent::new(65536, 4096, "dirty")?;
+/// assert_eq!(extent.range(), 65536..69632);
+/// assert_eq!(extent.length(), 4096);
+/// assert_eq!(extent.to_string(), "65536..69632 dirty");
+/// # Ok::<(), nbd_extents::ExtentError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent<T> {
+    start: u64,
+    end: u64,
+    status: T,
+}
+
+impl<T> Extent<T> {
+    /// The extent that starts at byte `start` and is `length` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`ExtentError::Empty`] when `length` is 0, [`ExtentError::TooLarge`] when the end lies above [`MAX_END`].
+    ///
+    /// ```
+    /// use nbd_extents::{Extent, ExtentError};
+    ///
+    /// assert_eq!(Extent::new(512, 0, ()), Err(ExtentError::Empty { start: 512 }));
+    /// assert!(Extent::new(u64::MAX, 1, ()).is_err());
+    /// ```
+    pub fn new(start: u64, length: u64, status: T) -> Result<Self, ExtentError> {
+        if length == 0 {
+            return Err(ExtentError::Empty { start });
+        }
+        match start.checked_add(length) {
+            Some(end) if end <= MAX_END => Ok(Self { start, end, status }),
+            _ => Err(ExtentError::TooLarge { start, length }),
+        }
+    }
+
+    /// The extent over `range`, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Extent::new`]; a range that ends before it starts is [`ExtentError::Empty`] too.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// assert_eq!(Extent::from_range(10..30, 'x')?, Extent::new(10, 20, 'x')?);
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
+    pub fn from_range(range: Range<u64>, status: T) -> Result<Self, ExtentError> {
+        Self::new(range.start, range.end.saturating_sub(range.start), status)
+    }
+
+    /// An extent whose invariants the caller has established. Only for adapters that cut what was an extent before.
+    pub(crate) fn trusted(start: u64, end: u64, status: T) -> Self {
+        debug_assert!(start < end && end <= MAX_END, "{start}..{end} is not an extent");
+        Self { start, end, status }
+    }
+
+    /// The first byte.
+    #[must_use]
+    pub const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The first byte behind the extent.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The length in bytes; never 0.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The bytes that the extent covers, `start..end`.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    /// What is known of every byte in the extent.
+    #[must_use]
+    pub const fn status(&self) -> &T {
+        &self.status
+    }
+
+    /// Takes the extent apart, for its status.
+    #[must_use]
+    pub fn into_status(self) -> T {
+        self.status
+    }
+
+    /// The same range with another status, made from the old one.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// assert_eq!(Extent::new(0, 8, 2)?.map(|n| n * 2), Extent::new(0, 8, 4)?);
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Extent<U> {
+        Extent { start: self.start, end: self.end, status: f(self.status) }
+    }
+
+    /// The part of the extent that lies in `range`, or `None` where they share no byte.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// let extent = Extent::new(10, 10, ())?;
+    /// assert_eq!(extent.clip(&(0..15)), Some(Extent::new(10, 5, ())?));
+    /// assert_eq!(extent.clip(&(20..30)), None);
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
+    #[must_use]
+    pub fn clip(self, range: &Range<u64>) -> Option<Self> {
+        let start = self.start.max(range.start);
+        let end = self.end.min(range.end);
+        (start < end).then_some(Self { start, end, ..self })
+    }
+
+    /// Cuts the front off: what is left from `offset` on, or `None` when nothing is.
+    pub(crate) fn starting_at(self, offset: u64) -> Option<Self> {
+        (offset < self.end).then(|| Self { start: self.start.max(offset), ..self })
+    }
+
+    /// Joins `next` to this extent when it follows directly and says the same; hands it back otherwise.
+    pub(crate) fn absorb(&mut self, next: Self) -> Option<Self>
+    where
+        T: PartialEq,
+    {
+        if self.end == next.start && self.status == next.status {
+            self.end = next.end;
+            return None;
+        }
+        Some(next)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Extent<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{} {}", self.start, self.end, self.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_extent_ends_at_max_end() {
+        assert_eq!(Extent::new(0, MAX_END, ()).unwrap().end(), MAX_END);
+        assert_eq!(Extent::new(1, MAX_END, ()), Err(ExtentError::TooLarge { start: 1, length: MAX_END }));
+        assert_eq!(Extent::new(MAX_END, 1, ()), Err(ExtentError::TooLarge { start: MAX_END, length: 1 }));
+    }
+
+    #[test]
+    fn an_inverted_range_is_empty() {
+        let inverted = Range { start: 9, end: 3 };
+        assert_eq!(Extent::from_range(inverted, ()), Err(ExtentError::Empty { start: 9 }));
+    }
+
+    #[test]
+    fn clipping_keeps_the_common_bytes() {
+        let extent = Extent::new(10, 10, 'a').unwrap();
+        assert_eq!(extent.clip(&(0..100)), Some(extent));
+        assert_eq!(extent.clip(&(12..14)), Some(Extent::new(12, 2, 'a').unwrap()));
+        assert_eq!(extent.clip(&(0..10)), None);
+        assert_eq!(extent.clip(&(15..15)), None);
+    }
+
+    #[test]
+    fn absorbing_needs_touch_and_equality() {
+        let mut extent = Extent::new(0, 10, 'a').unwrap();
+        let apart = Extent::new(11, 1, 'a').unwrap();
+        let other = Extent::new(10, 1, 'b').unwrap();
+        assert_eq!(extent.absorb(apart), Some(apart));
+        assert_eq!(extent.absorb(other), Some(other));
+        assert_eq!(extent.absorb(Extent::new(10, 5, 'a').unwrap()), None);
+        assert_eq!(extent.range(), 0..15);
+    }
+}

@@ -1,0 +1,483 @@
+//! What an extent's status means. First what each context says on the wire, where the same number means three different
+//! things; then [`Status`], the typed meaning of all contexts together. Turning the first into the second happens here and
+//! nowhere else, so that no raw flags of two contexts can ever be mixed.
+
+use core::fmt;
+
+/// How many dirty bitmaps one [`Status`] can tell apart.
+pub const MAX_BITMAPS: usize = 32;
+
+/// The flags of `base:allocation`, as they came. Bits that the protocol does not define are kept and ignored.
+///
+/// NBD protocol, "`base:allocation` metadata context".
+///
+/// ```
+/// use nbd_extents::Allocation;
+///
+/// let hole = Allocation::from_flags(1);
+/// assert!(hole.is_hole());
+/// assert!(!hole.is_zero(), "a hole alone promises nothing about its content: it must be read");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Allocation(u64);
+
+impl Allocation {
+    const HOLE: u64 = 1;
+    const ZERO: u64 = 1 << 1;
+
+    /// The safe status: data that must be read.
+    pub const DATA: Self = Self(0);
+
+    /// Reads the flags of a descriptor.
+    #[must_use]
+    pub const fn from_flags(flags: u64) -> Self {
+        Self(flags)
+    }
+
+    /// The flags, undefined bits included.
+    #[must_use]
+    pub const fn flags(self) -> u64 {
+        self.0
+    }
+
+    /// Whether every byte reads as zero (`NBD_STATE_ZERO`). The only bit that allows a copy to skip reading.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0 & Self::ZERO != 0
+    }
+
+    /// Whether a later write may need new space (`NBD_STATE_HOLE`). It says nothing of the content.
+    #[must_use]
+    pub const fn is_hole(self) -> bool {
+        self.0 & Self::HOLE != 0
+    }
+}
+
+impl fmt::Display for Allocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Status::UNKNOWN.with_allocation(*self).fmt(f)
+    }
+}
+
+/// The flags of one `qemu:dirty-bitmap:NAME`, as they came. Only bit 0 is defined.
+///
+/// ```
+/// use nbd_extents::Dirtiness;
+///
+/// assert!(Dirtiness::from_flags(1).is_dirty());
+/// assert!(!Dirtiness::from_flags(2).is_dirty());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dirtiness(u64);
+
+impl Dirtiness {
+    /// The safe status: changed since the checkpoint.
+    pub const DIRTY: Self = Self(1);
+
+    /// Reads the flags of a descriptor.
+    #[must_use]
+    pub const fn from_flags(flags: u64) -> Self {
+        Self(flags)
+    }
+
+    /// The flags, undefined bits included.
+    #[must_use]
+    pub const fn flags(self) -> u64 {
+        self.0
+    }
+
+    /// Whether the bitmap marks these bytes as changed.
+    #[must_use]
+    pub const fn is_dirty(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+impl fmt::Display for Dirtiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_dirty() { "dirty" } else { "clean" })
+    }
+}
+
+/// The number that `qemu:allocation-depth` gives: which layer of the image holds these bytes. A number, not a set of bits.
+///
+/// 0 is "in no layer of what is exported", 1 the top layer, 2 its backing file, and so on.
+///
+/// ```
+/// use nbd_extents::Depth;
+///
+/// assert!(Depth::from_flags(0).is_absent());
+/// assert_eq!(Depth::from_flags(2).layer(), Some(2));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Depth(u64);
+
+impl Depth {
+    /// Reads the flags of a descriptor.
+    #[must_use]
+    pub const fn from_flags(flags: u64) -> Self {
+        Self(flags)
+    }
+
+    /// The number as it came.
+    #[must_use]
+    pub const fn flags(self) -> u64 {
+        self.0
+    }
+
+    /// Whether no exported layer has these bytes.
+    #[must_use]
+    pub const fn is_absent(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The layer, 0 being none of them; `None` for a number beyond 32 bits, which no server has a meaning for.
+    #[must_use]
+    pub fn layer(self) -> Option<u32> {
+        u32::try_from(self.0).ok()
+    }
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Status::UNKNOWN.with_depth(*self).fmt(f)
+    }
+}
+
+/// What all contexts together say of a range of bytes, each part `None` where its context was not asked or has no answer.
+///
+/// A `Status` is built from [`Status::UNKNOWN`] by adding what each context says, and two of them are joined by
+/// [`combine`](Status::combine). It is small (16 bytes) and `Copy`.
+///
+/// ```
+/// use nbd_extents::{Allocation, Dirtiness, Status};
+///
+/// let status = Status::UNKNOWN
+///     .with_allocation(Allocation::from_flags(3))
+///     .with_bitmap(0, Dirtiness::from_flags(1));
+/// assert_eq!(status.zero(), Some(true));
+/// assert_eq!(status.dirty(), Some(true));
+/// assert_eq!(status.depth(), None);
+/// assert_eq!(status.to_string(), "dirty,zero,hole");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// Bit `i`: bitmap `i` has answered.
+    tracked: u32,
+    /// Bit `i`: bitmap `i` marks the bytes as changed. No bit outside `tracked`.
+    dirty: u32,
+    /// The layer; 0 unless `KNOWS_DEPTH`.
+    depth: u32,
+    /// The bits below.
+    bits: u8,
+}
+
+const ZERO: u8 = 1;
+const HOLE: u8 = 1 << 1;
+const KNOWS_ALLOCATION: u8 = 1 << 2;
+const KNOWS_DEPTH: u8 = 1 << 3;
+/// Two answers named different layers: the depth is in doubt and stays so, whatever is added.
+const DOUBTS_DEPTH: u8 = 1 << 4;
+
+impl Status {
+    /// Nothing is known. It changes nothing when combined with another status.
+    pub const UNKNOWN: Self = Self { tracked: 0, dirty: 0, depth: 0, bits: 0 };
+
+    /// Adds what `base:allocation` says.
+    #[must_use]
+    pub const fn with_allocation(mut self, allocation: Allocation) -> Self {
+        self.bits &= !(ZERO | HOLE);
+        self.bits |= KNOWS_ALLOCATION;
+        if allocation.is_zero() {
+            self.bits |= ZERO;
+        }
+        if allocation.is_hole() {
+            self.bits |= HOLE;
+        }
+        self
+    }
+
+    /// Adds what the dirty bitmap with this index says. Indices from [`MAX_BITMAPS`] on are not representable and change nothing;
+    /// [`Contexts`](crate::Contexts) refuses so many bitmaps with a typed error long before.
+    #[must_use]
+    pub const fn with_bitmap(mut self, index: usize, dirtiness: Dirtiness) -> Self {
+        if index < MAX_BITMAPS {
+            let bit = 1 << index;
+            self.tracked |= bit;
+            self.dirty = if dirtiness.is_dirty() { self.dirty | bit } else { self.dirty & !bit };
+        }
+        self
+    }
+
+    /// Adds what `qemu:allocation-depth` says. A number beyond 32 bits leaves the depth in doubt, which reads as `None`.
+    #[must_use]
+    pub fn with_depth(mut self, depth: Depth) -> Self {
+        self.bits &= !(KNOWS_DEPTH | DOUBTS_DEPTH);
+        self.bits |= if depth.layer().is_some() { KNOWS_DEPTH } else { DOUBTS_DEPTH };
+        self.depth = depth.layer().unwrap_or(0);
+        self
+    }
+
+    /// Adds that the depth was asked for and is in doubt: the safe status of `qemu:allocation-depth`.
+    #[must_use]
+    pub(crate) const fn with_doubtful_depth(mut self) -> Self {
+        self.bits = self.bits & !KNOWS_DEPTH | DOUBTS_DEPTH;
+        self.depth = 0;
+        self
+    }
+
+    /// Whether every byte reads as zero, or `None` without `base:allocation`.
+    #[must_use]
+    pub const fn zero(self) -> Option<bool> {
+        if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & ZERO != 0) }
+    }
+
+    /// Whether the bytes are a hole (which does not say that they read as zero), or `None` without `base:allocation`.
+    #[must_use]
+    pub const fn hole(self) -> Option<bool> {
+        if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & HOLE != 0) }
+    }
+
+    /// Whether any of the bitmaps marks the bytes as changed, or `None` when no bitmap was asked.
+    #[must_use]
+    pub const fn dirty(self) -> Option<bool> {
+        if self.tracked == 0 { None } else { Some(self.dirty != 0) }
+    }
+
+    /// Whether the bitmap with this index marks the bytes as changed, or `None` where that bitmap was not asked.
+    #[must_use]
+    pub const fn dirty_in(self, index: usize) -> Option<bool> {
+        if index >= MAX_BITMAPS || self.tracked & (1 << index) == 0 {
+            return None;
+        }
+        Some(self.dirty & (1 << index) != 0)
+    }
+
+    /// The indices of the bitmaps that mark the bytes as changed, ascending.
+    ///
+    /// ```
+    /// # use nbd_extents::{Dirtiness, Status};
+    /// let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0)).with_bitmap(3, Dirtiness::DIRTY);
+    /// assert!(status.dirty_bitmaps().eq([3]));
+    /// ```
+    pub fn dirty_bitmaps(self) -> impl Iterator<Item = usize> {
+        (0..MAX_BITMAPS).filter(move |&index| self.dirty_in(index) == Some(true))
+    }
+
+    /// The layer that holds the bytes (0: none of them), or `None` without `qemu:allocation-depth` and where its answer is in doubt.
+    #[must_use]
+    pub const fn depth(self) -> Option<u32> {
+        if self.bits & KNOWS_DEPTH == 0 { None } else { Some(self.depth) }
+    }
+
+    /// Joins what two sources say of the same bytes. Parts that only one knows are taken over; where both know a part and differ,
+    /// the safer answer holds: not zero, not a hole, dirty, depth in doubt.
+    ///
+    /// The order does not matter, nor does the grouping; combining a status with itself or with [`Status::UNKNOWN`] changes nothing.
+    ///
+    /// ```
+    /// # use nbd_extents::{Allocation, Status};
+    /// let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(2));
+    /// let data = Status::UNKNOWN.with_allocation(Allocation::DATA);
+    /// assert_eq!(zero.combine(data), data);
+    /// assert_eq!(zero.combine(Status::UNKNOWN), zero);
+    /// ```
+    #[must_use]
+    pub const fn combine(self, other: Self) -> Self {
+        let either = self.bits | other.bits;
+        let both = self.bits & other.bits;
+        let mut bits = either & (KNOWS_ALLOCATION | DOUBTS_DEPTH);
+        // zero and hole: both must say so, or the one that knows
+        bits |= (ZERO | HOLE) & if both & KNOWS_ALLOCATION != 0 { both } else { either };
+        let one_depth = both & KNOWS_DEPTH == 0 || self.depth == other.depth;
+        let mut depth = 0;
+        if either & KNOWS_DEPTH != 0 {
+            if one_depth && either & DOUBTS_DEPTH == 0 {
+                bits |= KNOWS_DEPTH;
+                depth = self.depth | other.depth;
+            } else {
+                bits |= DOUBTS_DEPTH;
+            }
+        }
+        Self { tracked: self.tracked | other.tracked, dirty: self.dirty | other.dirty, depth, bits }
+    }
+
+    /// Whether two answers about the same bytes contradict each other in a part that both know.
+    #[must_use]
+    pub const fn contradicts(self, other: Self) -> bool {
+        let both = self.bits & other.bits;
+        let allocation = both & KNOWS_ALLOCATION != 0 && (self.bits ^ other.bits) & (ZERO | HOLE) != 0;
+        let depth = both & KNOWS_DEPTH != 0 && self.depth != other.depth;
+        let bitmaps = (self.dirty ^ other.dirty) & self.tracked & other.tracked != 0;
+        allocation || depth || bitmaps
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Words { f, any: false };
+        match self.dirty() {
+            Some(true) if self.tracked.count_ones() > 1 => words.bitmaps(*self)?,
+            Some(true) => words.say(format_args!("dirty"))?,
+            Some(false) => words.say(format_args!("clean"))?,
+            None => {}
+        }
+        match (self.zero(), self.hole()) {
+            (Some(true), Some(true)) => words.say(format_args!("zero,hole"))?,
+            (Some(true), _) => words.say(format_args!("zero"))?,
+            (_, Some(true)) => words.say(format_args!("hole"))?,
+            (Some(false), _) => words.say(format_args!("data"))?,
+            (None, _) => {}
+        }
+        match self.depth() {
+            Some(0) => words.say(format_args!("absent"))?,
+            Some(depth) => words.say(format_args!("depth {depth}"))?,
+            None => {}
+        }
+        if words.any { Ok(()) } else { f.write_str("unknown") }
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Status({self})")
+    }
+}
+
+/// Writes words with commas between them.
+struct Words<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    any: bool,
+}
+
+impl Words<'_, '_> {
+    fn say(&mut self, word: fmt::Arguments<'_>) -> fmt::Result {
+        if self.any {
+            self.f.write_str(",")?;
+        }
+        self.any = true;
+        self.f.write_fmt(word)
+    }
+
+    fn bitmaps(&mut self, status: Status) -> fmt::Result {
+        self.say(format_args!("dirty in "))?;
+        for (nth, index) in status.dirty_bitmaps().enumerate() {
+            write!(self.f, "{}{index}", if nth == 0 { "" } else { "+" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
+    /// Every status that one bitmap, allocation and three depths can make, parts missing included.
+    fn all() -> Vec<Status> {
+        let mut all = Vec::new();
+        for allocation in [None, Some(0), Some(1), Some(2), Some(3)] {
+            for dirty in [None, Some(0), Some(1)] {
+                for depth in [None, Some(0), Some(1), Some(u64::MAX)] {
+                    let mut status = Status::UNKNOWN;
+                    if let Some(flags) = allocation {
+                        status = status.with_allocation(Allocation::from_flags(flags));
+                    }
+                    if let Some(flags) = dirty {
+                        status = status.with_bitmap(1, Dirtiness::from_flags(flags));
+                    }
+                    if let Some(flags) = depth {
+                        status = status.with_depth(Depth::from_flags(flags));
+                    }
+                    all.push(status);
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn combining_is_commutative_associative_and_idempotent() {
+        let all = all();
+        for &a in &all {
+            assert_eq!(a.combine(a), a);
+            assert_eq!(a.combine(Status::UNKNOWN), a);
+            for &b in &all {
+                assert_eq!(a.combine(b), b.combine(a));
+                for &c in &all {
+                    assert_eq!(a.combine(b).combine(c), a.combine(b.combine(c)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn combining_never_makes_anything_less_safe() {
+        for &a in &all() {
+            for &b in &all() {
+                let both = a.combine(b);
+                if a.dirty() == Some(true) {
+                    assert_eq!(both.dirty(), Some(true));
+                }
+                if a.zero() == Some(false) {
+                    assert_eq!(both.zero(), Some(false));
+                }
+                if both.depth() == Some(0) {
+                    assert!(a.depth() == Some(0) || b.depth() == Some(0));
+                    assert!(a.depth().unwrap_or(0) == 0 && b.depth().unwrap_or(0) == 0);
+                }
+                assert_eq!(a.contradicts(b), b.contradicts(a));
+                assert!(!a.contradicts(a));
+            }
+        }
+    }
+
+    #[test]
+    fn hole_dirty_and_depth_one_are_the_same_number_and_stay_apart() {
+        assert_eq!(Allocation::from_flags(1).to_string(), "hole");
+        assert_eq!(Dirtiness::from_flags(1).to_string(), "dirty");
+        assert_eq!(Depth::from_flags(1).to_string(), "depth 1");
+        assert_eq!(Status::UNKNOWN.with_depth(Depth::from_flags(1)).dirty(), None);
+    }
+
+    #[test]
+    fn undefined_bits_are_ignored() {
+        let status = Status::UNKNOWN
+            .with_allocation(Allocation::from_flags(0xffff_ffff_ffff_fffc))
+            .with_bitmap(0, Dirtiness::from_flags(0xfe));
+        assert_eq!(status.to_string(), "clean,data");
+    }
+
+    #[test]
+    fn a_depth_beyond_32_bits_is_in_doubt_not_absent() {
+        let status = Status::UNKNOWN.with_depth(Depth::from_flags(1 << 32));
+        assert_eq!(status.depth(), None);
+        assert_eq!(status.combine(Status::UNKNOWN.with_depth(Depth::from_flags(0))).depth(), None);
+    }
+
+    #[test]
+    fn bitmaps_up_to_the_stated_maximum() {
+        let last = MAX_BITMAPS - 1;
+        let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY).with_bitmap(last, Dirtiness::DIRTY);
+        assert!(status.dirty_bitmaps().eq([0, last]));
+        assert_eq!(status.to_string(), "dirty in 0+31");
+        assert_eq!(status.with_bitmap(MAX_BITMAPS, Dirtiness::DIRTY), status);
+        assert_eq!(status.dirty_in(MAX_BITMAPS), None);
+        assert_eq!(status.with_bitmap(0, Dirtiness::from_flags(0)).dirty_in(0), Some(false));
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(Status::UNKNOWN.to_string(), "unknown");
+        let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(2));
+        assert_eq!(zero.with_bitmap(0, Dirtiness::DIRTY).to_string(), "dirty,zero");
+        assert_eq!(zero.with_depth(Depth::from_flags(0)).to_string(), "zero,absent");
+        assert_eq!(zero.with_allocation(Allocation::DATA).to_string(), "data");
+    }
+
+    #[test]
+    fn a_status_is_small() {
+        assert!(size_of::<Status>() <= 16);
+    }
+}

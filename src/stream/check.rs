@@ -1,0 +1,98 @@
+//! Doubt, as an adapter: a stream that must stay in a range, or cover it exactly.
+
+use core::ops::Range;
+
+use super::ExtentStream;
+use crate::error::StreamError;
+use crate::extent::Extent;
+
+/// A stream that is checked against a range while it is read: see [`ExtentStream::within`] and [`ExtentStream::covering`].
+#[derive(Clone, Debug)]
+pub struct Check<S> {
+    stream: S,
+    range: Range<u64>,
+    /// Up to where the stream has been checked.
+    position: u64,
+    gaps: bool,
+}
+
+impl<S> Check<S> {
+    pub(super) fn within(stream: S, range: Range<u64>) -> Self {
+        Self { stream, position: range.start, range, gaps: true }
+    }
+
+    pub(super) fn covering(stream: S, range: Range<u64>) -> Self {
+        Self { stream, position: range.start, range, gaps: false }
+    }
+
+    /// Checks one step: the next extent, or the end of the range once the stream has ended.
+    fn step(&mut self, next: Range<u64>) -> Result<(), StreamError> {
+        if next.start < self.range.start || next.end > self.range.end {
+            return Err(StreamError::OutOfRange { extent: next, range: self.range.clone() });
+        }
+        if next.start < self.position {
+            return Err(StreamError::Overlap { start: next.start, expected: self.position });
+        }
+        if next.start > self.position && !self.gaps {
+            return Err(StreamError::Gap { range: self.position..next.start });
+        }
+        self.position = next.end;
+        Ok(())
+    }
+}
+
+impl<S: ExtentStream> ExtentStream for Check<S> {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        let next = self.stream.next_extent()?;
+        let end = self.range.end.max(self.range.start);
+        self.step(next.as_ref().map_or(end..end, Extent::range))?;
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that breaks its promise, as only a faulty implementation does.
+    struct Raw(alloc::vec::IntoIter<(u64, u64)>);
+
+    impl ExtentStream for Raw {
+        type Status = ();
+        type Error = StreamError;
+
+        fn next_extent(&mut self) -> Result<Option<Extent<()>>, StreamError> {
+            Ok(self.0.next().map(|(start, end)| Extent::from_range(start..end, ()).unwrap()))
+        }
+    }
+
+    fn raw(list: &[(u64, u64)]) -> Raw {
+        Raw(list.to_vec().into_iter())
+    }
+
+    #[test]
+    fn covering_names_the_first_fault() {
+        let fault = |list: &[(u64, u64)]| raw(list).covering(10..40).collect_vec().unwrap_err();
+        assert_eq!(fault(&[]), StreamError::Gap { range: 10..40 });
+        assert_eq!(fault(&[(20, 40)]), StreamError::Gap { range: 10..20 });
+        assert_eq!(fault(&[(10, 20), (30, 40)]), StreamError::Gap { range: 20..30 });
+        assert_eq!(fault(&[(10, 20)]), StreamError::Gap { range: 20..40 });
+        assert_eq!(fault(&[(10, 20), (19, 40)]), StreamError::Overlap { start: 19, expected: 20 });
+        assert_eq!(fault(&[(9, 40)]), StreamError::OutOfRange { extent: 9..40, range: 10..40 });
+        assert_eq!(fault(&[(10, 41)]), StreamError::OutOfRange { extent: 10..41, range: 10..40 });
+        assert_eq!(raw(&[(10, 20), (20, 40)]).covering(10..40).collect_vec().unwrap().len(), 2);
+        assert_eq!(raw(&[]).covering(10..10).collect_vec(), Ok(alloc::vec![]));
+    }
+
+    #[test]
+    fn within_allows_gaps_only() {
+        assert_eq!(raw(&[(20, 30)]).within(10..40).collect_vec().unwrap().len(), 1);
+        let overlap = raw(&[(20, 30), (10, 20)]).within(10..40).collect_vec();
+        assert_eq!(overlap, Err(StreamError::Overlap { start: 10, expected: 30 }));
+        let outside = raw(&[(30, 50)]).within(10..40).collect_vec();
+        assert_eq!(outside, Err(StreamError::OutOfRange { extent: 30..50, range: 10..40 }));
+    }
+}

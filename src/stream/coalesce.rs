@@ -1,0 +1,65 @@
+//! Equal neighbours joined: the one place where extents grow.
+
+use super::ExtentStream;
+use crate::extent::Extent;
+
+/// A stream whose touching equal neighbours are joined: see [`ExtentStream::coalesce`].
+#[derive(Clone, Debug)]
+pub struct Coalesce<S: ExtentStream> {
+    stream: S,
+    /// The extent that may still grow.
+    growing: Option<Extent<S::Status>>,
+}
+
+impl<S: ExtentStream> Coalesce<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, growing: None }
+    }
+}
+
+impl<S: ExtentStream> ExtentStream for Coalesce<S>
+where
+    S::Status: PartialEq,
+{
+    type Status = S::Status;
+    type Error = S::Error;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        while let Some(next) = self.stream.next_extent()? {
+            let Some(growing) = &mut self.growing else {
+                self.growing = Some(next);
+                continue;
+            };
+            if let Some(other) = growing.absorb(next) {
+                return Ok(self.growing.replace(other));
+            }
+        }
+        Ok(self.growing.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{from_iter, place};
+    use crate::wire::Descriptors;
+
+    fn extent(start: u64, end: u64, status: char) -> Extent<char> {
+        Extent::from_range(start..end, status).unwrap()
+    }
+
+    #[test]
+    fn joins_what_touches_and_is_equal() {
+        let list = [extent(0, 1, 'a'), extent(1, 2, 'a'), extent(2, 3, 'b'), extent(4, 5, 'b')];
+        let joined = from_iter(list).coalesce().collect_vec().unwrap();
+        assert_eq!(joined, [extent(0, 2, 'a'), extent(2, 3, 'b'), extent(4, 5, 'b')]);
+    }
+
+    #[test]
+    fn runs_beyond_32_bits_grow_on() {
+        let run = [(u64::from(u32::MAX), 0); 3];
+        let joined = place(Descriptors::new(&run), 0).coalesce().collect_vec().unwrap();
+        assert_eq!(joined, [Extent::new(0, 3 * u64::from(u32::MAX), 0).unwrap()]);
+    }
+}

@@ -1,0 +1,35 @@
+//! A stream being consumed piece by piece: what every merge is made of.
+
+use super::ExtentStream;
+use crate::extent::Extent;
+
+/// A stream and the part of its current extent that has not been used yet.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<S: ExtentStream> {
+    stream: S,
+    head: Option<Extent<S::Status>>,
+    /// The stream has ended; it is not asked again.
+    ended: bool,
+}
+
+impl<S: ExtentStream> Cursor<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, head: None, ended: false }
+    }
+
+    /// What is left of the current extent, or the next one; `None` at the end.
+    #[inline]
+    pub(super) fn head(&mut self) -> Result<Option<&Extent<S::Status>>, S::Error> {
+        if self.head.is_none() && !self.ended {
+            self.head = self.stream.next_extent()?;
+            self.ended = self.head.is_none();
+        }
+        Ok(self.head.as_ref())
+    }
+
+    /// Uses the current extent up to `offset`.
+    #[inline]
+    pub(super) fn consume_to(&mut self, offset: u64) {
+        self.head = self.head.take().and_then(|extent| extent.starting_at(offset));
+    }
+}

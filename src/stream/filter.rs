@@ -1,0 +1,40 @@
+//! Only the extents of interest; the others leave gaps.
+
+use core::fmt;
+
+use super::ExtentStream;
+use crate::extent::Extent;
+
+/// A stream without some of its extents: see [`ExtentStream::filter`].
+#[derive(Clone)]
+pub struct Filter<S, F> {
+    stream: S,
+    keep: F,
+}
+
+impl<S, F> Filter<S, F> {
+    pub(super) fn new(stream: S, keep: F) -> Self {
+        Self { stream, keep }
+    }
+}
+
+impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        loop {
+            match self.stream.next_extent()? {
+                Some(extent) if !(self.keep)(extent.status()) => {}
+                kept_or_end => return Ok(kept_or_end),
+            }
+        }
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for Filter<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filter").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

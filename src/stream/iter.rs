@@ -1,0 +1,34 @@
+//! The way back from a stream to the ordinary iterators of Rust.
+
+use core::iter::FusedIterator;
+
+use super::ExtentStream;
+use crate::extent::Extent;
+
+/// An iterator over a stream: see [`ExtentStream::iter`]. After an error it is over.
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy and do nothing unless they are read"]
+pub struct Iter<S> {
+    /// `None` once the stream has ended or failed.
+    stream: Option<S>,
+}
+
+impl<S> Iter<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream: Some(stream) }
+    }
+}
+
+impl<S: ExtentStream> Iterator for Iter<S> {
+    type Item = Result<Extent<S::Status>, S::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.stream.as_mut()?.next_extent().transpose();
+        if !matches!(next, Some(Ok(_))) {
+            self.stream = None;
+        }
+        next
+    }
+}
+
+impl<S: ExtentStream> FusedIterator for Iter<S> {}

@@ -1,0 +1,164 @@
+//! Two streams into one: each byte gets what a function makes of its two statuses.
+
+use core::fmt;
+use core::ops::Range;
+
+use super::ExtentStream;
+use super::cursor::Cursor;
+use crate::error::StreamError;
+use crate::extent::Extent;
+
+/// Two merged streams: see [`ExtentStream::merge`] and [`ExtentStream::merge_shortest`].
+pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
+    left: Cursor<A>,
+    right: Cursor<B>,
+    combine: F,
+    /// The byte behind the last extent that was handed out.
+    position: u64,
+    /// Ends where the shorter stream ends, instead of failing there.
+    shortest: bool,
+}
+
+impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
+    pub(super) fn even(left: A, right: B, combine: F) -> Self {
+        Self { left: Cursor::new(left), right: Cursor::new(right), combine, position: 0, shortest: false }
+    }
+
+    pub(super) fn shortest(left: A, right: B, combine: F) -> Self {
+        Self { shortest: true, ..Self::even(left, right, combine) }
+    }
+
+    /// The byte behind the last extent that was handed out; 0 before the first.
+    ///
+    /// At the end of [`merge_shortest`](ExtentStream::merge_shortest) this is where to ask on from.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl<A, B, V, F> ExtentStream for Merge<A, B, F>
+where
+    A: ExtentStream,
+    B: ExtentStream<Error = A::Error>,
+    F: Fn(&A::Status, &B::Status) -> V,
+{
+    type Status = V;
+    type Error = A::Error;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<V>>, A::Error> {
+        let (left, right) = match (self.left.head()?, self.right.head()?) {
+            (Some(left), Some(right)) => (left, right),
+            (Some(left), None) if !self.shortest => return Err(uneven(left.range(), 1).into()),
+            (None, Some(right)) if !self.shortest => return Err(uneven(right.range(), 0).into()),
+            _ => return Ok(None),
+        };
+        if left.start() != right.start() {
+            return Err(apart(left.range(), right.range()).into());
+        }
+        let end = left.end().min(right.end());
+        let merged = Extent::trusted(left.start(), end, (self.combine)(left.status(), right.status()));
+        self.left.consume_to(end);
+        self.right.consume_to(end);
+        self.position = end;
+        Ok(Some(merged))
+    }
+}
+
+/// Two extents that should start together and do not: the one that starts first describes bytes that the other stream leaves out.
+#[cold]
+fn apart(left: Range<u64>, right: Range<u64>) -> StreamError {
+    if left.start < right.start {
+        uneven(left.start..left.end.min(right.start), 1)
+    } else {
+        uneven(right.start..right.end.min(left.start), 0)
+    }
+}
+
+#[cold]
+pub(super) fn uneven(range: Range<u64>, silent: usize) -> StreamError {
+    StreamError::Uneven { range, silent }
+}
+
+impl<A, B, F: Clone> Clone for Merge<A, B, F>
+where
+    A: ExtentStream<Status: Clone> + Clone,
+    B: ExtentStream<Status: Clone> + Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            left: self.left.clone(),
+            right: self.right.clone(),
+            combine: self.combine.clone(),
+            position: self.position,
+            shortest: self.shortest,
+        }
+    }
+}
+
+impl<A, B, F> fmt::Debug for Merge<A, B, F>
+where
+    A: ExtentStream<Status: fmt::Debug> + fmt::Debug,
+    B: ExtentStream<Status: fmt::Debug> + fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merge")
+            .field("left", &self.left)
+            .field("right", &self.right)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::from_iter;
+    use alloc::vec::Vec;
+
+    fn extents(list: &[(u64, u64, u8)]) -> Vec<Extent<u8>> {
+        list.iter().map(|&(start, end, status)| Extent::from_range(start..end, status).unwrap()).collect()
+    }
+
+    fn merge(a: &[(u64, u64, u8)], b: &[(u64, u64, u8)]) -> Result<Vec<Extent<u8>>, StreamError> {
+        from_iter(extents(a)).merge(from_iter(extents(b)), |a, b| a + b).collect_vec()
+    }
+
+    #[test]
+    fn cuts_wherever_either_side_is_cut() {
+        let merged = merge(&[(0, 10, 1), (10, 30, 2)], &[(0, 20, 10), (20, 30, 20)]).unwrap();
+        assert_eq!(merged, extents(&[(0, 10, 11), (10, 20, 12), (20, 30, 22)]));
+    }
+
+    #[test]
+    fn a_gap_that_both_have_stays_a_gap() {
+        let merged = merge(&[(0, 10, 1), (20, 30, 1)], &[(0, 10, 2), (20, 30, 2)]).unwrap();
+        assert_eq!(merged, extents(&[(0, 10, 3), (20, 30, 3)]));
+    }
+
+    #[test]
+    fn bytes_that_only_one_side_describes_are_an_error() {
+        let error = |range, silent| Err(StreamError::Uneven { range, silent });
+        assert_eq!(merge(&[(0, 10, 1)], &[(0, 8, 1)]), error(8..10, 1));
+        assert_eq!(merge(&[(0, 8, 1)], &[(0, 10, 1)]), error(8..10, 0));
+        assert_eq!(merge(&[(0, 10, 1)], &[(4, 10, 1)]), error(0..4, 1));
+        assert_eq!(merge(&[(4, 10, 1)], &[(0, 10, 1)]), error(0..4, 0));
+        assert_eq!(merge(&[(0, 2, 1)], &[(4, 10, 1)]), error(0..2, 1));
+        assert_eq!(merge(&[], &[(4, 10, 1)]), error(4..10, 0));
+        let gap = merge(&[(0, 10, 1)], &[(0, 4, 1), (6, 10, 1)]);
+        assert_eq!(gap, error(4..6, 1));
+    }
+
+    #[test]
+    fn shortest_ends_early_but_forgives_no_gap() {
+        let a = from_iter(extents(&[(0, 10, 1), (10, 20, 1)]));
+        let mut merged = a.clone().merge_shortest(from_iter(extents(&[(0, 12, 1)])), |a, b| a + b);
+        assert_eq!(merged.position(), 0);
+        while merged.next_extent().unwrap().is_some() {}
+        assert_eq!(merged.position(), 12);
+        let gap = from_iter(extents(&[(0, 4, 1), (6, 12, 1)]));
+        let error = a.merge_shortest(gap, |a, b| a + b).collect_vec().unwrap_err();
+        assert_eq!(error, StreamError::Uneven { range: 4..6, silent: 1 });
+    }
+}

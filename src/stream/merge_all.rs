@@ -1,0 +1,142 @@
+//! Any number of streams into one: the merge of a whole survey.
+
+use core::fmt;
+use core::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::ExtentStream;
+use super::cursor::Cursor;
+use super::merge::uneven;
+use crate::extent::Extent;
+
+/// Several merged streams of one kind: see [`merge_all`].
+pub struct MergeAll<S: ExtentStream, F> {
+    streams: SmallVec<[Cursor<S>; 4]>,
+    combine: F,
+}
+
+/// Merges any number of streams: each byte gets its statuses joined by `combine`, cut wherever any stream is cut.
+///
+/// As for two ([`ExtentStream::merge`]), all must describe the same bytes. `combine` must be pure, and is applied from the first
+/// stream to the last. The cost of an extent is proportional to the number of streams, which for the contexts of a disk is small.
+///
+/// ```
+/// use nbd_extents::stream::{ExtentStream, from_iter, merge_all};
+/// use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+///
+/// let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(2));
+/// let dirty = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY);
+/// let contexts = [zero, dirty].map(|status| from_iter(Extent::new(0, 4096, status)));
+/// let merged = merge_all(contexts, |a, b| a.combine(b)).collect_vec()?;
+/// assert_eq!(merged[0].to_string(), "0..4096 dirty,zero");
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
+pub fn merge_all<S, F>(streams: impl IntoIterator<Item = S>, combine: F) -> MergeAll<S, F>
+where
+    S: ExtentStream,
+    F: Fn(S::Status, &S::Status) -> S::Status,
+{
+    MergeAll { streams: streams.into_iter().map(Cursor::new).collect(), combine }
+}
+
+impl<S, F> ExtentStream for MergeAll<S, F>
+where
+    S: ExtentStream,
+    S::Status: Clone,
+    F: Fn(S::Status, &S::Status) -> S::Status,
+{
+    type Status = S::Status;
+    type Error = S::Error;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        let mut merged: Option<Extent<S::Status>> = None;
+        for nth in 0..self.streams.len() {
+            let head = match self.streams.get_mut(nth) {
+                Some(cursor) => cursor.head()?,
+                None => None,
+            };
+            merged = match (merged, head) {
+                (None, Some(head)) if nth == 0 => Some(head.clone()),
+                (Some(merged), Some(head)) if merged.start() == head.start() => {
+                    let end = merged.end().min(head.end());
+                    let start = merged.start();
+                    let status = (self.combine)(merged.into_status(), head.status());
+                    Some(Extent::trusted(start, end, status))
+                }
+                (None, None) => None,
+                (merged, head) => {
+                    return Err(apart(merged.map(|m| m.range()), head.map(Extent::range), nth).into());
+                }
+            };
+        }
+        if let Some(merged) = &merged {
+            for cursor in &mut self.streams {
+                cursor.consume_to(merged.end());
+            }
+        }
+        Ok(merged)
+    }
+}
+
+/// What the streams before the `nth` have in common, and the `nth` stream's next extent, do not start at the same byte: who is silent?
+#[cold]
+fn apart(merged: Option<Range<u64>>, head: Option<Range<u64>>, nth: usize) -> crate::StreamError {
+    match (merged, head) {
+        (Some(merged), Some(head)) if head.start < merged.start => {
+            uneven(head.start..head.end.min(merged.start), 0)
+        }
+        (Some(merged), Some(head)) => uneven(merged.start..merged.end.min(head.start), nth),
+        (Some(merged), None) => uneven(merged, nth),
+        (None, head) => uneven(head.unwrap_or(0..0), 0),
+    }
+}
+
+impl<S: ExtentStream<Status: Clone> + Clone, F: Clone> Clone for MergeAll<S, F> {
+    fn clone(&self) -> Self {
+        Self { streams: self.streams.clone(), combine: self.combine.clone() }
+    }
+}
+
+impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAll<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergeAll").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StreamError;
+    use crate::stream::from_iter;
+    use alloc::vec::Vec;
+
+    fn merge(lists: &[&[(u64, u64, u8)]]) -> Result<Vec<(u64, u64, u8)>, StreamError> {
+        let streams = lists.iter().map(|list| {
+            from_iter(
+                list.iter().map(|&(start, end, status)| Extent::from_range(start..end, status).unwrap()),
+            )
+        });
+        let merged = merge_all(streams, |a, b| a + b).collect_vec()?;
+        Ok(merged.iter().map(|e| (e.start(), e.end(), *e.status())).collect())
+    }
+
+    #[test]
+    fn none_one_and_three() {
+        assert_eq!(merge(&[]), Ok(alloc::vec![]));
+        assert_eq!(merge(&[&[(0, 4, 1), (6, 8, 2)]]).unwrap(), [(0, 4, 1), (6, 8, 2)]);
+        let three = merge(&[&[(0, 10, 1)], &[(0, 3, 10), (3, 10, 20)], &[(0, 7, 100), (7, 10, 200)]]);
+        assert_eq!(three.unwrap(), [(0, 3, 111), (3, 7, 121), (7, 10, 221)]);
+    }
+
+    #[test]
+    fn the_silent_stream_is_named() {
+        let error = |range, silent| Err(StreamError::Uneven { range, silent });
+        assert_eq!(merge(&[&[(0, 9, 1)], &[(0, 9, 1)], &[(0, 5, 1)]]), error(5..9, 2));
+        assert_eq!(merge(&[&[(0, 5, 1)], &[(0, 9, 1)], &[(0, 9, 1)]]), error(5..9, 0));
+        assert_eq!(merge(&[&[(0, 9, 1)], &[(3, 9, 1)]]), error(0..3, 1));
+        assert_eq!(merge(&[&[(3, 9, 1)], &[(0, 9, 1)]]), error(0..3, 0));
+        assert_eq!(merge(&[&[], &[(0, 9, 1)]]), error(0..9, 0));
+        assert_eq!(merge(&[&[(0, 9, 1)], &[]]), error(0..9, 1));
+    }
+}

@@ -1,0 +1,255 @@
+//! Streams of extents: sorted, disjoint, lazy. One adapter, one file.
+//!
+//! An [`ExtentStream`] hands out extents in ascending order, none overlapping the one before. Everything else builds on that
+//! promise: [`place`] puts the descriptors of a reply at their offsets, [`from_iter`] takes extents from anywhere and checks them,
+//! and the adapters cut, fill, map, join and merge them.
+//!
+//! ```
+//! use nbd_extents::stream::{ExtentStream, place};
+//! use nbd_extents::wire::pairs;
+//! use nbd_extents::{Allocation, Dirtiness, Extent};
+//!
+//! let zero = place(pairs(&[4096, 3, 8192, 0])?, 0).map_status(Allocation::from_flags);
+//! let dirty = place(pairs(&[8192, 1, 4096, 0])?, 0).map_status(Dirtiness::from_flags);
+//! let merged = zero.merge(dirty, |zero, dirty| (dirty.is_dirty(), zero.is_zero())).collect_vec()?;
+//! assert_eq!(
+//!     merged,
+//!     [
+//!         Extent::new(0, 4096, (true, true))?,
+//!         Extent::new(4096, 4096, (true, false))?,
+//!         Extent::new(8192, 4096, (false, false))?,
+//!     ]
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It is a trait of its own, not an extension of [`Iterator`]: `next_extent` returns a `Result`, so that a broken stream cannot
+//! be taken for one that ended, and a stream may later hand on whole blocks of extents at once, which `Iterator` has no
+//! way to say.
+
+mod check;
+mod clip;
+mod coalesce;
+mod cursor;
+mod fill;
+mod filter;
+mod from_iter;
+mod iter;
+mod map_status;
+mod merge;
+#[cfg(feature = "alloc")]
+mod merge_all;
+mod place;
+
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+use core::ops::Range;
+
+pub use check::Check;
+pub use clip::Clip;
+pub use coalesce::Coalesce;
+pub use fill::Fill;
+pub use filter::Filter;
+pub use from_iter::{FromIter, from_iter};
+pub use iter::Iter;
+pub use map_status::MapStatus;
+pub use merge::Merge;
+#[cfg(feature = "alloc")]
+pub use merge_all::{MergeAll, merge_all};
+pub use place::{Place, place};
+
+use crate::error::StreamError;
+use crate::extent::Extent;
+
+/// A stream of extents in ascending order that do not overlap.
+///
+/// An implementation promises the order; sources that cannot promise it go through [`from_iter`], which checks. Once `next_extent` has
+/// returned an error or `None` the stream is over, and what further calls return is unspecified: take the first as the answer.
+#[must_use = "streams are lazy and do nothing unless they are read"]
+pub trait ExtentStream {
+    /// What is known of each range.
+    type Status;
+    /// How reading can fail. It must be able to carry a [`StreamError`], which the adapters report.
+    type Error: From<StreamError>;
+
+    /// The next extent, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the source fails, or breaks the promise of the stream.
+    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error>;
+
+    /// Reads all that is left, and gives each extent to `f` with what `f` returned before.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error; what `f` had built is dropped then.
+    fn fold<A>(mut self, init: A, mut f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
+    where
+        Self: Sized,
+    {
+        let mut acc = init;
+        while let Some(extent) = self.next_extent()? {
+            acc = f(acc, extent);
+        }
+        Ok(acc)
+    }
+
+    /// Reads all that is left, and gives each extent to `f`.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error. `f` has seen all extents before it.
+    fn for_each(self, mut f: impl FnMut(Extent<Self::Status>)) -> Result<(), Self::Error>
+    where
+        Self: Sized,
+    {
+        self.fold((), |(), extent| f(extent))
+    }
+
+    /// Reads all that is left into a `Vec`.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error.
+    #[cfg(feature = "alloc")]
+    fn collect_vec(self) -> Result<Vec<Extent<Self::Status>>, Self::Error>
+    where
+        Self: Sized,
+    {
+        self.fold(Vec::new(), |mut all, extent| {
+            all.push(extent);
+            all
+        })
+    }
+
+    /// An ordinary iterator of `Result`s over the stream.
+    fn iter(self) -> Iter<Self>
+    where
+        Self: Sized,
+    {
+        Iter::new(self)
+    }
+
+    /// Replaces each status by what `f` makes of it. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
+    fn map_status<U, F: Fn(Self::Status) -> U>(self, f: F) -> MapStatus<Self, F>
+    where
+        Self: Sized,
+    {
+        MapStatus::new(self, f)
+    }
+
+    /// Keeps the extents whose status satisfies `f`; the others leave gaps.
+    fn filter<F: Fn(&Self::Status) -> bool>(self, f: F) -> Filter<Self, F>
+    where
+        Self: Sized,
+    {
+        Filter::new(self, f)
+    }
+
+    /// Cuts the stream to `range` (bytes); what lies outside is dropped. Reading stops at the first extent that reaches the range's end.
+    fn clip(self, range: Range<u64>) -> Clip<Self>
+    where
+        Self: Sized,
+    {
+        Clip::new(self, range)
+    }
+
+    /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. What lies outside of `range` is handed on unchanged.
+    ///
+    /// There is no default: the safe status depends on the context (data for an allocation, dirty for a bitmap).
+    fn fill(self, range: Range<u64>, status: Self::Status) -> Fill<Self>
+    where
+        Self: Sized,
+        Self::Status: Clone,
+    {
+        Fill::new(self, range, status)
+    }
+
+    /// Demands that the stream stays within `range` (bytes). Gaps are allowed.
+    fn within(self, range: Range<u64>) -> Check<Self>
+    where
+        Self: Sized,
+    {
+        Check::within(self, range)
+    }
+
+    /// Demands that the stream covers every byte of `range` exactly once, and nothing else. The error names the first gap or overlap.
+    ///
+    /// ```
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Extent, StreamError};
+    ///
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let checked = from_iter(list).covering(0..1536).collect_vec();
+    /// assert_eq!(checked, Err(StreamError::Gap { range: 512..1024 }));
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    fn covering(self, range: Range<u64>) -> Check<Self>
+    where
+        Self: Sized,
+    {
+        Check::covering(self, range)
+    }
+
+    /// Joins neighbours that touch and have equal statuses.
+    ///
+    /// Equal is what the status shown says: map a [`Status`](crate::Status) to what the reader shows first (dirty and zero, say),
+    /// then coalesce, and holes make no cut.
+    fn coalesce(self) -> Coalesce<Self>
+    where
+        Self: Sized,
+        Self::Status: PartialEq,
+    {
+        Coalesce::new(self)
+    }
+
+    /// Merges two streams: each byte gets what `combine` makes of its two statuses, cut where either stream is cut.
+    ///
+    /// Both streams must describe the same bytes. Where one describes bytes that the other leaves out, in the middle or at the end,
+    /// the merge fails with [`StreamError::Uneven`], because dropping them silently is how backups lose data. Replies of one server
+    /// rightly reach differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its end. Other
+    /// differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
+    ///
+    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses.
+    fn merge<B, V, F>(self, other: B, combine: F) -> Merge<Self, B, F>
+    where
+        Self: Sized,
+        B: ExtentStream<Error = Self::Error>,
+        F: Fn(&Self::Status, &B::Status) -> V,
+    {
+        Merge::even(self, other, combine)
+    }
+
+    /// Like [`merge`](Self::merge), but ends where the shorter stream ends; [`Merge::position`] says where that is.
+    ///
+    /// ```
+    /// use nbd_extents::Extent;
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    ///
+    /// let long = from_iter([Extent::new(0, 4096, 'l')?]);
+    /// let short = from_iter([Extent::new(0, 512, 's')?]);
+    /// let mut merged = long.merge_shortest(short, |&a, &b| (a, b));
+    /// assert_eq!(merged.next_extent()?, Some(Extent::new(0, 512, ('l', 's'))?));
+    /// assert_eq!(merged.next_extent()?, None);
+    /// assert_eq!(merged.position(), 512, "ask the server on from here");
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
+    fn merge_shortest<B, V, F>(self, other: B, combine: F) -> Merge<Self, B, F>
+    where
+        Self: Sized,
+        B: ExtentStream<Error = Self::Error>,
+        F: Fn(&Self::Status, &B::Status) -> V,
+    {
+        Merge::shortest(self, other, combine)
+    }
+}
+
+impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+        (**self).next_extent()
+    }
+}

@@ -1,0 +1,152 @@
+//! One descriptor, and lists of them in any of the shapes in which clients hold them: the two wire forms, and the host-order
+//! pairs of libnbd's callbacks.
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::slice;
+
+use crate::error::DecodeError;
+
+/// A descriptor as it stands on the wire: so many bytes, with these flags. Not checked: the length may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Descriptor {
+    /// The length in bytes.
+    pub length: u64,
+    /// The flags; the context decides what they mean.
+    pub flags: u64,
+}
+
+/// A compact descriptor: 32-bit length, 32-bit flags, big-endian.
+pub type Compact = [u8; 8];
+/// An extended descriptor: 64-bit length, 64-bit flags, big-endian.
+pub type Extended = [u8; 16];
+/// A (length, flags) pair of 32-bit numbers in host order, as libnbd's `block_status` callback has them.
+pub type Pair32 = [u32; 2];
+/// A (length, flags) pair of 64-bit numbers in host order, as libnbd's `block_status_64` callback has them.
+pub type Pair64 = (u64, u64);
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Compact {}
+    impl Sealed for super::Extended {}
+    impl Sealed for super::Pair32 {}
+    impl Sealed for super::Pair64 {}
+}
+
+/// The representations of a descriptor that this crate reads: [`Compact`], [`Extended`], [`Pair32`] and [`Pair64`].
+pub trait RawDescriptor: sealed::Sealed + Copy {
+    /// Reads it.
+    fn read(self) -> Descriptor;
+}
+
+impl RawDescriptor for Compact {
+    #[inline]
+    fn read(self) -> Descriptor {
+        let [a, b, c, d, e, f, g, h] = self;
+        Descriptor {
+            length: u64::from(u32::from_be_bytes([a, b, c, d])),
+            flags: u64::from(u32::from_be_bytes([e, f, g, h])),
+        }
+    }
+}
+
+impl RawDescriptor for Extended {
+    #[inline]
+    fn read(self) -> Descriptor {
+        let both = u128::from_be_bytes(self);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 128 bits")]
+        Descriptor { length: (both >> 64) as u64, flags: both as u64 }
+    }
+}
+
+impl RawDescriptor for Pair32 {
+    #[inline]
+    fn read(self) -> Descriptor {
+        let [length, flags] = self;
+        Descriptor { length: u64::from(length), flags: u64::from(flags) }
+    }
+}
+
+impl RawDescriptor for Pair64 {
+    #[inline]
+    fn read(self) -> Descriptor {
+        let (length, flags) = self;
+        Descriptor { length, flags }
+    }
+}
+
+/// The descriptors of one context in one reply, read one by one from the borrowed list.
+#[derive(Clone)]
+#[must_use = "iterators are lazy"]
+pub struct Descriptors<'a, R> {
+    raw: slice::Iter<'a, R>,
+}
+
+impl<'a, R: RawDescriptor> Descriptors<'a, R> {
+    /// Reads a slice of raw descriptors: [`Pair64`] for libnbd's 64-bit callback, say.
+    ///
+    /// ```
+    /// use nbd_extents::wire::{Descriptor, Descriptors};
+    ///
+    /// let mut list = Descriptors::new(&[(65536, 0), (4096, 3)]);
+    /// assert_eq!(list.next(), Some(Descriptor { length: 65536, flags: 0 }));
+    /// assert_eq!(list.len(), 1);
+    /// ```
+    pub fn new(raw: &'a [R]) -> Self {
+        Self { raw: raw.iter() }
+    }
+}
+
+/// Reads the flat list of 32-bit numbers that libnbd's `block_status` callback gets: length, flags, length, flags, ...
+///
+/// # Errors
+///
+/// [`DecodeError::OddPairs`] when a flags value is missing at the end.
+///
+/// ```
+/// use nbd_extents::wire::pairs;
+///
+/// assert_eq!(pairs(&[65536, 0, 4096, 3])?.map(|d| d.length).sum::<u64>(), 69632);
+/// assert!(pairs(&[65536]).is_err());
+/// # Ok::<(), nbd_extents::DecodeError>(())
+/// ```
+pub fn pairs(entries: &[u32]) -> Result<Descriptors<'_, Pair32>, DecodeError> {
+    match entries.as_chunks() {
+        (list, []) => Ok(Descriptors::new(list)),
+        _ => Err(DecodeError::OddPairs { got: entries.len() }),
+    }
+}
+
+impl<R: RawDescriptor> Iterator for Descriptors<'_, R> {
+    type Item = Descriptor;
+
+    #[inline]
+    fn next(&mut self) -> Option<Descriptor> {
+        self.raw.next().map(|raw| raw.read())
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.raw.size_hint()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Descriptor) -> B>(self, init: B, mut f: F) -> B {
+        self.raw.fold(init, |acc, raw| f(acc, raw.read()))
+    }
+}
+
+impl<R: RawDescriptor> DoubleEndedIterator for Descriptors<'_, R> {
+    fn next_back(&mut self) -> Option<Descriptor> {
+        self.raw.next_back().map(|raw| raw.read())
+    }
+}
+
+impl<R: RawDescriptor> ExactSizeIterator for Descriptors<'_, R> {}
+impl<R: RawDescriptor> FusedIterator for Descriptors<'_, R> {}
+
+impl<R: RawDescriptor> fmt::Debug for Descriptors<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}

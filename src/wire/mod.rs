@@ -1,0 +1,46 @@
+//! Block status on the wire: the payloads of `NBD_REPLY_TYPE_BLOCK_STATUS` and `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`, borrowed
+//! from the caller's buffer, and their encoder.
+//!
+//! This layer knows the shape of a payload and nothing else: no offsets, no meaning of flags, no rules across descriptors.
+//! [`parse_compact`] and [`parse_extended`] check in constant time what a header can show (whole descriptors, at least one,
+//! the right count). Lengths are looked at where they are used: [`place`](crate::stream::place) checks each while it is read, and a
+//! [`Survey`](crate::Survey) checks a whole reply before anything of it is visible.
+
+mod decode;
+mod descriptor;
+mod encode;
+
+pub use decode::{BlockStatus, parse_compact, parse_extended};
+pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
+#[cfg(feature = "alloc")]
+pub use encode::encode;
+pub use encode::{encode_into, encoded_size};
+
+/// The two layouts of a block-status payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// `NBD_REPLY_TYPE_BLOCK_STATUS` (5): 32-bit lengths and flags. Used with structured replies.
+    Compact,
+    /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` (6): 64-bit lengths and flags. The only form with extended headers.
+    Extended,
+}
+
+impl Form {
+    /// The bytes before the first descriptor.
+    #[must_use]
+    pub const fn header_size(self) -> usize {
+        match self {
+            Self::Compact => 4,
+            Self::Extended => 8,
+        }
+    }
+
+    /// The bytes of one descriptor.
+    #[must_use]
+    pub const fn descriptor_size(self) -> usize {
+        match self {
+            Self::Compact => size_of::<Compact>(),
+            Self::Extended => size_of::<Extended>(),
+        }
+    }
+}

@@ -20,4 +20,7 @@ pub use error::{DecodeError, EncodeError, ExtentError, StreamError};
 pub use extent::{Extent, MAX_END};
 pub use status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};
 #[cfg(feature = "alloc")]
-pub use survey::*;
+pub use survey::{
+    Admission, Connection, Context, ContextError, Contexts, Forgiven, Negotiated, ReplyFault, Request,
+    RequestId, ResumePoint, Strictness, Survey, SurveyError, SurveyOptions, SurveyStats, Topic,
+};

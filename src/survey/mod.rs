@@ -1,1 +1,420 @@
-//! s
+//! A disk's survey: it says what to ask the server next, takes the replies in, and hands the merged extents out.
+//!
+//! This is the part that is easy to get wrong. The contexts of one reply reach differently far; a reply may be short, long, cut anywhere,
+//! or one extent at a time; what only one context described must be asked again, and what was asked again must not be counted twice. A
+//! [`Survey`] does all of that without any I/O:
+//!
+//! ```text
+//! range asked     |----------------------------------------|
+//! base:allocation |== data ==|== zero ==|                        shortest: it decides
+//! dirty bitmap    |===== dirty =====|======= clean =======|====  reaches farther, even past the request
+//!                 |          |      |   |
+//! handed out      |==========|======|===|
+//! next request                          |------------------->
+//! ```
+//!
+//! In the file `survey.rs` of the design this was one module; it is a folder because the rules for one list (`rules`), one reply (`reply`), one
+//! pass over the disk (`pass`) and the two orders (`Survey` itself and `bitmap_first`) are read separately.
+
+mod bitmap_first;
+mod budget;
+mod contexts;
+mod error;
+mod layer;
+mod options;
+mod pass;
+mod reply;
+mod request;
+mod resume;
+mod rules;
+mod stats;
+mod window;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+pub use contexts::{Context, Contexts, Negotiated};
+pub use error::{ContextError, ReplyFault, SurveyError};
+pub use options::{Connection, Strictness, SurveyOptions};
+pub use request::{Admission, Request, RequestId, Topic};
+pub use resume::ResumePoint;
+pub use stats::{Forgiven, SurveyStats};
+
+use bitmap_first::BitmapFirst;
+use budget::Budget;
+use contexts::Meaning;
+use layer::Answer;
+use pass::{Pass, Scene};
+use window::Window;
+
+use crate::error::StreamError;
+use crate::extent::Extent;
+use crate::status::Status;
+
+/// Surveys a range of an export: what to ask, what was answered, and the merged extents that follow from it.
+///
+/// The caller owns the connection. It sends what [`next_request`](Self::next_request) says, gives each status chunk of the reply to
+/// [`chunk`](Self::chunk) in whatever order they come, says [`reply_done`](Self::reply_done), and reads
+/// [`next_extent`](Self::next_extent) until it is `None`. When `next_request` is `None` and no reply is awaited, the survey is over, and
+/// [`complete`](Self::complete) proves it.
+///
+/// The extents cover the range exactly once, in order, with equal neighbours joined across replies; or the survey fails. Nothing of a
+/// reply that failed is ever visible. The payloads held never exceed the budget, however large the disk.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+///
+/// # let server = |offset: u64, length: u64| {
+/// #     let length = u32::try_from(length.min(4096)).unwrap().to_be_bytes();
+/// #     let flags = |flags: u8| [0, 0, 0, flags];
+/// #     let zero = if offset == 0 { 2 } else { 0 };
+/// #     [[flags(0), length, flags(zero)].concat(), [flags(2), length, flags(1)].concat()]
+/// # };
+/// let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+/// // negotiate with your own client: send wanted.names(), and take the ids that the server gives
+/// let contexts = wanted.negotiate([(0, "base:allocation"), (2, "qemu:dirty-bitmap:b0")])?;
+///
+/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let mut extents = Vec::new();
+/// while let Some(request) = survey.next_request()? {
+///     // this server answers 4096 bytes at a time
+///     for payload in server(request.offset(), request.length()) {
+///         survey.chunk(request.id(), payload)?;
+///     }
+///     survey.reply_done(request.id())?;
+///     while let Some(extent) = survey.next_extent()? {
+///         extents.push(extent.to_string());
+///     }
+/// }
+/// let stats = survey.complete()?;
+/// assert_eq!(extents, ["0..4096 dirty,zero", "4096..8192 dirty,data"]);
+/// assert_eq!(stats.requests, 2);
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
+#[derive(Debug)]
+pub struct Survey {
+    options: SurveyOptions,
+    order: Order,
+    budget: Budget,
+    stats: SurveyStats,
+    next_id: u64,
+    /// What has been answered and not been read.
+    ready: VecDeque<Ready>,
+    /// Everything before this byte has been read from `ready`.
+    position: u64,
+    /// The last extent read: it may still grow.
+    growing: Option<Extent<Status>>,
+    /// What ended the survey.
+    failed: Option<StreamError>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Together(Pass),
+    BitmapFirst(Box<BitmapFirst>),
+}
+
+#[derive(Debug)]
+enum Ready {
+    Extent(Extent<Answer>),
+    Window(Box<Window>),
+}
+
+impl Survey {
+    /// A survey that asks all contexts in each request. The right order unless clean ranges must not be asked about.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::NoContext`] without any context, [`SurveyError::Writable`] when the export is writable and
+    /// [`allow_writable`](SurveyOptions::allow_writable) was not said.
+    pub fn together(options: SurveyOptions, contexts: Negotiated) -> Result<Self, SurveyError> {
+        if contexts.is_empty() {
+            return Err(SurveyError::NoContext);
+        }
+        let pass = Pass::new(Topic::All, contexts, options.range.clone(), &options);
+        Self::new(options, Order::Together(pass))
+    }
+
+    /// A survey that asks the dirty bitmaps over the whole range, and the other contexts only inside dirty ranges. Everywhere else those are
+    /// `None`: the cost follows the change, not the disk.
+    ///
+    /// It is the only order that works on qemu's snapshot-access exports, where a request that touches a clean byte fails. Each request has
+    /// a [`Topic`]: with extended headers and `NBD_FLAG_BLOCK_STATUS_PAYLOAD` send the payload form with its
+    /// [`context_ids`](Request::context_ids), and give this function both halves of [`Negotiated::split`]. Otherwise open two connections, one
+    /// that negotiates [`Contexts::bitmaps`] and one that negotiates [`Contexts::details`], and send each request on the one that its topic names.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::NotBitmapFirst`] unless `bitmaps` holds bitmaps only and `details` other contexts only, at least one each;
+    /// [`SurveyError::Writable`] as for [`together`](Self::together).
+    pub fn bitmap_first(
+        options: SurveyOptions,
+        bitmaps: Negotiated,
+        details: Negotiated,
+    ) -> Result<Self, SurveyError> {
+        let is_bitmap = |slot: &contexts::Slot| matches!(slot.meaning, Meaning::Bitmap(_));
+        let parted = bitmaps.slots().iter().all(is_bitmap) && !details.slots().iter().any(is_bitmap);
+        if bitmaps.is_empty() || details.is_empty() || !parted {
+            return Err(SurveyError::NotBitmapFirst);
+        }
+        let nothing_yet = options.range.start..options.range.start;
+        let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, options.range.clone(), &options);
+        let details = Pass::new(Topic::Details, details, nothing_yet, &options);
+        Self::new(options, Order::BitmapFirst(Box::new(BitmapFirst::new(bitmaps, details))))
+    }
+
+    fn new(options: SurveyOptions, order: Order) -> Result<Self, SurveyError> {
+        if !options.connection.read_only && !options.writable {
+            return Err(SurveyError::Writable);
+        }
+        Ok(Self {
+            budget: Budget::new(options.budget),
+            position: options.range.start,
+            options,
+            order,
+            stats: SurveyStats::default(),
+            next_id: 0,
+            ready: VecDeque::new(),
+            growing: None,
+            failed: None,
+        })
+    }
+
+    /// What to ask now, or `None` while a reply is awaited and when all has been answered.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Stream`] when the survey has failed before.
+    pub fn next_request(&mut self) -> Result<Option<Request>, SurveyError> {
+        self.check_alive()?;
+        let id = RequestId(self.next_id);
+        loop {
+            match self.follow_up() {
+                Ok(Some(clean)) => self.ready.push_back(Ready::Extent(clean)),
+                Ok(None) => break,
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        let request = match &mut self.order {
+            Order::Together(pass) => pass.next_request(id, &self.options),
+            Order::BitmapFirst(order) => order.next_request(id, &self.options),
+        };
+        if let Some(request) = &request {
+            self.next_id += 1;
+            self.stats.requests += 1;
+            self.stats.asked_bytes += request.length;
+        }
+        Ok(request)
+    }
+
+    /// Whether to read a status chunk of `length` bytes of payload, asked when its header has arrived and before anything is allocated.
+    ///
+    /// When the budget is used up the answer is [`Admission::Drain`]; go on reading the reply as usual: the survey will ask for less at
+    /// a time. Callers that have the payload in memory anyway need not ask; [`chunk`](Self::chunk) does.
+    pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
+        match self.awaiting(id) {
+            Some((pass, mut scene)) => pass.admit(length, &mut scene),
+            None => Admission::Drain,
+        }
+    }
+
+    /// Takes the payload of one status chunk, in the connection's [`Form`](crate::wire::Form), in any order. A `Vec` is kept, a slice is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding, [`SurveyError::Reply`] when the chunk breaks the protocol: the
+    /// request is over then and nothing of its reply remains. A survey that goes on asks again.
+    pub fn chunk(
+        &mut self,
+        id: RequestId,
+        payload: impl AsRef<[u8]> + Into<Vec<u8>>,
+    ) -> Result<(), SurveyError> {
+        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        match pass.admit(payload.as_ref().len() as u64, &mut scene) {
+            Admission::Take => pass.chunk(payload.into(), &mut scene),
+            Admission::Drain => Ok(()),
+        }
+    }
+
+    /// Says that the reply is whole. Its extents can be read from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::UnknownRequest`] as above; [`SurveyError::Reply`] when a context was not answered or a list breaks the protocol;
+    /// [`SurveyError::OverBudget`] and [`SurveyError::Stalled`] when going on is hopeless. Nothing of the reply is visible then.
+    pub fn reply_done(&mut self, id: RequestId) -> Result<(), SurveyError> {
+        let topic = self.topic_of(id);
+        let known = match (&self.order, topic) {
+            (Order::BitmapFirst(order), Some(Topic::Details)) => order.run,
+            _ => Answer::new(Status::UNKNOWN),
+        };
+        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        let Some(window) = pass.finish(known, &mut scene)? else {
+            return Ok(());
+        };
+        match (&mut self.order, topic) {
+            (Order::BitmapFirst(order), Some(Topic::Bitmaps)) => order.push(window),
+            _ => self.ready.push_back(Ready::Window(Box::new(window))),
+        }
+        Ok(())
+    }
+
+    /// Says that the server answered the request with an error. Nothing of its reply remains; a survey that goes on asks again.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding.
+    pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
+        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        pass.abandon(&mut scene);
+        Ok(())
+    }
+
+    /// The next merged extent, or `None` until more has been answered. Call it until it is `None` after each reply.
+    ///
+    /// An extent is handed out when it cannot grow any more, so the last one read before the range's end is held back until its neighbour is known.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Stream`] when the extents would not cover the range exactly once. It cannot happen unless this library is
+    /// at fault, and then it ends the survey before data can be lost.
+    pub fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
+        self.check_alive()?;
+        match self.advance() {
+            Ok(next) => {
+                self.stats.extents += u64::from(next.is_some());
+                Ok(next)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// The first byte that has not been handed out.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.growing.map_or(self.position, |growing| growing.start())
+    }
+
+    /// Where a new survey can take up this one: see [`SurveyOptions::resume`].
+    #[must_use]
+    pub fn resume_point(&self) -> ResumePoint {
+        ResumePoint {
+            offset: self.position(),
+            end: self.options.range.end,
+            export_size: self.options.connection.size,
+        }
+    }
+
+    /// What the survey has cost and forgiven so far.
+    #[must_use]
+    pub fn stats(&self) -> SurveyStats {
+        SurveyStats { peak_bytes: self.budget.peak(), ..self.stats }
+    }
+
+    /// Ends the survey: proves that every extent of the range was handed out, once.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Incomplete`] when some were not.
+    pub fn complete(self) -> Result<SurveyStats, SurveyError> {
+        self.check_alive()?;
+        let (position, end) = (self.position(), self.options.range.end);
+        if position < end {
+            return Err(SurveyError::Incomplete { position, end });
+        }
+        Ok(self.stats())
+    }
+
+    fn check_alive(&self) -> Result<(), SurveyError> {
+        self.failed.clone().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn fail(&mut self, error: StreamError) -> SurveyError {
+        self.failed = Some(error.clone());
+        error.into()
+    }
+
+    fn topic_of(&self, id: RequestId) -> Option<Topic> {
+        match &self.order {
+            Order::Together(pass) => pass.awaits(id).then_some(Topic::All),
+            Order::BitmapFirst(order) if order.bitmaps.awaits(id) => Some(Topic::Bitmaps),
+            Order::BitmapFirst(order) => order.details.awaits(id).then_some(Topic::Details),
+        }
+    }
+
+    /// The pass that awaits this reply.
+    fn awaiting(&mut self, id: RequestId) -> Option<(&mut Pass, Scene<'_>)> {
+        let pass = match (self.topic_of(id)?, &mut self.order) {
+            (_, Order::Together(pass)) => pass,
+            (Topic::Bitmaps, Order::BitmapFirst(order)) => &mut order.bitmaps,
+            (_, Order::BitmapFirst(order)) => &mut order.details,
+        };
+        let scene = Scene { options: &self.options, budget: &mut self.budget, stats: &mut self.stats };
+        Some((pass, scene))
+    }
+
+    /// Reads what is ready until an extent is known to be whole.
+    fn advance(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
+        while let Some(extent) = self.next_ready()? {
+            self.follow(&extent)?;
+            self.stats.disagreements += u64::from(extent.status().disputed);
+            let next = extent.map(|answer| answer.status);
+            let other = match &mut self.growing {
+                None => {
+                    self.growing = Some(next);
+                    continue;
+                }
+                Some(growing) => growing.absorb(next),
+            };
+            if let Some(other) = other {
+                return Ok(self.growing.replace(other));
+            }
+        }
+        let all_read = self.position == self.options.range.end;
+        Ok(if all_read { self.growing.take() } else { None })
+    }
+
+    fn next_ready(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        loop {
+            match self.ready.front_mut() {
+                None => return self.follow_up(),
+                Some(Ready::Extent(extent)) => {
+                    let extent = *extent;
+                    self.ready.pop_front();
+                    return Ok(Some(extent));
+                }
+                Some(Ready::Window(window)) => {
+                    if let Some(extent) = window.next_extent()? {
+                        return Ok(Some(extent));
+                    }
+                    self.budget.release(window.bytes());
+                    self.ready.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The next clean extent that a bitmap-first survey need not ask about.
+    fn follow_up(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        match &mut self.order {
+            Order::Together(_) => Ok(None),
+            Order::BitmapFirst(order) => order.follow_up(&mut self.budget),
+        }
+    }
+
+    /// Each extent must start where the one before ended. A second guard behind the merge: what it catches would be lost data.
+    fn follow(&mut self, extent: &Extent<Answer>) -> Result<(), StreamError> {
+        let (start, expected) = (extent.start(), self.position);
+        if start > expected {
+            return Err(StreamError::Gap { range: expected..start });
+        }
+        if start < expected {
+            return Err(StreamError::Overlap { start, expected });
+        }
+        self.position = extent.end();
+        Ok(())
+    }
+}

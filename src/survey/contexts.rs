@@ -1,0 +1,328 @@
+//! Which contexts a survey wants, and which the server granted. What lies between is the one decision that must not be made
+//! silently: a required context that is missing is an error, an optional one is `None` in every status.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use smallvec::SmallVec;
+
+use super::error::ContextError;
+use crate::status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};
+
+/// The longest name of a metadata context, in bytes. NBD protocol, "Values", strings.
+const MAX_NAME: usize = 4096;
+const BITMAP_PREFIX: &str = "qemu:dirty-bitmap:";
+
+/// A metadata context that this library knows the meaning of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Context {
+    /// `base:allocation`: what reads as zero, what is a hole.
+    Allocation,
+    /// `qemu:allocation-depth`: which layer of the image holds the bytes.
+    Depth,
+    /// `qemu:dirty-bitmap:NAME`: what changed since a checkpoint. Holds NAME.
+    Bitmap(String),
+}
+
+impl Context {
+    /// The context of the dirty bitmap called `name`, without the prefix `qemu:dirty-bitmap:`.
+    ///
+    /// ```
+    /// use nbd_extents::Context;
+    ///
+    /// assert_eq!(Context::bitmap("b0").to_string(), "qemu:dirty-bitmap:b0");
+    /// ```
+    pub fn bitmap(name: impl Into<String>) -> Self {
+        Self::Bitmap(name.into())
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allocation => f.write_str("base:allocation"),
+            Self::Depth => f.write_str("qemu:allocation-depth"),
+            Self::Bitmap(name) => write!(f, "{BITMAP_PREFIX}{name}"),
+        }
+    }
+}
+
+/// Whether a survey can do without a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Required,
+    Optional,
+}
+
+/// What a context's flags mean, with a bitmap's place among the bitmaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Allocation,
+    Depth,
+    Bitmap(usize),
+}
+
+impl Meaning {
+    /// The typed meaning of a descriptor's flags.
+    #[inline]
+    pub(super) fn status(self, flags: u64) -> Status {
+        match self {
+            Self::Allocation => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
+            Self::Depth => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
+            Self::Bitmap(index) => Status::UNKNOWN.with_bitmap(index, Dirtiness::from_flags(flags)),
+        }
+    }
+
+    /// What holds where the server's answer is in doubt: data, dirty, depth unknown.
+    pub(super) fn safe_status(self) -> Status {
+        match self {
+            Self::Allocation => Status::UNKNOWN.with_allocation(Allocation::DATA),
+            Self::Depth => Status::UNKNOWN.with_doubtful_depth(),
+            Self::Bitmap(index) => Status::UNKNOWN.with_bitmap(index, Dirtiness::DIRTY),
+        }
+    }
+}
+
+/// The contexts that a survey wants, each required or optional.
+///
+/// ```
+/// use nbd_extents::{Context, Contexts};
+///
+/// let wanted = Contexts::new()
+///     .require(Context::Allocation)?
+///     .require(Context::bitmap("b0"))?
+///     .optional(Context::Depth)?;
+/// // ask for these in NBD_OPT_SET_META_CONTEXT
+/// assert!(wanted.names().eq(["base:allocation", "qemu:dirty-bitmap:b0", "qemu:allocation-depth"]));
+///
+/// // the server answered with ids for two of them: the optional one may be missing
+/// let granted = wanted.negotiate([(0, "base:allocation"), (2, "qemu:dirty-bitmap:b0")])?;
+/// assert!(granted.has(&Context::Allocation) && !granted.has(&Context::Depth));
+///
+/// // a required one may not
+/// let error = wanted.negotiate([(0, "base:allocation")]).unwrap_err();
+/// assert_eq!(error.to_string(), "the server did not grant the context qemu:dirty-bitmap:b0");
+/// # Ok::<(), nbd_extents::ContextError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Contexts {
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    context: Context,
+    name: String,
+    need: Need,
+    meaning: Meaning,
+}
+
+impl Contexts {
+    /// No contexts yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a context that the survey cannot do without.
+    ///
+    /// The `n`-th bitmap added, required or optional, is bitmap `n` of every [`Status`] (from 0).
+    ///
+    /// # Errors
+    ///
+    /// A [`ContextError`] when the context is there already, when it is one bitmap more than [`MAX_BITMAPS`], and when a bitmap's name is empty,
+    /// too long or has a NUL.
+    pub fn require(self, context: Context) -> Result<Self, ContextError> {
+        self.add(context, Need::Required)
+    }
+
+    /// Adds a context that may be missing; its part of every [`Status`] is `None` then.
+    ///
+    /// # Errors
+    ///
+    /// As [`require`](Self::require).
+    pub fn optional(self, context: Context) -> Result<Self, ContextError> {
+        self.add(context, Need::Optional)
+    }
+
+    fn add(mut self, context: Context, need: Need) -> Result<Self, ContextError> {
+        let name = context.to_string();
+        if self.wanted.iter().any(|wanted| wanted.context == context) {
+            return Err(ContextError::Twice { name });
+        }
+        let bitmaps = self.bitmap_count();
+        let meaning = match &context {
+            Context::Allocation => Meaning::Allocation,
+            Context::Depth => Meaning::Depth,
+            Context::Bitmap(_) if bitmaps == MAX_BITMAPS => return Err(ContextError::TooManyBitmaps),
+            Context::Bitmap(leaf) if leaf.is_empty() || leaf.contains('\0') || name.len() > MAX_NAME => {
+                return Err(ContextError::BadName { name });
+            }
+            Context::Bitmap(_) => Meaning::Bitmap(bitmaps),
+        };
+        self.wanted.push(Wanted { context, name, need, meaning });
+        Ok(self)
+    }
+
+    fn bitmap_count(&self) -> usize {
+        self.wanted.iter().filter(|wanted| matches!(wanted.meaning, Meaning::Bitmap(_))).count()
+    }
+
+    /// The full names, in the order in which they were added: the queries of `NBD_OPT_SET_META_CONTEXT`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.wanted.iter().map(|wanted| wanted.name.as_str())
+    }
+
+    /// Only the bitmaps, at the same places: what the first connection of a bitmap-first survey asks for.
+    #[must_use]
+    pub fn bitmaps(&self) -> Self {
+        self.only(|meaning| matches!(meaning, Meaning::Bitmap(_)))
+    }
+
+    /// All but the bitmaps: what the second connection of a bitmap-first survey asks for.
+    #[must_use]
+    pub fn details(&self) -> Self {
+        self.only(|meaning| !matches!(meaning, Meaning::Bitmap(_)))
+    }
+
+    fn only(&self, keep: impl Fn(Meaning) -> bool) -> Self {
+        Self { wanted: self.wanted.iter().filter(|wanted| keep(wanted.meaning)).cloned().collect() }
+    }
+
+    /// Sets what the server granted, as (id, name) pairs, against what is wanted. Names that nobody asked for are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::Missing`] when a required context was not granted, [`ContextError::Twice`] and [`ContextError::SharedId`] when the
+    /// server names a context or uses an id twice.
+    pub fn negotiate<N: AsRef<str>>(
+        &self,
+        granted: impl IntoIterator<Item = (u32, N)>,
+    ) -> Result<Negotiated, ContextError> {
+        let mut slots = SmallVec::<[Slot; 4]>::new();
+        for (id, name) in granted {
+            let Some(wanted) = self.wanted.iter().find(|wanted| wanted.name == name.as_ref()) else {
+                continue;
+            };
+            if slots.iter().any(|slot| slot.meaning == wanted.meaning) {
+                return Err(ContextError::Twice { name: wanted.name.clone() });
+            }
+            if slots.iter().any(|slot| slot.id == id) {
+                return Err(ContextError::SharedId { id });
+            }
+            slots.push(Slot { id, name: wanted.name.clone(), meaning: wanted.meaning });
+        }
+        let missing = |wanted: &&Wanted| {
+            wanted.need == Need::Required && !slots.iter().any(|slot| slot.meaning == wanted.meaning)
+        };
+        match self.wanted.iter().find(missing) {
+            Some(wanted) => Err(ContextError::Missing { name: wanted.name.clone(), offered: None }),
+            None => Ok(Negotiated { slots }),
+        }
+    }
+}
+
+/// A granted context: its id on this connection, and what it means.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) id: u32,
+    pub(super) name: String,
+    pub(super) meaning: Meaning,
+}
+
+/// The contexts that the server granted on one connection, every required one among them. Made by [`Contexts::negotiate`].
+#[derive(Clone, Debug)]
+pub struct Negotiated {
+    slots: SmallVec<[Slot; 4]>,
+}
+
+impl Negotiated {
+    /// Whether this context was granted.
+    #[must_use]
+    pub fn has(&self, context: &Context) -> bool {
+        let name = context.to_string();
+        self.slots.iter().any(|slot| slot.name == name)
+    }
+
+    /// The context ids, in the order in which the server granted them.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().map(|slot| slot.id)
+    }
+
+    /// Parts the bitmaps from the rest: the two halves that a bitmap-first survey over one connection (with payload-form requests) needs.
+    #[must_use]
+    pub fn split(self) -> (Self, Self) {
+        let (bitmaps, details) =
+            self.slots.into_iter().partition(|slot| matches!(slot.meaning, Meaning::Bitmap(_)));
+        (Self { slots: bitmaps }, Self { slots: details })
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both() -> Contexts {
+        Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap()
+    }
+
+    #[test]
+    fn a_context_is_wanted_once() {
+        let twice = both().optional(Context::bitmap("b0")).unwrap_err();
+        assert_eq!(twice, ContextError::Twice { name: "qemu:dirty-bitmap:b0".into() });
+    }
+
+    #[test]
+    fn one_bitmap_too_many_is_an_error() {
+        let mut contexts = Contexts::new();
+        for n in 0..MAX_BITMAPS {
+            contexts = contexts.require(Context::bitmap(n.to_string())).unwrap();
+        }
+        assert_eq!(contexts.require(Context::bitmap("more")).unwrap_err(), ContextError::TooManyBitmaps);
+    }
+
+    #[test]
+    fn names_that_no_server_can_have_are_refused() {
+        for name in ["", "a\0b", &"x".repeat(4096)] {
+            let error = Contexts::new().require(Context::bitmap(name)).unwrap_err();
+            assert!(matches!(error, ContextError::BadName { .. }), "{error}");
+        }
+        let longest = "x".repeat(MAX_NAME - BITMAP_PREFIX.len());
+        Contexts::new().require(Context::bitmap(longest)).unwrap();
+    }
+
+    #[test]
+    fn the_server_may_answer_in_any_order_and_with_more() {
+        let granted = [(7, "qemu:dirty-bitmap:b0"), (9, "x:y"), (0, "base:allocation")];
+        let negotiated = both().negotiate(granted).unwrap();
+        assert!(negotiated.ids().eq([7, 0]));
+        let (bitmaps, details) = negotiated.split();
+        assert!(bitmaps.ids().eq([7]) && details.ids().eq([0]));
+    }
+
+    #[test]
+    fn a_name_or_an_id_twice_is_an_error() {
+        let name = both().negotiate([(0, "base:allocation"), (1, "base:allocation")]).unwrap_err();
+        assert_eq!(name, ContextError::Twice { name: "base:allocation".into() });
+        let id = both().negotiate([(5, "base:allocation"), (5, "qemu:dirty-bitmap:b0")]).unwrap_err();
+        assert_eq!(id, ContextError::SharedId { id: 5 });
+    }
+
+    #[test]
+    fn bitmaps_keep_their_places_when_asked_alone() {
+        let contexts = both().require(Context::bitmap("b1")).unwrap();
+        assert!(contexts.bitmaps().names().eq(["qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"]));
+        assert!(contexts.details().names().eq(["base:allocation"]));
+        assert_eq!(contexts.bitmaps().wanted[1].meaning, Meaning::Bitmap(1));
+    }
+}

@@ -1,0 +1,177 @@
+//! What the handshake settled, and what the caller decides: everything that shapes a survey before its first request.
+
+use core::ops::Range;
+
+use super::error::SurveyError;
+use crate::extent::MAX_END;
+use crate::wire::Form;
+
+/// Requests in the compact form ask about at most this many bytes: 2 GiB. The field would hold almost twice that, but lengths near its
+/// end have crashed servers (CVE-2025-47711).
+pub(super) const MAX_COMPACT_REQUEST: u64 = 1 << 31;
+/// Requests in the extended form ask about at most this many bytes unless the caller says otherwise: 128 GiB, which a server can answer
+/// within a usual deadline even when it has to read all the metadata.
+const MAX_EXTENDED_REQUEST: u64 = 1 << 37;
+/// Bytes of payload held at one time unless the caller says otherwise.
+const DEFAULT_BUDGET: usize = 32 << 20;
+/// Descriptors in a chunk unless the caller says otherwise: the protocol's own recommendation, 2^20.
+const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
+/// The minimum block size where the server names none. The protocol advises clients to assume 512.
+const DEFAULT_MIN_BLOCK: u32 = 512;
+
+/// How to take deviations from the protocol that do no harm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Correct and count what real servers get wrong, as long as no byte can be lost by it.
+    #[default]
+    Lenient,
+    /// Reject whatever violates a MUST of the protocol.
+    Strict,
+}
+
+/// What the handshake settled about an export, as far as a survey needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub(super) size: u64,
+    pub(super) form: Form,
+    pub(super) min_block: u32,
+    pub(super) read_only: bool,
+}
+
+impl Connection {
+    /// A connection to an export of `size` bytes whose block status comes in `form`. It counts as writable until
+    /// [`read_only`](Self::read_only) says otherwise, and as having blocks of 512 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::TooLarge`] for a size above [`MAX_END`].
+    pub const fn new(size: u64, form: Form) -> Result<Self, SurveyError> {
+        if size > MAX_END {
+            return Err(SurveyError::TooLarge { size });
+        }
+        Ok(Self { size, form, min_block: DEFAULT_MIN_BLOCK, read_only: false })
+    }
+
+    /// The minimum block size that the server announced (`NBD_INFO_BLOCK_SIZE`), in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::BlockSize`] unless it is a power of two from 1 to 65536.
+    pub const fn min_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        if !bytes.is_power_of_two() || bytes > 1 << 16 {
+            return Err(SurveyError::BlockSize { got: bytes });
+        }
+        self.min_block = bytes;
+        Ok(self)
+    }
+
+    /// Whether the server said `NBD_FLAG_READ_ONLY`.
+    #[must_use]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+}
+
+/// How to survey: the range, the limits and the tolerance. Start from [`SurveyOptions::new`] and change what differs.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, SurveyOptions};
+///
+/// let connection = Connection::new(10 << 30, Form::Extended)?.min_block(4096)?.read_only(true);
+/// let options = SurveyOptions::new(connection).range(0..1 << 30)?.budget(8 << 20);
+/// # let _ = options;
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SurveyOptions {
+    pub(super) connection: Connection,
+    pub(super) range: Range<u64>,
+    pub(super) strictness: Strictness,
+    pub(super) budget: usize,
+    pub(super) max_descriptors: usize,
+    pub(super) max_request: u64,
+    pub(super) writable: bool,
+    pub(super) one_extent: bool,
+}
+
+impl SurveyOptions {
+    /// The whole export, lenient, with the default limits.
+    #[must_use]
+    pub const fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            range: 0..connection.size,
+            strictness: Strictness::Lenient,
+            budget: DEFAULT_BUDGET,
+            max_descriptors: DEFAULT_MAX_DESCRIPTORS,
+            max_request: match connection.form {
+                Form::Compact => MAX_COMPACT_REQUEST,
+                Form::Extended => MAX_EXTENDED_REQUEST,
+            },
+            writable: false,
+            one_extent: false,
+        }
+    }
+
+    /// Surveys only `range` (bytes). It may start and end anywhere in the export; requests are aligned by the survey.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::OutOfRange`] when the range is inverted or ends beyond the export.
+    pub fn range(mut self, range: Range<u64>) -> Result<Self, SurveyError> {
+        if range.start > range.end || range.end > self.connection.size {
+            return Err(SurveyError::OutOfRange { range, size: self.connection.size });
+        }
+        self.range = range;
+        Ok(self)
+    }
+
+    /// Lenient or strict.
+    #[must_use]
+    pub const fn strictness(mut self, strictness: Strictness) -> Self {
+        self.strictness = strictness;
+        self
+    }
+
+    /// How many bytes of payload the survey may hold at one time, over all contexts: 32 MiB unless set. When a reply does not fit, smaller
+    /// requests are made.
+    #[must_use]
+    pub const fn budget(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
+        self
+    }
+
+    /// How many descriptors a chunk may hold: 2^20 unless set.
+    #[must_use]
+    pub const fn max_descriptors(mut self, descriptors: usize) -> Self {
+        self.max_descriptors = descriptors;
+        self
+    }
+
+    /// How many bytes a request may ask about: 128 GiB unless set, and never more than 2 GiB in the compact form. At least one block is asked about.
+    #[must_use]
+    pub fn max_request(mut self, bytes: u64) -> Self {
+        self.max_request = match self.connection.form {
+            Form::Compact => bytes.min(MAX_COMPACT_REQUEST),
+            Form::Extended => bytes,
+        };
+        self
+    }
+
+    /// Permits an export that is not read-only. Its answers may change while the survey runs: where two of them disagree about the same bytes
+    /// the safer one is taken, but the result is no snapshot of any one moment.
+    #[must_use]
+    pub const fn allow_writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// Asks for one extent at a time (`NBD_CMD_FLAG_REQ_ONE`), for servers that are slow to answer more.
+    #[must_use]
+    pub const fn one_extent(mut self) -> Self {
+        self.one_extent = true;
+        self
+    }
+}

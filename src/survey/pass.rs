@@ -1,0 +1,248 @@
+//! One pass over a range with one set of contexts: what to ask next, and the window that each reply becomes.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::budget::Budget;
+use super::contexts::Negotiated;
+use super::error::{ReplyFault, SurveyError};
+use super::layer::{Answer, Layer};
+use super::options::SurveyOptions;
+use super::reply::Reply;
+use super::request::{Admission, Request, RequestId, Topic};
+use super::stats::{Forgiven, SurveyStats};
+use super::window::Window;
+use crate::status::Status;
+
+/// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs.
+const CRUMB: u64 = 512;
+/// So many crumbs in a row end a survey.
+const MAX_CRUMBS: u32 = 1024;
+/// So many rests of long answers are kept for comparison, at most.
+const MAX_RESTS: usize = 8;
+
+/// What every step of a pass needs to see and to count.
+pub(super) struct Scene<'a> {
+    pub(super) options: &'a SurveyOptions,
+    pub(super) budget: &'a mut Budget,
+    pub(super) stats: &'a mut SurveyStats,
+}
+
+/// The state of one pass.
+#[derive(Debug)]
+pub(super) struct Pass {
+    topic: Topic,
+    contexts: Negotiated,
+    /// What no window has covered yet.
+    todo: Range<u64>,
+    /// How many bytes to ask about next.
+    step: u64,
+    /// The request in flight, and what has come of its reply.
+    reply: Option<Reply>,
+    /// On a writable export: what earlier replies said of bytes that are still to do.
+    rests: Vec<Layer>,
+    crumbs: u32,
+}
+
+impl Pass {
+    pub(super) fn new(topic: Topic, contexts: Negotiated, todo: Range<u64>, options: &SurveyOptions) -> Self {
+        let step = options.max_request;
+        Self { topic, contexts, todo, step, reply: None, rests: Vec::new(), crumbs: 0 }
+    }
+
+    /// Goes over another range. What was learned of the size of the server's replies stays.
+    pub(super) fn restart(&mut self, todo: Range<u64>, budget: &mut Budget) {
+        self.drop_rests(budget);
+        self.todo = todo;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.todo.is_empty()
+    }
+
+    pub(super) fn awaits(&self, id: RequestId) -> bool {
+        self.reply.as_ref().is_some_and(|reply| reply.id == id)
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.reply.is_some()
+    }
+
+    /// The next request, unless one is in flight or all is done.
+    pub(super) fn next_request(&mut self, id: RequestId, options: &SurveyOptions) -> Option<Request> {
+        if self.is_waiting() || self.is_over() {
+            return None;
+        }
+        let asked = self.aligned(options);
+        self.reply = Some(Reply::new(id, asked.clone(), self.contexts.slots().len()));
+        Some(Request {
+            id,
+            topic: self.topic,
+            offset: asked.start,
+            length: asked.end - asked.start,
+            context_ids: self.contexts.ids().collect(),
+            one_extent: options.one_extent,
+        })
+    }
+
+    /// Whole blocks, from the one that holds the first byte to do: as many as the step allows, none past what is to do.
+    fn aligned(&self, options: &SurveyOptions) -> Range<u64> {
+        let block = u64::from(options.connection.min_block);
+        let start = self.todo.start - self.todo.start % block;
+        let step = (self.step - self.step % block).max(block);
+        let end = self.todo.end.next_multiple_of(block).min(options.connection.size);
+        start..end.min(start.saturating_add(step))
+    }
+
+    /// Whether a chunk of so many bytes may be taken, by the limits.
+    pub(super) fn admit(&mut self, length: u64, scene: &mut Scene<'_>) -> Admission {
+        if usize::try_from(length).is_ok_and(|bytes| !scene.budget.has_room_for(bytes)) {
+            scene.stats.rests_dropped += self.drop_rests(scene.budget);
+        }
+        match &mut self.reply {
+            Some(reply) => reply.admit(length, scene.options, scene.budget),
+            None => Admission::Drain,
+        }
+    }
+
+    /// Takes one chunk of the reply in flight.
+    pub(super) fn chunk(&mut self, payload: Vec<u8>, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
+        let Some(reply) = &mut self.reply else {
+            return Ok(());
+        };
+        let slots = self.contexts.slots();
+        reply.chunk(payload, slots, scene.options, scene.budget).map_err(|fault| self.failed(fault, scene))
+    }
+
+    /// Forgets the request in flight; nothing of its reply remains.
+    pub(super) fn abandon(&mut self, scene: &mut Scene<'_>) {
+        if let Some(reply) = self.reply.take() {
+            scene.budget.release(reply.bytes);
+            scene.stats.failed += 1;
+        }
+    }
+
+    fn failed(&mut self, fault: ReplyFault, scene: &mut Scene<'_>) -> SurveyError {
+        let offset = self.reply.as_ref().map_or(self.todo.start, |reply| reply.asked.start);
+        self.abandon(scene);
+        SurveyError::Reply { offset, fault }
+    }
+
+    /// Turns the complete reply into a window over what all its contexts describe, in which `known` holds besides. `None` when the reply did
+    /// not fit the budget and smaller requests come next.
+    pub(super) fn finish(
+        &mut self,
+        known: Answer,
+        scene: &mut Scene<'_>,
+    ) -> Result<Option<Window>, SurveyError> {
+        let Some(reply) = self.reply.take() else {
+            return Ok(None);
+        };
+        let (asked, bytes) = (reply.asked.clone(), reply.bytes);
+        if reply.over_budget {
+            scene.budget.release(bytes);
+            scene.stats.failed += 1;
+            return self.ask_smaller(&asked, scene).map(|()| None);
+        }
+        let mut forgiven = Forgiven::default();
+        let checked = reply.into_layers(self.contexts.slots(), scene.options, &mut forgiven);
+        // from here on the window or the rests hold the bytes, if anything does
+        scene.budget.release(bytes);
+        let layers = checked.map_err(|fault| {
+            scene.stats.failed += 1;
+            SurveyError::Reply { offset: asked.start, fault }
+        })?;
+        let window = self.cover(&asked, layers.as_slice(), known, &mut forgiven, scene)?;
+        scene.stats.replies += 1;
+        scene.stats.payload_bytes += bytes as u64;
+        scene.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
+        scene.stats.forgiven.add(&forgiven);
+        Ok(Some(window))
+    }
+
+    /// Halves the step, or fails when a single block was too much already.
+    fn ask_smaller(&mut self, asked: &Range<u64>, scene: &Scene<'_>) -> Result<(), SurveyError> {
+        let length = asked.end - asked.start;
+        let block = u64::from(scene.options.connection.min_block);
+        if length <= block {
+            return Err(SurveyError::OverBudget {
+                offset: asked.start,
+                length,
+                budget: scene.budget.limit(),
+            });
+        }
+        self.step = length / 2;
+        Ok(())
+    }
+
+    /// The window up to where the shortest of the layers ends.
+    fn cover(
+        &mut self,
+        asked: &Range<u64>,
+        layers: &[Layer],
+        known: Answer,
+        forgiven: &mut Forgiven,
+        scene: &mut Scene<'_>,
+    ) -> Result<Window, SurveyError> {
+        let shortest = layers.iter().map(Layer::end).min().unwrap_or(asked.start);
+        let mut end = shortest.min(self.todo.end);
+        if end <= self.todo.start {
+            // all that was said lies in the part of the block that is done: the rest of it gets the safe status
+            let block = u64::from(scene.options.connection.min_block);
+            end = (self.todo.start + 1).next_multiple_of(block).min(self.todo.end);
+            forgiven.split_blocks += 1;
+        }
+        self.count_crumbs(end, asked)?;
+        let range = self.todo.start..end;
+        let rests = self.rests.iter().map(|rest| (rest.clone(), Status::UNKNOWN));
+        let fresh = layers.iter().cloned().zip(self.contexts.slots());
+        let fresh = fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status()));
+        let window = Window::new(&range, fresh.chain(rests), known);
+        scene.budget.take(window.bytes());
+        self.todo.start = end;
+        self.step = self.step.saturating_mul(2).min(scene.options.max_request);
+        self.keep_rests(layers, scene);
+        Ok(window)
+    }
+
+    fn count_crumbs(&mut self, end: u64, asked: &Range<u64>) -> Result<(), SurveyError> {
+        let crumb = end - self.todo.start < CRUMB && end < asked.end.min(self.todo.end);
+        self.crumbs = if crumb { self.crumbs + 1 } else { 0 };
+        if self.crumbs > MAX_CRUMBS {
+            return Err(SurveyError::Stalled { offset: self.todo.start, replies: self.crumbs });
+        }
+        Ok(())
+    }
+
+    /// On a writable export, keeps what was said of bytes still to do, to hold it against the next answer about them. Elsewhere the next
+    /// answer replaces it: every reply carries every context.
+    fn keep_rests(&mut self, layers: &[Layer], scene: &mut Scene<'_>) {
+        if scene.options.connection.read_only {
+            return;
+        }
+        let done = self.todo.start;
+        let mut candidates = core::mem::take(&mut self.rests);
+        scene.budget.release(candidates.iter().map(Layer::bytes).sum());
+        candidates.extend(layers.iter().cloned());
+        // the youngest first: they reach farthest, and when there is no room for all, the oldest go
+        for mut rest in candidates.into_iter().rev().filter(|rest| rest.end() > done) {
+            if self.rests.len() == MAX_RESTS || !scene.budget.has_room_for(rest.bytes()) {
+                scene.stats.rests_dropped += 1;
+                continue;
+            }
+            rest.skip_to(done);
+            scene.budget.take(rest.bytes());
+            self.rests.push(rest);
+        }
+        self.rests.reverse();
+    }
+
+    /// Drops what was kept for comparison, and says how many pieces that were.
+    fn drop_rests(&mut self, budget: &mut Budget) -> u64 {
+        let dropped = self.rests.drain(..);
+        dropped.fold(0, |count, rest| {
+            budget.release(rest.bytes());
+            count + 1
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The reply to one request while its chunks come in, in any order. Nothing of it is visible before it is whole and checked.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::budget::Budget;
+use super::contexts::Slot;
+use super::error::ReplyFault;
+use super::layer::Layer;
+use super::options::{Strictness, SurveyOptions};
+use super::request::{Admission, RequestId};
+use super::rules::Rules;
+use super::stats::Forgiven;
+use crate::error::DecodeError;
+use crate::wire::{self, Form};
+
+/// A reply in the making.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) id: RequestId,
+    /// The bytes asked about.
+    pub(super) asked: Range<u64>,
+    /// What has come, one place a context.
+    chunks: SmallVec<[Option<Vec<u8>>; 4]>,
+    /// The bytes taken from the budget.
+    pub(super) bytes: usize,
+    /// A chunk was drained because it did not fit the budget.
+    pub(super) over_budget: bool,
+    /// A chunk was drained because it was longer than any may be.
+    too_long: Option<u64>,
+    unknown_contexts: u64,
+}
+
+impl Reply {
+    pub(super) fn new(id: RequestId, asked: Range<u64>, contexts: usize) -> Self {
+        Self {
+            id,
+            asked,
+            chunks: (0..contexts).map(|_| None).collect(),
+            bytes: 0,
+            over_budget: false,
+            too_long: None,
+            unknown_contexts: 0,
+        }
+    }
+
+    /// Whether a chunk of so many bytes may be taken. What may not is remembered.
+    pub(super) fn admit(&mut self, length: u64, options: &SurveyOptions, budget: &Budget) -> Admission {
+        let longest = wire::encoded_size(options.connection.form, options.max_descriptors);
+        match usize::try_from(length) {
+            Ok(bytes) if longest.is_none_or(|longest| bytes <= longest) => {
+                if budget.has_room_for(bytes) {
+                    return Admission::Take;
+                }
+                self.over_budget = true;
+            }
+            _ => self.too_long = Some(length),
+        }
+        Admission::Drain
+    }
+
+    /// Takes one chunk.
+    pub(super) fn chunk(
+        &mut self,
+        payload: Vec<u8>,
+        slots: &[Slot],
+        options: &SurveyOptions,
+        budget: &mut Budget,
+    ) -> Result<(), ReplyFault> {
+        let id = context_of(options.connection.form, &payload)?;
+        let Some((slot, chunk)) = slots.iter().zip(&mut self.chunks).find(|(slot, _)| slot.id == id) else {
+            if options.strictness == Strictness::Strict {
+                return Err(ReplyFault::UnknownContext { id });
+            }
+            self.unknown_contexts += 1;
+            return Ok(());
+        };
+        if chunk.is_some() {
+            return Err(ReplyFault::Twice { context: slot.name.clone() });
+        }
+        budget.take(payload.len());
+        self.bytes += payload.len();
+        *chunk = Some(payload);
+        Ok(())
+    }
+
+    /// The whole reply, checked: a layer for each context, in the contexts' order.
+    pub(super) fn into_layers(
+        self,
+        slots: &[Slot],
+        options: &SurveyOptions,
+        forgiven: &mut Forgiven,
+    ) -> Result<SmallVec<[Layer; 4]>, ReplyFault> {
+        if let Some(got) = self.too_long {
+            return Err(ReplyFault::TooLong { got, limit: options.max_descriptors });
+        }
+        let rules = Rules {
+            asked: self.asked,
+            export_size: options.connection.size,
+            strictness: options.strictness,
+            one_extent: options.one_extent,
+        };
+        forgiven.unknown_contexts += self.unknown_contexts;
+        slots
+            .iter()
+            .zip(self.chunks)
+            .map(|(slot, chunk)| match chunk {
+                Some(payload) => layer(payload, options.connection.form, slot, &rules, forgiven),
+                None => Err(ReplyFault::Missing { context: slot.name.clone() }),
+            })
+            .collect()
+    }
+}
+
+fn layer(
+    payload: Vec<u8>,
+    form: Form,
+    slot: &Slot,
+    rules: &Rules,
+    forgiven: &mut Forgiven,
+) -> Result<Layer, ReplyFault> {
+    let usable = match form {
+        Form::Compact => rules.check(slot, wire::parse_compact(&payload)?.descriptors(), forgiven)?,
+        Form::Extended => rules.check(slot, wire::parse_extended(&payload)?.descriptors(), forgiven)?,
+    };
+    Ok(Layer::new(payload, form, slot.meaning, rules.asked.start, usable))
+}
+
+/// The context id of a payload whose shape is right.
+fn context_of(form: Form, payload: &[u8]) -> Result<u32, DecodeError> {
+    match form {
+        Form::Compact => wire::parse_compact(payload).map(|status| status.context()),
+        Form::Extended => wire::parse_extended(payload).map(|status| status.context()),
+    }
+}

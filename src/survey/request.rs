@@ -1,0 +1,86 @@
+//! What a survey asks for.
+
+use core::fmt;
+
+use smallvec::SmallVec;
+
+/// Tells the requests of one survey apart. Never used twice in a survey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(super) u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {}", self.0)
+    }
+}
+
+/// Which contexts a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Topic {
+    /// All negotiated contexts: a plain `NBD_CMD_BLOCK_STATUS`.
+    All,
+    /// Only the bitmaps: the payload form with [`Request::context_ids`], or a plain request on a connection that negotiated only the bitmaps.
+    Bitmaps,
+    /// Only the others, inside a dirty range: the payload form, or a plain request on a connection that negotiated only those.
+    Details,
+}
+
+/// A block-status request to send: `NBD_CMD_BLOCK_STATUS` for `length` bytes from `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub(super) id: RequestId,
+    pub(super) topic: Topic,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) context_ids: SmallVec<[u32; 4]>,
+    pub(super) one_extent: bool,
+}
+
+impl Request {
+    /// Its name in the survey; answers are given under it.
+    #[must_use]
+    pub const fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Which contexts it is about.
+    #[must_use]
+    pub const fn topic(&self) -> Topic {
+        self.topic
+    }
+
+    /// The first byte asked about: a multiple of the minimum block size.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of bytes asked about: never 0, whole blocks except at the export's tail, at most 2 GiB in the compact form.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The ids of the contexts that it is about, for the payload form.
+    #[must_use]
+    pub fn context_ids(&self) -> &[u32] {
+        &self.context_ids
+    }
+
+    /// Whether to set `NBD_CMD_FLAG_REQ_ONE`.
+    #[must_use]
+    pub const fn one_extent(&self) -> bool {
+        self.one_extent
+    }
+}
+
+/// What to do with a chunk whose header has arrived: see [`Survey::admit`](crate::Survey::admit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admission {
+    /// Read the payload and give it to [`Survey::chunk`](crate::Survey::chunk).
+    Take,
+    /// Read over it; keep nothing.
+    Drain,
+}

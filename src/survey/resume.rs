@@ -1,0 +1,44 @@
+//! Taking up an interrupted survey where it ended.
+
+use super::error::SurveyError;
+use super::options::SurveyOptions;
+
+/// Where an interrupted survey can be taken up: see [`Survey::resume_point`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResumePoint {
+    /// The first byte that was not handed out.
+    pub offset: u64,
+    /// The end of the survey's range, in bytes.
+    pub end: u64,
+    /// The size of the export, in bytes.
+    pub export_size: u64,
+}
+
+impl SurveyOptions {
+    /// Takes up an interrupted survey on a new connection: the rest of its range. The new survey keeps nothing of the old one's replies; set the
+    /// other options anew, and negotiate the contexts by name, since their ids may differ.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::SizeChanged`] when the export now has another size, [`SurveyError::OutOfRange`] when the point does not lie in it.
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    /// use nbd_extents::{Connection, ResumePoint, SurveyOptions};
+    ///
+    /// let point = ResumePoint { offset: 1 << 20, end: 6 << 20, export_size: 6 << 20 };
+    /// let connection = Connection::new(6 << 20, Form::Extended)?;
+    /// let options = SurveyOptions::new(connection).resume(point)?;
+    /// # let _ = options;
+    /// let grown = Connection::new(7 << 20, Form::Extended)?;
+    /// assert!(SurveyOptions::new(grown).resume(point).is_err());
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    pub fn resume(self, point: ResumePoint) -> Result<Self, SurveyError> {
+        let got = self.connection.size;
+        if got != point.export_size {
+            return Err(SurveyError::SizeChanged { expected: point.export_size, got });
+        }
+        self.range(point.offset..point.end)
+    }
+}

@@ -1,0 +1,263 @@
+//! The protocol's rules for the list of descriptors of one context in one reply, and what a lenient survey makes of a breach.
+//!
+//! NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS`, and `NBD_CMD_BLOCK_STATUS`. The rows are those of the
+//! table of server behaviours in the repository's TABLE-B.md.
+
+use alloc::string::{String, ToString};
+use core::ops::Range;
+
+use super::contexts::{Meaning, Slot};
+use super::error::ReplyFault;
+use super::options::Strictness;
+use super::stats::Forgiven;
+use crate::wire::Descriptor;
+
+/// What a list of descriptors is held against.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// The bytes that were asked about.
+    pub(super) asked: Range<u64>,
+    /// The size of the export, in bytes.
+    pub(super) export_size: u64,
+    pub(super) strictness: Strictness,
+    /// One extent was asked for.
+    pub(super) one_extent: bool,
+}
+
+/// How much of a list can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Usable {
+    /// So many descriptors from the front.
+    pub(super) descriptors: usize,
+    /// They describe the bytes up to here.
+    pub(super) end: u64,
+}
+
+impl Rules {
+    /// Reads a list once. What is usable describes at least one byte, nothing beyond the export, and no byte twice.
+    pub(super) fn check(
+        &self,
+        slot: &Slot,
+        list: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        forgiven: &mut Forgiven,
+    ) -> Result<Usable, ReplyFault> {
+        if self.one_extent {
+            return self.check_one(slot, list, forgiven);
+        }
+        let count = list.len();
+        let mut usable = Usable { descriptors: 0, end: self.asked.start };
+        for (index, descriptor) in list.enumerate() {
+            if usable.end >= self.asked.end {
+                self.past_request(slot, index, count, usable.end, forgiven)?;
+                break;
+            }
+            if descriptor.length == 0 && index > 0 && self.lenient() {
+                forgiven.zero_lengths += 1;
+                break;
+            }
+            usable =
+                Usable { descriptors: index + 1, end: self.end_of(slot, index, usable.end, descriptor)? };
+            self.check_flags(slot, index, descriptor.flags, forgiven)?;
+            if usable.end > self.export_size {
+                self.forgive(&mut forgiven.beyond_export, || ReplyFault::BeyondExport {
+                    context: slot.name.clone(),
+                    index,
+                    end: usable.end,
+                    size: self.export_size,
+                })?;
+                usable.end = self.export_size;
+                break;
+            }
+        }
+        Ok(usable)
+    }
+
+    /// Row 48: exactly one descriptor, within the request.
+    fn check_one(
+        &self,
+        slot: &Slot,
+        list: impl ExactSizeIterator<Item = Descriptor> + Clone,
+        forgiven: &mut Forgiven,
+    ) -> Result<Usable, ReplyFault> {
+        let count = list.len();
+        let first = list.clone().next().unwrap_or(Descriptor { length: 0, flags: 0 });
+        let end = self.end_of(slot, 0, self.asked.start, first)?;
+        self.check_flags(slot, 0, first.flags, forgiven)?;
+        if count != 1 || end > self.asked.end {
+            self.forgive(&mut forgiven.not_one, || ReplyFault::NotOne {
+                context: slot.name.clone(),
+                asked: self.asked.end - self.asked.start,
+                count,
+                length: first.length,
+            })?;
+        }
+        Ok(Usable { descriptors: 1, end: end.min(self.asked.end) })
+    }
+
+    /// Rows 14 and 15: descriptors behind the end of the request. The one that crosses it is legal and used; these are not.
+    fn past_request(
+        &self,
+        slot: &Slot,
+        index: usize,
+        count: usize,
+        start: u64,
+        forgiven: &mut Forgiven,
+    ) -> Result<(), ReplyFault> {
+        if start == self.asked.end && index + 1 == count {
+            forgiven.extra_descriptors += 1; // nbdkit up to 1.32 does this always: strict lets it pass too
+            return Ok(());
+        }
+        self.forgive(&mut forgiven.overlong_lists, || ReplyFault::PastRequest {
+            context: slot.name.clone(),
+            index,
+            start,
+            end: self.asked.end,
+        })
+    }
+
+    /// Rows 1, 2 and 11: where a descriptor ends.
+    fn end_of(
+        &self,
+        slot: &Slot,
+        index: usize,
+        start: u64,
+        descriptor: Descriptor,
+    ) -> Result<u64, ReplyFault> {
+        let context = || -> String { slot.name.to_string() };
+        let length = descriptor.length;
+        match start.checked_add(length) {
+            _ if length == 0 => Err(ReplyFault::ZeroLength { context: context(), index }),
+            None => Err(ReplyFault::Overflow { context: context(), index, length }),
+            Some(end) => Ok(end),
+        }
+    }
+
+    /// Row 21: the contexts of `base:` have 32 bits.
+    fn check_flags(
+        &self,
+        slot: &Slot,
+        index: usize,
+        flags: u64,
+        forgiven: &mut Forgiven,
+    ) -> Result<(), ReplyFault> {
+        if flags >> 32 == 0 || slot.meaning != Meaning::Allocation {
+            return Ok(());
+        }
+        let context = slot.name.clone();
+        self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags { context, index, flags })
+    }
+
+    fn lenient(&self) -> bool {
+        self.strictness == Strictness::Lenient
+    }
+
+    fn forgive(&self, counter: &mut u64, fault: impl FnOnce() -> ReplyFault) -> Result<(), ReplyFault> {
+        if self.strictness == Strictness::Strict {
+            return Err(fault());
+        }
+        *counter += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Descriptors;
+
+    const ASKED: Range<u64> = 1000..2000;
+    const SIZE: u64 = 3000;
+
+    fn slot() -> Slot {
+        Slot { id: 0, name: "base:allocation".into(), meaning: Meaning::Allocation }
+    }
+
+    fn check(
+        strictness: Strictness,
+        one_extent: bool,
+        list: &[(u64, u64)],
+    ) -> Result<(usize, u64, Forgiven), ReplyFault> {
+        let rules = Rules { asked: ASKED, export_size: SIZE, strictness, one_extent };
+        let mut forgiven = Forgiven::default();
+        let usable = rules.check(&slot(), Descriptors::new(list), &mut forgiven)?;
+        Ok((usable.descriptors, usable.end, forgiven))
+    }
+
+    /// The list is legal: both ways of reading accept it, and count nothing.
+    #[track_caller]
+    fn legal(list: &[(u64, u64)], descriptors: usize, end: u64) {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            assert_eq!(check(strictness, false, list), Ok((descriptors, end, Forgiven::default())));
+        }
+    }
+
+    /// The list is not: strict rejects it, lenient uses some of it and counts once.
+    #[track_caller]
+    fn forgivable(one: bool, list: &[(u64, u64)], descriptors: usize, end: u64, row: fn(&Forgiven) -> u64) {
+        let (used, usable_end, forgiven) = check(Strictness::Lenient, one, list).unwrap();
+        assert_eq!((used, usable_end), (descriptors, end));
+        assert_eq!((row(&forgiven), forgiven.total()), (1, 1));
+        check(Strictness::Strict, one, list).unwrap_err();
+    }
+
+    #[test]
+    fn short_exact_and_overshooting_lists_are_legal() {
+        legal(&[(1, 0)], 1, 1001);
+        legal(&[(500, 0), (500, 3)], 2, 2000);
+        legal(&[(999, 0), (1001, 3)], 2, SIZE);
+        legal(&[(2000, 0)], 1, SIZE);
+    }
+
+    #[test]
+    fn row_1_and_2_zero_lengths() {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            let first = check(strictness, false, &[(0, 0), (500, 0)]).unwrap_err();
+            assert_eq!(first.to_string(), "base:allocation: descriptor 0 has length 0");
+        }
+        forgivable(false, &[(500, 0), (0, 0), (500, 0)], 1, 1500, |f| f.zero_lengths);
+    }
+
+    #[test]
+    fn row_11_overflow_is_never_forgiven() {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            let fault = check(strictness, false, &[(500, 0), (u64::MAX, 0)]).unwrap_err();
+            assert!(matches!(fault, ReplyFault::Overflow { index: 1, length: u64::MAX, .. }), "{fault}");
+        }
+    }
+
+    #[test]
+    fn row_12_beyond_the_export() {
+        forgivable(false, &[(2001, 0)], 1, SIZE, |f| f.beyond_export);
+        forgivable(false, &[(500, 0), (1501, 0), (1, 0)], 2, SIZE, |f| f.beyond_export);
+    }
+
+    #[test]
+    fn row_14_one_extra_descriptor_passes_even_strict() {
+        for strictness in [Strictness::Lenient, Strictness::Strict] {
+            let (used, end, forgiven) = check(strictness, false, &[(1000, 0), (512, 3)]).unwrap();
+            assert_eq!((used, end, forgiven.extra_descriptors, forgiven.total()), (1, 2000, 1, 1));
+        }
+    }
+
+    #[test]
+    fn row_15_lists_that_go_on() {
+        forgivable(false, &[(1000, 0), (1, 0), (1, 0)], 1, 2000, |f| f.overlong_lists);
+        forgivable(false, &[(1001, 0), (1, 0)], 1, 2001, |f| f.overlong_lists);
+    }
+
+    #[test]
+    fn row_21_wide_flags_of_a_32_bit_context() {
+        forgivable(false, &[(1000, 1 << 32)], 1, 2000, |f| f.wide_flags);
+        legal(&[(1000, 0xffff_fffc)], 1, 2000);
+    }
+
+    #[test]
+    fn row_48_more_than_the_one_extent_asked_for() {
+        let exact = check(Strictness::Strict, true, &[(400, 0)]);
+        assert_eq!(exact, Ok((1, 1400, Forgiven::default())));
+        forgivable(true, &[(400, 0), (100, 0)], 1, 1400, |f| f.not_one);
+        forgivable(true, &[(1001, 0)], 1, 2000, |f| f.not_one);
+        check(Strictness::Lenient, true, &[(0, 0)]).unwrap_err();
+        check(Strictness::Lenient, true, &[(u64::MAX, 0)]).unwrap_err();
+    }
+}

@@ -1,0 +1,88 @@
+//! What a survey cost, and what it forgave.
+
+/// Counters of one survey.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SurveyStats {
+    /// Requests made.
+    pub requests: u64,
+    /// Replies that were used.
+    pub replies: u64,
+    /// Replies that failed, or were too large and were asked again in smaller pieces.
+    pub failed: u64,
+    /// Descriptors in the replies that were used.
+    pub descriptors: u64,
+    /// Bytes of payload in the replies that were used.
+    pub payload_bytes: u64,
+    /// Bytes of the disk about which each topic was asked in all, details included.
+    pub asked_bytes: u64,
+    /// Extents handed out.
+    pub extents: u64,
+    /// Extents where two answers about the same bytes disagreed and the safer one was taken. More than 0 only on an export that changes.
+    pub disagreements: u64,
+    /// Rests of long answers that were dropped without being compared, to stay within the budget.
+    pub rests_dropped: u64,
+    /// The most bytes of payload held at one time.
+    pub peak_bytes: usize,
+    /// What a lenient survey let pass.
+    pub forgiven: Forgiven,
+}
+
+/// Deviations that a lenient survey corrects and counts. Each names a row of the table in the repository's `TABLE-B.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forgiven {
+    /// Lists cut off before a descriptor of length 0 (row 2).
+    pub zero_lengths: u64,
+    /// Chunks about a context that was not negotiated (row 6).
+    pub unknown_contexts: u64,
+    /// Lists that reached past the end of the export (row 12).
+    pub beyond_export: u64,
+    /// One whole descriptor more, right behind the end of the request, as nbdkit 1.32 sends it (row 14).
+    pub extra_descriptors: u64,
+    /// Lists that went on although they had passed the end of the request (row 15).
+    pub overlong_lists: u64,
+    /// Flags with upper bits that a 32-bit context does not have (row 21).
+    pub wide_flags: u64,
+    /// Blocks whose rest was given the safe status because answers ended within the block (row 23).
+    pub split_blocks: u64,
+    /// Answers to a request for one extent that held more or longer ones (row 48).
+    pub not_one: u64,
+}
+
+impl Forgiven {
+    /// Adds the counts of `other`.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.zero_lengths += other.zero_lengths;
+        self.unknown_contexts += other.unknown_contexts;
+        self.beyond_export += other.beyond_export;
+        self.extra_descriptors += other.extra_descriptors;
+        self.overlong_lists += other.overlong_lists;
+        self.wide_flags += other.wide_flags;
+        self.split_blocks += other.split_blocks;
+        self.not_one += other.not_one;
+    }
+
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        let Self {
+            zero_lengths,
+            unknown_contexts,
+            beyond_export,
+            extra_descriptors,
+            overlong_lists,
+            wide_flags,
+            split_blocks,
+            not_one,
+        } = *self;
+        zero_lengths
+            + unknown_contexts
+            + beyond_export
+            + extra_descriptors
+            + overlong_lists
+            + wide_flags
+            + split_blocks
+            + not_one
+    }
+}

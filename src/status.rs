@@ -219,6 +219,7 @@ impl Status {
     }
 
     /// Adds that the depth was asked for and is in doubt: the safe status of `qemu:allocation-depth`.
+    #[cfg(feature = "alloc")]
     #[must_use]
     pub(crate) const fn with_doubtful_depth(mut self) -> Self {
         self.bits = self.bits & !KNOWS_DEPTH | DOUBTS_DEPTH;

@@ -113,7 +113,7 @@ pub struct Survey {
 
 #[derive(Debug)]
 enum Order {
-    Together(Pass),
+    Together(Box<Pass>),
     BitmapFirst(Box<BitmapFirst>),
 }
 
@@ -135,7 +135,7 @@ impl Survey {
             return Err(SurveyError::NoContext);
         }
         let pass = Pass::new(Topic::All, contexts, options.range.clone(), &options);
-        Self::new(options, Order::Together(pass))
+        Self::new(options, Order::Together(Box::new(pass)))
     }
 
     /// A survey that asks the dirty bitmaps over the whole range, and the other contexts only inside dirty ranges. Everywhere else those are

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-pub use crate::frame::Headers;
+use crate::frame::Headers;
 
 /// An export that the server agreed to serve, and the terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,8 @@ impl BlockSize {
         let minimum_ok = minimum.is_power_of_two() && minimum <= 65536;
         let preferred_ok = preferred.is_power_of_two() && minimum <= preferred;
         // The first test comes first: nothing is ever divided by a minimum of zero.
-        let maximum_ok = minimum_ok && maximum >= minimum && (maximum == u32::MAX || maximum % minimum == 0);
+        let maximum_ok =
+            minimum_ok && maximum >= minimum && (maximum == u32::MAX || maximum.is_multiple_of(minimum));
         if minimum_ok && preferred_ok && maximum_ok {
             Ok(Self { minimum, preferred, maximum })
         } else {

@@ -43,6 +43,7 @@ pub mod frame;
 mod handshake;
 mod session;
 mod stats;
+mod survey;
 mod text;
 mod trace;
 mod transport;
@@ -53,13 +54,16 @@ pub use error::{During, Error, ErrorClass, UnexpectedEof};
 pub use export::{BlockSize, BlockSizeError, Export, MetaContext, TransmissionFlags};
 pub use frame::Headers;
 pub use handshake::{
-    ContextRequest, Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus, OptionName, Refusal,
+    ContextRequest, Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus, OptionName,
+    Refusal,
 };
+pub use nbd_extents::{Admission, Strictness};
 pub use session::{
-    Admission, Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, Session, SessionConfig,
+    Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, Session, SessionConfig,
     SessionLimits, StartError, StatusRequest, TakeAll,
 };
-pub use stats::{Forgiven, ForgivenCounts, SessionStats, Strictness};
+pub use stats::{Forgiven, ForgivenCounts, SessionStats};
+pub use survey::{Extents, Order, Surveyor, SurveyorError};
 pub use text::ServerText;
 pub use transport::{Cancelled, Canceller, Foreign, Socket, Transport};
 pub use uri::{Address, DEFAULT_PORT, UnixSocket, Uri, UriError};

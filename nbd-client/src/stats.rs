@@ -5,22 +5,6 @@
 
 use core::fmt;
 
-/// How to take what the protocol forbids but real servers do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Strictness {
-    /// Go on where no byte of a disk can be misjudged, and count it.
-    #[default]
-    Lenient,
-    /// Refuse every violation of a MUST, and nothing else.
-    Strict,
-}
-
-impl Strictness {
-    pub(crate) const fn is_strict(self) -> bool {
-        matches!(self, Self::Strict)
-    }
-}
-
 /// One kind of fault that a lenient client forgives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -78,7 +78,7 @@ impl fmt::Display for Tail<'_> {
 }
 
 /// Control characters, and the invisible ones that reorder or hide text.
-const fn must_escape(c: char) -> bool {
+fn must_escape(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

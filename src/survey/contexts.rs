@@ -175,6 +175,11 @@ impl Contexts {
         self.wanted.iter().map(|wanted| wanted.name.as_str())
     }
 
+    /// The full names, and whether each is required.
+    pub fn queries(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.need == Need::Required))
+    }
+
     /// Only the bitmaps, at the same places: what the first connection of a bitmap-first survey asks for.
     #[must_use]
     pub fn bitmaps(&self) -> Self {

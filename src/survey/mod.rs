@@ -320,12 +320,19 @@ impl Survey {
     ///
     /// [`SurveyError::Incomplete`] when some were not.
     pub fn complete(self) -> Result<SurveyStats, SurveyError> {
+        self.check_complete()?;
+        Ok(self.stats())
+    }
+
+    /// As [`complete`](Self::complete), without ending the survey.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Incomplete`] when some extents of the range were not handed out.
+    pub fn check_complete(&self) -> Result<(), SurveyError> {
         self.check_alive()?;
         let (position, end) = (self.position(), self.options.range.end);
-        if position < end {
-            return Err(SurveyError::Incomplete { position, end });
-        }
-        Ok(self.stats())
+        if position < end { Err(SurveyError::Incomplete { position, end }) } else { Ok(()) }
     }
 
     fn check_alive(&self) -> Result<(), SurveyError> {

@@ -20,13 +20,21 @@ const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
 const DEFAULT_MIN_BLOCK: u32 = 512;
 
 /// How to take deviations from the protocol that do no harm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Strictness {
     /// Correct and count what real servers get wrong, as long as no byte can be lost by it.
     #[default]
     Lenient,
     /// Reject whatever violates a MUST of the protocol.
     Strict,
+}
+
+impl Strictness {
+    /// Whether violations are rejected.
+    #[must_use]
+    pub const fn is_strict(self) -> bool {
+        matches!(self, Self::Strict)
+    }
 }
 
 /// What the handshake settled about an export, as far as a survey needs it.

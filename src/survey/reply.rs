@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::contexts::Slot;
 use super::error::ReplyFault;
 use super::layer::Layer;
-use super::options::{Strictness, SurveyOptions};
+use super::options::SurveyOptions;
 use super::request::{Admission, RequestId};
 use super::rules::Rules;
 use super::stats::Forgiven;
@@ -71,7 +71,7 @@ impl Reply {
     ) -> Result<(), ReplyFault> {
         let id = context_of(options.connection.form, &payload)?;
         let Some((slot, chunk)) = slots.iter().zip(&mut self.chunks).find(|(slot, _)| slot.id == id) else {
-            if options.strictness == Strictness::Strict {
+            if options.strictness.is_strict() {
                 return Err(ReplyFault::UnknownContext { id });
             }
             self.unknown_contexts += 1;

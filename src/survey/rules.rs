@@ -51,7 +51,7 @@ impl Rules {
                 self.past_request(slot, index, count, usable.end, forgiven)?;
                 break;
             }
-            if descriptor.length == 0 && index > 0 && self.lenient() {
+            if descriptor.length == 0 && index > 0 && !self.strictness.is_strict() {
                 forgiven.zero_lengths += 1;
                 break;
             }
@@ -147,12 +147,8 @@ impl Rules {
         self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags { context, index, flags })
     }
 
-    fn lenient(&self) -> bool {
-        self.strictness == Strictness::Lenient
-    }
-
     fn forgive(&self, counter: &mut u64, fault: impl FnOnce() -> ReplyFault) -> Result<(), ReplyFault> {
-        if self.strictness == Strictness::Strict {
+        if self.strictness.is_strict() {
             return Err(fault());
         }
         *counter += 1;

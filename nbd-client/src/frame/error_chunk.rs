@@ -61,8 +61,7 @@ impl ErrorChunk {
         let (claimed, rest) = take_u16(rest).ok_or(ErrorChunkFault::TooShort)?;
         let slop =
             room.checked_sub(u64::from(claimed)).ok_or(ErrorChunkFault::MessageTooLong { claimed, room })?;
-        let (message, rest) =
-            rest.split_at_checked(usize::from(claimed)).ok_or(ErrorChunkFault::TooShort)?;
+        let (message, rest) = rest.split_at_checked(usize::from(claimed)).ok_or(ErrorChunkFault::TooShort)?;
         let offset = if tail == 0 { None } else { take_u64(rest).map(|(offset, _)| offset) };
         Ok(Self { errno, text: ServerText::new(message), offset, slop })
     }

@@ -9,7 +9,8 @@
 //! The cookie is at byte 8 in all three, and the magic says which one it is: four bytes tell how many more to read.
 
 use super::{
-    EXTENDED_REPLY_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag, take_u16, take_u32, take_u64,
+    EXTENDED_REPLY_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag, take_u16, take_u32,
+    take_u64,
 };
 
 /// The header of a reply, of whichever kind its magic says.

@@ -58,7 +58,8 @@ impl Request {
                 out.extend_from_slice(&self.length.to_be_bytes());
             }
             Headers::Simple | Headers::Structured => {
-                let length = u32::try_from(self.length).map_err(|_| RequestTooLong { length: self.length })?;
+                let length =
+                    u32::try_from(self.length).map_err(|_| RequestTooLong { length: self.length })?;
                 self.encode_start(REQUEST_MAGIC, out);
                 out.extend_from_slice(&length.to_be_bytes());
             }

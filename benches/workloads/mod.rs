@@ -1,0 +1,181 @@
+//! The disks that the benches measure on: four pairs of block-status payloads, as a server sends them. They are made from a
+//! fixed seed, so that every run, every bench and every test that includes this file (`#[path]`) sees the same bytes.
+//!
+//! Side A is `base:allocation` (flags 0 to 3), side B a dirty bitmap (flags 0 and 1); both describe the same bytes, from 0 to a
+//! common end. Descriptors are compact (8 bytes, big-endian) behind the 4-byte context id of a status chunk.
+//!
+//! | name           | lengths                                                          | flags of A             | flags of B       |
+//! |----------------|------------------------------------------------------------------|------------------------|------------------|
+//! | `random`       | both sides 64 KiB x 1..=64, uniform                              | 0 and 3 alternate      | 0 and 1 alternate|
+//! | `grid`         | both sides 64 KiB: every cut is a tie                            | random, 0 to 3         | random           |
+//! | `skewed`       | A as `random`; B 1000 times longer (1.0 to 3.0 GiB), 1000 times fewer | 0 and 3 alternate | every 100th is 1 |
+//! | `heavy-tailed` | both log-normal: median 64 KiB, sigma 2 (mean 473 KiB), multiples of 512 | random, 0 to 3 | random           |
+//!
+//! In `random` no two neighbours are equal; in `grid` and `heavy-tailed` a quarter (A) and a half (B) of the neighbours are, as
+//! servers send them that cut where their image format cuts. In `skewed` 1% of the disk is dirty, as in a daily incremental.
+#![allow(dead_code, reason = "each bench and test that includes this file uses another part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a workload that cannot be built must stop the run")]
+
+use nbd_extents::wire::{Compact, Descriptor, Descriptors, Form, encode, parse_compact};
+
+const KIB: u64 = 1 << 10;
+/// What a compact descriptor can say at most, in whole sectors.
+const MAX_LENGTH: u64 = (1 << 32) - SECTOR;
+const SECTOR: u64 = 512;
+
+/// Two payloads over the same disk.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    /// The payload of `base:allocation`.
+    pub(crate) allocation: Vec<u8>,
+    /// The payload of the dirty bitmap.
+    pub(crate) bitmap: Vec<u8>,
+}
+
+/// Makes a workload whose longer side has this many descriptors (at least 1).
+pub(crate) type Generate = fn(usize) -> Workload;
+
+/// All workloads, in the order in which they are reported.
+pub(crate) const ALL: [Generate; 4] = [random, grid, skewed, heavy_tailed];
+
+/// W1: both sides 64 KiB x 1..=64, flags alternate.
+pub(crate) fn random(extents: usize) -> Workload {
+    let mut rng = Rng::new(1);
+    let a = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 3)));
+    let b = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 1)));
+    Workload::new("random", a, b)
+}
+
+/// W2: both sides cut every 64 KiB, random flags.
+pub(crate) fn grid(extents: usize) -> Workload {
+    let mut rng = Rng::new(2);
+    let a = list(extents, |_| (64 * KIB, rng.below(4)));
+    let b = list(extents, |_| (64 * KIB, rng.below(2)));
+    Workload::new("grid", a, b)
+}
+
+/// W3: A as in W1, B with extents 1000 times longer (half to one and a half of 1000 mean lengths of A), one in a hundred dirty.
+pub(crate) fn skewed(extents: usize) -> Workload {
+    let mut rng = Rng::new(3);
+    let a = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 3)));
+    // More than A's span can need; the rest is cut off.
+    let enough = extents / 1000 * 5 / 4 + 8;
+    let b = list(enough, |i| (64 * KIB * (16_250 + rng.below(32_500)), u64::from(i % 100 == 0)));
+    Workload::new("skewed", a, b)
+}
+
+/// W4: log-normal lengths (median 64 KiB, sigma 2) in sectors of 512 bytes, random flags.
+pub(crate) fn heavy_tailed(extents: usize) -> Workload {
+    let mut rng = Rng::new(4);
+    let a = list(extents, |_| (rng.log_normal(64 * KIB, 2.0), rng.below(4)));
+    let b = list(extents, |_| (rng.log_normal(64 * KIB, 2.0), rng.below(2)));
+    Workload::new("heavy-tailed", a, b)
+}
+
+impl Workload {
+    /// Cuts both sides to their common end and puts them on the wire.
+    fn new(name: &'static str, mut a: Vec<Descriptor>, mut b: Vec<Descriptor>) -> Self {
+        let end = span(&a).min(span(&b));
+        cut(&mut a, end);
+        cut(&mut b, end);
+        let payload = |context, list| encode(Form::Compact, context, list).unwrap();
+        Self { name, allocation: payload(1, a), bitmap: payload(2, b) }
+    }
+
+    /// The descriptors of `base:allocation`, through the crate's decoder.
+    pub(crate) fn allocation(&self) -> Descriptors<'_, Compact> {
+        parse_compact(&self.allocation).unwrap().descriptors()
+    }
+
+    /// The descriptors of the dirty bitmap, through the crate's decoder.
+    pub(crate) fn bitmap(&self) -> Descriptors<'_, Compact> {
+        parse_compact(&self.bitmap).unwrap().descriptors()
+    }
+
+    /// How many descriptors both sides have together: the unit of the measurements.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.allocation().len() + self.bitmap().len()
+    }
+}
+
+fn list(count: usize, mut descriptor: impl FnMut(usize) -> (u64, u64)) -> Vec<Descriptor> {
+    assert!(count > 0, "a workload needs at least one descriptor");
+    (0..count)
+        .map(|i| {
+            let (length, flags) = descriptor(i);
+            Descriptor { length, flags }
+        })
+        .collect()
+}
+
+fn span(list: &[Descriptor]) -> u64 {
+    list.iter().map(|d| d.length).sum()
+}
+
+/// Cuts the list at byte `end`, which it reaches.
+fn cut(list: &mut Vec<Descriptor>, end: u64) {
+    let mut beyond = span(list) - end;
+    while let Some(last) = list.last_mut() {
+        if last.length > beyond {
+            last.length -= beyond;
+            return;
+        }
+        beyond -= last.length;
+        list.pop();
+    }
+}
+
+fn alternate(index: usize, flags: u64) -> u64 {
+    if index.is_multiple_of(2) { 0 } else { flags }
+}
+
+/// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for lengths and flags.
+#[derive(Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0..bound`, for bounds far below 2^32 (the bias is then nothing to a benchmark).
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+        ((self.next() >> 32) * bound) >> 32
+    }
+
+    /// Uniform in `1..=bound`.
+    pub(crate) const fn one_to(&mut self, bound: u64) -> u64 {
+        1 + self.below(bound)
+    }
+
+    /// A length in whole sectors whose logarithm is normal: half of them lie below `median`.
+    pub(crate) fn log_normal(&mut self, median: u64, sigma: f64) -> u64 {
+        let sectors = (median / SECTOR) as f64 * (sigma * self.normal()).exp();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is clamped"
+        )]
+        let length = (sectors as u64).saturating_mul(SECTOR);
+        length.clamp(SECTOR, MAX_LENGTH)
+    }
+
+    /// Standard normal, by Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.open_unit().ln()).sqrt();
+        radius * (core::f64::consts::TAU * self.open_unit()).cos()
+    }
+
+    /// Uniform in the open interval from 0 to 1: its logarithm is finite.
+    fn open_unit(&mut self) -> f64 {
+        ((self.next() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: what may be asked, and which combinations make no sense.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::time::Instant;
+
+use clap::Parser;
+use nbd_client::Uri;
+
+use crate::failure::Failure;
+
+/// Shows which ranges of an NBD export are dirty or clean, zero or data.
+///
+/// Without any argument: the map of a disk whose replies ship with the crate.
+#[derive(Debug, Parser)]
+#[command(name = "extents", version, verbatim_doc_comment)]
+struct Args {
+    /// The export: nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
+    uri: Option<String>,
+    /// Show what is dirty in this bitmap (its own name, `b0` say); may be repeated
+    #[arg(long, value_name = "NAME")]
+    bitmap: Vec<String>,
+    /// Start here: bytes, or with K, M, G, T (binary)
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    offset: Option<u64>,
+    /// Go so far: bytes, or with K, M, G, T (binary)
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    length: Option<u64>,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+    /// Show what the server says of the export instead
+    #[arg(long)]
+    info: bool,
+    /// Ask the bitmaps first, and the rest only inside dirty ranges
+    #[arg(long)]
+    bitmap_first: bool,
+    /// Do without extended headers
+    #[arg(long)]
+    compact: bool,
+    /// Reject whatever violates a MUST of the protocol
+    #[arg(long)]
+    strict: bool,
+    /// End after so many seconds, whatever has been reached
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+    /// The map of the disk whose replies ship with the crate
+    #[arg(long)]
+    demo: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Demo(Shape),
+    Live(Box<Job>),
+}
+
+/// How to show a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Table,
+    Json,
+}
+
+/// A survey of a live export.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) uri: Uri,
+    pub(crate) bitmaps: Vec<String>,
+    pub(crate) offset: Option<u64>,
+    pub(crate) length: Option<u64>,
+    pub(crate) shape: Shape,
+    pub(crate) info: bool,
+    pub(crate) bitmap_first: bool,
+    pub(crate) compact: bool,
+    pub(crate) strict: bool,
+    /// The end of the whole run.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Reads the command line. `None` when it asked for help, which has been printed.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Command>, Failure> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let bare = args.len() <= 1;
+    let parsed = match Args::try_parse_from(args) {
+        Ok(parsed) => parsed,
+        Err(error) if !error.use_stderr() => {
+            error.print()?;
+            return Ok(None);
+        }
+        Err(error) => return Err(Failure::usage(first_line(&error.to_string()))),
+    };
+    let shape = if parsed.json { Shape::Json } else { Shape::Table };
+    if bare {
+        return Ok(Some(Command::Demo(shape)));
+    }
+    if parsed.demo {
+        return parsed.check_demo().map(|()| Some(Command::Demo(shape)));
+    }
+    parsed.into_job(shape).map(|job| Some(Command::Live(Box::new(job))))
+}
+
+impl Args {
+    fn check_demo(&self) -> Result<(), Failure> {
+        let other = self.uri.is_some()
+            || !self.bitmap.is_empty()
+            || self.offset.is_some()
+            || self.length.is_some()
+            || self.timeout.is_some()
+            || self.info
+            || self.bitmap_first
+            || self.compact
+            || self.strict;
+        if other { Err(Failure::usage("--demo goes with --json only")) } else { Ok(()) }
+    }
+
+    fn into_job(self, shape: Shape) -> Result<Job, Failure> {
+        let Some(uri) = &self.uri else {
+            return Err(Failure::usage("no URI given (the map that ships with the crate is --demo)"));
+        };
+        let uri = uri.parse().map_err(|error| Failure::usage(format!("{}: {error}", uri.escape_debug())))?;
+        if self.length == Some(0) {
+            return Err(Failure::usage("a length of 0 leaves nothing to show"));
+        }
+        if self.bitmap_first && self.bitmap.is_empty() {
+            return Err(Failure::usage("--bitmap-first needs a --bitmap"));
+        }
+        let deadline = match self.timeout {
+            Some(timeout) => Instant::now().checked_add(timeout),
+            None => None,
+        };
+        Ok(Job {
+            uri,
+            bitmaps: self.bitmap,
+            offset: self.offset,
+            length: self.length,
+            shape,
+            info: self.info,
+            bitmap_first: self.bitmap_first,
+            compact: self.compact,
+            strict: self.strict,
+            deadline,
+        })
+    }
+}
+
+/// Bytes, with an optional binary unit: `4096`, `64K`, `10G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(digits) => (digits, 10 * (1 + "KMGT".find(&text[digits.len()..]).unwrap_or(0))),
+        None => (text, 0),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("not a number of bytes, with or without K, M, G, T".to_owned());
+    }
+    let number: u64 = digits.parse().map_err(|_| "too large".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if !timeout.is_zero() => Ok(timeout),
+        _ => Err("not a positive number of seconds".to_owned()),
+    }
+}
+
+/// clap's message without its heading and hints: errors are one line here.
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}

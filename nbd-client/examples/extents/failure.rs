@@ -1,0 +1,99 @@
+//! How a run ends when it does not end well: one line on stderr, and the exit code that scripts rely on.
+
+use std::io;
+use std::process::ExitCode;
+
+use nbd_client::{Error, ErrorClass, RequestError, SurveyorError};
+use nbd_extents::SurveyError;
+
+/// Exit code 2.
+const USAGE: u8 = 2;
+/// Exit code 3: what was asked for is not there.
+const NOT_THERE: u8 = 3;
+/// Exit code 4: connection lost, refused or out of time.
+const CONNECTION: u8 = 4;
+/// Exit code 5: the server broke the protocol or failed the request.
+const SERVER: u8 = 5;
+/// Exit code 1: the rest.
+const OTHER: u8 = 1;
+
+/// A message and an exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+    /// The server refused a request as invalid.
+    refusal: bool,
+}
+
+impl Failure {
+    /// The command line makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message.into())
+    }
+
+    const fn new(code: u8, message: String) -> Self {
+        Self { code, message, refusal: false }
+    }
+
+    /// Whether the server refused a request as invalid.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        self.refusal
+    }
+
+    /// Adds a sentence about what might help.
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        self.message.push_str(hint);
+        self
+    }
+
+    /// Prints the line, and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        if !self.message.is_empty() {
+            eprintln!("extents: {}", self.message);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<SurveyorError> for Failure {
+    fn from(error: SurveyorError) -> Self {
+        let code = match (&error, error.class()) {
+            (SurveyorError::Survey(SurveyError::OutOfRange { .. }), _) => USAGE,
+            (_, ErrorClass::NotThere) => NOT_THERE,
+            (_, ErrorClass::Connection) => CONNECTION,
+            (_, ErrorClass::Server) => SERVER,
+            _ => OTHER,
+        };
+        Self { refusal: is_invalid(&error), ..Self::new(code, error.to_string()) }
+    }
+}
+
+/// Whether a request failed with EINVAL.
+fn is_invalid(error: &SurveyorError) -> bool {
+    let SurveyorError::Client(Error::Request(RequestError::Server { errno, .. })) = error else {
+        return false;
+    };
+    errno.name() == Some("EINVAL")
+}
+
+impl From<SurveyError> for Failure {
+    fn from(error: SurveyError) -> Self {
+        SurveyorError::from(error).into()
+    }
+}
+
+impl From<nbd_extents::ContextError> for Failure {
+    /// A context that the command line cannot ask for.
+    fn from(error: nbd_extents::ContextError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Output that cannot be written. A reader that has gone away (`| head`) is nothing to talk about.
+    fn from(error: io::Error) -> Self {
+        let gone = error.kind() == io::ErrorKind::BrokenPipe;
+        Self::new(OTHER, if gone { String::new() } else { format!("cannot write: {error}") })
+    }
+}

@@ -1,0 +1,70 @@
+//! The two statuses that are shown, and the step from the library's [`Status`] to them. Mapping comes before coalescing, so what is not
+//! shown makes no cut.
+
+use nbd_extents::Status;
+
+/// What the example shows of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// With a bitmap: is it dirty in any of them, does it read as zero?
+    Change { dirty: bool, zero: bool },
+    /// Without: does it read as zero, is it in no layer of the image?
+    Content { zero: bool, hole: bool },
+}
+
+/// Whether dirty bitmaps were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Change,
+    Content,
+}
+
+impl View {
+    /// What is shown of a status. Unknown is shown as the safe answer: dirty, not zero, not a hole.
+    pub(crate) fn show(self, status: Status) -> Shown {
+        let zero = status.zero().unwrap_or(false);
+        match self {
+            Self::Change => Shown::Change { dirty: status.dirty().unwrap_or(true), zero },
+            Self::Content => Shown::Content { zero, hole: status.depth() == Some(0) },
+        }
+    }
+}
+
+/// The four kinds of range that the picture and the summary tell apart, the most important last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    CleanZero,
+    CleanData,
+    DirtyZero,
+    DirtyData,
+}
+
+impl Shown {
+    /// Its kind; without a bitmap all content counts as changed.
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Change { dirty: true, zero: false } | Self::Content { zero: false, .. } => Kind::DirtyData,
+            Self::Change { dirty: true, zero: true } | Self::Content { zero: true, hole: false } => {
+                Kind::DirtyZero
+            }
+            Self::Change { dirty: false, zero: false } => Kind::CleanData,
+            Self::Change { dirty: false, zero: true } | Self::Content { zero: true, hole: true } => {
+                Kind::CleanZero
+            }
+        }
+    }
+
+    /// In words.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Change { dirty: true, zero: false } => "dirty data",
+            Self::Change { dirty: true, zero: true } => "dirty zeroes",
+            Self::Change { dirty: false, zero: false } => "clean data",
+            Self::Change { dirty: false, zero: true } => "clean zeroes",
+            Self::Content { zero: false, hole: false } => "data",
+            Self::Content { zero: false, hole: true } => "unallocated data",
+            Self::Content { zero: true, hole: false } => "zeroes",
+            Self::Content { zero: true, hole: true } => "unallocated zeroes",
+        }
+    }
+}

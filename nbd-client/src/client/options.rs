@@ -1,0 +1,144 @@
+//! What a caller wants of a connection.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
+use crate::session::SessionLimits;
+use crate::transport::Canceller;
+use nbd_extents::Strictness;
+
+/// How to connect, what to ask for, and how long to wait.
+///
+/// ```
+/// use nbd_client::Options;
+/// use std::time::Duration;
+///
+/// let options = Options::new()
+///     .require_context("base:allocation")
+///     .want_context("qemu:allocation-depth")
+///     .request_timeout(Duration::from_secs(10));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    pub(super) contexts: Vec<ContextRequest>,
+    pub(super) extended_headers: bool,
+    pub(super) list_contexts: bool,
+    pub(super) strictness: Strictness,
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) deadline: Option<Instant>,
+    pub(super) session_limits: SessionLimits,
+    pub(super) handshake_limits: HandshakeLimits,
+    pub(super) canceller: Canceller,
+}
+
+impl Default for Options {
+    /// See [`Options::new`].
+    fn default() -> Self {
+        Self {
+            contexts: Vec::new(),
+            extended_headers: true,
+            list_contexts: false,
+            strictness: Strictness::default(),
+            connect_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(60),
+            deadline: None,
+            session_limits: SessionLimits::default(),
+            handshake_limits: HandshakeLimits::default(),
+            canceller: Canceller::new(),
+        }
+    }
+}
+
+impl Options {
+    /// No contexts, extended headers if the server has them, lenient, 60 s to connect and 60 s for each request.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for a context without which there is no connection: its absence is an error that says what the server offers.
+    pub fn require_context(self, name: impl Into<String>) -> Self {
+        self.context(name, true)
+    }
+
+    /// Asks for a context; if the server lacks it, it is in [`Export::missing`](crate::Export::missing).
+    pub fn want_context(self, name: impl Into<String>) -> Self {
+        self.context(name, false)
+    }
+
+    fn context(mut self, name: impl Into<String>, required: bool) -> Self {
+        self.contexts.push(ContextRequest { name: name.into(), required });
+        self
+    }
+
+    /// Whether to ask for extended headers (default: yes).
+    pub const fn extended_headers(mut self, wanted: bool) -> Self {
+        self.extended_headers = wanted;
+        self
+    }
+
+    /// Whether to list what the server offers in any case (default: only if a context is missing).
+    pub const fn list_contexts(mut self, wanted: bool) -> Self {
+        self.list_contexts = wanted;
+        self
+    }
+
+    /// Whether to refuse every violation of a MUST (default: no, see [`Strictness`]).
+    pub const fn strict(mut self, strict: bool) -> Self {
+        self.strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
+        self
+    }
+
+    /// The time for the connection and its handshake together (default: 60 s).
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The time for each request, from its start to the end of its reply (default: 60 s).
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// The end of the whole job, whatever it is doing then (default: none).
+    pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Bounds on what the server may send after the handshake.
+    pub const fn session_limits(mut self, limits: SessionLimits) -> Self {
+        self.session_limits = limits;
+        self
+    }
+
+    /// Bounds on what the server may send in the handshake.
+    pub const fn handshake_limits(mut self, limits: HandshakeLimits) -> Self {
+        self.handshake_limits = limits;
+        self
+    }
+
+    /// The canceller that ends the connection, also while it is being made.
+    pub fn canceller(mut self, canceller: Canceller) -> Self {
+        self.canceller = canceller;
+        self
+    }
+
+    pub(crate) const fn strictness_wanted(&self) -> Strictness {
+        self.strictness
+    }
+
+    pub(super) fn handshake(&self, export: &str) -> HandshakeConfig {
+        let mut config = HandshakeConfig::new(export);
+        config.contexts.clone_from(&self.contexts);
+        config.extended_headers = self.extended_headers;
+        config.list_contexts = self.list_contexts;
+        config.strictness = self.strictness;
+        config.limits = self.handshake_limits;
+        config
+    }
+}

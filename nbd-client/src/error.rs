@@ -1,0 +1,151 @@
+//! The one error of the blocking client, and its classes for exit codes.
+
+use core::fmt;
+use core::time::Duration;
+use std::io;
+
+use crate::handshake::HandshakeError;
+use crate::session::{ProtocolError, RequestError, StartError};
+
+/// Why a call of [`Client`](crate::Client) failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection came about.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A deadline passed.
+    #[error("timed out during {during} after {:.1} s", after.as_secs_f64())]
+    Timeout {
+        /// What was under way.
+        during: During,
+        /// How long it had been.
+        after: Duration,
+    },
+    /// The job was cancelled by a [`Canceller`](crate::Canceller).
+    #[error("cancelled during {during}")]
+    Cancelled {
+        /// What was under way.
+        during: During,
+    },
+    /// The server closed the connection where more was due.
+    #[error("connection lost: {0}")]
+    ConnectionLost(#[from] UnexpectedEof),
+    /// The connection failed.
+    #[error("connection failed during {during}: {source}")]
+    Io {
+        /// What was under way.
+        during: During,
+        /// How.
+        source: io::Error,
+    },
+    /// The handshake led to no export.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The server broke the protocol; the connection is of no more use.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// One request failed; the connection is usable.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The request cannot be asked at all; nothing was sent.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An `nbds` URI: TLS is not built yet.
+    #[error("nbds needs TLS, which this client does not have yet")]
+    TlsNotSupported,
+    /// An earlier error ended the connection.
+    #[error("the connection was given up after an earlier error")]
+    GivenUp,
+}
+
+/// What kind of failure an [`Error`] is: enough to choose an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// What was asked for is not there: the export, a required context.
+    NotThere,
+    /// The connection was lost, refused or out of time.
+    Connection,
+    /// The server broke the protocol, or failed the request.
+    Server,
+    /// The rest: the caller asked for something impossible, or cancelled.
+    Other,
+}
+
+impl Error {
+    /// The kind of failure.
+    ///
+    /// ```
+    /// use nbd_client::{Error, ErrorClass};
+    ///
+    /// assert_eq!(Error::TlsNotSupported.class(), ErrorClass::Other);
+    /// ```
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Handshake(error) if error.is_not_there() => ErrorClass::NotThere,
+            Self::Handshake(error) if error.is_callers_fault() => ErrorClass::Other,
+            Self::Handshake(_) | Self::Protocol(_) | Self::Request(_) => ErrorClass::Server,
+            Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::ConnectionLost(_)
+            | Self::Io { .. }
+            | Self::GivenUp => ErrorClass::Connection,
+            Self::Cancelled { .. } | Self::Start(_) | Self::TlsNotSupported => ErrorClass::Other,
+        }
+    }
+}
+
+/// What a connection was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum During {
+    /// Connecting.
+    Connect,
+    /// Waiting for the server's first words.
+    Hello,
+    /// Agreeing on options.
+    Handshake,
+    /// Waiting for the answer to EXPORT_NAME: a server that lacks the export just closes.
+    ExportName,
+    /// Sending.
+    Send,
+    /// Waiting for a reply.
+    ReplyHeader,
+    /// Receiving the payload of a reply.
+    Payload,
+}
+
+impl fmt::Display for During {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "the connection",
+            Self::Hello => "the server's hello",
+            Self::Handshake => "the handshake",
+            Self::ExportName => "EXPORT_NAME (there may be no such export)",
+            Self::Send => "sending",
+            Self::ReplyHeader => "waiting for a reply",
+            Self::Payload => "the payload of a reply",
+        })
+    }
+}
+
+/// The end of a connection in the middle of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server closed it during {during}, {got} of {expected} bytes were there")]
+#[non_exhaustive]
+pub struct UnexpectedEof {
+    /// What was under way.
+    pub during: During,
+    /// Bytes of the piece under way that had come.
+    pub got: u64,
+    /// Bytes of the whole piece.
+    pub expected: u64,
+}

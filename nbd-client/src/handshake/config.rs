@@ -1,0 +1,84 @@
+//! What the caller wants of a handshake, and how much of a server's talk it bears.
+
+use super::HandshakeError;
+use crate::frame::MAX_STRING;
+use nbd_extents::Strictness;
+
+/// A meta context to ask for, by its exact name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ContextRequest {
+    /// `namespace:leaf`, for example `base:allocation`.
+    pub name: String,
+    /// If true, the handshake fails when the server does not grant it.
+    pub required: bool,
+}
+
+/// Bounds on what a server may say before the transmission phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandshakeLimits {
+    /// The longest payload of an option reply, in bytes.
+    pub reply_bytes: u32,
+    /// The most replies to one option.
+    pub replies: u32,
+    /// The most bytes of the whole handshake.
+    pub total_bytes: u64,
+}
+
+impl Default for HandshakeLimits {
+    /// 64 KiB a reply, 4096 replies to an option, 4 MiB in all.
+    fn default() -> Self {
+        Self { reply_bytes: 64 << 10, replies: 4096, total_bytes: 4 << 20 }
+    }
+}
+
+/// What a handshake should bring about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandshakeConfig {
+    /// The export's name; empty is the server's default.
+    pub export: String,
+    /// The contexts to ask for.
+    pub contexts: Vec<ContextRequest>,
+    /// Ask for extended headers first (default: true).
+    pub extended_headers: bool,
+    /// Also list what the server offers. It is asked anyway when a context is missing.
+    pub list_contexts: bool,
+    /// Begin with STARTTLS (default: false). The caller does the encryption.
+    pub start_tls: bool,
+    /// What to do about violations.
+    pub strictness: Strictness,
+    /// Bounds on the server's talk.
+    pub limits: HandshakeLimits,
+}
+
+impl HandshakeConfig {
+    /// A lenient handshake for this export, with extended headers if the server has them, and no context.
+    #[must_use]
+    pub fn new(export: impl Into<String>) -> Self {
+        Self {
+            export: export.into(),
+            contexts: Vec::new(),
+            extended_headers: true,
+            list_contexts: false,
+            start_tls: false,
+            strictness: Strictness::default(),
+            limits: HandshakeLimits::default(),
+        }
+    }
+
+    /// Names that could not be sent are refused before anything is.
+    pub(super) fn check(&self) -> Result<(), HandshakeError> {
+        if self.export.len() > MAX_STRING || self.export.contains('\0') {
+            return Err(HandshakeError::BadExportName { length: self.export.len() });
+        }
+        for (index, context) in self.contexts.iter().enumerate() {
+            let name = &context.name;
+            let twice = self.contexts.iter().take(index).any(|earlier| earlier.name == *name);
+            if twice || name.is_empty() || name.len() > MAX_STRING || name.contains('\0') {
+                return Err(HandshakeError::BadContextRequest { name: name.as_str().into() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! What a handshake has learned so far: the replies with content, checked one by one, until they make an [`Export`].
+
+use super::{HandshakeConfig, HandshakeError, OptionName};
+use crate::export::{BlockSize, Export, MetaContext, TransmissionFlags};
+use crate::frame::{
+    Headers, MAX_STRING, info_type, option_reply_type, option_type, take_u16, take_u32, take_u64,
+};
+use crate::stats::{Forgiven, ForgivenCounts};
+use crate::text::ServerText;
+use nbd_extents::Strictness;
+
+const GO: OptionName = OptionName(option_type::GO);
+
+/// The export as known so far.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) headers: Headers,
+    /// Contexts granted and asked for, in the server's order.
+    pub(super) granted: Vec<MetaContext>,
+    /// Contexts granted and not asked for: their names and numbers are taken all the same.
+    unasked: Vec<MetaContext>,
+    /// Replies of the LIST under way.
+    listing: Vec<String>,
+    pub(super) offered: Option<Vec<String>>,
+    /// Why SET was refused.
+    pub(super) set_refused: Option<HandshakeError>,
+    size: Option<(u64, TransmissionFlags)>,
+    canonical_name: Option<String>,
+    description: Option<String>,
+    block_size: Option<BlockSize>,
+    pub(super) forgiven: ForgivenCounts,
+}
+
+impl Draft {
+    pub(super) fn new() -> Self {
+        Self {
+            headers: Headers::Simple,
+            granted: Vec::new(),
+            unasked: Vec::new(),
+            listing: Vec::new(),
+            offered: None,
+            set_refused: None,
+            size: None,
+            canonical_name: None,
+            description: None,
+            block_size: None,
+            forgiven: ForgivenCounts::default(),
+        }
+    }
+
+    /// A context that SET granted.
+    pub(super) fn grant(&mut self, config: &HandshakeConfig, payload: &[u8]) -> Result<(), HandshakeError> {
+        let context = parse_context(OptionName(option_type::SET_META_CONTEXT), payload)?;
+        let mut known = self.granted.iter().chain(&self.unasked);
+        if known.any(|other| other.id == context.id || other.name == context.name) {
+            let name = context.name.as_str().into();
+            return Err(HandshakeError::DuplicateContext { name, id: context.id });
+        }
+        if config.contexts.iter().any(|asked| asked.name == context.name) {
+            self.granted.push(context);
+        } else if config.strictness.is_strict() {
+            return Err(HandshakeError::UnaskedContext { name: context.name.as_str().into() });
+        } else {
+            self.forgiven.add(Forgiven::UnaskedContext);
+            self.unasked.push(context);
+        }
+        Ok(())
+    }
+
+    /// SET failed: contexts listed before the error are not granted.
+    pub(super) fn refuse_contexts(&mut self, error: HandshakeError) {
+        self.granted.clear();
+        self.unasked.clear();
+        self.set_refused = Some(error);
+    }
+
+    /// A context that LIST shows. Its number means nothing.
+    pub(super) fn list(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
+        let context = parse_context(OptionName(option_type::LIST_META_CONTEXT), payload)?;
+        self.listing.push(context.name);
+        Ok(())
+    }
+
+    /// A LIST ended well: what it showed is on offer.
+    pub(super) fn listed(&mut self) {
+        let offered = self.offered.get_or_insert_default();
+        for name in self.listing.drain(..) {
+            if !offered.contains(&name) {
+                offered.push(name);
+            }
+        }
+    }
+
+    /// A LIST failed: what it had shown does not count.
+    pub(super) fn refuse_list(&mut self) {
+        self.listing.clear();
+    }
+
+    /// True if a server as old as qemu 3.0 may have left something out of a plain list.
+    pub(super) fn shows_no_qemu(&self) -> bool {
+        self.offered.as_ref().is_some_and(|names| !names.iter().any(|name| name.starts_with("qemu:")))
+    }
+
+    /// One piece of information from GO.
+    pub(super) fn info(&mut self, strictness: Strictness, payload: &[u8]) -> Result<(), HandshakeError> {
+        let bad = || bad_length(GO, option_reply_type::INFO, payload);
+        let (kind, rest) = take_u16(payload).ok_or_else(bad)?;
+        match kind {
+            info_type::EXPORT => self.set_size(strictness, rest).ok_or_else(bad)?,
+            info_type::BLOCK_SIZE => self.set_block_size(strictness, rest).ok_or_else(bad)?,
+            info_type::NAME => {
+                self.canonical_name = Some(parse_text(GO, rest)?);
+                Ok(())
+            }
+            info_type::DESCRIPTION => {
+                self.description = Some(parse_text(GO, rest)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Size and flags, of GO or of EXPORT_NAME; `None` if the length is wrong.
+    pub(super) fn set_size(
+        &mut self,
+        strictness: Strictness,
+        bytes: &[u8],
+    ) -> Option<Result<(), HandshakeError>> {
+        let (size, rest) = take_u64(bytes)?;
+        let (bits, rest) = take_u16(rest)?;
+        rest.is_empty().then(|| self.check_size(strictness, size, TransmissionFlags::new(bits)))
+    }
+
+    fn check_size(
+        &mut self,
+        strictness: Strictness,
+        size: u64,
+        flags: TransmissionFlags,
+    ) -> Result<(), HandshakeError> {
+        if i64::try_from(size).is_err() {
+            return Err(HandshakeError::SizeTooLarge { size });
+        }
+        if !flags.has_flags() {
+            if strictness.is_strict() {
+                return Err(HandshakeError::NoHasFlags { flags: flags.bits() });
+            }
+            self.forgiven.add(Forgiven::NoHasFlags);
+        }
+        if self.size.replace((size, flags)).is_some() {
+            return Err(HandshakeError::DuplicateExportInfo);
+        }
+        Ok(())
+    }
+
+    fn set_block_size(&mut self, strictness: Strictness, bytes: &[u8]) -> Option<Result<(), HandshakeError>> {
+        let (minimum, rest) = take_u32(bytes)?;
+        let (preferred, rest) = take_u32(rest)?;
+        let (maximum, rest) = take_u32(rest)?;
+        rest.is_empty().then(|| match BlockSize::new(minimum, preferred, maximum) {
+            Ok(sizes) => {
+                self.block_size = Some(sizes);
+                Ok(())
+            }
+            Err(error) if strictness.is_strict() => Err(HandshakeError::BadBlockSize(error)),
+            Err(_) => {
+                self.forgiven.add(Forgiven::BadBlockSize);
+                self.block_size = None;
+                Ok(())
+            }
+        })
+    }
+
+    /// True if not every context asked for was granted.
+    pub(super) fn lacks_context(&self, config: &HandshakeConfig) -> bool {
+        self.granted.len() < config.contexts.len()
+    }
+
+    /// The whole, once the server has agreed to serve.
+    pub(super) fn finish(&mut self, config: &HandshakeConfig) -> Result<Export, HandshakeError> {
+        let (size, flags) = self.size.ok_or(HandshakeError::NoExportInfo)?;
+        let mut export = Export {
+            name: config.export.clone(),
+            canonical_name: self.canonical_name.take(),
+            description: self.description.take(),
+            size,
+            flags,
+            block_size: self.block_size,
+            headers: self.headers,
+            contexts: Vec::new(),
+            missing: Vec::new(),
+            offered: self.offered.take(),
+        };
+        for asked in &config.contexts {
+            match self.granted.iter().find(|context| context.name == asked.name) {
+                Some(context) => export.contexts.push(context.clone()),
+                None if asked.required => return Err(self.why_missing(&asked.name, export.offered)),
+                None => export.missing.push(asked.name.clone()),
+            }
+        }
+        Ok(export)
+    }
+
+    fn why_missing(&mut self, name: &str, offered: Option<Vec<String>>) -> HandshakeError {
+        let name = ServerText::from(name);
+        match self.set_refused.take() {
+            Some(HandshakeError::Refused { reason: super::Refusal::Unsupported, .. }) | None => {}
+            Some(error) => return error,
+        }
+        if self.headers == Headers::Simple {
+            return HandshakeError::NoStructuredReplies { name };
+        }
+        let offered = offered.map(|names| names.iter().map(|name| name.as_str().into()).collect());
+        HandshakeError::ContextMissing { name, offered }
+    }
+}
+
+/// `id:4 name`, the name not empty.
+fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, HandshakeError> {
+    match take_u32(payload) {
+        Some((id, name)) if !name.is_empty() && name.len() <= MAX_STRING => {
+            Ok(MetaContext { id, name: parse_text(option, name)? })
+        }
+        _ => Err(bad_length(option, option_reply_type::META_CONTEXT, payload)),
+    }
+}
+
+fn parse_text(option: OptionName, bytes: &[u8]) -> Result<String, HandshakeError> {
+    match core::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') && bytes.len() <= MAX_STRING => Ok(text.to_owned()),
+        _ => Err(HandshakeError::BadName { option, name: ServerText::new(bytes) }),
+    }
+}
+
+fn bad_length(option: OptionName, kind: u32, payload: &[u8]) -> HandshakeError {
+    HandshakeError::BadLength { option, kind, length: u32::try_from(payload.len()).unwrap_or(u32::MAX) }
+}

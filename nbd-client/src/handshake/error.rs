@@ -1,0 +1,309 @@
+//! Why a handshake failed.
+
+use core::fmt;
+
+use crate::export::BlockSizeError;
+use crate::frame::option_type;
+use crate::text::ServerText;
+
+/// A handshake that did not lead to an export. The connection is of no more use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The caller's export name is too long, or has a zero byte.
+    #[error("an export name of {length} bytes cannot be asked for: at most 4096, no zero byte")]
+    BadExportName {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The caller's context name is empty, too long, has a zero byte, or is there twice.
+    #[error("context \"{name}\" cannot be asked for: empty, too long, or named twice")]
+    BadContextRequest {
+        /// The name.
+        name: ServerText,
+    },
+    /// The peer does not speak NBD.
+    #[error("not an NBD server: it says \"{first}\"")]
+    NotNbd {
+        /// Its first 8 bytes.
+        first: ServerText,
+    },
+    /// A server of the oldstyle handshake, without options.
+    #[error("an oldstyle NBD server, which has no options and no block status")]
+    OldStyle,
+    /// NBD, but neither newstyle nor oldstyle.
+    #[error("unknown NBD handshake {magic:#018x}")]
+    UnknownStyle {
+        /// The second magic as sent.
+        magic: u64,
+    },
+    /// A newstyle server without the fixed option haggling.
+    #[error("the server does not speak fixed newstyle, its flags are {flags:#06x}")]
+    NotFixedNewstyle {
+        /// Handshake flags as sent.
+        flags: u16,
+    },
+    /// An option reply with another magic.
+    #[error("bad magic {magic:#018x} in the reply to {option}")]
+    BadMagic {
+        /// The option asked.
+        option: OptionName,
+        /// The magic as sent.
+        magic: u64,
+    },
+    /// A reply to another option than the one asked.
+    #[error("expected a reply to {asked}, got one to {got}")]
+    WrongOption {
+        /// The option asked.
+        asked: OptionName,
+        /// The option that the reply names.
+        got: OptionName,
+    },
+    /// A reply of a type that this option does not have.
+    #[error("unexpected reply of type {kind:#x} to {option}")]
+    UnexpectedReply {
+        /// The option asked.
+        option: OptionName,
+        /// The type as sent.
+        kind: u32,
+    },
+    /// A reply whose length cannot be right for its type.
+    #[error("reply of type {kind:#x} to {option} has a wrong length of {length} bytes")]
+    BadLength {
+        /// The option asked.
+        option: OptionName,
+        /// The type of the reply.
+        kind: u32,
+        /// Bytes of its payload.
+        length: u32,
+    },
+    /// A reply longer than the caller bears.
+    #[error("reply to {option} claims {length} bytes, the limit is {limit}")]
+    ReplyTooLong {
+        /// The option asked.
+        option: OptionName,
+        /// Bytes claimed.
+        length: u32,
+        /// The limit in bytes.
+        limit: u32,
+    },
+    /// More replies to one option than the caller bears.
+    #[error("more than {limit} replies to {option}")]
+    TooManyReplies {
+        /// The option asked.
+        option: OptionName,
+        /// The limit.
+        limit: u32,
+    },
+    /// A longer handshake than the caller bears.
+    #[error("a handshake of more than {limit} bytes")]
+    TooManyBytes {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A name that is not UTF-8 or has a zero byte.
+    #[error("reply to {option} has a name that is no text: \"{name}\"")]
+    BadName {
+        /// The option asked.
+        option: OptionName,
+        /// The name, escaped.
+        name: ServerText,
+    },
+    /// Two contexts of one name or of one number.
+    #[error("context \"{name}\" or its id {id} was granted twice")]
+    DuplicateContext {
+        /// The later one's name.
+        name: ServerText,
+        /// The later one's number.
+        id: u32,
+    },
+    /// A context that was not asked for (strict).
+    #[error("context \"{name}\" was granted but not asked for")]
+    UnaskedContext {
+        /// Its name.
+        name: ServerText,
+    },
+    /// A second report of the export's size.
+    #[error("the export was described twice")]
+    DuplicateExportInfo,
+    /// GO was acknowledged without size and flags.
+    #[error("GO was acknowledged without the size of the export")]
+    NoExportInfo,
+    /// A size that no file can have.
+    #[error("an export of {size} bytes, the most is 9223372036854775807")]
+    SizeTooLarge {
+        /// The size as sent, in bytes.
+        size: u64,
+    },
+    /// Contradicting block sizes (strict).
+    #[error(transparent)]
+    BadBlockSize(BlockSizeError),
+    /// Transmission flags without HAS_FLAGS (strict).
+    #[error("transmission flags {flags:#06x} lack HAS_FLAGS")]
+    NoHasFlags {
+        /// The flags as sent.
+        flags: u16,
+    },
+    /// Bytes behind the answer to STARTTLS, which nobody has encrypted: an attack.
+    #[error("{count} unencrypted bytes behind the answer to STARTTLS")]
+    BytesBehindStartTls {
+        /// How many are there already.
+        count: usize,
+    },
+    /// The server refused an option that cannot be done without.
+    #[error("the server refused {option}: {reason}{}", text.tail())]
+    Refused {
+        /// The option.
+        option: OptionName,
+        /// Why.
+        reason: Refusal,
+        /// The server's message.
+        text: ServerText,
+    },
+    /// The server has no export of this name.
+    #[error("the server has no export \"{export}\"{}", text.tail())]
+    ExportUnknown {
+        /// The name asked for.
+        export: ServerText,
+        /// The server's message.
+        text: ServerText,
+    },
+    /// A required context is not there.
+    #[error("the export has no meta context \"{name}\"; {}", Offer(offered.as_deref()))]
+    ContextMissing {
+        /// The context asked for.
+        name: ServerText,
+        /// What the server offers, if it said so.
+        offered: Option<Box<[ServerText]>>,
+    },
+    /// A context is required, but the server has no structured replies and so no block status.
+    #[error("no meta context \"{name}\": the server has no structured replies")]
+    NoStructuredReplies {
+        /// The context asked for.
+        name: ServerText,
+    },
+}
+
+impl HandshakeError {
+    /// True if what was asked for is not there: the export, or a required context.
+    #[must_use]
+    pub const fn is_not_there(&self) -> bool {
+        matches!(
+            self,
+            Self::ExportUnknown { .. } | Self::ContextMissing { .. } | Self::NoStructuredReplies { .. }
+        )
+    }
+
+    /// True if the fault is in the caller's own names: nothing was sent.
+    #[must_use]
+    pub const fn is_callers_fault(&self) -> bool {
+        matches!(self, Self::BadExportName { .. } | Self::BadContextRequest { .. })
+    }
+}
+
+/// Why a server refuses an option (NBD protocol, "Option reply types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The server does not know the option.
+    Unsupported,
+    /// Forbidden by its administrator.
+    Policy,
+    /// It finds the request malformed.
+    Invalid,
+    /// Its platform cannot.
+    Platform,
+    /// Only after STARTTLS.
+    TlsRequired,
+    /// No such export.
+    UnknownExport,
+    /// It is going down.
+    Shutdown,
+    /// Only to clients that ask for block sizes.
+    BlockSizeRequired,
+    /// The request is too big for it.
+    TooBig,
+    /// Only with extended headers, or already negotiated.
+    ExtendedHeadersRequired,
+    /// An error number that is not in the protocol.
+    Other(u32),
+}
+
+impl Refusal {
+    /// The reason of an option reply of type `kind`, which has the error bit.
+    #[must_use]
+    pub const fn from_kind(kind: u32) -> Self {
+        match kind & 0x7fff_ffff {
+            1 => Self::Unsupported,
+            2 => Self::Policy,
+            3 => Self::Invalid,
+            4 => Self::Platform,
+            5 => Self::TlsRequired,
+            6 => Self::UnknownExport,
+            7 => Self::Shutdown,
+            8 => Self::BlockSizeRequired,
+            9 => Self::TooBig,
+            10 => Self::ExtendedHeadersRequired,
+            _ => Self::Other(kind),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsupported => "not supported",
+            Self::Policy => "forbidden by policy",
+            Self::Invalid => "invalid request",
+            Self::Platform => "not supported on its platform",
+            Self::TlsRequired => "TLS is required",
+            Self::UnknownExport => "unknown export",
+            Self::Shutdown => "it is shutting down",
+            Self::BlockSizeRequired => "block sizes must be asked for",
+            Self::TooBig => "request too big",
+            Self::ExtendedHeadersRequired => "extended headers are required",
+            Self::Other(code) => return write!(f, "error {code:#010x}"),
+        })
+    }
+}
+
+/// The number of an option, printed by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OptionName(pub u32);
+
+impl fmt::Display for OptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            option_type::EXPORT_NAME => "EXPORT_NAME",
+            option_type::ABORT => "ABORT",
+            option_type::STARTTLS => "STARTTLS",
+            option_type::GO => "GO",
+            option_type::STRUCTURED_REPLY => "STRUCTURED_REPLY",
+            option_type::LIST_META_CONTEXT => "LIST_META_CONTEXT",
+            option_type::SET_META_CONTEXT => "SET_META_CONTEXT",
+            option_type::EXTENDED_HEADERS => "EXTENDED_HEADERS",
+            other => return write!(f, "option {other}"),
+        })
+    }
+}
+
+/// What a server offers, at most a handful of it, in one line.
+struct Offer<'a>(Option<&'a [ServerText]>);
+
+impl fmt::Display for Offer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        let Some(names) = self.0 else { return f.write_str("it does not say what it has") };
+        if names.is_empty() {
+            return f.write_str("it has none");
+        }
+        f.write_str("it has ")?;
+        for (index, name) in names.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{name}", if index == 0 { "" } else { ", " })?;
+        }
+        match names.len().checked_sub(SHOWN) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The handshake as a state machine without I/O: bytes of the server in, bytes for the server out, at the end an export.
+//!
+//! The order (NBD protocol, "Fixed newstyle negotiation"); every option is sent at most once, and never two at a time:
+//!
+//! ```text
+//! hello -> [STARTTLS] -> EXTENDED_HEADERS -> (refused: STRUCTURED_REPLY) -> SET_META_CONTEXT
+//!       -> (something missing: LIST_META_CONTEXT) -> GO -> (not supported: EXPORT_NAME) -> finished
+//! ```
+//!
+//! A missing context is reported after GO, so that a missing export is called by its own name.
+
+mod config;
+mod draft;
+mod error;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+pub use config::{ContextRequest, HandshakeConfig, HandshakeLimits};
+pub use error::{HandshakeError, OptionName, Refusal};
+
+use draft::Draft;
+use steps::Step;
+
+use crate::error::{During, UnexpectedEof};
+use crate::export::Export;
+use crate::frame::{
+    IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionReply, Request, command,
+    handshake_flag, option_reply_type, take_u16, take_u64,
+};
+use crate::stats::ForgivenCounts;
+use crate::text::ServerText;
+
+/// What the machine is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Magic,
+    Style,
+    Flags,
+    /// The header of a reply to this step's option.
+    Header(Step),
+    /// The payload of a reply of this type.
+    Payload(Step, u32),
+    /// The caller, who has to encrypt the connection.
+    StartTls,
+    /// The answer to EXPORT_NAME, which has no header.
+    ExportName,
+    Finished,
+}
+
+/// What a handshake needs to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeStatus {
+    /// More bytes of the server (after the output was sent).
+    NeedsInput,
+    /// An encrypted connection: see [`Handshake::tls_started`].
+    NeedsTls,
+    /// Nothing: [`Handshake::into_export`].
+    Finished,
+}
+
+/// A handshake under way.
+///
+/// ```
+/// use nbd_client::{Handshake, HandshakeConfig, HandshakeStatus};
+///
+/// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
+/// assert_eq!(handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?, 18);
+/// // Client flags, then EXTENDED_HEADERS.
+/// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0");
+/// assert_eq!(handshake.status(), HandshakeStatus::NeedsInput);
+/// # Ok::<(), nbd_client::HandshakeError>(())
+/// ```
+#[derive(Debug)]
+pub struct Handshake {
+    config: HandshakeConfig,
+    stage: Stage,
+    /// Bytes of the piece under way, and how many it has.
+    buffer: Vec<u8>,
+    want: usize,
+    output: Vec<u8>,
+    received: u64,
+    /// Replies to the option under way.
+    replies: u32,
+    no_zeroes: bool,
+    draft: Draft,
+    export: Option<Export>,
+    error: Option<HandshakeError>,
+}
+
+impl Handshake {
+    /// Begins; the server speaks first.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::BadExportName`] and [`HandshakeError::BadContextRequest`]: names that cannot be sent.
+    pub fn new(config: HandshakeConfig) -> Result<Self, HandshakeError> {
+        config.check()?;
+        Ok(Self {
+            config,
+            stage: Stage::Magic,
+            buffer: Vec::new(),
+            want: 8,
+            output: Vec::new(),
+            received: 0,
+            replies: 0,
+            no_zeroes: false,
+            draft: Draft::new(),
+            export: None,
+            error: None,
+        })
+    }
+
+    /// Takes bytes of the server and says how many it took. It leaves those behind the end of the handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`], and the same one at every later call. The output may then hold a last message (ABORT or DISC),
+    /// to be sent before the connection is closed.
+    pub fn feed(&mut self, input: &[u8]) -> Result<usize, HandshakeError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let taken = self.consume(input);
+        if let Err(error) = &taken {
+            self.error = Some(error.clone());
+        }
+        taken
+    }
+
+    /// What is to be sent to the server, in order. Empty if nothing is.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.output)
+    }
+
+    /// What is needed next.
+    #[must_use]
+    pub const fn status(&self) -> HandshakeStatus {
+        match self.stage {
+            Stage::Finished => HandshakeStatus::Finished,
+            Stage::StartTls => HandshakeStatus::NeedsTls,
+            _ => HandshakeStatus::NeedsInput,
+        }
+    }
+
+    /// Goes on after the caller has encrypted the connection. Without [`HandshakeStatus::NeedsTls`] it does nothing.
+    pub fn tls_started(&mut self) {
+        if self.stage == Stage::StartTls {
+            self.first_step();
+        }
+    }
+
+    /// The export and what was forgiven, if the handshake is finished.
+    #[must_use]
+    pub fn into_export(self) -> Option<(Export, ForgivenCounts)> {
+        let forgiven = self.draft.forgiven;
+        self.export.map(|export| (export, forgiven))
+    }
+
+    /// What it means that the server closed the connection now.
+    #[must_use]
+    pub fn eof(&self) -> UnexpectedEof {
+        let during = match self.stage {
+            Stage::Magic | Stage::Style | Stage::Flags => During::Hello,
+            Stage::ExportName => During::ExportName,
+            _ => During::Handshake,
+        };
+        UnexpectedEof { during, got: self.buffer.len() as u64, expected: self.want as u64 }
+    }
+
+    fn consume(&mut self, input: &[u8]) -> Result<usize, HandshakeError> {
+        let mut rest = input;
+        while self.status() == HandshakeStatus::NeedsInput && !rest.is_empty() {
+            let missing = self.want.saturating_sub(self.buffer.len());
+            let (now, later) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
+            self.buffer.extend_from_slice(now);
+            self.received += now.len() as u64;
+            rest = later;
+            if now.len() == missing {
+                let piece = core::mem::take(&mut self.buffer);
+                self.piece(&piece)?;
+            }
+        }
+        if self.stage == Stage::StartTls && !rest.is_empty() {
+            return Err(HandshakeError::BytesBehindStartTls { count: rest.len() });
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// A whole piece of the kind that the stage waits for.
+    fn piece(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+        match self.stage {
+            Stage::Magic => self.magic(piece),
+            Stage::Style => self.style(piece),
+            Stage::Flags => self.flags(piece),
+            Stage::Header(step) => self.header(step, piece),
+            Stage::Payload(step, kind) => self.reply(step, kind, piece),
+            Stage::ExportName => self.export_name(piece),
+            Stage::StartTls | Stage::Finished => Ok(()),
+        }
+    }
+
+    fn expect(&mut self, stage: Stage, want: usize) {
+        self.stage = stage;
+        self.want = want;
+    }
+
+    fn magic(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+        if take_u64(piece).is_none_or(|(magic, _)| magic != NBDMAGIC) {
+            return Err(HandshakeError::NotNbd { first: ServerText::new(piece) });
+        }
+        self.expect(Stage::Style, 8);
+        Ok(())
+    }
+
+    fn style(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+        match take_u64(piece).map(|(magic, _)| magic) {
+            Some(IHAVEOPT) => {
+                self.expect(Stage::Flags, 2);
+                Ok(())
+            }
+            Some(OLDSTYLE_MAGIC) => Err(HandshakeError::OldStyle),
+            other => Err(HandshakeError::UnknownStyle { magic: other.unwrap_or_default() }),
+        }
+    }
+
+    /// Answers the server's flags with the same of ours: a server drops a client that sets others.
+    fn flags(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+        let flags = take_u16(piece).map_or(0, |(flags, _)| flags);
+        if flags & handshake_flag::FIXED_NEWSTYLE == 0 {
+            return Err(HandshakeError::NotFixedNewstyle { flags });
+        }
+        self.no_zeroes = flags & handshake_flag::NO_ZEROES != 0;
+        let ours = u32::from(flags & (handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES));
+        self.output.extend_from_slice(&ours.to_be_bytes());
+        if self.config.start_tls {
+            self.start(Step::StartTls);
+        } else {
+            self.first_step();
+        }
+        Ok(())
+    }
+
+    /// The header of an option reply. Its length is judged before a byte of the payload is awaited.
+    fn header(&mut self, step: Step, piece: &[u8]) -> Result<(), HandshakeError> {
+        let option = step.name();
+        let Some(OptionReply { magic, option: got, kind, length }) = OptionReply::decode(piece) else {
+            return Ok(());
+        };
+        let limits = self.config.limits;
+        self.replies += 1;
+        if magic != OPTION_REPLY_MAGIC {
+            return Err(HandshakeError::BadMagic { option, magic });
+        }
+        if got != option.0 {
+            return Err(HandshakeError::WrongOption { asked: option, got: OptionName(got) });
+        }
+        if length > limits.reply_bytes {
+            return Err(HandshakeError::ReplyTooLong { option, length, limit: limits.reply_bytes });
+        }
+        let payload = usize::try_from(length).unwrap_or(usize::MAX);
+        if kind == option_reply_type::META_CONTEXT && payload > 4 + MAX_STRING
+            || kind == option_reply_type::ACK && payload > 0
+        {
+            return Err(HandshakeError::BadLength { option, kind, length });
+        }
+        if self.replies > limits.replies {
+            return Err(HandshakeError::TooManyReplies { option, limit: limits.replies });
+        }
+        if self.received.saturating_add(u64::from(length)) > limits.total_bytes {
+            return Err(HandshakeError::TooManyBytes { limit: limits.total_bytes });
+        }
+        if length == 0 {
+            return self.reply(step, kind, &[]);
+        }
+        self.expect(Stage::Payload(step, kind), payload);
+        Ok(())
+    }
+
+    /// A whole reply to the option under way.
+    fn reply(&mut self, step: Step, kind: u32, payload: &[u8]) -> Result<(), HandshakeError> {
+        if kind & option_reply_type::ERROR_BIT != 0 {
+            return self.refused(step, kind, payload);
+        }
+        match (step, kind) {
+            (_, option_reply_type::ACK) => return self.acknowledged(step),
+            (Step::SetContexts, option_reply_type::META_CONTEXT) => {
+                self.draft.grant(&self.config, payload)?
+            }
+            (Step::ListContexts | Step::ListQemuContexts, option_reply_type::META_CONTEXT) => {
+                self.draft.list(payload)?;
+            }
+            (Step::Go, option_reply_type::INFO) => self.draft.info(self.config.strictness, payload)?,
+            _ => return Err(HandshakeError::UnexpectedReply { option: step.name(), kind }),
+        }
+        self.expect(Stage::Header(step), OptionReply::LEN);
+        Ok(())
+    }
+
+    /// Size and flags, with or without 124 zero bytes behind them.
+    fn export_name(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+        let size = piece.get(..10).unwrap_or_default();
+        self.draft.set_size(self.config.strictness, size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<(), HandshakeError> {
+        match self.draft.finish(&self.config) {
+            Ok(export) => {
+                self.export = Some(export);
+                self.expect(Stage::Finished, 0);
+                Ok(())
+            }
+            Err(error) => {
+                // The transmission phase has begun: it ends with DISC.
+                let disc = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
+                // A length of 0 fits any header.
+                let _ = disc.encode(self.draft.headers, &mut self.output);
+                Err(error)
+            }
+        }
+    }
+}

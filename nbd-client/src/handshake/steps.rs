@@ -1,0 +1,134 @@
+//! The options in their order: which one is sent next, after an ACK and after an error.
+
+use super::{Handshake, HandshakeError, OptionName, Refusal, Stage};
+use crate::frame::{Headers, OptionReply, OptionRequest, info_type};
+use crate::text::ServerText;
+
+/// The option under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    StartTls,
+    ExtendedHeaders,
+    StructuredReply,
+    SetContexts,
+    ListContexts,
+    /// Servers as old as qemu 3.0 leave their own contexts out of a plain list.
+    ListQemuContexts,
+    Go,
+}
+
+impl Step {
+    /// The option of this step.
+    pub(super) const fn name(self) -> OptionName {
+        let request = match self {
+            Self::StartTls => OptionRequest::StartTls,
+            Self::ExtendedHeaders => OptionRequest::ExtendedHeaders,
+            Self::StructuredReply => OptionRequest::Structured,
+            Self::SetContexts => OptionRequest::SetContexts("", &[]),
+            Self::ListContexts | Self::ListQemuContexts => OptionRequest::ListContexts("", &[]),
+            Self::Go => OptionRequest::Go("", &[]),
+        };
+        OptionName(request.number())
+    }
+}
+
+impl Handshake {
+    pub(super) fn acknowledged(&mut self, step: Step) -> Result<(), HandshakeError> {
+        match step {
+            Step::StartTls => self.expect(Stage::StartTls, 0),
+            Step::ExtendedHeaders => self.headers_agreed(Headers::Extended),
+            Step::StructuredReply => self.headers_agreed(Headers::Structured),
+            Step::SetContexts => self.contexts_settled(),
+            Step::ListContexts => {
+                self.draft.listed();
+                self.start(if self.draft.shows_no_qemu() { Step::ListQemuContexts } else { Step::Go });
+            }
+            Step::ListQemuContexts => {
+                self.draft.listed();
+                self.start(Step::Go);
+            }
+            Step::Go => return self.finish(),
+        }
+        Ok(())
+    }
+
+    /// Any error of an option: most only mean that there is less to be had.
+    pub(super) fn refused(&mut self, step: Step, kind: u32, payload: &[u8]) -> Result<(), HandshakeError> {
+        let reason = Refusal::from_kind(kind);
+        let error = self.refusal(step, reason, ServerText::new(payload));
+        if reason == Refusal::Shutdown {
+            return self.abort(error);
+        }
+        match step {
+            Step::StartTls => return self.abort(error),
+            Step::ExtendedHeaders => self.start(Step::StructuredReply),
+            Step::StructuredReply => self.start(Step::Go),
+            Step::SetContexts => {
+                self.draft.refuse_contexts(error);
+                self.contexts_settled();
+            }
+            Step::ListContexts | Step::ListQemuContexts => {
+                self.draft.refuse_list();
+                self.start(Step::Go);
+            }
+            Step::Go if reason == Refusal::Unsupported && self.draft.headers != Headers::Extended => {
+                OptionRequest::ExportName(&self.config.export).encode(&mut self.output);
+                self.expect(Stage::ExportName, if self.no_zeroes { 10 } else { 134 });
+            }
+            Step::Go => return self.abort(error),
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, step: Step, reason: Refusal, text: ServerText) -> HandshakeError {
+        if reason == Refusal::UnknownExport {
+            HandshakeError::ExportUnknown { export: self.config.export.as_str().into(), text }
+        } else {
+            HandshakeError::Refused { option: step.name(), reason, text }
+        }
+    }
+
+    /// Leaves the handshake in the way that servers like.
+    fn abort(&mut self, error: HandshakeError) -> Result<(), HandshakeError> {
+        OptionRequest::Abort.encode(&mut self.output);
+        Err(error)
+    }
+
+    pub(super) fn first_step(&mut self) {
+        self.start(if self.config.extended_headers { Step::ExtendedHeaders } else { Step::StructuredReply });
+    }
+
+    fn headers_agreed(&mut self, headers: Headers) {
+        self.draft.headers = headers;
+        if !self.config.contexts.is_empty() {
+            self.start(Step::SetContexts);
+        } else {
+            self.contexts_settled();
+        }
+    }
+
+    fn contexts_settled(&mut self) {
+        let list = self.config.list_contexts || self.draft.lacks_context(&self.config);
+        self.start(if list { Step::ListContexts } else { Step::Go });
+    }
+
+    /// Sends the option of `step` and waits for its replies.
+    pub(super) fn start(&mut self, step: Step) {
+        let export = self.config.export.as_str();
+        let out = &mut self.output;
+        match step {
+            Step::StartTls => OptionRequest::StartTls.encode(out),
+            Step::ExtendedHeaders => OptionRequest::ExtendedHeaders.encode(out),
+            Step::StructuredReply => OptionRequest::Structured.encode(out),
+            Step::SetContexts => {
+                let names: Vec<&str> = self.config.contexts.iter().map(|asked| asked.name.as_str()).collect();
+                OptionRequest::SetContexts(export, &names).encode(out);
+            }
+            Step::ListContexts => OptionRequest::ListContexts(export, &[]).encode(out),
+            Step::ListQemuContexts => OptionRequest::ListContexts(export, &["qemu:"]).encode(out),
+            Step::Go => OptionRequest::Go(export, &[info_type::BLOCK_SIZE]).encode(out),
+        }
+        self.replies = 0;
+        self.expect(Stage::Header(step), OptionReply::LEN);
+    }
+}

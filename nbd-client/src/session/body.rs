@@ -1,0 +1,160 @@
+//! Where the server's bytes go: into a header of known length, then into a payload or past it.
+//!
+//! The session reads exactly what belongs to one piece, so it never holds bytes of the next. Memory for a payload grows as the
+//! payload arrives, in steps that double: a server that claims much and sends little costs little.
+
+use crate::error::{During, UnexpectedEof};
+use crate::frame::{ChunkHeader, ReplyHeader, UnknownMagic, take_u32};
+
+/// The first step of a payload's memory, in bytes; also the piece in which payloads are drained.
+const STEP: usize = 64 << 10;
+/// The most memory kept for the next payload, in bytes.
+const KEPT: usize = 4 << 20;
+
+/// What a payload is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Only the context's number is wanted yet.
+    Peek,
+    /// A status chunk that the caller takes.
+    Take { context: u32 },
+    /// A status chunk that the caller drains.
+    Drain { context: u32 },
+    /// A chunk that nobody is told of.
+    Drop,
+    /// An error chunk.
+    Error,
+}
+
+/// A payload under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Body {
+    pub(super) chunk: ChunkHeader,
+    pub(super) role: Role,
+    /// The first bytes, which are kept; the rest is drained.
+    keep: u64,
+    filled: u64,
+}
+
+/// What a few more bytes brought.
+#[derive(Debug)]
+pub(super) enum Step {
+    More,
+    Header(ReplyHeader),
+    /// The number of the context of a status chunk is there.
+    Peeked(ChunkHeader, u32),
+    Body(Body),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    head: [u8; ReplyHeader::MAX_LEN],
+    head_filled: usize,
+    body: Option<Body>,
+    payload: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Input {
+    /// Where the next bytes go; never empty.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        let Some(body) = self.body else {
+            let want = self.head_len();
+            return self.head.get_mut(self.head_filled..want).unwrap_or_default();
+        };
+        let room = usize::try_from(body.chunk.length - body.filled).unwrap_or(usize::MAX);
+        if body.filled >= body.keep {
+            let piece = room.min(STEP);
+            if self.scratch.len() < piece {
+                self.scratch.resize(piece, 0);
+            }
+            return self.scratch.get_mut(..piece).unwrap_or_default();
+        }
+        let filled = usize::try_from(body.filled).unwrap_or(usize::MAX);
+        let keep = usize::try_from(body.keep).unwrap_or(usize::MAX);
+        if filled >= self.payload.len() {
+            let grown = filled.saturating_mul(2).max(STEP).min(keep);
+            self.payload.reserve_exact(grown.saturating_sub(self.payload.len()));
+            self.payload.resize(grown, 0);
+        }
+        self.payload.get_mut(filled..).unwrap_or_default()
+    }
+
+    /// `count` bytes were put into the space.
+    pub(super) fn advance(&mut self, count: usize) -> Result<Step, UnknownMagic> {
+        let Some(body) = &mut self.body else { return self.advance_head(count) };
+        body.filled = body.filled.saturating_add(count as u64).min(body.chunk.length);
+        if body.filled == body.chunk.length {
+            let whole = *body;
+            self.body = None;
+            return Ok(Step::Body(whole));
+        }
+        if body.role == Role::Peek && body.filled == body.keep {
+            let context = take_u32(&self.payload).map_or(0, |(context, _)| context);
+            return Ok(Step::Peeked(body.chunk, context));
+        }
+        Ok(Step::More)
+    }
+
+    fn advance_head(&mut self, count: usize) -> Result<Step, UnknownMagic> {
+        self.head_filled = self.head_filled.saturating_add(count).min(ReplyHeader::MAX_LEN);
+        let bytes = self.head.get(..self.head_filled).unwrap_or_default();
+        if self.head_filled < ReplyHeader::len_of(bytes)? {
+            return Ok(Step::More);
+        }
+        let Some(header) = ReplyHeader::decode(bytes) else { return Ok(Step::More) };
+        self.head_filled = 0;
+        Ok(Step::Header(header))
+    }
+
+    /// Reads the payload of `chunk` next, which is not empty, and keeps its first `keep` bytes.
+    pub(super) fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) {
+        self.payload.clear();
+        self.body = Some(Body { chunk, role, keep: keep.min(chunk.length), filled: 0 });
+    }
+
+    /// Decides on a chunk that was peeked into.
+    pub(super) fn decide(&mut self, role: Role) {
+        if let Some(body) = &mut self.body {
+            body.role = role;
+            if matches!(role, Role::Take { .. }) {
+                body.keep = body.chunk.length;
+            }
+        }
+    }
+
+    /// The bytes kept of the body that is complete.
+    pub(super) fn take_payload(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.payload)
+    }
+
+    pub(super) fn recycle(&mut self, mut payload: Vec<u8>) {
+        let better = payload.capacity() > self.payload.capacity() && payload.capacity() <= KEPT;
+        if better && self.body.is_none() {
+            payload.clear();
+            self.payload = payload;
+        }
+    }
+
+    pub(super) const fn is_between_replies(&self) -> bool {
+        self.head_filled == 0 && self.body.is_none()
+    }
+
+    pub(super) fn eof(&self) -> UnexpectedEof {
+        match &self.body {
+            Some(body) => {
+                UnexpectedEof { during: During::Payload, got: body.filled, expected: body.chunk.length }
+            }
+            None => UnexpectedEof {
+                during: During::ReplyHeader,
+                got: self.head_filled as u64,
+                expected: self.head_len() as u64,
+            },
+        }
+    }
+
+    fn head_len(&self) -> usize {
+        let bytes = self.head.get(..self.head_filled).unwrap_or_default();
+        ReplyHeader::len_of(bytes).unwrap_or(ReplyHeader::MIN_LEN)
+    }
+}

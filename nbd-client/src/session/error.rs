@@ -1,0 +1,289 @@
+//! Three kinds of failure: the caller asked for something impossible, a request failed, the connection is broken.
+
+use core::fmt;
+
+use super::Cookie;
+use crate::frame::RequestTooLong;
+use crate::text::ServerText;
+
+/// An error number of the protocol, as sent (NBD protocol, "Error values").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub u32);
+
+impl Errno {
+    /// The server is going down: the client MUST soft-disconnect.
+    pub const ESHUTDOWN: Self = Self(108);
+
+    /// The number's name, if the protocol has one. Others are to be taken for EINVAL.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self.0 {
+            1 => "EPERM",
+            5 => "EIO",
+            12 => "ENOMEM",
+            22 => "EINVAL",
+            28 => "ENOSPC",
+            75 => "EOVERFLOW",
+            95 => "ENOTSUP",
+            108 => "ESHUTDOWN",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "error {}", self.0),
+        }
+    }
+}
+
+/// One request failed. The connection is in step and usable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The server says so.
+    #[error("request {cookie} failed with {errno}{}", text.tail())]
+    Server {
+        /// The request.
+        cookie: Cookie,
+        /// The error number as sent.
+        errno: Errno,
+        /// The server's message.
+        text: ServerText,
+        /// Where, in bytes, if the server said so. It may say nonsense.
+        offset: Option<u64>,
+    },
+    /// An error chunk with the error number 0.
+    #[error("request {cookie} failed with error number 0, which is none{}", text.tail())]
+    ZeroErrno {
+        /// The request.
+        cookie: Cookie,
+        /// The server's message.
+        text: ServerText,
+    },
+    /// An error chunk without room for its fixed fields.
+    #[error("request {cookie} failed with an error chunk of {length} bytes, too few to say why")]
+    ErrorTooShort {
+        /// The request.
+        cookie: Cookie,
+        /// Bytes of its payload.
+        length: u64,
+    },
+    /// A simple reply that claims success where only chunks can carry the answer.
+    #[error("request {cookie} was answered by a simple reply, without any status")]
+    SimpleSuccess {
+        /// The request.
+        cookie: Cookie,
+    },
+    /// A status chunk whose length is not that of whole descriptors, at least one.
+    #[error("request {cookie}: a status chunk of {length} bytes does not hold whole descriptors")]
+    BadStatusLength {
+        /// The request.
+        cookie: Cookie,
+        /// Bytes of its payload.
+        length: u64,
+    },
+    /// A status chunk of the 32-bit type where headers are extended.
+    #[error("request {cookie}: a 32-bit status chunk on a connection with extended headers")]
+    CompactStatus {
+        /// The request.
+        cookie: Cookie,
+    },
+    /// Two status chunks of one context.
+    #[error("request {cookie}: more than one status chunk of context id {context}")]
+    DuplicateContext {
+        /// The request.
+        cookie: Cookie,
+        /// The context's number.
+        context: u32,
+    },
+    /// A status chunk of a context that the request did not ask for (strict).
+    #[error("request {cookie}: a status chunk of context id {context}, which was not asked for")]
+    UnknownContext {
+        /// The request.
+        cookie: Cookie,
+        /// The number as sent.
+        context: u32,
+    },
+}
+
+impl RequestError {
+    /// The request that failed.
+    #[must_use]
+    pub const fn cookie(&self) -> Cookie {
+        match self {
+            Self::Server { cookie, .. }
+            | Self::ZeroErrno { cookie, .. }
+            | Self::ErrorTooShort { cookie, .. }
+            | Self::SimpleSuccess { cookie }
+            | Self::BadStatusLength { cookie, .. }
+            | Self::CompactStatus { cookie }
+            | Self::DuplicateContext { cookie, .. }
+            | Self::UnknownContext { cookie, .. } => *cookie,
+        }
+    }
+
+    /// The server's error number, if it is the server that failed the request.
+    #[must_use]
+    pub const fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Server { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// True if the server is going down: the connection is to be ended with DISC.
+    #[must_use]
+    pub fn is_shutdown(&self) -> bool {
+        self.errno() == Some(Errno::ESHUTDOWN)
+    }
+}
+
+/// The server broke the protocol in a way that leaves the stream without meaning. The connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Four bytes that begin no reply.
+    #[error("bad reply magic {magic:#010x}")]
+    BadMagic {
+        /// The magic as sent.
+        magic: u32,
+    },
+    /// A reply with headers that were not negotiated.
+    #[error("reply magic {magic:#010x} does not belong to the negotiated headers")]
+    WrongHeaders {
+        /// The magic as sent.
+        magic: u32,
+    },
+    /// An answer to a request that is not in flight.
+    #[error("reply to request {cookie}, which is not in flight")]
+    UnknownCookie {
+        /// The number as sent.
+        cookie: u64,
+    },
+    /// A chunk behind the last one of a reply (strict; or more of them than is borne).
+    #[error("chunk of request {cookie} behind its last one")]
+    ChunkAfterDone {
+        /// The number as sent.
+        cookie: u64,
+    },
+    /// An extended chunk that does not repeat its request's offset.
+    #[error("chunk of request {cookie} repeats offset {got}, the request's is {expected}")]
+    WrongOffset {
+        /// The request.
+        cookie: u64,
+        /// The offset as sent, in bytes.
+        got: u64,
+        /// The request's offset, in bytes.
+        expected: u64,
+    },
+    /// A chunk type that is unknown, or that does not answer this command.
+    #[error("unexpected chunk type {kind:#06x} for request {cookie}")]
+    UnexpectedChunk {
+        /// The request.
+        cookie: u64,
+        /// The type as sent.
+        kind: u16,
+    },
+    /// A NONE chunk with a payload, or not the last one.
+    #[error("NONE chunk of request {cookie} with flags {flags:#06x} and {length} bytes")]
+    BadNone {
+        /// The request.
+        cookie: u64,
+        /// Its flags.
+        flags: u16,
+        /// Bytes of its payload.
+        length: u64,
+    },
+    /// A payload longer than the limit.
+    #[error("chunk of request {cookie} claims {length} bytes, the limit is {limit}")]
+    PayloadTooLong {
+        /// The request.
+        cookie: u64,
+        /// Bytes claimed.
+        length: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// An error message that claims more bytes than its chunk has.
+    #[error("error message of request {cookie} claims {claimed} bytes, its chunk has {room}")]
+    MessageTooLong {
+        /// The request.
+        cookie: u64,
+        /// Bytes claimed.
+        claimed: u16,
+        /// Bytes that are there.
+        room: u64,
+    },
+    /// A reply of more chunks than any honest one has.
+    #[error("reply to request {cookie} does not end: {chunks} chunks, {bytes} bytes")]
+    EndlessReply {
+        /// The request.
+        cookie: u64,
+        /// Chunks so far.
+        chunks: u32,
+        /// Bytes so far.
+        bytes: u64,
+    },
+}
+
+/// A request that cannot be started. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The length is 0, which means nothing to a server.
+    #[error("block status of 0 bytes at {offset}")]
+    ZeroLength {
+        /// The offset in bytes.
+        offset: u64,
+    },
+    /// Offset and length go beyond what an export can have.
+    #[error("block status of {length} bytes at {offset} goes beyond {size}")]
+    PastEnd {
+        /// The offset in bytes.
+        offset: u64,
+        /// The length in bytes.
+        length: u64,
+        /// The end in bytes.
+        size: u64,
+    },
+    /// The length needs extended headers.
+    #[error(transparent)]
+    TooLong(#[from] RequestTooLong),
+    /// No structured replies: there is no block status.
+    #[error("the server has no structured replies and so no block status")]
+    NoStructuredReplies,
+    /// No context was granted, or none named.
+    #[error("block status of no context")]
+    NoContexts,
+    /// The server does not take a list of contexts.
+    #[error("the server does not take a list of contexts with a request")]
+    NoPayloadStatus,
+    /// A context that was not granted.
+    #[error("context id {context} is not one of this connection")]
+    UnknownContext {
+        /// The number.
+        context: u32,
+    },
+    /// A context named twice.
+    #[error("context id {context} is named twice")]
+    DuplicateContext {
+        /// The number.
+        context: u32,
+    },
+    /// The server said that it is going down, or the session was ended.
+    #[error("the session is ending, no more requests")]
+    Ending,
+    /// Other requests are in flight, whose events would be lost.
+    #[error("{in_flight} other requests are in flight")]
+    Busy {
+        /// How many.
+        in_flight: usize,
+    },
+    /// An earlier protocol error ended the session.
+    #[error("the connection is broken: {0}")]
+    Broken(ProtocolError),
+}

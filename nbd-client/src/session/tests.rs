@@ -1,0 +1,544 @@
+//! Replies of a real server, and every fault that the best client has an answer to (rows of the project's fault table).
+
+use super::*;
+use crate::frame::RequestTooLong;
+use crate::stats::Forgiven;
+
+const DONE: u16 = 1;
+const ERROR: u16 = 0x8001;
+/// One descriptor of 4096 bytes, as in a chunk of context `id`.
+const ONE: [u8; 8] = [0, 0, 0x10, 0, 0, 0, 0, 3];
+
+fn structured(flags: u16, kind: u16, cookie: u64, payload: &[u8]) -> Vec<u8> {
+    let mut out = 0x668e_33ef_u32.to_be_bytes().to_vec();
+    out.extend(flags.to_be_bytes());
+    out.extend(kind.to_be_bytes());
+    out.extend(cookie.to_be_bytes());
+    out.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+fn extended(flags: u16, kind: u16, cookie: u64, offset: u64, payload: &[u8]) -> Vec<u8> {
+    let mut out = 0x6e8a_278c_u32.to_be_bytes().to_vec();
+    out.extend(flags.to_be_bytes());
+    out.extend(kind.to_be_bytes());
+    out.extend(cookie.to_be_bytes());
+    out.extend(offset.to_be_bytes());
+    out.extend((payload.len() as u64).to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+fn simple(error: u32, cookie: u64) -> Vec<u8> {
+    [&0x6744_6698_u32.to_be_bytes()[..], &error.to_be_bytes(), &cookie.to_be_bytes()].concat()
+}
+
+/// A status chunk of one descriptor.
+fn status(flags: u16, cookie: u64, context: u32) -> Vec<u8> {
+    structured(flags, 5, cookie, &[&context.to_be_bytes()[..], &ONE].concat())
+}
+
+fn error_payload(errno: u32, text: &str) -> Vec<u8> {
+    [&errno.to_be_bytes()[..], &u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn compact(contexts: &[u32]) -> SessionConfig {
+    SessionConfig::new(Headers::Structured, contexts)
+}
+
+fn strict(mut config: SessionConfig) -> SessionConfig {
+    config.strictness = Strictness::Strict;
+    config
+}
+
+/// A session with requests 1..=n in flight, each of 1 MiB from 0.
+fn session(config: SessionConfig, requests: u64) -> Session {
+    let mut session = Session::new(config);
+    for cookie in 1..=requests {
+        assert_eq!(session.start_block_status(&StatusRequest::new(0, 1 << 20)), Ok(Cookie(cookie)));
+    }
+    session.take_output();
+    session
+}
+
+type Outcome = (Vec<Event>, Result<(), ProtocolError>, SessionStats);
+
+fn run_in_pieces(
+    config: &SessionConfig,
+    requests: u64,
+    server: &[u8],
+    piece: usize,
+    admission: Admission,
+) -> Outcome {
+    let mut session = session(config.clone(), requests);
+    let mut events = Vec::new();
+    for bytes in server.chunks(piece) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match session.feed(rest, &mut |_: &ChunkOffer| admission) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) => {
+                    events.extend(core::iter::from_fn(|| session.poll()));
+                    assert_eq!(session.feed(&[0], &mut TakeAll), Err(error), "the error stays");
+                    let again = session.start_block_status(&StatusRequest::new(0, 1));
+                    assert_eq!(again, Err(StartError::Broken(error)));
+                    let mut stats = *session.stats();
+                    stats.bytes_received = 0;
+                    return (events, Err(error), stats);
+                }
+            }
+            events.extend(core::iter::from_fn(|| session.poll()));
+        }
+    }
+    let mut stats = *session.stats();
+    stats.bytes_received = 0;
+    (events, Ok(()), stats)
+}
+
+/// The same whether the bytes come at once, one by one, or in odd pieces.
+fn run(config: &SessionConfig, requests: u64, parts: &[Vec<u8>]) -> Outcome {
+    let server = parts.concat();
+    let whole = run_in_pieces(config, requests, &server, server.len().max(1), Admission::Take);
+    for piece in [1, 7, 20] {
+        assert_eq!(
+            run_in_pieces(config, requests, &server, piece, Admission::Take),
+            whole,
+            "pieces of {piece}"
+        );
+    }
+    whole
+}
+
+/// The failure of request 1, which leaves the connection usable for request 2.
+fn request_error(config: &SessionConfig, parts: &[Vec<u8>]) -> RequestError {
+    let mut parts = parts.to_vec();
+    let contexts = &config.contexts;
+    for (index, &context) in contexts.iter().enumerate() {
+        let flags = u16::from(index + 1 == contexts.len());
+        parts.push(match config.headers {
+            Headers::Extended => {
+                let wide = [&context.to_be_bytes()[..], &[0, 0, 0, 1], &[0; 4], &ONE[..4], &[0; 8]].concat();
+                extended(flags, 6, 2, 0, &wide)
+            }
+            _ => status(flags, 2, context),
+        });
+    }
+    let (mut events, result, _) = run(config, 2, &parts);
+    assert_eq!(result, Ok(()));
+    assert_eq!(events.pop(), Some(Event::Done { cookie: Cookie(2) }));
+    let failed = events.into_iter().find_map(|event| match event {
+        Event::Failed { cookie: Cookie(1), error } => Some(error),
+        _ => None,
+    });
+    failed.expect("request 1 fails")
+}
+
+fn fatal(config: &SessionConfig, parts: &[Vec<u8>]) -> ProtocolError {
+    run(config, 1, parts).1.unwrap_err()
+}
+
+/// The chunks of a golden file: header and payload in hex.
+fn golden(text: &str) -> Vec<Vec<u8>> {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    };
+    text.lines()
+        .filter_map(|line| line.split_once("hdr=")?.1.split_once(" payload="))
+        .map(|(header, payload)| hex(&format!("{header}{payload}")))
+        .collect()
+}
+
+#[test]
+fn golden_replies_of_qemu() {
+    let files = [
+        (Headers::Structured, 20, include_str!("../../tests/data/golden_wire_replies.txt")),
+        (Headers::Extended, 32, include_str!("../../tests/data/golden_wire_replies_ext.txt")),
+    ];
+    for (headers, header_len, text) in files {
+        let chunks = golden(text);
+        let (events, result, stats) = run(&SessionConfig::new(headers, [0, 1, 2]), 1, &chunks);
+        assert_eq!(result, Ok(()));
+        let mut expected: Vec<_> = (0..)
+            .zip(&chunks)
+            .map(|(context, chunk)| Event::Status {
+                cookie: Cookie(1),
+                context,
+                payload: chunk[header_len..].to_vec(),
+            })
+            .collect();
+        expected.push(Event::Done { cookie: Cookie(1) });
+        assert_eq!(events, expected);
+        assert_eq!((stats.chunks, stats.done, stats.forgiven.total()), (3, 1, 0));
+    }
+}
+
+#[test]
+fn cut_anywhere_is_a_typed_end_of_file() {
+    let server = golden(include_str!("../../tests/data/golden_wire_replies.txt")).concat();
+    for cut in 0..server.len() {
+        let mut session = session(compact(&[0, 1, 2]), 1);
+        let mut rest = &server[..cut];
+        while !rest.is_empty() {
+            let count = session.feed(rest, &mut TakeAll).unwrap();
+            rest = &rest[count..];
+            while session.poll().is_some() {}
+        }
+        let eof = session.eof().expect("a reply is due");
+        assert!(eof.got < eof.expected, "cut at {cut}: {eof}");
+    }
+    let idle = Session::new(compact(&[0]));
+    assert_eq!(idle.eof(), None);
+}
+
+#[test]
+fn the_captured_requests() {
+    let mut session = Session::new(compact(&[0]));
+    session.start_block_status(&StatusRequest::new(0, 0x40_0000)).unwrap();
+    session.start_block_status(&StatusRequest::new(0, 0x40_0000).req_one()).unwrap();
+    let out = session.take_output();
+    let first = *b"\x25\x60\x95\x13\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\x40\0\0";
+    assert_eq!(out[..28], first);
+    assert_eq!(out[32..36], [0, 8, 0, 7]);
+
+    let mut config = SessionConfig::new(Headers::Extended, [0, 1, 2]);
+    config.payload_status = true;
+    let mut session = Session::new(config);
+    session.start_block_status(&StatusRequest::new(0, 0x40_0000).only(&[2])).unwrap();
+    let form = [
+        &[0x21, 0xe4, 0x1c, 0x71, 0, 0x20, 0, 7][..],
+        &1_u64.to_be_bytes(),
+        &0_u64.to_be_bytes(),
+        &12_u64.to_be_bytes(),
+        &0x40_0000_u64.to_be_bytes(),
+        &2_u32.to_be_bytes(),
+    ];
+    assert_eq!(session.take_output(), form.concat());
+    session.disconnect();
+    session.disconnect();
+    assert_eq!(session.take_output().len(), 32, "one DISC");
+    assert_eq!(session.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::Ending));
+}
+
+#[test]
+fn requests_that_cannot_be_asked() {
+    let mut session = Session::new(compact(&[0]));
+    let mut start = |request: StatusRequest<'_>| session.start_block_status(&request).unwrap_err();
+    assert_eq!(start(StatusRequest::new(5, 0)), StartError::ZeroLength { offset: 5 });
+    assert_eq!(
+        start(StatusRequest::new(0, 1 << 32)),
+        StartError::TooLong(RequestTooLong { length: 1 << 32 })
+    );
+    assert!(matches!(start(StatusRequest::new(u64::MAX, 2)), StartError::PastEnd { .. }));
+    assert_eq!(start(StatusRequest::new(0, 1).only(&[0])), StartError::NoPayloadStatus);
+    assert_eq!(session.take_output(), []);
+
+    let mut none = Session::new(compact(&[]));
+    assert_eq!(none.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoContexts));
+    let mut simple = Session::new(SessionConfig::new(Headers::Simple, [0]));
+    assert_eq!(simple.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoStructuredReplies));
+
+    let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
+    config.payload_status = true;
+    let mut session = Session::new(config);
+    let mut start =
+        |only: &[u32]| session.start_block_status(&StatusRequest::new(0, 1).only(only)).unwrap_err();
+    assert_eq!(start(&[]), StartError::NoContexts);
+    assert_eq!(start(&[7]), StartError::UnknownContext { context: 7 });
+    assert_eq!(start(&[1, 1]), StartError::DuplicateContext { context: 1 });
+}
+
+#[test]
+fn chunks_of_several_requests_may_be_mixed() {
+    let parts =
+        [status(0, 2, 0), status(0, 1, 1), status(DONE, 2, 1), status(0, 1, 0), structured(DONE, 0, 1, &[])];
+    let (events, result, _) = run(&compact(&[0, 1]), 2, &parts);
+    assert_eq!(result, Ok(()));
+    let cookies: Vec<_> = events.iter().map(|event| event.cookie().get()).collect();
+    assert_eq!(cookies, [2, 1, 2, 2, 1, 1]);
+    assert_eq!(events[3], Event::Done { cookie: Cookie(2) });
+    assert_eq!(events[5], Event::Done { cookie: Cookie(1) });
+}
+
+#[test]
+fn drained_chunks_are_reported_and_take_no_memory() {
+    let big = structured(0, 5, 1, &[&[0; 4][..], &ONE.repeat(100_000)].concat());
+    let server = [big, status(DONE, 1, 1)].concat();
+    for piece in [1000, server.len()] {
+        let (events, result, stats) = run_in_pieces(&compact(&[0, 1]), 1, &server, piece, Admission::Drain);
+        assert_eq!(result, Ok(()));
+        let cookie = Cookie(1);
+        let expected = [
+            Event::Drained { cookie, context: 0, length: 800_004 },
+            Event::Drained { cookie, context: 1, length: 12 },
+            Event::Done { cookie },
+        ];
+        assert_eq!(events, expected);
+        assert_eq!(stats.bytes_drained, 800_016);
+    }
+}
+
+#[test]
+fn row_3_and_4_lengths_that_hold_no_whole_descriptors() {
+    for length in [0, 3, 4, 8, 13, 19] {
+        let error = request_error(&compact(&[0]), &[structured(DONE, 5, 1, &vec![0; length])]);
+        assert_eq!(error, RequestError::BadStatusLength { cookie: Cookie(1), length: length as u64 });
+    }
+    let config = SessionConfig::new(Headers::Extended, [0]);
+    for length in [0, 8, 20, 23, 25] {
+        let error = request_error(&config, &[extended(DONE, 6, 1, 0, &vec![0; length])]);
+        assert_eq!(error, RequestError::BadStatusLength { cookie: Cookie(1), length: length as u64 });
+    }
+}
+
+#[test]
+fn row_6_unknown_context_is_dropped_or_refused() {
+    let parts = [status(0, 1, 9), status(DONE, 1, 0)];
+    let (events, result, stats) = run(&compact(&[0]), 1, &parts);
+    assert_eq!((events.len(), result, stats.forgiven.of(Forgiven::UnknownContextChunk)), (2, Ok(()), 1));
+    let error = request_error(&strict(compact(&[0])), &parts);
+    assert_eq!(error, RequestError::UnknownContext { cookie: Cookie(1), context: 9 });
+}
+
+#[test]
+fn row_7_duplicate_context_is_a_request_error() {
+    let error = request_error(&compact(&[0, 1]), &[status(0, 1, 0), status(0, 1, 0), status(DONE, 1, 1)]);
+    assert_eq!(error, RequestError::DuplicateContext { cookie: Cookie(1), context: 0 });
+}
+
+#[test]
+fn row_8_and_9_missing_contexts_are_left_to_the_caller() {
+    let (events, result, _) = run(&compact(&[0, 1]), 1, &[structured(DONE, 0, 1, &[])]);
+    assert_eq!((events, result), (vec![Event::Done { cookie: Cookie(1) }], Ok(())));
+}
+
+#[test]
+fn row_10_the_longest_legal_chunk_passes() {
+    let full = [&[0; 4][..], &ONE.repeat(1 << 20)].concat();
+    let server = structured(DONE, 5, 1, &full);
+    let (events, result, _) = run_in_pieces(&compact(&[0]), 1, &server, 1 << 16, Admission::Take);
+    assert_eq!(result, Ok(()));
+    assert_eq!(events[0], Event::Status { cookie: Cookie(1), context: 0, payload: full });
+}
+
+#[test]
+fn row_24_a_huge_claim_is_refused_by_its_header() {
+    let mut header = structured(DONE, 5, 1, &[]);
+    header[16..].copy_from_slice(&0xffff_fffc_u32.to_be_bytes());
+    let limit = (1 << 25) + 64;
+    assert_eq!(
+        fatal(&compact(&[0]), &[header]),
+        ProtocolError::PayloadTooLong { cookie: 1, length: 0xffff_fffc, limit }
+    );
+}
+
+#[test]
+fn row_25_memory_follows_what_came_not_what_was_claimed() {
+    let mut session = session(compact(&[0]), 1);
+    let mut header = structured(DONE, 5, 1, &[]);
+    header[16..].copy_from_slice(&((1_u32 << 25) + 4).to_be_bytes());
+    session.feed(&[&header[..], &[0; 5]].concat(), &mut TakeAll).unwrap();
+    assert!(session.space().len() <= 64 << 10);
+    let eof = session.eof().unwrap();
+    assert_eq!((eof.got, eof.expected), (5, (1 << 25) + 4));
+}
+
+#[test]
+fn row_26_wrong_cookie_is_fatal() {
+    for cookie in [0, 7, u64::MAX] {
+        assert_eq!(
+            fatal(&compact(&[0]), &[status(DONE, cookie, 0)]),
+            ProtocolError::UnknownCookie { cookie }
+        );
+        assert_eq!(fatal(&compact(&[0]), &[simple(5, cookie)]), ProtocolError::UnknownCookie { cookie });
+    }
+    // A request that ended well gets no more chunks.
+    let parts = [status(DONE, 1, 0), status(DONE, 1, 1)];
+    assert_eq!(fatal(&compact(&[0, 1]), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
+}
+
+#[test]
+fn row_27_wrong_magic_is_fatal() {
+    let error = fatal(&compact(&[0]), &[vec![0x12, 0x56, 0x09, 0x53]]);
+    assert_eq!(error, ProtocolError::BadMagic { magic: 0x1256_0953 });
+}
+
+#[test]
+fn row_28_unexpected_chunk_types_are_fatal() {
+    for kind in [1, 2, 3, 6, 7] {
+        let error = fatal(&compact(&[0]), &[structured(DONE, kind, 1, &[0; 24])]);
+        assert_eq!(error, ProtocolError::UnexpectedChunk { cookie: 1, kind });
+    }
+}
+
+#[test]
+fn row_29_extended_mode_takes_extended_chunks_only() {
+    let config = SessionConfig::new(Headers::Extended, [0]);
+    let error = request_error(&config, &[extended(DONE, 5, 1, 0, &[&[0; 4][..], &ONE].concat())]);
+    assert_eq!(error, RequestError::CompactStatus { cookie: Cookie(1) });
+    assert_eq!(fatal(&config, &[status(DONE, 1, 0)]), ProtocolError::WrongHeaders { magic: 0x668e_33ef });
+    assert_eq!(fatal(&config, &[simple(22, 1)]), ProtocolError::WrongHeaders { magic: 0x6744_6698 });
+    let moved = extended(DONE, 6, 1, 512, &[0; 24]);
+    assert_eq!(fatal(&config, &[moved]), ProtocolError::WrongOffset { cookie: 1, got: 512, expected: 0 });
+    let wide = extended(DONE, 6, 1, 0, &[0; 24]);
+    assert_eq!(fatal(&compact(&[0]), &[wide]), ProtocolError::WrongHeaders { magic: 0x6e8a_278c });
+}
+
+#[test]
+fn row_30_none_must_be_last_and_empty() {
+    let not_last = fatal(&compact(&[0]), &[structured(0, 0, 1, &[])]);
+    assert_eq!(not_last, ProtocolError::BadNone { cookie: 1, flags: 0, length: 0 });
+    let not_empty = fatal(&compact(&[0]), &[structured(DONE, 0, 1, &[0])]);
+    assert_eq!(not_empty, ProtocolError::BadNone { cookie: 1, flags: 1, length: 1 });
+}
+
+#[test]
+fn row_31_unknown_reply_flags_are_ignored() {
+    let (events, result, _) = run(&strict(compact(&[0])), 1, &[status(0xffff, 1, 0)]);
+    assert_eq!((events.len(), result), (2, Ok(())));
+}
+
+#[test]
+fn row_32_the_captured_error() {
+    let chunk = structured(DONE, ERROR, 1, &error_payload(22, "need non-zero length"));
+    let error = request_error(&compact(&[0]), &[chunk]);
+    assert_eq!(error.to_string(), "request 1 failed with EINVAL: need non-zero length");
+    assert_eq!(error.errno(), Some(Errno(22)));
+
+    let text = "operation past EOF; From: 0, Len: 6442450945, Size: 6442450944";
+    let chunk = extended(DONE, ERROR, 1, 0, &error_payload(22, text));
+    let error = request_error(&SessionConfig::new(Headers::Extended, [0]), &[chunk]);
+    assert!(matches!(error, RequestError::Server { text: got, .. } if got.as_str() == text));
+}
+
+#[test]
+fn row_33_and_34_an_error_anywhere_fails_the_whole_reply_and_the_first_one_counts() {
+    let parts = [
+        status(0, 1, 0),
+        structured(0, ERROR, 1, &error_payload(5, "first")),
+        structured(0, ERROR, 1, &error_payload(12, "second")),
+        status(DONE, 1, 1),
+    ];
+    let error = request_error(&compact(&[0, 1]), &parts);
+    assert_eq!(error.to_string(), "request 1 failed with EIO: first");
+}
+
+#[test]
+fn row_35_a_message_longer_than_its_chunk_is_fatal() {
+    let chunk = structured(DONE, ERROR, 1, b"\0\0\0\x05\0\x09ab");
+    assert_eq!(
+        fatal(&compact(&[0]), &[chunk]),
+        ProtocolError::MessageTooLong { cookie: 1, claimed: 9, room: 2 }
+    );
+}
+
+#[test]
+fn row_36_slop_behind_a_message_is_skipped_and_counted() {
+    let slop = [error_payload(5, "x"), vec![0xa5; 100_000]].concat();
+    let (events, result, stats) = run(&compact(&[0]), 1, &[structured(DONE, ERROR, 1, &slop)]);
+    assert_eq!((events.len(), result, stats.forgiven.of(Forgiven::ErrorSlop)), (1, Ok(()), 1));
+}
+
+#[test]
+fn row_37_an_error_chunk_too_short_to_say_why() {
+    for length in [0, 4, 5] {
+        let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &vec![0; length])]);
+        assert_eq!(error, RequestError::ErrorTooShort { cookie: Cookie(1), length: length as u64 });
+    }
+}
+
+#[test]
+fn row_38_error_number_zero() {
+    let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &error_payload(0, ""))]);
+    assert!(matches!(error, RequestError::ZeroErrno { .. }), "{error}");
+}
+
+#[test]
+fn row_39_unknown_error_numbers_are_kept() {
+    let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &error_payload(9999, ""))]);
+    assert_eq!(error.to_string(), "request 1 failed with error 9999");
+}
+
+#[test]
+fn row_41_and_42_error_offset_and_unknown_error_types() {
+    let payload = [error_payload(5, "x"), vec![0xff; 8]].concat();
+    let error = request_error(&compact(&[0]), &[structured(DONE, 0x8002, 1, &payload)]);
+    assert!(matches!(error, RequestError::Server { offset: Some(u64::MAX), .. }), "{error}");
+    let error = request_error(&compact(&[0]), &[structured(DONE, 0x8099, 1, &error_payload(5, "x"))]);
+    assert_eq!(error.errno(), Some(Errno(5)));
+}
+
+#[test]
+fn row_43_simple_success_is_a_request_error() {
+    let error = request_error(&compact(&[0]), &[simple(0, 1)]);
+    assert_eq!(error, RequestError::SimpleSuccess { cookie: Cookie(1) });
+}
+
+#[test]
+fn row_44_simple_error_is_a_request_error() {
+    let error = request_error(&compact(&[0]), &[simple(22, 1)]);
+    assert_eq!(error.errno(), Some(Errno(22)));
+}
+
+#[test]
+fn row_46_a_reply_without_an_end_is_cut() {
+    let endless = |chunk: Vec<u8>| fatal(&compact(&[0]), &vec![chunk; 100]);
+    for chunk in [status(0, 1, 0), status(0, 1, 9), structured(0, ERROR, 1, &error_payload(5, ""))] {
+        assert!(matches!(endless(chunk), ProtocolError::EndlessReply { chunks: 66, .. }));
+    }
+    let mut config = compact(&[0]);
+    config.limits.max_reply = 100;
+    let parts = vec![structured(0, ERROR, 1, &error_payload(5, &"x".repeat(40))); 3];
+    assert!(matches!(fatal(&config, &parts), ProtocolError::EndlessReply { chunks: 3, bytes: 138, .. }));
+}
+
+#[test]
+fn row_68_late_chunks_of_a_failed_request_are_drained() {
+    let parts = [structured(DONE, ERROR, 1, &error_payload(22, "")), status(DONE, 1, 1)];
+    let error = request_error(&compact(&[0, 1]), &parts);
+    assert_eq!(error.errno(), Some(Errno(22)));
+    let (_, _, stats) = run(&compact(&[0, 1]), 1, &parts);
+    assert_eq!(stats.forgiven.of(Forgiven::LateChunk), 1);
+
+    let too_many = [&parts[..], &parts[1..]].concat();
+    assert_eq!(fatal(&compact(&[0, 1]), &too_many), ProtocolError::ChunkAfterDone { cookie: 1 });
+    assert_eq!(fatal(&strict(compact(&[0, 1])), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
+    let read = [parts[0].clone(), structured(DONE, 1, 1, &[0; 9])];
+    assert_eq!(fatal(&compact(&[0, 1]), &read), ProtocolError::UnexpectedChunk { cookie: 1, kind: 1 });
+}
+
+#[test]
+fn shutdown_fails_the_request_and_ends_the_session() {
+    let mut session = session(compact(&[0]), 1);
+    session.feed(&structured(DONE, ERROR, 1, &error_payload(108, "bye")), &mut TakeAll).unwrap();
+    assert!(matches!(session.poll(), Some(Event::Failed { error, .. }) if error.is_shutdown()));
+    assert!(session.must_disconnect());
+    assert_eq!(session.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::Ending));
+    session.disconnect();
+    assert_eq!(session.take_output().len(), 28);
+    assert!(!session.must_disconnect());
+}
+
+#[test]
+fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
+    let mut config = SessionConfig::new(Headers::Extended, [0, 2]);
+    config.payload_status = true;
+    let mut session = Session::new(config);
+    session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
+    session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut TakeAll).unwrap();
+    assert_eq!(session.poll(), Some(Event::Done { cookie: Cookie(1) }));
+    assert_eq!(session.stats().forgiven.of(Forgiven::UnknownContextChunk), 1);
+}
+
+#[test]
+fn recycled_memory_is_used_again() {
+    let mut session = session(compact(&[0]), 2);
+    session.feed(&status(DONE, 1, 0), &mut TakeAll).unwrap();
+    let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
+    session.poll();
+    let place = payload.as_ptr();
+    session.recycle(payload);
+    session.feed(&status(DONE, 2, 0), &mut TakeAll).unwrap();
+    let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
+    assert_eq!((payload.as_ptr(), payload.len()), (place, 12));
+}

@@ -1,0 +1,125 @@
+//! A TCP or unix socket that keeps a deadline and can be cancelled.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use super::{Canceller, Transport, timed_out};
+
+/// A timeout of the kernel's may be this much longer than the time left: it saves a system call before most calls.
+const SLACK: Duration = Duration::from_millis(20);
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub struct Socket {
+    inner: Arc<socket2::Socket>,
+    canceller: Canceller,
+    deadline: Option<Instant>,
+    /// What the kernel was told last; `None` is no timeout.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl Socket {
+    /// Takes over a connected, blocking socket without timeouts.
+    pub(super) fn new(inner: Arc<socket2::Socket>, canceller: Canceller) -> Self {
+        Self { inner, canceller, deadline: None, read_timeout: None, write_timeout: None }
+    }
+
+    fn adopt(inner: socket2::Socket) -> io::Result<Self> {
+        inner.set_nonblocking(false)?;
+        inner.set_read_timeout(None)?;
+        inner.set_write_timeout(None)?;
+        let inner = Arc::new(inner);
+        let canceller = Canceller::new();
+        canceller.attach(&inner)?;
+        Ok(Self::new(inner, canceller))
+    }
+
+    /// A handle that ends this connection from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// The timeout for the next call: `None` if the kernel's own, `last`, will do.
+    fn timeout(&self, last: Option<Duration>) -> io::Result<Option<Option<Duration>>> {
+        self.canceller.check()?;
+        let Some(deadline) = self.deadline else { return Ok(last.map(|_| None)) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(timed_out());
+        }
+        match last {
+            Some(last) if last <= left + SLACK && left <= last + SLACK => Ok(None),
+            _ => Ok(Some(Some(left.max(Duration::from_millis(1))))),
+        }
+    }
+
+    /// What the result of a call means: a cancellation looks like an end of file or a reset, a timeout like a blocking call.
+    fn judge(&self, result: io::Result<usize>) -> io::Result<usize> {
+        self.canceller.check()?;
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match self.deadline {
+                    // A kernel's clock may be a little early; the caller tries again.
+                    Some(deadline) if Instant::now() < deadline => Err(io::ErrorKind::Interrupted.into()),
+                    _ => Err(timed_out()),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(timeout) = self.timeout(self.read_timeout)? {
+            self.inner.set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
+        }
+        let result = (&*self.inner).read(buf);
+        self.judge(result)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(timeout) = self.timeout(self.write_timeout)? {
+            self.inner.set_write_timeout(timeout)?;
+            self.write_timeout = timeout;
+        }
+        let result = (&*self.inner).write(buf);
+        self.judge(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Socket {
+    fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.deadline = deadline;
+        Ok(())
+    }
+}
+
+impl TryFrom<std::net::TcpStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Self::adopt(stream.into())
+    }
+}
+
+#[cfg(unix)]
+impl TryFrom<std::os::unix::net::UnixStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        Self::adopt(stream.into())
+    }
+}

@@ -1,0 +1,155 @@
+//! A real server: qemu-nbd with a qcow2 image that has a bitmap.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nbd_client::{Client, Error, ErrorClass, Headers, Options, StatusRequest, Uri};
+
+const CONTEXTS: [&str; 3] = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"];
+
+/// A server that dies with its guard.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// False, and a word about it, if the tools are missing; on CI they must be there.
+fn tools_are_there() -> bool {
+    let missing: Vec<_> = ["qemu-nbd", "qemu-img", "qemu-io"]
+        .into_iter()
+        .filter(|tool| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_err())
+        .collect();
+    assert!(
+        missing.is_empty() || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "missing: {missing:?}"
+    );
+    if !missing.is_empty() {
+        println!("skipped: {missing:?} not found");
+    }
+    missing.is_empty()
+}
+
+fn tool(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+}
+
+/// 64 KiB of data written before the bitmap, 64 KiB after it.
+fn serve(dir: &Path) -> (Server, Uri) {
+    let image = dir.join("disk.qcow2");
+    let socket = dir.join("socket");
+    let (image, socket) = (image.to_str().unwrap(), socket.to_str().unwrap());
+    tool("qemu-img", &["create", "-q", "-f", "qcow2", image, "6M"]);
+    tool("qemu-io", &["-f", "qcow2", "-c", "write -P 1 0 64k", image]);
+    tool("qemu-img", &["bitmap", "--add", "-g", "64k", image, "b0"]);
+    tool("qemu-io", &["-f", "qcow2", "-c", "write -P 2 1M 64k", image]);
+    let child = Command::new("qemu-nbd")
+        .args(["-r", "-t", "-e", "8", "-A", "-B", "b0", "-f", "qcow2", "-k", socket, image])
+        .spawn()
+        .unwrap();
+    let server = Server(child);
+    let started = Instant::now();
+    while !Path::new(socket).exists() && started.elapsed() < Duration::from_secs(20) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    (server, format!("nbd+unix:///?socket={socket}").parse().unwrap())
+}
+
+fn options() -> Options {
+    CONTEXTS
+        .into_iter()
+        .fold(Options::new(), Options::require_context)
+        .connect_timeout(Duration::from_secs(20))
+}
+
+/// The descriptors of each context: length and flags.
+fn survey(client: &mut Client, request: &StatusRequest<'_>) -> BTreeMap<String, Vec<(u64, u64)>> {
+    let names: BTreeMap<u32, String> =
+        client.export().contexts.iter().map(|context| (context.id, context.name.clone())).collect();
+    let wide = client.export().headers == Headers::Extended;
+    let mut found = BTreeMap::new();
+    client
+        .block_status(request, &mut |context: u32, payload: &[u8]| {
+            let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte));
+            let (skip, width) = if wide { (8, 8) } else { (4, 4) };
+            let pairs = payload[skip..].chunks(2 * width);
+            let pairs = pairs.map(|pair| (number(&pair[..width]), number(&pair[width..])));
+            found.insert(names[&context].clone(), pairs.collect());
+        })
+        .unwrap();
+    found
+}
+
+#[test]
+fn qemu_answers_with_extended_and_compact_headers() {
+    if !tools_are_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, uri) = serve(dir.path());
+    for (extended, headers) in [(true, Headers::Extended), (false, Headers::Structured)] {
+        let mut client = Client::connect(&uri, &options().extended_headers(extended).strict(true)).unwrap();
+        let export = client.export();
+        assert_eq!((export.size, export.headers, export.missing.len()), (6 << 20, headers, 0));
+        assert!(export.flags.is_read_only() && export.flags.can_multi_conn());
+        assert_eq!(export.block_size.map(|sizes| sizes.minimum()), Some(1));
+        let found = survey(&mut client, &StatusRequest::new(0, 6 << 20));
+        let bitmap = [(1 << 20, 0), (64 << 10, 1), ((5 << 20) - (64 << 10), 0)];
+        assert_eq!(found[CONTEXTS[2]], bitmap);
+        assert_eq!(found[CONTEXTS[0]][0], (64 << 10, 0));
+        assert_eq!(found[CONTEXTS[1]][0], (64 << 10, 1));
+        assert_eq!(client.stats().forgiven.total(), 0);
+
+        let first = survey(&mut client, &StatusRequest::new(0, 6 << 20).req_one());
+        assert_eq!(first[CONTEXTS[2]], [(1 << 20, 0)]);
+        client.disconnect().unwrap();
+    }
+}
+
+#[test]
+fn qemu_leaves_contexts_out_in_the_payload_form() {
+    if !tools_are_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, uri) = serve(dir.path());
+    let mut client = Client::connect(&uri, &options()).unwrap();
+    if client.export().headers != Headers::Extended {
+        println!("skipped: this qemu-nbd has no extended headers");
+        return;
+    }
+    assert!(client.export().payload_status());
+    let bitmap = client.export().context(CONTEXTS[2]).unwrap().id;
+    let found = survey(&mut client, &StatusRequest::new(0, 2 << 20).only(&[bitmap]));
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [CONTEXTS[2]]);
+}
+
+#[test]
+fn qemu_names_what_it_has_when_something_is_missing() {
+    if !tools_are_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, uri) = serve(dir.path());
+    let error = Client::connect(&uri, &options().require_context("qemu:dirty-bitmap:b1")).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::NotThere);
+    let expected = "the export has no meta context \"qemu:dirty-bitmap:b1\"; \
+                    it has base:allocation, qemu:allocation-depth, qemu:dirty-bitmap:b0";
+    assert_eq!(error.to_string(), expected);
+
+    let unknown = Uri::new(uri.address().clone(), "nosuch", false).unwrap();
+    let error = Client::connect(&unknown, &options()).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::NotThere, "{error}");
+    assert!(matches!(error, Error::Handshake(_)), "{error}");
+    assert!(Client::connect(&uri, &options()).is_ok(), "the server lives");
+}

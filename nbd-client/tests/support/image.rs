@@ -1,0 +1,164 @@
+//! Disk images, made from a list of steps by `qemu-img` and one `qemu-io` per stretch of writes.
+
+use core::fmt::Write as _;
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::command::succeed;
+
+/// Generous: on a busy machine the 150,000 writes of the large image take a while.
+const LIMIT: Duration = Duration::from_secs(300);
+
+pub(crate) const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
+
+/// One thing that happens to an image. Offsets and lengths are bytes.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Data, never zeroes.
+    Write { at: u64, length: u64 },
+    /// Zero clusters that stay allocated (`write -z`).
+    Zero { at: u64, length: u64 },
+    /// Zero clusters that give their space back (`write -z -u`).
+    ZeroUnmap { at: u64, length: u64 },
+    /// A guest's TRIM.
+    Discard { at: u64, length: u64 },
+    /// A persistent dirty bitmap that records what the steps after it touch.
+    Bitmap { name: &'static str, granularity: u64 },
+    /// The end of a bitmap's recording, as a backup does with the bitmap of its checkpoint.
+    Freeze { name: &'static str },
+}
+
+impl Step {
+    pub(crate) fn bitmap(name: &'static str) -> Self {
+        Self::Bitmap { name, granularity: 64 * KIB }
+    }
+
+    /// The command for qemu-io, or None for a step that qemu-img makes.
+    fn io(&self) -> Option<String> {
+        match *self {
+            Self::Write { at, length } => Some(format!("write -q -P 0x5a {at} {length}")),
+            Self::Zero { at, length } => Some(format!("write -q -z {at} {length}")),
+            Self::ZeroUnmap { at, length } => Some(format!("write -q -z -u {at} {length}")),
+            Self::Discard { at, length } => Some(format!("discard -q {at} {length}")),
+            Self::Bitmap { .. } | Self::Freeze { .. } => None,
+        }
+    }
+}
+
+/// How an image is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) format: Format,
+    pub(crate) size: u64,
+    pub(crate) backing: Option<Box<Self>>,
+    pub(crate) steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Raw,
+    Qcow2 { cluster: u64 },
+}
+
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 { .. } => "qcow2",
+        }
+    }
+}
+
+/// An image in a folder that outlives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+}
+
+impl Recipe {
+    pub(crate) fn qcow2(cluster: u64, size: u64, steps: Vec<Step>) -> Self {
+        Self { format: Format::Qcow2 { cluster }, size, backing: None, steps }
+    }
+
+    pub(crate) fn raw(size: u64, steps: Vec<Step>) -> Self {
+        Self { format: Format::Raw, size, backing: None, steps }
+    }
+
+    pub(crate) fn over(self, backing: Self) -> Self {
+        Self { backing: Some(Box::new(backing)), ..self }
+    }
+
+    /// Makes the image, and what it is backed by, in `folder`.
+    pub(crate) fn make(&self, folder: &Path) -> Image {
+        self.make_as(folder, "disk")
+    }
+
+    fn make_as(&self, folder: &Path, name: &str) -> Image {
+        let backing = self.backing.as_ref().map(|under| under.make_as(folder, &format!("{name}-base")));
+        let image = Image { path: folder.join(name), format: self.format };
+        self.create(&image, backing.as_ref());
+        let mut script = String::new();
+        for step in &self.steps {
+            match step.io() {
+                Some(line) => writeln!(script, "{line}").expect("write to a string"),
+                None => {
+                    image.play(&core::mem::take(&mut script));
+                    image.change(step);
+                }
+            }
+        }
+        image.play(&script);
+        image
+    }
+
+    fn create(&self, image: &Image, backing: Option<&Image>) {
+        let mut command = Command::new("qemu-img");
+        command.args(["create", "-q", "-f", self.format.name()]);
+        if let Format::Qcow2 { cluster } = self.format {
+            command.args(["-o", &format!("cluster_size={cluster}")]);
+        }
+        if let Some(backing) = backing {
+            command.arg("-b").arg(&backing.path).args(["-F", backing.format.name()]);
+        }
+        command.arg(&image.path).arg(self.size.to_string());
+        succeed(&mut command, "", LIMIT);
+    }
+}
+
+impl Image {
+    /// Runs a script in one qemu-io. Unsafe is the name of a cache mode that never calls fsync.
+    ///
+    /// qemu-io can fail a command and still end with status 0, so whatever it says beside its prompt fails
+    /// the test: every command of ours is quiet.
+    fn play(&self, script: &str) {
+        if script.is_empty() {
+            return;
+        }
+        let mut command = Command::new("qemu-io");
+        command.args(["--cache=unsafe", "-f", self.format.name()]).arg(&self.path);
+        let done = succeed(&mut command, script, LIMIT);
+        let said = done.stdout.replace("qemu-io> ", "");
+        assert!(said.trim().is_empty() && done.stderr.is_empty(), "qemu-io: {said}{}", done.stderr);
+    }
+
+    /// Takes a step about a bitmap.
+    fn change(&self, step: &Step) {
+        let mut command = Command::new("qemu-img");
+        command.arg("bitmap");
+        let name = match step {
+            Step::Bitmap { name, granularity } => {
+                command.args(["--add", "-g", &granularity.to_string()]);
+                name
+            }
+            Step::Freeze { name } => {
+                command.arg("--disable");
+                name
+            }
+            Step::Write { .. } | Step::Zero { .. } | Step::ZeroUnmap { .. } | Step::Discard { .. } => return,
+        };
+        succeed(command.arg(&self.path).arg(name), "", LIMIT);
+    }
+}

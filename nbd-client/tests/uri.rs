@@ -1,0 +1,117 @@
+//! NBD URIs: examples of each rule, and a round trip of any URI.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+
+use nbd_client::{Address, UnixSocket, Uri, UriError};
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Uri {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn error(text: &str) -> UriError {
+    text.parse::<Uri>().expect_err(text)
+}
+
+fn tcp(host: &str, port: u16) -> Address {
+    Address::Tcp { host: host.to_owned(), port }
+}
+
+#[test]
+fn hosts_and_ports() {
+    assert_eq!(parse("nbd://example.com/disk").address(), &tcp("example.com", 10809));
+    assert_eq!(parse("nbd://example.com").export(), "");
+    assert_eq!(parse("nbd://127.0.0.1:1234/").address(), &tcp("127.0.0.1", 1234));
+    assert_eq!(parse("nbd://[::1]:1234/x").address(), &tcp("::1", 1234));
+    assert_eq!(parse("NBD://[fe80::1]").address(), &tcp("fe80::1", 10809));
+    assert!(matches!(error("nbd://host:99999/"), UriError::BadAuthority(..)));
+    assert!(matches!(error("nbd://[::1/"), UriError::BadAuthority(..)));
+    assert_eq!(error("nbd:///disk"), UriError::NoHost);
+}
+
+#[test]
+fn export_is_the_path_minus_exactly_one_slash() {
+    for (text, export) in [
+        ("nbd://h/", ""),
+        ("nbd://h/a/b", "a/b"),
+        ("nbd://h//a", "/a"),
+        ("nbd://h/a/../b/.", "a/../b/."),
+        ("nbd://h/%2Fa%20+%C3%A9", "/a +é"),
+    ] {
+        assert_eq!(parse(text).export(), export, "{text}");
+    }
+    assert_eq!(error("nbd://h/%FF"), UriError::ExportNotUtf8);
+    assert_eq!(error("nbd://h/a%00"), UriError::ExportHasNul);
+    assert!(matches!(error(&format!("nbd://h/{}", "a".repeat(4097))), UriError::ExportTooLong(4097)));
+    assert_eq!(parse(&format!("nbd://h/{}", "a".repeat(4096))).export().len(), 4096);
+}
+
+#[test]
+fn unix_sockets() {
+    let socket = |text: &str| match parse(text).address() {
+        Address::Unix(socket) => socket.as_bytes().to_vec(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(socket("nbd+unix:///?socket=/run/a+b%20c"), b"/run/a+b c");
+    assert_eq!(socket("nbd+unix://?socket=/s"), b"/s");
+    assert_eq!(socket("nbd+unix:///x?socket=%00name"), b"\0name");
+    assert!(UnixSocket::new(*b"\0name").is_ok_and(|socket| socket.is_abstract()));
+    assert_eq!(error("nbd+unix:///x"), UriError::NoSocket);
+    assert_eq!(error("nbd+unix:///x?socket="), UriError::BadSocket);
+    assert_eq!(error("nbd+unix:///x?socket=a%00b"), UriError::BadSocket);
+    assert_eq!(error("nbd+unix:///x?socket=a&socket=b"), UriError::DuplicateSocket);
+    assert_eq!(error("nbd://h/x?socket=a"), UriError::UnexpectedSocket);
+    assert_eq!(error("nbd+unix://h/x?socket=a"), UriError::UnexpectedHost("h".into()));
+}
+
+#[test]
+fn what_is_not_understood_is_named() {
+    assert_eq!(error("nbd://h/?tls-psk-file=x"), UriError::UnknownParameter("tls-psk-file".into()));
+    assert_eq!(error("nbd+unix:///?socket=a&Socket=b"), UriError::UnknownParameter("Socket".into()));
+    assert_eq!(error("nbd://user@h/"), UriError::UserInfo);
+    assert_eq!(error("nbd://h/#part"), UriError::Fragment("part".into()));
+    assert_eq!(error("http://h/"), UriError::UnknownScheme("http".into()));
+    assert_eq!(error("nbd:disk"), UriError::NoScheme("nbd:disk".into()));
+    assert_eq!(error(""), UriError::NoScheme(String::new()));
+    assert_eq!(error("nbd://h/a b"), UriError::BadCharacter(' '));
+    assert_eq!(error("nbd://h/\n"), UriError::BadCharacter('\n'));
+}
+
+#[test]
+fn tls_is_parsed() {
+    assert!(parse("nbds://h/").is_tls());
+    assert!(parse("nbds+unix:///?socket=/s").is_tls());
+    assert!(!parse("nbd://h/").is_tls());
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    let host = prop_oneof![
+        "[a-z][a-z0-9.-]{0,20}",
+        any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|ip| ip.to_string()),
+    ];
+    let name = prop::collection::vec(1_u8.., 1..60);
+    prop_oneof![
+        (host, any::<u16>()).prop_map(|(host, port)| Address::Tcp { host, port }),
+        (any::<bool>(), name).prop_map(|(hidden, name)| {
+            let name = if hidden { [&[0][..], &name].concat() } else { name };
+            Address::Unix(UnixSocket::new(name).unwrap())
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn display_and_parse_are_a_round_trip(address in address(), export in "[^\\x00]{0,40}", tls: bool) {
+        let uri = Uri::new(address, export, tls).unwrap();
+        let text = uri.to_string();
+        prop_assert!(text.is_ascii());
+        prop_assert_eq!(text.parse::<Uri>(), Ok(uri), "{}", text);
+    }
+
+    #[test]
+    fn no_text_panics(text in any::<String>(), tail in "[ -~]{0,40}") {
+        let _ = text.parse::<Uri>();
+        let _ = format!("nbd://{tail}").parse::<Uri>();
+    }
+}

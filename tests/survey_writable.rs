@@ -1,0 +1,171 @@
+//! A survey of an export that changes while it is surveyed. The result is no snapshot, but it is safe: what any answer that was used or kept called
+//! dirty is dirty, what any called data is not zero, and the range is covered exactly all the same.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use nbd_extents::{Context, Status, SurveyError};
+use proptest::prelude::*;
+
+use support::dense::{Dense, assert_canonical, from_extents, to_extents};
+use support::drive::{Run, drive, drive_with};
+use support::server::Server;
+use support::setup::{Order, Setup, setups};
+
+/// What changes between two replies: so many bytes, from this place, to these flags.
+type Change = (usize, usize, u64);
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    prop::collection::vec((0_usize..400, 0_usize..60, 0_u64..4), 0..30)
+}
+
+fn writable(setup: &Setup) -> Setup {
+    Setup { writable: true, ..setup.clone() }
+}
+
+/// Applies one change to every context.
+fn change(server: &mut Server, (start, length, flags): Change) {
+    for source in &mut server.sources {
+        let (size, flags) = (source.flags.len(), flags.rotate_left(u32::from(source.is_bitmap())));
+        source.flags[start.min(size)..(start + length).min(size)].fill(flags);
+    }
+}
+
+/// What a guest does: blocks become dirty, zeroes become data, never the other way.
+fn write(server: &mut Server, (start, length, _): Change) {
+    for source in &mut server.sources {
+        let size = source.flags.len();
+        let flags = u64::from(source.is_bitmap() || source.context == Context::Depth);
+        source.flags[start.min(size)..(start + length).min(size)].fill(flags);
+    }
+}
+
+fn run(
+    setup: &Setup,
+    server: &mut Server,
+    changes: &[Change],
+    apply: fn(&mut Server, Change),
+) -> Result<Run, SurveyError> {
+    server.snapshot_access = false;
+    let mut changes = changes.iter();
+    drive_with(setup.survey(), server, |server| changes.next().into_iter().for_each(|&c| apply(server, c)))
+}
+
+/// Exactly the range, each byte once.
+fn covered(setup: &Setup, run: &Run) -> Dense<Status> {
+    assert_canonical(&run.extents);
+    let result = from_extents(&run.extents, setup.size);
+    assert!(result.iter().enumerate().all(|(at, status)| status.is_some() == setup.range.contains(&at)));
+    result
+}
+
+/// All that was said of each byte, joined by hand: dirty is OR, zero and hole are AND, of two depths none. And whether anything differed.
+fn told(setup: &Setup, server: &Server) -> (Dense<Status>, bool) {
+    let mut joined: Dense<Status> = vec![None; setup.size];
+    let mut differed = false;
+    for byte in setup.range.clone() {
+        let mut status = Status::UNKNOWN;
+        for (nth, source) in server.sources.iter().enumerate() {
+            let about = server.told.iter().filter(|told| told.source == nth && told.bytes.contains(&byte));
+            let flags: Vec<u64> = about.map(|told| told.flags[byte - told.bytes.start]).collect();
+            let (safest, same) = safest(&source.context, &flags);
+            differed |= !same;
+            status = source.add(status, safest);
+        }
+        joined[byte] = Some(status);
+    }
+    (joined, differed)
+}
+
+fn safest(context: &Context, flags: &[u64]) -> (u64, bool) {
+    let bits = |mask: u64| flags.iter().all(|f| f & mask == flags[0] & mask);
+    match context {
+        Context::Allocation => (flags.iter().fold(3, |all, flags| all & flags), bits(3)),
+        Context::Depth if bits(u64::MAX) => (flags[0], true),
+        // no number of 32 bits: in doubt
+        Context::Depth => (u64::MAX, false),
+        _ => (flags.iter().fold(0, |any, flags| any | flags) & 1, bits(1)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// With blocks of one byte each request starts where the survey is, so every answer about a byte counts, and no other.
+    #[test]
+    fn the_safest_of_all_answers_holds(setup in setups(true), changes in changes()) {
+        let setup = Setup { order: Order::Together, min_block: 1, budget: None, ..writable(&setup) };
+        let mut server = setup.server();
+        let run = run(&setup, &mut server, &changes, change).unwrap();
+        covered(&setup, &run);
+        if run.stats.rests_dropped == 0 {
+            let (joined, differed) = told(&setup, &server);
+            prop_assert_eq!(&run.extents, &to_extents(&joined));
+            prop_assert_eq!(run.stats.disagreements > 0, differed);
+        }
+    }
+
+    #[test]
+    fn any_change_leaves_the_coverage_exact(setup in setups(true), changes in changes()) {
+        let setup = writable(&setup);
+        if let Ok(run) = run(&setup, &mut setup.server(), &changes, change) {
+            covered(&setup, &run);
+        }
+    }
+
+    /// A byte that was dirty before the survey began is dirty in every answer, and so in the result; data stays data.
+    #[test]
+    fn a_guest_that_writes_cannot_hide_what_was_dirty(setup in setups(true), changes in changes()) {
+        let setup = Setup { budget: None, ..writable(&setup) };
+        let before = Setup { order: Order::Together, ..setup.clone() }.truth();
+        let run = run(&setup, &mut setup.server(), &changes, write).unwrap();
+        for (status, before) in covered(&setup, &run).iter().zip(&before).filter_map(|(s, b)| s.zip(*b)) {
+            prop_assert!(before.dirty() != Some(true) || status.dirty() == Some(true), "{before} became {status}");
+            prop_assert!(before.zero() != Some(false) || status.zero() != Some(true), "{before} became {status}");
+        }
+    }
+
+    /// What is kept to be compared counts as well.
+    #[test]
+    fn the_budget_holds_for_the_rests_too(setup in setups(true), budget in 20_usize..1500) {
+        let setup = Setup { budget: Some(budget), ..writable(&setup) };
+        let mut server = setup.server();
+        server.snapshot_access = false;
+        if let Ok(run) = drive(setup.survey(), &mut server) {
+            prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes);
+        }
+    }
+
+    /// Keeping rests for comparison must not fail a survey that would go well without them.
+    #[test]
+    fn an_export_that_does_not_change_is_the_same_writable(setup in setups(false)) {
+        let setup = Setup { budget: None, ..writable(&setup) };
+        let run = drive(setup.survey(), &mut setup.server()).unwrap();
+        prop_assert_eq!(&run.extents, &to_extents(&setup.truth()));
+        prop_assert_eq!(run.stats.disagreements, 0);
+    }
+
+    #[test]
+    fn it_must_be_asked_for_by_name(setup in setups(false)) {
+        let refused = Setup { writable: true, ..setup }.options_without_permission();
+        prop_assert_eq!(refused.unwrap_err(), SurveyError::Writable);
+    }
+}
+
+/// The properties above mean nothing if answers never disagree.
+#[test]
+fn answers_do_disagree() {
+    use proptest::strategy::ValueTree;
+    let runner = &mut proptest::test_runner::TestRunner::deterministic();
+    let (mut disputed, mut compared, mut dropped) = (0, 0, 0);
+    for _ in 0..200 {
+        let (setup, changes) = (setups(true), changes()).new_tree(runner).unwrap().current();
+        let setup = Setup { order: Order::Together, min_block: 1, budget: None, ..writable(&setup) };
+        let run = run(&setup, &mut setup.server(), &changes, change).unwrap();
+        disputed += u64::from(run.stats.disagreements > 0);
+        compared += u64::from(run.stats.rests_dropped == 0);
+        dropped += u64::from(run.stats.rests_dropped > 0);
+    }
+    assert!(disputed >= 20 && compared >= 50 && dropped >= 5, "{disputed} {compared} {dropped}");
+}

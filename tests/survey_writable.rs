@@ -132,8 +132,10 @@ proptest! {
         let setup = Setup { budget: Some(budget), ..writable(&setup) };
         let mut server = setup.server();
         server.snapshot_access = false;
-        if let Ok(run) = drive(setup.survey(), &mut server) {
-            prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes);
+        match drive(setup.survey(), &mut server) {
+            Ok(run) => prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes),
+            // rests make way; in bitmap-first order the bitmaps' answer need not
+            Err(error) => prop_assert!(setup.order == Order::BitmapFirst || budget < setup.enough(), "{error}"),
         }
     }
 

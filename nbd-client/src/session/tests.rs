@@ -3,6 +3,7 @@
 use super::*;
 use crate::frame::RequestTooLong;
 use crate::stats::Forgiven;
+use nbd_extents::Admission;
 
 const DONE: u16 = 1;
 const ERROR: u16 = 0x8001;

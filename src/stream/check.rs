@@ -58,19 +58,19 @@ mod tests {
     use super::*;
 
     /// A stream that breaks its promise, as only a faulty implementation does.
-    struct Raw(alloc::vec::IntoIter<(u64, u64)>);
+    struct Raw<'a>(core::slice::Iter<'a, (u64, u64)>);
 
-    impl ExtentStream for Raw {
+    impl ExtentStream for Raw<'_> {
         type Status = ();
         type Error = StreamError;
 
         fn next_extent(&mut self) -> Result<Option<Extent<()>>, StreamError> {
-            Ok(self.0.next().map(|(start, end)| Extent::from_range(start..end, ()).unwrap()))
+            Ok(self.0.next().map(|&(start, end)| Extent::from_range(start..end, ()).unwrap()))
         }
     }
 
-    fn raw(list: &[(u64, u64)]) -> Raw {
-        Raw(list.to_vec().into_iter())
+    fn raw(list: &[(u64, u64)]) -> Raw<'_> {
+        Raw(list.iter())
     }
 
     #[test]

@@ -3,8 +3,9 @@
 #![cfg(feature = "alloc")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::cell::Cell;
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place};
 use nbd_extents::wire::Descriptor;
@@ -184,6 +185,10 @@ fn adapters_are_lazy() {
     let asked = Cell::new(0);
     let mut stream = from_iter(panicking(&asked)).clip(0..15).coalesce().fill(0..15, 0);
     assert_eq!(asked.get(), 0);
-    assert_eq!(stream.next_extent(), Ok(Some(extent(0, 15, 1))), "the third item, which panics, is not needed");
+    assert_eq!(
+        stream.next_extent(),
+        Ok(Some(extent(0, 15, 1))),
+        "the third item, which panics, is not needed"
+    );
     assert_eq!(asked.get(), 2);
 }

@@ -9,11 +9,12 @@ pub struct Coalesce<S: ExtentStream> {
     stream: S,
     /// The extent that may still grow.
     growing: Option<Extent<S::Status>>,
+    ended: bool,
 }
 
 impl<S: ExtentStream> Coalesce<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, growing: None }
+        Self { stream, growing: None, ended: false }
     }
 }
 
@@ -26,7 +27,11 @@ where
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
-        while let Some(next) = self.stream.next_extent()? {
+        while !self.ended {
+            let Some(next) = self.stream.next_extent()? else {
+                self.ended = true;
+                break;
+            };
             let Some(growing) = &mut self.growing else {
                 self.growing = Some(next);
                 continue;

@@ -14,11 +14,12 @@ pub struct Fill<S: ExtentStream> {
     status: S::Status,
     /// Read from the stream, and to come behind a gap that is being filled.
     held: Option<Extent<S::Status>>,
+    ended: bool,
 }
 
 impl<S: ExtentStream> Fill<S> {
     pub(super) fn new(stream: S, range: Range<u64>, status: S::Status) -> Self {
-        Self { stream, missing: range, status, held: None }
+        Self { stream, missing: range, status, held: None, ended: false }
     }
 }
 
@@ -32,8 +33,10 @@ where
     fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let next = match self.held.take() {
             Some(held) => Some(held),
+            None if self.ended => None,
             None => self.stream.next_extent()?,
         };
+        self.ended |= next.is_none();
         let gap_end = next.as_ref().map_or(self.missing.end, |extent| extent.start().min(self.missing.end));
         if self.missing.start < gap_end {
             let gap = Extent::from_range(self.missing.start..gap_end, self.status.clone());

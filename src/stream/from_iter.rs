@@ -1,5 +1,7 @@
 //! The entrance for extents from anywhere: a list, a parser, another library. It checks what the source cannot promise.
 
+use core::iter::Fuse;
+
 use super::ExtentStream;
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -7,8 +9,7 @@ use crate::extent::Extent;
 /// A checked stream over an iterator of extents: see [`from_iter`].
 #[derive(Clone, Debug)]
 pub struct FromIter<I> {
-    /// `None` once the iterator has ended; it is not asked again.
-    iter: Option<I>,
+    iter: Fuse<I>,
     /// Where the last extent ended.
     position: u64,
 }
@@ -28,7 +29,7 @@ pub struct FromIter<I> {
 /// # Ok::<(), StreamError>(())
 /// ```
 pub fn from_iter<T, I: IntoIterator<Item = Extent<T>>>(iter: I) -> FromIter<I::IntoIter> {
-    FromIter { iter: Some(iter.into_iter()), position: 0 }
+    FromIter { iter: iter.into_iter().fuse(), position: 0 }
 }
 
 impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
@@ -37,8 +38,7 @@ impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<T>>, StreamError> {
-        let Some(extent) = self.iter.as_mut().and_then(Iterator::next) else {
-            self.iter = None;
+        let Some(extent) = self.iter.next() else {
             return Ok(None);
         };
         if extent.start() < self.position {

@@ -1,5 +1,7 @@
 //! From lengths to offsets: the descriptors of one reply, laid one behind the other from where the request started.
 
+use core::iter::Fuse;
+
 use super::ExtentStream;
 use crate::error::{ExtentError, StreamError};
 use crate::extent::{Extent, MAX_END};
@@ -8,7 +10,7 @@ use crate::wire::Descriptor;
 /// Descriptors at their offsets: see [`place`].
 #[derive(Clone, Debug)]
 pub struct Place<I> {
-    descriptors: I,
+    descriptors: Fuse<I>,
     position: u64,
 }
 
@@ -30,7 +32,7 @@ pub struct Place<I> {
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
 pub fn place<I: IntoIterator<Item = Descriptor>>(descriptors: I, start: u64) -> Place<I::IntoIter> {
-    Place { descriptors: descriptors.into_iter(), position: start }
+    Place { descriptors: descriptors.into_iter().fuse(), position: start }
 }
 
 impl<I> Place<I> {

@@ -3,7 +3,6 @@
 
 use alloc::collections::VecDeque;
 
-use super::budget::Budget;
 use super::layer::Answer;
 use super::options::SurveyOptions;
 use super::pass::Pass;
@@ -48,26 +47,25 @@ impl BitmapFirst {
 
     /// Follows the bitmaps' answers up to the next dirty range, which becomes the next to be asked about. Returns each clean extent on the way:
     /// there is nothing more to learn of it.
-    pub(super) fn follow_up(&mut self, budget: &mut Budget) -> Result<Option<Extent<Answer>>, StreamError> {
+    pub(super) fn follow_up(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         if self.is_waiting() || !self.details.is_over() {
             return Ok(None);
         }
-        match self.next_bitmap_extent(budget)? {
+        match self.next_bitmap_extent()? {
             Some(extent) if extent.status().status.dirty() == Some(true) => {
                 self.run = *extent.status();
-                self.details.restart(extent.range(), budget);
+                self.details.restart(extent.range());
                 Ok(None)
             }
             clean_or_none => Ok(clean_or_none),
         }
     }
 
-    fn next_bitmap_extent(&mut self, budget: &mut Budget) -> Result<Option<Extent<Answer>>, StreamError> {
+    fn next_bitmap_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         while let Some(window) = self.answered.front_mut() {
             if let Some(extent) = window.next_extent()? {
                 return Ok(Some(extent));
             }
-            budget.release(window.bytes());
             self.answered.pop_front();
         }
         Ok(None)

@@ -1,16 +1,28 @@
-//! The one byte budget of a survey: every payload that is held, in flight, being read or kept as a rest, is counted here.
+//! The one byte budget of a survey. Every payload that is held (in flight, being read, or kept for comparison) is counted once, from
+//! when it is taken until the last that reads it is gone.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of payload held, and how many may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
-    used: usize,
+    used: Arc<AtomicUsize>,
     peak: usize,
+}
+
+/// A payload that counts against its budget as long as it exists.
+#[derive(Debug)]
+pub(super) struct Payload {
+    bytes: Vec<u8>,
+    used: Arc<AtomicUsize>,
 }
 
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: 0, peak: 0 }
+        Self { limit, used: Arc::default(), peak: 0 }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -21,17 +33,28 @@ impl Budget {
         self.peak
     }
 
-    /// Whether so many bytes more would fit.
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.used.checked_add(bytes).is_some_and(|used| used <= self.limit)
+    /// Whether so many bytes more would stay within `limit`, which is the budget's own or a part of it.
+    pub(super) fn has_room_for(&self, bytes: u64, limit: usize) -> bool {
+        let used = self.used.load(Ordering::Relaxed) as u64;
+        used.checked_add(bytes).is_some_and(|used| used <= limit as u64)
     }
 
-    pub(super) fn take(&mut self, bytes: usize) {
-        self.used = self.used.saturating_add(bytes);
-        self.peak = self.peak.max(self.used);
+    /// Counts a payload in.
+    pub(super) fn hold(&mut self, bytes: Vec<u8>) -> Payload {
+        let used = self.used.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+        self.peak = self.peak.max(used);
+        Payload { bytes, used: Arc::clone(&self.used) }
     }
+}
 
-    pub(super) fn release(&mut self, bytes: usize) {
-        self.used = self.used.saturating_sub(bytes);
+impl Payload {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }

@@ -1,8 +1,8 @@
 //! One context's checked answer, as a stream of extents read straight from its payload.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use super::budget::Payload;
 use super::contexts::Meaning;
 use super::rules::Usable;
 use crate::error::StreamError;
@@ -35,7 +35,7 @@ impl Answer {
 /// The usable descriptors of one payload at their offsets. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
-    payload: Arc<Vec<u8>>,
+    payload: Arc<Payload>,
     form: Form,
     meaning: Meaning,
     usable: Usable,
@@ -46,7 +46,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(payload: Vec<u8>, form: Form, meaning: Meaning, start: u64, usable: Usable) -> Self {
+    pub(super) fn new(payload: Payload, form: Form, meaning: Meaning, start: u64, usable: Usable) -> Self {
         Self { payload: Arc::new(payload), form, meaning, usable, next: 0, position: start }
     }
 
@@ -55,9 +55,9 @@ impl Layer {
         self.usable.end
     }
 
-    /// The bytes of payload that it keeps alive.
+    /// The bytes of its payload.
     pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
+        self.payload.as_slice().len()
     }
 
     /// The descriptors that are used.
@@ -82,7 +82,7 @@ impl Layer {
         if self.next >= self.usable.descriptors {
             return None;
         }
-        let list = self.payload.get(self.form.header_size()..)?;
+        let list = self.payload.as_slice().get(self.form.header_size()..)?;
         match self.form {
             Form::Compact => list.as_chunks().0.get(self.next).map(|raw: &[u8; 8]| raw.read()),
             Form::Extended => list.as_chunks().0.get(self.next).map(|raw: &[u8; 16]| raw.read()),

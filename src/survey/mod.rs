@@ -397,7 +397,6 @@ impl Survey {
                     if let Some(extent) = window.next_extent()? {
                         return Ok(Some(extent));
                     }
-                    self.budget.release(window.bytes());
                     self.ready.pop_front();
                 }
             }
@@ -408,7 +407,7 @@ impl Survey {
     fn follow_up(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         match &mut self.order {
             Order::Together(_) => Ok(None),
-            Order::BitmapFirst(order) => order.follow_up(&mut self.budget),
+            Order::BitmapFirst(order) => order.follow_up(),
         }
     }
 

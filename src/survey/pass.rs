@@ -51,8 +51,8 @@ impl Pass {
     }
 
     /// Goes over another range. What was learned of the size of the server's replies stays.
-    pub(super) fn restart(&mut self, todo: Range<u64>, budget: &mut Budget) {
-        self.drop_rests(budget);
+    pub(super) fn restart(&mut self, todo: Range<u64>) {
+        self.rests.clear();
         self.todo = todo;
     }
 
@@ -96,11 +96,16 @@ impl Pass {
 
     /// Whether a chunk of so many bytes may be taken, by the limits.
     pub(super) fn admit(&mut self, length: u64, scene: &mut Scene<'_>) -> Admission {
-        if usize::try_from(length).is_ok_and(|bytes| !scene.budget.has_room_for(bytes)) {
-            scene.stats.rests_dropped += self.drop_rests(scene.budget);
+        // the bitmaps' answer is held while the details are asked: it must leave them half of the budget
+        let whole = scene.budget.limit();
+        let share = if self.topic == Topic::Bitmaps { whole / 2 } else { whole };
+        if !scene.budget.has_room_for(length, share) {
+            scene.stats.rests_dropped += self.rests.len() as u64;
+            self.rests.clear();
         }
+        let has_room = scene.budget.has_room_for(length, share);
         match &mut self.reply {
-            Some(reply) => reply.admit(length, scene.options, scene.budget),
+            Some(reply) => reply.admit(length, has_room, scene.options),
             None => Admission::Drain,
         }
     }
@@ -116,10 +121,7 @@ impl Pass {
 
     /// Forgets the request in flight; nothing of its reply remains.
     pub(super) fn abandon(&mut self, scene: &mut Scene<'_>) {
-        if let Some(reply) = self.reply.take() {
-            scene.budget.release(reply.bytes);
-            scene.stats.failed += 1;
-        }
+        scene.stats.failed += u64::from(self.reply.take().is_some());
     }
 
     fn failed(&mut self, fault: ReplyFault, scene: &mut Scene<'_>) -> SurveyError {
@@ -138,23 +140,20 @@ impl Pass {
         let Some(reply) = self.reply.take() else {
             return Ok(None);
         };
-        let (asked, bytes) = (reply.asked.clone(), reply.bytes);
+        let asked = reply.asked.clone();
         if reply.over_budget {
-            scene.budget.release(bytes);
             scene.stats.failed += 1;
             return self.ask_smaller(&asked, scene).map(|()| None);
         }
         let mut forgiven = Forgiven::default();
         let checked = reply.into_layers(self.contexts.slots(), scene.options, &mut forgiven);
-        // from here on the window or the rests hold the bytes, if anything does
-        scene.budget.release(bytes);
         let layers = checked.map_err(|fault| {
             scene.stats.failed += 1;
             SurveyError::Reply { offset: asked.start, fault }
         })?;
         let window = self.cover(&asked, layers.as_slice(), known, &mut forgiven, scene)?;
         scene.stats.replies += 1;
-        scene.stats.payload_bytes += bytes as u64;
+        scene.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
         scene.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
         scene.stats.forgiven.add(&forgiven);
         Ok(Some(window))
@@ -198,7 +197,6 @@ impl Pass {
         let fresh = layers.iter().cloned().zip(self.contexts.slots());
         let fresh = fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status()));
         let window = Window::new(&range, fresh.chain(rests), known);
-        scene.budget.take(window.bytes());
         self.todo.start = end;
         self.step = self.step.saturating_mul(2).min(scene.options.max_request);
         self.keep_rests(layers, scene);
@@ -221,28 +219,15 @@ impl Pass {
             return;
         }
         let done = self.todo.start;
-        let mut candidates = core::mem::take(&mut self.rests);
-        scene.budget.release(candidates.iter().map(Layer::bytes).sum());
-        candidates.extend(layers.iter().cloned());
-        // the youngest first: they reach farthest, and when there is no room for all, the oldest go
-        for mut rest in candidates.into_iter().rev().filter(|rest| rest.end() > done) {
-            if self.rests.len() == MAX_RESTS || !scene.budget.has_room_for(rest.bytes()) {
-                scene.stats.rests_dropped += 1;
-                continue;
-            }
+        let still_useful = |rest: &mut Layer| {
             rest.skip_to(done);
-            scene.budget.take(rest.bytes());
-            self.rests.push(rest);
-        }
-        self.rests.reverse();
-    }
-
-    /// Drops what was kept for comparison, and says how many pieces that were.
-    fn drop_rests(&mut self, budget: &mut Budget) -> u64 {
-        let dropped = self.rests.drain(..);
-        dropped.fold(0, |count, rest| {
-            budget.release(rest.bytes());
-            count + 1
-        })
+            rest.end() > done
+        };
+        self.rests.extend(layers.iter().cloned());
+        self.rests.retain_mut(still_useful);
+        // the oldest reach least far
+        let excess = self.rests.len().saturating_sub(MAX_RESTS);
+        scene.stats.rests_dropped += excess as u64;
+        self.rests.drain(..excess);
     }
 }

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::budget::Budget;
+use super::budget::{Budget, Payload};
 use super::contexts::Slot;
 use super::error::ReplyFault;
 use super::layer::Layer;
@@ -23,9 +23,7 @@ pub(super) struct Reply {
     /// The bytes asked about.
     pub(super) asked: Range<u64>,
     /// What has come, one place a context.
-    chunks: SmallVec<[Option<Vec<u8>>; 4]>,
-    /// The bytes taken from the budget.
-    pub(super) bytes: usize,
+    chunks: SmallVec<[Option<Payload>; 4]>,
     /// A chunk was drained because it did not fit the budget.
     pub(super) over_budget: bool,
     /// A chunk was drained because it was longer than any may be.
@@ -39,7 +37,6 @@ impl Reply {
             id,
             asked,
             chunks: (0..contexts).map(|_| None).collect(),
-            bytes: 0,
             over_budget: false,
             too_long: None,
             unknown_contexts: 0,
@@ -47,18 +44,17 @@ impl Reply {
     }
 
     /// Whether a chunk of so many bytes may be taken. What may not is remembered.
-    pub(super) fn admit(&mut self, length: u64, options: &SurveyOptions, budget: &Budget) -> Admission {
+    pub(super) fn admit(&mut self, length: u64, has_room: bool, options: &SurveyOptions) -> Admission {
         let longest = wire::encoded_size(options.connection.form, options.max_descriptors);
-        match usize::try_from(length) {
-            Ok(bytes) if longest.is_none_or(|longest| bytes <= longest) => {
-                if budget.has_room_for(bytes) {
-                    return Admission::Take;
-                }
-                self.over_budget = true;
-            }
-            _ => self.too_long = Some(length),
+        if longest.is_some_and(|longest| length > longest as u64) {
+            self.too_long = Some(length);
+            return Admission::Drain;
         }
-        Admission::Drain
+        if !has_room {
+            self.over_budget = true;
+            return Admission::Drain;
+        }
+        Admission::Take
     }
 
     /// Takes one chunk.
@@ -80,9 +76,7 @@ impl Reply {
         if chunk.is_some() {
             return Err(ReplyFault::Twice { context: slot.name.clone() });
         }
-        budget.take(payload.len());
-        self.bytes += payload.len();
-        *chunk = Some(payload);
+        *chunk = Some(budget.hold(payload));
         Ok(())
     }
 
@@ -115,15 +109,19 @@ impl Reply {
 }
 
 fn layer(
-    payload: Vec<u8>,
+    payload: Payload,
     form: Form,
     slot: &Slot,
     rules: &Rules,
     forgiven: &mut Forgiven,
 ) -> Result<Layer, ReplyFault> {
     let usable = match form {
-        Form::Compact => rules.check(slot, wire::parse_compact(&payload)?.descriptors(), forgiven)?,
-        Form::Extended => rules.check(slot, wire::parse_extended(&payload)?.descriptors(), forgiven)?,
+        Form::Compact => {
+            rules.check(slot, wire::parse_compact(payload.as_slice())?.descriptors(), forgiven)?
+        }
+        Form::Extended => {
+            rules.check(slot, wire::parse_extended(payload.as_slice())?.descriptors(), forgiven)?
+        }
     };
     Ok(Layer::new(payload, form, slot.meaning, rules.asked.start, usable))
 }

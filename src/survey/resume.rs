@@ -3,7 +3,7 @@
 use super::error::SurveyError;
 use super::options::SurveyOptions;
 
-/// Where an interrupted survey can be taken up: see [`Survey::resume_point`].
+/// Where an interrupted survey can be taken up: see [`Survey::resume_point`](crate::Survey::resume_point).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResumePoint {
     /// The first byte that was not handed out.

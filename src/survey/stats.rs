@@ -63,6 +63,28 @@ impl Forgiven {
         self.not_one += other.not_one;
     }
 
+    /// Each count with the number of its row in `TABLE-B.md`.
+    ///
+    /// ```
+    /// use nbd_extents::SurveyStats;
+    ///
+    /// let stats = SurveyStats::default();
+    /// assert!(stats.forgiven.by_row().any(|(row, count)| row == 14 && count == 0));
+    /// ```
+    pub fn by_row(&self) -> impl Iterator<Item = (u8, u64)> + use<> {
+        [
+            (2, self.zero_lengths),
+            (6, self.unknown_contexts),
+            (12, self.beyond_export),
+            (14, self.extra_descriptors),
+            (15, self.overlong_lists),
+            (21, self.wide_flags),
+            (23, self.split_blocks),
+            (48, self.not_one),
+        ]
+        .into_iter()
+    }
+
     /// All of it.
     #[must_use]
     pub const fn total(&self) -> u64 {

@@ -20,23 +20,15 @@ pub(super) struct Window {
     merged: MergeAll<Covering, fn(Answer, &Answer) -> Answer>,
     /// What is known of the whole window from elsewhere: the bitmaps, when the details are asked apart.
     known: Answer,
-    bytes: usize,
 }
 
 impl Window {
     pub(super) fn new(range: &Range<u64>, parts: impl IntoIterator<Item = Part>, known: Answer) -> Self {
-        let mut bytes = 0;
-        let streams = parts.into_iter().map(|(layer, elsewhere)| {
-            bytes += layer.bytes();
-            layer.clip(range.clone()).fill(range.clone(), Answer::new(elsewhere))
-        });
+        let streams = parts
+            .into_iter()
+            .map(|(layer, elsewhere)| layer.clip(range.clone()).fill(range.clone(), Answer::new(elsewhere)));
         let merged = merge_all(streams, Answer::join as fn(Answer, &Answer) -> Answer);
-        Self { merged, known, bytes }
-    }
-
-    /// The bytes of payload that it keeps alive.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        Self { merged, known }
     }
 
     pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {

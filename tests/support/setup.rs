@@ -57,7 +57,7 @@ impl Setup {
     }
 
     /// What the server has.
-    fn sources(&self) -> Vec<Source> {
+    pub(crate) fn sources(&self) -> Vec<Source> {
         let mut bitmaps = 0;
         let mut sources = Vec::new();
         for (nth, want) in self.wants.iter().enumerate() {

@@ -1,0 +1,149 @@
+//! A policy at work on a stream: cut where the policy cuts, decide, check, and join by what is shown.
+
+use core::fmt;
+
+use super::{Action, DecideError, Decision, Policy, PolicyError};
+use crate::extent::Extent;
+use crate::status::Status;
+use crate::stream::{Coalesce, ExtentStream, MapStatus};
+
+/// What every stream of [`Status`] can do: be decided by a [`Policy`].
+pub trait StatusStream: ExtentStream<Status = Status> + Sized {
+    /// What to do with each range, neighbours with the same action joined.
+    ///
+    /// Reading fails where the policy cannot decide, and where its decision would lose bytes ([`PolicyError::Unsafe`]).
+    ///
+    /// ```
+    /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+    ///
+    /// let status = |dirty, flags| {
+    ///     Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    /// };
+    /// let disk = [
+    ///     Extent::new(0, 512, status(0, 0))?,
+    ///     Extent::new(512, 512, status(0, 3))?, // clean as well: joined
+    ///     Extent::new(1024, 512, status(1, 3))?,
+    /// ];
+    /// let policy = Incremental::new(Baseline::new(1536), 1536)?;
+    /// let actions = from_iter(disk).decide(policy).collect_vec()?;
+    /// assert_eq!(actions.iter().map(|row| row.to_string()).collect::<Vec<_>>(), ["0..1024 skip", "1024..1536 zero"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn decide<P: Policy>(self, policy: P) -> Decide<Self, P> {
+        Decide(Judge::new(self, policy).map_status(action as fn(Decision) -> Action).coalesce())
+    }
+
+    /// What to do with each range and why, neighbours joined where both are the same.
+    ///
+    /// ```
+    /// use nbd_extents::action::{Full, StatusStream};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Extent, Status};
+    ///
+    /// let mut decisions = from_iter([Extent::new(0, 512, Status::UNKNOWN)?]).explain(Full::new());
+    /// let first = decisions.next_extent()?.unwrap();
+    /// assert_eq!(first.to_string(), "0..512 copy: the backup is full, and not known to read as zero");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn explain<P: Policy>(self, policy: P) -> Explain<Self, P> {
+        Explain(Judge::new(self, policy).coalesce())
+    }
+}
+
+impl<S: ExtentStream<Status = Status>> StatusStream for S {}
+
+fn action(decision: Decision) -> Action {
+    decision.action
+}
+
+/// A stream of actions: see [`StatusStream::decide`].
+#[derive(Clone)]
+pub struct Decide<S: StatusStream, P: Policy>(Coalesce<MapStatus<Judge<S, P>, fn(Decision) -> Action>>);
+
+impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
+    type Status = Action;
+    type Error = DecideError<S::Error>;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
+        self.0.next_extent()
+    }
+}
+
+/// A stream of decisions: see [`StatusStream::explain`].
+#[derive(Clone)]
+pub struct Explain<S: StatusStream, P: Policy>(Coalesce<Judge<S, P>>);
+
+impl<S: StatusStream, P: Policy> ExtentStream for Explain<S, P> {
+    type Status = Decision;
+    type Error = DecideError<S::Error>;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<Decision>>, Self::Error> {
+        self.0.next_extent()
+    }
+}
+
+impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Decide<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decide").field(&self.0).finish()
+    }
+}
+
+impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explain<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Explain").field(&self.0).finish()
+    }
+}
+
+/// Each extent decided and checked, not joined yet.
+#[derive(Clone, Debug)]
+struct Judge<S, P> {
+    stream: S,
+    policy: P,
+    /// What is left of an extent that was cut.
+    rest: Option<Extent<Status>>,
+}
+
+impl<S: StatusStream, P: Policy> Judge<S, P> {
+    fn new(stream: S, policy: P) -> Self {
+        Self { stream, policy, rest: None }
+    }
+
+    /// The extent up to where the policy may change its mind; the rest is kept.
+    fn cut(&mut self, extent: Extent<Status>) -> Extent<Status> {
+        let start = extent.start();
+        let cuts = [self.policy.next_cut(start), self.policy.base().end()];
+        let inside = cuts.into_iter().flatten().filter(|&cut| start < cut && cut < extent.end());
+        let Some(end) = inside.min() else {
+            return extent;
+        };
+        self.rest = extent.starting_at(end);
+        extent.clip(&(start..end)).unwrap_or(extent)
+    }
+}
+
+impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
+    type Status = Decision;
+    type Error = DecideError<S::Error>;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Decision>>, Self::Error> {
+        let next = match self.rest.take() {
+            Some(rest) => Some(rest),
+            None => self.stream.next_extent().map_err(DecideError::Stream)?,
+        };
+        let Some(next) = next else {
+            return Ok(None);
+        };
+        let extent = self.cut(next);
+        let decision = self.policy.decide(&extent)?;
+        let (base, action) = (self.policy.base(), decision.action);
+        if !base.permits(&extent, action) {
+            let status = *extent.status();
+            return Err(PolicyError::Unsafe { range: extent.range(), status, action, base }.into());
+        }
+        Ok(Some(extent.map(|_| decision)))
+    }
+}

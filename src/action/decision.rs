@@ -1,0 +1,134 @@
+//! An action and why: the answer to "why is this range copied?".
+
+use core::fmt;
+
+use super::Action;
+
+/// What a policy says of a range: the action, and the reason for it.
+///
+/// ```
+/// use nbd_extents::action::{Cause, Content, Full, Policy, Reason};
+/// use nbd_extents::{Action, Allocation, Extent, Status};
+///
+/// let hole = Extent::new(0, 4096, Status::UNKNOWN.with_allocation(Allocation::from_flags(1)))?;
+/// let decision = Full::new().decide(&hole)?;
+/// assert_eq!(decision.action, Action::Copy);
+/// assert_eq!(decision.reason, Reason::Needed { cause: Cause::Full, content: Content::UndefinedHole });
+/// assert_eq!(decision.to_string(), "copy: the backup is full, and this is a hole that is not said to read as zero");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Decision {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.action, self.reason)
+    }
+}
+
+/// Why a policy chose an action.
+///
+/// ```
+/// use nbd_extents::action::{Cause, Content, Reason};
+///
+/// assert_eq!(Reason::Clean.to_string(), "unchanged since the backup before");
+/// let needed = Reason::Needed { cause: Cause::Dirty, content: Content::Zero };
+/// assert_eq!(needed.to_string(), "changed since the backup before, and reads as zero");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Copied or zeroed: the backup needs the bytes, and this is their content.
+    Needed {
+        /// Why it needs them.
+        cause: Cause,
+        /// What they hold.
+        content: Content,
+    },
+    /// Skipped: unchanged since the backup before.
+    Clean,
+    /// Skipped: the bytes read as zero, and so does the target.
+    ZeroOnTarget,
+    /// Absent: the layer does not hold the bytes.
+    NotInLayer,
+    /// What a policy of the caller's own says.
+    Other(&'static str),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Needed { cause, content } => write!(f, "{cause}, and {content}"),
+            Self::Clean => f.write_str("unchanged since the backup before"),
+            Self::ZeroOnTarget => f.write_str("reads as zero, and the target does already"),
+            Self::NotInLayer => f.write_str("not in this layer"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Why a backup needs some bytes.
+///
+/// ```
+/// assert_eq!(nbd_extents::action::Cause::Grown.to_string(), "beyond the end of the backup before");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It needs all bytes.
+    Full,
+    /// It needs all bytes that the layer holds, and the layer holds these.
+    InLayer,
+    /// They have changed since the backup before.
+    Dirty,
+    /// They lie beyond the end of the backup before.
+    Grown,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the backup is full",
+            Self::InLayer => "this layer holds it",
+            Self::Dirty => "changed since the backup before",
+            Self::Grown => "beyond the end of the backup before",
+        })
+    }
+}
+
+/// What some bytes hold, as far as the server has said.
+///
+/// ```
+/// assert_eq!(nbd_extents::action::Content::Data.to_string(), "holds data");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Content {
+    /// Data.
+    Data,
+    /// A hole without the ZERO bit: the protocol promises nothing of its content.
+    UndefinedHole,
+    /// Not known: `base:allocation` has no answer.
+    Unknown,
+    /// Zero, but the policy takes zeroes [as data](super::Zeroes::AsData).
+    IgnoredZero,
+    /// Zero.
+    Zero,
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Data => "holds data",
+            Self::UndefinedHole => "this is a hole that is not said to read as zero",
+            Self::Unknown => "not known to read as zero",
+            Self::IgnoredZero => "the policy takes its zeroes for data",
+            Self::Zero => "reads as zero",
+        })
+    }
+}

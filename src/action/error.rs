@@ -1,0 +1,120 @@
+//! Why a policy cannot be built, and why it cannot decide.
+
+use core::ops::Range;
+
+use thiserror::Error;
+
+use super::{Action, Base};
+use crate::error::StreamError;
+use crate::status::{MAX_BITMAPS, Status};
+
+/// A backup before that an incremental cannot be taken against.
+///
+/// ```
+/// use nbd_extents::action::{Baseline, Incremental};
+///
+/// let error = Incremental::new(Baseline::new(1024), 4096).unwrap_err();
+/// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the backup before");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BaselineError {
+    /// The export has another size than at the backup before.
+    #[error("the export has {export} bytes and had {baseline} at the backup before")]
+    SizeChanged {
+        /// The size at the backup before, in bytes.
+        baseline: u64,
+        /// The size now, in bytes.
+        export: u64,
+    },
+    /// The export is smaller than at the backup before.
+    #[error("the export has shrunk from {baseline} to {export} bytes since the backup before, which only a full backup can follow")]
+    Shrunk {
+        /// The size at the backup before, in bytes.
+        baseline: u64,
+        /// The size now, in bytes.
+        export: u64,
+    },
+    /// There is no bitmap with this index.
+    #[error("a bitmap's index is below {MAX_BITMAPS}, not {index}")]
+    BitmapIndex {
+        /// The index.
+        index: usize,
+    },
+}
+
+/// Why a policy has no answer for a range.
+///
+/// ```
+/// use nbd_extents::action::{Baseline, Incremental, Policy};
+/// use nbd_extents::{Extent, Status};
+///
+/// let policy = Incremental::new(Baseline::new(512), 512)?;
+/// let error = policy.decide(&Extent::new(0, 512, Status::UNKNOWN)?).unwrap_err();
+/// assert_eq!(error.to_string(), "an incremental needs a dirty bitmap, and none says whether bytes 0..512 have changed");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// An incremental meets bytes of which no bitmap says whether they have changed.
+    #[error("an incremental needs a dirty bitmap, and none says whether bytes {}..{} have changed", range.start, range.end)]
+    NoBitmap {
+        /// The bytes.
+        range: Range<u64>,
+    },
+    /// A single layer meets bytes of which it is not known whether the layer holds them.
+    #[error("a single layer needs qemu:allocation-depth, and it does not say whether the layer holds bytes {}..{}", range.start, range.end)]
+    NoDepth {
+        /// The bytes.
+        range: Range<u64>,
+    },
+    /// A policy chose an action that would lose bytes: see [`Base::permits`].
+    #[error("the policy would lose bytes {}..{}: {action} is wrong for {status} on {base:?}", range.start, range.end)]
+    Unsafe {
+        /// The bytes.
+        range: Range<u64>,
+        /// What is known of them.
+        status: Status,
+        /// What the policy chose.
+        action: Action,
+        /// What it says that its backup stands on.
+        base: Base,
+    },
+    /// A policy of the caller's own refuses to decide.
+    #[error("no action for bytes {}..{}: {reason}", range.start, range.end)]
+    Refused {
+        /// The bytes.
+        range: Range<u64>,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// What can end a stream of decisions: its source, with an error of type `E`, or the policy.
+///
+/// ```
+/// use nbd_extents::action::{DecideError, PolicyError, SingleLayer, StatusStream};
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use nbd_extents::{Extent, Status};
+///
+/// let mut actions = from_iter([Extent::new(0, 512, Status::UNKNOWN)?]).decide(SingleLayer::new());
+/// assert_eq!(actions.next_extent(), Err(DecideError::Policy(PolicyError::NoDepth { range: 0..512 })));
+/// # Ok::<(), nbd_extents::ExtentError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DecideError<E = StreamError> {
+    /// The stream of statuses failed.
+    #[error(transparent)]
+    Stream(E),
+    /// The policy has no answer.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+impl<E: From<StreamError>> From<StreamError> for DecideError<E> {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error.into())
+    }
+}

@@ -1,0 +1,107 @@
+//! The changes since the backup before. Here a mistake loses data, so there is little that can be chosen.
+
+use super::{Action, Base, Baseline, BaselineError, Cause, Decision, Policy, PolicyError, Reason, Zeroes};
+use crate::extent::Extent;
+use crate::status::Status;
+
+/// An incremental backup against a [`Baseline`]: dirty bytes are copied, or zeroed where they read as zero; clean bytes are skipped.
+///
+/// - Dirty and zero is [`Action::Zero`], never skipped: the target still has the old bytes.
+/// - Where no bitmap has answered, it fails with [`PolicyError::NoBitmap`]. To take such bytes for dirty would be safe too, but a
+///   bitmap that is missing by mistake would then make each incremental a full backup, and nobody would notice.
+/// - Beyond the end of the backup before, every byte counts as changed, whatever the bitmaps say: qemu calls what a resize added clean.
+/// - It is of a whole disk. Depth is not looked at.
+///
+/// ```
+/// use nbd_extents::action::{Baseline, BaselineError, Incremental, StatusStream};
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use nbd_extents::{Dirtiness, Extent, Status};
+///
+/// // the disk had 1024 bytes and has grown to 4096; the bitmap calls all of it clean
+/// let baseline = Baseline::new(1024);
+/// assert!(matches!(Incremental::new(baseline, 4096), Err(BaselineError::SizeChanged { .. })));
+///
+/// let policy = Incremental::new_or_grown(baseline, 4096)?;
+/// let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// let mut actions = from_iter([Extent::new(0, 4096, clean)?]).decide(policy);
+/// assert_eq!(actions.next_extent()?.unwrap().to_string(), "0..1024 skip");
+/// assert_eq!(actions.next_extent()?.unwrap().to_string(), "1024..4096 copy");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incremental {
+    baseline: Baseline,
+    zeroes: Zeroes,
+}
+
+impl Incremental {
+    /// An incremental of an export that has `export_size` bytes and had as many at the backup before.
+    ///
+    /// # Errors
+    ///
+    /// [`BaselineError::SizeChanged`] when the sizes differ.
+    pub const fn new(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
+        if baseline.size() != export_size {
+            return Err(BaselineError::SizeChanged { baseline: baseline.size(), export: export_size });
+        }
+        Ok(Self { baseline, zeroes: Zeroes::MayUnmap })
+    }
+
+    /// An incremental of an export that may have grown since the backup before: all that lies beyond the old end is brought over.
+    ///
+    /// # Errors
+    ///
+    /// [`BaselineError::Shrunk`] when the export is smaller than it was. Bitmaps do not survive that in a way that can be relied on;
+    /// take a full backup.
+    pub const fn new_or_grown(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
+        if export_size < baseline.size() {
+            return Err(BaselineError::Shrunk { baseline: baseline.size(), export: export_size });
+        }
+        Ok(Self { baseline, zeroes: Zeroes::MayUnmap })
+    }
+
+    /// What happens to dirty zeroes.
+    ///
+    /// ```
+    /// use nbd_extents::action::{Baseline, Incremental, Zeroes};
+    ///
+    /// let policy = Incremental::new(Baseline::new(512), 512)?.with_zeroes(Zeroes::KeepHoles);
+    /// assert_eq!(policy.zeroes(), Zeroes::KeepHoles);
+    /// # Ok::<(), nbd_extents::action::BaselineError>(())
+    /// ```
+    #[must_use]
+    pub const fn with_zeroes(mut self, zeroes: Zeroes) -> Self {
+        self.zeroes = zeroes;
+        self
+    }
+
+    /// The backup before.
+    #[must_use]
+    pub const fn baseline(&self) -> Baseline {
+        self.baseline
+    }
+
+    /// What happens to dirty zeroes.
+    #[must_use]
+    pub const fn zeroes(&self) -> Zeroes {
+        self.zeroes
+    }
+}
+
+impl Policy for Incremental {
+    fn base(&self) -> Base {
+        Base::Backup(self.baseline)
+    }
+
+    fn decide(&self, extent: &Extent<Status>) -> Result<Decision, PolicyError> {
+        let status = extent.status();
+        if extent.end() > self.baseline.size() {
+            return Ok(self.zeroes.bring(status, Cause::Grown));
+        }
+        match self.baseline.dirty(status) {
+            Some(true) => Ok(self.zeroes.bring(status, Cause::Dirty)),
+            Some(false) => Ok(Decision { action: Action::Skip, reason: Reason::Clean }),
+            None => Err(PolicyError::NoBitmap { range: extent.range() }),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What to do with each range, and the policies that choose.
+//!
+//! A survey says what is known of a disk; a backup wants to know what to do. An [`Action`] is that answer, a [`Policy`] chooses it, and because
+//! neighbours are joined by the action and not by the flags, a disk of 300,000 extents with two dirty blocks comes out as five rows:
+//!
+//! ```
+//! use nbd_extents::action::{Baseline, Incremental, StatusStream};
+//! use nbd_extents::stream::{ExtentStream, from_iter};
+//! use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+//!
+//! const BLOCK: u64 = 65536;
+//! let disk = (0..300_000).map(|n| {
+//!     let zero = Allocation::from_flags(if n % 2 == 0 { 3 } else { 0 });
+//!     let dirty = Dirtiness::from_flags(u64::from(n == 1001 || n == 200_001));
+//!     Extent::new(n * BLOCK, BLOCK, Status::UNKNOWN.with_allocation(zero).with_bitmap(0, dirty)).unwrap()
+//! });
+//!
+//! let size = 300_000 * BLOCK;
+//! let policy = Incremental::new(Baseline::new(size), size)?;
+//! let rows: Vec<_> = from_iter(disk).decide(policy).iter().map(|row| row.unwrap().to_string()).collect();
+//! assert_eq!(
+//!     rows,
+//!     [
+//!         "0..65601536 skip",
+//!         "65601536..65667072 copy",
+//!         "65667072..13107265536 skip",
+//!         "13107265536..13107331072 copy",
+//!         "13107331072..19660800000 skip",
+//!     ]
+//! );
+//! # Ok::<(), nbd_extents::action::BaselineError>(())
+//! ```
+//!
+//! # Which policy
+//!
+//! | the backup is | policy | bytes that read as zero | other bytes |
+//! |---|---|---|---|
+//! | the first, of a whole disk | [`Full`] | zero | copy |
+//! | the first, onto a target that reads as zero | [`Full::onto_zeroes`] | skip | copy |
+//! | the changes since the backup before | [`Incremental`] | zero where dirty, skip where clean | copy where dirty, skip where clean |
+//! | one layer of a chain, without what lies under it | [`SingleLayer`] | zero where the layer has them, absent where not | copy |
+//!
+//! What is not known is taken for the worse: without `base:allocation` every byte may hold data, and a hole that is not said to be zero has undefined
+//! content. Both are copied. What would make the whole answer a guess is refused: an incremental without a bitmap, a single layer without
+//! the depth. [`Zeroes`] says what happens to zeroes: whether they may lose their space, and whether their status is used at all.
+//!
+//! A program can bring a [`Policy`] of its own. It says what its backup stands on ([`Base`]), and the stream checks every decision against that, so
+//! that a mistake in it is an error and not a lost byte.
+
+mod base;
+mod baseline;
+mod decide;
+mod decision;
+mod error;
+mod full;
+mod incremental;
+mod layer;
+mod policy;
+mod totals;
+mod zeroes;
+
+use core::fmt;
+
+pub use base::Base;
+pub use baseline::Baseline;
+pub use decide::{Decide, Explain, StatusStream};
+pub use decision::{Cause, Content, Decision, Reason};
+pub use error::{BaselineError, DecideError, PolicyError};
+pub use full::Full;
+pub use incremental::Incremental;
+pub use layer::SingleLayer;
+pub use policy::Policy;
+pub use totals::Totals;
+pub use zeroes::Zeroes;
+
+/// What a backup does with a range of the disk.
+///
+/// ```
+/// use nbd_extents::Action;
+///
+/// assert_eq!(Action::Copy.to_string(), "copy");
+/// assert_eq!(Action::Zero { may_unmap: true }.to_string(), "zero");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Read the bytes and store them.
+    Copy,
+    /// Record that the bytes read as zero, and on restore make them so. Never by a TRIM alone, which promises nothing.
+    Zero {
+        /// Whether the restore may leave the range without allocated space (`NBD_CMD_WRITE_ZEROES` without NO_HOLE).
+        may_unmap: bool,
+    },
+    /// Leave the bytes as they are: the target has them already.
+    Skip,
+    /// The single layer that is backed up does not hold these bytes; what lies under it does.
+    Absent,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Copy => "copy",
+            Self::Zero { .. } => "zero",
+            Self::Skip => "skip",
+            Self::Absent => "absent",
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! A map of actions that never needs more than so many bytes, whatever the disk: where it would, short ranges are copied that need not be.
+
+use core::ops::Range;
+
+use thiserror::Error;
+
+use super::ExtentMap;
+use crate::action::Action;
+use crate::stream::ExtentStream;
+
+/// How many bytes a map of actions may hold: see [`ExtentMap::capped`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cap {
+    bytes: usize,
+    keeps_skipped: bool,
+}
+
+impl Cap {
+    /// The lowest cap that is kept, in bytes. A lower one is taken for this one.
+    pub const LEAST: usize = 64;
+
+    /// A cap of so many bytes. `Zero` and `Skip` may become `Copy`.
+    #[must_use]
+    pub const fn bytes(bytes: usize) -> Self {
+        let bytes = if bytes < Self::LEAST { Self::LEAST } else { bytes };
+        Self { bytes, keeps_skipped: false }
+    }
+
+    /// Only `Zero` may become `Copy`. For exports where a skipped byte cannot be read: on qemu's snapshot-access export, reading a clean byte fails.
+    #[must_use]
+    pub const fn keeping_skipped(self) -> Self {
+        Self { keeps_skipped: true, ..self }
+    }
+
+    /// The most runs that fit.
+    const fn most(self) -> usize {
+        let palette = STATUSES * size_of::<Option<Action>>();
+        (self.bytes - palette) / (size_of::<u64>() + size_of::<u8>())
+    }
+
+    /// Whether a range with this action may be copied instead.
+    ///
+    /// `Absent` may not: the layer that is backed up does not hold these bytes, and what a read returns there would be stored as if it did, hiding
+    /// what lies under it.
+    const fn allows(self, action: Action) -> bool {
+        match action {
+            Action::Zero { .. } => true,
+            Action::Skip => !self.keeps_skipped,
+            Action::Copy | Action::Absent => false,
+        }
+    }
+}
+
+/// Room for the palette of a map of actions.
+const STATUSES: usize = 8;
+
+/// Why there is no map under a cap. `E` is what the stream fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CapError<E> {
+    /// The stream has failed, or does not cover the range.
+    #[error("{0}")]
+    Stream(E),
+    /// What may not become `Copy` fills three quarters of the map by itself.
+    #[error("up to byte {offset} there are {needed} extents that may not be copied instead; a map of {cap} bytes holds {most}")]
+    Full {
+        /// Up to where the stream had been read.
+        offset: u64,
+        /// The extents that cannot be joined.
+        needed: usize,
+        /// The extents that fit.
+        most: usize,
+        /// The cap, in bytes.
+        cap: usize,
+    },
+}
+
+/// A map of actions under a cap, and what the cap costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capped {
+    /// The actions. `Copy` where the stream said so, and in the bytes counted below.
+    pub map: ExtentMap<Action>,
+    /// The bytes that are copied although they read as zero.
+    pub zero_copied: u64,
+    /// The bytes that are copied although they could be skipped.
+    pub skip_copied: u64,
+}
+
+impl Capped {
+    /// How many bytes more are copied than without the cap.
+    #[must_use]
+    pub const fn copied_more(&self) -> u64 {
+        self.zero_copied + self.skip_copied
+    }
+}
+
+impl ExtentMap<Action> {
+    /// Reads a stream of actions that must cover every byte of `range` exactly once into a map that holds at most so many
+    /// [`bytes`](Self::bytes), and copies more where that is the price.
+    ///
+    /// Whenever the map is full, the shortest ranges that are zeroed or skipped become `Copy`, until half of it is free. That is always safe, since the bytes
+    /// that are read are those that the disk has. `Copy` never becomes anything else, nor does `Absent`. A disk that fits is
+    /// not changed at all.
+    ///
+    /// # Errors
+    ///
+    /// [`CapError::Stream`] with the stream's first error; [`CapError::Full`] when ranges that may not be copied fill the map.
+    ///
+    /// ```
+    /// use nbd_extents::map::{Cap, ExtentMap};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// // 1000 dirty blocks of 64 KiB between clean ones that are longer and longer
+    /// let mut list = Vec::new();
+    /// let mut end = 0;
+    /// for n in 1..=1000 {
+    ///     for (length, action) in [(65536, Action::Copy), (n * 512, Action::Skip)] {
+    ///         list.push(Extent::new(end, length, action)?);
+    ///         end += length;
+    ///     }
+    /// }
+    /// let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9000)).unwrap();
+    /// assert!(capped.map.bytes() <= 9000);
+    /// assert!(capped.map.get(65536).is_some_and(|e| *e.status() == Action::Copy), "the shortest was given up");
+    /// assert!(capped.map.get(end - 1).is_some_and(|e| *e.status() == Action::Skip), "the longest was not");
+    /// assert_eq!(capped.copied_more(), capped.skip_copied);
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
+    pub fn capped<S>(stream: S, range: Range<u64>, cap: Cap) -> Result<Capped, CapError<S::Error>>
+    where
+        S: ExtentStream<Status = Action>,
+    {
+        let mut builder = Builder::new(range.start, cap);
+        let mut stream = stream.covering(range);
+        while let Some(extent) = stream.next_extent().map_err(CapError::Stream)? {
+            if !builder.push(extent.end(), *extent.status()) {
+                return Err(builder.full());
+            }
+        }
+        builder.capped.map.shrink_to_fit();
+        Ok(builder.capped)
+    }
+}
+
+/// A capped map being built.
+struct Builder {
+    capped: Capped,
+    cap: Cap,
+    /// The most runs that fit.
+    most: usize,
+}
+
+impl Builder {
+    fn new(start: u64, cap: Cap) -> Self {
+        let capped = Capped { map: ExtentMap::starting_at(start), zero_copied: 0, skip_copied: 0 };
+        Self { capped, cap, most: cap.most() }
+    }
+
+    /// Adds a run; `false` when it does not fit, whatever is given up.
+    fn push(&mut self, end: u64, action: Action) -> bool {
+        let grows = self.capped.map.last_status() == Some(Some(action));
+        if !grows && self.capped.map.runs() >= self.most {
+            self.coarsen();
+            // Less would be gained by each pass than the pass costs.
+            if self.capped.map.runs() > self.most / 4 * 3 {
+                return false;
+            }
+        }
+        self.make_room();
+        self.capped.map.push(end, Some(action));
+        true
+    }
+
+    /// Room for one run more. Doubles like a `Vec`, but never beyond the cap.
+    fn make_room(&mut self) {
+        let map = &mut self.capped.map;
+        let runs = map.ends.len();
+        if runs == map.ends.capacity() {
+            let more = runs.clamp(4, self.most.saturating_sub(runs).max(4));
+            map.ends.reserve_exact(more);
+            map.indices.reserve_exact(more);
+        }
+    }
+
+    /// Gives up the shortest ranges until half of the map is free, or nothing is left to give up. Each pass gives up half of what could be.
+    fn coarsen(&mut self) {
+        while self.capped.map.runs() > self.most / 2 {
+            let mut wanted = Lengths::new();
+            for extent in self.capped.map.extents().filter(|extent| self.cap.allows(*extent.status())) {
+                wanted.add(extent.length());
+            }
+            if wanted.all == 0 {
+                return;
+            }
+            self.give_up(wanted.shorter_half());
+        }
+    }
+
+    fn give_up(&mut self, mut quota: Quota) {
+        let Capped { map, zero_copied, skip_copied } = &mut self.capped;
+        map.rewrite(|length, action| {
+            if !self.cap.allows(action) || !quota.takes(length) {
+                return action;
+            }
+            match action {
+                Action::Skip => *skip_copied += length,
+                _ => *zero_copied += length,
+            }
+            Action::Copy
+        });
+    }
+
+    fn full<E>(&self) -> CapError<E> {
+        let map = &self.capped.map;
+        CapError::Full { offset: map.end(), needed: map.runs(), most: self.most, cap: self.cap.bytes }
+    }
+}
+
+/// Four classes for each power of two: fine enough to find the shorter half, and no memory that grows.
+const CLASSES: usize = 4 * 64;
+
+/// How many ranges there are of each class of lengths.
+struct Lengths {
+    counts: [usize; CLASSES],
+    all: usize,
+}
+
+impl Lengths {
+    const fn new() -> Self {
+        Self { counts: [0; CLASSES], all: 0 }
+    }
+
+    fn class(length: u64) -> usize {
+        let log = length.checked_ilog2().unwrap_or(0);
+        let quarter = usize::try_from((length >> log.saturating_sub(2)) & 3).unwrap_or(0);
+        log as usize * 4 + quarter
+    }
+
+    fn add(&mut self, length: u64) {
+        if let Some(count) = self.counts.get_mut(Self::class(length)) {
+            *count += 1;
+            self.all += 1;
+        }
+    }
+
+    /// The classes that hold the shorter half of all, the last of them in part.
+    fn shorter_half(&self) -> Quota {
+        let mut left = self.all.div_ceil(2);
+        for (class, &count) in self.counts.iter().enumerate() {
+            if count >= left {
+                return Quota { class, left };
+            }
+            left -= count;
+        }
+        Quota { class: CLASSES, left: 0 }
+    }
+}
+
+/// Which ranges are given up: all of the classes below `class`, and `left` of that class.
+struct Quota {
+    class: usize,
+    left: usize,
+}
+
+impl Quota {
+    fn takes(&mut self, length: u64) -> bool {
+        let class = Lengths::class(length);
+        if class == self.class && self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        class < self.class
+    }
+}

@@ -1,0 +1,165 @@
+//! Which status each run of a map has, as an index into its palette: one byte a run while 256 statuses are enough, wider by itself when they are not.
+
+use alloc::vec::Vec;
+
+/// A list of indices, as narrow as the largest of them allows.
+#[derive(Clone, Debug)]
+pub(super) enum Indices {
+    /// Up to 256 statuses: what all but contrived disks need.
+    One(Vec<u8>),
+    /// Up to 65536 statuses.
+    Two(Vec<u16>),
+    /// As many as memory holds.
+    Word(Vec<usize>),
+}
+
+impl Indices {
+    pub(super) const fn new() -> Self {
+        Self::One(Vec::new())
+    }
+
+    /// Adds an index, and widens the list when it does not fit.
+    #[inline]
+    pub(super) fn push(&mut self, index: usize) {
+        if !self.try_push(index) {
+            self.widen();
+            self.push(index);
+        }
+    }
+
+    #[inline]
+    fn try_push(&mut self, index: usize) -> bool {
+        match self {
+            Self::One(list) => u8::try_from(index).map(|index| list.push(index)).is_ok(),
+            Self::Two(list) => u16::try_from(index).map(|index| list.push(index)).is_ok(),
+            Self::Word(list) => {
+                list.push(index);
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn widen(&mut self) {
+        *self = match self {
+            Self::One(list) => Self::Two(list.iter().map(|&index| u16::from(index)).collect()),
+            Self::Two(list) => Self::Word(list.iter().map(|&index| usize::from(index)).collect()),
+            Self::Word(list) => Self::Word(core::mem::take(list)),
+        };
+    }
+
+    /// Replaces the index at `place` by one that the list has held before, so that it fits.
+    pub(super) fn replace(&mut self, place: usize, index: usize) {
+        match self {
+            Self::One(list) => replace(list, place, index),
+            Self::Two(list) => replace(list, place, index),
+            Self::Word(list) => replace(list, place, index),
+        }
+    }
+
+    pub(super) fn truncate(&mut self, length: usize) {
+        match self {
+            Self::One(list) => list.truncate(length),
+            Self::Two(list) => list.truncate(length),
+            Self::Word(list) => list.truncate(length),
+        }
+    }
+
+    /// Makes room for exactly so many more.
+    pub(super) fn reserve_exact(&mut self, more: usize) {
+        match self {
+            Self::One(list) => list.reserve_exact(more),
+            Self::Two(list) => list.reserve_exact(more),
+            Self::Word(list) => list.reserve_exact(more),
+        }
+    }
+
+    pub(super) fn shrink_to_fit(&mut self) {
+        match self {
+            Self::One(list) => list.shrink_to_fit(),
+            Self::Two(list) => list.shrink_to_fit(),
+            Self::Word(list) => list.shrink_to_fit(),
+        }
+    }
+
+    /// The bytes that the list holds in memory.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(list) => list.capacity(),
+            Self::Two(list) => list.capacity().saturating_mul(size_of::<u16>()),
+            Self::Word(list) => list.capacity().saturating_mul(size_of::<usize>()),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> IndexSlice<'_> {
+        match self {
+            Self::One(list) => IndexSlice::One(list),
+            Self::Two(list) => IndexSlice::Two(list),
+            Self::Word(list) => IndexSlice::Word(list),
+        }
+    }
+}
+
+fn replace<N: TryFrom<usize>>(list: &mut [N], place: usize, index: usize) {
+    if let (Some(slot), Ok(index)) = (list.get_mut(place), N::try_from(index)) {
+        *slot = index;
+    }
+}
+
+/// A part of a list of indices.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum IndexSlice<'a> {
+    One(&'a [u8]),
+    Two(&'a [u16]),
+    Word(&'a [usize]),
+}
+
+impl IndexSlice<'_> {
+    #[inline]
+    pub(super) fn get(self, place: usize) -> Option<usize> {
+        match self {
+            Self::One(list) => list.get(place).map(|&index| usize::from(index)),
+            Self::Two(list) => list.get(place).map(|&index| usize::from(index)),
+            Self::Word(list) => list.get(place).copied(),
+        }
+    }
+
+    /// The part from `first` on, up to but without `last`; empty where there is no such part.
+    pub(super) fn part(self, first: usize, last: usize) -> Self {
+        match self {
+            Self::One(list) => Self::One(list.get(first..last).unwrap_or_default()),
+            Self::Two(list) => Self::Two(list.get(first..last).unwrap_or_default()),
+            Self::Word(list) => Self::Word(list.get(first..last).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widens_by_itself_and_keeps_what_it_has() {
+        let mut indices = Indices::new();
+        for index in [0, 255, 256, 65535, 65536, usize::MAX] {
+            indices.push(index);
+        }
+        assert!(matches!(indices, Indices::Word(_)));
+        let slice = indices.as_slice();
+        let all: Vec<_> = (0..7).map_while(|place| slice.get(place)).collect();
+        assert_eq!(all, [0, 255, 256, 65535, 65536, usize::MAX]);
+        assert_eq!(slice.part(2, 4).get(1), Some(65535));
+        assert_eq!(slice.part(4, 9).get(0), None);
+    }
+
+    #[test]
+    fn stays_narrow_while_it_can() {
+        let mut indices = Indices::new();
+        indices.push(255);
+        assert!(matches!(indices, Indices::One(_)));
+        indices.push(256);
+        assert!(matches!(indices, Indices::Two(_)));
+        indices.replace(0, 256);
+        assert_eq!(indices.as_slice().get(0), Some(256));
+    }
+}

@@ -1,0 +1,81 @@
+//! Reading a map from one end of a slice to the other.
+
+use core::iter::FusedIterator;
+
+use super::slice::MapSlice;
+use crate::extent::Extent;
+
+/// The runs of a slice: extents, and gaps as `None`.
+#[derive(Clone, Debug)]
+pub(super) struct Runs<'a, T> {
+    slice: MapSlice<'a, T>,
+    /// The next run.
+    next: usize,
+    /// Where it starts.
+    position: u64,
+}
+
+impl<'a, T> Runs<'a, T> {
+    pub(super) fn new(slice: MapSlice<'a, T>) -> Self {
+        Self { position: slice.start, slice, next: 0 }
+    }
+}
+
+/// A run of a map: where it starts and ends, and its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run<T> {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) status: Option<T>,
+}
+
+impl<T: Copy> Iterator for Runs<'_, T> {
+    type Item = Run<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Run<T>> {
+        let end = (*self.slice.ends.get(self.next)?).min(self.slice.end);
+        let status = self.slice.status_of(self.next);
+        self.next += 1;
+        let start = core::mem::replace(&mut self.position, end);
+        Some(Run { start, end, status })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.slice.ends.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+/// The extents of a map, ascending: see [`MapSlice::extents`].
+#[derive(Clone, Debug)]
+#[must_use = "iterators are lazy and do nothing unless they are read"]
+pub struct Extents<'a, T> {
+    runs: Runs<'a, T>,
+}
+
+impl<'a, T> Extents<'a, T> {
+    pub(super) fn new(slice: MapSlice<'a, T>) -> Self {
+        Self { runs: Runs::new(slice) }
+    }
+}
+
+impl<T: Copy> Iterator for Extents<'_, T> {
+    type Item = Extent<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Extent<T>> {
+        loop {
+            let run = self.runs.next()?;
+            if let Some(status) = run.status {
+                return Some(Extent::trusted(run.start, run.end, status));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.runs.size_hint().1)
+    }
+}
+
+impl<T: Copy> FusedIterator for Extents<'_, T> {}

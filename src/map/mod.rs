@@ -1,0 +1,334 @@
+//! A whole disk's map in memory: compact, quick to build and to ask.
+//!
+//! A stream is read once and is gone. A daemon that serves a backup, a window that draws a disk and a tool that restores single files ask again and
+//! again, anywhere on the disk; for them there is [`ExtentMap`]. It needs 9 bytes an extent (where the list of `Extent<Status>` needs 32), so that
+//! a hundred million extents fit 900 MB:
+//!
+//! ```text
+//! disk     0        4096                65536     69632            1048576
+//!          |--data--|-------zero--------|--data---|------hole------|
+//! ends     [         4096,               65536,    69632,           1048576]   8 bytes a run
+//! indices  [ 0,      1,                  0,        2 ]                         1 byte a run (2 from 257 statuses on, 8 from 65537 on)
+//! palette  [ data, zero, hole ]                                                each distinct status once
+//! ```
+//!
+//! Touching neighbours with equal statuses are always joined, so that two maps that say the same are equal, however they were cut when they came.
+//! Everything that can be asked of a map can be asked of a [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
+//!
+//! ```
+//! use nbd_extents::Extent;
+//! use nbd_extents::map::ExtentMap;
+//! use nbd_extents::stream::{ExtentStream, place};
+//! use nbd_extents::wire::pairs;
+//! use nbd_extents::Allocation;
+//!
+//! let reply = place(pairs(&[4096, 0, 61440, 3, 4096, 0])?, 0).map_status(Allocation::from_flags);
+//! let map = ExtentMap::covering(reply, 0..69632)?;
+//!
+//! assert_eq!(map.get(5000).map(|e| e.range()), Some(4096..65536));
+//! assert!(map.get(5000).is_some_and(|e| e.status().is_zero()));
+//! assert_eq!(map.slice(60000..).extents().count(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Under a byte cap
+//!
+//! A map of actions can be held under a number of bytes, whatever the disk looks like: [`ExtentMap::capped`] turns the shortest ranges that need not be
+//! copied into ranges that are, and says how many bytes that is.
+
+mod cap;
+mod diff;
+mod indices;
+mod iter;
+mod palette;
+mod slice;
+mod totals;
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::Hash;
+use core::ops::{Bound, Range, RangeBounds};
+
+pub use cap::{Cap, CapError, Capped};
+pub use diff::{Change, Diff};
+pub use iter::Extents;
+pub use slice::MapSlice;
+pub use totals::Total;
+
+use crate::error::StreamError;
+use crate::extent::Extent;
+use crate::stream::ExtentStream;
+use indices::Indices;
+use palette::Palette;
+
+/// What is known of every byte of a disk, in memory. See the [module](self) for what it costs.
+///
+/// `T` is any small status: [`Status`](crate::Status), [`Action`](crate::Action), `bool`, a number of a layer.
+#[derive(Clone)]
+pub struct ExtentMap<T> {
+    start: u64,
+    /// Where the runs end, ascending. The first starts at `start`, each other one where the one before it ends.
+    ends: Vec<u64>,
+    /// The place of each run's status in the palette. No two neighbours are equal.
+    indices: Indices,
+    palette: Palette<T>,
+}
+
+impl<T> ExtentMap<T> {
+    const fn starting_at(start: u64) -> Self {
+        Self { start, ends: Vec::new(), indices: Indices::new(), palette: Palette::new() }
+    }
+
+    /// The bytes that the map is about.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.end()
+    }
+
+    fn end(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(self.start)
+    }
+
+    /// How many extents and gaps the map is made of.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes that the map holds in memory: 9 a run, and what its few distinct statuses need.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = (0..1000).map(|n| Extent::new(n * 512, 512, n % 2 == 0)).collect::<Result<Vec<_>, _>>()?;
+    /// let map = ExtentMap::covering(from_iter(list), 0..512_000)?;
+    /// assert!((9000..9100).contains(&map.bytes()));
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ends.capacity() * size_of::<u64>() + self.indices.bytes() + self.palette.bytes()
+    }
+
+    /// The whole map, to be asked.
+    #[must_use]
+    pub fn as_slice(&self) -> MapSlice<'_, T> {
+        MapSlice {
+            start: self.start,
+            end: self.end(),
+            ends: &self.ends,
+            indices: self.indices.as_slice(),
+            palette: self.palette.statuses(),
+        }
+    }
+
+    /// The part of the map that lies in `range` (bytes), without a copy. What lies outside of the map is left out.
+    pub fn slice(&self, range: impl RangeBounds<u64>) -> MapSlice<'_, T> {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.as_slice().slice(start..end)
+    }
+}
+
+impl<T: Copy> ExtentMap<T> {
+    /// The extent over byte `offset`; `None` in a gap and outside of the map. Takes O(log n).
+    #[must_use]
+    pub fn get(&self, offset: u64) -> Option<Extent<T>> {
+        self.as_slice().get(offset)
+    }
+
+    /// The extents, ascending.
+    pub fn extents(&self) -> Extents<'_, T> {
+        self.as_slice().extents()
+    }
+}
+
+impl<T: Copy + Eq + Hash> ExtentMap<T> {
+    /// Reads a stream that must cover every byte of `range` exactly once.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error; [`StreamError::Gap`], [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
+    ///
+    /// ```
+    /// use nbd_extents::map::ExtentMap;
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Extent, StreamError};
+    ///
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let refused = ExtentMap::covering(from_iter(list), 0..1536);
+    /// assert_eq!(refused, Err(StreamError::Gap { range: 512..1024 }));
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    pub fn covering<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
+        let mut map = Self::starting_at(range.start);
+        map.read(stream.covering(range))?;
+        Ok(map)
+    }
+
+    /// Reads a stream that must stay within `range` and may leave gaps; of the bytes in gaps the map says `None`.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error; [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
+    pub fn within<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
+        let mut map = Self::starting_at(range.start);
+        map.read(stream.within(range.clone()))?;
+        map.gap_up_to(range.end);
+        map.shrink_to_fit();
+        Ok(map)
+    }
+
+    /// Reads a checked stream to its end.
+    fn read<S: ExtentStream<Status = T>>(&mut self, mut stream: S) -> Result<(), S::Error> {
+        while let Some(extent) = stream.next_extent()? {
+            self.gap_up_to(extent.start());
+            self.push(extent.end(), Some(*extent.status()));
+        }
+        self.shrink_to_fit();
+        Ok(())
+    }
+
+    #[inline]
+    fn gap_up_to(&mut self, offset: u64) {
+        if self.end() < offset {
+            self.push(offset, None);
+        }
+    }
+
+    /// Adds a run from the end of the map to `end`, or grows the last one.
+    #[inline]
+    fn push(&mut self, end: u64, status: Option<T>) {
+        if self.last_status() == Some(status)
+            && let Some(last) = self.ends.last_mut()
+        {
+            *last = end;
+            return;
+        }
+        let place = self.palette.place(status);
+        self.ends.push(end);
+        self.indices.push(place);
+    }
+
+    #[inline]
+    fn last_status(&self) -> Option<Option<T>> {
+        let place = self.indices.as_slice().get(self.ends.len().checked_sub(1)?)?;
+        self.palette.statuses().get(place).copied()
+    }
+
+    /// Gives each extent, by its length, another status. Neighbours that become equal are joined; no memory is needed.
+    fn rewrite(&mut self, mut f: impl FnMut(u64, T) -> T) {
+        let (mut kept, mut start) = (0, self.start);
+        let mut last = None;
+        for run in 0..self.ends.len() {
+            let (Some(&end), Some(old)) = (self.ends.get(run), self.as_slice().status_of(run)) else { continue };
+            let status = Some(f(end - start, old));
+            start = end;
+            if last == status {
+                kept -= 1;
+            }
+            last = status;
+            let place = self.palette.place(status);
+            if let Some(slot) = self.ends.get_mut(kept) {
+                *slot = end;
+            }
+            self.indices.replace(kept, place);
+            kept += 1;
+        }
+        self.ends.truncate(kept);
+        self.indices.truncate(kept);
+    }
+
+    fn shrink_to_fit(&mut self) {
+        self.ends.shrink_to_fit();
+        self.indices.shrink_to_fit();
+    }
+
+    /// Adds a part that starts where the map ends, as another thread or machine has made it.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Gap`] or [`StreamError::Overlap`] when the part starts elsewhere. The map is unchanged then.
+    ///
+    /// ```
+    /// # use nbd_extents::{Extent, StreamError};
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let mut map = ExtentMap::covering(from_iter([Extent::new(0, 512, 'a')?]), 0..512)?;
+    /// let next = ExtentMap::covering(from_iter([Extent::new(512, 512, 'a')?]), 512..1024)?;
+    /// map.append(next.as_slice())?;
+    /// assert_eq!(map.runs(), 1, "equal neighbours are joined across the seam");
+    /// assert_eq!(map.append(next.as_slice()), Err(StreamError::Overlap { start: 512, expected: 1024 }));
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    pub fn append(&mut self, part: MapSlice<'_, T>) -> Result<(), StreamError> {
+        let (start, expected) = (part.range().start, self.end());
+        if start < expected {
+            return Err(StreamError::Overlap { start, expected });
+        }
+        if start > expected {
+            return Err(StreamError::Gap { range: expected..start });
+        }
+        for run in part.all_runs() {
+            self.push(run.end, run.status);
+        }
+        Ok(())
+    }
+
+    /// One map of parts that follow each other, each as [`append`](Self::append) takes it. Of no part at all it is the empty map at byte 0.
+    ///
+    /// Splitting anywhere and joining again gives an equal map: equal neighbours are joined across the seams.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Gap`] or [`StreamError::Overlap`] at the first part that does not start where the one before it ends.
+    pub fn join<'a>(parts: impl IntoIterator<Item = MapSlice<'a, T>>) -> Result<Self, StreamError>
+    where
+        T: 'a,
+    {
+        let mut parts = parts.into_iter().peekable();
+        let mut map = Self::starting_at(parts.peek().map_or(0, |part| part.range().start));
+        for part in parts {
+            map.append(part)?;
+        }
+        map.shrink_to_fit();
+        Ok(map)
+    }
+}
+
+impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
+    /// A map of its own of this part: to be kept, or to be worked on elsewhere.
+    #[must_use]
+    pub fn to_map(&self) -> ExtentMap<T> {
+        let mut map = ExtentMap::starting_at(self.start);
+        for run in self.all_runs() {
+            map.push(run.end, run.status);
+        }
+        map.shrink_to_fit();
+        map
+    }
+}
+
+/// Equal are maps of the same bytes that say the same of each of them.
+impl<T: Copy + PartialEq> PartialEq for ExtentMap<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl<T: Copy + Eq> Eq for ExtentMap<T> {}
+
+impl<T: Copy + fmt::Debug> fmt::Debug for ExtentMap<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_slice().fmt(f)
+    }
+}

@@ -1,0 +1,252 @@
+//! A part of a map, borrowed: every question that a map answers is answered here, for the whole map as for any part of it.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use super::diff::Diff;
+use super::indices::IndexSlice;
+use super::iter::{Extents, Runs};
+use super::totals::{Total, totals};
+use crate::error::StreamError;
+use crate::extent::Extent;
+use crate::stream::{ExtentStream, FromIter, from_iter};
+
+/// A part of an [`ExtentMap`](super::ExtentMap), without a copy: two borrowed lists and a range. It is `Copy`, and can be sent to other threads
+/// where the status can.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::map::ExtentMap;
+/// use nbd_extents::stream::from_iter;
+///
+/// let list = [Extent::new(0, 4096, 'a')?, Extent::new(4096, 4096, 'b')?];
+/// let map = ExtentMap::covering(from_iter(list), 0..8192)?;
+/// let part = map.slice(1024..5120);
+/// assert_eq!(part.range(), 1024..5120);
+/// assert_eq!(part.get(1024), Some(Extent::from_range(1024..4096, 'a')?), "cut to the slice");
+/// assert_eq!(part.get(5120), None, "outside");
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
+pub struct MapSlice<'a, T> {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Where the runs end. The last may reach beyond `end`.
+    pub(super) ends: &'a [u64],
+    pub(super) indices: IndexSlice<'a>,
+    pub(super) palette: &'a [Option<T>],
+}
+
+impl<T> Clone for MapSlice<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for MapSlice<'_, T> {}
+
+impl<'a, T> MapSlice<'a, T> {
+    /// The bytes that the slice is about.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    /// Whether the slice is about no byte at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many extents and gaps it is made of.
+    #[must_use]
+    pub const fn runs(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The part that lies in `range` (bytes). What lies outside of this slice is left out.
+    #[must_use]
+    pub fn slice(&self, range: Range<u64>) -> Self {
+        let start = range.start.clamp(self.start, self.end);
+        let end = range.end.clamp(start, self.end);
+        let first = self.run_at(start);
+        let last = if start == end { first } else { self.run_at(end - 1) + 1 };
+        Self {
+            start,
+            end,
+            ends: self.ends.get(first..last).unwrap_or_default(),
+            indices: self.indices.part(first, last),
+            palette: self.palette,
+        }
+    }
+
+    /// What lies before byte `offset`, and what lies from it on. An extent over `offset` is cut.
+    ///
+    /// [`ExtentMap::join`](super::ExtentMap::join) makes one map of the parts again, and the cut heals.
+    #[must_use]
+    pub fn split_at(&self, offset: u64) -> (Self, Self) {
+        (self.slice(self.start..offset), self.slice(offset..self.end))
+    }
+
+    /// The slice in up to `count` parts with about as many runs each, for as many threads or machines. No extent is cut. There is always at
+    /// least one part, unless the slice is empty.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = (0..10).map(|n| Extent::new(n * 512, 512, n % 3)).collect::<Result<Vec<_>, _>>()?;
+    /// let map = ExtentMap::covering(from_iter(list), 0..5120)?;
+    /// let ranges: Vec<_> = map.as_slice().parts(4).map(|part| part.range()).collect();
+    /// assert_eq!(ranges, [0..1024, 1024..2560, 2560..3584, 3584..5120]);
+    /// assert_eq!(ExtentMap::join(map.as_slice().parts(4))?, map);
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Self> + use<'a, T> {
+        let mut rest = *self;
+        (1..=count.max(1)).rev().filter_map(move |left| {
+            let runs = rest.runs() / left;
+            let cut = match runs.checked_sub(1).and_then(|last| rest.ends.get(last)) {
+                Some(&end) if left > 1 => end,
+                None if left > 1 => rest.start,
+                _ => rest.end,
+            };
+            let (part, behind) = rest.split_at(cut);
+            rest = behind;
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
+    /// The run that covers `offset`, which must not lie before the slice.
+    fn run_at(&self, offset: u64) -> usize {
+        self.ends.partition_point(|&end| end <= offset)
+    }
+}
+
+impl<'a, T: Copy> MapSlice<'a, T> {
+    /// The extent over byte `offset`, cut to this slice; `None` in a gap and outside. Takes O(log n).
+    #[must_use]
+    pub fn get(&self, offset: u64) -> Option<Extent<T>> {
+        if !self.range().contains(&offset) {
+            return None;
+        }
+        self.extent(self.run_at(offset))
+    }
+
+    /// A run as an extent.
+    pub(super) fn extent(&self, run: usize) -> Option<Extent<T>> {
+        let status = self.status_of(run)?;
+        let start = match run.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => self.start,
+        };
+        let end = (*self.ends.get(run)?).min(self.end);
+        Some(Extent::trusted(start, end, status))
+    }
+
+    /// The status of a run; `None` for a gap.
+    #[inline]
+    pub(super) fn status_of(&self, run: usize) -> Option<T> {
+        *self.palette.get(self.indices.get(run)?)?
+    }
+
+    /// The extents, ascending. To start anywhere, take a [`slice`](Self::slice) first.
+    pub fn extents(&self) -> Extents<'a, T> {
+        Extents::new(*self)
+    }
+
+    /// The same as a stream, for everything that streams can do.
+    pub fn stream(&self) -> FromIter<Extents<'a, T>> {
+        from_iter(self.extents())
+    }
+
+    /// Extents and gaps.
+    pub(super) fn all_runs(&self) -> Runs<'a, T> {
+        Runs::new(*self)
+    }
+
+    /// Whether every byte of `range` is described exactly once, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Gap`] names the first bytes without a status, [`StreamError::OutOfRange`] an extent that leaves `range`.
+    ///
+    /// ```
+    /// # use nbd_extents::{Extent, StreamError};
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let map = ExtentMap::within(from_iter([Extent::new(512, 512, ())?]), 0..2048)?;
+    /// assert_eq!(map.as_slice().covers(0..2048), Err(StreamError::Gap { range: 0..512 }));
+    /// assert_eq!(map.slice(512..1024).covers(512..1024), Ok(()));
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    pub fn covers(&self, range: Range<u64>) -> Result<(), StreamError> {
+        self.stream().covering(range).for_each(drop)
+    }
+
+    /// How many bytes and extents there are of each status, in the order in which the statuses first come.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, "zero")?, Extent::new(512, 100, "data")?, Extent::new(612, 412, "zero")?];
+    /// let map = ExtentMap::covering(from_iter(list), 0..1024)?;
+    /// let rows: Vec<_> = map.as_slice().totals().iter().map(|t| (t.status, t.bytes, t.extents)).collect();
+    /// assert_eq!(rows, [("zero", 924, 2), ("data", 100, 1)]);
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
+    #[must_use]
+    pub fn totals(&self) -> Vec<Total<T>> {
+        totals(self)
+    }
+
+    /// Where the two differ, and how. Bytes that only one of them describes differ too: the disk has grown or shrunk.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::{Change, ExtentMap};
+    /// # use nbd_extents::stream::from_iter;
+    /// let before = ExtentMap::covering(from_iter([Extent::new(0, 1024, 'a')?]), 0..1024)?;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 1024, 'b')?];
+    /// let after = ExtentMap::covering(from_iter(list), 0..1536)?;
+    /// let changes: Vec<_> = before.as_slice().diff(after.as_slice()).collect();
+    /// assert_eq!(
+    ///     changes,
+    ///     [
+    ///         Extent::from_range(512..1024, Change { before: Some('a'), after: Some('b') })?,
+    ///         Extent::from_range(1024..1536, Change { before: None, after: Some('b') })?,
+    ///     ]
+    /// );
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
+    pub fn diff<'b>(&self, after: MapSlice<'b, T>) -> Diff<'a, 'b, T>
+    where
+        T: PartialEq,
+    {
+        Diff::new(*self, after)
+    }
+}
+
+/// Equal are slices about the same bytes that say the same of each of them.
+impl<T: Copy + PartialEq> PartialEq<MapSlice<'_, T>> for MapSlice<'_, T> {
+    fn eq(&self, other: &MapSlice<'_, T>) -> bool {
+        self.range() == other.range() && self.runs() == other.runs() && self.all_runs().eq(other.all_runs())
+    }
+}
+
+impl<T: Copy + Eq> Eq for MapSlice<'_, T> {}
+
+/// Shows so many extents; a map may have millions.
+const SHOWN: usize = 16;
+
+impl<T: Copy + fmt::Debug> fmt::Debug for MapSlice<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.extents().take(SHOWN).collect();
+        f.debug_struct("MapSlice")
+            .field("range", &self.range())
+            .field("runs", &self.runs())
+            .field("first", &shown)
+            .finish_non_exhaustive()
+    }
+}

@@ -100,14 +100,17 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod action;
 mod error;
 mod extent;
+pub mod plan;
 mod status;
 pub mod stream;
 #[cfg(feature = "alloc")]
 mod survey;
 pub mod wire;
 
+pub use action::Action;
 pub use error::{DecodeError, EncodeError, ExtentError, StreamError};
 pub use extent::{Extent, MAX_END};
 pub use status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};

@@ -2,7 +2,11 @@
 //! things; then [`Status`], the typed meaning of all contexts together. Turning the first into the second happens here and
 //! nowhere else, so that no raw flags of two contexts can ever be mixed.
 
+mod bitmaps;
+
 use core::fmt;
+
+pub use bitmaps::Bitmaps;
 
 /// How many dirty bitmaps one [`Status`] can tell apart.
 pub const MAX_BITMAPS: usize = 32;

@@ -178,7 +178,7 @@ impl Builder {
         let map = &mut self.capped.map;
         let runs = map.ends.len();
         if runs == map.ends.capacity() {
-            let more = runs.clamp(4, self.most.saturating_sub(runs).max(4));
+            let more = runs.max(4).min(self.most.saturating_sub(runs));
             map.ends.reserve_exact(more);
             map.indices.reserve_exact(more);
         }

@@ -225,7 +225,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.palette.statuses().get(place).copied()
     }
 
-    /// Gives each extent, by its length, another status. Neighbours that become equal are joined; no memory is needed.
+    /// Gives each extent of a map without gaps another status, by its length. Neighbours that become equal are joined; no memory is needed.
     fn rewrite(&mut self, mut f: impl FnMut(u64, T) -> T) {
         let (mut kept, mut start) = (0, self.start);
         let mut last = None;

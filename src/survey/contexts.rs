@@ -247,8 +247,14 @@ impl Negotiated {
     /// Whether this context was granted.
     #[must_use]
     pub fn has(&self, context: &Context) -> bool {
+        self.id_of(context).is_some()
+    }
+
+    /// The id of this context on the connection, or `None` where it was not granted.
+    #[must_use]
+    pub fn id_of(&self, context: &Context) -> Option<u32> {
         let name = context.to_string();
-        self.slots.iter().any(|slot| slot.name == name)
+        self.slots.iter().find(|slot| slot.name == name).map(|slot| slot.id)
     }
 
     /// The context ids, in the order in which the server granted them.
@@ -311,6 +317,8 @@ mod tests {
         let granted = [(7, "qemu:dirty-bitmap:b0"), (9, "x:y"), (0, "base:allocation")];
         let negotiated = both().negotiate(granted).unwrap();
         assert!(negotiated.ids().eq([7, 0]));
+        assert_eq!(negotiated.id_of(&Context::bitmap("b0")), Some(7));
+        assert_eq!(negotiated.id_of(&Context::Depth), None);
         let (bitmaps, details) = negotiated.split();
         assert!(bitmaps.ids().eq([7]) && details.ids().eq([0]));
     }

@@ -193,7 +193,7 @@ impl Survey {
         let id = RequestId(self.next_id);
         loop {
             match self.follow_up() {
-                Ok(Some(clean)) => self.ready.push_back(Ready::Extent(clean)),
+                Ok(Some(clean)) => self.push_clean(clean),
                 Ok(None) => break,
                 Err(error) => return Err(self.fail(error)),
             }
@@ -409,6 +409,15 @@ impl Survey {
             Order::Together(_) => Ok(None),
             Order::BitmapFirst(order) => order.follow_up(),
         }
+    }
+
+    /// Puts a clean extent into the queue, joined to its like, so that the queue grows by what is asked and not by what is answered.
+    fn push_clean(&mut self, clean: Extent<Answer>) {
+        let other = match self.ready.back_mut() {
+            Some(Ready::Extent(last)) => last.absorb(clean),
+            _ => Some(clean),
+        };
+        self.ready.extend(other.map(Ready::Extent));
     }
 
     /// Each extent must start where the one before ended. A second guard behind the merge: what it catches would be lost data.

@@ -1,0 +1,110 @@
+//! What can be wrong with a chain, and with reading it.
+
+use core::ops::Range;
+
+use thiserror::Error;
+
+use crate::error::StreamError;
+use crate::extent::MAX_END;
+
+/// Layers that are not a chain. `I` is what names disks and layers; positions count from the oldest layer, 0.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ChainError<I> {
+    /// There is no layer at all.
+    #[error("a chain needs at least one layer")]
+    Empty,
+    /// A layer belongs to another disk.
+    #[error("layer {id} at position {position} is of disk {disk}, the chain is of disk {expected}")]
+    Foreign {
+        /// Where the layer stands.
+        position: usize,
+        /// The layer.
+        id: I,
+        /// Its disk.
+        disk: I,
+        /// The disk of the first layer.
+        expected: I,
+    },
+    /// The layer that a layer was made on top of is not in the chain.
+    #[error("layer {id} at position {position} was made on top of layer {parent}, which is missing")]
+    Missing {
+        /// Where the layer stands.
+        position: usize,
+        /// The layer.
+        id: I,
+        /// The layer that is missing.
+        parent: I,
+    },
+    /// The layer that a layer was made on top of is in the chain, but not right before it.
+    #[error("layer {id} at position {position} was made on top of layer {parent}, which stands at position {parent_position}")]
+    Reordered {
+        /// Where the layer stands.
+        position: usize,
+        /// The layer.
+        id: I,
+        /// The layer that should come right before it.
+        parent: I,
+        /// Where that one stands.
+        parent_position: usize,
+    },
+    /// A full backup stands on top of other layers.
+    #[error("layer {id} at position {position} is a full backup; only the first layer can be one")]
+    FullInside {
+        /// Where the layer stands.
+        position: usize,
+        /// The layer.
+        id: I,
+    },
+    /// A layer stands in the chain twice.
+    #[error("layer {id} stands at positions {first} and {second}")]
+    Twice {
+        /// The layer.
+        id: I,
+        /// Where it stands first.
+        first: usize,
+        /// Where it stands again.
+        second: usize,
+    },
+    /// A disk is larger than any can be.
+    #[error("layer {id} at position {position} is of a disk of {size} bytes, more than {max}", max = MAX_END)]
+    TooLarge {
+        /// Where the layer stands.
+        position: usize,
+        /// The layer.
+        id: I,
+        /// The size that it states, in bytes.
+        size: u64,
+    },
+    /// The layers to merge are not in the chain, or there are none.
+    #[error("layers {}..{} of {layers} cannot be merged", range.start, range.end)]
+    NoSuchLayers {
+        /// The layers that were asked for.
+        range: Range<usize>,
+        /// How many there are.
+        layers: usize,
+    },
+}
+
+/// Why a plan cannot be made. `E` is what the layers' streams fail with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlanError<E> {
+    /// A layer's stream has failed, or does not cover its disk exactly once.
+    #[error("layer {layer}: {error}")]
+    Layer {
+        /// The position of the layer in the chain.
+        layer: usize,
+        /// What is wrong with it.
+        error: E,
+    },
+    /// No layer has these bytes: the full backup leaves them out, and no later layer has them either.
+    #[error("bytes {}..{} are in no layer of the chain", range.start, range.end)]
+    Uncovered {
+        /// The first such bytes.
+        range: Range<u64>,
+    },
+    /// An adapter on top of the plan found a fault.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}

@@ -1,0 +1,210 @@
+//! A full backup and its incrementals: which of them serves each range of the disk.
+//!
+//! An incremental stores what changed since the backup before it, so that a restore needs all of them. For each byte the newest layer that says
+//! *copy* or *zero* decides, whatever lies under it:
+//!
+//! ```text
+//! layer 2  |- skip -------|= copy ==|0 zero 0|- skip --|    tuesday, on top of monday
+//! layer 1  |- skip --|= copy ====|- skip --------------|    monday, on top of sunday
+//! layer 0  |= copy =====================|0 zero 0000000|    sunday, the full
+//!
+//! restore  | copy 0  | 1  |   2     | zero 2 | zero 0  |
+//! ```
+//!
+//! Zeroes hide data: what the guest zeroed on Tuesday must not come back from Sunday. This is why an incremental records zeroes instead of leaving
+//! them out.
+//!
+//! ```
+//! use nbd_extents::chain::{Chain, Layer, Source};
+//! use nbd_extents::stream::{ExtentStream, from_iter};
+//! use nbd_extents::{Action, Extent};
+//!
+//! let sunday = [Extent::new(0, 8192, Action::Copy)?];
+//! let monday = [Extent::new(0, 4096, Action::Skip)?, Extent::new(4096, 4096, Action::Zero { may_unmap: true })?];
+//! let chain = Chain::new([
+//!     (Layer::full("vda", "sunday", 8192), from_iter(sunday.to_vec())),
+//!     (Layer::incremental("vda", "monday", "sunday", 8192), from_iter(monday.to_vec())),
+//! ])?;
+//!
+//! let plan = chain.restore().collect_vec()?;
+//! assert_eq!(
+//!     plan,
+//!     [
+//!         Extent::from_range(0..4096, Source::Copy { layer: 0 })?,
+//!         Extent::from_range(4096..8192, Source::Zero { layer: 1, may_unmap: true })?,
+//!     ]
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Disks that grow and shrink
+//!
+//! Each layer has the size that the disk had then, and a plan covers the size of its newest layer. What a shrink cuts off is gone: when the
+//! disk grows again, the new part reads as zero until a layer writes to it, and the bytes of the layers before the shrink stay hidden.
+//!
+//! ```text
+//! layer 2  |- skip --------------|- skip ----|    10 GiB again
+//! layer 1  |- skip --------------|                shrunk to 5 GiB
+//! layer 0  |= copy ==========================|    10 GiB
+//!
+//! restore  |  copy from layer 0  | zero by 2 |
+//! ```
+//!
+//! An incremental of a disk that has grown must therefore *copy* what the guest has written beyond the old end. A dirty bitmap does not say so by
+//! itself (qemu makes the new part clean): the decision has to know the size of the backup before.
+
+mod error;
+mod layer;
+mod plan;
+mod source;
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+pub use error::{ChainError, PlanError};
+pub use layer::Layer;
+pub use plan::Plan;
+pub use source::Source;
+
+use crate::action::Action;
+use crate::stream::ExtentStream;
+
+/// A full backup and the incrementals on top of it, oldest first: see the [module](self).
+///
+/// `I` names disks and layers, `S` is what reads the actions of a layer. Each stream must cover its layer's disk exactly once, which is checked while
+/// it is read. Where an index lists only what is stored, say so: `stream.fill(0..size, Action::Skip)`.
+#[derive(Clone)]
+pub struct Chain<I, S> {
+    layers: Vec<(Layer<I>, S)>,
+}
+
+impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
+    /// Takes layers, oldest first, each with the stream of its actions: `Copy` where it has stored the bytes, `Zero` where they are zeroes,
+    /// `Skip` and `Absent` where it has nothing to say.
+    ///
+    /// # Errors
+    ///
+    /// A [`ChainError`] when a layer is missing, of another disk, in the wrong place or there twice, or states an impossible size. The streams have not been
+    /// touched then.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, ChainError, Layer};
+    /// use nbd_extents::stream::from_iter;
+    ///
+    /// let nothing = || from_iter(Vec::new());
+    /// let broken = Chain::new([
+    ///     (Layer::full("vda", "sunday", 4096), nothing()),
+    ///     (Layer::incremental("vda", "tuesday", "monday", 4096), nothing()),
+    /// ]);
+    /// assert_eq!(broken.unwrap_err(), ChainError::Missing { position: 1, id: "tuesday", parent: "monday" });
+    /// ```
+    pub fn new(layers: impl IntoIterator<Item = (Layer<I>, S)>) -> Result<Self, ChainError<I>> {
+        let layers: Vec<_> = layers.into_iter().collect();
+        let identities: Vec<_> = layers.iter().map(|(layer, _)| layer).collect();
+        layer::check(&identities)?;
+        Ok(Self { layers })
+    }
+
+    /// The layers, oldest first. A [`Source`] counts them in this order.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &Layer<I>> {
+        self.layers.iter().map(|(layer, _)| layer)
+    }
+
+    /// The size of the disk after a restore: that of the newest layer, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.layers.last().map_or(0, |(layer, _)| layer.size)
+    }
+
+    /// For every range of the disk the layer that serves it.
+    ///
+    /// The plan is lazy: it reads each layer once, holds one extent of each, and takes time by the number of extents, not by the depth of the chain. It
+    /// covers `0..size` exactly once or fails: with [`PlanError::Uncovered`] at the first bytes that no layer has.
+    pub fn restore(self) -> Plan<S> {
+        plan(self.layers, 0)
+    }
+
+    /// Makes one layer of those at positions `range`: what it is, and the plan of what it holds.
+    ///
+    /// From layer 0 on the result is a *synthetic full*: no guest, no server, nothing but the backups is read for it. Anywhere else it is an
+    /// incremental that takes the place of several, and says [`Source::Below`] where none of them has anything to say. It keeps the id of the
+    /// newest and the parent of the oldest of them, so that the rest of the chain stands on it as before.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError::NoSuchLayers`] when the range is empty or leaves the chain.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let all = |action| from_iter(Extent::new(0, 4096, action));
+    /// let chain = Chain::new([
+    ///     (Layer::full("vda", "sunday", 4096), all(Action::Copy)),
+    ///     (Layer::incremental("vda", "monday", "sunday", 4096), all(Action::Copy)),
+    ///     (Layer::incremental("vda", "tuesday", "monday", 4096), all(Action::Skip)),
+    /// ])?;
+    /// let (layer, plan) = chain.clone().merge(1..3)?;
+    /// assert_eq!(layer, Layer::incremental("vda", "tuesday", "sunday", 4096));
+    /// assert_eq!(plan.collect_vec()?[0].to_string(), "0..4096 copy from layer 1");
+    ///
+    /// let (full, _) = chain.merge(0..3)?;
+    /// assert_eq!(full, Layer::full("vda", "tuesday", 4096));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(mut self, range: Range<usize>) -> Result<(Layer<I>, Plan<S>), ChainError<I>> {
+        let layers = self.layers.len();
+        if range.is_empty() || range.end > layers {
+            return Err(ChainError::NoSuchLayers { range, layers });
+        }
+        self.layers.truncate(range.end);
+        let merged = self.layers.split_off(range.start);
+        let (Some((oldest, _)), Some((newest, _))) = (merged.first(), merged.last()) else {
+            return Err(ChainError::NoSuchLayers { range, layers });
+        };
+        let layer = Layer { parent: oldest.parent.clone(), ..newest.clone() };
+        Ok((layer, plan(merged, range.start)))
+    }
+
+    /// Reads every layer to its end, and then the whole plan: whether each layer covers its disk exactly once, and the chain can be restored.
+    ///
+    /// A plan alone reads only what it needs, and may miss a fault in a part that is hidden.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Layer`] names the layer, and the first gap or overlap in it; [`PlanError::Uncovered`] the first bytes that no layer has.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer, PlanError};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent, StreamError};
+    ///
+    /// let cut_short = from_iter(vec![Extent::new(0, 4096, Action::Copy)?]);
+    /// let chain = Chain::new([(Layer::full(1, 1, 8192), cut_short)])?;
+    /// let error = StreamError::Gap { range: 4096..8192 };
+    /// assert_eq!(chain.check(), Err(PlanError::Layer { layer: 0, error }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check(&self) -> Result<(), PlanError<S::Error>>
+    where
+        S: Clone,
+    {
+        for (nth, (layer, stream)) in self.layers.iter().enumerate() {
+            let covering = stream.clone().covering(0..layer.size);
+            covering.for_each(drop).map_err(|error| PlanError::Layer { layer: nth, error })?;
+        }
+        self.clone().restore().for_each(drop)
+    }
+}
+
+fn plan<I, S: ExtentStream<Status = Action>>(layers: Vec<(Layer<I>, S)>, first: usize) -> Plan<S> {
+    Plan::new(layers.into_iter().map(|(layer, stream)| (layer.size, stream)).collect(), first)
+}
+
+impl<I: fmt::Debug, S> fmt::Debug for Chain<I, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.layers.iter().map(|(layer, _)| layer)).finish()
+    }
+}

@@ -1,0 +1,222 @@
+//! Many layers into one: for every range the newest layer that has something to say. One pass, with one extent of each layer in memory.
+//!
+//! A layer is, at each moment, in one of three places: *waiting* for the byte where its next extent starts, among the *active* ones whose extent
+//! has started, or at its end. The newest active layer serves. A layer that is hidden under a newer one is not read on until it comes to light, so
+//! that each extent is looked at once and costs the logarithm of the number of layers, however many lie on top of each other.
+
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::fmt;
+
+use super::error::PlanError;
+use super::source::Source;
+use crate::action::Action;
+use crate::extent::Extent;
+use crate::stream::{Check, Clip, ExtentStream};
+
+/// The plan of a restore or of a merge: a stream that says of every byte where it comes from. See [`Chain`](super::Chain).
+///
+/// It covers the disk of its newest layer exactly once. Neighbours may be equal where a layer's stream is cut;
+/// [`coalesce`](ExtentStream::coalesce) joins them.
+pub struct Plan<S: ExtentStream> {
+    readers: Vec<Reader<S>>,
+    /// The position in the chain of the first reader.
+    first: usize,
+    /// Layers whose next extent starts further on, by its start.
+    waiting: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Layers whose extent has started. It may have ended too; that is seen when the layer comes to the top.
+    active: BinaryHeap<usize>,
+    /// The oldest reader whose bytes are not all cut off here.
+    oldest: usize,
+    position: u64,
+    end: u64,
+    started: bool,
+}
+
+/// A layer being read.
+#[derive(Clone)]
+struct Reader<S: ExtentStream> {
+    stream: Clip<Check<S>>,
+    /// From here on nothing of the layer is left: the smallest size of the disk from this layer on.
+    limit: u64,
+    /// The next extent that is copied or zeroed.
+    head: Option<Extent<Served>>,
+}
+
+/// What a layer has to say.
+#[derive(Clone, Copy, Debug)]
+enum Served {
+    Copy,
+    Zero { may_unmap: bool },
+}
+
+impl<S: ExtentStream<Status = Action>> Plan<S> {
+    /// `layers` are sizes and streams, oldest first; the first of them has position `first` in the chain.
+    pub(super) fn new(layers: Vec<(u64, S)>, first: usize) -> Self {
+        let end = layers.last().map_or(0, |(size, _)| *size);
+        let mut readers: Vec<_> = layers.into_iter().rev().scan(u64::MAX, read).collect();
+        readers.reverse();
+        Self {
+            readers,
+            first,
+            waiting: BinaryHeap::new(),
+            active: BinaryHeap::new(),
+            oldest: 0,
+            position: 0,
+            end,
+            started: false,
+        }
+    }
+
+    /// Reads a layer on to its first extent that ends behind the current position, and puts it where it belongs.
+    fn advance(&mut self, nth: usize) -> Result<(), PlanError<S::Error>> {
+        let Some(reader) = self.readers.get_mut(nth) else { return Ok(()) };
+        let layer = self.first + nth;
+        reader.read_beyond(self.position).map_err(|error| PlanError::Layer { layer, error })?;
+        match &reader.head {
+            Some(head) if head.start() > self.position => self.waiting.push(Reverse((head.start(), nth))),
+            Some(_) => self.active.push(nth),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The newest layer that serves the current position, and its extent there.
+    fn newest(&mut self) -> Result<Option<(usize, Extent<Served>)>, PlanError<S::Error>> {
+        while let Some(&nth) = self.active.peek() {
+            match self.readers.get(nth).and_then(|reader| reader.head) {
+                Some(head) if head.end() > self.position => return Ok(Some((nth, head))),
+                _ => {
+                    self.active.pop();
+                    self.advance(nth)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves the layers whose extents start before `end` to the active ones, up to the first that is newer than `top`: that is where the range ends.
+    fn until_hidden(&mut self, top: usize, end: u64) -> u64 {
+        while let Some(&Reverse((start, nth))) = self.waiting.peek() {
+            if start >= end {
+                break;
+            }
+            if nth > top {
+                return start;
+            }
+            self.waiting.pop();
+            self.active.push(nth);
+        }
+        end
+    }
+
+    /// Moves the layers whose extents start here to the active ones.
+    fn wake(&mut self) {
+        while let Some(&Reverse((start, nth))) = self.waiting.peek() {
+            if start > self.position {
+                break;
+            }
+            self.waiting.pop();
+            self.active.push(nth);
+        }
+    }
+
+    /// A range that no layer has: cut off by a shrink and grown again, or left to what lies below.
+    fn unserved(&mut self) -> Result<(u64, Source), PlanError<S::Error>> {
+        let next = self.waiting.peek().map_or(self.end, |Reverse((start, _))| *start);
+        let limit = loop {
+            match self.readers.get(self.oldest) {
+                Some(reader) if reader.limit <= self.position => self.oldest += 1,
+                Some(reader) => break reader.limit,
+                None => break self.end,
+            }
+        };
+        let end = next.min(limit);
+        match (self.oldest, self.first) {
+            (0, 0) => Err(PlanError::Uncovered { range: self.position..end }),
+            (0, _) => Ok((end, Source::Below)),
+            (grown, first) => Ok((end, Source::Zero { layer: first + grown, may_unmap: true })),
+        }
+    }
+
+    fn step(&mut self) -> Result<(u64, Source), PlanError<S::Error>> {
+        self.wake();
+        let Some((nth, head)) = self.newest()? else { return self.unserved() };
+        let end = self.until_hidden(nth, head.end());
+        let layer = self.first + nth;
+        let source = match *head.status() {
+            Served::Copy => Source::Copy { layer },
+            Served::Zero { may_unmap } => Source::Zero { layer, may_unmap },
+        };
+        Ok((end, source))
+    }
+}
+
+/// Makes the reader of a layer, from the newest on. `limit` is the smallest size of the layers above.
+fn read<S: ExtentStream>(limit: &mut u64, (size, stream): (u64, S)) -> Option<Reader<S>> {
+    *limit = size.min(*limit);
+    Some(Reader { stream: stream.covering(0..size).clip(0..*limit), limit: *limit, head: None })
+}
+
+impl<S: ExtentStream<Status = Action>> Reader<S> {
+    fn read_beyond(&mut self, position: u64) -> Result<(), S::Error> {
+        loop {
+            let Some(extent) = self.stream.next_extent()? else {
+                self.head = None;
+                return Ok(());
+            };
+            if extent.end() <= position {
+                continue;
+            }
+            let served = match extent.status() {
+                Action::Copy => Served::Copy,
+                Action::Zero { may_unmap } => Served::Zero { may_unmap: *may_unmap },
+                Action::Skip | Action::Absent => continue,
+            };
+            self.head = Some(extent.map(|_| served));
+            return Ok(());
+        }
+    }
+}
+
+impl<S: ExtentStream<Status = Action>> ExtentStream for Plan<S> {
+    type Status = Source;
+    type Error = PlanError<S::Error>;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
+        if !self.started {
+            self.started = true;
+            for nth in 0..self.readers.len() {
+                self.advance(nth)?;
+            }
+        }
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let (end, source) = self.step()?;
+        let start = core::mem::replace(&mut self.position, end);
+        Ok(Some(Extent::trusted(start, end, source)))
+    }
+}
+
+impl<S: ExtentStream + Clone> Clone for Plan<S> {
+    fn clone(&self) -> Self {
+        Self {
+            readers: self.readers.clone(),
+            waiting: self.waiting.clone(),
+            active: self.active.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<S: ExtentStream> fmt::Debug for Plan<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("layers", &(self.first..self.first + self.readers.len()))
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! What a plan says of a range.
+
+use core::fmt;
+
+use crate::action::Action;
+
+/// Where the bytes of a range come from. Layers are counted in their chain, the oldest being 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A layer has stored the bytes.
+    Copy {
+        /// The layer to read them from.
+        layer: usize,
+    },
+    /// The bytes are zeroes.
+    Zero {
+        /// The layer that says so: which recorded that they were zeroed, or grew the disk over a place where there was none.
+        layer: usize,
+        /// Whether the range may be left without allocated space.
+        may_unmap: bool,
+    },
+    /// None of the merged layers has anything to say; what lies below them holds. Only where incrementals are merged without their full.
+    Below,
+}
+
+impl Source {
+    /// The layer that serves the range; `None` for [`Source::Below`].
+    #[must_use]
+    pub const fn layer(self) -> Option<usize> {
+        match self {
+            Self::Copy { layer } | Self::Zero { layer, .. } => Some(layer),
+            Self::Below => None,
+        }
+    }
+
+    /// The same as an action of the layer that a merge makes, so that the result of one merge can be a layer of the next.
+    ///
+    /// ```
+    /// use nbd_extents::Action;
+    /// use nbd_extents::chain::Source;
+    ///
+    /// assert_eq!(Source::Copy { layer: 7 }.action(), Action::Copy);
+    /// assert_eq!(Source::Below.action(), Action::Skip);
+    /// ```
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Copy { .. } => Action::Copy,
+            Self::Zero { may_unmap, .. } => Action::Zero { may_unmap },
+            Self::Below => Action::Skip,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy { layer } => write!(f, "copy from layer {layer}"),
+            Self::Zero { layer, .. } => write!(f, "zero by layer {layer}"),
+            Self::Below => f.write_str("below"),
+        }
+    }
+}

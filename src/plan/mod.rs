@@ -1,0 +1,269 @@
+//! From actions to requests: aligned to blocks, joined over small gaps, split at a maximum, nothing past the end.
+//!
+//! ```text
+//! blocks   |       |       |       |       |       |       |       |  |   the last is cut short by the end of the disk
+//! actions  |--skip---|copy-|-------zero--------|-----skip------|-copy-|
+//! plan             |-copy--|--zero-|-copy------|       |       |-copy-|   outwards for copies, inwards for zeroes
+//! ```
+//!
+//! A [`Plan`] reads a stream of [`Action`]s once, holds a handful of extents, and hands out [`PlanStep`]s:
+//!
+//! ```
+//! use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+//! use nbd_extents::stream::from_iter;
+//! use nbd_extents::{Action, Extent};
+//!
+//! let actions = [
+//!     Extent::new(0, 5000, Action::Skip)?,
+//!     Extent::new(5000, 100, Action::Copy)?,
+//!     Extent::new(5100, 14000, Action::Zero { may_unmap: true })?,
+//!     Extent::new(19100, 900, Action::Skip)?,
+//! ];
+//! let options = PlanOptions::new(20000, BlockSize::new(4096)?)?;
+//! let steps: Vec<_> = Plan::new(from_iter(actions), options).map(|step| step.unwrap().to_string()).collect();
+//! assert_eq!(steps, ["copy 4096..8192", "zero 8192..16384", "copy 16384..20000"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The rules
+//!
+//! - The bytes that a plan moves, applied to the old target, give the new disk.
+//! - A block with one byte to copy is copied whole. So is one that is zero in part only, since a zero may shrink and never grow.
+//!   A block is zeroed when every byte of it is; it may lose its space when every byte of it may.
+//! - Requests ascend and do not overlap. They start and end on whole blocks, or at the end of the disk, or beside a byte that must not be
+//!   touched.
+//! - Must not be touched: bytes that are [absent](Action::Absent), always, since reading them gives what the layer does not hold; and bytes
+//!   that are [skipped](Action::Skip), under [`Access::DirtyOnly`]. A request ends at such a byte, even within a block, and is not joined over it.
+//! - A gap between two copies, whether skipped or zero, is read through when it is no longer than [`PlanOptions::join_gaps`] allows and part of what lies behind it still fits the request. A request never
+//!   ends in a gap.
+//! - The actions must cover the disk from the plan's position to its end, exactly. A byte without an action is an error, never a skip.
+//!
+//! # Interrupted and taken up again
+//!
+//! After each step that is done, save [`Plan::position`]. [`PlanOptions::resume`] with the same options gives the remaining steps, the
+//! same that the first plan would have given, from a stream of the same actions, which may start at 0 or at the position. With several steps in flight
+//! save the start of the first that is not done: a step's start and end are positions as well.
+
+mod block;
+mod blocks;
+mod error;
+mod held;
+mod options;
+mod position;
+mod source;
+mod step;
+mod totals;
+
+pub use block::BlockSize;
+pub use error::PlanError;
+pub use options::{Access, PlanOptions};
+pub use position::PlanPosition;
+pub use step::PlanStep;
+pub use totals::PlanTotals;
+
+use core::iter::FusedIterator;
+
+use blocks::Blocks;
+use held::Held;
+use source::Source;
+
+use crate::action::Action;
+use crate::extent::Extent;
+use crate::stream::ExtentStream;
+
+/// The requests that carry out a stream of actions, one after the other.
+///
+/// It is an iterator; [`next_step`](Self::next_step) is the same for callers who save the position in between. After an error the plan is over: what
+/// was handed out before it is right, and [`position`](Self::position) is where to take it up.
+///
+/// ```
+/// use nbd_extents::plan::{BlockSize, Plan, PlanOptions, PlanStep};
+/// use nbd_extents::stream::from_iter;
+/// use nbd_extents::{Action, Extent};
+///
+/// let actions = || from_iter([Extent::new(0, 3072, Action::Copy).unwrap()]);
+/// let options = PlanOptions::new(3072, BlockSize::new(512)?)?.max_copy(1024)?;
+///
+/// let mut plan = Plan::new(actions(), options);
+/// assert_eq!(plan.next_step()?, Some(PlanStep::Copy { range: 0..1024 }));
+/// let saved = plan.position();
+/// // ... the job is stopped here, and started again
+/// let mut rest = Plan::new(actions(), options.resume(saved)?);
+/// assert_eq!(rest.next_step()?, Some(PlanStep::Copy { range: 1024..2048 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a plan does nothing unless it is read"]
+pub struct Plan<S: ExtentStream<Status = Action>> {
+    cells: Blocks<S>,
+    options: PlanOptions,
+    /// What is left of a cell that a request did not use up.
+    rest: Option<Extent<Action>>,
+    /// Cells that were looked at for a gap to join, and come next.
+    held: Held,
+    /// The end of the last step.
+    position: u64,
+    totals: PlanTotals,
+    /// The plan has ended or failed.
+    over: bool,
+}
+
+impl<S: ExtentStream<Status = Action>> Plan<S> {
+    /// A plan for these actions.
+    pub fn new(actions: S, options: PlanOptions) -> Self {
+        let position = options.start;
+        let source = Source::new(actions, position..options.size);
+        Self {
+            cells: Blocks::new(source, &options),
+            options,
+            rest: None,
+            held: Held::default(),
+            position,
+            totals: PlanTotals::default(),
+            over: false,
+        }
+    }
+
+    /// The next request, or `None` when all have been handed out.
+    ///
+    /// # Errors
+    ///
+    /// The stream's first error, and a [`StreamError`](crate::StreamError) where the actions leave a gap, overlap, or pass the end of the disk. The
+    /// plan is over then.
+    pub fn next_step(&mut self) -> Result<Option<PlanStep>, S::Error> {
+        if self.over {
+            return Ok(None);
+        }
+        let step = self.advance();
+        self.over = !matches!(step, Ok(Some(_)));
+        match &step {
+            Ok(Some(step)) => {
+                self.position = step.end();
+                self.totals.add(step);
+            }
+            Ok(None) => self.position = self.options.size,
+            Err(_) => {}
+        }
+        step
+    }
+
+    /// The end of the last step: where a plan that is interrupted now can be taken up. The size of the disk when all steps have been handed out.
+    #[must_use]
+    pub const fn position(&self) -> PlanPosition {
+        PlanPosition { offset: self.position, size: self.options.size }
+    }
+
+    /// What has been handed out so far, and passed over.
+    #[must_use]
+    pub const fn totals(&self) -> PlanTotals {
+        self.totals
+    }
+
+    /// Reads the plan to its end, for its totals. To know them before the first byte moves, measure a clone of the plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_step`](Self::next_step).
+    ///
+    /// ```
+    /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let actions = [Extent::new(0, 100, Action::Copy)?, Extent::new(100, 9900, Action::Skip)?];
+    /// let plan = Plan::new(from_iter(actions), PlanOptions::new(10000, BlockSize::new(4096)?)?);
+    /// let totals = plan.clone().measure()?;
+    /// assert_eq!((totals.bytes.copy, totals.bytes.skip, totals.requests()), (4096, 5904, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn measure(mut self) -> Result<PlanTotals, S::Error> {
+        while self.next_step()?.is_some() {}
+        Ok(self.totals)
+    }
+
+    fn advance(&mut self) -> Result<Option<PlanStep>, S::Error> {
+        while let Some(cell) = self.next_cell()? {
+            match *cell.status() {
+                Action::Copy => return self.copy(&cell).map(Some),
+                Action::Zero { may_unmap } => return self.zero(&cell, may_unmap).map(Some),
+                Action::Skip | Action::Absent => self.totals.bytes.add(&cell),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_cell(&mut self) -> Result<Option<Extent<Action>>, S::Error> {
+        match self.rest.take().or_else(|| self.held.pop()) {
+            Some(cell) => Ok(Some(cell)),
+            None => self.cells.next_extent(),
+        }
+    }
+
+    /// A zero as long as it may be: up to the request's maximum, over neighbours that are zero in the same way.
+    fn zero(&mut self, first: &Extent<Action>, may_unmap: bool) -> Result<PlanStep, S::Error> {
+        let start = first.start();
+        let limit = self.options.limit(start, self.options.max_zero);
+        let mut end = self.use_up_to(limit, first);
+        while end < limit && self.fill(0)?.is_some_and(|next| next.status() == first.status()) {
+            let Some(next) = self.held.pop() else { break };
+            end = self.use_up_to(limit, &next);
+        }
+        Ok(PlanStep::Zero { range: start..end, may_unmap })
+    }
+
+    /// A copy as long as it may be: up to the request's maximum, over gaps that are worth it.
+    fn copy(&mut self, first: &Extent<Action>) -> Result<PlanStep, S::Error> {
+        let start = first.start();
+        let limit = self.options.limit(start, self.options.max_copy);
+        let mut end = self.use_up_to(limit, first);
+        while end < limit {
+            let Some(next) = self.next_copy(end, limit)? else { break };
+            end = self.use_up_to(limit, &next);
+        }
+        Ok(PlanStep::Copy { range: start..end })
+    }
+
+    /// Uses a cell up to `limit`, keeps what is left of it, and says where the used part ends.
+    fn use_up_to(&mut self, limit: u64, cell: &Extent<Action>) -> u64 {
+        self.rest = cell.starting_at(limit);
+        cell.end().min(limit)
+    }
+
+    /// The next copy, if it touches this one, which ends at `end`, or lies behind a gap worth reading through. The gap is dropped then.
+    fn next_copy(&mut self, end: u64, limit: u64) -> Result<Option<Extent<Action>>, S::Error> {
+        let reach = end.saturating_add(self.options.join_gaps).min(limit - 1);
+        let mut nth = 0;
+        while let Some(cell) = self.fill(nth)? {
+            if cell.start() > reach {
+                return Ok(None);
+            }
+            if *cell.status() == Action::Copy {
+                return Ok(self.held.take(nth));
+            }
+            if cell.end() > reach || !self.options.may_touch(*cell.status()) {
+                return Ok(None);
+            }
+            nth += 1;
+        }
+        Ok(None)
+    }
+
+    /// The `nth` cell to come, read if it has not been yet. `None` at the end of the disk, and where so many cannot be held.
+    fn fill(&mut self, nth: usize) -> Result<Option<Extent<Action>>, S::Error> {
+        while self.held.len() <= nth && nth < Held::ROOM {
+            let Some(cell) = self.cells.next_extent()? else { break };
+            self.held.push(cell);
+        }
+        Ok(self.held.get(nth))
+    }
+}
+
+impl<S: ExtentStream<Status = Action>> Iterator for Plan<S> {
+    type Item = Result<PlanStep, S::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_step().transpose()
+    }
+}
+
+impl<S: ExtentStream<Status = Action>> FusedIterator for Plan<S> {}

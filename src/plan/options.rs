@@ -1,0 +1,163 @@
+//! What a caller can choose about a plan.
+
+use super::{BlockSize, PlanError, PlanPosition};
+use crate::action::Action;
+use crate::extent::MAX_END;
+
+/// Which bytes a plan may touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// All that are not [absent](Action::Absent): a block is copied whole, with the clean bytes in it.
+    #[default]
+    All,
+    /// Only those that are not [skipped](Action::Skip): for exports where a clean byte cannot be read, as behind qemu's snapshot-access. A
+    /// request then ends at a clean byte, even within a block.
+    DirtyOnly,
+}
+
+/// The disk's size, the block size, and how requests are joined and split.
+///
+/// Unless said otherwise: copies up to 32 MiB (what an NBD server takes that states no maximum), zeroes up to 1 GiB (they carry no
+/// payload), no gap joined, [`Access::All`]. Where a block is larger than these, a request is one block.
+///
+/// ```
+/// use nbd_extents::plan::{Access, BlockSize, PlanOptions};
+///
+/// let options = PlanOptions::new(10 << 30, BlockSize::new(65536)?)?
+///     .max_copy(4 << 20)?
+///     .max_zero(1 << 30)?
+///     .join_gaps(128 << 10)
+///     .access(Access::DirtyOnly);
+/// # let _ = options;
+/// # Ok::<(), nbd_extents::plan::PlanError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlanOptions {
+    pub(super) size: u64,
+    pub(super) block: BlockSize,
+    pub(super) max_copy: u64,
+    pub(super) max_zero: u64,
+    pub(super) join_gaps: u64,
+    pub(super) access: Access,
+    /// Where the plan starts.
+    pub(super) start: u64,
+}
+
+impl PlanOptions {
+    const MAX_COPY: u64 = 32 << 20;
+    const MAX_ZERO: u64 = 1 << 30;
+
+    /// Options for a disk of `size` bytes, in blocks of this size.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::TooLarge`] above [`MAX_END`].
+    pub const fn new(size: u64, block: BlockSize) -> Result<Self, PlanError> {
+        if size > MAX_END {
+            return Err(PlanError::TooLarge { size });
+        }
+        let bytes = block.bytes();
+        Ok(Self {
+            size,
+            block,
+            max_copy: if bytes > Self::MAX_COPY { bytes } else { Self::MAX_COPY },
+            max_zero: if bytes > Self::MAX_ZERO { bytes } else { Self::MAX_ZERO },
+            join_gaps: 0,
+            access: Access::All,
+            start: 0,
+        })
+    }
+
+    /// The longest copy, in bytes; only whole blocks of it are used.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::MaxRequest`] when it does not hold a block.
+    pub const fn max_copy(mut self, bytes: u64) -> Result<Self, PlanError> {
+        if bytes < self.block.bytes() {
+            return Err(PlanError::MaxRequest { max: bytes, block: self.block });
+        }
+        self.max_copy = bytes;
+        Ok(self)
+    }
+
+    /// The longest zero request, in bytes; only whole blocks of it are used.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::MaxRequest`] when it does not hold a block.
+    pub const fn max_zero(mut self, bytes: u64) -> Result<Self, PlanError> {
+        if bytes < self.block.bytes() {
+            return Err(PlanError::MaxRequest { max: bytes, block: self.block });
+        }
+        self.max_zero = bytes;
+        Ok(self)
+    }
+
+    /// The longest gap, in bytes, that is read through between two copies: as many as can be read in the time that another request takes.
+    /// Zeroes in such a gap are copied as data. A gap made of more than 8 pieces (skip, zero, skip, ...) is not joined: a plan holds no more.
+    #[must_use]
+    pub const fn join_gaps(mut self, bytes: u64) -> Self {
+        self.join_gaps = bytes;
+        self
+    }
+
+    /// Which bytes may be touched.
+    #[must_use]
+    pub const fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Takes up an interrupted plan where it ended. The other options must be those of the first plan for the steps to be the same; with others
+    /// they are different steps to the same end.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::SizeChanged`] when the disk now has another size, [`PlanError::Position`] when the position lies past its end.
+    ///
+    /// ```
+    /// use nbd_extents::plan::{BlockSize, PlanOptions, PlanPosition};
+    ///
+    /// let saved = PlanPosition { offset: 4096, size: 1 << 20 };
+    /// assert!(PlanOptions::new(1 << 20, BlockSize::SECTOR)?.resume(saved).is_ok());
+    /// assert!(PlanOptions::new(2 << 20, BlockSize::SECTOR)?.resume(saved).is_err());
+    /// # Ok::<(), nbd_extents::plan::PlanError>(())
+    /// ```
+    pub const fn resume(mut self, position: PlanPosition) -> Result<Self, PlanError> {
+        if position.size != self.size {
+            return Err(PlanError::SizeChanged { expected: position.size, got: self.size });
+        }
+        if position.offset > self.size {
+            return Err(PlanError::Position { offset: position.offset, size: self.size });
+        }
+        self.start = position.offset;
+        Ok(self)
+    }
+
+    /// The size of the disk, in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The block size.
+    #[must_use]
+    pub const fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// Whether bytes with this action may be read and written along with others.
+    pub(super) fn may_touch(&self, action: Action) -> bool {
+        match action {
+            Action::Copy | Action::Zero { .. } => true,
+            Action::Skip => self.access == Access::All,
+            Action::Absent => false,
+        }
+    }
+
+    /// Where a request from `start` on must end at the latest. It lies on a block boundary and above `start`, as `max` holds a block.
+    pub(super) const fn limit(&self, start: u64, max: u64) -> u64 {
+        self.block.floor(start.saturating_add(max))
+    }
+}

@@ -62,7 +62,7 @@ fn pair(a: &u8, b: &u8) -> (u8, u8) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(512))]
 
     #[test]
     fn a_list_comes_out_as_it_went_in(list in lists()) {

@@ -70,7 +70,7 @@ fn means_what_the_flags_say(source: &Source, result: &Dense<Status>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(512))]
 
     #[test]
     fn whole_blocks_give_exactly_the_disk(setup in setups(false)) {

@@ -90,7 +90,7 @@ fn safest(context: &Context, flags: &[u64]) -> (u64, bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(512))]
 
     /// With blocks of one byte each request starts where the survey is, so every answer about a byte counts, and no other.
     #[test]

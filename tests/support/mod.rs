@@ -9,3 +9,11 @@ pub(crate) mod drive;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod style;
+
+use proptest::test_runner::Config;
+
+/// So many cases, or what PROPTEST_CASES says: mutation testing wants few. No files of old failures: what failed once becomes a test.
+pub(crate) fn config(cases: u32) -> Config {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    Config { cases: wanted.unwrap_or(cases), failure_persistence: None, ..Config::default() }
+}

@@ -222,15 +222,6 @@ impl Status {
         self
     }
 
-    /// Adds that the depth was asked for and is in doubt: the safe status of `qemu:allocation-depth`.
-    #[cfg(feature = "alloc")]
-    #[must_use]
-    pub(crate) const fn with_doubtful_depth(mut self) -> Self {
-        self.bits = self.bits & !KNOWS_DEPTH | DOUBTS_DEPTH;
-        self.depth = 0;
-        self
-    }
-
     /// Whether every byte reads as zero, or `None` without `base:allocation`.
     #[must_use]
     pub const fn zero(self) -> Option<bool> {

@@ -17,7 +17,8 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct Payload {
     bytes: Vec<u8>,
-    used: Arc<AtomicUsize>,
+    /// Where it counts.
+    used: Option<Arc<AtomicUsize>>,
 }
 
 impl Budget {
@@ -39,15 +40,29 @@ impl Budget {
         used.checked_add(bytes).is_some_and(|used| used <= limit as u64)
     }
 
+    /// How many bytes more would fit.
+    pub(super) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
     /// Counts a payload in.
     pub(super) fn hold(&mut self, bytes: Vec<u8>) -> Payload {
         let used = self.used.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
         self.peak = self.peak.max(used);
-        Payload { bytes, used: Arc::clone(&self.used) }
+        Payload { bytes, used: Some(Arc::clone(&self.used)) }
     }
 }
 
 impl Payload {
+    /// A few bytes of our own making, which no budget counts.
+    pub(super) fn uncounted(bytes: Vec<u8>) -> Self {
+        Self { bytes, used: None }
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.used.is_some()
+    }
+
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
@@ -55,6 +70,8 @@ impl Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        if let Some(used) = &self.used {
+            used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        }
     }
 }

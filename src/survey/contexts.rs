@@ -65,10 +65,11 @@ pub(super) enum Meaning {
 }
 
 impl Meaning {
-    /// The typed meaning of a descriptor's flags.
+    /// The typed meaning of a descriptor's flags. Flags that an allocation cannot have mean nothing but doubt.
     #[inline]
     pub(super) fn status(self, flags: u64) -> Status {
         match self {
+            Self::Allocation if is_wide(flags) => self.safe_status(),
             Self::Allocation => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
             Self::Depth => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
             Self::Bitmap(index) => Status::UNKNOWN.with_bitmap(index, Dirtiness::from_flags(flags)),
@@ -77,12 +78,42 @@ impl Meaning {
 
     /// What holds where the server's answer is in doubt: data, dirty, depth unknown.
     pub(super) fn safe_status(self) -> Status {
+        self.status(self.safe_flags())
+    }
+
+    /// The flags that mean the safe status. A depth beyond 32 bits is one in doubt.
+    pub(super) fn safe_flags(self) -> u64 {
         match self {
-            Self::Allocation => Status::UNKNOWN.with_allocation(Allocation::DATA),
-            Self::Depth => Status::UNKNOWN.with_doubtful_depth(),
-            Self::Bitmap(index) => Status::UNKNOWN.with_bitmap(index, Dirtiness::DIRTY),
+            Self::Allocation => Allocation::DATA.flags(),
+            Self::Depth => 1 << 32,
+            Self::Bitmap(_) => Dirtiness::DIRTY.flags(),
         }
     }
+
+    /// The flags without what has no meaning: below 2^33, so that there is room for a mark.
+    pub(super) fn known_flags(self, flags: u64) -> u64 {
+        match self {
+            Self::Allocation if is_wide(flags) => self.safe_flags(),
+            Self::Allocation => flags & 3,
+            Self::Depth => flags.min(self.safe_flags()),
+            Self::Bitmap(_) => flags & 1,
+        }
+    }
+
+    /// The flags of the safer of two answers about the same bytes. Both are [`known_flags`](Self::known_flags).
+    pub(super) fn safer(self, a: u64, b: u64) -> u64 {
+        match self {
+            Self::Allocation => a & b,
+            Self::Depth if a == b => a,
+            Self::Depth => self.safe_flags(),
+            Self::Bitmap(_) => a | b,
+        }
+    }
+}
+
+/// Whether flags use bits that the 32-bit contexts do not have.
+pub(super) fn is_wide(flags: u64) -> bool {
+    flags >> 32 != 0
 }
 
 /// The contexts that a survey wants, each required or optional.

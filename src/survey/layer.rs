@@ -32,10 +32,23 @@ impl Answer {
     }
 }
 
+/// Where a payload comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A reply.
+    Server,
+    /// Joined from the rests of earlier replies: flags may carry [`DISPUTED`].
+    Rests,
+}
+
+/// Marks, in joined rests, bytes about which replies disagreed.
+pub(super) const DISPUTED: u64 = 1 << 63;
+
 /// The usable descriptors of one payload at their offsets. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     payload: Arc<Payload>,
+    origin: Origin,
     form: Form,
     meaning: Meaning,
     usable: Usable,
@@ -46,13 +59,33 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// A context's answer in a reply about bytes from `start` on.
     pub(super) fn new(payload: Payload, form: Form, meaning: Meaning, start: u64, usable: Usable) -> Self {
-        Self { payload: Arc::new(payload), form, meaning, usable, next: 0, position: start }
+        let origin = Origin::Server;
+        Self { payload: Arc::new(payload), origin, form, meaning, usable, next: 0, position: start }
+    }
+
+    /// Joined rests, in the extended form.
+    pub(super) fn of_rests(payload: Payload, meaning: Meaning, start: u64, usable: Usable) -> Self {
+        Self { origin: Origin::Rests, ..Self::new(payload, Form::Extended, meaning, start, usable) }
+    }
+
+    /// The flags of a descriptor, without what has no meaning but with the mark.
+    pub(super) fn known_flags(&self, flags: u64) -> u64 {
+        match self.origin {
+            Origin::Server => self.meaning.known_flags(flags),
+            Origin::Rests => flags,
+        }
     }
 
     /// The byte behind the last that is described.
     pub(super) fn end(&self) -> u64 {
         self.usable.end
+    }
+
+    /// Whether its payload counts against the budget.
+    pub(super) fn is_counted(&self) -> bool {
+        self.payload.is_counted()
     }
 
     /// The bytes of its payload.
@@ -90,25 +123,52 @@ impl Layer {
     }
 
     #[inline]
+    fn answer(&self, flags: u64) -> Answer {
+        match self.origin {
+            Origin::Server => Answer::new(self.meaning.status(flags)),
+            Origin::Rests => {
+                Answer { status: self.meaning.status(flags & !DISPUTED), disputed: flags & DISPUTED != 0 }
+            }
+        }
+    }
+
+    #[inline]
     fn end_of(&self, descriptor: Descriptor) -> u64 {
         self.position.saturating_add(descriptor.length).min(self.usable.end)
     }
 }
 
+/// The raw flags: [`Answers`] gives them their meaning.
 impl ExtentStream for Layer {
+    type Status = u64;
+    type Error = StreamError;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+        let Some(descriptor) = self.peek() else {
+            return Ok(None);
+        };
+        let end = self.end_of(descriptor);
+        let extent = Extent::from_range(self.position..end, descriptor.flags)?;
+        self.position = end;
+        self.next += 1;
+        Ok(Some(extent))
+    }
+}
+
+/// What a layer says, in statuses.
+#[derive(Clone, Debug)]
+pub(super) struct Answers(pub(super) Layer);
+
+impl ExtentStream for Answers {
     type Status = Answer;
     type Error = StreamError;
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        let Some(descriptor) = self.peek() else {
+        let Some(extent) = self.0.next_extent()? else {
             return Ok(None);
         };
-        let end = self.end_of(descriptor);
-        let answer = Answer::new(self.meaning.status(descriptor.flags));
-        let extent = Extent::from_range(self.position..end, answer)?;
-        self.position = end;
-        self.next += 1;
-        Ok(Some(extent))
+        Ok(Some(extent.map(|flags| self.0.answer(flags))))
     }
 }

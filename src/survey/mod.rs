@@ -13,8 +13,8 @@
 //! next request                          |------------------->
 //! ```
 //!
-//! In the file `survey.rs` of the design this was one module; it is a folder because the rules for one list (`rules`), one reply (`reply`), one
-//! pass over the disk (`pass`) and the two orders (`Survey` itself and `bitmap_first`) are read separately.
+//! The rules for one list are in `rules`, one reply in `reply`, one pass over the disk in `pass`, the two orders in `Survey` itself and
+//! `bitmap_first`.
 
 mod bitmap_first;
 mod budget;
@@ -25,6 +25,7 @@ mod options;
 mod pass;
 mod reply;
 mod request;
+mod rests;
 mod resume;
 mod rules;
 mod stats;
@@ -205,7 +206,7 @@ impl Survey {
         if let Some(request) = &request {
             self.next_id += 1;
             self.stats.requests += 1;
-            self.stats.asked_bytes += request.length;
+            self.stats.asked_bytes = self.stats.asked_bytes.saturating_add(request.length);
         }
         Ok(request)
     }

@@ -16,6 +16,8 @@ const MAX_EXTENDED_REQUEST: u64 = 1 << 37;
 const DEFAULT_BUDGET: usize = 32 << 20;
 /// Descriptors in a chunk unless the caller says otherwise: the protocol's own recommendation, 2^20.
 const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
+/// Replies without real progress that are borne unless the caller says otherwise.
+const DEFAULT_MAX_CRUMBS: u32 = 1024;
 /// The minimum block size where the server names none. The protocol advises clients to assume 512.
 const DEFAULT_MIN_BLOCK: u32 = 512;
 
@@ -100,6 +102,7 @@ pub struct SurveyOptions {
     pub(super) budget: usize,
     pub(super) max_descriptors: usize,
     pub(super) max_request: u64,
+    pub(super) max_crumbs: u32,
     pub(super) writable: bool,
     pub(super) one_extent: bool,
 }
@@ -118,6 +121,7 @@ impl SurveyOptions {
                 Form::Compact => MAX_COMPACT_REQUEST,
                 Form::Extended => MAX_EXTENDED_REQUEST,
             },
+            max_crumbs: DEFAULT_MAX_CRUMBS,
             writable: false,
             one_extent: false,
         }
@@ -151,7 +155,7 @@ impl SurveyOptions {
         self
     }
 
-    /// How many descriptors a chunk may hold: 2^20 unless set.
+    /// How many descriptors a chunk may hold: 2^20 unless set. A client has a limit of its own on the bytes of a chunk, which holds as well.
     #[must_use]
     pub const fn max_descriptors(mut self, descriptors: usize) -> Self {
         self.max_descriptors = descriptors;
@@ -165,6 +169,14 @@ impl SurveyOptions {
             Form::Compact => bytes.min(MAX_COMPACT_REQUEST),
             Form::Extended => bytes,
         };
+        self
+    }
+
+    /// How many replies may come that say next to nothing (less than 512 bytes of what was asked, or more than the budget takes) without one
+    /// of 64 KiB in between: 1024 unless set. More of them end the survey with [`SurveyError::Stalled`].
+    #[must_use]
+    pub const fn max_crumbs(mut self, replies: u32) -> Self {
+        self.max_crumbs = replies;
         self
     }
 

@@ -10,16 +10,18 @@ use super::layer::{Answer, Layer};
 use super::options::SurveyOptions;
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
+use super::rests::Rests;
 use super::stats::{Forgiven, SurveyStats};
 use super::window::Window;
 use crate::status::Status;
 
-/// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs.
+/// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs; so are those that did not
+/// fit the budget.
 const CRUMB: u64 = 512;
-/// So many crumbs in a row end a survey.
-const MAX_CRUMBS: u32 = 1024;
-/// So many rests of long answers are kept for comparison, at most.
-const MAX_RESTS: usize = 8;
+/// A reply that advances by so many bytes makes up for the crumbs before it.
+const STRIDE: u64 = 64 << 10;
+/// After a reply that did not fit the budget, so many must fit before more is asked again.
+const CAUTION: u32 = 8;
 
 /// What every step of a pass needs to see and to count.
 pub(super) struct Scene<'a> {
@@ -39,20 +41,23 @@ pub(super) struct Pass {
     step: u64,
     /// The request in flight, and what has come of its reply.
     reply: Option<Reply>,
+    /// So many replies must fit before the step grows again.
+    caution: u32,
     /// On a writable export: what earlier replies said of bytes that are still to do.
-    rests: Vec<Layer>,
+    rests: Rests,
     crumbs: u32,
 }
 
 impl Pass {
     pub(super) fn new(topic: Topic, contexts: Negotiated, todo: Range<u64>, options: &SurveyOptions) -> Self {
         let step = options.max_request;
-        Self { topic, contexts, todo, step, reply: None, rests: Vec::new(), crumbs: 0 }
+        Self { topic, contexts, todo, step, reply: None, caution: 0, rests: Rests::default(), crumbs: 0 }
     }
 
-    /// Goes over another range. What was learned of the size of the server's replies stays.
+    /// Goes over another range. What was learned of the size of the server's replies stays, and what it said of that
+    /// range already.
     pub(super) fn restart(&mut self, todo: Range<u64>) {
-        self.rests.clear();
+        self.rests.skip_to(todo.start);
         self.todo = todo;
     }
 
@@ -99,10 +104,6 @@ impl Pass {
         // the bitmaps' answer is held while the details are asked: it must leave them half of the budget
         let whole = scene.budget.limit();
         let share = if self.topic == Topic::Bitmaps { whole / 2 } else { whole };
-        if !scene.budget.has_room_for(length, share) {
-            scene.stats.rests_dropped += self.rests.len() as u64;
-            self.rests.clear();
-        }
         let has_room = scene.budget.has_room_for(length, share);
         match &mut self.reply {
             Some(reply) => reply.admit(length, has_room, scene.options),
@@ -142,6 +143,7 @@ impl Pass {
         };
         let asked = reply.asked.clone();
         if reply.over_budget {
+            drop(reply);
             scene.stats.failed += 1;
             return self.ask_smaller(&asked, scene).map(|()| None);
         }
@@ -159,11 +161,17 @@ impl Pass {
         Ok(Some(window))
     }
 
-    /// Halves the step, or fails when a single block was too much already.
-    fn ask_smaller(&mut self, asked: &Range<u64>, scene: &Scene<'_>) -> Result<(), SurveyError> {
+    /// Halves the step. When a single block was too much already, makes room, or fails.
+    fn ask_smaller(&mut self, asked: &Range<u64>, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
+        self.count_crumb(0, scene)?;
         let length = asked.end - asked.start;
         let block = u64::from(scene.options.connection.min_block);
         if length <= block {
+            let coarsened = self.rests.coarsen(self.contexts.slots(), self.todo.start);
+            scene.stats.rests_coarsened += coarsened;
+            if coarsened > 0 {
+                return Ok(());
+            }
             return Err(SurveyError::OverBudget {
                 offset: asked.start,
                 length,
@@ -171,6 +179,7 @@ impl Pass {
             });
         }
         self.step = length / 2;
+        self.caution = CAUTION;
         Ok(())
     }
 
@@ -191,22 +200,31 @@ impl Pass {
             end = (self.todo.start + 1).next_multiple_of(block).min(self.todo.end);
             forgiven.split_blocks += 1;
         }
-        self.count_crumbs(end, asked)?;
+        if end < asked.end.min(self.todo.end) || end - self.todo.start >= STRIDE {
+            self.count_crumb(end - self.todo.start, scene)?;
+        }
         let range = self.todo.start..end;
-        let rests = self.rests.iter().map(|rest| (rest.clone(), Status::UNKNOWN));
+        let rests = self.rests.layers().map(|rest| (rest, Status::UNKNOWN));
         let fresh = layers.iter().cloned().zip(self.contexts.slots());
         let fresh = fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status()));
         let window = Window::new(&range, fresh.chain(rests), known);
         self.todo.start = end;
-        self.step = self.step.saturating_mul(2).min(scene.options.max_request);
+        self.caution = self.caution.saturating_sub(1);
+        if self.caution == 0 {
+            self.step = self.step.saturating_mul(2).min(scene.options.max_request);
+        }
         self.keep_rests(layers, scene);
         Ok(window)
     }
 
-    fn count_crumbs(&mut self, end: u64, asked: &Range<u64>) -> Result<(), SurveyError> {
-        let crumb = end - self.todo.start < CRUMB && end < asked.end.min(self.todo.end);
-        self.crumbs = if crumb { self.crumbs + 1 } else { 0 };
-        if self.crumbs > MAX_CRUMBS {
+    /// Counts a reply that advanced by so little that a server which goes on like this is not worth waiting for.
+    fn count_crumb(&mut self, advanced: u64, scene: &Scene<'_>) -> Result<(), SurveyError> {
+        match advanced {
+            STRIDE.. => self.crumbs = 0,
+            CRUMB.. => {}
+            _ => self.crumbs += 1,
+        }
+        if self.crumbs > scene.options.max_crumbs {
             return Err(SurveyError::Stalled { offset: self.todo.start, replies: self.crumbs });
         }
         Ok(())
@@ -215,19 +233,9 @@ impl Pass {
     /// On a writable export, keeps what was said of bytes still to do, to hold it against the next answer about them. Elsewhere the next
     /// answer replaces it: every reply carries every context.
     fn keep_rests(&mut self, layers: &[Layer], scene: &mut Scene<'_>) {
-        if scene.options.connection.read_only {
-            return;
+        if !scene.options.connection.read_only {
+            let slots = self.contexts.slots();
+            scene.stats.rests_coarsened += self.rests.add(layers, slots, self.todo.start, scene.budget);
         }
-        let done = self.todo.start;
-        let still_useful = |rest: &mut Layer| {
-            rest.skip_to(done);
-            rest.end() > done
-        };
-        self.rests.extend(layers.iter().cloned());
-        self.rests.retain_mut(still_useful);
-        // the oldest reach least far
-        let excess = self.rests.len().saturating_sub(MAX_RESTS);
-        scene.stats.rests_dropped += excess as u64;
-        self.rests.drain(..excess);
     }
 }

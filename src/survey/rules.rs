@@ -3,10 +3,9 @@
 //! NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS`, and `NBD_CMD_BLOCK_STATUS`. The rows are those of the
 //! table of server behaviours in the repository's TABLE-B.md.
 
-use alloc::string::{String, ToString};
 use core::ops::Range;
 
-use super::contexts::{Meaning, Slot};
+use super::contexts::{Meaning, Slot, is_wide};
 use super::error::ReplyFault;
 use super::options::Strictness;
 use super::stats::Forgiven;
@@ -48,7 +47,8 @@ impl Rules {
         let mut usable = Usable { descriptors: 0, end: self.asked.start };
         for (index, descriptor) in list.enumerate() {
             if usable.end >= self.asked.end {
-                self.past_request(slot, index, count, usable.end, forgiven)?;
+                let extra = usable.end == self.asked.end && index + 1 == count && descriptor.length > 0;
+                self.past_request(slot, index, extra, usable.end, forgiven)?;
                 break;
             }
             if descriptor.length == 0 && index > 0 && !self.strictness.is_strict() {
@@ -99,11 +99,11 @@ impl Rules {
         &self,
         slot: &Slot,
         index: usize,
-        count: usize,
+        extra: bool,
         start: u64,
         forgiven: &mut Forgiven,
     ) -> Result<(), ReplyFault> {
-        if start == self.asked.end && index + 1 == count {
+        if extra {
             forgiven.extra_descriptors += 1; // nbdkit up to 1.32 does this always: strict lets it pass too
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl Rules {
         start: u64,
         descriptor: Descriptor,
     ) -> Result<u64, ReplyFault> {
-        let context = || -> String { slot.name.to_string() };
+        let context = || slot.name.clone();
         let length = descriptor.length;
         match start.checked_add(length) {
             _ if length == 0 => Err(ReplyFault::ZeroLength { context: context(), index }),
@@ -140,11 +140,14 @@ impl Rules {
         flags: u64,
         forgiven: &mut Forgiven,
     ) -> Result<(), ReplyFault> {
-        if flags >> 32 == 0 || slot.meaning != Meaning::Allocation {
+        if !is_wide(flags) || slot.meaning != Meaning::Allocation {
             return Ok(());
         }
-        let context = slot.name.clone();
-        self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags { context, index, flags })
+        self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags {
+            context: slot.name.clone(),
+            index,
+            flags,
+        })
     }
 
     fn forgive(&self, counter: &mut u64, fault: impl FnOnce() -> ReplyFault) -> Result<(), ReplyFault> {
@@ -160,6 +163,7 @@ impl Rules {
 mod tests {
     use super::*;
     use crate::wire::Descriptors;
+    use alloc::string::ToString;
 
     const ASKED: Range<u64> = 1000..2000;
     const SIZE: u64 = 3000;
@@ -233,6 +237,11 @@ mod tests {
             let (used, end, forgiven) = check(strictness, false, &[(1000, 0), (512, 3)]).unwrap();
             assert_eq!((used, end, forgiven.extra_descriptors, forgiven.total()), (1, 2000, 1, 1));
         }
+    }
+
+    #[test]
+    fn row_14_excuses_no_empty_descriptor() {
+        forgivable(false, &[(1000, 0), (0, 0)], 1, 2000, |f| f.overlong_lists);
     }
 
     #[test]

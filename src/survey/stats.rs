@@ -8,20 +8,21 @@ pub struct SurveyStats {
     pub requests: u64,
     /// Replies that were used.
     pub replies: u64,
-    /// Replies that failed, or were too large and were asked again in smaller pieces.
+    /// Replies that were not used: the server failed them, they broke the protocol, or they did not fit the budget.
     pub failed: u64,
     /// Descriptors in the replies that were used.
     pub descriptors: u64,
     /// Bytes of payload in the replies that were used.
     pub payload_bytes: u64,
-    /// Bytes of the disk about which each topic was asked in all, details included.
+    /// The lengths of all requests together, in bytes.
     pub asked_bytes: u64,
     /// Extents handed out.
     pub extents: u64,
-    /// Extents where two answers about the same bytes disagreed and the safer one was taken. More than 0 only on an export that changes.
+    /// Extents where two answers about the same bytes disagreed, or an earlier one had been forgotten, and the safer status was taken. More than
+    /// 0 only on an export that changes.
     pub disagreements: u64,
-    /// Rests of long answers that were dropped without being compared, to stay within the budget.
-    pub rests_dropped: u64,
+    /// Times that what a changing export had said of bytes ahead was forgotten for lack of room. Those bytes get the safe status.
+    pub rests_coarsened: u64,
     /// The most bytes of payload held at one time.
     pub peak_bytes: usize,
     /// What a lenient survey let pass.

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::layer::{Answer, Layer};
+use super::layer::{Answer, Answers, Layer};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
@@ -12,7 +12,7 @@ use crate::stream::{Clip, ExtentStream, Fill, MergeAll, merge_all};
 pub(super) type Part = (Layer, Status);
 
 /// A part as a stream that covers the window exactly.
-type Covering = Fill<Clip<Layer>>;
+type Covering = Fill<Clip<Answers>>;
 
 /// The merged extents of a window.
 #[derive(Clone, Debug)]
@@ -24,9 +24,9 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(range: &Range<u64>, parts: impl IntoIterator<Item = Part>, known: Answer) -> Self {
-        let streams = parts
-            .into_iter()
-            .map(|(layer, elsewhere)| layer.clip(range.clone()).fill(range.clone(), Answer::new(elsewhere)));
+        let streams = parts.into_iter().map(|(layer, elsewhere)| {
+            Answers(layer).clip(range.clone()).fill(range.clone(), Answer::new(elsewhere))
+        });
         let merged = merge_all(streams, Answer::join as fn(Answer, &Answer) -> Answer);
         Self { merged, known }
     }

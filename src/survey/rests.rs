@@ -1,0 +1,144 @@
+//! What earlier replies said of bytes that are still to do, on an export that may change. It is held against the next answer about them, and
+//! the safer of the two is taken.
+//!
+//! There is one rest a context at most: a newer one is joined to it, byte by byte. Nothing that was said is ever just dropped: where a rest would
+//! take more room than there is, all of it becomes the context's safe status, which takes next to none.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::budget::{Budget, Payload};
+use super::contexts::{Meaning, Slot};
+use super::layer::{DISPUTED, Layer};
+use super::rules::Usable;
+use crate::error::StreamError;
+use crate::stream::ExtentStream;
+use crate::wire::{Descriptor, Form};
+
+/// The rests of one pass, one place a context.
+#[derive(Debug, Default)]
+pub(super) struct Rests {
+    kept: SmallVec<[Option<Layer>; 4]>,
+}
+
+impl Rests {
+    /// The rests, to be read from where they are.
+    pub(super) fn layers(&self) -> impl Iterator<Item = Layer> {
+        self.kept.iter().flatten().cloned()
+    }
+
+    /// Forgets what was said of the bytes before `offset`.
+    pub(super) fn skip_to(&mut self, offset: u64) {
+        for rest in &mut self.kept {
+            if let Some(layer) = rest {
+                layer.skip_to(offset);
+            }
+            rest.take_if(|layer| layer.end() <= offset);
+        }
+    }
+
+    /// Keeps what `fresh` says of the bytes from `done` on, joined to what was said before. Returns how many rests had to be coarsened for it.
+    pub(super) fn add(&mut self, fresh: &[Layer], slots: &[Slot], done: u64, budget: &mut Budget) -> u64 {
+        self.skip_to(done);
+        self.kept.resize_with(slots.len(), || None);
+        let mut coarsened = 0;
+        for ((rest, fresh), slot) in self.kept.iter_mut().zip(fresh).zip(slots) {
+            if fresh.end() <= done {
+                continue;
+            }
+            let mut fresh = fresh.clone();
+            fresh.skip_to(done);
+            *rest = Some(match rest.take() {
+                None => fresh,
+                Some(old) => {
+                    let range = done..old.end().max(fresh.end());
+                    let joined = join(&old, &fresh, slot.meaning, done, budget.room());
+                    coarsened += u64::from(joined.is_none());
+                    match joined {
+                        Some(payload) => layer(budget.hold(payload), slot.meaning, &range),
+                        None => coarse(slot.meaning, &range),
+                    }
+                }
+            });
+        }
+        coarsened
+    }
+
+    /// Turns all rests into safe statuses. Returns how many were not yet.
+    pub(super) fn coarsen(&mut self, slots: &[Slot], done: u64) -> u64 {
+        let mut coarsened = 0;
+        for (rest, slot) in self.kept.iter_mut().zip(slots) {
+            let Some(old) = rest.take_if(|rest| rest.is_counted()) else { continue };
+            let range = done..old.end();
+            drop(old);
+            *rest = Some(coarse(slot.meaning, &range));
+            coarsened += 1;
+        }
+        coarsened
+    }
+}
+
+/// What both say of the bytes from `done` on: the safer where both speak, and the longer one's word behind. `None` when that takes more than
+/// `most` bytes.
+fn join(old: &Layer, fresh: &Layer, meaning: Meaning, done: u64, most: usize) -> Option<Vec<u8>> {
+    let (shorter, longer) = if old.end() < fresh.end() { (old, fresh) } else { (fresh, old) };
+    let both = done..shorter.end();
+    let known = |layer: &Layer| {
+        let reader = layer.clone();
+        layer.clone().map_status(move |flags| reader.known_flags(flags))
+    };
+    let behind = known(longer).clip(both.end..longer.end());
+    let safer =
+        known(shorter).clip(both.clone()).merge(known(longer).clip(both), |&a, &b| safer(meaning, a, b));
+    let mut payload = header();
+    collect(safer.coalesce(), most, &mut payload)?;
+    collect(behind, most, &mut payload)?;
+    Some(payload)
+}
+
+/// The safer of two answers, marked when they differ.
+fn safer(meaning: Meaning, a: u64, b: u64) -> u64 {
+    let mark = (a | b) & DISPUTED;
+    let (a, b) = (a & !DISPUTED, b & !DISPUTED);
+    meaning.safer(a, b) | mark | if a == b { 0 } else { DISPUTED }
+}
+
+/// Appends the extents to an extended payload; `None` when there is no room for them all.
+fn collect(
+    mut extents: impl ExtentStream<Status = u64, Error = StreamError>,
+    most: usize,
+    payload: &mut Vec<u8>,
+) -> Option<()> {
+    while let Some(extent) = extents.next_extent().ok()? {
+        if payload.len() + Form::Extended.descriptor_size() > most {
+            return None;
+        }
+        push(payload, Descriptor { length: extent.length(), flags: *extent.status() });
+    }
+    Some(())
+}
+
+/// One descriptor that gives the whole range the safe status.
+fn coarse(meaning: Meaning, range: &Range<u64>) -> Layer {
+    let mut payload = header();
+    push(&mut payload, Descriptor { length: range.end - range.start, flags: meaning.safe_flags() });
+    layer(Payload::uncounted(payload), meaning, range)
+}
+
+/// The start of an extended payload; layers do not read it.
+fn header() -> Vec<u8> {
+    alloc::vec![0; Form::Extended.header_size()]
+}
+
+fn push(payload: &mut Vec<u8>, descriptor: Descriptor) {
+    payload.extend_from_slice(&descriptor.length.to_be_bytes());
+    payload.extend_from_slice(&descriptor.flags.to_be_bytes());
+}
+
+fn layer(payload: Payload, meaning: Meaning, range: &Range<u64>) -> Layer {
+    let list = payload.as_slice().len() - Form::Extended.header_size();
+    let usable = Usable { descriptors: list / Form::Extended.descriptor_size(), end: range.end };
+    Layer::of_rests(payload, meaning, range.start, usable)
+}

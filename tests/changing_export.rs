@@ -1,0 +1,120 @@
+//! On an export that changes, no answer is forgotten: what a reply said of bytes that a later reply answers otherwise must still be felt,
+//! whatever happens in between. Each test is a way in which that was once lost.
+
+use nbd_extents::wire::{Descriptor, Form, encode};
+use nbd_extents::{Admission, Connection, Context, Contexts, Survey, SurveyOptions};
+
+const MIB: u64 = 1 << 20;
+
+fn options(size: u64) -> SurveyOptions {
+    SurveyOptions::new(Connection::new(size, Form::Extended).unwrap()).allow_writable()
+}
+
+/// A payload of context `id` with these (length, flags) descriptors.
+fn payload(id: u32, list: &[(u64, u64)]) -> Vec<u8> {
+    encode(Form::Extended, id, list.iter().map(|&(length, flags)| Descriptor { length, flags })).unwrap()
+}
+
+/// Allocation with id 0, and so many bitmaps with the ids behind it.
+fn contexts(bitmaps: u32) -> Contexts {
+    (0..bitmaps).fold(Contexts::new().require(Context::Allocation).unwrap(), |contexts, n| {
+        contexts.require(Context::bitmap(format!("b{n}"))).unwrap()
+    })
+}
+
+fn together(bitmaps: u32) -> Survey {
+    let wanted = contexts(bitmaps);
+    let granted: Vec<_> = (0..).zip(wanted.names()).collect();
+    Survey::together(options(MIB), wanted.negotiate(granted).unwrap()).unwrap()
+}
+
+/// Answers the next request with these lists, one a context, and reads what follows from it.
+fn answer(survey: &mut Survey, lists: &[(u32, &[(u64, u64)])], seen: &mut Vec<String>) {
+    let request = survey.next_request().unwrap().expect("something to ask");
+    for (id, list) in lists {
+        survey.chunk(request.id(), payload(*id, list)).unwrap();
+    }
+    survey.reply_done(request.id()).unwrap();
+    while let Some(extent) = survey.next_extent().unwrap() {
+        seen.push(extent.to_string());
+    }
+}
+
+#[test]
+fn nine_bitmaps_that_reach_farther_are_all_remembered() {
+    let mut survey = together(9);
+    let mut seen = Vec::new();
+    let clean: &[(u64, u64)] = &[(MIB, 0)];
+    let mut first: Vec<(u32, &[(u64, u64)])> = (2..=9).map(|id| (id, clean)).collect();
+    first.extend([(0, &[(4096, 0)][..]), (1, &[(MIB, 1)][..])]);
+    answer(&mut survey, &first, &mut seen);
+    let rest: &[(u64, u64)] = &[(MIB - 4096, 0)];
+    let second: Vec<(u32, &[(u64, u64)])> = (0..=9).map(|id| (id, rest)).collect();
+    answer(&mut survey, &second, &mut seen);
+    assert_eq!(seen, ["0..1048576 dirty in 0,data"]);
+    assert_eq!(survey.stats().disagreements, 1);
+}
+
+#[test]
+fn a_header_that_claims_too_much_does_not_make_the_survey_forget() {
+    let mut survey = together(1);
+    let mut seen = Vec::new();
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(MIB, 1)])], &mut seen);
+    let request = survey.next_request().unwrap().unwrap();
+    assert_eq!(survey.admit(request.id(), 40 << 20), Admission::Drain);
+    survey.reply_failed(request.id()).unwrap();
+    answer(&mut survey, &[(0, &[(MIB - 4096, 0)]), (1, &[(MIB - 4096, 0)])], &mut seen);
+    assert_eq!(seen, ["0..1048576 dirty,data"]);
+}
+
+#[test]
+fn details_about_the_next_dirty_range_are_remembered() {
+    let wanted = contexts(2);
+    let bitmaps =
+        wanted.bitmaps().negotiate([(1, "qemu:dirty-bitmap:b0"), (2, "qemu:dirty-bitmap:b1")]).unwrap();
+    let details = wanted.details().negotiate([(0, "base:allocation")]).unwrap();
+    let mut survey = Survey::bitmap_first(options(MIB), bitmaps, details).unwrap();
+    let mut seen = Vec::new();
+    answer(&mut survey, &[(1, &[(MIB, 1)]), (2, &[(4096, 0), (MIB - 4096, 1)])], &mut seen);
+    // about the first dirty range, and on into the second: data
+    answer(&mut survey, &[(0, &[(MIB, 0)])], &mut seen);
+    // about the second: by now it is zero
+    answer(&mut survey, &[(0, &[(MIB - 4096, 3)])], &mut seen);
+    assert_eq!(seen, ["0..4096 dirty in 0,data", "4096..1048576 dirty in 0+1,data"]);
+    assert_eq!(survey.complete().unwrap().disagreements, 1);
+}
+
+#[test]
+fn three_answers_disagree_and_the_safest_holds() {
+    let mut survey = together(1);
+    let mut seen = Vec::new();
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(MIB, 0)])], &mut seen);
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(MIB - 4096, 1)])], &mut seen);
+    answer(&mut survey, &[(0, &[(MIB - 8192, 0)]), (1, &[(MIB - 8192, 0)])], &mut seen);
+    assert_eq!(seen, ["0..4096 clean,data", "4096..1048576 dirty,data"]);
+}
+
+#[test]
+fn what_there_is_no_room_to_remember_is_dirty() {
+    let wanted = contexts(1);
+    let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    let mut survey = Survey::together(options(MIB).budget(400), granted).unwrap();
+    let mut seen = Vec::new();
+    let alternating: Vec<(u64, u64)> = (0..20).map(|n| (4096, n % 2)).collect();
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &alternating)], &mut seen);
+    for _ in 0..12 {
+        // 320 bytes of bitmap are remembered: an answer of 160 finds no room beside it
+        let Some(request) = survey.next_request().unwrap() else { break };
+        let length = request.length().min(8 * 4096);
+        let cut: Vec<(u64, u64)> = (0..8).map(|n| (length / 8, n % 2)).collect();
+        survey.chunk(request.id(), payload(0, &cut)).unwrap();
+        survey.chunk(request.id(), payload(1, &[(length, 0)])).unwrap();
+        survey.reply_done(request.id()).unwrap();
+        while let Some(extent) = survey.next_extent().unwrap() {
+            seen.push(extent.to_string());
+        }
+    }
+    let stats = survey.stats();
+    assert!(stats.peak_bytes <= 400, "{stats:?}");
+    assert!(seen.iter().any(|row| row.contains("dirty")), "{seen:?} {stats:?}");
+}

@@ -88,7 +88,7 @@
 //! # Features
 //!
 //! - `std` (default) implies `alloc`. There is no I/O either way.
-//! - `alloc`: surveys, contexts, and what collects. Without it remain [`Extent`], [`Status`], [`wire`] (but for `encode`) and [`stream`] (but for `merge_all`
+//! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`], [`wire`] (but for `encode`) and [`stream`] (but for `merge_all`
 //!   and `collect_vec`), which is all that a fixed number of contexts needs.
 
 #![no_std]
@@ -101,8 +101,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod action;
+#[cfg(feature = "alloc")]
+pub mod chain;
 mod error;
 mod extent;
+#[cfg(feature = "alloc")]
+pub mod map;
 pub mod plan;
 mod status;
 pub mod stream;
@@ -113,7 +117,7 @@ pub mod wire;
 pub use action::Action;
 pub use error::{DecodeError, EncodeError, ExtentError, StreamError};
 pub use extent::{Extent, MAX_END};
-pub use status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};
+pub use status::{Allocation, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 #[cfg(feature = "alloc")]
 pub use survey::{
     Admission, Connection, Context, ContextError, Contexts, Forgiven, Negotiated, ReplyFault, Request,

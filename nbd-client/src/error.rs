@@ -27,6 +27,12 @@ pub enum Error {
         /// How long it had been.
         after: Duration,
     },
+    /// The deadline of the whole job passed, see [`Options::deadline`](crate::Options::deadline).
+    #[error("the time for the whole job ran out during {during}")]
+    OutOfTime {
+        /// What was under way.
+        during: During,
+    },
     /// The job was cancelled by a [`Canceller`](crate::Canceller).
     #[error("cancelled during {during}")]
     Cancelled {
@@ -95,6 +101,7 @@ impl Error {
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
             Self::Connect { .. }
             | Self::Timeout { .. }
+            | Self::OutOfTime { .. }
             | Self::ConnectionLost(_)
             | Self::Io { .. }
             | Self::GivenUp => ErrorClass::Connection,
@@ -131,7 +138,7 @@ impl fmt::Display for During {
             Self::Handshake => "the handshake",
             Self::ExportName => "EXPORT_NAME (there may be no such export)",
             Self::Send => "sending",
-            Self::ReplyHeader => "waiting for a reply",
+            Self::ReplyHeader => "the wait for a reply",
             Self::Payload => "the payload of a reply",
         })
     }

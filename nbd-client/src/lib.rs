@@ -30,6 +30,8 @@
 //! # Features
 //!
 //! `tracing`: events about connections, requests, and what was forgiven.
+//!
+//! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients, this one or others.
 
 #![forbid(unsafe_code)]
 #![doc(test(attr(deny(warnings))))]
@@ -44,6 +46,8 @@ mod handshake;
 mod session;
 mod stats;
 mod survey;
+#[cfg(all(unix, feature = "testing"))]
+pub mod testing;
 mod text;
 mod trace;
 mod transport;

@@ -15,6 +15,8 @@ pub enum Forgiven {
     BadBlockSize,
     /// The transmission flags lack HAS_FLAGS.
     NoHasFlags,
+    /// A name or description that is only for show is not a string of the protocol; it is ignored.
+    BadText,
     /// A status chunk of a context that the request did not ask for; it is dropped.
     UnknownContextChunk,
     /// A chunk of a failed request after its last chunk; it is dropped.
@@ -25,14 +27,29 @@ pub enum Forgiven {
 
 impl Forgiven {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UnaskedContext,
         Self::BadBlockSize,
         Self::NoHasFlags,
+        Self::BadText,
         Self::UnknownContextChunk,
         Self::LateChunk,
         Self::ErrorSlop,
     ];
+
+    /// The number of its row in the repository's `TABLE-B.md`.
+    #[must_use]
+    pub const fn row(self) -> u8 {
+        match self {
+            Self::UnknownContextChunk => 6,
+            Self::ErrorSlop => 36,
+            Self::UnaskedContext => 51,
+            Self::BadBlockSize => 62,
+            Self::LateChunk => 68,
+            Self::NoHasFlags => 69,
+            Self::BadText => 70,
+        }
+    }
 }
 
 impl fmt::Display for Forgiven {
@@ -41,6 +58,7 @@ impl fmt::Display for Forgiven {
             Self::UnaskedContext => "context that was not asked for",
             Self::BadBlockSize => "contradicting block sizes",
             Self::NoHasFlags => "transmission flags without HAS_FLAGS",
+            Self::BadText => "name or description that is not text",
             Self::UnknownContextChunk => "status chunk of a context that was not asked for",
             Self::LateChunk => "chunk of a failed request after its last one",
             Self::ErrorSlop => "bytes behind the message of an error chunk",
@@ -61,6 +79,7 @@ pub struct ForgivenCounts {
     unasked_context: u64,
     bad_block_size: u64,
     no_has_flags: u64,
+    bad_text: u64,
     unknown_context_chunk: u64,
     late_chunk: u64,
     error_slop: u64,
@@ -74,6 +93,7 @@ impl ForgivenCounts {
             Forgiven::UnaskedContext => self.unasked_context,
             Forgiven::BadBlockSize => self.bad_block_size,
             Forgiven::NoHasFlags => self.no_has_flags,
+            Forgiven::BadText => self.bad_text,
             Forgiven::UnknownContextChunk => self.unknown_context_chunk,
             Forgiven::LateChunk => self.late_chunk,
             Forgiven::ErrorSlop => self.error_slop,
@@ -97,6 +117,7 @@ impl ForgivenCounts {
             Forgiven::UnaskedContext => &mut self.unasked_context,
             Forgiven::BadBlockSize => &mut self.bad_block_size,
             Forgiven::NoHasFlags => &mut self.no_has_flags,
+            Forgiven::BadText => &mut self.bad_text,
             Forgiven::UnknownContextChunk => &mut self.unknown_context_chunk,
             Forgiven::LateChunk => &mut self.late_chunk,
             Forgiven::ErrorSlop => &mut self.error_slop,

@@ -7,11 +7,12 @@ use nbd_extents::{
     StreamError, Strictness, Survey, SurveyError, SurveyOptions, SurveyStats, Topic,
 };
 
-use crate::client::{Client, Options, StatusSink};
+use crate::client::{Client, Options};
 use crate::error::{Error, ErrorClass};
-use crate::export::Export;
+use crate::export::{BlockSize, Export};
 use crate::frame::Headers;
-use crate::session::{ChunkOffer, StatusRequest};
+use crate::session::{ChunkOffer, Event, RequestError, StatusRequest};
+use crate::stats::SessionStats;
 use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
 
@@ -35,6 +36,16 @@ pub enum SurveyorError {
     /// The survey failed: a reply breaks the protocol, or something asked for is not there.
     #[error(transparent)]
     Survey(#[from] SurveyError),
+    /// A bitmap-first survey of a server without payload-form requests needs a second connection at the same time, and it failed. The server must
+    /// serve more than one client, and go on when one has left (`qemu-nbd --shared=2 --persistent`).
+    #[error("asking the bitmap first needs a second connection here: {0}")]
+    SecondConnection(Error),
+    /// The two connections of a bitmap-first survey do not agree about the export.
+    #[error("two connections to one export disagree about its {what}")]
+    Disagreement {
+        /// About what: its size, or its headers.
+        what: &'static str,
+    },
 }
 
 impl From<StreamError> for SurveyorError {
@@ -48,7 +59,8 @@ impl SurveyorError {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Client(error) => error.class(),
+            Self::Client(error) | Self::SecondConnection(error) => error.class(),
+            Self::Disagreement { .. } => ErrorClass::Server,
             Self::Survey(SurveyError::Context(ContextError::Missing { .. })) => ErrorClass::NotThere,
             Self::Survey(SurveyError::SizeChanged { .. }) => ErrorClass::NotThere,
             Self::Survey(
@@ -97,7 +109,7 @@ struct Part<T> {
 }
 
 impl Surveyor<Socket> {
-    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are asked for as well, to no effect.
+    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are not asked for: `contexts` says them all.
     ///
     /// # Errors
     ///
@@ -126,25 +138,55 @@ impl<T: Transport> Surveyor<T> {
         mut open: impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
         let mut part = |wanted: &Contexts| Part::open(options, wanted, &mut open);
+        if order == Order::BitmapFirst && !options.extended_headers {
+            let main = part(&contexts.bitmaps())?;
+            let details = part(&contexts.details()).map_err(second)?;
+            return Self::of_two(options, main, details);
+        }
         let main = part(contexts)?;
         if order == Order::Together || main.client.export().payload_status() {
-            return Ok(Self { order, strictness: options.strictness_wanted(), main, details: None });
+            return Ok(Self { order, strictness: options.strictness, main, details: None });
         }
-        // Without the payload form each connection answers for all its contexts, so there are two with one half each.
+        // Without the payload form each connection answers for all its contexts, so there are two with one half each. The first one is left
+        // only when the next is there, since some servers go when nobody is connected.
+        let bitmaps = part(&contexts.bitmaps()).map_err(second)?;
         main.client.disconnect()?;
-        let main = part(&contexts.bitmaps())?;
-        let details = part(&contexts.details())?;
-        let (expected, got) = (main.client.export().size, details.client.export().size);
-        if expected != got {
-            return Err(SurveyError::SizeChanged { expected, got }.into());
+        let details = part(&contexts.details()).map_err(second)?;
+        Self::of_two(options, bitmaps, details)
+    }
+
+    /// A bitmap-first survey over two connections to what must be the same export.
+    fn of_two(options: &Options, main: Part<T>, details: Part<T>) -> Result<Self, SurveyorError> {
+        let (one, other) = (main.client.export(), details.client.export());
+        if one.size != other.size {
+            return Err(SurveyorError::Disagreement { what: "size" });
         }
-        Ok(Self { order, strictness: options.strictness_wanted(), main, details: Some(details) })
+        if one.headers != other.headers {
+            return Err(SurveyorError::Disagreement { what: "headers" });
+        }
+        let strictness = options.strictness;
+        Ok(Self { order: Order::BitmapFirst, strictness, main, details: Some(details) })
     }
 
     /// What the handshake found out about the export.
     #[must_use]
     pub const fn export(&self) -> &Export {
         self.main.client.export()
+    }
+
+    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or two for a bitmap-first survey.
+    pub fn connection_stats(&self) -> impl Iterator<Item = &SessionStats> {
+        core::iter::once(&self.main).chain(&self.details).map(|part| part.client.stats())
+    }
+
+    /// Whether all connections were told that the export is read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.exports().all(|export| export.flags.is_read_only())
+    }
+
+    fn exports(&self) -> impl Iterator<Item = &Export> {
+        core::iter::once(&self.main).chain(&self.details).map(|part| part.client.export())
     }
 
     /// The options for a survey of the whole export, with what this connection settled: size, form, block size, strictness.
@@ -155,9 +197,11 @@ impl<T: Transport> Surveyor<T> {
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
         let export = self.export();
         let form = if export.headers == Headers::Extended { Form::Extended } else { Form::Compact };
-        let mut connection = Connection::new(export.size, form)?.read_only(export.flags.is_read_only());
-        if let Some(sizes) = &export.block_size {
-            connection = connection.min_block(sizes.minimum())?;
+        let mut connection = Connection::new(export.size, form)?.read_only(self.is_read_only());
+        if let Some(minimum) =
+            self.exports().filter_map(|export| export.block_size).map(BlockSize::minimum).max()
+        {
+            connection = connection.min_block(minimum)?;
         }
         Ok(SurveyOptions::new(connection).strictness(self.strictness))
     }
@@ -208,15 +252,48 @@ impl<T: Transport> Surveyor<T> {
         if payload_form {
             status = status.only(request.context_ids());
         }
-        let mut feed = Feed { survey, id: request.id(), failed: None };
-        let asked = client.block_status(&status, &mut feed);
-        let failed = feed.failed;
-        if let Err(error) = asked {
+        let failed = feed(client, &status, request.id(), survey);
+        if let Err(SurveyorError::Client(_)) = &failed {
             survey.reply_failed(request.id()).ok();
-            return Err(error.into());
         }
-        failed.map_or_else(|| survey.reply_done(request.id()), Err)?;
-        Ok(())
+        failed
+    }
+}
+
+/// Sends one request and gives its reply to the survey, payload by payload. After a fault the rest of the reply is read over, so that the connection
+/// stays in step.
+fn feed<T: Transport>(
+    client: &mut Client<T>,
+    status: &StatusRequest<'_>,
+    id: RequestId,
+    survey: &mut Survey,
+) -> Result<(), SurveyorError> {
+    client.start_block_status(status)?;
+    let mut fault = None;
+    loop {
+        let mut admit = |offer: &ChunkOffer| match fault {
+            None => survey.admit(id, offer.length),
+            Some(_) => Admission::Drain,
+        };
+        match client.next_event(&mut admit)? {
+            Some(Event::Status { payload, .. }) if fault.is_none() => fault = survey.chunk(id, payload).err(),
+            Some(Event::Status { .. } | Event::Drained { .. }) => {}
+            Some(Event::Done { .. }) => break,
+            // the survey misses it as well, and knows its name
+            Some(Event::Failed { error: RequestError::MissingContext { .. }, .. }) => break,
+            Some(Event::Failed { error, .. }) => return Err(Error::from(error).into()),
+            None => return Err(Error::GivenUp.into()),
+        }
+    }
+    fault.map_or_else(|| survey.reply_done(id), Err)?;
+    Ok(())
+}
+
+/// The error of a connection that is needed only because there is another.
+fn second(error: SurveyorError) -> SurveyorError {
+    match error {
+        SurveyorError::Client(error) => SurveyorError::SecondConnection(error),
+        other => other,
     }
 }
 
@@ -226,7 +303,7 @@ impl<T: Transport> Part<T> {
         contexts: &Contexts,
         open: &mut impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
-        let mut options = options.clone();
+        let mut options = options.clone().without_contexts();
         for (name, required) in contexts.queries() {
             options = if required { options.require_context(name) } else { options.want_context(name) };
         }
@@ -238,28 +315,6 @@ impl<T: Transport> Part<T> {
             None => error,
         });
         Ok(Self { contexts: contexts.map_err(SurveyError::from)?, client })
-    }
-}
-
-/// Hands the chunks of one reply to the survey. After a fault the rest of the reply is read over, so that the connection stays in step.
-struct Feed<'a> {
-    survey: &'a mut Survey,
-    id: RequestId,
-    failed: Option<SurveyError>,
-}
-
-impl StatusSink for Feed<'_> {
-    fn admit(&mut self, offer: &ChunkOffer) -> Admission {
-        if self.failed.is_some() {
-            return Admission::Drain;
-        }
-        self.survey.admit(self.id, offer.length)
-    }
-
-    fn status(&mut self, _context: u32, payload: &[u8]) {
-        if self.failed.is_none() {
-            self.failed = self.survey.chunk(self.id, payload).err();
-        }
     }
 }
 

@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::{Client, Error, ErrorClass, Headers, Options, StatusRequest, Uri};
+use support::tools::require_qemu;
 
 const CONTEXTS: [&str; 3] = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"];
 
@@ -21,22 +24,6 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// False, and a word about it, if the tools are missing; on CI they must be there.
-fn tools_are_there() -> bool {
-    let missing: Vec<_> = ["qemu-nbd", "qemu-img", "qemu-io"]
-        .into_iter()
-        .filter(|tool| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_err())
-        .collect();
-    assert!(
-        missing.is_empty() || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "missing: {missing:?}"
-    );
-    if !missing.is_empty() {
-        println!("skipped: {missing:?} not found");
-    }
-    missing.is_empty()
 }
 
 fn tool(program: &str, arguments: &[&str]) {
@@ -92,7 +79,7 @@ fn survey(client: &mut Client, request: &StatusRequest<'_>) -> BTreeMap<String, 
 
 #[test]
 fn qemu_answers_with_extended_and_compact_headers() {
-    if !tools_are_there() {
+    if !require_qemu() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +105,7 @@ fn qemu_answers_with_extended_and_compact_headers() {
 
 #[test]
 fn qemu_leaves_contexts_out_in_the_payload_form() {
-    if !tools_are_there() {
+    if !require_qemu() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -136,7 +123,7 @@ fn qemu_leaves_contexts_out_in_the_payload_form() {
 
 #[test]
 fn qemu_names_what_it_has_when_something_is_missing() {
-    if !tools_are_there() {
+    if !require_qemu() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! What a backup stands on, and with it which actions can be right. One rule for every policy, also those that this crate has never seen.
 
+use core::fmt;
+
 use super::{Action, Baseline};
 use crate::extent::Extent;
 use crate::status::Status;
@@ -47,7 +49,9 @@ impl Base {
             (Action::Skip, Self::Nothing) => false,
             (Action::Skip, Self::Zeroes) => status.zero() == Some(true),
             (Action::Skip, Self::Backup(baseline)) => baseline.is_clean(extent),
-            (Action::Absent, Self::Backup(baseline)) => status.depth() == Some(0) && baseline.is_clean(extent),
+            (Action::Absent, Self::Backup(baseline)) => {
+                status.depth() == Some(0) && baseline.is_clean(extent)
+            }
             (Action::Absent, _) => status.depth() == Some(0),
         }
     }
@@ -57,6 +61,16 @@ impl Base {
         match self {
             Self::Backup(baseline) => Some(baseline.size()),
             Self::Nothing | Self::Zeroes => None,
+        }
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("a target of which nothing is known"),
+            Self::Zeroes => f.write_str("a target that reads as zero"),
+            Self::Backup(baseline) => baseline.fmt(f),
         }
     }
 }

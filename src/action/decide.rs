@@ -60,7 +60,9 @@ fn action(decision: Decision) -> Action {
 
 /// A stream of actions: see [`StatusStream::decide`].
 #[derive(Clone)]
-pub struct Decide<S: StatusStream, P: Policy>(Coalesce<MapStatus<Judge<S, P>, fn(Decision) -> Action>>);
+pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Actions<S, P>>);
+
+type Actions<S, P> = MapStatus<Judge<S, P>, fn(Decision) -> Action>;
 
 impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
     type Status = Action;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Action, Base};
 use crate::error::StreamError;
-use crate::status::{MAX_BITMAPS, Status};
+use crate::status::Status;
 
 /// A backup before that an incremental cannot be taken against.
 ///
@@ -28,18 +28,14 @@ pub enum BaselineError {
         export: u64,
     },
     /// The export is smaller than at the backup before.
-    #[error("the export has shrunk from {baseline} to {export} bytes since the backup before, which only a full backup can follow")]
+    #[error(
+        "the export has shrunk from {baseline} to {export} bytes since the backup before, which only a full backup can follow"
+    )]
     Shrunk {
         /// The size at the backup before, in bytes.
         baseline: u64,
         /// The size now, in bytes.
         export: u64,
-    },
-    /// There is no bitmap with this index.
-    #[error("a bitmap's index is below {MAX_BITMAPS}, not {index}")]
-    BitmapIndex {
-        /// The index.
-        index: usize,
     },
 }
 
@@ -70,7 +66,7 @@ pub enum PolicyError {
         range: Range<u64>,
     },
     /// A policy chose an action that would lose bytes: see [`Base::permits`].
-    #[error("the policy would lose bytes {}..{}: {action} is wrong for {status} on {base:?}", range.start, range.end)]
+    #[error("the policy would lose bytes {}..{}: {action} is wrong for {status} on {base}", range.start, range.end)]
     Unsafe {
         /// The bytes.
         range: Range<u64>,

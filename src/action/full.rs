@@ -35,6 +35,12 @@ impl Full {
     }
 
     /// What happens to zeroes.
+    ///
+    /// ```
+    /// use nbd_extents::action::{Full, Zeroes};
+    ///
+    /// assert_eq!(Full::new().with_zeroes(Zeroes::KeepHoles).zeroes(), Zeroes::KeepHoles);
+    /// ```
     #[must_use]
     pub const fn with_zeroes(mut self, zeroes: Zeroes) -> Self {
         self.zeroes = zeroes;

@@ -37,7 +37,9 @@ pub enum ChainError<I> {
         parent: I,
     },
     /// The layer that a layer was made on top of is in the chain, but not right before it.
-    #[error("layer {id} at position {position} was made on top of layer {parent}, which stands at position {parent_position}")]
+    #[error(
+        "layer {id} at position {position} was made on top of layer {parent}, which stands at position {parent_position}"
+    )]
     Reordered {
         /// Where the layer stands.
         position: usize,

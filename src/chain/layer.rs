@@ -63,7 +63,9 @@ pub(super) fn check<I: Clone + Ord>(layers: &[&Layer<I>]) -> Result<(), ChainErr
             (Some(parent), _) => {
                 let parent = parent.clone();
                 return Err(match positions.get(&parent) {
-                    Some(&parent_position) => ChainError::Reordered { position, id: id(), parent, parent_position },
+                    Some(&parent_position) => {
+                        ChainError::Reordered { position, id: id(), parent, parent_position }
+                    }
                     None => ChainError::Missing { position, id: id(), parent },
                 });
             }

@@ -73,7 +73,8 @@ use crate::stream::ExtentStream;
 /// A full backup and the incrementals on top of it, oldest first: see the [module](self).
 ///
 /// `I` names disks and layers, `S` is what reads the actions of a layer. Each stream must cover its layer's disk exactly once, which is checked while
-/// it is read. Where an index lists only what is stored, say so: `stream.fill(0..size, Action::Skip)`.
+/// it is read. Where an index lists only what is stored, say so: `stream.fill(0..size, Action::Skip)`. A full backup that skipped zeroes because its
+/// target had none but zeroes must say `Zero` there, since for a chain a skipped byte is a byte that it does not have.
 #[derive(Clone)]
 pub struct Chain<I, S> {
     layers: Vec<(Layer<I>, S)>,
@@ -107,6 +108,7 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     }
 
     /// The layers, oldest first. A [`Source`] counts them in this order.
+    #[must_use]
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &Layer<I>> {
         self.layers.iter().map(|(layer, _)| layer)
     }
@@ -121,6 +123,7 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     ///
     /// The plan is lazy: it reads each layer once, holds one extent of each, and takes time by the number of extents, not by the depth of the chain. It
     /// covers `0..size` exactly once or fails: with [`PlanError::Uncovered`] at the first bytes that no layer has.
+    #[must_use]
     pub fn restore(self) -> Plan<S> {
         plan(self.layers, 0)
     }

@@ -44,6 +44,12 @@ struct Reader<S: ExtentStream> {
     head: Option<Extent<Served>>,
 }
 
+/// The layer that serves a byte, and its extent there.
+struct Newest {
+    nth: usize,
+    head: Extent<Served>,
+}
+
 /// What a layer has to say.
 #[derive(Clone, Copy, Debug)]
 enum Served {
@@ -83,10 +89,10 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     }
 
     /// The newest layer that serves the current position, and its extent there.
-    fn newest(&mut self) -> Result<Option<(usize, Extent<Served>)>, PlanError<S::Error>> {
+    fn newest(&mut self) -> Result<Option<Newest>, PlanError<S::Error>> {
         while let Some(&nth) = self.active.peek() {
             match self.readers.get(nth).and_then(|reader| reader.head) {
-                Some(head) if head.end() > self.position => return Ok(Some((nth, head))),
+                Some(head) if head.end() > self.position => return Ok(Some(Newest { nth, head })),
                 _ => {
                     self.active.pop();
                     self.advance(nth)?;
@@ -142,7 +148,7 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
 
     fn step(&mut self) -> Result<(u64, Source), PlanError<S::Error>> {
         self.wake();
-        let Some((nth, head)) = self.newest()? else { return self.unserved() };
+        let Some(Newest { nth, head }) = self.newest()? else { return self.unserved() };
         let end = self.until_hidden(nth, head.end());
         let layer = self.first + nth;
         let source = match *head.status() {

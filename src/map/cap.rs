@@ -62,7 +62,9 @@ pub enum CapError<E> {
     #[error("{0}")]
     Stream(E),
     /// What may not become `Copy` fills three quarters of the map by itself.
-    #[error("up to byte {offset} there are {needed} extents that may not be copied instead; a map of {cap} bytes holds {most}")]
+    #[error(
+        "up to byte {offset} there are {needed} extents that may not be copied instead; a map of {cap} bytes holds {most}"
+    )]
     Full {
         /// Up to where the stream had been read.
         offset: u64,

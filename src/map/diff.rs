@@ -18,7 +18,7 @@ pub struct Change<T> {
 /// The ranges where two maps differ, ascending: see [`MapSlice::diff`]. It is lazy: one pass over both, and no memory.
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
-pub struct Diff<'a, 'b, T> {
+pub struct Diff<'a, 'b, T: Copy> {
     before: Side<'a, T>,
     after: Side<'b, T>,
     /// Up to where the two have been compared.
@@ -65,7 +65,7 @@ impl<T: Copy + PartialEq> FusedIterator for Diff<'_, '_, T> {}
 
 /// One of the maps, being read.
 #[derive(Clone, Debug)]
-struct Side<'a, T> {
+struct Side<'a, T: Copy> {
     runs: Runs<'a, T>,
     head: Option<Run<T>>,
 }

@@ -7,7 +7,7 @@ use crate::extent::Extent;
 
 /// The runs of a slice: extents, and gaps as `None`.
 #[derive(Clone, Debug)]
-pub(super) struct Runs<'a, T> {
+pub(super) struct Runs<'a, T: Copy> {
     slice: MapSlice<'a, T>,
     /// The next run.
     next: usize,
@@ -15,7 +15,7 @@ pub(super) struct Runs<'a, T> {
     position: u64,
 }
 
-impl<'a, T> Runs<'a, T> {
+impl<'a, T: Copy> Runs<'a, T> {
     pub(super) fn new(slice: MapSlice<'a, T>) -> Self {
         Self { position: slice.start, slice, next: 0 }
     }
@@ -50,11 +50,11 @@ impl<T: Copy> Iterator for Runs<'_, T> {
 /// The extents of a map, ascending: see [`MapSlice::extents`].
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
-pub struct Extents<'a, T> {
+pub struct Extents<'a, T: Copy> {
     runs: Runs<'a, T>,
 }
 
-impl<'a, T> Extents<'a, T> {
+impl<'a, T: Copy> Extents<'a, T> {
     pub(super) fn new(slice: MapSlice<'a, T>) -> Self {
         Self { runs: Runs::new(slice) }
     }

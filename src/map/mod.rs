@@ -230,7 +230,9 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         let (mut kept, mut start) = (0, self.start);
         let mut last = None;
         for run in 0..self.ends.len() {
-            let (Some(&end), Some(old)) = (self.ends.get(run), self.as_slice().status_of(run)) else { continue };
+            let (Some(&end), Some(old)) = (self.ends.get(run), self.as_slice().status_of(run)) else {
+                continue;
+            };
             let status = Some(f(end - start, old));
             start = end;
             if last == status {

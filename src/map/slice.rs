@@ -156,6 +156,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     }
 
     /// The same as a stream, for everything that streams can do.
+    #[must_use]
     pub fn stream(&self) -> FromIter<Extents<'a, T>> {
         from_iter(self.extents())
     }

@@ -22,7 +22,9 @@ pub(super) fn totals<T: Copy>(slice: &MapSlice<'_, T>) -> Vec<Total<T>> {
     let mut position = slice.start;
     for (run, &end) in slice.ends.iter().enumerate() {
         let end = end.min(slice.end);
-        if let Some((place, sum)) = slice.indices.get(run).and_then(|place| Some((place, sums.get_mut(place)?))) {
+        if let Some((place, sum)) =
+            slice.indices.get(run).and_then(|place| Some((place, sums.get_mut(place)?)))
+        {
             if sum.extents == 0 {
                 order.push(place);
             }

@@ -41,6 +41,12 @@ impl BlockSize {
     }
 
     /// The start of the block that holds the byte at `offset`.
+    ///
+    /// ```
+    /// # use nbd_extents::plan::BlockSize;
+    /// assert_eq!(BlockSize::SECTOR.floor(1023), 512);
+    /// assert!(BlockSize::SECTOR.is_aligned(1024));
+    /// ```
     #[must_use]
     pub const fn floor(self, offset: u64) -> u64 {
         offset & !(self.0 - 1)

@@ -19,16 +19,13 @@ impl<S: ExtentStream<Status = Action>> Blocks<S> {
         Self { source, options: *options }
     }
 
-    /// The end of the whole blocks at the front of an extent; its start when there are none. The tail of the disk counts as a whole block.
+    /// The end of the whole blocks at the front of an extent; not above its start when there are none.
     fn end_of_whole_blocks(&self, head: &Extent<Action>) -> u64 {
         let block = self.options.block;
-        if !block.is_aligned(head.start()) {
-            return head.start();
-        }
-        if head.end() == self.source.end() { head.end() } else { block.floor(head.end()) }
+        if block.is_aligned(head.start()) { block.floor(head.end()) } else { head.start() }
     }
 
-    /// One block, or the piece of it up to a byte that must not be touched, of which some is one thing and some another.
+    /// One block, or the tail of the disk, or the piece of a block up to a byte that must not be touched: all of it gets one action.
     fn mixed(&mut self, start: u64) -> Result<Extent<Action>, S::Error> {
         let block_end = self.options.block.end_of(start).min(self.source.end());
         let mut mix = Mix::default();

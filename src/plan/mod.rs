@@ -34,15 +34,15 @@
 //!   touched.
 //! - Must not be touched: bytes that are [absent](Action::Absent), always, since reading them gives what the layer does not hold; and bytes
 //!   that are [skipped](Action::Skip), under [`Access::DirtyOnly`]. A request ends at such a byte, even within a block, and is not joined over it.
-//! - A gap between two copies, whether skipped or zero, is read through when it is no longer than [`PlanOptions::join_gaps`] allows and part of what lies behind it still fits the request. A request never
-//!   ends in a gap.
+//! - A gap between two copies, whether skipped or zero, is read through when it is no longer than [`PlanOptions::join_gaps`] allows and part
+//!   of what lies behind it still fits the request. A request never ends in a gap.
 //! - The actions must cover the disk from the plan's position to its end, exactly. A byte without an action is an error, never a skip.
 //!
 //! # Interrupted and taken up again
 //!
 //! After each step that is done, save [`Plan::position`]. [`PlanOptions::resume`] with the same options gives the remaining steps, the
-//! same that the first plan would have given, from a stream of the same actions, which may start at 0 or at the position. With several steps in flight
-//! save the start of the first that is not done: a step's start and end are positions as well.
+//! same that the first plan would have given, from a stream of the same actions, which may start at 0 or at the position. With several steps
+//! in flight save the start of the first that is not done: a step's start and end are positions as well.
 
 mod block;
 mod blocks;
@@ -73,8 +73,8 @@ use crate::stream::ExtentStream;
 
 /// The requests that carry out a stream of actions, one after the other.
 ///
-/// It is an iterator; [`next_step`](Self::next_step) is the same for callers who save the position in between. After an error the plan is over: what
-/// was handed out before it is right, and [`position`](Self::position) is where to take it up.
+/// It is an iterator; [`next_step`](Self::next_step) is the same for callers who save the position in between. After an error the plan is
+/// over: what was handed out before it is right, and [`position`](Self::position) is where to take it up.
 ///
 /// ```
 /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions, PlanStep};

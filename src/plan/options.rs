@@ -5,13 +5,26 @@ use crate::action::Action;
 use crate::extent::MAX_END;
 
 /// Which bytes a plan may touch.
+///
+/// ```
+/// use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
+/// use nbd_extents::stream::from_iter;
+/// use nbd_extents::{Action, Extent};
+///
+/// let actions = [Extent::new(0, 1000, Action::Skip)?, Extent::new(1000, 3096, Action::Copy)?];
+/// let options = PlanOptions::new(4096, BlockSize::SECTOR)?;
+/// let first = |access| Plan::new(from_iter(actions), options.access(access)).next().unwrap().unwrap();
+/// assert_eq!(first(Access::All).to_string(), "copy 512..4096");
+/// assert_eq!(first(Access::DirtyOnly).to_string(), "copy 1000..4096");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Access {
     /// All that are not [absent](Action::Absent): a block is copied whole, with the clean bytes in it.
     #[default]
     All,
     /// Only those that are not [skipped](Action::Skip): for exports where a clean byte cannot be read, as behind qemu's snapshot-access. A
-    /// request then ends at a clean byte, even within a block.
+    /// request then ends at a clean byte, even within a block; with blocks no larger than the bitmap's granularity that does not happen.
     DirtyOnly,
 }
 
@@ -96,6 +109,22 @@ impl PlanOptions {
 
     /// The longest gap, in bytes, that is read through between two copies: as many as can be read in the time that another request takes.
     /// Zeroes in such a gap are copied as data. A gap made of more than 8 pieces (skip, zero, skip, ...) is not joined: a plan holds no more.
+    ///
+    /// ```
+    /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let actions = [
+    ///     Extent::new(0, 4096, Action::Copy)?,
+    ///     Extent::new(4096, 512, Action::Skip)?,
+    ///     Extent::new(4608, 3584, Action::Copy)?,
+    /// ];
+    /// let options = PlanOptions::new(8192, BlockSize::SECTOR)?;
+    /// let requests = |options| Plan::new(from_iter(actions), options).count();
+    /// assert_eq!((requests(options), requests(options.join_gaps(512))), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn join_gaps(mut self, bytes: u64) -> Self {
         self.join_gaps = bytes;

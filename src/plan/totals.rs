@@ -7,6 +7,18 @@ use crate::action::Totals;
 /// [`Plan::totals`](super::Plan::totals).
 ///
 /// The bytes of a whole plan add up to the size of the disk. Clean bytes that a copy takes along count as copied.
+///
+/// ```
+/// use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+/// use nbd_extents::stream::from_iter;
+/// use nbd_extents::{Action, Extent};
+///
+/// let actions = [Extent::new(0, 2048, Action::Zero { may_unmap: true })?, Extent::new(2048, 2048, Action::Copy)?];
+/// let options = PlanOptions::new(4096, BlockSize::SECTOR)?.max_copy(1024)?;
+/// let totals = Plan::new(from_iter(actions), options).measure()?;
+/// assert_eq!((totals.copies, totals.zeroes, totals.bytes.sum()), (2, 1, 4096));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PlanTotals {

@@ -182,8 +182,18 @@ mod tests {
                 for set in 0..8 {
                     let surely = dirty & set != 0;
                     let perhaps = surely || set & !asked != 0 || set == 0;
-                    let expected = if surely { Some(true) } else if perhaps { None } else { Some(false) };
-                    assert_eq!(status(asked, dirty).dirty_in_any(Bitmaps(set)), expected, "{asked} {dirty} {set}");
+                    let expected = if surely {
+                        Some(true)
+                    } else if perhaps {
+                        None
+                    } else {
+                        Some(false)
+                    };
+                    assert_eq!(
+                        status(asked, dirty).dirty_in_any(Bitmaps(set)),
+                        expected,
+                        "{asked} {dirty} {set}"
+                    );
                 }
             }
         }

@@ -27,7 +27,7 @@ impl<S> Check<S> {
 
     /// Checks one step: the next extent, or the end of the range once the stream has ended.
     fn step(&mut self, next: Range<u64>) -> Result<(), StreamError> {
-        if next.start < self.range.start || next.end > self.range.end {
+        if next.start < self.range.start || next.end > self.range.end.max(self.range.start) {
             return Err(StreamError::OutOfRange { extent: next, range: self.range.clone() });
         }
         if next.start < self.position {

@@ -32,7 +32,7 @@ struct Args {
     /// Show what the server says of the export instead
     #[arg(long)]
     info: bool,
-    /// Ask the bitmaps first, and the rest only inside dirty ranges
+    /// Ask the bitmaps first, and the rest only inside dirty ranges (needs a second connection where the server has no extended headers)
     #[arg(long)]
     bitmap_first: bool,
     /// Do without extended headers
@@ -122,6 +122,9 @@ impl Args {
         let uri = uri.parse().map_err(|error| Failure::usage(format!("{}: {error}", uri.escape_debug())))?;
         if self.length == Some(0) {
             return Err(Failure::usage("a length of 0 leaves nothing to show"));
+        }
+        if self.info && (self.offset.is_some() || self.length.is_some()) {
+            return Err(Failure::usage("--info is about the whole export: no --offset, no --length"));
         }
         if self.bitmap_first && self.bitmap.is_empty() {
             return Err(Failure::usage("--bitmap-first needs a --bitmap"));

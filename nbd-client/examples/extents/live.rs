@@ -53,7 +53,7 @@ fn contexts(job: &Job) -> Result<Contexts, Failure> {
 
 fn survey(surveyor: &mut Surveyor, job: &Job, out: &mut impl Write) -> Result<(), Failure> {
     let range = range(job, surveyor.export().size)?;
-    let writable = !surveyor.export().flags.is_read_only();
+    let writable = !surveyor.is_read_only();
     if writable && job.shape == Shape::Table {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
@@ -78,8 +78,12 @@ fn range(job: &Job, size: u64) -> Result<Range<u64>, Failure> {
 
 /// A live backup's export refuses questions about clean bytes. What the server says of that is not what helps.
 fn hint(failure: Failure, job: &Job) -> Failure {
-    if failure.is_refusal() && !job.bitmaps.is_empty() && !job.bitmap_first {
-        return failure.hint(" (an export that answers only for dirty ranges needs --bitmap-first)");
+    if !failure.is_refusal() || job.bitmap_first {
+        return failure;
     }
-    failure
+    failure.hint(if job.bitmaps.is_empty() {
+        " (an export that answers only for dirty ranges needs --bitmap NAME --bitmap-first)"
+    } else {
+        " (an export that answers only for dirty ranges needs --bitmap-first)"
+    })
 }

@@ -26,8 +26,10 @@ impl Strip {
         let terminal = io::stdout().is_terminal();
         let width = terminal_size::terminal_size().filter(|_| terminal);
         let width = width.map_or(DEFAULT_WIDTH, |(terminal_size::Width(width), _)| width).max(3);
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let cells = vec![None; usize::from(width) - 2];
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let cells = vec![None; (usize::from(width) - 2).min(bytes)];
         Self { range, cells, view, colour: terminal && !no_color }
     }
 
@@ -36,7 +38,7 @@ impl Strip {
         let first = self.cell_of(extent.start());
         let last = self.cell_of(extent.end() - 1);
         let kind = Some(extent.status().kind());
-        for cell in self.cells.iter_mut().take(last + 1).skip(first) {
+        for cell in self.cells.iter_mut().take(last.saturating_add(1)).skip(first) {
             *cell = (*cell).max(kind);
         }
     }
@@ -46,7 +48,7 @@ impl Strip {
         let length = u128::from(self.range.end - self.range.start).max(1);
         let cells = self.cells.len() as u128;
         let cell = u128::from(byte.saturating_sub(self.range.start)) * cells / length;
-        usize::try_from(cell.min(cells - 1)).unwrap_or(0)
+        usize::try_from(cell).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn draw(&self, out: &mut impl Write) -> io::Result<()> {

@@ -38,7 +38,7 @@ impl<W: Write> Table<W> {
     pub(crate) fn finish(mut self) -> io::Result<()> {
         writeln!(self.out)?;
         self.strip.draw(&mut self.out)?;
-        write!(self.out, "\n {} extents", self.extents)?;
+        write!(self.out, "\n {} extent{}", self.extents, if self.extents == 1 { "" } else { "s" })?;
         for (nth, (status, bytes)) in self.totals.iter().enumerate() {
             write!(self.out, "{} {} {}", if nth == 0 { ":" } else { "," }, human(*bytes), status.words())?;
         }

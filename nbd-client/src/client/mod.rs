@@ -19,7 +19,7 @@ use crate::export::Export;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::session::{Admit, ChunkOffer, Cookie, Event, Session, SessionConfig, StartError, StatusRequest};
 use crate::stats::{ForgivenCounts, SessionStats};
-use crate::transport::{Canceller, Socket, Transport};
+use crate::transport::{Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
 
 /// The most time for saying goodbye.
@@ -92,8 +92,10 @@ impl Client<Socket> {
         }
         let started = Instant::now();
         let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
-        let socket = connect_socket(uri, options, started, deadline)?;
-        Self::begin(socket, uri.export(), options, started)
+        let connected = connect_socket(uri, options, started, deadline);
+        connected
+            .and_then(|socket| Self::begin(socket, uri.export(), options, started))
+            .map_err(|error| out_of_time(error, options.deadline))
     }
 
     /// A handle that ends this connection from any thread.
@@ -131,10 +133,12 @@ impl<T: Transport> Client<T> {
     /// As [`Client::connect`], except those of connecting.
     pub fn over(transport: T, export: &str, options: &Options) -> Result<Self, Error> {
         Self::begin(transport, export, options, Instant::now())
+            .map_err(|error| out_of_time(error, options.deadline))
     }
 
     fn begin(transport: T, export: &str, options: &Options, started: Instant) -> Result<Self, Error> {
         let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
+        options.canceller.check().map_err(|error| failure(error, During::Connect, started))?;
         let mut stream = Stream::new(transport, started);
         stream.set_deadline(started, deadline)?;
         let (export, forgiven) = negotiate(&mut stream, options.handshake(export))?;
@@ -183,7 +187,8 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is void); [`Error::Start`] if it cannot
+    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is void; only after ESHUTDOWN it is ended,
+    /// as it has to be); [`Error::Start`] if it cannot
     /// be asked, also while others are in flight; the errors of a connection otherwise.
     pub fn block_status<S: StatusSink + ?Sized>(
         &mut self,
@@ -241,6 +246,7 @@ impl<T: Transport> Client<T> {
             if let Some(event) = self.session.poll() {
                 if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
                     self.started.remove(&event.cookie());
+                    self.obey_shutdown();
                 }
                 return Ok(Some(event));
             }
@@ -263,8 +269,20 @@ impl<T: Transport> Client<T> {
     /// The errors of a connection; it is closed all the same.
     pub fn disconnect(mut self) -> Result<(), Error> {
         self.check_alive()?;
+        self.say_goodbye()
+    }
+
+    fn say_goodbye(&mut self) -> Result<(), Error> {
         self.session.disconnect();
         self.send_output(Instant::now(), self.request_timeout.min(GOODBYE))
+    }
+
+    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values").
+    fn obey_shutdown(&mut self) {
+        if self.must_disconnect() && self.in_flight() == 0 {
+            // The request's own error is what counts.
+            self.say_goodbye().ok();
+        }
     }
 
     /// One read, straight to where the session wants it.
@@ -296,7 +314,7 @@ impl<T: Transport> Client<T> {
     /// No error of a stream is forgotten: what comes after it would not be in step.
     fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
         self.given_up |= result.is_err();
-        result
+        result.map_err(|error| out_of_time(error, self.deadline))
     }
 }
 
@@ -327,6 +345,17 @@ fn negotiate<T: Transport>(
     }
     // It ends otherwise only where TLS was asked for.
     handshake.into_export().ok_or(Error::TlsNotSupported)
+}
+
+/// Whose deadline it was: a request's, or the whole job's.
+fn out_of_time(error: Error, job: Option<Instant>) -> Error {
+    match error {
+        // the kernel's clock may be a little early
+        Error::Timeout { during, .. } if job.is_some_and(|end| end <= Instant::now() + SLACK) => {
+            Error::OutOfTime { during }
+        }
+        other => other,
+    }
 }
 
 /// The earlier of two deadlines, where `None` is never.

@@ -24,9 +24,9 @@ use nbd_extents::Strictness;
 #[must_use]
 pub struct Options {
     pub(super) contexts: Vec<ContextRequest>,
-    pub(super) extended_headers: bool,
+    pub(crate) extended_headers: bool,
     pub(super) list_contexts: bool,
-    pub(super) strictness: Strictness,
+    pub(crate) strictness: Strictness,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) deadline: Option<Instant>,
@@ -71,6 +71,12 @@ impl Options {
 
     fn context(mut self, name: impl Into<String>, required: bool) -> Self {
         self.contexts.push(ContextRequest { name: name.into(), required });
+        self
+    }
+
+    /// The same without any context.
+    pub(crate) fn without_contexts(mut self) -> Self {
+        self.contexts.clear();
         self
     }
 
@@ -122,14 +128,11 @@ impl Options {
         self
     }
 
-    /// The canceller that ends the connection, also while it is being made.
+    /// The canceller that ends the connection, also while it is being made. Over a transport of the caller's own
+    /// ([`Client::over`](crate::Client::over)) it is only looked at before the handshake; such a transport has its own way to be ended.
     pub fn canceller(mut self, canceller: Canceller) -> Self {
         self.canceller = canceller;
         self
-    }
-
-    pub(crate) const fn strictness_wanted(&self) -> Strictness {
-        self.strictness
     }
 
     pub(super) fn handshake(&self, export: &str) -> HandshakeConfig {

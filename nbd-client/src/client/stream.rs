@@ -1,6 +1,6 @@
 //! A buffered transport that knows what it is doing and since when, so that its errors can say so.
 
-use std::io::{BufRead, BufReader, Error as IoError, ErrorKind, Read};
+use std::io::{BufRead, BufReader, Error as IoError, ErrorKind, Read, Write};
 use std::time::Instant;
 
 use crate::error::{During, Error};
@@ -35,7 +35,7 @@ impl<T: Transport> Stream<T> {
         let stream = self.inner.get_mut();
         stream
             .write_all(bytes)
-            .and_then(|()| stream.flush())
+            .and_then(|()| flush(stream))
             .map_err(|error| failure(error, During::Send, started))
     }
 
@@ -64,6 +64,16 @@ impl<T: Transport> Stream<T> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(failure(error, during, self.started)),
             }
+        }
+    }
+}
+
+/// Flushes to the end: what `write_all` does for writing.
+fn flush(stream: &mut impl Write) -> Result<(), IoError> {
+    loop {
+        match stream.flush() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }

@@ -81,6 +81,21 @@ impl Draft {
         Ok(())
     }
 
+    /// What is only for show may be malformed: a lenient client goes on without it.
+    fn unless_forgiven<V>(
+        &mut self,
+        strictness: Strictness,
+        parsed: Result<V, HandshakeError>,
+    ) -> Result<Option<V>, HandshakeError> {
+        match parsed {
+            Err(_) if !strictness.is_strict() => {
+                self.forgiven.add(Forgiven::BadText);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// A LIST ended well: what it showed is on offer.
     pub(super) fn listed(&mut self) {
         let offered = self.offered.get_or_insert_default();
@@ -109,11 +124,11 @@ impl Draft {
             info_type::EXPORT => self.set_size(strictness, rest).ok_or_else(bad)?,
             info_type::BLOCK_SIZE => self.set_block_size(strictness, rest).ok_or_else(bad)?,
             info_type::NAME => {
-                self.canonical_name = Some(parse_text(GO, rest)?);
+                self.canonical_name = self.unless_forgiven(strictness, parse_text(GO, rest))?;
                 Ok(())
             }
             info_type::DESCRIPTION => {
-                self.description = Some(parse_text(GO, rest)?);
+                self.description = self.unless_forgiven(strictness, parse_text(GO, rest))?;
                 Ok(())
             }
             _ => Ok(()),
@@ -146,6 +161,8 @@ impl Draft {
             }
             self.forgiven.add(Forgiven::NoHasFlags);
         }
+        // without HAS_FLAGS the other bits mean nothing: least of all that the export cannot change
+        let flags = if flags.has_flags() { flags } else { TransmissionFlags::new(0) };
         if self.size.replace((size, flags)).is_some() {
             return Err(HandshakeError::DuplicateExportInfo);
         }

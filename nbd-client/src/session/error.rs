@@ -100,6 +100,14 @@ pub enum RequestError {
         /// The context's number.
         context: u32,
     },
+    /// The reply is over, and a context that was asked for is not in it.
+    #[error("request {cookie}: no status for context id {context}")]
+    MissingContext {
+        /// The request.
+        cookie: Cookie,
+        /// The context's number.
+        context: u32,
+    },
     /// A status chunk of a context that the request did not ask for (strict).
     #[error("request {cookie}: a status chunk of context id {context}, which was not asked for")]
     UnknownContext {
@@ -118,6 +126,7 @@ impl RequestError {
             Self::Server { cookie, .. }
             | Self::ZeroErrno { cookie, .. }
             | Self::ErrorTooShort { cookie, .. }
+            | Self::MissingContext { cookie, .. }
             | Self::SimpleSuccess { cookie }
             | Self::BadStatusLength { cookie, .. }
             | Self::CompactStatus { cookie }

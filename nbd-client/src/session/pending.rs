@@ -116,7 +116,10 @@ impl Requests {
     /// Ends a request; `Some(Err)` if it failed, `None` if it was not in flight.
     pub(super) fn finish(&mut self, cookie: u64) -> Option<Result<(), RequestError>> {
         let pending = self.pending.remove(&cookie)?;
-        Some(match pending.error {
+        let missing = pending.contexts.iter().find(|context| !pending.seen.contains(context));
+        let missing =
+            missing.map(|&context| RequestError::MissingContext { cookie: Cookie(cookie), context });
+        Some(match pending.error.or(missing) {
             None => Ok(()),
             Some(error) => {
                 self.late.add(cookie, pending.contexts.len().saturating_sub(1));

@@ -308,9 +308,13 @@ fn row_7_duplicate_context_is_a_request_error() {
 }
 
 #[test]
-fn row_8_and_9_missing_contexts_are_left_to_the_caller() {
-    let (events, result, _) = run(&compact(&[0, 1]), 1, &[structured(DONE, 0, 1, &[])]);
-    assert_eq!((events, result), (vec![Event::Done { cookie: Cookie(1) }], Ok(())));
+fn row_8_and_9_a_missing_context_is_a_request_error() {
+    let missing = |context| RequestError::MissingContext { cookie: Cookie(1), context };
+    assert_eq!(request_error(&compact(&[0, 1]), &[structured(DONE, 0, 1, &[])]), missing(0));
+    assert_eq!(request_error(&compact(&[0, 1]), &[status(DONE, 1, 0)]), missing(1));
+    // the chunk that follows too late is drained
+    let late = [status(DONE, 1, 1), status(DONE, 1, 0)];
+    assert_eq!(request_error(&compact(&[0, 1]), &late), missing(0));
 }
 
 #[test]
@@ -354,8 +358,8 @@ fn row_26_wrong_cookie_is_fatal() {
         assert_eq!(fatal(&compact(&[0]), &[simple(5, cookie)]), ProtocolError::UnknownCookie { cookie });
     }
     // A request that ended well gets no more chunks.
-    let parts = [status(DONE, 1, 0), status(DONE, 1, 1)];
-    assert_eq!(fatal(&compact(&[0, 1]), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
+    let parts = [status(DONE, 1, 0), status(DONE, 1, 0)];
+    assert_eq!(fatal(&compact(&[0]), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
 }
 
 #[test]
@@ -527,7 +531,8 @@ fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
     session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut TakeAll).unwrap();
-    assert_eq!(session.poll(), Some(Event::Done { cookie: Cookie(1) }));
+    let error = RequestError::MissingContext { cookie: Cookie(1), context: 2 };
+    assert_eq!(session.poll(), Some(Event::Failed { cookie: Cookie(1), error }));
     assert_eq!(session.stats().forgiven.of(Forgiven::UnknownContextChunk), 1);
 }
 

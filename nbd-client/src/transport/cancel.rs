@@ -57,7 +57,7 @@ impl Canceller {
     }
 
     /// An error if it was cancelled.
-    pub(super) fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         if self.is_cancelled() { Err(io::Error::other(Cancelled)) } else { Ok(()) }
     }
 

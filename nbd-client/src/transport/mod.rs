@@ -9,6 +9,7 @@ mod socket;
 
 pub use cancel::{Cancelled, Canceller};
 pub use foreign::Foreign;
+pub(crate) use socket::SLACK;
 pub use socket::Socket;
 
 use std::io::{self, Read, Write};

@@ -8,7 +8,14 @@ use std::time::Instant;
 use super::{Canceller, Transport, timed_out};
 
 /// A timeout of the kernel's may be this much longer than the time left: it saves a system call before most calls.
-const SLACK: Duration = Duration::from_millis(20);
+pub(crate) const SLACK: Duration = Duration::from_millis(20);
+
+/// A peer that has closed is an error, not a signal: SIGPIPE would end a host program that is not Rust's own.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+/// Apple's sockets are told when they are made (socket2 does), others have no such signal.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+const SEND_FLAGS: i32 = 0;
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -90,7 +97,7 @@ impl Write for Socket {
             self.inner.set_write_timeout(timeout)?;
             self.write_timeout = timeout;
         }
-        let result = (&*self.inner).write(buf);
+        let result = self.inner.send_with_flags(buf, SEND_FLAGS);
         self.judge(result)
     }
 

@@ -1,0 +1,87 @@
+//! What the client sent, decoded.
+
+use crate::frame::{command_flag, take_u16, take_u32, take_u64};
+
+/// An option request of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenOption {
+    /// The option's number, see [`option_type`](crate::frame::option_type).
+    pub number: u32,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+impl SeenOption {
+    pub(super) const fn new(number: u32, data: Vec<u8>) -> Self {
+        Self { number, data }
+    }
+
+    /// The names in a LIST or SET of meta contexts; as many as can be read.
+    #[must_use]
+    pub fn queries(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let Some((_export, rest)) = take_string(&self.data) else { return names };
+        let Some((_count, mut rest)) = take_u32(rest) else { return names };
+        while let Some((name, later)) = take_string(rest) {
+            names.push(name);
+            rest = later;
+        }
+        names
+    }
+}
+
+fn take_string(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = take_u32(bytes)?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((String::from_utf8_lossy(text).into_owned(), rest))
+}
+
+/// A request of the client in the transmission phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenRequest {
+    /// Command flags, see [`command_flag`](crate::frame::command_flag).
+    pub flags: u16,
+    /// The command, see [`command`](crate::frame::command).
+    pub command: u16,
+    /// The number that an answer repeats.
+    pub cookie: u64,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// How much of the disk it is about, in bytes (of the payload form, its effect length).
+    pub length: u64,
+    /// The contexts that the payload form names.
+    pub contexts: Option<Vec<u32>>,
+}
+
+impl SeenRequest {
+    /// A header without its payload; `None` if there are too few bytes. The magic is not looked at.
+    pub(super) fn decode(header: &[u8], extended: bool) -> Option<Self> {
+        let (_magic, rest) = take_u32(header)?;
+        let (flags, rest) = take_u16(rest)?;
+        let (command, rest) = take_u16(rest)?;
+        let (cookie, rest) = take_u64(rest)?;
+        let (offset, rest) = take_u64(rest)?;
+        let length = if extended { take_u64(rest)?.0 } else { u64::from(take_u32(rest)?.0) };
+        Some(Self { flags, command, cookie, offset, length, contexts: None })
+    }
+
+    /// True if `length` is that of a payload still to come.
+    pub(super) const fn has_payload(&self, extended: bool) -> bool {
+        extended && self.flags & command_flag::PAYLOAD_LEN != 0
+    }
+
+    /// Takes in the payload of the payload form.
+    pub(super) fn absorb(&mut self, payload: &[u8]) -> Option<()> {
+        let (length, mut rest) = take_u64(payload)?;
+        let mut contexts = Vec::new();
+        while let Some((context, later)) = take_u32(rest) {
+            contexts.push(context);
+            rest = later;
+        }
+        self.length = length;
+        self.contexts = Some(contexts);
+        Some(())
+    }
+}

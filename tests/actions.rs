@@ -1,0 +1,390 @@
+//! Policies against every status there is: nothing dirty is lost, nothing is taken for zero that may hold data, and no policy can make it so.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use nbd_extents::action::{
+    Base, Baseline, BaselineError, Cause, Content, DecideError, Decision, Full, Incremental, Policy,
+    PolicyError, Reason, SingleLayer, StatusStream, Totals, Zeroes,
+};
+use nbd_extents::stream::{ExtentStream, from_iter};
+use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, Status, StreamError};
+use proptest::prelude::*;
+
+use support::dense::{Dense, assert_canonical, from_extents, to_extents};
+
+const ZEROES: [Zeroes; 4] = [Zeroes::MayUnmap, Zeroes::KeepHoles, Zeroes::Allocate, Zeroes::AsData];
+
+/// Every status that allocation, two bitmaps and the depth can make, with parts missing and the depth in doubt.
+fn all_statuses() -> Vec<Status> {
+    let mut all = vec![Status::UNKNOWN];
+    let add = |all: Vec<Status>, flags: &[u64], with: &dyn Fn(Status, u64) -> Status| -> Vec<Status> {
+        let added =
+            all.iter().flat_map(|status| flags.iter().map(|flags| with(*status, *flags))).collect::<Vec<_>>();
+        [all, added].concat()
+    };
+    all = add(all, &[0, 1, 2, 3], &|status, flags| status.with_allocation(Allocation::from_flags(flags)));
+    all = add(all, &[0, 1], &|status, flags| status.with_bitmap(0, Dirtiness::from_flags(flags)));
+    all = add(all, &[0, 1], &|status, flags| status.with_bitmap(5, Dirtiness::from_flags(flags)));
+    add(all, &[0, 1, 2, 1 << 40], &|status, flags| status.with_depth(Depth::from_flags(flags)))
+}
+
+fn extent(start: u64, end: u64, status: Status) -> Extent<Status> {
+    Extent::from_range(start..end, status).unwrap()
+}
+
+fn action(policy: &dyn Policy, extent: &Extent<Status>) -> Action {
+    policy.decide(extent).unwrap().action
+}
+
+/// Baselines of 1000 bytes: all bitmaps, one, the other, both, and one that nobody has asked.
+fn baselines() -> [Baseline; 5] {
+    let all = Baseline::new(1000);
+    let some = [Bitmaps::only(0), Bitmaps::only(5), Bitmaps::only(0).and(5), Bitmaps::only(7)];
+    let [a, b, c, d] = some.map(|bitmaps| all.tracked_by(bitmaps));
+    [all, a, b, c, d]
+}
+
+/// What bytes that are needed become: the table in the documentation, written once more.
+fn brought(status: Status, zeroes: Zeroes) -> Action {
+    match (status.zero(), zeroes) {
+        (Some(true), Zeroes::MayUnmap) => Action::Zero { may_unmap: true },
+        (Some(true), Zeroes::KeepHoles) => Action::Zero { may_unmap: status.hole().unwrap() },
+        (Some(true), Zeroes::Allocate) => Action::Zero { may_unmap: false },
+        _ => Action::Copy,
+    }
+}
+
+#[test]
+fn a_full_backup_looks_at_the_zero_status_only() {
+    for status in all_statuses() {
+        for zeroes in ZEROES {
+            let policy = Full::new().with_zeroes(zeroes);
+            assert_eq!(policy.zeroes(), zeroes);
+            let expected = brought(status, zeroes);
+            assert_eq!(action(&policy, &extent(0, 8, status)), expected, "{status} {zeroes:?}");
+            let skipped = if expected == Action::Copy { Action::Copy } else { Action::Skip };
+            assert_eq!(action(&policy.onto_zeroes(), &extent(0, 8, status)), skipped, "{status} {zeroes:?}");
+        }
+    }
+}
+
+#[test]
+fn an_incremental_brings_what_is_dirty_and_skips_what_is_clean() {
+    for status in all_statuses() {
+        for (baseline, zeroes) in baselines().into_iter().flat_map(|base| ZEROES.map(|zeroes| (base, zeroes)))
+        {
+            let policy = Incremental::new(baseline, 1000).unwrap().with_zeroes(zeroes);
+            assert_eq!((policy.baseline(), policy.zeroes()), (baseline, zeroes));
+            let decided = policy.decide(&extent(10, 1000, status)).map(|decision| decision.action);
+            let expected = match baseline.dirty(&status) {
+                Some(true) => Ok(brought(status, zeroes)),
+                Some(false) => Ok(Action::Skip),
+                None => Err(PolicyError::NoBitmap { range: 10..1000 }),
+            };
+            assert_eq!(decided, expected, "{status} {policy:?}");
+        }
+    }
+}
+
+#[test]
+fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty() {
+    for status in all_statuses() {
+        for (baseline, zeroes) in baselines().into_iter().flat_map(|base| ZEROES.map(|zeroes| (base, zeroes)))
+        {
+            let dirty = [0, 5].iter().any(|&index| {
+                let counts = baseline.bitmaps().is_none_or(|bitmaps| bitmaps.contains(index));
+                counts && status.dirty_in(index) == Some(true)
+            });
+            let policy = Incremental::new_or_grown(baseline, 2000).unwrap().with_zeroes(zeroes);
+            for (start, end) in [(0, 10), (990, 1000), (999, 1001), (1000, 1001), (0, 2000)] {
+                let Ok(decision) = policy.decide(&extent(start, end, status)) else { continue };
+                let kept = matches!(decision.action, Action::Skip | Action::Absent);
+                assert!(!kept || !dirty && end <= 1000, "{start}..{end} {status} {policy:?} {decision}");
+            }
+        }
+    }
+}
+
+#[test]
+fn beyond_the_old_end_all_is_brought_whatever_the_bitmaps_say() {
+    let policy = Incremental::new_or_grown(Baseline::new(1000), 2000).unwrap();
+    for status in all_statuses() {
+        let decision = policy.decide(&extent(1000, 2000, status)).unwrap();
+        assert_eq!(decision.action, brought(status, Zeroes::MayUnmap));
+        assert!(matches!(decision.reason, Reason::Needed { cause: Cause::Grown, .. }));
+    }
+}
+
+#[test]
+fn a_baseline_of_another_size_is_refused() {
+    let baseline = Baseline::new(1000);
+    assert!(Incremental::new(baseline, 1000).is_ok());
+    assert_eq!(Incremental::new_or_grown(baseline, 1000), Incremental::new(baseline, 1000));
+    for export in [0, 999, 1001, u64::MAX] {
+        assert_eq!(
+            Incremental::new(baseline, export),
+            Err(BaselineError::SizeChanged { baseline: 1000, export })
+        );
+    }
+    let shrunk = BaselineError::Shrunk { baseline: 1000, export: 999 };
+    assert_eq!(Incremental::new_or_grown(baseline, 999), Err(shrunk));
+    assert!(Incremental::new_or_grown(baseline, 1001).is_ok());
+}
+
+#[test]
+fn an_incremental_without_a_bitmap_is_refused() {
+    let policy = Incremental::new(Baseline::new(8), 8).unwrap();
+    let named_none = Incremental::new(Baseline::new(8).tracked_by(Bitmaps::only(99)), 8).unwrap();
+    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+    let refused = Err(PolicyError::NoBitmap { range: 0..8 });
+    assert_eq!(policy.decide(&extent(0, 8, Status::UNKNOWN.with_allocation(Allocation::DATA))), refused);
+    assert_eq!(
+        named_none.decide(&extent(0, 8, clean)),
+        refused,
+        "an empty set of bitmaps says of nothing that it is clean"
+    );
+}
+
+#[test]
+fn in_a_single_layer_depth_0_is_absent_and_an_unknown_depth_is_refused() {
+    for status in all_statuses() {
+        for zeroes in ZEROES {
+            let policy = SingleLayer::new().with_zeroes(zeroes);
+            assert_eq!(policy.zeroes(), zeroes);
+            let decided = policy.decide(&extent(3, 8, status)).map(|decision| decision.action);
+            let expected = match status.depth() {
+                Some(0) => Ok(Action::Absent),
+                Some(_) => Ok(brought(status, zeroes)),
+                None => Err(PolicyError::NoDepth { range: 3..8 }),
+            };
+            assert_eq!(decided, expected, "{status} {zeroes:?}");
+        }
+    }
+}
+
+#[test]
+fn holes_that_are_not_said_to_be_zero_are_copied() {
+    let hole = Status::UNKNOWN
+        .with_allocation(Allocation::from_flags(1))
+        .with_bitmap(0, Dirtiness::DIRTY)
+        .with_depth(Depth::from_flags(1));
+    let incremental = Incremental::new(Baseline::new(8), 8).unwrap();
+    for zeroes in ZEROES {
+        let full = Full::new().with_zeroes(zeroes);
+        let policies: [&dyn Policy; 4] = [
+            &full,
+            &full.onto_zeroes(),
+            &incremental.with_zeroes(zeroes),
+            &SingleLayer::new().with_zeroes(zeroes),
+        ];
+        for policy in policies {
+            let decision = policy.decide(&extent(0, 8, hole)).unwrap();
+            assert_eq!(decision.action, Action::Copy);
+            assert!(matches!(decision.reason, Reason::Needed { content: Content::UndefinedHole, .. }));
+        }
+    }
+}
+
+/// What a byte may be now and may have been, and whether the layer holds it: everything that the status and the base do not rule out.
+fn worlds(base: Base, extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
+    let status = extent.status();
+    let mut worlds = Vec::new();
+    for (new, old, held) in
+        (0..3).flat_map(|new| (0..3).flat_map(move |old| [true, false].map(|held| (new, old, held))))
+    {
+        let zero = status.zero() != Some(true) || new == 0;
+        let depth = status.depth().is_none_or(|depth| held == (depth > 0));
+        let target = match base {
+            Base::Nothing => true,
+            Base::Zeroes => old == 0,
+            Base::Backup(before) => {
+                new == old || extent.end() > before.size() || before.dirty(status) != Some(false)
+            }
+        };
+        if zero && depth && target {
+            worlds.push((new, old, held));
+        }
+    }
+    worlds
+}
+
+#[test]
+fn exactly_the_actions_that_are_right_in_every_possible_world_are_permitted() {
+    let bases = baselines().map(Base::Backup).into_iter().chain([Base::Nothing, Base::Zeroes]);
+    for (base, status) in bases.flat_map(|base| all_statuses().into_iter().map(move |status| (base, status)))
+    {
+        for extent in [extent(0, 1000, status), extent(0, 1001, status), extent(1000, 1001, status)] {
+            let worlds = worlds(base, &extent);
+            let right = |action: Action| {
+                worlds.iter().all(|&(new, old, held)| match action {
+                    Action::Copy => true,
+                    Action::Zero { .. } => new == 0,
+                    Action::Skip => new == old,
+                    Action::Absent => !held && (!matches!(base, Base::Backup(_)) || new == old),
+                })
+            };
+            for action in [
+                Action::Copy,
+                Action::Zero { may_unmap: true },
+                Action::Zero { may_unmap: false },
+                Action::Skip,
+            ] {
+                assert_eq!(base.permits(&extent, action), right(action), "{base:?} {extent} {action}");
+            }
+            // that a clean byte is zero now and was zero then does not make it absent or not: the depth alone does
+            assert_eq!(
+                base.permits(&extent, Action::Absent),
+                right(Action::Absent),
+                "{base:?} {extent} absent"
+            );
+        }
+    }
+}
+
+/// Says always the same, right or wrong, and asks for cuts.
+#[derive(Clone, Copy, Debug)]
+struct Stubborn(Base, Action, u64);
+
+impl Policy for Stubborn {
+    fn base(&self) -> Base {
+        self.0
+    }
+
+    fn decide(&self, _: &Extent<Status>) -> Result<Decision, PolicyError> {
+        Ok(Decision { action: self.1, reason: Reason::Other("always") })
+    }
+
+    fn next_cut(&self, offset: u64) -> Option<u64> {
+        // also cuts that are none: at the offset itself, and before it
+        Some((offset / self.2 + u64::from(!offset.is_multiple_of(3))) * self.2)
+    }
+}
+
+#[test]
+fn a_policy_that_would_lose_bytes_is_stopped_at_the_first() {
+    let dirty = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY);
+    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+    let base = Base::Backup(Baseline::new(4096));
+    let policy = Stubborn(base, Action::Skip, 4096);
+    let mut actions = from_iter([extent(0, 512, clean), extent(512, 1024, dirty)]).decide(policy);
+    let error = actions.next_extent().unwrap_err();
+    let expected = PolicyError::Unsafe { range: 512..1024, status: dirty, action: Action::Skip, base };
+    assert_eq!(error, DecideError::Policy(expected));
+    let words = "the policy would lose bytes 512..1024: skip is wrong for dirty on a backup of 4096 bytes";
+    assert_eq!(error.to_string(), words);
+}
+
+#[test]
+fn a_policy_cannot_skip_past_the_end_of_its_baseline() {
+    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+    let policy = Stubborn(Base::Backup(Baseline::new(1000)), Action::Skip, 1 << 20);
+    let error = from_iter([extent(0, 1001, clean)]).decide(policy).collect_vec().unwrap_err();
+    assert!(matches!(error, DecideError::Policy(PolicyError::Unsafe { range, .. }) if range == (1000..1001)));
+}
+
+#[test]
+fn errors_of_the_source_and_refusals_come_through() {
+    let overlap = [extent(8, 16, Status::UNKNOWN), extent(0, 8, Status::UNKNOWN)];
+    let error = from_iter(overlap).decide(Full::new()).collect_vec().unwrap_err();
+    assert_eq!(error, DecideError::Stream(StreamError::Overlap { start: 0, expected: 16 }));
+    let checked =
+        from_iter([extent(0, 8, Status::UNKNOWN)]).decide(Full::new()).covering(0..16).collect_vec();
+    assert_eq!(
+        checked,
+        Err(DecideError::Stream(StreamError::Gap { range: 8..16 })),
+        "adapters go on behind it"
+    );
+    let none = from_iter([extent(0, 8, Status::UNKNOWN)]).explain(SingleLayer::new()).collect_vec();
+    assert_eq!(none, Err(DecideError::Policy(PolicyError::NoDepth { range: 0..8 })));
+}
+
+/// Runs of statuses with gaps between, over at most 200 bytes.
+fn disks() -> impl Strategy<Value = Vec<Extent<Status>>> {
+    let status = prop::option::weighted(0.9, prop::sample::select(all_statuses()));
+    prop::collection::vec((1_u64..12, status), 0..16).prop_map(|runs| {
+        let mut start = 0;
+        let mut place = |(length, status): (u64, Option<Status>)| {
+            start += length;
+            status.map(|status| extent(start - length, start, status))
+        };
+        runs.into_iter().filter_map(&mut place).collect()
+    })
+}
+
+/// A policy that a failing test can print.
+trait Shown: Policy + core::fmt::Debug {}
+impl<P: Policy + core::fmt::Debug> Shown for P {}
+
+fn policies() -> impl Strategy<Value = Box<dyn Shown>> {
+    let zeroes = || prop::sample::select(ZEROES.to_vec());
+    let size = prop_oneof![Just(0_u64), 0_u64..200, Just(u64::MAX)];
+    prop_oneof![
+        (zeroes(), any::<bool>()).prop_map(|(zeroes, onto)| {
+            let full = Full::new().with_zeroes(zeroes);
+            Box::new(if onto { full.onto_zeroes() } else { full }) as Box<dyn Shown>
+        }),
+        zeroes().prop_map(|zeroes| Box::new(SingleLayer::new().with_zeroes(zeroes)) as _),
+        (size.clone(), zeroes()).prop_map(|(size, zeroes)| {
+            let policy = Incremental::new_or_grown(Baseline::new(size), u64::MAX).unwrap();
+            Box::new(policy.with_zeroes(zeroes)) as _
+        }),
+        (size, 1_u64..20).prop_map(|(size, cut)| {
+            Box::new(Stubborn(Base::Backup(Baseline::new(size)), Action::Copy, cut)) as _
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(support::config(1024))]
+
+    /// A stream says of each byte what the policy says of that byte alone; or it ends at the first byte of which the policy says nothing.
+    #[test]
+    fn a_stream_decides_each_byte_as_if_it_stood_alone(disk in disks(), policy in policies()) {
+        let dense = from_extents(&disk, 200);
+        let alone = |(at, status): (usize, &Option<Status>)| {
+            status.map(|status| policy.decide(&extent(at as u64, at as u64 + 1, status)).map(|decision| (at, decision)))
+        };
+        let alone: Vec<_> = dense.iter().enumerate().filter_map(alone).collect();
+        let decided = from_iter(disk.clone()).decide(&*policy).collect_vec();
+        let explained = from_iter(disk).explain(&*policy).collect_vec();
+        if alone.iter().any(Result::is_err) {
+            prop_assert!(decided.is_err() && explained.is_err());
+            return Ok(());
+        }
+        let mut expected: Dense<Decision> = vec![None; 200];
+        for (at, decision) in alone.into_iter().map(Result::unwrap) {
+            expected[at] = Some(decision);
+        }
+        prop_assert_eq!(explained.unwrap(), to_extents(&expected));
+        let expected: Dense<Action> = expected.iter().map(|decision| decision.map(|decision| decision.action)).collect();
+        let decided = decided.unwrap();
+        assert_canonical(&decided);
+        prop_assert_eq!(&decided, &to_extents(&expected));
+
+        let count = |wanted: fn(&Action) -> bool| expected.iter().flatten().filter(|&action| wanted(action)).count() as u64;
+        let totals = Totals::of(from_iter(decided)).unwrap();
+        prop_assert_eq!(totals.copy, count(|action| *action == Action::Copy));
+        prop_assert_eq!(totals.zero, count(|action| matches!(action, Action::Zero { .. })));
+        prop_assert_eq!(totals.skip, count(|action| *action == Action::Skip));
+        prop_assert_eq!(totals.absent, count(|action| *action == Action::Absent));
+        prop_assert_eq!(totals.sum(), expected.iter().flatten().count() as u64);
+    }
+}
+
+/// oVirt bug 1971185: the incremental reads 2 GiB of a 10 GiB disk, not 9.
+#[test]
+fn the_bug_that_started_it() {
+    const GIB: u64 = 1 << 30;
+    let status = |dirty, flags| {
+        Status::UNKNOWN
+            .with_bitmap(0, Dirtiness::from_flags(dirty))
+            .with_allocation(Allocation::from_flags(flags))
+    };
+    let disk = [(0, 1, status(0, 0)), (1, 2, status(1, 0)), (2, 9, status(1, 3)), (9, 10, status(1, 0))]
+        .map(|(start, end, status)| extent(start * GIB, end * GIB, status));
+    let policy = Incremental::new(Baseline::new(10 * GIB), 10 * GIB).unwrap();
+    let totals = Totals::of(from_iter(disk).decide(policy)).unwrap();
+    assert_eq!((totals.copy, totals.zero, totals.skip), (2 * GIB, 7 * GIB, GIB));
+}

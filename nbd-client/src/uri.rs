@@ -8,6 +8,7 @@
 //! Whatever is not understood is an error that names it: a parameter that is silently ignored might have mattered.
 
 use core::fmt;
+use core::net::Ipv6Addr;
 use core::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -19,6 +20,8 @@ pub const DEFAULT_PORT: u16 = 10809;
 
 /// What stays readable in a path or a parameter: unreserved characters and the slash.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// What stays readable in the name of a host.
+const HOST: &AsciiSet = &ENCODE.add(b'/');
 
 /// A parsed NBD URI. `Display` gives a URI that parses to the same value.
 ///
@@ -310,10 +313,11 @@ struct HostText<'a>(&'a str);
 
 impl fmt::Display for HostText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains(':') {
+        // an address as the parser writes it; a name may have any character, even a colon or a slash
+        if self.0.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == self.0) {
             write!(f, "[{}]", self.0)
         } else {
-            write!(f, "{}", percent_encode(self.0.as_bytes(), ENCODE))
+            write!(f, "{}", percent_encode(self.0.as_bytes(), HOST))
         }
     }
 }

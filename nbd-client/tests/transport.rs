@@ -130,7 +130,7 @@ fn the_job_deadline_ends_a_request() {
     let mut client = Client::over(socket, "", &options).unwrap();
     let error = client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| {}).unwrap_err();
     assert_timely(started);
-    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert!(matches!(error, Error::OutOfTime { .. }), "{error}");
 }
 
 #[test]

@@ -36,11 +36,13 @@
 //! A map of actions can be held under a number of bytes, whatever the disk looks like: [`ExtentMap::capped`] turns the shortest ranges that need not be
 //! copied into ranges that are, and says how many bytes that is.
 
+mod build;
 mod cap;
 mod diff;
 mod indices;
 mod iter;
 mod palette;
+mod recent;
 mod slice;
 mod totals;
 
@@ -170,9 +172,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// # Ok::<(), StreamError>(())
     /// ```
     pub fn covering<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
-        let mut map = Self::starting_at(range.start);
-        map.read(stream.covering(range))?;
-        Ok(map)
+        build::read(stream, range, false)
     }
 
     /// Reads a stream that must stay within `range` and may leave gaps; of the bytes in gaps the map says `None`.
@@ -181,28 +181,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     ///
     /// The stream's first error; [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
     pub fn within<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
-        let mut map = Self::starting_at(range.start);
-        map.read(stream.within(range.clone()))?;
-        map.gap_up_to(range.end);
-        map.shrink_to_fit();
-        Ok(map)
-    }
-
-    /// Reads a checked stream to its end.
-    fn read<S: ExtentStream<Status = T>>(&mut self, mut stream: S) -> Result<(), S::Error> {
-        while let Some(extent) = stream.next_extent()? {
-            self.gap_up_to(extent.start());
-            self.push(extent.end(), Some(*extent.status()));
-        }
-        self.shrink_to_fit();
-        Ok(())
-    }
-
-    #[inline]
-    fn gap_up_to(&mut self, offset: u64) {
-        if self.end() < offset {
-            self.push(offset, None);
-        }
+        build::read(stream, range, true)
     }
 
     /// Adds a run from the end of the map to `end`, or grows the last one.

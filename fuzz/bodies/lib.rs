@@ -1,0 +1,12 @@
+//! The bodies of the fuzz targets: ordinary functions of bytes that panic when an assertion fails. `cargo test` runs them over the
+//! committed corpus (`tests/fuzz_corpus.rs` of either crate), libfuzzer runs them on and on.
+
+mod bytes;
+pub mod handshake;
+mod pieces;
+pub mod server_text;
+pub mod session;
+pub mod streams;
+pub mod survey;
+pub mod uri;
+pub mod wire;

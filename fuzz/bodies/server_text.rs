@@ -1,0 +1,55 @@
+//! `server_text`: the input is text of a server, and the payload of an error chunk. Asserts that what is shown of it has no control
+//! character, no line break and nothing that turns the direction of the text, is bounded, and stays the same when it is made safe again.
+
+use nbd_client::ServerText;
+use nbd_client::frame::{ErrorChunk, ErrorChunkFault};
+
+pub fn server_text(data: &[u8]) {
+    safe(&ServerText::new(data));
+    for kind in [0x8001, 0x8002, 0x8099] {
+        error_chunk(kind, data);
+    }
+}
+
+fn safe(text: &ServerText) {
+    let shown = text.to_string();
+    assert_eq!(shown, text.as_str());
+    assert_eq!(shown.is_empty(), text.is_empty());
+    assert_printable(&shown);
+    // a byte that is not UTF-8 becomes three, one that is escaped at most six
+    assert!(shown.len() <= 10 * ServerText::MAX);
+    if shown.len() <= ServerText::MAX {
+        assert_eq!(ServerText::from(shown.as_str()), *text);
+    }
+}
+
+fn error_chunk(kind: u16, data: &[u8]) {
+    let tail = if kind == 0x8002 { 8 } else { 0 };
+    match ErrorChunk::decode(kind, data, data.len() as u64) {
+        Ok(chunk) => {
+            let claimed = usize::from(u16::from_be_bytes([data[4], data[5]]));
+            assert_eq!(chunk.errno.to_be_bytes(), data[..4]);
+            assert_eq!(chunk.text, ServerText::new(&data[6..6 + claimed]));
+            assert_eq!(chunk.offset.is_some(), tail > 0);
+            assert_eq!(6 + tail + claimed as u64 + chunk.slop, data.len() as u64);
+            safe(&chunk.text);
+        }
+        Err(ErrorChunkFault::TooShort) => assert!((data.len() as u64) < 6 + tail),
+        Err(ErrorChunkFault::MessageTooLong { claimed, room }) => {
+            assert_eq!(claimed, u16::from_be_bytes([data[4], data[5]]));
+            assert!(room < u64::from(claimed));
+        }
+    }
+}
+
+/// Fails unless `text` can be shown on a terminal without any harm.
+#[track_caller]
+pub fn assert_printable(text: &str) {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if let Some(found) = text.chars().find(|&c| harmful(c)) {
+        panic!("{found:?} in {text:?}");
+    }
+}

@@ -1,0 +1,290 @@
+//! `session`: the input is a configuration, piece sizes and a server's bytes. Asserts that the same events and the same error come of them
+//! whatever the pieces and whichever way they go in; that each request ends at most once and nothing follows; that payloads are
+//! within the limit, of a context that was asked for, once each; that memory is in proportion to what came; that nothing is sent unasked;
+//! and that a broken session stays broken.
+//!
+//! ```text
+//! 0  flags:1     1 extended headers, 2 strict, 4 payload form, 8 small limits, 16 odd contexts are drained, 32 payloads are
+//!                given back, 64 a request follows each that ended
+//! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies 1, 2, ...
+//! 2  pieces      see pieces.rs
+//! .. the server's bytes
+//! ```
+
+use super::bytes::Bytes;
+use super::pieces::Pieces;
+use super::server_text::assert_printable;
+use nbd_client::frame::ErrorChunk;
+use nbd_client::{
+    Admission, ChunkOffer, Event, Headers, ProtocolError, Session, SessionConfig, SessionLimits,
+    SessionStats, StartError, StatusRequest, Strictness, UnexpectedEof,
+};
+use std::collections::BTreeMap;
+
+const CONTEXTS: [u32; 3] = [0, 1, 2];
+/// What the payload form asks for.
+const ONLY: [u32; 1] = [2];
+const LENGTH: u64 = 4 << 20;
+const MOST_REQUESTS: usize = 12;
+/// What a session reserves before the first byte of a payload is there.
+const STEP: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+struct Case {
+    config: SessionConfig,
+    drain_odd: bool,
+    recycle: bool,
+    follow: bool,
+    requests: usize,
+}
+
+/// Everything that must not depend on the pieces.
+#[derive(Clone, Debug, PartialEq)]
+struct Outcome {
+    events: Vec<Event>,
+    end: Result<State, ProtocolError>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct State {
+    stats: SessionStats,
+    in_flight: usize,
+    must_disconnect: bool,
+    eof: Option<UnexpectedEof>,
+}
+
+pub fn session(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let case = Case::read(&mut bytes);
+    let pieces = Pieces::read(&mut bytes);
+    let input = bytes.rest();
+    let whole = Run::new(&case).feed(input, &Pieces::Whole);
+    assert_eq!(Run::new(&case).feed(input, &pieces), whole);
+    assert_eq!(Run::new(&case).feed(input, &Pieces::Bytewise), whole);
+    assert_eq!(Run::new(&case).fill(input, &pieces), whole);
+}
+
+impl Case {
+    fn read(bytes: &mut Bytes<'_>) -> Self {
+        let flags = bytes.u8();
+        let flag = |bit: u8| flags >> bit & 1 == 1;
+        let headers = if flag(0) { Headers::Extended } else { Headers::Structured };
+        let mut config = SessionConfig::new(headers, CONTEXTS);
+        config.strictness = if flag(1) { Strictness::Strict } else { Strictness::Lenient };
+        config.payload_status = flag(2) && flag(0);
+        if flag(3) {
+            let mut limits = SessionLimits::default();
+            (limits.max_payload, limits.max_reply, limits.max_extra_chunks) = (64, 256, 2);
+            config.limits = limits;
+        }
+        let requests = usize::from(bytes.u8() % 4) + 1;
+        Self { config, drain_odd: flag(4), recycle: flag(5), follow: flag(6), requests }
+    }
+
+    fn asked(&self) -> &'static [u32] {
+        if self.config.payload_status { &ONLY } else { &CONTEXTS }
+    }
+}
+
+/// What is known of one request.
+#[derive(Debug, Default)]
+struct Asked {
+    seen: Vec<u32>,
+    ended: bool,
+}
+
+struct Run<'a> {
+    case: &'a Case,
+    session: Session,
+    asked: BTreeMap<u64, Asked>,
+    events: Vec<Event>,
+    /// The bytes given so far.
+    fed: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(case: &'a Case) -> Self {
+        let session = Session::new(case.config.clone());
+        let mut run = Self { case, session, asked: BTreeMap::new(), events: Vec::new(), fed: 0 };
+        (0..case.requests).for_each(|_| run.start());
+        run
+    }
+
+    fn start(&mut self) {
+        let offset = self.asked.len() as u64 * LENGTH;
+        let request = StatusRequest::new(offset, LENGTH);
+        let request = if self.case.config.payload_status { request.only(&ONLY) } else { request };
+        match self.session.start_block_status(&request) {
+            Ok(cookie) => {
+                assert!(
+                    self.asked.insert(cookie.get(), Asked::default()).is_none(),
+                    "{cookie} is used twice"
+                );
+                let sent = self.session.take_output().len();
+                let header = if self.case.config.headers == Headers::Extended { 32 } else { 28 };
+                let payload = if self.case.config.payload_status { 8 + 4 * ONLY.len() } else { 0 };
+                assert_eq!(sent, header + payload);
+            }
+            Err(StartError::Ending) => assert!(self.session.must_disconnect()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Through `feed`.
+    fn feed(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
+        let mut rest = input;
+        let mut nth = 0;
+        while !rest.is_empty() {
+            let mut piece = &rest[..rest.len().min(pieces.size(nth))];
+            nth += 1;
+            rest = &rest[piece.len()..];
+            while !piece.is_empty() {
+                match self.feed_once(piece) {
+                    Ok(taken) => piece = &piece[taken..],
+                    Err(error) => return self.broken(error),
+                }
+            }
+        }
+        self.whole()
+    }
+
+    fn feed_once(&mut self, piece: &[u8]) -> Result<usize, ProtocolError> {
+        let drain_odd = self.case.drain_odd;
+        self.fed += piece.len();
+        let taken = self.session.feed(piece, &mut |offer: &ChunkOffer| admit(drain_odd, offer))?;
+        self.fed -= piece.len() - taken;
+        assert!(taken > 0, "no progress");
+        let polled = self.poll();
+        assert!(taken == piece.len() || polled > 0, "stopped without an event");
+        Ok(taken)
+    }
+
+    /// Through `space` and `advance`.
+    fn fill(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
+        let drain_odd = self.case.drain_odd;
+        let mut rest = input;
+        let mut nth = 0;
+        while !rest.is_empty() {
+            let fed = self.fed;
+            let space = self.session.space();
+            assert!(
+                !space.is_empty() && space.len() <= STEP.max(fed),
+                "{} bytes of space after {fed}",
+                space.len()
+            );
+            let count = rest.len().min(pieces.size(nth)).min(space.len());
+            nth += 1;
+            space[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            self.fed += count;
+            if let Err(error) = self.session.advance(count, &mut |offer: &ChunkOffer| admit(drain_odd, offer))
+            {
+                return self.broken(error);
+            }
+            self.poll();
+        }
+        self.whole()
+    }
+
+    /// Takes all events, and says how many there were.
+    fn poll(&mut self) -> usize {
+        let before = self.events.len();
+        while let Some(event) = self.session.poll() {
+            self.event(&event);
+            self.events.push(event.clone());
+            match event {
+                Event::Status { payload, .. } if self.case.recycle => self.session.recycle(payload),
+                Event::Done { .. } | Event::Failed { .. }
+                    if self.case.follow && self.asked.len() < MOST_REQUESTS =>
+                {
+                    self.start();
+                }
+                _ => {}
+            }
+        }
+        assert!(self.session.take_output().is_empty(), "something is sent unasked");
+        self.events.len() - before
+    }
+
+    fn event(&mut self, event: &Event) {
+        let asked = self.asked.get_mut(&event.cookie().get()).expect("an event of no request");
+        assert!(!asked.ended, "an event behind the last: {event:?}");
+        let limit = self.case.config.limits.max_payload;
+        match event {
+            Event::Status { context, payload, .. } => {
+                assert_eq!(payload.get(..4), Some(&context.to_be_bytes()[..]));
+                let most = STEP.max(self.fed).max(ErrorChunk::MAX_USED as usize);
+                assert!(payload.capacity() <= 2 * most, "{} for {}", payload.capacity(), payload.len());
+                asked.chunk(self.case, *context, payload.len() as u64, limit);
+            }
+            Event::Drained { context, length, .. } => asked.chunk(self.case, *context, *length, limit),
+            Event::Done { .. } => asked.ended = true,
+            Event::Failed { error, .. } => {
+                asked.ended = true;
+                assert_eq!(error.cookie(), event.cookie());
+                assert_printable(&error.to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ended(&self) -> usize {
+        self.asked.values().filter(|asked| asked.ended).count()
+    }
+
+    fn whole(self) -> Outcome {
+        let stats = *self.session.stats();
+        assert_eq!(stats.bytes_received, self.fed as u64);
+        assert_eq!(stats.requests, self.asked.len() as u64);
+        assert_eq!(stats.done + stats.failed, self.ended() as u64);
+        assert_eq!(self.session.in_flight(), self.asked.len() - self.ended());
+        let state = State {
+            stats,
+            in_flight: self.session.in_flight(),
+            must_disconnect: self.session.must_disconnect(),
+            eof: self.session.eof(),
+        };
+        Outcome { events: self.events, end: Ok(state) }
+    }
+
+    /// Nothing comes of a broken session any more but what it had to say already.
+    fn broken(mut self, error: ProtocolError) -> Outcome {
+        assert_printable(&error.to_string());
+        let case = self.case;
+        while let Some(event) = self.session.poll() {
+            self.event(&event);
+            self.events.push(event);
+        }
+        for _ in 0..2 {
+            let again =
+                self.session.feed(&[0x66, 0x8e, 0x33, 0xef], &mut |offer: &ChunkOffer| admit(false, offer));
+            assert_eq!(again, Err(error));
+            assert_eq!(self.session.advance(0, &mut |offer: &ChunkOffer| admit(false, offer)), Err(error));
+            assert_eq!(self.session.poll(), None);
+        }
+        let request = StatusRequest::new(0, LENGTH);
+        let request = if case.config.payload_status { request.only(&ONLY) } else { request };
+        assert_eq!(self.session.start_block_status(&request), Err(StartError::Broken(error)));
+        assert!(self.session.take_output().is_empty());
+        Outcome { events: self.events, end: Err(error) }
+    }
+}
+
+impl Asked {
+    /// A chunk of status, taken or drained.
+    fn chunk(&mut self, case: &Case, context: u32, length: u64, limit: u64) {
+        assert!(length <= limit, "a payload of {length} bytes");
+        assert!(case.asked().contains(&context), "context {context} was not asked for");
+        assert!(!self.seen.contains(&context), "context {context} came twice");
+        let (header, descriptor) = if case.config.headers == Headers::Extended { (8, 16) } else { (4, 8) };
+        assert!(
+            length > header && (length - header).is_multiple_of(descriptor),
+            "{length} bytes are no descriptors"
+        );
+        self.seen.push(context);
+    }
+}
+
+fn admit(drain_odd: bool, offer: &ChunkOffer) -> Admission {
+    if drain_odd && offer.context % 2 == 1 { Admission::Drain } else { Admission::Take }
+}

@@ -1,0 +1,263 @@
+//! What each byte must come out as, by a slow reading of the replies that were accepted.
+//!
+//! A reply decides about the bytes from where its pass stands (`cursor`) to where the shortest of its contexts ends, within what the pass has to
+//! do; where no context gets past the cursor, about the rest of that block, which gets the safe status. On a read-only export that is all,
+//! so the statuses must be equal. On a writable one earlier replies may have said more of a byte: there what is handed out must be at
+//! least as safe as the deciding reply, and claim nothing that no reply said.
+
+use core::ops::Range;
+
+use super::case::{ALLOCATION, BITMAP, Case, DEPTH};
+use nbd_extents::wire::{Descriptor, Form, parse_compact, parse_extended};
+use nbd_extents::{Allocation, Depth, Dirtiness, Request, Status, Topic};
+
+/// What one context's list says: extents from the request's start on, cut off where the rules say.
+struct Told {
+    id: u32,
+    extents: Vec<(Range<u128>, u64)>,
+}
+
+impl Told {
+    fn end(&self) -> u128 {
+        self.extents.last().map_or(0, |(range, _)| range.end)
+    }
+
+    /// What it says of each byte from `start` to `end`, `None` where nothing, and whether an extent starts there.
+    fn written_out(&self, start: u128, end: u128) -> Vec<(Option<Status>, bool)> {
+        let length = usize::try_from(end.saturating_sub(start)).unwrap();
+        let place = |at: u128| usize::try_from(at.saturating_sub(start)).unwrap().min(length);
+        let mut said = vec![(None, false); length];
+        for (range, flags) in &self.extents {
+            let told = Some(status(self.id, *flags));
+            said[place(range.start)..place(range.end)].iter_mut().for_each(|byte| byte.0 = told);
+            // an extent starts here, and behind the last one, where the safe status may be filled in
+            for at in [range.start, range.end].into_iter().filter(|&at| start <= at && at < end) {
+                said[place(at)].1 = true;
+            }
+        }
+        said
+    }
+}
+
+fn status(id: u32, flags: u64) -> Status {
+    match id {
+        // flags that an allocation cannot have are in doubt
+        ALLOCATION if flags >> 32 != 0 => Status::UNKNOWN.with_allocation(Allocation::DATA),
+        ALLOCATION => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
+        DEPTH => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
+        _ => Status::UNKNOWN.with_bitmap((id - BITMAP) as usize, Dirtiness::from_flags(flags)),
+    }
+}
+
+/// Data, dirty, depth unknown.
+fn safe(id: u32) -> Status {
+    status(
+        id,
+        if id == ALLOCATION {
+            0
+        } else if id == DEPTH {
+            u64::MAX
+        } else {
+            1
+        },
+    )
+}
+
+/// One pass over the range.
+#[derive(Clone, Debug)]
+struct Pass {
+    /// What comes before has been decided.
+    cursor: usize,
+    /// What the deciding reply said of each byte.
+    decided: Vec<Option<Status>>,
+    /// What all accepted replies together said of each byte.
+    heard: Vec<Status>,
+    /// Where an extent of the pass starts.
+    cut: Vec<bool>,
+}
+
+impl Pass {
+    fn new(case: &Case) -> Self {
+        Self {
+            cursor: case.range.start,
+            decided: vec![None; case.size],
+            heard: vec![Status::UNKNOWN; case.size],
+            cut: vec![false; case.size],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    case: Case,
+    /// All contexts, or the bitmaps.
+    first: Pass,
+    /// The other contexts of a bitmap-first survey.
+    details: Pass,
+}
+
+impl Oracle {
+    pub fn new(case: &Case) -> Self {
+        Self { first: Pass::new(case), details: Pass::new(case), case: case.clone() }
+    }
+
+    /// On a writable export an earlier answer may have made a clean byte dirty: then it is not known here which details are asked.
+    fn knows_details(&self) -> bool {
+        !self.case.writable
+    }
+
+    /// The bytes that the pass of this request has to do.
+    pub fn todo(&self, topic: Topic) -> Range<usize> {
+        if topic != Topic::Details {
+            return self.first.cursor..self.case.range.end;
+        }
+        let dirty = |at: &usize| self.first.decided[*at].is_some_and(|status| status.dirty() == Some(true));
+        let known = self.first.cursor;
+        let start = (self.details.cursor..known).find(dirty).unwrap_or(known);
+        let end = (start + 1..known).find(|at| !dirty(at) || self.first.cut[*at]).unwrap_or(known);
+        start..end
+    }
+
+    /// Judges a request.
+    pub fn request(&self, request: &Request) {
+        let case = &self.case;
+        let (start, length, block) = (request.offset(), request.length(), case.block as u64);
+        let end = start.checked_add(length).unwrap();
+        assert!(length > 0 && end <= case.export_size(), "{request:?}");
+        assert_eq!(start % block, 0, "{request:?}");
+        assert!(length % block == 0 || end == case.export_size(), "{request:?}");
+        assert!(case.form == Form::Extended || length <= 1 << 31, "{request:?}");
+        let most = case.max_request.unwrap_or(1 << 37);
+        assert!(length <= (most - most % block).max(block), "{request:?}");
+        assert_eq!(request.one_extent(), case.one_extent);
+        let topic = request.topic();
+        assert_eq!(case.bitmap_first, topic != Topic::All);
+        let about = |id: &u32| topic == Topic::All || Case::is_bitmap(*id) == (topic == Topic::Bitmaps);
+        let ids: Vec<u32> = case.ids.iter().copied().filter(about).collect();
+        assert_eq!(request.context_ids(), ids);
+        if topic == Topic::Details && !self.knows_details() {
+            return;
+        }
+        // the request begins in the block of the first byte to do, and stays in the blocks of those to do
+        let todo = self.todo(topic);
+        assert!(!todo.is_empty(), "{request:?} about nothing");
+        let todo = case.base + todo.start as u64..case.base + todo.end as u64;
+        assert_eq!(start, todo.start - todo.start % block, "{request:?} for {todo:?}");
+        assert!(end < todo.end + block, "{request:?} for {todo:?}");
+    }
+
+    /// Takes in a reply that was accepted: all its chunks, those about nothing included.
+    pub fn accepted(&mut self, request: &Request, chunks: &[Vec<u8>]) {
+        let topic = request.topic();
+        if topic == Topic::Details && !self.knows_details() {
+            return;
+        }
+        let told: Vec<Told> =
+            request.context_ids().iter().map(|&id| self.told(id, request, chunks)).collect();
+        let todo = self.todo(topic);
+        let base = u128::from(self.case.base);
+        let shortest = told.iter().map(Told::end).min().unwrap();
+        let reached = usize::try_from(shortest.saturating_sub(base).min(todo.end as u128)).unwrap();
+        let end = if reached > todo.start {
+            reached
+        } else {
+            (todo.start + 1).next_multiple_of(self.case.block).min(todo.end)
+        };
+        let pass = if topic == Topic::Details { &mut self.details } else { &mut self.first };
+        let longest = told.iter().map(Told::end).max().unwrap().min(base + self.case.range.end as u128);
+        let longest = longest.max(base + end as u128);
+        for one in &told {
+            let said = one.written_out(base + todo.start as u128, longest);
+            for (at, (status, starts)) in (todo.start..).zip(said) {
+                let status = if at < end { status.or(Some(safe(one.id))) } else { status };
+                let Some(status) = status else { continue };
+                pass.heard[at] = pass.heard[at].combine(status);
+                if at < end {
+                    pass.decided[at] = Some(pass.decided[at].map_or(status, |other| other.combine(status)));
+                    pass.cut[at] |= starts;
+                }
+            }
+        }
+        pass.cut[todo.start] = true;
+        pass.cursor = end;
+    }
+
+    /// What the one chunk about context `id` says.
+    fn told(&self, id: u32, request: &Request, chunks: &[Vec<u8>]) -> Told {
+        let lists = chunks.iter().filter_map(|chunk| parse(self.case.form, chunk));
+        let mut about: Vec<_> = lists.filter(|(context, _)| *context == id).collect();
+        assert_eq!(about.len(), 1, "a reply was accepted that does not have one chunk for each context");
+        let (start, length) = (u128::from(request.offset()), u128::from(request.length()));
+        let size = u128::from(self.case.export_size());
+        let mut at = start;
+        let mut extents = Vec::new();
+        for Descriptor { length: told, flags } in about.pop().unwrap().1 {
+            let over = at >= start + length || told == 0 || self.case.one_extent && at > start;
+            if over {
+                break;
+            }
+            let last = if self.case.one_extent { start + length } else { size };
+            let end = (at + u128::from(told)).min(last);
+            extents.push((at..end, flags));
+            at = end;
+        }
+        assert!(at > start, "a reply was accepted that says nothing of context {id}");
+        Told { id, extents }
+    }
+
+    /// Judges an extent that is handed out, byte by byte.
+    ///
+    /// `forgetful`: for lack of room something that was said ahead was forgotten, and bytes may be taken for dirty or data that nobody called so.
+    pub fn handed_out(&self, range: Range<usize>, status: Status, forgetful: bool) {
+        for at in range {
+            let first = self.first.decided[at];
+            let first = first.unwrap_or_else(|| panic!("byte {at} is handed out and was not answered"));
+            let dirty = first.dirty() == Some(true);
+            let details = if dirty { self.details.decided[at] } else { None };
+            if !self.case.writable {
+                assert!(!self.case.bitmap_first || !dirty || details.is_some(), "byte {at} without details");
+                let expected = details.map_or(first, |details| first.combine(details));
+                assert_eq!(status, expected, "byte {at}");
+                continue;
+            }
+            let heard = self.first.heard[at];
+            assert_no_safer(status, first, at);
+            if !forgetful {
+                assert_claims(heard, status, at, self.case.bitmap_first);
+            }
+        }
+    }
+}
+
+/// What is handed out must be at least as safe as what the deciding reply `told`.
+fn assert_no_safer(status: Status, told: Status, at: usize) {
+    for bitmap in told.dirty_bitmaps() {
+        assert_eq!(status.dirty_in(bitmap), Some(true), "byte {at}: {told:?} came out as {status:?}");
+    }
+    if told.zero() == Some(false) {
+        assert_eq!(status.zero(), Some(false), "byte {at}: {told:?} came out as {status:?}");
+    }
+    if told.hole() == Some(false) {
+        assert_eq!(status.hole(), Some(false), "byte {at}: {told:?} came out as {status:?}");
+    }
+    if status.depth().is_some() && told.zero().is_some() {
+        assert_eq!(status.depth(), told.depth(), "byte {at}: {told:?} came out as {status:?}");
+    }
+}
+
+/// What is handed out must have been said by some reply. `heard` joins them all, the safer answers winning.
+fn assert_claims(heard: Status, status: Status, at: usize, bitmaps_only: bool) {
+    for bitmap in status.dirty_bitmaps() {
+        assert_eq!(heard.dirty_in(bitmap), Some(true), "byte {at}: {heard:?} came out as {status:?}");
+    }
+    if !bitmaps_only && status.zero() == Some(false) {
+        assert_eq!(heard.zero(), Some(false), "byte {at}: {heard:?} came out as {status:?}");
+    }
+}
+
+fn parse(form: Form, chunk: &[u8]) -> Option<(u32, Vec<Descriptor>)> {
+    match form {
+        Form::Compact => parse_compact(chunk).ok().map(|s| (s.context(), s.descriptors().collect())),
+        Form::Extended => parse_extended(chunk).ok().map(|s| (s.context(), s.descriptors().collect())),
+    }
+}

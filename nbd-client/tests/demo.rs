@@ -68,6 +68,28 @@ fn the_demo_prints_imageios_list() {
 }
 
 #[test]
+fn what_a_backup_does_with_the_demos_disk() {
+    let rows = [
+        (0, 1_048_576, "skip"),
+        (1_048_576, 65_536, "copy"),
+        (1_114_112, 983_040, "skip"),
+        (2_097_152, 1_048_576, "zero"),
+        (3_145_728, 1_048_576, "skip"),
+        (4_194_304, 524_288, "zero"),
+        (4_718_592, 1_572_864, "skip"),
+    ];
+    let rows =
+        rows.map(|(start, length, action)| json!({"start": start, "length": length, "action": action}));
+    extents(&["--demo", "--actions", "--json"]).prints(&rows);
+    let totals = json!({"copy": 65_536, "zero": 1_572_864, "skip": 4_653_056, "size": 6_291_456});
+    assert_eq!(extents(&["--demo", "--totals", "--json"]).json(), totals);
+    let lines = extents(&["--demo", "--totals"]).stdout;
+    let words: Vec<_> = lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(words, ["copy", "zero", "skip", "size"]);
+    extents(&["--demo", "--totals", "--actions"]).fails(2);
+}
+
+#[test]
 fn both_captures_merge_to_the_same_map() {
     let [compact, extended] = [COMPACT, EXTENDED].map(payloads);
     let compact: Vec<_> = compact.iter().map(|payload| parse_compact(payload).unwrap()).collect();

@@ -26,9 +26,15 @@ struct Args {
     /// Go so far: bytes, or with K, M, G, T (binary)
     #[arg(long, value_name = "N", value_parser = parse_size)]
     length: Option<u64>,
-    /// Print one JSON array
+    /// Print one JSON array (with --totals one object)
     #[arg(long)]
     json: bool,
+    /// Show what a backup does with each range: copy, zero or skip
+    #[arg(long, conflicts_with = "totals")]
+    actions: bool,
+    /// Show only how many bytes a backup copies, zeroes and skips
+    #[arg(long)]
+    totals: bool,
     /// Show what the server says of the export instead
     #[arg(long)]
     info: bool,
@@ -52,15 +58,23 @@ struct Args {
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Demo(Shape),
+    Demo(Content, Shape),
     Live(Box<Job>),
 }
 
-/// How to show a map.
+/// How to show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     Table,
     Json,
+}
+
+/// What to show of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Map,
+    Actions,
+    Totals,
 }
 
 /// A survey of a live export.
@@ -70,6 +84,7 @@ pub(crate) struct Job {
     pub(crate) bitmaps: Vec<String>,
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
+    pub(crate) content: Content,
     pub(crate) shape: Shape,
     pub(crate) info: bool,
     pub(crate) bitmap_first: bool,
@@ -93,10 +108,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<C
     };
     let shape = if parsed.json { Shape::Json } else { Shape::Table };
     if bare {
-        return Ok(Some(Command::Demo(shape)));
+        return Ok(Some(Command::Demo(Content::Map, shape)));
     }
     if parsed.demo {
-        return parsed.check_demo().map(|()| Some(Command::Demo(shape)));
+        return parsed.check_demo().map(|()| Some(Command::Demo(parsed.content(), shape)));
     }
     parsed.into_job(shape).map(|job| Some(Command::Live(Box::new(job))))
 }
@@ -112,7 +127,18 @@ impl Args {
             || self.bitmap_first
             || self.compact
             || self.strict;
-        if other { Err(Failure::usage("--demo goes with --json only")) } else { Ok(()) }
+        if other {
+            return Err(Failure::usage("--demo goes with --json, --actions and --totals only"));
+        }
+        Ok(())
+    }
+
+    const fn content(&self) -> Content {
+        match (self.actions, self.totals) {
+            (true, _) => Content::Actions,
+            (_, true) => Content::Totals,
+            _ => Content::Map,
+        }
     }
 
     fn into_job(self, shape: Shape) -> Result<Job, Failure> {
@@ -123,8 +149,10 @@ impl Args {
         if self.length == Some(0) {
             return Err(Failure::usage("a length of 0 leaves nothing to show"));
         }
-        if self.info && (self.offset.is_some() || self.length.is_some()) {
-            return Err(Failure::usage("--info is about the whole export: no --offset, no --length"));
+        if self.info && (self.offset.is_some() || self.length.is_some() || self.content() != Content::Map) {
+            return Err(Failure::usage(
+                "--info is about the export itself: no range, no --actions, no --totals",
+            ));
         }
         if self.bitmap_first && self.bitmap.is_empty() {
             return Err(Failure::usage("--bitmap-first needs a --bitmap"));
@@ -134,6 +162,7 @@ impl Args {
             None => None,
         };
         Ok(Job {
+            content: self.content(),
             uri,
             bitmaps: self.bitmap,
             offset: self.offset,

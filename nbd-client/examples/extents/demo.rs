@@ -7,10 +7,9 @@ use std::io::Write;
 use nbd_extents::wire::Form;
 use nbd_extents::{Connection, Context, Contexts, Survey, SurveyError, SurveyOptions};
 
-use crate::cli::Shape;
+use crate::cli::{Content, Shape};
 use crate::failure::Failure;
-use crate::report;
-use crate::view::View;
+use crate::report::{self, Subject};
 
 /// The reply to one request for the whole disk, with structured replies.
 const COMPACT: &str = include_str!("demo/compact.hex");
@@ -26,12 +25,13 @@ struct Capture {
     payloads: Vec<Vec<u8>>,
 }
 
-pub(crate) fn run(shape: Shape, out: &mut impl Write) -> Result<(), Failure> {
+pub(crate) fn run(content: Content, shape: Shape, out: &mut impl Write) -> Result<(), Failure> {
     eprintln!("extents: no server asked: replies of a real qemu-nbd that ship with the crate");
     let capture = Capture::read(COMPACT);
     let size = capture.size;
     let survey = survey(&capture)?;
-    report::write(Answered(survey), 0..size, View::Change, shape, out)
+    let subject = Subject { range: 0..size, export_size: size, bitmaps: true };
+    report::write(Answered(survey), &subject, content, shape, out)
 }
 
 /// What a program does that has an NBD client of its own: negotiate, feed the replies, read the extents.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use nbd_client::{Error, ErrorClass, RequestError, SurveyorError};
 use nbd_extents::SurveyError;
+use nbd_extents::action::{BaselineError, DecideError};
 
 /// Exit code 2.
 const USAGE: u8 = 2;
@@ -87,6 +88,31 @@ impl From<nbd_extents::ContextError> for Failure {
     /// A context that the command line cannot ask for.
     fn from(error: nbd_extents::ContextError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl<E> From<DecideError<E>> for Failure
+where
+    Self: From<E>,
+{
+    fn from(error: DecideError<E>) -> Self {
+        match error {
+            DecideError::Stream(error) => error.into(),
+            other => Self::new(
+                OTHER,
+                match other {
+                    DecideError::Policy(error) => error.to_string(),
+                    _ => "no action could be chosen".to_owned(),
+                },
+            ),
+        }
+    }
+}
+
+impl From<BaselineError> for Failure {
+    /// The previous backup is of another size than the disk.
+    fn from(error: BaselineError) -> Self {
+        Self::new(NOT_THERE, error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The JSON forms: ovirt-imageio's two, key for key. Written while the extents come, so that no map is ever held in memory, and closed only when all
+//! The JSON forms: ovirt-imageio's two, key for key, and our own of actions. Written while the extents come, so that no map is ever held in memory, and closed only when all
 //! of it is there.
 
 use std::io::{self, Write};
@@ -25,6 +25,7 @@ impl<W: Write> Array<W> {
         match *extent.status() {
             Shown::Change { dirty, zero } => write!(self.out, ", \"dirty\": {dirty}, \"zero\": {zero}}}"),
             Shown::Content { zero, hole } => write!(self.out, ", \"zero\": {zero}, \"hole\": {hole}}}"),
+            Shown::Action(action) => write!(self.out, ", \"action\": \"{action}\"}}"),
         }
     }
 

@@ -6,10 +6,10 @@ use std::io::Write;
 use nbd_client::{Options, Order, Surveyor};
 use nbd_extents::{Context, Contexts};
 
-use crate::cli::{Job, Shape};
+use crate::cli::{Content, Job, Shape};
 use crate::failure::Failure;
-use crate::view::View;
-use crate::{info, report};
+use crate::info;
+use crate::report::{self, Subject};
 
 /// Does what the command line asks.
 pub(crate) fn run(job: &Job, out: &mut impl Write) -> Result<(), Failure> {
@@ -54,13 +54,13 @@ fn contexts(job: &Job) -> Result<Contexts, Failure> {
 fn survey(surveyor: &mut Surveyor, job: &Job, out: &mut impl Write) -> Result<(), Failure> {
     let range = range(job, surveyor.export().size)?;
     let writable = !surveyor.is_read_only();
-    if writable && job.shape == Shape::Table {
+    if writable && job.shape == Shape::Table && job.content != Content::Totals {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
     let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
-    let view = if job.bitmaps.is_empty() { View::Content } else { View::Change };
+    let subject = Subject { range, export_size: surveyor.export().size, bitmaps: !job.bitmaps.is_empty() };
     let extents = surveyor.survey(options)?;
-    report::write(extents, range, view, job.shape, out)
+    report::write(extents, &subject, job.content, job.shape, out)
 }
 
 /// The range asked for; without a length, up to the end. An empty one is a mistake, unless the disk is empty and nothing was said.

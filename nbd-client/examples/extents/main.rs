@@ -33,7 +33,7 @@ fn run() -> Result<(), Failure> {
     };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match command {
-        Command::Demo(shape) => demo::run(shape, &mut out)?,
+        Command::Demo(content, shape) => demo::run(content, shape, &mut out)?,
         Command::Live(job) => live::run(&job, &mut out)?,
     }
     out.flush()?;

@@ -74,6 +74,7 @@ impl Strip {
     const fn legend(&self) -> &'static str {
         match self.view {
             View::Change => " # dirty data   0 dirty zeroes   = clean data   . clean zeroes",
+            View::Actions => " # copy   0 zero   . skip",
             View::Content => " # data   0 zeroes   . unallocated zeroes",
         }
     }

@@ -1,23 +1,32 @@
-//! One pipeline for both forms: the status is mapped to what is shown, equal neighbours are joined, and each extent is written when it is
-//! whole.
+//! One pipeline for every form: the statuses become what is shown, equal neighbours are joined, and each extent is written when it is whole.
 
 use core::ops::Range;
 use std::io::{self, Write};
 
+use nbd_extents::action::{Baseline, DecideError, Full, Incremental, Policy, StatusStream, Totals};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Extent, Status};
 
-use crate::cli::Shape;
+use crate::cli::{Content, Shape};
 use crate::failure::Failure;
 use crate::json::Array;
-use crate::table::Table;
+use crate::table::{Table, human};
 use crate::view::{Shown, View};
 
-/// Writes the map of `range` in the shape asked for.
+/// What is reported on.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) range: Range<u64>,
+    pub(crate) export_size: u64,
+    /// Whether dirty bitmaps were asked.
+    pub(crate) bitmaps: bool,
+}
+
+/// Writes what was asked for of the extents of `subject`.
 pub(crate) fn write<S>(
     extents: S,
-    range: Range<u64>,
-    view: View,
+    subject: &Subject,
+    content: Content,
     shape: Shape,
     out: &mut impl Write,
 ) -> Result<(), Failure>
@@ -25,7 +34,45 @@ where
     S: ExtentStream<Status = Status>,
     Failure: From<S::Error>,
 {
-    let shown = extents.map_status(|status| view.show(status)).coalesce();
+    if content == Content::Map {
+        let view = View::of_map(subject.bitmaps);
+        let shown = extents.map_status(|status| view.show(status)).coalesce();
+        return rows(shown, subject, view, shape, out);
+    }
+    // an incremental stands on the backup before it, which here is taken to have had the disk's size; a program knows and says it
+    if subject.bitmaps {
+        let policy = Incremental::new(Baseline::new(subject.export_size), subject.export_size);
+        decide(extents, policy?, subject, content, shape, out)
+    } else {
+        decide(extents, Full::new(), subject, content, shape, out)
+    }
+}
+
+/// Actions instead of statuses: the rows or the sums.
+fn decide<S>(
+    extents: S,
+    policy: impl Policy,
+    subject: &Subject,
+    content: Content,
+    shape: Shape,
+    out: &mut impl Write,
+) -> Result<(), Failure>
+where
+    S: ExtentStream<Status = Status>,
+    Failure: From<DecideError<S::Error>>,
+{
+    let actions = extents.decide(policy);
+    match content {
+        Content::Totals => totals(Totals::of(actions)?, subject, shape, out),
+        _ => rows(actions.map_status(Shown::Action), subject, View::Actions, shape, out),
+    }
+}
+
+fn rows<S>(shown: S, subject: &Subject, view: View, shape: Shape, out: &mut impl Write) -> Result<(), Failure>
+where
+    S: ExtentStream<Status = Shown>,
+    Failure: From<S::Error>,
+{
     match shape {
         Shape::Json => {
             let mut array = Array::new(&mut *out);
@@ -33,9 +80,25 @@ where
             array.finish()?;
         }
         Shape::Table => {
-            let mut table = Table::new(&mut *out, range, view)?;
+            let mut table = Table::new(&mut *out, subject.range.clone(), view)?;
             each(shown, |extent| table.push(&extent))?;
             table.finish()?;
+        }
+    }
+    Ok(())
+}
+
+fn totals(totals: Totals, subject: &Subject, shape: Shape, out: &mut impl Write) -> Result<(), Failure> {
+    let Totals { copy, zero, skip, .. } = totals;
+    let size = subject.range.end - subject.range.start;
+    match shape {
+        Shape::Json => {
+            writeln!(out, "{{\"copy\": {copy}, \"zero\": {zero}, \"skip\": {skip}, \"size\": {size}}}")?;
+        }
+        Shape::Table => {
+            for (word, bytes) in [("copy", copy), ("zero", zero), ("skip", skip), ("size", size)] {
+                writeln!(out, "{word} {bytes:>20} {:>11}", human(bytes))?;
+            }
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! The two statuses that are shown, and the step from the library's [`Status`] to them. Mapping comes before coalescing, so what is not
+//! What is shown of a range, and the step from the library's [`Status`] to it. Mapping comes before coalescing, so what is not
 //! shown makes no cut.
 
-use nbd_extents::Status;
+use nbd_extents::{Action, Status};
 
 /// What the example shows of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub(crate) enum Shown {
     Change { dirty: bool, zero: bool },
     /// Without: does it read as zero, is it in no layer of the image?
     Content { zero: bool, hole: bool },
+    /// What a backup does with it.
+    Action(Action),
 }
 
 /// Whether dirty bitmaps were asked for.
@@ -17,15 +19,21 @@ pub(crate) enum Shown {
 pub(crate) enum View {
     Change,
     Content,
+    Actions,
 }
 
 impl View {
+    /// The map's view: with bitmaps what has changed, else what there is.
+    pub(crate) const fn of_map(bitmaps: bool) -> Self {
+        if bitmaps { Self::Change } else { Self::Content }
+    }
+
     /// What is shown of a status. Unknown is shown as the safe answer: dirty, not zero, not a hole.
     pub(crate) fn show(self, status: Status) -> Shown {
         let zero = status.zero().unwrap_or(false);
         match self {
             Self::Change => Shown::Change { dirty: status.dirty().unwrap_or(true), zero },
-            Self::Content => Shown::Content { zero, hole: status.depth() == Some(0) },
+            Self::Content | Self::Actions => Shown::Content { zero, hole: status.depth() == Some(0) },
         }
     }
 }
@@ -43,6 +51,9 @@ impl Shown {
     /// Its kind; without a bitmap all content counts as changed.
     pub(crate) const fn kind(self) -> Kind {
         match self {
+            Self::Action(Action::Copy) => Kind::DirtyData,
+            Self::Action(Action::Zero { .. }) => Kind::DirtyZero,
+            Self::Action(Action::Skip | Action::Absent) => Kind::CleanZero,
             Self::Change { dirty: true, zero: false } | Self::Content { zero: false, .. } => Kind::DirtyData,
             Self::Change { dirty: true, zero: true } | Self::Content { zero: true, hole: false } => {
                 Kind::DirtyZero
@@ -57,6 +68,10 @@ impl Shown {
     /// In words.
     pub(crate) const fn words(self) -> &'static str {
         match self {
+            Self::Action(Action::Copy) => "copy",
+            Self::Action(Action::Zero { .. }) => "zero",
+            Self::Action(Action::Skip) => "skip",
+            Self::Action(Action::Absent) => "absent",
             Self::Change { dirty: true, zero: false } => "dirty data",
             Self::Change { dirty: true, zero: true } => "dirty zeroes",
             Self::Change { dirty: false, zero: false } => "clean data",

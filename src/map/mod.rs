@@ -16,7 +16,6 @@
 //! Everything that can be asked of a map can be asked of a [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
 //!
 //! ```
-//! use nbd_extents::Extent;
 //! use nbd_extents::map::ExtentMap;
 //! use nbd_extents::stream::{ExtentStream, place};
 //! use nbd_extents::wire::pairs;

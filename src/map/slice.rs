@@ -98,7 +98,7 @@ impl<'a, T> MapSlice<'a, T> {
     /// let list = (0..10).map(|n| Extent::new(n * 512, 512, n % 3)).collect::<Result<Vec<_>, _>>()?;
     /// let map = ExtentMap::covering(from_iter(list), 0..5120)?;
     /// let ranges: Vec<_> = map.as_slice().parts(4).map(|part| part.range()).collect();
-    /// assert_eq!(ranges, [0..1024, 1024..2560, 2560..3584, 3584..5120]);
+    /// assert_eq!(ranges, [0..1024, 1024..2048, 2048..3584, 3584..5120]);
     /// assert_eq!(ExtentMap::join(map.as_slice().parts(4))?, map);
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```

@@ -253,3 +253,31 @@ impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
         (**self).next_extent()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn two() -> impl ExtentStream<Status = char, Error = StreamError> + core::fmt::Debug {
+        from_iter(
+            [(0, 10, 'a'), (10, 20, 'b')].map(|(start, end, s)| Extent::from_range(start..end, s).unwrap()),
+        )
+    }
+
+    #[test]
+    fn a_borrowed_stream_is_one_and_goes_on_where_it_was_left() {
+        let mut stream = two();
+        let first = (&mut stream).clip(0..10).collect_vec().unwrap();
+        assert_eq!(first.len(), 1);
+        assert_eq!(stream.next_extent().unwrap().map(|extent| extent.into_status()), Some('b'));
+    }
+
+    #[test]
+    fn streams_show_their_source_whatever_functions_they_hold() {
+        assert!(format!("{:?}", two().filter(|_| true)).contains("Filter { stream: FromIter"));
+        assert!(format!("{:?}", two().map_status(|s| s)).contains("MapStatus { stream: FromIter"));
+        assert!(format!("{:?}", two().merge(two(), |a, _| *a)).contains("right: Cursor"));
+        assert!(format!("{:?}", merge_all([two()], |a, _| a)).contains("streams: [Cursor"));
+    }
+}

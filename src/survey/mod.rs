@@ -29,6 +29,8 @@ mod rests;
 mod resume;
 mod rules;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use alloc::boxed::Box;

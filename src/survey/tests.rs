@@ -1,0 +1,71 @@
+//! What a survey refuses before it asks anything, and what it says of itself.
+
+use alloc::format;
+use alloc::string::ToString;
+
+use super::*;
+use crate::wire::Form;
+
+fn options() -> SurveyOptions {
+    SurveyOptions::new(Connection::new(4096, Form::Compact).unwrap().read_only(true))
+}
+
+fn contexts(names: &[&str]) -> Negotiated {
+    let wanted = names.iter().fold(Contexts::new(), |wanted, name| {
+        let context =
+            if *name == "base:allocation" { Context::Allocation } else { Context::bitmap(&name[18..]) };
+        wanted.require(context).unwrap()
+    });
+    wanted.negotiate((0..).zip(names)).unwrap()
+}
+
+const ALLOCATION: &[&str] = &["base:allocation"];
+const BITMAP: &[&str] = &["qemu:dirty-bitmap:b0"];
+const BOTH: &[&str] = &["base:allocation", "qemu:dirty-bitmap:b0"];
+
+#[test]
+fn bitmap_first_needs_two_halves_and_nothing_mixed() {
+    let refused =
+        |bitmaps, details| Survey::bitmap_first(options(), contexts(bitmaps), contexts(details)).unwrap_err();
+    for (bitmaps, details) in
+        [(BITMAP, &[][..]), (&[], ALLOCATION), (BOTH, ALLOCATION), (BITMAP, BOTH), (ALLOCATION, BITMAP)]
+    {
+        assert_eq!(refused(bitmaps, details), SurveyError::NotBitmapFirst, "{bitmaps:?} {details:?}");
+    }
+    Survey::bitmap_first(options(), contexts(BITMAP), contexts(ALLOCATION)).unwrap();
+}
+
+#[test]
+fn a_survey_needs_a_context() {
+    assert_eq!(Survey::together(options(), contexts(&[])).unwrap_err(), SurveyError::NoContext);
+}
+
+#[test]
+fn a_connection_is_checked() {
+    let too_large = SurveyError::TooLarge { size: 1 << 63 };
+    assert_eq!(Connection::new(1 << 63, Form::Compact).unwrap_err(), too_large);
+    let connection = Connection::new(crate::MAX_END, Form::Compact).unwrap();
+    for bytes in [0, 3, 1 << 17] {
+        assert_eq!(connection.min_block(bytes).unwrap_err(), SurveyError::BlockSize { got: bytes });
+    }
+    for bytes in [1, 512, 1 << 16] {
+        connection.min_block(bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_request_says_what_it_asks() {
+    let mut survey = Survey::together(options().one_extent(), contexts(BOTH)).unwrap();
+    let request = survey.next_request().unwrap().unwrap();
+    assert_eq!((request.offset(), request.length(), request.topic()), (0, 4096, Topic::All));
+    assert_eq!(request.context_ids(), [0, 1]);
+    assert!(request.one_extent());
+    assert_eq!(request.id().to_string(), "request 0");
+    assert_eq!(survey.next_request(), Ok(None), "one is in flight");
+    let other = RequestId(7);
+    assert_eq!(survey.reply_done(other), Err(SurveyError::UnknownRequest(other)));
+    assert_eq!(survey.reply_failed(other), Err(SurveyError::UnknownRequest(other)));
+    assert_eq!(survey.chunk(other, [0]), Err(SurveyError::UnknownRequest(other)));
+    assert_eq!(survey.admit(other, 12), Admission::Drain);
+    assert!(format!("{survey:?}").contains("Together"));
+}

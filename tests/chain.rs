@@ -1,1 +1,360 @@
-//! x
+//! Backup chains against the slow judge: a disk to which the layers are applied one after the other, byte for byte.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::std_instead_of_alloc,
+    reason = "small disks, and a test has std"
+)]
+
+use core::cell::Cell;
+use std::rc::Rc;
+
+use nbd_extents::chain::{Chain, ChainError, Layer, Plan, PlanError, Source};
+use nbd_extents::stream::{ExtentStream, FromIter, from_iter};
+use nbd_extents::{Action, Extent, MAX_END, StreamError};
+use proptest::prelude::*;
+
+const COPY: Action = Action::Copy;
+const ZERO: Action = Action::Zero { may_unmap: false };
+const UNMAP: Action = Action::Zero { may_unmap: true };
+
+type Stream = FromIter<std::vec::IntoIter<Extent<Action>>>;
+type Plain = Chain<usize, Stream>;
+
+/// A layer: runs of actions, whose lengths add up to the size of the disk.
+type Runs = Vec<(u64, Action)>;
+
+fn size_of_disk(runs: &Runs) -> usize {
+    usize::try_from(runs.iter().map(|run| run.0).sum::<u64>()).unwrap()
+}
+
+fn extents(runs: &Runs) -> Vec<Extent<Action>> {
+    let mut end = 0;
+    let extents = runs.iter().map(|&(length, action)| {
+        end += length;
+        Extent::new(end - length, length, action).unwrap()
+    });
+    extents.collect()
+}
+
+fn layer(position: usize, size: usize) -> Layer<usize> {
+    Layer { disk: 7, id: position, parent: position.checked_sub(1), size: size as u64 }
+}
+
+fn chain(layers: &[Runs]) -> Plain {
+    let layers = layers.iter().enumerate();
+    Chain::new(layers.map(|(nth, runs)| (layer(nth, size_of_disk(runs)), from_iter(extents(runs))))).unwrap()
+}
+
+/// What layer `nth` has stored at `byte`; never 0.
+fn stored(nth: usize, byte: usize) -> u32 {
+    u32::try_from((nth + 1) * 100_000 + byte).unwrap()
+}
+
+/// The judge. A disk is its bytes, and who said so: shrinking cuts, growing adds zeroes, a layer overwrites.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Disk {
+    bytes: Vec<u32>,
+    source: Vec<Option<Source>>,
+}
+
+impl Disk {
+    fn resize(&mut self, nth: usize, size: usize) {
+        self.bytes.resize(size, 0);
+        let grown = if nth == 0 { None } else { Some(Source::Zero { layer: nth, may_unmap: true }) };
+        self.source.resize(size, grown);
+    }
+
+    fn apply(&mut self, nth: usize, runs: &Runs) {
+        self.resize(nth, size_of_disk(runs));
+        for extent in extents(runs) {
+            let (byte, source): (fn(usize, usize) -> u32, _) = match *extent.status() {
+                Action::Copy => (stored, Source::Copy { layer: nth }),
+                Action::Zero { may_unmap } => (|_, _| 0, Source::Zero { layer: nth, may_unmap }),
+                Action::Skip | Action::Absent => continue,
+            };
+            for at in extent.start() as usize..extent.end() as usize {
+                self.bytes[at] = byte(nth, at);
+                self.source[at] = Some(source);
+            }
+        }
+    }
+
+    fn of(layers: &[Runs]) -> Self {
+        let mut disk = Self::default();
+        for (nth, runs) in layers.iter().enumerate() {
+            disk.apply(nth, runs);
+        }
+        disk
+    }
+}
+
+/// Carries a plan out onto a disk, as a restore does.
+fn carry_out(plan: Plan<Stream>, disk: &mut [u32]) -> Vec<Extent<Source>> {
+    let extents = plan.covering(0..disk.len() as u64).collect_vec().unwrap();
+    for extent in &extents {
+        let start = extent.start() as usize;
+        for (nth, byte) in disk[start..extent.end() as usize].iter_mut().enumerate() {
+            match *extent.status() {
+                Source::Copy { layer } => *byte = stored(layer, start + nth),
+                Source::Zero { .. } => *byte = 0,
+                Source::Below => {}
+            }
+        }
+    }
+    extents
+}
+
+fn random_layers(
+    count: impl Into<prop::collection::SizeRange>,
+    longest: u64,
+) -> impl Strategy<Value = Vec<Runs>> {
+    let action = prop_oneof![
+        2 => Just(COPY), 1 => Just(ZERO), 1 => Just(UNMAP), 6 => Just(Action::Skip), 1 => Just(Action::Absent)
+    ];
+    let runs = prop::collection::vec((1..longest, action), 0..14);
+    (prop::collection::vec(runs, count), any::<u64>()).prop_map(|(mut layers, seed)| {
+        // the full has every byte
+        for run in &mut layers[0] {
+            run.1 = if matches!(run.1, Action::Skip | Action::Absent) { COPY } else { run.1 };
+        }
+        // three layers of four keep the size of the one before
+        for nth in 1..layers.len() {
+            if !(seed >> (nth % 60)).is_multiple_of(4) {
+                let size = size_of_disk(&layers[nth - 1]) as u64;
+                let mut rest = size;
+                layers[nth].retain_mut(|run| {
+                    run.0 = run.0.min(rest);
+                    rest -= run.0;
+                    run.0 > 0
+                });
+                layers[nth].extend((rest > 0).then_some((rest, Action::Skip)));
+            }
+        }
+        layers
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_restores_what_applying_the_layers_makes(layers in random_layers(1..9_usize, 9)) {
+        let disk = Disk::of(&layers);
+        let chain = chain(&layers);
+        prop_assert_eq!(chain.size(), disk.bytes.len() as u64);
+        prop_assert_eq!(chain.check(), Ok(()));
+        let mut restored = vec![99; disk.bytes.len()];
+        let plan = carry_out(chain.restore(), &mut restored);
+        prop_assert_eq!(restored, disk.bytes);
+        for extent in plan {
+            for at in extent.range() {
+                prop_assert_eq!(Some(*extent.status()), disk.source[at as usize], "byte {}", at);
+            }
+        }
+    }
+
+    /// Merged layers take the place of those that they are made of, whatever comes before and behind.
+    #[test]
+    fn a_merge_takes_the_place_of_its_layers(layers in random_layers(2..9_usize, 9), a in 0_usize..9, b in 0_usize..9) {
+        let (from, to) = (a.min(b) % layers.len(), a.max(b) % layers.len());
+        let (from, to) = (from.min(to), from.max(to) + 1);
+        let (merged, plan) = chain(&layers).merge(from..to).unwrap();
+        prop_assert_eq!(merged.parent, from.checked_sub(1));
+        prop_assert_eq!((merged.id, merged.size), (to - 1, size_of_disk(&layers[to - 1]) as u64));
+        // on top of the layers before, the merged one is what its layers are
+        let mut disk = Disk::of(&layers[..from]);
+        disk.resize(from, size_of_disk(&layers[to - 1]));
+        let extents = carry_out(plan, &mut disk.bytes);
+        prop_assert_eq!(&disk.bytes, &Disk::of(&layers[..to]).bytes);
+        prop_assert!(from > 0 || extents.iter().all(|extent| *extent.status() != Source::Below));
+        // and as a layer of a chain it makes the same plan as the layers did
+        let actions: Vec<_> = extents.iter().map(|extent| extent.map(Source::action)).collect();
+        let before = layers[..from].iter().enumerate();
+        let mut shorter: Vec<_> = before.map(|(nth, runs)| (layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs)))).collect();
+        shorter.push((merged, from_iter(actions)));
+        for (nth, runs) in layers.iter().enumerate().skip(to) {
+            shorter.push((layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs))));
+        }
+        let shorter = Chain::new(shorter).unwrap();
+        prop_assert_eq!(shorter.check(), Ok(()));
+        let zero = |source: &Source| matches!(source, Source::Zero { .. });
+        let zeroes = |plan: Plan<Stream>| plan.filter(zero).map_status(|_| ()).coalesce().collect_vec().unwrap();
+        prop_assert_eq!(zeroes(shorter.restore()), zeroes(chain(&layers).restore()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The rule of the house: 200 layers over a small disk equal, byte for byte, applying them one after the other.
+    #[test]
+    fn two_hundred_layers(layers in random_layers(200_usize, 24)) {
+        let disk = Disk::of(&layers);
+        let mut restored = vec![99; disk.bytes.len()];
+        let plan = carry_out(chain(&layers).restore(), &mut restored);
+        prop_assert_eq!(restored, disk.bytes);
+        prop_assert!(plan.iter().all(|e| e.range().all(|at| disk.source[at as usize] == Some(*e.status()))));
+    }
+}
+
+/// 10 to 5 to 10: what the shrink cut off stays away, in the plan as in a merge of the two incrementals.
+#[test]
+fn a_shrink_brings_no_old_bytes_back() {
+    let layers = [vec![(10, COPY)], vec![(5, Action::Skip)], vec![(10, Action::Skip)]];
+    let plan = chain(&layers).restore().collect_vec().unwrap();
+    let grown = Source::Zero { layer: 2, may_unmap: true };
+    let row = |start, end, source| Extent::from_range(start..end, source).unwrap();
+    assert_eq!(plan, [row(0, 5, Source::Copy { layer: 0 }), row(5, 10, grown)]);
+    let (_, merged) = chain(&layers).merge(1..3).unwrap();
+    assert_eq!(merged.collect_vec().unwrap(), [row(0, 5, Source::Below), row(5, 10, grown)]);
+}
+
+#[test]
+fn dirty_zeroes_hide_what_lies_under() {
+    let layers = [vec![(8, COPY)], vec![(2, Action::Skip), (3, UNMAP), (3, Action::Absent)]];
+    let plan: Vec<_> = chain(&layers).restore().iter().map(|e| e.unwrap().to_string()).collect();
+    assert_eq!(plan, ["0..2 copy from layer 0", "2..5 zero by layer 1", "5..8 copy from layer 0"]);
+}
+
+#[test]
+fn bytes_in_no_layer_are_an_error() {
+    let layers = [
+        vec![(4, COPY), (4, Action::Skip), (4, Action::Absent)],
+        vec![(6, Action::Skip), (4, COPY), (2, Action::Skip)],
+    ];
+    let plan = chain(&layers).restore().collect_vec();
+    assert_eq!(plan, Err(PlanError::Uncovered { range: 4..6 }));
+    assert_eq!(chain(&layers).check(), Err(PlanError::Uncovered { range: 4..6 }));
+}
+
+#[test]
+fn a_layer_that_does_not_cover_its_disk_is_named() {
+    let streams = |second: Vec<Extent<Action>>| {
+        let first = from_iter(vec![Extent::new(0, 8, COPY).unwrap()]);
+        Chain::new([(layer(0, 8), first), (layer(1, 8), from_iter(second))]).unwrap()
+    };
+    let extent = |start, end| Extent::from_range(start..end, COPY).unwrap();
+    for (list, error) in [
+        (vec![extent(0, 3), extent(4, 8)], StreamError::Gap { range: 3..4 }),
+        (vec![extent(0, 3), extent(2, 8)], StreamError::Overlap { start: 2, expected: 3 }),
+        (vec![extent(0, 9)], StreamError::OutOfRange { extent: 0..9, range: 0..8 }),
+        (vec![extent(0, 7)], StreamError::Gap { range: 7..8 }),
+    ] {
+        let expected = Err(PlanError::Layer { layer: 1, error });
+        assert_eq!(streams(list.clone()).check(), expected);
+        assert_eq!(streams(list).restore().for_each(drop), expected);
+    }
+}
+
+/// A fault that no restore would meet is found by `check`.
+#[test]
+fn hidden_faults_are_found() {
+    let faulty = vec![Extent::new(0, 2, COPY).unwrap(), Extent::new(4, 4, COPY).unwrap()];
+    let over = vec![Extent::new(0, 8, COPY).unwrap()];
+    let chain = Chain::new([(layer(0, 8), from_iter(faulty)), (layer(1, 8), from_iter(over))]).unwrap();
+    assert_eq!(chain.check(), Err(PlanError::Layer { layer: 0, error: StreamError::Gap { range: 2..4 } }));
+}
+
+#[test]
+fn what_is_no_chain_is_refused() {
+    let refused = |layers: Vec<Layer<&'static str>>| {
+        let empty = || from_iter(Vec::<Extent<Action>>::new());
+        Chain::new(layers.into_iter().map(|layer| (layer, empty()))).unwrap_err()
+    };
+    let full = || Layer::full("vda", "a", 8);
+    let next = |id, parent| Layer::incremental("vda", id, parent, 8);
+    assert_eq!(refused(vec![]), ChainError::Empty);
+    assert_eq!(refused(vec![next("b", "a")]), ChainError::Missing { position: 0, id: "b", parent: "a" });
+    assert_eq!(
+        refused(vec![full(), next("b", "a"), next("d", "c")]),
+        ChainError::Missing { position: 2, id: "d", parent: "c" }
+    );
+    let reordered = |position, id, parent, parent_position| ChainError::Reordered {
+        position,
+        id,
+        parent,
+        parent_position,
+    };
+    assert_eq!(refused(vec![full(), next("c", "b"), next("b", "a")]), reordered(1, "c", "b", 2));
+    assert_eq!(refused(vec![next("b", "a"), full()]), reordered(0, "b", "a", 1));
+    assert_eq!(refused(vec![full(), next("b", "a"), next("c", "a")]), reordered(2, "c", "a", 0));
+    assert_eq!(
+        refused(vec![full(), Layer::incremental("vdb", "b", "a", 8)]),
+        ChainError::Foreign { position: 1, id: "b", disk: "vdb", expected: "vda" }
+    );
+    assert_eq!(
+        refused(vec![full(), Layer::full("vda", "b", 8)]),
+        ChainError::FullInside { position: 1, id: "b" }
+    );
+    assert_eq!(
+        refused(vec![full(), next("b", "a"), next("a", "b")]),
+        ChainError::Twice { id: "a", first: 0, second: 2 }
+    );
+    let size = MAX_END + 1;
+    assert_eq!(
+        refused(vec![Layer::full("vda", "a", size)]),
+        ChainError::TooLarge { position: 0, id: "a", size }
+    );
+}
+
+#[test]
+fn only_layers_of_the_chain_can_be_merged() {
+    let layers = [vec![(4, COPY)], vec![(4, COPY)]];
+    for range in [0..3, 1..1, 2..3, core::ops::Range { start: usize::MAX, end: 0 }] {
+        let refused = chain(&layers).merge(range.clone()).unwrap_err();
+        assert_eq!(refused, ChainError::NoSuchLayers { range, layers: 2 });
+    }
+    let empty = chain(&[vec![]]);
+    assert_eq!(empty.check(), Ok(()));
+    assert_eq!(empty.restore().collect_vec(), Ok(vec![]));
+}
+
+/// Counts what is read of it.
+struct Counted {
+    stream: Stream,
+    read: Rc<Cell<usize>>,
+}
+
+impl ExtentStream for Counted {
+    type Status = Action;
+    type Error = StreamError;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, StreamError> {
+        self.read.set(self.read.get() + 1);
+        self.stream.next_extent()
+    }
+}
+
+/// One pass, and no more than one extent ahead: after the first piece of 100 layers each has been read once, in the end each at most to its end.
+#[test]
+fn a_plan_is_lazy() {
+    let read = Rc::new(Cell::new(0));
+    let layers = (0..100).map(|nth| {
+        let runs: Runs =
+            (0..1000).map(|n| (8, if nth == 0 || n % 100 == nth { COPY } else { Action::Skip })).collect();
+        (layer(nth, 8000), Counted { stream: from_iter(extents(&runs)), read: Rc::clone(&read) })
+    });
+    let mut plan = Chain::new(layers).unwrap().restore();
+    assert_eq!(read.get(), 0);
+    plan.next_extent().unwrap();
+    let first = read.get();
+    assert!(first <= 100 * 101, "each reads to its first stored extent: {first}");
+    let extents = plan.collect_vec().unwrap();
+    assert_eq!(extents.len(), 999);
+    assert!(read.get() <= 100 * 1001, "{} of {}", read.get(), 100 * 1001);
+}
+
+/// A layer that is hidden under a newer one is not read while it is.
+#[test]
+fn what_is_hidden_is_not_read() {
+    let read = Rc::new(Cell::new(0));
+    let small: Runs = (0..100_000).map(|_| (1, COPY)).collect();
+    let lower = Counted { stream: from_iter(extents(&small)), read: Rc::clone(&read) };
+    let upper = Counted { stream: from_iter(extents(&vec![(100_000, ZERO)])), read: Rc::default() };
+    let mut plan = Chain::new([(layer(0, 100_000), lower), (layer(1, 100_000), upper)]).unwrap().restore();
+    assert_eq!(plan.next_extent().unwrap().unwrap().length(), 100_000);
+    assert_eq!(read.get(), 1);
+    assert_eq!(plan.next_extent().unwrap(), None);
+}

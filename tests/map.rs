@@ -1,1 +1,313 @@
-//! x
+//! The map of a disk against the slow judge: built, asked at every byte, sliced everywhere, split and joined, compared, summed up and capped.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, reason = "small disks")]
+
+mod support;
+
+use core::ops::Range;
+
+use nbd_extents::map::{Cap, CapError, Change, ExtentMap, MapSlice};
+use nbd_extents::stream::{ExtentStream, from_iter};
+use nbd_extents::{Action, Depth, Dirtiness, Extent, Status, StreamError};
+use proptest::prelude::*;
+
+use support::dense::{Dense, assert_canonical, from_extents, to_extents};
+
+const SIZE: usize = 64;
+const DISK: Range<u64> = 0..SIZE as u64;
+
+/// Runs of a few statuses; equal neighbours come apart, as servers send them. Every eighth run is a gap when gaps are wanted.
+fn lists(gaps: u32) -> impl Strategy<Value = Vec<Extent<u8>>> {
+    let status = prop_oneof![gaps => Just(None), 7 => (0_u8..3).prop_map(Some)];
+    prop::collection::vec((1_u64..9, status), 0..24).prop_map(move |runs| {
+        let mut extents = Vec::new();
+        let mut start = 0;
+        let last = (gaps == 0).then_some((DISK.end, Some(0)));
+        for (length, status) in runs.into_iter().chain(last) {
+            let end = (start + length).min(DISK.end);
+            extents.extend(status.and_then(|status| Extent::from_range(start..end, status).ok()));
+            start = end;
+        }
+        extents
+    })
+}
+
+fn ranges() -> impl Strategy<Value = Range<u64>> {
+    (0..=DISK.end + 2, 0..=DISK.end + 2).prop_map(|(a, b)| a.min(b)..a.max(b))
+}
+
+fn map(list: &[Extent<u8>]) -> ExtentMap<u8> {
+    ExtentMap::within(from_iter(list.to_vec()), DISK).unwrap()
+}
+
+fn dense(list: &[Extent<u8>]) -> Dense<u8> {
+    from_extents(list, SIZE)
+}
+
+/// What a slice should hold: the bytes of the range, and nothing of the others.
+fn dense_part(list: &[Extent<u8>], range: &Range<u64>) -> Dense<u8> {
+    dense(list)
+        .iter()
+        .enumerate()
+        .map(|(byte, &status)| status.filter(|_| range.contains(&(byte as u64))))
+        .collect()
+}
+
+fn list_of(slice: MapSlice<'_, u8>) -> Vec<Extent<u8>> {
+    slice.extents().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_map_says_of_each_byte_what_the_stream_said(list in lists(1)) {
+        let map = map(&list);
+        prop_assert_eq!(map.range(), DISK);
+        let extents: Vec<_> = map.extents().collect();
+        assert_canonical(&extents);
+        prop_assert_eq!(&extents, &to_extents(&dense(&list)));
+        prop_assert_eq!(&map.as_slice().stream().collect_vec().unwrap(), &extents);
+        for (byte, status) in dense(&list).into_iter().enumerate() {
+            let found = map.get(byte as u64);
+            prop_assert_eq!(found.map(|e| *e.status()), status);
+            prop_assert_eq!(found, extents.iter().find(|e| e.range().contains(&(byte as u64))).copied());
+        }
+        prop_assert_eq!(map.get(DISK.end), None);
+        prop_assert_eq!(map.get(u64::MAX), None);
+    }
+
+    #[test]
+    fn every_slice_is_that_part_of_the_map(list in lists(1), range in ranges(), inner in ranges()) {
+        let map = map(&list);
+        let slice = map.slice(range.clone());
+        let within = range.start.min(DISK.end)..range.end.min(DISK.end);
+        prop_assert_eq!(slice.range(), within.clone());
+        prop_assert_eq!(slice.is_empty(), within.is_empty());
+        prop_assert_eq!(list_of(slice), to_extents(&dense_part(&list, &range)));
+        for byte in 0..DISK.end + 3 {
+            let expected = map.get(byte).and_then(|extent| extent.clip(&within)).filter(|_| within.contains(&byte));
+            prop_assert_eq!(slice.get(byte), expected, "byte {}", byte);
+        }
+        // a slice of a slice, and a slice as a map of its own
+        let both = range.start.max(inner.start)..range.end.min(inner.end);
+        prop_assert_eq!(list_of(slice.slice(inner)), to_extents(&dense_part(&list, &both)));
+        let owned = slice.to_map();
+        prop_assert_eq!(owned.as_slice(), slice);
+    }
+
+    #[test]
+    fn parts_worked_on_apart_and_joined_are_the_map(list in lists(1), cuts in prop::collection::vec(DISK, 0..6), count in 0_usize..9) {
+        let map = map(&list);
+        prop_assert_eq!(&ExtentMap::join(map.as_slice().parts(count)).unwrap(), &map);
+        prop_assert!(map.as_slice().parts(count).count() <= count.max(1));
+        // anywhere, also in the middle of an extent
+        let mut cuts = cuts;
+        cuts.extend([0, DISK.end]);
+        cuts.sort_unstable();
+        let parts: Vec<_> = cuts.windows(2).map(|cut| map.slice(cut[0]..cut[1]).to_map()).collect();
+        prop_assert_eq!(&ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), &map);
+        // each part read from the stream by a thread of its own
+        let built: Vec<_> = std::thread::scope(|scope| {
+            let part = |range: Range<u64>| ExtentMap::within(from_iter(list.clone()).clip(range.clone()), range).unwrap();
+            let threads: Vec<_> = cuts.windows(2).map(|cut| scope.spawn(move || part(cut[0]..cut[1]))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        prop_assert_eq!(&ExtentMap::join(built.iter().map(ExtentMap::as_slice)).unwrap(), &map);
+        let (left, right) = map.as_slice().split_at(cuts[cuts.len() / 2]);
+        prop_assert_eq!(ExtentMap::join([left, right]).unwrap(), map);
+    }
+
+    #[test]
+    fn equal_is_who_says_the_same(a in lists(1), b in lists(1)) {
+        prop_assert_eq!(map(&a) == map(&b), dense(&a) == dense(&b));
+        prop_assert_eq!(&map(&a), &map(&to_extents(&dense(&a))), "however it was cut");
+    }
+
+    #[test]
+    fn the_diff_names_every_byte_that_differs_and_no_other(a in lists(1), b in lists(1), left in ranges(), right in ranges()) {
+        let (first, second) = (map(&a), map(&b));
+        let changes: Vec<_> = first.slice(left.clone()).diff(second.slice(right.clone())).collect();
+        assert_canonical(&changes);
+        let pairs = dense_part(&a, &left).into_iter().zip(dense_part(&b, &right));
+        let expected: Dense<Change<u8>> =
+            pairs.map(|(before, after)| (before != after).then_some(Change { before, after })).collect();
+        prop_assert_eq!(from_extents(&changes, SIZE), expected);
+    }
+
+    #[test]
+    fn totals_count_every_byte(list in lists(1), range in ranges()) {
+        let map = map(&list);
+        let extents = to_extents(&dense_part(&list, &range));
+        let mut expected: Vec<(u8, u64, u64)> = Vec::new();
+        for extent in &extents {
+            match expected.iter_mut().find(|row| row.0 == *extent.status()) {
+                Some(row) => *row = (row.0, row.1 + extent.length(), row.2 + 1),
+                None => expected.push((*extent.status(), extent.length(), 1)),
+            }
+        }
+        let rows: Vec<_> = map.slice(range).totals().iter().map(|t| (t.status, t.bytes, t.extents)).collect();
+        prop_assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn covering_is_refused_exactly_where_something_is_missing(list in lists(1), range in ranges()) {
+        let streamed = from_iter(list.clone()).covering(range.clone()).for_each(drop);
+        let built = ExtentMap::covering(from_iter(list.clone()), range.clone());
+        prop_assert_eq!(built.as_ref().map(|_| ()), streamed.as_ref().map(|&()| ()));
+        if let Ok(built) = built {
+            prop_assert_eq!(built.range(), range.clone());
+            prop_assert_eq!(built.as_slice().covers(range.clone()), Ok(()));
+        }
+        // a map joins what a stream had cut, so that its faults name longer extents: whether there is one must agree
+        prop_assert_eq!(map(&list).as_slice().covers(range).is_ok(), streamed.is_ok());
+    }
+}
+
+#[test]
+fn overlaps_and_strays_are_refused() {
+    let extent = |start, end| Extent::from_range(start..end, 'x').unwrap();
+    let overlap = ExtentMap::within(from_iter([extent(0, 10), extent(5, 12)]), 0..20);
+    assert_eq!(overlap, Err(StreamError::Overlap { start: 5, expected: 10 }));
+    let stray = ExtentMap::within(from_iter([extent(5, 30)]), 0..20);
+    assert_eq!(stray, Err(StreamError::OutOfRange { extent: 5..30, range: 0..20 }));
+    let part = ExtentMap::covering(from_iter([extent(10, 20)]), 10..20).unwrap();
+    let apart = ExtentMap::join([part.slice(..15), part.slice(16..)]);
+    assert_eq!(apart, Err(StreamError::Gap { range: 15..16 }));
+}
+
+#[test]
+fn empty_maps_and_extreme_ranges() {
+    let none = || from_iter(Vec::<Extent<u8>>::new());
+    let empty = ExtentMap::covering(none(), 7..7).unwrap();
+    assert_eq!((empty.range(), empty.get(7), empty.runs()), (7..7, None, 0));
+    assert_eq!(ExtentMap::<u8>::join([]).unwrap().range(), 0..0);
+    assert_eq!(empty.as_slice().parts(3).count(), 0);
+    let all = ExtentMap::within(none(), 0..u64::MAX).unwrap();
+    assert_eq!((all.runs(), all.extents().count()), (1, 0));
+    assert_eq!(all.as_slice().diff(empty.as_slice()).count(), 0);
+    let inverted = Range { start: 9, end: 3 };
+    assert_eq!(ExtentMap::within(none(), inverted.clone()).unwrap().range(), 9..9);
+    assert_eq!(all.slice(inverted).range(), 9..9);
+    assert_eq!(all.slice(..=u64::MAX).range(), 0..u64::MAX);
+}
+
+/// Depth and bitmaps together can have more than 256 statuses, and a hostile server can send more than 65536: the map widens, and stays below 16 bytes an extent.
+#[test]
+fn any_number_of_statuses() {
+    for (statuses, most) in [(2_u64, 9), (255, 9), (257, 10), (65_535, 10), (70_000, 16)] {
+        let extents = 200_000_u64;
+        let status = |n: u64| {
+            let n = n % statuses;
+            let dirty = Dirtiness::from_flags(n % 2);
+            Status::UNKNOWN.with_bitmap(3, dirty).with_depth(Depth::from_flags(n / 2))
+        };
+        let list = (0..extents).map(|n| Extent::new(n * 512, 512, status(n)).unwrap());
+        let map = ExtentMap::covering(from_iter(list.clone()), 0..extents * 512).unwrap();
+        assert!(map.extents().eq(list), "{statuses} statuses");
+        assert_eq!(map.as_slice().totals().len() as u64, statuses);
+        let palette = statuses as usize * 80;
+        assert!(
+            map.bytes() <= 200_000 * most + palette + 1024,
+            "{} bytes for {statuses} statuses",
+            map.bytes()
+        );
+        let parts: Vec<_> = map.as_slice().parts(7).map(|part| part.to_map()).collect();
+        assert_eq!(ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), map);
+    }
+}
+
+fn actions() -> impl Strategy<Value = Vec<(u64, Action)>> {
+    let action = prop_oneof![
+        4 => Just(Action::Copy),
+        2 => Just(Action::Zero { may_unmap: true }),
+        1 => Just(Action::Zero { may_unmap: false }),
+        4 => Just(Action::Skip),
+        1 => Just(Action::Absent),
+    ];
+    prop::collection::vec((1_u64..40, action), 1..200)
+}
+
+fn extents_of(runs: &[(u64, Action)]) -> (Vec<Extent<Action>>, u64) {
+    let mut end = 0;
+    let extents = runs.iter().map(|&(length, action)| {
+        end += length;
+        Extent::new(end - length, length, action).unwrap()
+    });
+    (extents.collect(), end)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The promise: `Copy` and `Absent` stay, everything else stays or becomes `Copy`, and the bytes that did are counted.
+    #[test]
+    fn a_cap_only_ever_copies_more(runs in actions(), bytes in 0_usize..1200, keep in any::<bool>()) {
+        let (list, end) = extents_of(&runs);
+        let cap = if keep { Cap::bytes(bytes).keeping_skipped() } else { Cap::bytes(bytes) };
+        let capped = match ExtentMap::capped(from_iter(list.clone()), 0..end, cap) {
+            Ok(capped) => capped,
+            Err(CapError::Full { needed, most, cap, .. }) => {
+                prop_assert_eq!(cap, bytes.max(Cap::LEAST));
+                prop_assert!(needed > most / 4 * 3);
+                // there really are so many that may not be given up, or that stand between two such
+                let fixed = list.iter().filter(|e| *e.status() == Action::Absent || keep && *e.status() == Action::Skip).count();
+                prop_assert!(2 * fixed + 1 >= needed, "{fixed} fixed, {needed} needed");
+                return Ok(());
+            }
+            Err(error) => panic!("{error}"),
+        };
+        prop_assert!(capped.map.bytes() <= bytes.max(Cap::LEAST), "{} bytes", capped.map.bytes());
+        let (was, is) = (from_extents(&list, end as usize), from_extents(&capped.map.extents().collect::<Vec<_>>(), end as usize));
+        let (mut zero, mut skip) = (0, 0);
+        for (was, is) in was.iter().zip(&is) {
+            match (was.unwrap(), is.unwrap()) {
+                (was, is) if was == is => {}
+                (Action::Zero { .. }, Action::Copy) => zero += 1,
+                (Action::Skip, Action::Copy) if !keep => skip += 1,
+                (was, is) => panic!("{was} became {is}"),
+            }
+        }
+        prop_assert_eq!((capped.zero_copied, capped.skip_copied), (zero, skip));
+        prop_assert_eq!(capped.copied_more(), zero + skip);
+    }
+
+    #[test]
+    fn a_disk_that_fits_is_left_alone(runs in actions()) {
+        let (list, end) = extents_of(&runs);
+        let exact = ExtentMap::covering(from_iter(list.clone()), 0..end).unwrap();
+        let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9 * exact.runs() + 64)).unwrap();
+        prop_assert_eq!(capped.map, exact);
+        prop_assert_eq!((capped.zero_copied, capped.skip_copied), (0, 0));
+    }
+}
+
+/// The cap gives up the short ranges and keeps the long ones, and not many more than it must.
+#[test]
+fn a_cap_gives_up_the_short_ranges() {
+    let (mut runs, mut short) = (Vec::new(), 0);
+    for n in 0_u64..10_000 {
+        let length = if n % 10 == 0 { 1 << 20 } else { 512 };
+        short += if n % 10 == 0 { 0 } else { length };
+        runs.extend([(4096, Action::Copy), (length, Action::Zero { may_unmap: true })]);
+    }
+    let (list, end) = extents_of(&runs);
+    // the 1000 long ones need 2000 runs
+    let capped = ExtentMap::capped(from_iter(list.clone()), 0..end, Cap::bytes(9 * 6000)).unwrap();
+    assert!(capped.copied_more() <= short, "{} of {short}", capped.copied_more());
+    let long = capped.map.extents().filter(|e| *e.status() != Action::Copy && e.length() == 1 << 20).count();
+    assert_eq!(long, 1000);
+    assert!(capped.map.runs() >= 3000, "half of the cap is used: {}", capped.map.runs());
+}
+
+#[test]
+fn a_cap_refuses_what_it_cannot_hold() {
+    let runs: Vec<_> =
+        (0..1000).map(|n| (512, if n % 2 == 0 { Action::Absent } else { Action::Copy })).collect();
+    let (list, end) = extents_of(&runs);
+    let refused = ExtentMap::capped(from_iter(list.clone()), 0..end, Cap::bytes(900));
+    assert!(matches!(refused, Err(CapError::Full { cap: 900, .. })), "{refused:?}");
+    let gap = ExtentMap::capped(from_iter(list), 0..end + 1, Cap::bytes(9000 + 64));
+    assert_eq!(gap, Err(CapError::Stream(StreamError::Gap { range: end..end + 1 })));
+}

@@ -69,3 +69,19 @@ fn a_request_says_what_it_asks() {
     assert_eq!(survey.admit(other, 12), Admission::Drain);
     assert!(format!("{survey:?}").contains("Together"));
 }
+
+#[test]
+fn the_peak_is_the_most_that_was_held_at_one_time() {
+    let mut survey = Survey::together(options(), contexts(BOTH)).unwrap();
+    let request = survey.next_request().unwrap().unwrap();
+    let payload = |id, lengths: &[u64]| {
+        let list: Vec<_> =
+            lengths.iter().map(|&length| crate::wire::Descriptor { length, flags: 0 }).collect();
+        crate::wire::encode(Form::Compact, id, list).unwrap()
+    };
+    survey.chunk(request.id(), payload(0, &[1024, 1024, 2048])).unwrap();
+    survey.chunk(request.id(), payload(1, &[4096])).unwrap();
+    survey.reply_done(request.id()).unwrap();
+    while survey.next_extent().unwrap().is_some() {}
+    assert_eq!(survey.complete().unwrap().peak_bytes, 28 + 12);
+}

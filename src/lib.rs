@@ -74,6 +74,15 @@
 //!         reply |==============|            reply |==a===|==a====|    joined: one extent
 //! ```
 //!
+//! # From extents to decisions
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`action`] | copy, zero, skip or absent: chosen by a policy, checked so that no policy loses a byte, with the reason on request |
+//! | [`plan`] | the requests that carry it out: aligned, joined, split, with totals and a position to resume from |
+//! | [`map`] | a whole disk in memory, at 9 to 16 bytes an extent: look-up, slices, diff, totals |
+//! | [`chain`] | which layer of a full backup and its incrementals serves each range |
+//!
 //! # What is promised
 //!
 //! - A dirty byte is never lost: whatever is rounded, filled or in doubt gets the safe status (data, dirty, depth unknown), and two answers that

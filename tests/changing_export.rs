@@ -120,3 +120,22 @@ fn what_there_is_no_room_to_remember_is_dirty() {
     assert!(stats.peak_bytes <= 400, "{stats:?}");
     assert!(seen.iter().any(|row| row.contains("dirty")), "{seen:?} {stats:?}");
 }
+
+#[test]
+fn a_long_rest_is_not_joined_to_crumbs_for_ever() {
+    let size = 1 << 31;
+    let wanted = contexts(1);
+    let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    let mut survey = Survey::together(options(size), granted).unwrap();
+    let mut seen = Vec::new();
+    let long: Vec<(u64, u64)> = (0..500_000).map(|n| (2048, n % 2)).collect();
+    answer(&mut survey, &[(0, &[(512, 0)]), (1, &long)], &mut seen);
+    for _ in 0..40 {
+        answer(&mut survey, &[(0, &[(512, 0)]), (1, &[(513, 0)])], &mut seen);
+    }
+    // 40 times 500,000 descriptors is more work than 40 small replies are worth: the rest is forgotten, and what it covered is dirty
+    assert_eq!(survey.stats().rests_coarsened, 1);
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(4096, 0)])], &mut seen);
+    answer(&mut survey, &[(0, &[(4096, 2)]), (1, &[(4096, 0)])], &mut seen);
+    assert!(seen.last().is_some_and(|row| row.ends_with("dirty,data")), "{seen:?}");
+}

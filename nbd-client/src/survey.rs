@@ -38,7 +38,7 @@ pub enum SurveyorError {
     Survey(#[from] SurveyError),
     /// A bitmap-first survey of a server without payload-form requests needs a second connection at the same time, and it failed. The server must
     /// serve more than one client, and go on when one has left (`qemu-nbd --shared=2 --persistent`).
-    #[error("asking the bitmap first needs a second connection here: {0}")]
+    #[error("asking the bitmap first needs a second connection here (qemu-nbd --shared=2 takes two): {0}")]
     SecondConnection(Error),
     /// The two connections of a bitmap-first survey do not agree about the export.
     #[error("two connections to one export disagree about its {what}")]

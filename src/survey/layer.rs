@@ -98,6 +98,11 @@ impl Layer {
         self.usable.descriptors
     }
 
+    /// The descriptors that are still to be read.
+    pub(super) fn left(&self) -> usize {
+        self.usable.descriptors - self.next
+    }
+
     /// Passes over the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
         while let Some(descriptor) = self.peek() {

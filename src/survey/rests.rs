@@ -1,8 +1,9 @@
 //! What earlier replies said of bytes that are still to do, on an export that may change. It is held against the next answer about them, and
 //! the safer of the two is taken.
 //!
-//! There is one rest a context at most: a newer one is joined to it, byte by byte. Nothing that was said is ever just dropped: where a rest would
-//! take more room than there is, all of it becomes the context's safe status, which takes next to none.
+//! There is one rest a context at most: a newer one is joined to it. Nothing that was said is ever just dropped: where a rest would take more room
+//! than there is, or where joining it again and again would take more work than what was received is worth, all of it becomes the context's
+//! safe status, which takes next to none.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -17,10 +18,24 @@ use crate::error::StreamError;
 use crate::stream::ExtentStream;
 use crate::wire::{Descriptor, Form};
 
+/// Descriptors that may be joined for each byte of payload received. Servers that answer afresh need one in four; one that has a long rest joined to
+/// crumbs would need thousands.
+const WORK_PER_BYTE: usize = 4;
+/// Descriptors that may be joined before anything is received.
+const FREE_WORK: usize = 4 << 20;
+
 /// The rests of one pass, one place a context.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rests {
     kept: SmallVec<[Option<Layer>; 4]>,
+    /// Descriptors that may still be joined.
+    work: usize,
+}
+
+impl Default for Rests {
+    fn default() -> Self {
+        Self { kept: SmallVec::new(), work: FREE_WORK }
+    }
 }
 
 impl Rests {
@@ -54,7 +69,16 @@ impl Rests {
                 None => fresh,
                 Some(old) => {
                     let range = done..old.end().max(fresh.end());
-                    let joined = join(&old, &fresh, slot.meaning, done, budget.room());
+                    let earned = fresh.bytes().saturating_mul(WORK_PER_BYTE);
+                    self.work = self.work.saturating_add(earned).min(FREE_WORK);
+                    let work = old.left() + fresh.left();
+                    let joined = match self.work.checked_sub(work) {
+                        None => None,
+                        Some(left) => {
+                            self.work = left;
+                            join(&old, &fresh, slot.meaning, done, budget.room())
+                        }
+                    };
                     coarsened += u64::from(joined.is_none());
                     match joined {
                         Some(payload) => layer(budget.hold(payload), slot.meaning, &range),

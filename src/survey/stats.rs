@@ -21,7 +21,8 @@ pub struct SurveyStats {
     /// Extents where two answers about the same bytes disagreed, or an earlier one had been forgotten, and the safer status was taken. More than
     /// 0 only on an export that changes.
     pub disagreements: u64,
-    /// Times that what a changing export had said of bytes ahead was forgotten for lack of room. Those bytes get the safe status.
+    /// Times that what a changing export had said of bytes ahead was forgotten, for lack of room or because keeping it was too much work. Those
+    /// bytes get the safe status.
     pub rests_coarsened: u64,
     /// The most bytes of payload held at one time.
     pub peak_bytes: usize,

@@ -30,7 +30,7 @@ fn connect(job: &Job) -> Result<Surveyor, Failure> {
         .strict(job.strict)
         .deadline(job.deadline)
         .list_contexts(job.info);
-    let order = if job.bitmap_first { Order::BitmapFirst } else { Order::Together };
+    let order = if job.bitmap_first && !job.info { Order::BitmapFirst } else { Order::Together };
     Ok(Surveyor::connect(&job.uri, &options, &contexts(job)?, order)?)
 }
 

@@ -30,7 +30,9 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// The backup before, when the disk had `size` bytes. Changes since are what any of the bitmaps calls dirty.
+    /// The backup before, when the disk had `size` bytes. Changes since are what any of the bitmaps that answered calls dirty: right where each
+    /// bitmap is required of the server. With an optional one that may be missing, or whenever it matters which bitmaps tracked this backup, name
+    /// them with [`tracked_by`](Self::tracked_by): an incremental is then refused where one of them has no answer.
     #[must_use]
     pub const fn new(size: u64) -> Self {
         Self { size, bitmaps: None }

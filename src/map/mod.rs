@@ -9,8 +9,11 @@
 //!          |--data--|-------zero--------|--data---|------hole------|
 //! ends     [         4096,               65536,    69632,           1048576]   8 bytes a run
 //! indices  [ 0,      1,                  0,        2 ]                         1 byte a run (2 from 257 statuses on, 8 from 65537 on)
-//! palette  [ data, zero, hole ]                                                each distinct status once
+//! palette  [ data, zero, hole ]                                                each distinct status once, and what finds it
 //! ```
+//!
+//! The palette is what a disk has few of. A map of nearly as many statuses as runs (each with a depth of its own, say) needs more than a plain
+//! list would: 64 bytes a run were measured.
 //!
 //! Touching neighbours with equal statuses are always joined, so that two maps that say the same are equal, however they were cut when they came.
 //! Everything that can be asked of a map can be asked of a [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
@@ -96,7 +99,7 @@ impl<T> ExtentMap<T> {
         self.ends.len()
     }
 
-    /// The bytes that the map holds in memory: 9 a run, and what its few distinct statuses need.
+    /// The bytes that the map holds in memory: 9 a run (10 or 16 with more than 256 or 65536 distinct statuses), and what those statuses need.
     ///
     /// ```
     /// # use nbd_extents::Extent;

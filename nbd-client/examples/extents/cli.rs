@@ -29,10 +29,11 @@ struct Args {
     /// Print one JSON array (with --totals one object)
     #[arg(long)]
     json: bool,
-    /// Show what a backup does with each range: copy, zero or skip
+    /// Show what a backup does with each range: copy, zero or skip. With --bitmap that is an incremental, and the disk is taken to have had its
+    /// present size when the bitmap was begun (after a disk has grown, qemu calls the new part clean)
     #[arg(long, conflicts_with = "totals")]
     actions: bool,
-    /// Show only how many bytes a backup copies, zeroes and skips
+    /// Show only how many bytes a backup copies, zeroes and skips; as --actions
     #[arg(long)]
     totals: bool,
     /// Show what the server says of the export instead

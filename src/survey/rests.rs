@@ -65,26 +65,20 @@ impl Rests {
             }
             let mut fresh = fresh.clone();
             fresh.skip_to(done);
-            *rest = Some(match rest.take() {
-                None => fresh,
-                Some(old) => {
-                    let range = done..old.end().max(fresh.end());
-                    let earned = fresh.bytes().saturating_mul(WORK_PER_BYTE);
-                    self.work = self.work.saturating_add(earned).min(FREE_WORK);
-                    let work = old.left() + fresh.left();
-                    let joined = match self.work.checked_sub(work) {
-                        None => None,
-                        Some(left) => {
-                            self.work = left;
-                            join(&old, &fresh, slot.meaning, done, budget.room())
-                        }
-                    };
-                    coarsened += u64::from(joined.is_none());
-                    match joined {
-                        Some(payload) => layer(budget.hold(payload), slot.meaning, &range),
-                        None => coarse(slot.meaning, &range),
-                    }
-                }
+            let Some(old) = rest.take() else {
+                *rest = Some(fresh);
+                continue;
+            };
+            let range = done..old.end().max(fresh.end());
+            let payload = if pay(&mut self.work, &old, &fresh) {
+                join(&old, &fresh, slot.meaning, done, budget.room())
+            } else {
+                None
+            };
+            coarsened += u64::from(payload.is_none());
+            *rest = Some(match payload {
+                Some(payload) => layer(budget.hold(payload), slot.meaning, &range),
+                None => coarse(slot.meaning, &range),
             });
         }
         coarsened
@@ -101,6 +95,19 @@ impl Rests {
             coarsened += 1;
         }
         coarsened
+    }
+}
+
+/// Adds to `work` what `fresh` has earned and takes from it what joining costs; `false` when that is too much.
+fn pay(work: &mut usize, old: &Layer, fresh: &Layer) -> bool {
+    let earned = fresh.bytes().saturating_mul(WORK_PER_BYTE);
+    *work = work.saturating_add(earned).min(FREE_WORK);
+    match work.checked_sub(old.left() + fresh.left()) {
+        Some(left) => {
+            *work = left;
+            true
+        }
+        None => false,
     }
 }
 

@@ -117,6 +117,8 @@ mod extent;
 #[cfg(feature = "alloc")]
 pub mod map;
 pub mod plan;
+#[cfg(feature = "serde")]
+mod serial;
 mod status;
 pub mod stream;
 #[cfg(feature = "alloc")]

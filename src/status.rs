@@ -266,6 +266,12 @@ impl Status {
         if self.bits & KNOWS_DEPTH == 0 { None } else { Some(self.depth) }
     }
 
+    /// Whether the depth is not known because its answer is in doubt, which [`combine`](Self::combine) carries on.
+    #[cfg(feature = "serde")]
+    pub(crate) const fn depth_in_doubt(self) -> bool {
+        self.bits & DOUBTS_DEPTH != 0
+    }
+
     /// Joins what two sources say of the same bytes. Parts that only one knows are taken over; where both know a part and differ,
     /// the safer answer holds: not zero, not a hole, dirty, depth in doubt.
     ///

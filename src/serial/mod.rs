@@ -1,0 +1,29 @@
+//! Serialization with serde: the stable form of each type, apart from its fields in memory, which may change.
+//!
+//! Each form is a private type that derives what serde needs; a value is read by building the form and then parsing it, so that nothing invalid
+//! can come in by this way either. The forms are documented in [`guide::serde`](crate::guide::serde), and tested in `tests/serde_forms.rs`.
+
+#[cfg(feature = "alloc")]
+mod map;
+#[cfg(feature = "alloc")]
+mod owned;
+mod small;
+mod status;
+
+/// Serializes and deserializes a type by way of its form. A form is made from a reference, and parsed by `TryFrom`.
+macro_rules! through {
+    ($($form:ty => $type:ty $(, $parameter:ident)?;)*) => {$(
+        impl$(<$parameter: serde::Serialize + Clone>)? serde::Serialize for $type {
+            fn serialize<Z: serde::Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+                <$form>::from(self).serialize(serializer)
+            }
+        }
+
+        impl<'de $(, $parameter: serde::Deserialize<'de>)?> serde::Deserialize<'de> for $type {
+            fn deserialize<Z: serde::Deserializer<'de>>(deserializer: Z) -> Result<Self, Z::Error> {
+                Self::try_from(<$form>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+use through;

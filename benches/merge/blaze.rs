@@ -3,10 +3,10 @@
 //! read off the wire, and no set is built.
 
 use core::iter::FusedIterator;
-use core::ops::RangeInclusive;
+use core::ops::{Range, RangeInclusive};
 
 use nbd_extents::wire::{Compact, Descriptors};
-use range_set_blaze::{RangeSetBlaze, SortedDisjoint, SortedStarts};
+use range_set_blaze::{SortedDisjoint, SortedStarts};
 
 use crate::answer::{Segment, add_range};
 use crate::workloads::Workload;
@@ -15,14 +15,14 @@ pub(crate) fn filter(workload: &Workload, _: &mut [Segment]) -> u64 {
     wanted(workload).fold(0, |hash, range| add_range(hash, *range.start(), *range.end() + 1))
 }
 
-/// What [`filter`] reports, as a set to compare with.
-pub(crate) fn wanted_set(workload: &Workload) -> RangeSetBlaze<u64> {
-    RangeSetBlaze::from_sorted_disjoint(wanted(workload))
+/// What [`filter`] reports, range by range.
+pub(crate) fn wanted_ranges(workload: &Workload) -> impl Iterator<Item = Range<u64>> {
+    wanted(workload).map(|range| *range.start()..*range.end() + 1)
 }
 
 fn wanted(workload: &Workload) -> impl SortedDisjoint<u64> {
-    let dirty = Runs { descriptors: workload.bitmap(), position: 0, bit: 1 };
-    let zero = Runs { descriptors: workload.allocation(), position: 0, bit: 2 };
+    let dirty = Runs { descriptors: workload.bitmap::<Compact>(), position: 0, bit: 1 };
+    let zero = Runs { descriptors: workload.allocation::<Compact>(), position: 0, bit: 2 };
     dirty.difference(zero)
 }
 

@@ -1,6 +1,8 @@
-//! Who is measured in which group, what question each answers, and the check that those who answer the same question agree.
+//! Who is measured in which group, and what question each answers.
 
-use crate::answer::{Segment, hash_written};
+use nbd_extents::wire::{Compact, Extended, Form};
+
+use crate::answer::Segment;
 use crate::workloads::Workload;
 use crate::{blaze, naive, ours};
 
@@ -33,7 +35,19 @@ pub(crate) struct Contender {
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) name: &'static str,
+    pub(crate) lists: Lists,
     pub(crate) contenders: &'static [Contender],
+}
+
+/// Which lists a sink reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lists {
+    /// `EXTENTS` compact descriptors on the longer side.
+    Compact,
+    /// The same disk in extended descriptors.
+    Extended,
+    /// 500 compact descriptors on the longer side, as an ordinary disk has.
+    Small,
 }
 
 const fn contender(name: &'static str, question: Question, run: Run) -> Contender {
@@ -46,100 +60,92 @@ pub(crate) const FLOOR: Contender = contender("floor", Question::Lengths, floor)
 /// nearest comparable question ("dirty and not zero"), not as the same one.
 const BLAZE: Contender = contender("range-set-blaze", Question::Wanted, blaze::filter);
 
-/// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without. Today both are the same plain merge
-/// through the public API; the kernels, once there, set them apart.
-pub(crate) const SINKS: [Sink; 4] = [
+/// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without, `next-extent` what one gets who takes extent after
+/// extent by hand.
+pub(crate) const SINKS: [Sink; 6] = [
     Sink {
         name: "merge",
+        lists: Lists::Compact,
         contenders: &[
             FLOOR,
-            contender("nbd-extents", Question::Segments, ours::fold),
-            contender("nbd-extents-portable", Question::Segments, ours::fold),
+            contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
+            contender("nbd-extents-portable", Question::Segments, ours::fold::<Compact>),
+            contender("next-extent", Question::Segments, ours::step::<Compact>),
             contender("naive", Question::Segments, naive::fold),
             BLAZE,
         ],
     },
     Sink {
         name: "merge-write",
+        lists: Lists::Compact,
         contenders: &[
             FLOOR,
-            contender("nbd-extents", Question::Written, ours::write),
-            contender("nbd-extents-portable", Question::Written, ours::write),
+            contender("nbd-extents", Question::Written, ours::write::<Compact>),
+            contender("nbd-extents-portable", Question::Written, ours::write::<Compact>),
             contender("naive", Question::Written, naive::write),
         ],
     },
     Sink {
         name: "merge-coalesced",
+        lists: Lists::Compact,
         contenders: &[
             FLOOR,
-            contender("nbd-extents", Question::Joined, ours::coalesce),
-            contender("nbd-extents-portable", Question::Joined, ours::coalesce),
+            contender("nbd-extents", Question::Joined, ours::coalesce::<Compact>),
+            contender("nbd-extents-portable", Question::Joined, ours::coalesce::<Compact>),
             contender("naive", Question::Joined, naive::coalesce),
         ],
     },
     Sink {
         name: "merge-filtered",
+        lists: Lists::Compact,
         contenders: &[
             FLOOR,
-            contender("nbd-extents", Question::Wanted, ours::filter),
-            contender("nbd-extents-portable", Question::Wanted, ours::filter),
+            contender("nbd-extents", Question::Wanted, ours::filter::<Compact>),
+            contender("nbd-extents-portable", Question::Wanted, ours::filter::<Compact>),
             contender("naive", Question::Wanted, naive::filter),
             BLAZE,
+        ],
+    },
+    Sink {
+        name: "merge-extended",
+        lists: Lists::Extended,
+        contenders: &[
+            FLOOR,
+            contender("nbd-extents", Question::Segments, ours::fold::<Extended>),
+            contender("nbd-extents-portable", Question::Segments, ours::fold::<Extended>),
+            contender("naive", Question::Segments, naive::fold),
+        ],
+    },
+    Sink {
+        name: "merge-small",
+        lists: Lists::Small,
+        contenders: &[
+            FLOOR,
+            contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
+            contender("nbd-extents-portable", Question::Segments, ours::fold::<Compact>),
+            contender("next-extent", Question::Segments, ours::step::<Compact>),
+            contender("naive", Question::Segments, naive::fold),
         ],
     },
 ];
 
 /// The least that any merge must do: one pass over both inputs, which only sums the lengths.
 fn floor(workload: &Workload, _: &mut [Segment]) -> u64 {
-    let sum = |payload: &[u8]| -> u64 {
-        let list = payload[4..].as_chunks().0;
-        list.iter().map(|&[a, b, c, d, ..]: &[u8; 8]| u64::from(u32::from_be_bytes([a, b, c, d]))).sum()
+    let sum: fn(&[u8]) -> u64 = match workload.form {
+        Form::Compact => sum_compact,
+        Form::Extended => sum_extended,
     };
     sum(&workload.allocation) + sum(&workload.bitmap)
 }
 
-impl Contender {
-    /// Runs once, untimed, and compares the answer with the naive one (the floor's with what the crate's decoder reads).
-    ///
-    /// Panics when they differ: a wrong answer has no speed.
-    pub(crate) fn verify(&self, workload: &Workload, out: &mut [Segment]) {
-        let expected = self.question.ask(reference(self.question), workload, out);
-        let got = self.question.ask(self.run, workload, out);
-        let (name, question, on) = (self.name, self.question, workload.name);
-        assert_eq!(got, expected, "{name} on {on}: {question:?} differs from the reference");
-        if self.question == Question::Wanted {
-            assert!(
-                blaze::wanted_set(workload) == ours::wanted_set(workload),
-                "range-set-blaze and nbd-extents on {on}: the sets of wanted bytes differ"
-            );
-        }
-    }
+pub(crate) fn sum_compact(payload: &[u8]) -> u64 {
+    let list = payload[4..].as_chunks().0;
+    list.iter().map(|&[a, b, c, d, ..]: &[u8; 8]| u64::from(u32::from_be_bytes([a, b, c, d]))).sum()
 }
 
-impl Question {
-    fn ask(self, run: Run, workload: &Workload, out: &mut [Segment]) -> u64 {
-        if self != Self::Written {
-            return run(workload, out);
-        }
-        // What an earlier contender left in the buffer must not pass for this one's answer.
-        out.fill(Segment::NONE);
-        let written = usize::try_from(run(workload, out)).unwrap();
-        assert!(
-            out[written..].iter().all(|rest| *rest == Segment::NONE),
-            "wrote more segments than it counted"
-        );
-        hash_written(&out[..written])
-    }
-}
-
-fn reference(question: Question) -> Run {
-    match question {
-        Question::Lengths => |workload, _| {
-            workload.allocation().chain(workload.bitmap()).map(|descriptor| descriptor.length).sum()
-        },
-        Question::Segments => naive::fold,
-        Question::Written => naive::write,
-        Question::Joined => naive::coalesce,
-        Question::Wanted => naive::filter,
-    }
+fn sum_extended(payload: &[u8]) -> u64 {
+    let list = payload[8..].as_chunks().0;
+    list.iter()
+        .map(|&[a, b, c, d, e, f, g, h, ..]: &[u8; 16]| u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        .sum()
 }

@@ -1,6 +1,8 @@
 //! What one would write without this crate: an obvious merge with branches, which pushes 24-byte extents to a growing `Vec`, and
 //! then a pass over that. It shares no code with the crate, not even the decoder, so its answers are the reference for all others.
 
+use nbd_extents::wire::Form;
+
 use crate::answer::{Segment, add_range, add_segment, shown};
 use crate::workloads::Workload;
 
@@ -44,7 +46,17 @@ fn hash(extents: &[Extent]) -> u64 {
 }
 
 fn merge(workload: &Workload) -> Vec<Extent> {
-    let (mut a, mut b) = (read(&workload.allocation), read(&workload.bitmap));
+    match workload.form {
+        Form::Compact => merge_lists(compact(&workload.allocation), compact(&workload.bitmap)),
+        Form::Extended => merge_lists(extended(&workload.allocation), extended(&workload.bitmap)),
+    }
+}
+
+/// Merges two lists of (length, flags) pairs.
+fn merge_lists(
+    mut a: impl Iterator<Item = (u64, u64)>,
+    mut b: impl Iterator<Item = (u64, u64)>,
+) -> Vec<Extent> {
     let (mut left, mut right) = (a.next(), b.next());
     let mut extents = Vec::new();
     let mut start = 0;
@@ -79,8 +91,18 @@ fn join(mut extents: Vec<Extent>) -> Vec<Extent> {
 }
 
 /// The (length, flags) pairs behind the context id of a payload.
-fn read(payload: &[u8]) -> impl Iterator<Item = (u64, u32)> {
+fn compact(payload: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     payload[4..].as_chunks().0.iter().map(|&[a, b, c, d, e, f, g, h]| {
-        (u64::from(u32::from_be_bytes([a, b, c, d])), u32::from_be_bytes([e, f, g, h]))
+        (u32::from_be_bytes([a, b, c, d]).into(), u32::from_be_bytes([e, f, g, h]).into())
     })
+}
+
+/// The (length, flags) pairs behind the context id and the count of a payload.
+fn extended(payload: &[u8]) -> impl Iterator<Item = (u64, u64)> {
+    let (numbers, _) = payload[8..].as_chunks();
+    numbers
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&[length, flags]| (u64::from_be_bytes(length), u64::from_be_bytes(flags)))
 }

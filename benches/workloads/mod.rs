@@ -2,7 +2,8 @@
 //! fixed seed, so that every run, every bench and every test that includes this file (`#[path]`) sees the same bytes.
 //!
 //! Side A is `base:allocation` (flags 0 to 3), side B a dirty bitmap (flags 0 and 1); both describe the same bytes, from 0 to a
-//! common end. Descriptors are compact (8 bytes, big-endian) behind the 4-byte context id of a status chunk.
+//! common end. Descriptors are compact (8 bytes, big-endian) behind the 4-byte context id of a status chunk;
+//! [`Workload::extended`] says the same in extended ones.
 //!
 //! | name           | lengths                                                          | flags of A             | flags of B       |
 //! |----------------|------------------------------------------------------------------|------------------------|------------------|
@@ -16,7 +17,9 @@
 #![allow(dead_code, reason = "each bench and test that includes this file uses another part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a workload that cannot be built must stop the run")]
 
-use nbd_extents::wire::{Compact, Descriptor, Descriptors, Form, encode, parse_compact};
+use nbd_extents::wire::{
+    Compact, Descriptor, Descriptors, Extended, Form, RawDescriptor, encode, parse_compact, parse_extended,
+};
 
 const KIB: u64 = 1 << 10;
 /// What a compact descriptor can say at most, in whole sectors.
@@ -27,6 +30,7 @@ const SECTOR: u64 = 512;
 #[derive(Debug)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
+    pub(crate) form: Form,
     /// The payload of `base:allocation`.
     pub(crate) allocation: Vec<u8>,
     /// The payload of the dirty bitmap.
@@ -80,22 +84,52 @@ impl Workload {
         cut(&mut a, end);
         cut(&mut b, end);
         let payload = |context, list| encode(Form::Compact, context, list).unwrap();
-        Self { name, allocation: payload(1, a), bitmap: payload(2, b) }
+        Self { name, form: Form::Compact, allocation: payload(1, a), bitmap: payload(2, b) }
+    }
+
+    /// The same disk in extended descriptors (16 bytes).
+    pub(crate) fn extended(&self) -> Self {
+        let payload = |context, list| encode(Form::Extended, context, list).unwrap();
+        Self {
+            name: self.name,
+            form: Form::Extended,
+            allocation: payload(1, self.allocation::<Compact>()),
+            bitmap: payload(2, self.bitmap::<Compact>()),
+        }
     }
 
     /// The descriptors of `base:allocation`, through the crate's decoder.
-    pub(crate) fn allocation(&self) -> Descriptors<'_, Compact> {
-        parse_compact(&self.allocation).unwrap().descriptors()
+    pub(crate) fn allocation<R: Raw>(&self) -> Descriptors<'_, R> {
+        R::list(&self.allocation)
     }
 
     /// The descriptors of the dirty bitmap, through the crate's decoder.
-    pub(crate) fn bitmap(&self) -> Descriptors<'_, Compact> {
-        parse_compact(&self.bitmap).unwrap().descriptors()
+    pub(crate) fn bitmap<R: Raw>(&self) -> Descriptors<'_, R> {
+        R::list(&self.bitmap)
     }
 
     /// How many descriptors both sides have together: the unit of the measurements.
     pub(crate) fn descriptors(&self) -> usize {
-        self.allocation().len() + self.bitmap().len()
+        let count = |payload: &[u8]| (payload.len() - self.form.header_size()) / self.form.descriptor_size();
+        count(&self.allocation) + count(&self.bitmap)
+    }
+}
+
+/// The two forms of a descriptor on the wire.
+pub(crate) trait Raw: RawDescriptor + 'static {
+    /// The descriptors of a payload that is known to be of this form.
+    fn list(payload: &[u8]) -> Descriptors<'_, Self>;
+}
+
+impl Raw for Compact {
+    fn list(payload: &[u8]) -> Descriptors<'_, Self> {
+        parse_compact(payload).unwrap().descriptors()
+    }
+}
+
+impl Raw for Extended {
+    fn list(payload: &[u8]) -> Descriptors<'_, Self> {
+        parse_extended(payload).unwrap().descriptors()
     }
 }
 

@@ -1,0 +1,79 @@
+//! How the benches take time: functions take turns, so that a machine that is busier for a while is so for all of them, and the median of the
+//! turns counts. What is reported is the ratio of two such medians; a time alone says little on a machine that is shared.
+#![allow(dead_code, reason = "each bench that includes this file uses another part of it")]
+
+use core::time::Duration;
+use std::time::Instant;
+
+/// So many turns each function has, and a slow one fewer.
+const ROUNDS: usize = 11;
+/// The turns that even the slowest function has.
+const FEW: usize = 3;
+/// A function that has had so much time in [`FEW`] turns or more gets no further one.
+const ENOUGH: f64 = 0.8;
+/// A turn repeats a short function until it has taken about this long: as long as a call of the slower ones, so that a busy machine, which
+/// takes the core away every few milliseconds, slows all of them alike.
+const TURN: f64 = 0.02;
+
+/// What a second is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Clock {
+    /// A second of this thread on a processor: what other programs do in between does not count. On systems that do not tell it, as `Wall`.
+    Thread,
+    /// A second of the clock on the wall, for work on several threads.
+    Wall,
+}
+
+impl Clock {
+    fn now(self) -> Duration {
+        match self {
+            #[cfg(unix)]
+            Self::Thread => {
+                use rustix::time::{ClockId, clock_gettime};
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::try_from(time).unwrap_or_default()
+            }
+            _ => {
+                static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+                START.elapsed()
+            }
+        }
+    }
+
+    /// The seconds that `work` takes.
+    pub(crate) fn seconds(self, work: impl FnOnce()) -> f64 {
+        let start = self.now();
+        work();
+        self.now().saturating_sub(start).as_secs_f64()
+    }
+
+    /// Calls each of `count` functions, `call(nth)`, in turns; returns the median of the seconds that one call of each takes.
+    pub(crate) fn in_turns(self, count: usize, mut call: impl FnMut(usize)) -> Vec<f64> {
+        let mut times = vec![Vec::new(); count];
+        for round in 0..ROUNDS {
+            for (nth, times) in times.iter_mut().enumerate() {
+                if round < FEW || times.iter().sum::<f64>() < ENOUGH {
+                    times.push(self.turn(|| call(nth)));
+                }
+            }
+        }
+        times.into_iter().map(median).collect()
+    }
+
+    /// The seconds that one call takes. Where it is short, a first call is not counted: it brings the caches to what this function leaves behind.
+    fn turn(self, mut call: impl FnMut()) -> f64 {
+        let once = self.seconds(&mut call);
+        if once >= TURN {
+            return once;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a million")]
+        let repeats = (TURN / once.max(1e-9)).clamp(1.0, 1e6) as u32;
+        self.seconds(|| (0..repeats).for_each(|_| call())) / f64::from(repeats)
+    }
+}
+
+/// The middle one; of an even number the larger of the two.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -120,6 +120,8 @@ pub mod plan;
 #[cfg(feature = "serde")]
 mod serial;
 mod status;
+#[cfg(feature = "proptest")]
+pub mod strategy;
 pub mod stream;
 #[cfg(feature = "alloc")]
 mod survey;

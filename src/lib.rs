@@ -82,6 +82,7 @@
 //! | [`plan`] | the requests that carry it out: aligned, joined, split, with totals and a position to resume from |
 //! | [`map`] | a whole disk in memory, at 9 to 16 bytes an extent: look-up, slices, diff, totals |
 //! | [`chain`] | which layer of a full backup and its incrementals serves each range |
+//! | [`format`] | what others write down: backups as sparse streams |
 //!
 //! # What is promised
 //!
@@ -114,6 +115,7 @@ pub mod action;
 pub mod chain;
 mod error;
 mod extent;
+pub mod format;
 #[cfg(feature = "alloc")]
 pub mod map;
 pub mod plan;

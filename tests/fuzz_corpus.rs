@@ -8,8 +8,12 @@
 
 #[path = "../fuzz/bodies/bytes.rs"]
 mod bytes;
+#[path = "../fuzz/bodies/pieces.rs"]
+mod pieces;
 #[path = "../fuzz/bodies/replay.rs"]
 mod replay;
+#[path = "../fuzz/bodies/sparse_stream.rs"]
+mod sparse_stream;
 #[path = "../fuzz/bodies/streams/mod.rs"]
 mod streams;
 #[path = "../fuzz/bodies/survey/mod.rs"]
@@ -32,4 +36,9 @@ fn streams() {
 #[test]
 fn survey() {
     replay("survey", survey::survey);
+}
+
+#[test]
+fn sparse_stream() {
+    replay("sparse_stream", sparse_stream::sparse_stream);
 }

@@ -6,6 +6,7 @@ pub mod handshake;
 mod pieces;
 pub mod server_text;
 pub mod session;
+pub mod sparse_stream;
 pub mod streams;
 pub mod survey;
 pub mod uri;

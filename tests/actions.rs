@@ -5,11 +5,13 @@
 mod support;
 
 use nbd_extents::action::{
-    Base, Baseline, BaselineError, Cause, Content, DecideError, Decision, Full, Incremental, Policy,
-    PolicyError, Reason, SingleLayer, StatusStream, Totals, Zeroes,
+    Base, Baseline, BaselineError, Cause, Content, DecideError, Decision, Explanation, Full, Incremental,
+    Policy, PolicyError, Reason, SingleLayer, StatusStream, Totals, Zeroes,
 };
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, Status, StreamError};
+use nbd_extents::{
+    Action, Allocation, Bitmaps, Context, Contexts, Depth, Dirtiness, Extent, Status, StreamError,
+};
 use proptest::prelude::*;
 
 use support::dense::{Dense, assert_canonical, from_extents, to_extents};
@@ -38,12 +40,26 @@ fn action(policy: &dyn Policy, extent: &Extent<Status>) -> Action {
     policy.decide(extent).unwrap().action
 }
 
-/// Baselines of 1000 bytes: all bitmaps, one, the other, both, and one that nobody has asked.
-fn baselines() -> [Baseline; 5] {
-    let all = Baseline::new(1000);
-    let some = [Bitmaps::only(0), Bitmaps::only(5), Bitmaps::only(0).and(5), Bitmaps::only(7)];
-    let [a, b, c, d] = some.map(|bitmaps| all.tracked_by(bitmaps));
-    [all, a, b, c, d]
+/// The bitmaps that baselines go by here: one, the other, both, one that nobody has asked, and both with that one.
+const TRACKED: [&[usize]; 5] = [&[0], &[5], &[0, 5], &[7], &[0, 5, 7]];
+
+/// A baseline of 1000 bytes.
+fn baseline(bitmaps: &[usize]) -> Baseline {
+    Baseline::new(1000, bitmaps.iter().copied().collect())
+}
+
+/// The judge of what has changed, one bitmap after the other: any that says dirty is enough; clean takes them all, and at least one.
+fn changed(status: Status, bitmaps: &[usize]) -> Option<bool> {
+    let answers: Vec<Option<bool>> = bitmaps.iter().map(|&index| status.dirty_in(index)).collect();
+    if answers.contains(&Some(true)) {
+        return Some(true);
+    }
+    (!answers.is_empty() && answers.iter().all(|answer| *answer == Some(false))).then_some(false)
+}
+
+/// Every set of bitmaps with every treatment of zeroes.
+fn incrementals() -> impl Iterator<Item = (&'static [usize], Zeroes)> {
+    TRACKED.into_iter().flat_map(|bitmaps| ZEROES.map(|zeroes| (bitmaps, zeroes)))
 }
 
 /// What bytes that are needed become: the table in the documentation, written once more.
@@ -73,15 +89,19 @@ fn a_full_backup_looks_at_the_zero_status_only() {
 #[test]
 fn an_incremental_brings_what_is_dirty_and_skips_what_is_clean() {
     for status in all_statuses() {
-        for (baseline, zeroes) in baselines().into_iter().flat_map(|base| ZEROES.map(|zeroes| (base, zeroes)))
-        {
-            let policy = Incremental::new(baseline, 1000).unwrap().with_zeroes(zeroes);
-            assert_eq!((policy.baseline(), policy.zeroes()), (baseline, zeroes));
+        for (bitmaps, zeroes) in incrementals() {
+            let policy = Incremental::new(baseline(bitmaps), 1000).unwrap().with_zeroes(zeroes);
+            assert_eq!((policy.baseline(), policy.zeroes()), (baseline(bitmaps), zeroes));
+            assert_eq!(policy.baseline().dirty(&status), changed(status, bitmaps), "{status} {bitmaps:?}");
             let decided = policy.decide(&extent(10, 1000, status)).map(|decision| decision.action);
-            let expected = match baseline.dirty(&status) {
+            let silent = |index: &usize| status.dirty_in(*index).is_none();
+            let expected = match changed(status, bitmaps) {
                 Some(true) => Ok(brought(status, zeroes)),
                 Some(false) => Ok(Action::Skip),
-                None => Err(PolicyError::NoBitmap { range: 10..1000 }),
+                None => Err(PolicyError::NoBitmap {
+                    range: 10..1000,
+                    missing: bitmaps.iter().copied().filter(silent).collect(),
+                }),
             };
             assert_eq!(decided, expected, "{status} {policy:?}");
         }
@@ -89,15 +109,12 @@ fn an_incremental_brings_what_is_dirty_and_skips_what_is_clean() {
 }
 
 #[test]
-fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty() {
+fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty_or_does_not_answer_for() {
     for status in all_statuses() {
-        for (baseline, zeroes) in baselines().into_iter().flat_map(|base| ZEROES.map(|zeroes| (base, zeroes)))
-        {
-            let dirty = [0, 5].iter().any(|&index| {
-                let counts = baseline.bitmaps().is_none_or(|bitmaps| bitmaps.contains(index));
-                counts && status.dirty_in(index) == Some(true)
-            });
-            let policy = Incremental::new_or_grown(baseline, 2000).unwrap().with_zeroes(zeroes);
+        for (bitmaps, zeroes) in incrementals() {
+            // dirty, or perhaps dirty: a bitmap without an answer may have called the bytes dirty
+            let dirty = bitmaps.iter().any(|&index| status.dirty_in(index) != Some(false));
+            let policy = Incremental::new_or_grown(baseline(bitmaps), 2000).unwrap().with_zeroes(zeroes);
             for (start, end) in [(0, 10), (990, 1000), (999, 1001), (1000, 1001), (0, 2000)] {
                 let Ok(decision) = policy.decide(&extent(start, end, status)) else { continue };
                 let kept = matches!(decision.action, Action::Skip | Action::Absent);
@@ -109,7 +126,7 @@ fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty() {
 
 #[test]
 fn beyond_the_old_end_all_is_brought_whatever_the_bitmaps_say() {
-    let policy = Incremental::new_or_grown(Baseline::new(1000), 2000).unwrap();
+    let policy = Incremental::new_or_grown(baseline(&[0]), 2000).unwrap();
     for status in all_statuses() {
         let decision = policy.decide(&extent(1000, 2000, status)).unwrap();
         assert_eq!(decision.action, brought(status, Zeroes::MayUnmap));
@@ -119,7 +136,7 @@ fn beyond_the_old_end_all_is_brought_whatever_the_bitmaps_say() {
 
 #[test]
 fn a_baseline_of_another_size_is_refused() {
-    let baseline = Baseline::new(1000);
+    let baseline = baseline(&[0]);
     assert!(Incremental::new(baseline, 1000).is_ok());
     assert_eq!(Incremental::new_or_grown(baseline, 1000), Incremental::new(baseline, 1000));
     for export in [0, 999, 1001, u64::MAX] {
@@ -135,16 +152,34 @@ fn a_baseline_of_another_size_is_refused() {
 
 #[test]
 fn an_incremental_without_a_bitmap_is_refused() {
-    let policy = Incremental::new(Baseline::new(8), 8).unwrap();
-    let named_none = Incremental::new(Baseline::new(8).tracked_by(Bitmaps::only(99)), 8).unwrap();
-    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
-    let refused = Err(PolicyError::NoBitmap { range: 0..8 });
+    for none in [Bitmaps::NONE, Bitmaps::only(99)] {
+        assert_eq!(Incremental::new(Baseline::new(8, none), 8), Err(BaselineError::NoBitmap));
+        assert_eq!(Incremental::new_or_grown(Baseline::new(8, none), 9), Err(BaselineError::NoBitmap));
+        let clean = extent(0, 8, Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0)));
+        let base = Base::Backup(Baseline::new(8, none));
+        assert!(!base.permits(&clean, Action::Skip), "an empty set says of nothing that it is clean");
+    }
+    let policy = Incremental::new(Baseline::new(8, Bitmaps::only(0)), 8).unwrap();
+    let refused = Err(PolicyError::NoBitmap { range: 0..8, missing: Bitmaps::only(0) });
     assert_eq!(policy.decide(&extent(0, 8, Status::UNKNOWN.with_allocation(Allocation::DATA))), refused);
-    assert_eq!(
-        named_none.decide(&extent(0, 8, clean)),
-        refused,
-        "an empty set of bitmaps says of nothing that it is clean"
-    );
+}
+
+/// Two bitmaps are asked, one may be missing and is: that the other calls a byte clean is no reason to skip it.
+#[test]
+fn an_optional_bitmap_that_is_missing_is_not_taken_for_clean() {
+    let contexts = Contexts::new().require(Context::bitmap("b0")).unwrap();
+    let contexts = contexts.optional(Context::bitmap("b1")).unwrap();
+    assert!(contexts.negotiate([(0, "qemu:dirty-bitmap:b0")]).is_ok(), "b1 is optional");
+    let disk = || {
+        let status = |flags| Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(flags));
+        from_iter([extent(0, 512, status(1)), extent(512, 1024, status(0))])
+    };
+    let policy = Incremental::new(Baseline::new(1024, contexts.all_bitmaps()), 1024).unwrap();
+    let error = disk().decide(policy).collect_vec().unwrap_err();
+    let missing = Bitmaps::only(1);
+    assert_eq!(error, DecideError::Policy(PolicyError::NoBitmap { range: 512..1024, missing }));
+    let policy = Incremental::new(Baseline::new(1024, contexts.bitmap_set(["b0"]).unwrap()), 1024).unwrap();
+    assert_eq!(disk().decide(policy).collect_vec().unwrap().len(), 2);
 }
 
 #[test]
@@ -170,7 +205,7 @@ fn holes_that_are_not_said_to_be_zero_are_copied() {
         .with_allocation(Allocation::from_flags(1))
         .with_bitmap(0, Dirtiness::DIRTY)
         .with_depth(Depth::from_flags(1));
-    let incremental = Incremental::new(Baseline::new(8), 8).unwrap();
+    let incremental = Incremental::new(Baseline::new(8, Bitmaps::only(0)), 8).unwrap();
     for zeroes in ZEROES {
         let full = Full::new().with_zeroes(zeroes);
         let policies: [&dyn Policy; 4] = [
@@ -187,8 +222,15 @@ fn holes_that_are_not_said_to_be_zero_are_copied() {
     }
 }
 
+/// A base, and the bitmaps of the baseline in it.
+fn bases() -> Vec<(Base, &'static [usize])> {
+    let backups = TRACKED.map(|bitmaps| (Base::Backup(baseline(bitmaps)), bitmaps));
+    let others = [Base::Nothing, Base::Zeroes, Base::LowerLayers].map(|base| (base, &[] as &[usize]));
+    backups.into_iter().chain(others).collect()
+}
+
 /// What a byte may be now and may have been, and whether the layer holds it: everything that the status and the base do not rule out.
-fn worlds(base: Base, extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
+fn worlds(base: Base, bitmaps: &[usize], extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
     let status = extent.status();
     let mut worlds = Vec::new();
     for (new, old, held) in
@@ -197,10 +239,10 @@ fn worlds(base: Base, extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
         let zero = status.zero() != Some(true) || new == 0;
         let depth = status.depth().is_none_or(|depth| held == (depth > 0));
         let target = match base {
-            Base::Nothing => true,
+            Base::Nothing | Base::LowerLayers => true,
             Base::Zeroes => old == 0,
             Base::Backup(before) => {
-                new == old || extent.end() > before.size() || before.dirty(status) != Some(false)
+                new == old || extent.end() > before.size() || changed(*status, bitmaps) != Some(false)
             }
         };
         if zero && depth && target {
@@ -212,17 +254,20 @@ fn worlds(base: Base, extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
 
 #[test]
 fn exactly_the_actions_that_are_right_in_every_possible_world_are_permitted() {
-    let bases = baselines().map(Base::Backup).into_iter().chain([Base::Nothing, Base::Zeroes]);
-    for (base, status) in bases.flat_map(|base| all_statuses().into_iter().map(move |status| (base, status)))
+    let bases = bases().into_iter();
+    for ((base, bitmaps), status) in
+        bases.flat_map(|base| all_statuses().into_iter().map(move |status| (base, status)))
     {
+        // a single layer says what it holds and nothing else; a whole disk has no byte that it does not hold
+        let layer = base == Base::LowerLayers;
         for extent in [extent(0, 1000, status), extent(0, 1001, status), extent(1000, 1001, status)] {
-            let worlds = worlds(base, &extent);
+            let worlds = worlds(base, bitmaps, &extent);
             let right = |action: Action| {
                 worlds.iter().all(|&(new, old, held)| match action {
-                    Action::Copy => true,
-                    Action::Zero { .. } => new == 0,
-                    Action::Skip => new == old,
-                    Action::Absent => !held && (!matches!(base, Base::Backup(_)) || new == old),
+                    Action::Copy => !layer || held,
+                    Action::Zero { .. } => new == 0 && (!layer || held),
+                    Action::Skip => !layer && new == old,
+                    Action::Absent => layer && !held,
                 })
             };
             for action in [
@@ -230,15 +275,10 @@ fn exactly_the_actions_that_are_right_in_every_possible_world_are_permitted() {
                 Action::Zero { may_unmap: true },
                 Action::Zero { may_unmap: false },
                 Action::Skip,
+                Action::Absent,
             ] {
                 assert_eq!(base.permits(&extent, action), right(action), "{base:?} {extent} {action}");
             }
-            // that a clean byte is zero now and was zero then does not make it absent or not: the depth alone does
-            assert_eq!(
-                base.permits(&extent, Action::Absent),
-                right(Action::Absent),
-                "{base:?} {extent} absent"
-            );
         }
     }
 }
@@ -266,7 +306,7 @@ impl Policy for Stubborn {
 fn a_policy_that_would_lose_bytes_is_stopped_at_the_first() {
     let dirty = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY);
     let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
-    let base = Base::Backup(Baseline::new(4096));
+    let base = Base::Backup(Baseline::new(4096, Bitmaps::only(0)));
     let policy = Stubborn(base, Action::Skip, 4096);
     let mut actions = from_iter([extent(0, 512, clean), extent(512, 1024, dirty)]).decide(policy);
     let error = actions.next_extent().unwrap_err();
@@ -279,7 +319,7 @@ fn a_policy_that_would_lose_bytes_is_stopped_at_the_first() {
 #[test]
 fn a_policy_cannot_skip_past_the_end_of_its_baseline() {
     let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
-    let policy = Stubborn(Base::Backup(Baseline::new(1000)), Action::Skip, 1 << 20);
+    let policy = Stubborn(Base::Backup(baseline(&[0])), Action::Skip, 1 << 20);
     let error = from_iter([extent(0, 1001, clean)]).decide(policy).collect_vec().unwrap_err();
     assert!(matches!(error, DecideError::Policy(PolicyError::Unsafe { range, .. }) if range == (1000..1001)));
 }
@@ -327,11 +367,12 @@ fn policies() -> impl Strategy<Value = Box<dyn Shown>> {
         }),
         zeroes().prop_map(|zeroes| Box::new(SingleLayer::new().with_zeroes(zeroes)) as _),
         (size.clone(), zeroes()).prop_map(|(size, zeroes)| {
-            let policy = Incremental::new_or_grown(Baseline::new(size), u64::MAX).unwrap();
+            let policy =
+                Incremental::new_or_grown(Baseline::new(size, Bitmaps::only(0).and(5)), u64::MAX).unwrap();
             Box::new(policy.with_zeroes(zeroes)) as _
         }),
         (size, 1_u64..20).prop_map(|(size, cut)| {
-            Box::new(Stubborn(Base::Backup(Baseline::new(size)), Action::Copy, cut)) as _
+            Box::new(Stubborn(Base::Backup(Baseline::new(size, Bitmaps::only(0))), Action::Copy, cut)) as _
         }),
     ]
 }
@@ -344,7 +385,11 @@ proptest! {
     fn a_stream_decides_each_byte_as_if_it_stood_alone(disk in disks(), policy in policies()) {
         let dense = from_extents(&disk, 200);
         let alone = |(at, status): (usize, &Option<Status>)| {
-            status.map(|status| policy.decide(&extent(at as u64, at as u64 + 1, status)).map(|decision| (at, decision)))
+            let explained = |status| {
+                let decision = policy.decide(&extent(at as u64, at as u64 + 1, status))?;
+                Ok::<_, PolicyError>((at, Explanation { status, decision }))
+            };
+            status.map(explained)
         };
         let alone: Vec<_> = dense.iter().enumerate().filter_map(alone).collect();
         let decided = from_iter(disk.clone()).decide(&*policy).collect_vec();
@@ -353,12 +398,12 @@ proptest! {
             prop_assert!(decided.is_err() && explained.is_err());
             return Ok(());
         }
-        let mut expected: Dense<Decision> = vec![None; 200];
-        for (at, decision) in alone.into_iter().map(Result::unwrap) {
-            expected[at] = Some(decision);
+        let mut expected: Dense<Explanation> = vec![None; 200];
+        for (at, explanation) in alone.into_iter().map(Result::unwrap) {
+            expected[at] = Some(explanation);
         }
         prop_assert_eq!(explained.unwrap(), to_extents(&expected));
-        let expected: Dense<Action> = expected.iter().map(|decision| decision.map(|decision| decision.action)).collect();
+        let expected: Dense<Action> = expected.iter().map(|row| row.map(|row| row.decision.action)).collect();
         let decided = decided.unwrap();
         assert_canonical(&decided);
         prop_assert_eq!(&decided, &to_extents(&expected));
@@ -384,7 +429,25 @@ fn the_bug_that_started_it() {
     };
     let disk = [(0, 1, status(0, 0)), (1, 2, status(1, 0)), (2, 9, status(1, 3)), (9, 10, status(1, 0))]
         .map(|(start, end, status)| extent(start * GIB, end * GIB, status));
-    let policy = Incremental::new(Baseline::new(10 * GIB), 10 * GIB).unwrap();
+    let policy = Incremental::new(Baseline::new(10 * GIB, Bitmaps::only(0)), 10 * GIB).unwrap();
     let totals = Totals::of(from_iter(disk).decide(policy)).unwrap();
     assert_eq!((totals.copy, totals.zero, totals.skip), (2 * GIB, 7 * GIB, GIB));
+}
+
+/// An overlay reads as zero where it holds nothing. A policy that believes it would hide the data under it, and is stopped.
+#[test]
+fn a_policy_for_a_single_layer_cannot_say_zero_or_copy_at_depth_0() {
+    let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3));
+    let absent = extent(0, 512, zero.with_depth(Depth::from_flags(0)));
+    let held = extent(512, 1024, zero.with_depth(Depth::from_flags(1)));
+    for action in [Action::Zero { may_unmap: true }, Action::Copy, Action::Skip] {
+        let mut actions = from_iter([held]).decide(Stubborn(Base::LowerLayers, action, 4096));
+        let error = from_iter([absent]).decide(Stubborn(Base::LowerLayers, action, 4096)).collect_vec();
+        assert!(matches!(error, Err(DecideError::Policy(PolicyError::Unsafe { .. }))), "{action}");
+        assert_eq!(actions.next_extent().is_ok(), action != Action::Skip, "{action} of bytes that it holds");
+    }
+    let unknown = extent(0, 512, zero);
+    for action in [Action::Zero { may_unmap: true }, Action::Copy, Action::Skip, Action::Absent] {
+        assert!(!Base::LowerLayers.permits(&unknown, action), "{action} without the depth");
+    }
 }

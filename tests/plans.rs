@@ -12,7 +12,7 @@ mod support;
 use nbd_extents::action::{Baseline, Full, Incremental, Policy, SingleLayer, StatusStream};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanError, PlanOptions, PlanPosition, PlanStep};
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Allocation, Depth, Dirtiness, Extent, MAX_END, Status, StreamError};
+use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, MAX_END, Status, StreamError};
 use proptest::prelude::*;
 
 use by_hand::Rules;
@@ -182,7 +182,7 @@ proptest! {
             }
             target
         };
-        let incremental = Incremental::new_or_grown(Baseline::new(old_size as u64), bytes.len() as u64).unwrap();
+        let incremental = Incremental::new_or_grown(Baseline::new(old_size as u64, Bitmaps::only(0)), bytes.len() as u64).unwrap();
         prop_assert_eq!(&restore(&incremental, old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new(), old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new().onto_zeroes(), vec![0; new.len()]), &new);

@@ -8,18 +8,23 @@ use crate::status::Status;
 
 /// What the target holds before the backup is applied to it. A policy names its base, and every action is checked against it.
 ///
-/// The three exclude each other, which is the point: on a target that holds the backup before, "it already reads as zero" cannot be said,
-/// because skipping a zero there would bring old bytes back.
+/// They exclude each other, which is the point: on a target that holds the backup before, "it already reads as zero" cannot be said, because
+/// skipping a zero there would bring old bytes back.
 ///
 /// ```
 /// use nbd_extents::action::{Base, Baseline};
-/// use nbd_extents::{Action, Allocation, Dirtiness, Extent, Status};
+/// use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, Status};
 ///
 /// let dirty_zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3)).with_bitmap(0, Dirtiness::DIRTY);
 /// let extent = Extent::new(0, 4096, dirty_zero)?;
 /// assert!(Base::Zeroes.permits(&extent, Action::Skip));
 /// assert!(!Base::Nothing.permits(&extent, Action::Skip));
-/// assert!(!Base::Backup(Baseline::new(4096)).permits(&extent, Action::Skip));
+/// assert!(!Base::Backup(Baseline::new(4096, Bitmaps::only(0))).permits(&extent, Action::Skip));
+///
+/// // an overlay that does not hold the bytes reads as zero, and must not say so: that would hide what lies under it
+/// let absent = extent.map(|status| status.with_depth(Depth::from_flags(0)));
+/// assert!(!Base::LowerLayers.permits(&absent, Action::Zero { may_unmap: true }));
+/// assert!(Base::LowerLayers.permits(&absent, Action::Absent));
 /// # Ok::<(), nbd_extents::ExtentError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,29 +35,37 @@ pub enum Base {
     Zeroes,
     /// The backup before: an incremental.
     Backup(Baseline),
+    /// The layers under the one that is backed up: a single layer of a chain, exported without its backing file.
+    LowerLayers,
 }
 
 impl Base {
     /// Whether this action keeps every byte of the extent right on this base.
     ///
-    /// - [`Action::Copy`] always does.
-    /// - [`Action::Zero`] does where the bytes are known to read as zero.
-    /// - [`Action::Skip`] does where the base has the bytes: never on [`Nothing`](Self::Nothing), zeroes on [`Zeroes`](Self::Zeroes), and on a
-    ///   [`Backup`](Self::Backup) the bytes within its size that its bitmaps call clean.
-    /// - [`Action::Absent`] does where the depth is known to be 0, and on a [`Backup`](Self::Backup) only if the bytes are clean besides.
+    /// | | [`Nothing`](Self::Nothing) | [`Zeroes`](Self::Zeroes) | [`Backup`](Self::Backup) | [`LowerLayers`](Self::LowerLayers) |
+    /// |---|---|---|---|---|
+    /// | [`Copy`](Action::Copy) | always | always | always | where the layer holds the bytes |
+    /// | [`Zero`](Action::Zero) | zeroes | zeroes | zeroes | zeroes that the layer holds |
+    /// | [`Skip`](Action::Skip) | never | zeroes | clean bytes within its size | never |
+    /// | [`Absent`](Action::Absent) | never | never | never | where the layer does not hold the bytes |
+    ///
+    /// What is not known counts for nothing: bytes read as zero where the ZERO bit says so, they are clean where every bitmap of the baseline says
+    /// so, and a layer holds them or not where the depth says so.
     #[must_use]
     pub fn permits(&self, extent: &Extent<Status>, action: Action) -> bool {
         let status = extent.status();
-        match (action, self) {
-            (Action::Copy, _) => true,
-            (Action::Zero { .. }, _) => status.zero() == Some(true),
-            (Action::Skip, Self::Nothing) => false,
-            (Action::Skip, Self::Zeroes) => status.zero() == Some(true),
-            (Action::Skip, Self::Backup(baseline)) => baseline.is_clean(extent),
-            (Action::Absent, Self::Backup(baseline)) => {
-                status.depth() == Some(0) && baseline.is_clean(extent)
-            }
-            (Action::Absent, _) => status.depth() == Some(0),
+        let zero = status.zero() == Some(true);
+        let whole_disk = *self != Self::LowerLayers;
+        let held = status.depth().is_some_and(|depth| depth > 0);
+        match action {
+            Action::Copy => whole_disk || held,
+            Action::Zero { .. } => zero && (whole_disk || held),
+            Action::Skip => match self {
+                Self::Zeroes => zero,
+                Self::Backup(baseline) => baseline.is_clean(extent),
+                Self::Nothing | Self::LowerLayers => false,
+            },
+            Action::Absent => !whole_disk && status.depth() == Some(0),
         }
     }
 
@@ -60,7 +73,7 @@ impl Base {
     pub(super) fn end(&self) -> Option<u64> {
         match self {
             Self::Backup(baseline) => Some(baseline.size()),
-            Self::Nothing | Self::Zeroes => None,
+            Self::Nothing | Self::Zeroes | Self::LowerLayers => None,
         }
     }
 }
@@ -71,6 +84,7 @@ impl fmt::Display for Base {
             Self::Nothing => f.write_str("a target of which nothing is known"),
             Self::Zeroes => f.write_str("a target that reads as zero"),
             Self::Backup(baseline) => baseline.fmt(f),
+            Self::LowerLayers => f.write_str("the layers under a single layer"),
         }
     }
 }

@@ -13,37 +13,37 @@ use crate::status::{Bitmaps, Status};
 ///
 /// ```
 /// use nbd_extents::action::Baseline;
-/// use nbd_extents::{Bitmaps, Dirtiness, Status};
+/// use nbd_extents::{Bitmaps, Context, Contexts, Dirtiness, Status};
 ///
-/// // two bitmaps were asked; bitmap 1 was started at the backup before, bitmap 0 long ago
-/// let clean = Dirtiness::from_flags(0);
-/// let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY).with_bitmap(1, clean);
-/// let baseline = Baseline::new(1 << 30);
-/// assert_eq!(baseline.dirty(&status), Some(true), "any bitmap counts, unless some are named");
-/// assert_eq!(baseline.tracked_by(Bitmaps::only(1)).dirty(&status), Some(false));
+/// // the daily bitmap was started at the backup before; the weekly one serves another chain
+/// let contexts = Contexts::new().require(Context::bitmap("daily"))?.optional(Context::bitmap("weekly"))?;
+/// let daily = Baseline::new(1 << 30, contexts.bitmap_set(["daily"])?);
+/// let either = Baseline::new(1 << 30, contexts.all_bitmaps());
+///
+/// let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// assert_eq!(daily.dirty(&clean), Some(false));
+/// assert_eq!(either.dirty(&clean), None, "the server has no weekly bitmap: what it would say is not known");
+/// assert_eq!(either.dirty(&clean.with_bitmap(1, Dirtiness::DIRTY)), Some(true));
+/// # Ok::<(), nbd_extents::ContextError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Baseline {
     size: u64,
-    /// The bitmaps that track the changes; `None` when all do.
-    bitmaps: Option<Bitmaps>,
+    bitmaps: Bitmaps,
 }
 
 impl Baseline {
-    /// The backup before, when the disk had `size` bytes. Changes since are what any of the bitmaps that answered calls dirty: right where each
-    /// bitmap is required of the server. With an optional one that may be missing, or whenever it matters which bitmaps tracked this backup, name
-    /// them with [`tracked_by`](Self::tracked_by): an incremental is then refused where one of them has no answer.
+    /// The backup before, when the disk had `size` bytes, and *all* bitmaps that together track the changes since.
+    ///
+    /// A byte counts as changed where any of them says so, and as unchanged only where every one of them says so. One that has no answer, because
+    /// it was optional and the server does not have it, is therefore never taken for clean: the incremental is refused. Bitmaps that are
+    /// not in the set are not looked at, so that one survey serves an incremental and a differential backup.
+    ///
+    /// [`Contexts::all_bitmaps`](crate::Contexts::all_bitmaps) is the set of all that a survey asks for, and
+    /// [`Contexts::bitmap_set`](crate::Contexts::bitmap_set) of some by their names.
     #[must_use]
-    pub const fn new(size: u64) -> Self {
-        Self { size, bitmaps: None }
-    }
-
-    /// Names the bitmaps that together track the changes since this backup; the others are then not looked at. This way one survey serves an
-    /// incremental and a differential backup. Of an empty set no byte is known to be clean, so the incremental is refused.
-    #[must_use]
-    pub const fn tracked_by(mut self, bitmaps: Bitmaps) -> Self {
-        self.bitmaps = Some(bitmaps);
-        self
+    pub const fn new(size: u64, bitmaps: Bitmaps) -> Self {
+        Self { size, bitmaps }
     }
 
     /// The size of the disk then, in bytes.
@@ -52,20 +52,17 @@ impl Baseline {
         self.size
     }
 
-    /// The bitmaps that count, or `None` when all do.
+    /// The bitmaps that track the changes since.
     #[must_use]
-    pub const fn bitmaps(&self) -> Option<Bitmaps> {
+    pub const fn bitmaps(&self) -> Bitmaps {
         self.bitmaps
     }
 
-    /// Whether bytes with this status have changed since, or `None` where that is not known: no bitmap has answered, or one that was named has
-    /// not and no other calls them dirty.
+    /// Whether bytes with this status have changed since, or `None` where that is not known: none of the bitmaps calls them dirty, and one of
+    /// them has no answer.
     #[must_use]
     pub const fn dirty(&self, status: &Status) -> Option<bool> {
-        match self.bitmaps {
-            Some(bitmaps) => status.dirty_in_any(bitmaps),
-            None => status.dirty(),
-        }
+        status.dirty_in_any(self.bitmaps)
     }
 
     /// Whether the backup before is known to have these bytes as they are now.

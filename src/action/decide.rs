@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Action, DecideError, Decision, Policy, PolicyError};
+use super::{Action, DecideError, Explanation, Policy, PolicyError};
 use crate::extent::Extent;
 use crate::status::Status;
 use crate::stream::{Coalesce, ExtentStream, MapStatus};
@@ -16,7 +16,7 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// ```
     /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
     /// use nbd_extents::stream::{ExtentStream, from_iter};
-    /// use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+    /// use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let status = |dirty, flags| {
     ///     Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
@@ -26,25 +26,42 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     ///     Extent::new(512, 512, status(0, 3))?, // clean as well: joined
     ///     Extent::new(1024, 512, status(1, 3))?,
     /// ];
-    /// let policy = Incremental::new(Baseline::new(1536), 1536)?;
+    /// let policy = Incremental::new(Baseline::new(1536, Bitmaps::only(0)), 1536)?;
     /// let actions = from_iter(disk).decide(policy).collect_vec()?;
     /// assert_eq!(actions.iter().map(|row| row.to_string()).collect::<Vec<_>>(), ["0..1024 skip", "1024..1536 zero"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn decide<P: Policy>(self, policy: P) -> Decide<Self, P> {
-        Decide(Judge::new(self, policy).map_status(action as fn(Decision) -> Action).coalesce())
+        Decide(Judge::new(self, policy).map_status(action as fn(Explanation) -> Action).coalesce())
     }
 
-    /// What to do with each range and why, neighbours joined where both are the same.
+    /// What to do with each range, why, and what the contexts said; neighbours joined where all three are the same. It fails where
+    /// [`decide`](Self::decide) does.
     ///
     /// ```
-    /// use nbd_extents::action::{Full, StatusStream};
+    /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
     /// use nbd_extents::stream::{ExtentStream, from_iter};
-    /// use nbd_extents::{Extent, Status};
+    /// use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
     ///
-    /// let mut decisions = from_iter([Extent::new(0, 512, Status::UNKNOWN)?]).explain(Full::new());
-    /// let first = decisions.next_extent()?.unwrap();
-    /// assert_eq!(first.to_string(), "0..512 copy: the backup is full, and not known to read as zero");
+    /// let status = |dirty, flags| {
+    ///     Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    /// };
+    /// let disk = [
+    ///     Extent::new(0, 65536, status(0, 0))?,
+    ///     Extent::new(65536, 4096, status(1, 0))?,
+    ///     Extent::new(69632, 61440, status(1, 1))?,
+    /// ];
+    /// let policy = Incremental::new(Baseline::new(131_072, Bitmaps::only(0)), 131_072)?;
+    ///
+    /// // a plan with blocks of 64 KiB copies bytes 65536..131072: why?
+    /// let reasons = from_iter(disk).clip(65536..131_072).explain(policy).collect_vec()?;
+    /// assert_eq!(
+    ///     reasons.iter().map(|row| row.to_string()).collect::<Vec<_>>(),
+    ///     [
+    ///         "65536..69632 copy: changed since the backup before, and holds data (dirty,data)",
+    ///         "69632..131072 copy: changed since the backup before, and this is a hole that is not said to read as zero (dirty,hole)",
+    ///     ]
+    /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn explain<P: Policy>(self, policy: P) -> Explain<Self, P> {
@@ -54,15 +71,15 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
 
 impl<S: ExtentStream<Status = Status>> StatusStream for S {}
 
-fn action(decision: Decision) -> Action {
-    decision.action
+fn action(explanation: Explanation) -> Action {
+    explanation.decision.action
 }
 
 /// A stream of actions: see [`StatusStream::decide`].
 #[derive(Clone)]
 pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Actions<S, P>>);
 
-type Actions<S, P> = MapStatus<Judge<S, P>, fn(Decision) -> Action>;
+type Actions<S, P> = MapStatus<Judge<S, P>, fn(Explanation) -> Action>;
 
 impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
     type Status = Action;
@@ -74,16 +91,16 @@ impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
     }
 }
 
-/// A stream of decisions: see [`StatusStream::explain`].
+/// A stream of explanations: see [`StatusStream::explain`].
 #[derive(Clone)]
 pub struct Explain<S: StatusStream, P: Policy>(Coalesce<Judge<S, P>>);
 
 impl<S: StatusStream, P: Policy> ExtentStream for Explain<S, P> {
-    type Status = Decision;
+    type Status = Explanation;
     type Error = DecideError<S::Error>;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<Decision>>, Self::Error> {
+    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         self.0.next_extent()
     }
 }
@@ -128,10 +145,10 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
 }
 
 impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
-    type Status = Decision;
+    type Status = Explanation;
     type Error = DecideError<S::Error>;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Decision>>, Self::Error> {
+    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         let next = match self.rest.take() {
             Some(rest) => Some(rest),
             None => self.stream.next_extent().map_err(DecideError::Stream)?,
@@ -146,6 +163,6 @@ impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
             let status = *extent.status();
             return Err(PolicyError::Unsafe { range: extent.range(), status, action, base }.into());
         }
-        Ok(Some(extent.map(|_| decision)))
+        Ok(Some(extent.map(|status| Explanation { status, decision })))
     }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::Action;
+use crate::status::Status;
 
 /// What a policy says of a range: the action, and the reason for it.
 ///
@@ -28,6 +29,33 @@ pub struct Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.action, self.reason)
+    }
+}
+
+/// The whole answer to "why is this range copied?": the action, the reason, and what the contexts have said. See
+/// [`StatusStream::explain`](super::StatusStream::explain).
+///
+/// ```
+/// use nbd_extents::action::{Explanation, Full, Policy};
+/// use nbd_extents::{Allocation, Extent, Status};
+///
+/// let status = Status::UNKNOWN.with_allocation(Allocation::DATA);
+/// let decision = Full::new().decide(&Extent::new(0, 4096, status)?)?;
+/// let explanation = Explanation { status, decision };
+/// assert_eq!(explanation.to_string(), "copy: the backup is full, and holds data (data)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Explanation {
+    /// What the contexts say of the range.
+    pub status: Status,
+    /// What the policy makes of it.
+    pub decision: Decision,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.decision, self.status)
     }
 }
 

@@ -6,19 +6,25 @@ use thiserror::Error;
 
 use super::{Action, Base};
 use crate::error::StreamError;
-use crate::status::Status;
+use crate::status::{Bitmaps, Status};
 
 /// A backup before that an incremental cannot be taken against.
 ///
 /// ```
+/// use nbd_extents::Bitmaps;
 /// use nbd_extents::action::{Baseline, Incremental};
 ///
-/// let error = Incremental::new(Baseline::new(1024), 4096).unwrap_err();
+/// let error = Incremental::new(Baseline::new(1024, Bitmaps::only(0)), 4096).unwrap_err();
 /// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the backup before");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BaselineError {
+    /// No bitmap tracks the changes since the backup before.
+    #[error(
+        "no dirty bitmap tracks the changes since the backup before, which only a full backup can follow"
+    )]
+    NoBitmap,
     /// The export has another size than at the backup before.
     #[error("the export has {export} bytes and had {baseline} at the backup before")]
     SizeChanged {
@@ -43,21 +49,24 @@ pub enum BaselineError {
 ///
 /// ```
 /// use nbd_extents::action::{Baseline, Incremental, Policy};
-/// use nbd_extents::{Extent, Status};
+/// use nbd_extents::{Bitmaps, Dirtiness, Extent, Status};
 ///
-/// let policy = Incremental::new(Baseline::new(512), 512)?;
-/// let error = policy.decide(&Extent::new(0, 512, Status::UNKNOWN)?).unwrap_err();
-/// assert_eq!(error.to_string(), "an incremental needs a dirty bitmap, and none says whether bytes 0..512 have changed");
+/// let policy = Incremental::new(Baseline::new(512, Bitmaps::only(0).and(1)), 512)?;
+/// let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// let error = policy.decide(&Extent::new(0, 512, status)?).unwrap_err();
+/// assert_eq!(error.to_string(), "whether bytes 0..512 have changed is not known: no answer from bitmap 1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// An incremental meets bytes of which no bitmap says whether they have changed.
-    #[error("an incremental needs a dirty bitmap, and none says whether bytes {}..{} have changed", range.start, range.end)]
+    /// An incremental meets bytes that none of its bitmaps calls dirty, and of which not all of them say anything.
+    #[error("whether bytes {}..{} have changed is not known: no answer from {missing}", range.start, range.end)]
     NoBitmap {
         /// The bytes.
         range: Range<u64>,
+        /// The bitmaps of the baseline that have no answer.
+        missing: Bitmaps,
     },
     /// A single layer meets bytes of which it is not known whether the layer holds them.
     #[error("a single layer needs qemu:allocation-depth, and it does not say whether the layer holds bytes {}..{}", range.start, range.end)]

@@ -7,18 +7,19 @@ use crate::status::Status;
 /// An incremental backup against a [`Baseline`]: dirty bytes are copied, or zeroed where they read as zero; clean bytes are skipped.
 ///
 /// - Dirty and zero is [`Action::Zero`], never skipped: the target still has the old bytes.
-/// - Where no bitmap has answered, it fails with [`PolicyError::NoBitmap`]. To take such bytes for dirty would be safe too, but a
-///   bitmap that is missing by mistake would then make each incremental a full backup, and nobody would notice.
+/// - Where a bitmap of the baseline has no answer and no other calls the bytes dirty, it fails with [`PolicyError::NoBitmap`]. To take such
+///   bytes for dirty would be safe too, but a bitmap that is missing by mistake would then make each incremental a full backup, and nobody
+///   would notice.
 /// - Beyond the end of the backup before, every byte counts as changed, whatever the bitmaps say: qemu calls what a resize added clean.
 /// - It is of a whole disk. Depth is not looked at.
 ///
 /// ```
 /// use nbd_extents::action::{Baseline, BaselineError, Incremental, StatusStream};
 /// use nbd_extents::stream::{ExtentStream, from_iter};
-/// use nbd_extents::{Dirtiness, Extent, Status};
+/// use nbd_extents::{Bitmaps, Dirtiness, Extent, Status};
 ///
 /// // the disk had 1024 bytes and has grown to 4096; the bitmap calls all of it clean
-/// let baseline = Baseline::new(1024);
+/// let baseline = Baseline::new(1024, Bitmaps::only(0));
 /// assert!(matches!(Incremental::new(baseline, 4096), Err(BaselineError::SizeChanged { .. })));
 ///
 /// let policy = Incremental::new_or_grown(baseline, 4096)?;
@@ -39,8 +40,11 @@ impl Incremental {
     ///
     /// # Errors
     ///
-    /// [`BaselineError::SizeChanged`] when the sizes differ.
+    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap, [`BaselineError::SizeChanged`] when the sizes differ.
     pub const fn new(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
+        if baseline.bitmaps().is_empty() {
+            return Err(BaselineError::NoBitmap);
+        }
         if baseline.size() != export_size {
             return Err(BaselineError::SizeChanged { baseline: baseline.size(), export: export_size });
         }
@@ -51,9 +55,12 @@ impl Incremental {
     ///
     /// # Errors
     ///
-    /// [`BaselineError::Shrunk`] when the export is smaller than it was. Bitmaps do not survive that in a way that can be relied on;
-    /// take a full backup.
+    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap, and [`BaselineError::Shrunk`] when the export is smaller than it was.
+    /// Bitmaps do not survive that in a way that can be relied on; take a full backup.
     pub const fn new_or_grown(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
+        if baseline.bitmaps().is_empty() {
+            return Err(BaselineError::NoBitmap);
+        }
         if export_size < baseline.size() {
             return Err(BaselineError::Shrunk { baseline: baseline.size(), export: export_size });
         }
@@ -63,9 +70,10 @@ impl Incremental {
     /// What happens to dirty zeroes.
     ///
     /// ```
+    /// use nbd_extents::Bitmaps;
     /// use nbd_extents::action::{Baseline, Incremental, Zeroes};
     ///
-    /// let policy = Incremental::new(Baseline::new(512), 512)?.with_zeroes(Zeroes::KeepHoles);
+    /// let policy = Incremental::new(Baseline::new(512, Bitmaps::only(0)), 512)?.with_zeroes(Zeroes::KeepHoles);
     /// assert_eq!(policy.zeroes(), Zeroes::KeepHoles);
     /// # Ok::<(), nbd_extents::action::BaselineError>(())
     /// ```
@@ -101,7 +109,10 @@ impl Policy for Incremental {
         match self.baseline.dirty(status) {
             Some(true) => Ok(self.zeroes.bring(status, Cause::Dirty)),
             Some(false) => Ok(Decision { action: Action::Skip, reason: Reason::Clean }),
-            None => Err(PolicyError::NoBitmap { range: extent.range() }),
+            None => {
+                let missing = status.unanswered(self.baseline.bitmaps());
+                Err(PolicyError::NoBitmap { range: extent.range(), missing })
+            }
         }
     }
 }

@@ -54,7 +54,7 @@ impl SingleLayer {
 
 impl Policy for SingleLayer {
     fn base(&self) -> Base {
-        Base::Nothing
+        Base::LowerLayers
     }
 
     fn decide(&self, extent: &Extent<Status>) -> Result<Decision, PolicyError> {

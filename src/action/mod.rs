@@ -6,7 +6,7 @@
 //! ```
 //! use nbd_extents::action::{Baseline, Incremental, StatusStream};
 //! use nbd_extents::stream::{ExtentStream, from_iter};
-//! use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+//! use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
 //!
 //! const BLOCK: u64 = 65536;
 //! let disk = (0..300_000).map(|n| {
@@ -16,7 +16,7 @@
 //! });
 //!
 //! let size = 300_000 * BLOCK;
-//! let policy = Incremental::new(Baseline::new(size), size)?;
+//! let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size)?;
 //! let rows: Vec<_> = from_iter(disk).decide(policy).iter().map(|row| row.unwrap().to_string()).collect();
 //! assert_eq!(
 //!     rows,
@@ -41,8 +41,15 @@
 //! | one layer of a chain, without what lies under it | [`SingleLayer`] | zero where the layer has them, absent where not | copy |
 //!
 //! What is not known is taken for the worse: without `base:allocation` every byte may hold data, and a hole that is not said to be zero has undefined
-//! content. Both are copied. What would make the whole answer a guess is refused: an incremental without a bitmap, a single layer without
-//! the depth. [`Zeroes`] says what happens to zeroes: whether they may lose their space, and whether their status is used at all.
+//! content. Both are copied. What would make the whole answer a guess is refused: an incremental without one of its bitmaps, a single layer
+//! without the depth. [`Zeroes`] says what happens to zeroes: whether they may lose their space, and whether their status is used at all.
+//!
+//! # Why is this range copied?
+//!
+//! [`StatusStream::explain`] answers with an [`Explanation`] for each range: the action, the reason, and what the contexts said. Clip the disk to
+//! the range in question, or take a slice of its [map](crate::map), and explain it with the policy that decided.
+//!
+//! # A policy of one's own
 //!
 //! A program can bring a [`Policy`] of its own. It says what its backup stands on ([`Base`]), and the stream checks every decision against that, so
 //! that a mistake in it is an error and not a lost byte.
@@ -64,7 +71,7 @@ use core::fmt;
 pub use base::Base;
 pub use baseline::Baseline;
 pub use decide::{Decide, Explain, StatusStream};
-pub use decision::{Cause, Content, Decision, Reason};
+pub use decision::{Cause, Content, Decision, Explanation, Reason};
 pub use error::{BaselineError, DecideError, PolicyError};
 pub use full::Full;
 pub use incremental::Incremental;

@@ -1,5 +1,7 @@
 //! Many dirty bitmaps at once: which of them mark a range, and the choice of those that matter for one backup.
 
+use core::fmt;
+
 use super::{MAX_BITMAPS, Status};
 
 /// A set of dirty bitmaps, by their indices: the order in which they were asked for, from 0.
@@ -104,6 +106,27 @@ impl Bitmaps {
     }
 }
 
+/// ```
+/// # use nbd_extents::Bitmaps;
+/// assert_eq!(Bitmaps::only(1).to_string(), "bitmap 1");
+/// assert_eq!(Bitmaps::only(1).and(4).to_string(), "bitmaps 1, 4");
+/// assert_eq!(Bitmaps::NONE.to_string(), "no bitmap");
+/// ```
+impl fmt::Display for Bitmaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before = match self.0.count_ones() {
+            0 => return f.write_str("no bitmap"),
+            1 => "bitmap ",
+            _ => "bitmaps ",
+        };
+        for index in self.indices() {
+            write!(f, "{before}{index}")?;
+            before = ", ";
+        }
+        Ok(())
+    }
+}
+
 /// The set of some indices. Those from [`MAX_BITMAPS`] on are left out.
 impl FromIterator<usize> for Bitmaps {
     fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
@@ -133,6 +156,11 @@ impl Status {
             return Some(true);
         }
         if set.is_empty() || !self.asked_set().contains_all(set) { None } else { Some(false) }
+    }
+
+    /// The bitmaps of the set that have no answer.
+    pub(crate) const fn unanswered(self, set: Bitmaps) -> Bitmaps {
+        Bitmaps(set.0 & !self.tracked)
     }
 
     /// The same status as if only these bitmaps had been asked, so that [`dirty`](Self::dirty) is their union; `None` when one of them was not

@@ -8,7 +8,7 @@ use core::fmt;
 use smallvec::SmallVec;
 
 use super::error::ContextError;
-use crate::status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};
+use crate::status::{Allocation, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 
 /// The longest name of a metadata context, in bytes. NBD protocol, "Values", strings.
 const MAX_NAME: usize = 4096;
@@ -199,6 +199,47 @@ impl Contexts {
 
     fn bitmap_count(&self) -> usize {
         self.wanted.iter().filter(|wanted| matches!(wanted.meaning, Meaning::Bitmap(_))).count()
+    }
+
+    /// All bitmaps that were added, whether the server will grant them or not: what an incremental goes by unless it names
+    /// [some](Self::bitmap_set). One that the server does not have is then missed, and not taken for clean.
+    #[must_use]
+    pub fn all_bitmaps(&self) -> Bitmaps {
+        let index = |wanted: &Wanted| match wanted.meaning {
+            Meaning::Bitmap(index) => Some(index),
+            Meaning::Allocation | Meaning::Depth => None,
+        };
+        self.wanted.iter().filter_map(index).collect()
+    }
+
+    /// The bitmaps with these names (without the prefix `qemu:dirty-bitmap:`), as their places in every [`Status`].
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotAsked`] for a name that was not added.
+    ///
+    /// ```
+    /// use nbd_extents::{Bitmaps, Context, ContextError, Contexts};
+    ///
+    /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.require(Context::bitmap("weekly"))?;
+    /// assert_eq!(contexts.bitmap_set(["weekly"])?, Bitmaps::only(1));
+    /// assert_eq!(contexts.all_bitmaps(), contexts.bitmap_set(["daily", "weekly"])?);
+    /// assert!(matches!(contexts.bitmap_set(["monthly"]), Err(ContextError::NotAsked { .. })));
+    /// # Ok::<(), ContextError>(())
+    /// ```
+    pub fn bitmap_set<N: AsRef<str>>(
+        &self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Bitmaps, ContextError> {
+        let mut set = Bitmaps::NONE;
+        for name in names {
+            let context = Context::bitmap(name.as_ref());
+            match self.wanted.iter().find(|wanted| wanted.context == context).map(|wanted| wanted.meaning) {
+                Some(Meaning::Bitmap(index)) => set = set.and(index),
+                _ => return Err(ContextError::NotAsked { name: context.to_string() }),
+            }
+        }
+        Ok(set)
     }
 
     /// The full names, in the order in which they were added: the queries of `NBD_OPT_SET_META_CONTEXT`.

@@ -39,6 +39,12 @@ pub enum ContextError {
         /// The contexts that the server lists, where the caller asked for the list: see [`ContextError::with_offered`].
         offered: Option<Vec<String>>,
     },
+    /// A bitmap is named that the survey does not ask for.
+    #[error("the survey does not ask for the context {}", name.escape_debug())]
+    NotAsked {
+        /// Its full name.
+        name: String,
+    },
     /// The server uses one id for two contexts.
     #[error("the server uses the context id {id} twice")]
     SharedId {

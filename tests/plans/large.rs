@@ -5,7 +5,7 @@ use core::cell::Cell;
 use nbd_extents::action::{Baseline, Incremental, StatusStream};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Allocation, Dirtiness, Extent, MAX_END, Status, StreamError};
+use nbd_extents::{Action, Allocation, Bitmaps, Dirtiness, Extent, MAX_END, Status, StreamError};
 use proptest::prelude::*;
 
 const ACTIONS: [Action; 5] = [
@@ -141,7 +141,7 @@ fn five_rows_and_two_requests() {
     };
     let disk = (0..300_000).map(|n| Extent::new(n * 4096, 4096, status(n)).unwrap());
     let size = 300_000 * 4096;
-    let policy = Incremental::new(Baseline::new(size), size).unwrap();
+    let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size).unwrap();
     let actions = from_iter(disk).decide(policy);
     assert_eq!(actions.clone().collect_vec().unwrap().len(), 5);
     let options = PlanOptions::new(size, BlockSize::new(65536).unwrap()).unwrap();

@@ -10,7 +10,7 @@
 use core::cell::Cell;
 use std::rc::Rc;
 
-use nbd_extents::chain::{Chain, ChainError, Layer, Plan, PlanError, Source};
+use nbd_extents::chain::{Chain, ChainError, Layer, ReadError, Source, Sources};
 use nbd_extents::stream::{ExtentStream, FromIter, from_iter};
 use nbd_extents::{Action, Extent, MAX_END, StreamError};
 use proptest::prelude::*;
@@ -52,6 +52,11 @@ fn stored(nth: usize, byte: usize) -> u32 {
     u32::try_from((nth + 1) * 100_000 + byte).unwrap()
 }
 
+/// Restores as one who knows that disks grow by zeroes.
+fn trusting(layers: &[Runs]) -> Plain {
+    chain(layers).growth_reads_as_zero()
+}
+
 /// The judge. A disk is its bytes, and who said so: shrinking cuts, growing adds zeroes, a layer overwrites.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Disk {
@@ -81,6 +86,19 @@ impl Disk {
         }
     }
 
+    /// The first byte that came with a growth and that no layer has said anything of since, with the layer that grew the disk.
+    fn grown_and_never_said(&self, layers: &[Runs]) -> Option<(usize, u64)> {
+        (0..self.bytes.len()).find_map(|at| {
+            let reach = |nth: &usize| size_of_disk(&layers[*nth]) > at;
+            let grown = (0..layers.len()).rev().take_while(reach).last()?;
+            let says = |layer: &Runs| {
+                let byte = extents(layer).into_iter().find(|extent| extent.range().contains(&(at as u64)));
+                byte.is_some_and(|extent| matches!(extent.status(), Action::Copy | Action::Zero { .. }))
+            };
+            (!layers[grown..].iter().any(says)).then_some((grown, at as u64))
+        })
+    }
+
     fn of(layers: &[Runs]) -> Self {
         let mut disk = Self::default();
         for (nth, runs) in layers.iter().enumerate() {
@@ -91,7 +109,7 @@ impl Disk {
 }
 
 /// Carries a plan out onto a disk, as a restore does.
-fn carry_out(plan: Plan<Stream>, disk: &mut [u32]) -> Vec<Extent<Source>> {
+fn carry_out(plan: Sources<Stream>, disk: &mut [u32]) -> Vec<Extent<Source>> {
     let extents = plan.covering(0..disk.len() as u64).collect_vec().unwrap();
     for extent in &extents {
         let start = extent.start() as usize;
@@ -142,9 +160,10 @@ proptest! {
     #[test]
     fn a_plan_restores_what_applying_the_layers_makes(layers in random_layers(1..9_usize, 9)) {
         let disk = Disk::of(&layers);
-        let chain = chain(&layers);
+        let chain = trusting(&layers);
         prop_assert_eq!(chain.size(), disk.bytes.len() as u64);
         prop_assert_eq!(chain.check(), Ok(()));
+        prop_assert_eq!(chain.layers().len(), layers.len());
         let mut restored = vec![99; disk.bytes.len()];
         let plan = carry_out(chain.restore(), &mut restored);
         prop_assert_eq!(restored, disk.bytes);
@@ -160,7 +179,7 @@ proptest! {
     fn a_merge_takes_the_place_of_its_layers(layers in random_layers(2..9_usize, 9), a in 0_usize..9, b in 0_usize..9) {
         let (from, to) = (a.min(b) % layers.len(), a.max(b) % layers.len());
         let (from, to) = (from.min(to), from.max(to) + 1);
-        let (merged, plan) = chain(&layers).merge(from..to).unwrap();
+        let (merged, plan) = trusting(&layers).merge(from..to).unwrap();
         prop_assert_eq!(merged.parent, from.checked_sub(1));
         prop_assert_eq!((merged.id, merged.size), (to - 1, size_of_disk(&layers[to - 1]) as u64));
         // on top of the layers before, the merged one is what its layers are
@@ -177,11 +196,30 @@ proptest! {
         for (nth, runs) in layers.iter().enumerate().skip(to) {
             shorter.push((layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs))));
         }
-        let shorter = Chain::new(shorter).unwrap();
+        let shorter = Chain::new(shorter).unwrap().growth_reads_as_zero();
         prop_assert_eq!(shorter.check(), Ok(()));
         let zero = |source: &Source| matches!(source, Source::Zero { .. });
-        let zeroes = |plan: Plan<Stream>| plan.filter(zero).map_status(|_| ()).coalesce().collect_vec().unwrap();
-        prop_assert_eq!(zeroes(shorter.restore()), zeroes(chain(&layers).restore()));
+        let zeroes = |plan: Sources<Stream>| plan.filter(zero).map_status(|_| ()).coalesce().collect_vec().unwrap();
+        prop_assert_eq!(zeroes(shorter.restore()), zeroes(trusting(&layers).restore()));
+    }
+
+    /// Without that knowledge, a byte that its newest layer skips although the layer before did not have it is an error, and no other byte is.
+    #[test]
+    fn what_a_layer_skips_beyond_the_layer_before_is_refused(layers in random_layers(1..9_usize, 9)) {
+        let disk = Disk::of(&layers);
+        let lost = disk.grown_and_never_said(&layers);
+        let restored = chain(&layers).restore().collect_vec();
+        prop_assert_eq!(chain(&layers).check().is_ok(), lost.is_none());
+        match (restored, lost) {
+            (Ok(sources), None) => {
+                let whole = sources.iter().map(Extent::length).sum::<u64>();
+                prop_assert_eq!(whole, disk.bytes.len() as u64);
+            }
+            (Err(ReadError::Grown { layer, range }), Some((by, at))) => {
+                prop_assert_eq!((layer, range.start), (by, at));
+            }
+            (restored, lost) => prop_assert!(false, "{restored:?} but {lost:?}"),
+        }
     }
 }
 
@@ -193,22 +231,28 @@ proptest! {
     fn two_hundred_layers(layers in random_layers(200_usize, 24)) {
         let disk = Disk::of(&layers);
         let mut restored = vec![99; disk.bytes.len()];
-        let plan = carry_out(chain(&layers).restore(), &mut restored);
+        let plan = carry_out(trusting(&layers).restore(), &mut restored);
         prop_assert_eq!(restored, disk.bytes);
         prop_assert!(plan.iter().all(|e| e.range().all(|at| disk.source[at as usize] == Some(*e.status()))));
     }
 }
 
-/// 10 to 5 to 10: what the shrink cut off stays away, in the plan as in a merge of the two incrementals.
+/// 10 to 5 to 10: what the shrink cut off stays away, in the restore as in a merge of the two incrementals.
 #[test]
 fn a_shrink_brings_no_old_bytes_back() {
-    let layers = [vec![(10, COPY)], vec![(5, Action::Skip)], vec![(10, Action::Skip)]];
-    let plan = chain(&layers).restore().collect_vec().unwrap();
-    let grown = Source::Zero { layer: 2, may_unmap: true };
     let row = |start, end, source| Extent::from_range(start..end, source).unwrap();
-    assert_eq!(plan, [row(0, 5, Source::Copy { layer: 0 }), row(5, 10, grown)]);
-    let (_, merged) = chain(&layers).merge(1..3).unwrap();
-    assert_eq!(merged.collect_vec().unwrap(), [row(0, 5, Source::Below), row(5, 10, grown)]);
+    let grown = |may_unmap| Source::Zero { layer: 2, may_unmap };
+    let said = [vec![(10, COPY)], vec![(5, Action::Skip)], vec![(5, Action::Skip), (5, ZERO)]];
+    let restored = chain(&said).restore().collect_vec().unwrap();
+    assert_eq!(restored, [row(0, 5, Source::Copy { layer: 0 }), row(5, 10, grown(false))]);
+
+    let skipped = [vec![(10, COPY)], vec![(5, Action::Skip)], vec![(10, Action::Skip)]];
+    let lost = ReadError::Grown { layer: 2, range: 5..10 };
+    assert_eq!(chain(&skipped).restore().collect_vec(), Err(lost.clone()));
+    assert_eq!(chain(&skipped).merge(1..3).unwrap().1.collect_vec(), Err(lost.clone()));
+    assert_eq!(chain(&skipped).merge(2..3).unwrap().1.collect_vec(), Err(lost), "below, there is nothing");
+    let (_, merged) = trusting(&skipped).merge(1..3).unwrap();
+    assert_eq!(merged.collect_vec().unwrap(), [row(0, 5, Source::Below), row(5, 10, grown(true))]);
 }
 
 #[test]
@@ -225,8 +269,8 @@ fn bytes_in_no_layer_are_an_error() {
         vec![(6, Action::Skip), (4, COPY), (2, Action::Skip)],
     ];
     let plan = chain(&layers).restore().collect_vec();
-    assert_eq!(plan, Err(PlanError::Uncovered { range: 4..6 }));
-    assert_eq!(chain(&layers).check(), Err(PlanError::Uncovered { range: 4..6 }));
+    assert_eq!(plan, Err(ReadError::Uncovered { range: 4..6 }));
+    assert_eq!(chain(&layers).check(), Err(ReadError::Uncovered { range: 4..6 }));
 }
 
 #[test]
@@ -242,7 +286,7 @@ fn a_layer_that_does_not_cover_its_disk_is_named() {
         (vec![extent(0, 9)], StreamError::OutOfRange { extent: 0..9, range: 0..8 }),
         (vec![extent(0, 7)], StreamError::Gap { range: 7..8 }),
     ] {
-        let expected = Err(PlanError::Layer { layer: 1, error });
+        let expected = Err(ReadError::Layer { layer: 1, error });
         assert_eq!(streams(list.clone()).check(), expected);
         assert_eq!(streams(list).restore().for_each(drop), expected);
     }
@@ -254,7 +298,7 @@ fn hidden_faults_are_found() {
     let faulty = vec![Extent::new(0, 2, COPY).unwrap(), Extent::new(4, 4, COPY).unwrap()];
     let over = vec![Extent::new(0, 8, COPY).unwrap()];
     let chain = Chain::new([(layer(0, 8), from_iter(faulty)), (layer(1, 8), from_iter(over))]).unwrap();
-    assert_eq!(chain.check(), Err(PlanError::Layer { layer: 0, error: StreamError::Gap { range: 2..4 } }));
+    assert_eq!(chain.check(), Err(ReadError::Layer { layer: 0, error: StreamError::Gap { range: 2..4 } }));
 }
 
 #[test]

@@ -205,3 +205,52 @@ fn example_gives_the_golden_lists_of_ovirt_imageio() {
     extents(&[&uri, "--json"]).prints(&golden_zero());
     extents(&[&uri, "--json", "--bitmap", "bitmap0"]).prints(&golden_dirty());
 }
+
+/// After a disk has grown, qemu calls the new part clean, whatever the backup before held there. Who says how large the disk was is warned.
+#[test]
+fn incremental_of_a_disk_that_has_grown() {
+    if !tools::require_qemu() {
+        return;
+    }
+    let folder = folder();
+    let steps = vec![
+        Step::Write { at: 0, length: MIB },
+        Step::bitmap("b0"),
+        Step::Write { at: 0, length: 64 * KIB },
+        Step::Resize { size: 4 * MIB },
+        Step::Write { at: 3 * MIB, length: 64 * KIB },
+    ];
+    let server = Server::qemu_nbd(&Recipe::qcow2(64 * KIB, 2 * MIB, steps).make(folder.path()), &["b0"]);
+    let uri = server.uri("");
+    let run = |more: &[&str]| extents(&[&[&uri, "--bitmap", "b0", "--json"], more].concat());
+    let rows = |rows: &[(u64, u64, &str)]| -> Vec<Value> {
+        rows.iter()
+            .map(|(at, end, action)| json!({"start": at, "length": end - at, "action": action}))
+            .collect()
+    };
+    let by_the_bitmap = rows(&[
+        (0, 64 * KIB, "copy"),
+        (64 * KIB, 3 * MIB, "skip"),
+        (3 * MIB, 3 * MIB + 64 * KIB, "copy"),
+        (3 * MIB + 64 * KIB, 4 * MIB, "skip"),
+    ]);
+    run(&["--actions"]).prints(&by_the_bitmap);
+    run(&["--actions", "--previous-size", "4M"]).prints(&by_the_bitmap);
+    run(&["--actions", "--previous-size", "2M"]).fails_saying(3, &["4194304", "2097152"]);
+    run(&["--actions", "--previous-size", "5M", "--grown"]).fails_saying(3, &["shrunk"]);
+    run(&["--actions", "--previous-size", "2M", "--grown"]).prints(&rows(&[
+        (0, 64 * KIB, "copy"),
+        (64 * KIB, 2 * MIB, "skip"),
+        (2 * MIB, 3 * MIB, "zero"),
+        (3 * MIB, 3 * MIB + 64 * KIB, "copy"),
+        (3 * MIB + 64 * KIB, 4 * MIB, "zero"),
+    ]));
+    let totals = run(&["--totals", "--previous-size", "2M", "--grown", "--offset", "1M"]).json();
+    assert_eq!(totals, json!({"copy": 64 * KIB, "zero": 2 * MIB - 64 * KIB, "skip": MIB, "size": 3 * MIB}));
+    for usage in
+        [&["--previous-size", "2M"][..], &["--grown", "--actions"], &["--actions", "--previous-size", "x"]]
+    {
+        run(usage).fails(2);
+    }
+    extents(&[&uri, "--json", "--actions", "--previous-size", "2M"]).fails(2);
+}

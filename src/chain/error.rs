@@ -88,10 +88,17 @@ pub enum ChainError<I> {
     },
 }
 
-/// Why a plan cannot be made. `E` is what the layers' streams fail with.
+/// Why it cannot be said where some bytes come from. `E` is what the layers' streams fail with; layers are named by their positions in the chain.
+///
+/// ```
+/// use nbd_extents::chain::ReadError;
+///
+/// let error: ReadError<nbd_extents::StreamError> = ReadError::Grown { layer: 2, range: 4096..8192 };
+/// assert_eq!(error.to_string(), "layer 2 leaves out bytes 4096..8192, which lie beyond the end of the layer before it");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum PlanError<E> {
+pub enum ReadError<E> {
     /// A layer's stream has failed, or does not cover its disk exactly once.
     #[error("layer {layer}: {error}")]
     Layer {
@@ -106,7 +113,17 @@ pub enum PlanError<E> {
         /// The first such bytes.
         range: Range<u64>,
     },
-    /// An adapter on top of the plan found a fault.
+    /// A layer leaves out bytes beyond the end of the layer before it, and no later layer has them either. Either it was decided against a
+    /// baseline that did not know the old size, and they are lost, or they read as zero since the disk has grown: see
+    /// [`Chain::growth_reads_as_zero`](super::Chain::growth_reads_as_zero).
+    #[error("layer {layer} leaves out bytes {}..{}, which lie beyond the end of the layer before it", range.start, range.end)]
+    Grown {
+        /// The position of the layer in the chain.
+        layer: usize,
+        /// The first such bytes.
+        range: Range<u64>,
+    },
+    /// An adapter on top of the stream found a fault.
     #[error(transparent)]
     Stream(#[from] StreamError),
 }

@@ -26,9 +26,9 @@
 //!     (Layer::incremental("vda", "monday", "sunday", 8192), from_iter(monday.to_vec())),
 //! ])?;
 //!
-//! let plan = chain.restore().collect_vec()?;
+//! let sources = chain.restore().collect_vec()?;
 //! assert_eq!(
-//!     plan,
+//!     sources,
 //!     [
 //!         Extent::from_range(0..4096, Source::Copy { layer: 0 })?,
 //!         Extent::from_range(4096..8192, Source::Zero { layer: 1, may_unmap: true })?,
@@ -39,33 +39,35 @@
 //!
 //! # Disks that grow and shrink
 //!
-//! Each layer has the size that the disk had then, and a plan covers the size of its newest layer. What a shrink cuts off is gone: when the
-//! disk grows again, the new part reads as zero until a layer writes to it, and the bytes of the layers before the shrink stay hidden.
+//! Each layer has the size that the disk had then, and a restore covers the size of the newest layer. What a shrink cuts off is gone: when the
+//! disk grows again, the bytes of the layers before the shrink stay hidden.
 //!
 //! ```text
-//! layer 2  |- skip --------------|- skip ----|    10 GiB again
+//! layer 2  |- skip --------------|0 zero 0000|    10 GiB again
 //! layer 1  |- skip --------------|                shrunk to 5 GiB
 //! layer 0  |= copy ==========================|    10 GiB
 //!
 //! restore  |  copy from layer 0  | zero by 2 |
 //! ```
 //!
-//! An incremental of a disk that has grown must therefore *copy* what the guest has written beyond the old end. A dirty bitmap does not say so by
-//! itself (qemu makes the new part clean): the decision has to know the size of the backup before.
+//! A layer must therefore say of every byte beyond the end of the one before whether it is copied or zero, as an
+//! [`Incremental`](crate::action::Incremental) does that knows the size of the backup before. One that skips there was decided by a dirty
+//! bitmap alone, and qemu calls clean what a resize has added: the chain is refused with [`ReadError::Grown`]. Where such bytes are
+//! known to be zero, [`Chain::growth_reads_as_zero`] says so.
 
 mod error;
 mod layer;
-mod plan;
 mod source;
+mod sources;
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-pub use error::{ChainError, PlanError};
+pub use error::{ChainError, ReadError};
 pub use layer::Layer;
-pub use plan::Plan;
 pub use source::Source;
+pub use sources::Sources;
 
 use crate::action::Action;
 use crate::stream::ExtentStream;
@@ -78,6 +80,7 @@ use crate::stream::ExtentStream;
 #[derive(Clone)]
 pub struct Chain<I, S> {
     layers: Vec<(Layer<I>, S)>,
+    growth_is_zero: bool,
 }
 
 impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
@@ -104,7 +107,34 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
         let layers: Vec<_> = layers.into_iter().collect();
         let identities: Vec<_> = layers.iter().map(|(layer, _)| layer).collect();
         layer::check(&identities)?;
-        Ok(Self { layers })
+        Ok(Self { layers, growth_is_zero: false })
+    }
+
+    /// What a layer skips beyond the end of the layer before it reads as zero.
+    ///
+    /// Say so only if a disk that grows is known to get zeroes and the bitmap has recorded all the time, so that what it calls clean there has
+    /// never been written: with backups of other tools, which store nothing for that part.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer, ReadError};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let chain = Chain::new([
+    ///     (Layer::full("vda", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Copy))),
+    ///     (Layer::incremental("vda", "monday", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Skip))),
+    /// ])?;
+    /// let refused = chain.clone().restore().collect_vec();
+    /// assert_eq!(refused, Err(ReadError::Grown { layer: 1, range: 4096..8192 }));
+    ///
+    /// let sources = chain.growth_reads_as_zero().restore().collect_vec()?;
+    /// assert_eq!(sources[1].to_string(), "4096..8192 zero by layer 1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn growth_reads_as_zero(mut self) -> Self {
+        self.growth_is_zero = true;
+        self
     }
 
     /// The layers, oldest first. A [`Source`] counts them in this order.
@@ -121,14 +151,13 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
 
     /// For every range of the disk the layer that serves it.
     ///
-    /// The plan is lazy: it reads each layer once, holds one extent of each, and takes time by the number of extents, not by the depth of the chain. It
-    /// covers `0..size` exactly once or fails: with [`PlanError::Uncovered`] at the first bytes that no layer has.
-    #[must_use]
-    pub fn restore(self) -> Plan<S> {
-        plan(self.layers, 0)
+    /// The stream is lazy: it reads each layer once, holds one extent of each, and takes time by the number of extents, not by the depth of the
+    /// chain. It covers `0..size` exactly once or fails: with [`ReadError::Uncovered`] or [`ReadError::Grown`] at the first bytes that no layer has.
+    pub fn restore(self) -> Sources<S> {
+        sources(self.layers, 0, 0, self.growth_is_zero)
     }
 
-    /// Makes one layer of those at positions `range`: what it is, and the plan of what it holds.
+    /// Makes one layer of those at positions `range`: what it is, and where each of its bytes comes from.
     ///
     /// From layer 0 on the result is a *synthetic full*: no guest, no server, nothing but the backups is read for it. Anywhere else it is an
     /// incremental that takes the place of several, and says [`Source::Below`] where none of them has anything to say. It keeps the id of the
@@ -149,15 +178,15 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     ///     (Layer::incremental("vda", "monday", "sunday", 4096), all(Action::Copy)),
     ///     (Layer::incremental("vda", "tuesday", "monday", 4096), all(Action::Skip)),
     /// ])?;
-    /// let (layer, plan) = chain.clone().merge(1..3)?;
+    /// let (layer, sources) = chain.clone().merge(1..3)?;
     /// assert_eq!(layer, Layer::incremental("vda", "tuesday", "sunday", 4096));
-    /// assert_eq!(plan.collect_vec()?[0].to_string(), "0..4096 copy from layer 1");
+    /// assert_eq!(sources.collect_vec()?[0].to_string(), "0..4096 copy from layer 1");
     ///
     /// let (full, _) = chain.merge(0..3)?;
     /// assert_eq!(full, Layer::full("vda", "tuesday", 4096));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn merge(mut self, range: Range<usize>) -> Result<(Layer<I>, Plan<S>), ChainError<I>> {
+    pub fn merge(mut self, range: Range<usize>) -> Result<(Layer<I>, Sources<S>), ChainError<I>> {
         let layers = self.layers.len();
         if range.is_empty() || range.end > layers {
             return Err(ChainError::NoSuchLayers { range, layers });
@@ -168,42 +197,50 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
             return Err(ChainError::NoSuchLayers { range, layers });
         };
         let layer = Layer { parent: oldest.parent.clone(), ..newest.clone() };
-        Ok((layer, plan(merged, range.start)))
+        let below = self.layers.last().map_or(0, |(layer, _)| layer.size);
+        Ok((layer, sources(merged, range.start, below, self.growth_is_zero)))
     }
 
-    /// Reads every layer to its end, and then the whole plan: whether each layer covers its disk exactly once, and the chain can be restored.
+    /// Reads every layer to its end, and then the whole restore: whether each layer covers its disk exactly once, and the chain can be restored.
     ///
-    /// A plan alone reads only what it needs, and may miss a fault in a part that is hidden.
+    /// A restore alone reads only what it needs, and may miss a fault in a part that is hidden.
     ///
     /// # Errors
     ///
-    /// [`PlanError::Layer`] names the layer, and the first gap or overlap in it; [`PlanError::Uncovered`] the first bytes that no layer has.
+    /// [`ReadError::Layer`] names the layer, and the first gap or overlap in it; [`ReadError::Uncovered`] and
+    /// [`ReadError::Grown`] the first bytes that no layer has.
     ///
     /// ```
-    /// use nbd_extents::chain::{Chain, Layer, PlanError};
+    /// use nbd_extents::chain::{Chain, Layer, ReadError};
     /// use nbd_extents::stream::from_iter;
     /// use nbd_extents::{Action, Extent, StreamError};
     ///
     /// let cut_short = from_iter(vec![Extent::new(0, 4096, Action::Copy)?]);
     /// let chain = Chain::new([(Layer::full(1, 1, 8192), cut_short)])?;
     /// let error = StreamError::Gap { range: 4096..8192 };
-    /// assert_eq!(chain.check(), Err(PlanError::Layer { layer: 0, error }));
+    /// assert_eq!(chain.check(), Err(ReadError::Layer { layer: 0, error }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn check(&self) -> Result<(), PlanError<S::Error>>
+    pub fn check(&self) -> Result<(), ReadError<S::Error>>
     where
         S: Clone,
     {
         for (nth, (layer, stream)) in self.layers.iter().enumerate() {
             let covering = stream.clone().covering(0..layer.size);
-            covering.for_each(drop).map_err(|error| PlanError::Layer { layer: nth, error })?;
+            covering.for_each(drop).map_err(|error| ReadError::Layer { layer: nth, error })?;
         }
         self.clone().restore().for_each(drop)
     }
 }
 
-fn plan<I, S: ExtentStream<Status = Action>>(layers: Vec<(Layer<I>, S)>, first: usize) -> Plan<S> {
-    Plan::new(layers.into_iter().map(|(layer, stream)| (layer.size, stream)).collect(), first)
+fn sources<I, S: ExtentStream<Status = Action>>(
+    layers: Vec<(Layer<I>, S)>,
+    first: usize,
+    below: u64,
+    growth_is_zero: bool,
+) -> Sources<S> {
+    let layers = layers.into_iter().map(|(layer, stream)| (layer.size, stream)).collect();
+    Sources::new(layers, first, below, growth_is_zero)
 }
 
 impl<I: fmt::Debug, S> fmt::Debug for Chain<I, S> {

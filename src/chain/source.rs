@@ -1,4 +1,4 @@
-//! What a plan says of a range.
+//! Where the bytes of one range come from.
 
 use core::fmt;
 

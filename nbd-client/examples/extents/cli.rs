@@ -29,13 +29,20 @@ struct Args {
     /// Print one JSON array (with --totals one object)
     #[arg(long)]
     json: bool,
-    /// Show what a backup does with each range: copy, zero or skip. With --bitmap that is an incremental, and the disk is taken to have had its
-    /// present size when the bitmap was begun (after a disk has grown, qemu calls the new part clean)
+    /// Show what a backup does with each range: copy, zero or skip. With --bitmap that is an incremental, and without --previous-size the disk is
+    /// taken to have had its present size at the backup before
     #[arg(long, conflicts_with = "totals")]
     actions: bool,
     /// Show only how many bytes a backup copies, zeroes and skips; as --actions
     #[arg(long)]
     totals: bool,
+    /// The size of the disk at the backup before, for --actions and --totals with --bitmap: if it is another now, end with exit code 3 (after a
+    /// disk has grown, qemu calls the new part clean)
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    previous_size: Option<u64>,
+    /// A disk that has grown since --previous-size is no error: all beyond its old end counts as dirty
+    #[arg(long, requires = "previous_size")]
+    grown: bool,
     /// Show what the server says of the export instead
     #[arg(long)]
     info: bool,
@@ -78,6 +85,17 @@ pub(crate) enum Content {
     Totals,
 }
 
+/// What is known of the backup before, which an incremental stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Previous {
+    /// Nothing was said: the disk is taken to have had its present size.
+    Unsaid,
+    /// The disk had so many bytes, and must have as many now.
+    Same(u64),
+    /// The disk had so many bytes, and may have grown.
+    Grown(u64),
+}
+
 /// A survey of a live export.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -86,6 +104,7 @@ pub(crate) struct Job {
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
     pub(crate) content: Content,
+    pub(crate) previous: Previous,
     pub(crate) shape: Shape,
     pub(crate) info: bool,
     pub(crate) bitmap_first: bool,
@@ -124,6 +143,7 @@ impl Args {
             || self.offset.is_some()
             || self.length.is_some()
             || self.timeout.is_some()
+            || self.previous_size.is_some()
             || self.info
             || self.bitmap_first
             || self.compact
@@ -139,6 +159,14 @@ impl Args {
             (true, _) => Content::Actions,
             (_, true) => Content::Totals,
             _ => Content::Map,
+        }
+    }
+
+    const fn previous(&self) -> Previous {
+        match (self.previous_size, self.grown) {
+            (None, _) => Previous::Unsaid,
+            (Some(size), false) => Previous::Same(size),
+            (Some(size), true) => Previous::Grown(size),
         }
     }
 
@@ -158,12 +186,18 @@ impl Args {
         if self.bitmap_first && self.bitmap.is_empty() {
             return Err(Failure::usage("--bitmap-first needs a --bitmap"));
         }
+        if self.previous_size.is_some() && (self.bitmap.is_empty() || self.content() == Content::Map) {
+            return Err(Failure::usage(
+                "--previous-size is for incrementals: --actions or --totals, with --bitmap",
+            ));
+        }
         let deadline = match self.timeout {
             Some(timeout) => Instant::now().checked_add(timeout),
             None => None,
         };
         Ok(Job {
             content: self.content(),
+            previous: self.previous(),
             uri,
             bitmaps: self.bitmap,
             offset: self.offset,

@@ -5,9 +5,9 @@
 use std::io::Write;
 
 use nbd_extents::wire::Form;
-use nbd_extents::{Connection, Context, Contexts, Survey, SurveyError, SurveyOptions};
+use nbd_extents::{Bitmaps, Connection, Context, Contexts, Survey, SurveyError, SurveyOptions};
 
-use crate::cli::{Content, Shape};
+use crate::cli::{Content, Previous, Shape};
 use crate::failure::Failure;
 use crate::report::{self, Subject};
 
@@ -30,7 +30,8 @@ pub(crate) fn run(content: Content, shape: Shape, out: &mut impl Write) -> Resul
     let capture = Capture::read(COMPACT);
     let size = capture.size;
     let survey = survey(&capture)?;
-    let subject = Subject { range: 0..size, export_size: size, bitmaps: true };
+    let bitmaps = Bitmaps::only(0);
+    let subject = Subject { range: 0..size, export_size: size, bitmaps, previous: Previous::Unsaid };
     report::write(Answered(survey), &subject, content, shape, out)
 }
 

@@ -58,7 +58,12 @@ fn survey(surveyor: &mut Surveyor, job: &Job, out: &mut impl Write) -> Result<()
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
     let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
-    let subject = Subject { range, export_size: surveyor.export().size, bitmaps: !job.bitmaps.is_empty() };
+    let subject = Subject {
+        range,
+        export_size: surveyor.export().size,
+        bitmaps: contexts(job)?.all_bitmaps(),
+        previous: job.previous,
+    };
     let extents = surveyor.survey(options)?;
     report::write(extents, &subject, job.content, job.shape, out)
 }

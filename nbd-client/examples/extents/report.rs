@@ -3,11 +3,13 @@
 use core::ops::Range;
 use std::io::{self, Write};
 
-use nbd_extents::action::{Baseline, DecideError, Full, Incremental, Policy, StatusStream, Totals};
+use nbd_extents::action::{
+    Baseline, BaselineError, DecideError, Full, Incremental, Policy, StatusStream, Totals,
+};
 use nbd_extents::stream::ExtentStream;
-use nbd_extents::{Extent, Status};
+use nbd_extents::{Bitmaps, Extent, Status};
 
-use crate::cli::{Content, Shape};
+use crate::cli::{Content, Previous, Shape};
 use crate::failure::Failure;
 use crate::json::Array;
 use crate::table::{Table, human};
@@ -18,8 +20,24 @@ use crate::view::{Shown, View};
 pub(crate) struct Subject {
     pub(crate) range: Range<u64>,
     pub(crate) export_size: u64,
-    /// Whether dirty bitmaps were asked.
-    pub(crate) bitmaps: bool,
+    /// The dirty bitmaps that were asked.
+    pub(crate) bitmaps: Bitmaps,
+    pub(crate) previous: Previous,
+}
+
+impl Subject {
+    /// An incremental stands on the backup before it. A program keeps the size that the disk had then, and says it.
+    const fn incremental(&self) -> Result<Incremental, BaselineError> {
+        match self.previous {
+            Previous::Unsaid => {
+                Incremental::new(Baseline::new(self.export_size, self.bitmaps), self.export_size)
+            }
+            Previous::Same(size) => Incremental::new(Baseline::new(size, self.bitmaps), self.export_size),
+            Previous::Grown(size) => {
+                Incremental::new_or_grown(Baseline::new(size, self.bitmaps), self.export_size)
+            }
+        }
+    }
 }
 
 /// Writes what was asked for of the extents of `subject`.
@@ -35,17 +53,21 @@ where
     Failure: From<S::Error>,
 {
     if content == Content::Map {
-        let view = View::of_map(subject.bitmaps);
+        let view = View::of_map(!subject.bitmaps.is_empty());
         let shown = extents.map_status(|status| view.show(status)).coalesce();
         return rows(shown, subject, view, shape, out);
     }
-    // an incremental stands on the backup before it, which here is taken to have had the disk's size; a program knows and says it
-    if subject.bitmaps {
-        let policy = Incremental::new(Baseline::new(subject.export_size), subject.export_size);
-        decide(extents, policy?, subject, content, shape, out)
-    } else {
-        decide(extents, Full::new(), subject, content, shape, out)
+    if subject.bitmaps.is_empty() {
+        return decide(extents, Full::new(), subject, content, shape, out);
     }
+    if subject.previous == Previous::Unsaid && content == Content::Actions && shape == Shape::Table {
+        let size = human(subject.export_size);
+        writeln!(
+            out,
+            "the disk is taken to have had {size} at the backup before, as now (--previous-size)\n"
+        )?;
+    }
+    decide(extents, subject.incremental()?, subject, content, shape, out)
 }
 
 /// Actions instead of statuses: the rows or the sums.

@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Discard { at: u64, length: u64 },
     /// A persistent dirty bitmap that records what the steps after it touch.
     Bitmap { name: &'static str, granularity: u64 },
+    /// A disk that grows or shrinks, its bitmaps with it.
+    Resize { size: u64 },
     /// The end of a bitmap's recording, as a backup does with the bitmap of its checkpoint.
     Freeze { name: &'static str },
 }
@@ -42,7 +44,7 @@ impl Step {
             Self::Zero { at, length } => Some(format!("write -q -z {at} {length}")),
             Self::ZeroUnmap { at, length } => Some(format!("write -q -z -u {at} {length}")),
             Self::Discard { at, length } => Some(format!("discard -q {at} {length}")),
-            Self::Bitmap { .. } | Self::Freeze { .. } => None,
+            Self::Bitmap { .. } | Self::Freeze { .. } | Self::Resize { .. } => None,
         }
     }
 }
@@ -144,9 +146,14 @@ impl Image {
         assert!(said.trim().is_empty() && done.stderr.is_empty(), "qemu-io: {said}{}", done.stderr);
     }
 
-    /// Takes a step about a bitmap.
+    /// Takes a step that qemu-img makes: about a bitmap, or the size.
     fn change(&self, step: &Step) {
         let mut command = Command::new("qemu-img");
+        if let Step::Resize { size } = step {
+            command.args(["resize", "-q", "-f", self.format.name()]).arg(&self.path).arg(size.to_string());
+            succeed(&mut command, "", LIMIT);
+            return;
+        }
         command.arg("bitmap");
         let name = match step {
             Step::Bitmap { name, granularity } => {
@@ -157,7 +164,7 @@ impl Image {
                 command.arg("--disable");
                 name
             }
-            Step::Write { .. } | Step::Zero { .. } | Step::ZeroUnmap { .. } | Step::Discard { .. } => return,
+            _ => return,
         };
         succeed(command.arg(&self.path).arg(name), "", LIMIT);
     }

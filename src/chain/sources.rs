@@ -9,17 +9,19 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 
-use super::error::PlanError;
+use super::error::ReadError;
 use super::source::Source;
 use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::{Check, Clip, ExtentStream};
 
-/// The plan of a restore or of a merge: a stream that says of every byte where it comes from. See [`Chain`](super::Chain).
+/// Where each byte comes from in a restore or a merge: a stream of [`Source`]s. See [`Chain::restore`](super::Chain::restore) and
+/// [`Chain::merge`](super::Chain::merge), which make it.
 ///
 /// It covers the disk of its newest layer exactly once. Neighbours may be equal where a layer's stream is cut;
 /// [`coalesce`](ExtentStream::coalesce) joins them.
-pub struct Plan<S: ExtentStream> {
+#[must_use = "streams are lazy and do nothing unless they are read"]
+pub struct Sources<S: ExtentStream> {
     readers: Vec<Reader<S>>,
     /// The position in the chain of the first reader.
     first: usize,
@@ -29,6 +31,10 @@ pub struct Plan<S: ExtentStream> {
     active: BinaryHeap<usize>,
     /// The oldest reader whose bytes are not all cut off here.
     oldest: usize,
+    /// The size of the disk in the layer below the first reader; 0 where there is none.
+    below: u64,
+    /// What a layer skips beyond the end of the one before reads as zero.
+    growth_is_zero: bool,
     position: u64,
     end: u64,
     started: bool,
@@ -57,9 +63,9 @@ enum Served {
     Zero { may_unmap: bool },
 }
 
-impl<S: ExtentStream<Status = Action>> Plan<S> {
-    /// `layers` are sizes and streams, oldest first; the first of them has position `first` in the chain.
-    pub(super) fn new(layers: Vec<(u64, S)>, first: usize) -> Self {
+impl<S: ExtentStream<Status = Action>> Sources<S> {
+    /// `layers` are sizes and streams, oldest first; the first of them has position `first` in the chain, and the one below it the size `below`.
+    pub(super) fn new(layers: Vec<(u64, S)>, first: usize, below: u64, growth_is_zero: bool) -> Self {
         let end = layers.last().map_or(0, |(size, _)| *size);
         let mut readers: Vec<_> = layers.into_iter().rev().scan(u64::MAX, read).collect();
         readers.reverse();
@@ -69,6 +75,8 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
             waiting: BinaryHeap::new(),
             active: BinaryHeap::new(),
             oldest: 0,
+            below,
+            growth_is_zero,
             position: 0,
             end,
             started: false,
@@ -76,10 +84,10 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     }
 
     /// Reads a layer on to its first extent that ends behind the current position, and puts it where it belongs.
-    fn advance(&mut self, nth: usize) -> Result<(), PlanError<S::Error>> {
+    fn advance(&mut self, nth: usize) -> Result<(), ReadError<S::Error>> {
         let Some(reader) = self.readers.get_mut(nth) else { return Ok(()) };
         let layer = self.first + nth;
-        reader.read_beyond(self.position).map_err(|error| PlanError::Layer { layer, error })?;
+        reader.read_beyond(self.position).map_err(|error| ReadError::Layer { layer, error })?;
         match &reader.head {
             Some(head) if head.start() > self.position => self.waiting.push(Reverse((head.start(), nth))),
             Some(_) => self.active.push(nth),
@@ -89,7 +97,7 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     }
 
     /// The newest layer that serves the current position, and its extent there.
-    fn newest(&mut self) -> Result<Option<Newest>, PlanError<S::Error>> {
+    fn newest(&mut self) -> Result<Option<Newest>, ReadError<S::Error>> {
         while let Some(&nth) = self.active.peek() {
             match self.readers.get(nth).and_then(|reader| reader.head) {
                 Some(head) if head.end() > self.position => return Ok(Some(Newest { nth, head })),
@@ -128,8 +136,8 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         }
     }
 
-    /// A range that no layer has: cut off by a shrink and grown again, or left to what lies below.
-    fn unserved(&mut self) -> Result<(u64, Source), PlanError<S::Error>> {
+    /// A range that no layer has: it is left to what lies below, or the disk begins there with a full, or has grown there.
+    fn unserved(&mut self) -> Result<(u64, Source), ReadError<S::Error>> {
         let next = self.waiting.peek().map_or(self.end, |Reverse((start, _))| *start);
         let limit = loop {
             match self.readers.get(self.oldest) {
@@ -139,14 +147,18 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
             }
         };
         let end = next.min(limit);
-        match (self.oldest, self.first) {
-            (0, 0) => Err(PlanError::Uncovered { range: self.position..end }),
-            (0, _) => Ok((end, Source::Below)),
-            (grown, first) => Ok((end, Source::Zero { layer: first + grown, may_unmap: true })),
+        if self.oldest == 0 && self.position < self.below {
+            return Ok((end.min(self.below), Source::Below));
+        }
+        let range = self.position..end;
+        match self.first + self.oldest {
+            0 => Err(ReadError::Uncovered { range }),
+            layer if self.growth_is_zero => Ok((end, Source::Zero { layer, may_unmap: true })),
+            layer => Err(ReadError::Grown { layer, range }),
         }
     }
 
-    fn step(&mut self) -> Result<(u64, Source), PlanError<S::Error>> {
+    fn step(&mut self) -> Result<(u64, Source), ReadError<S::Error>> {
         self.wake();
         let Some(Newest { nth, head }) = self.newest()? else { return self.unserved() };
         let end = self.until_hidden(nth, head.end());
@@ -186,9 +198,9 @@ impl<S: ExtentStream<Status = Action>> Reader<S> {
     }
 }
 
-impl<S: ExtentStream<Status = Action>> ExtentStream for Plan<S> {
+impl<S: ExtentStream<Status = Action>> ExtentStream for Sources<S> {
     type Status = Source;
-    type Error = PlanError<S::Error>;
+    type Error = ReadError<S::Error>;
 
     fn next_extent(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
         if !self.started {
@@ -206,7 +218,7 @@ impl<S: ExtentStream<Status = Action>> ExtentStream for Plan<S> {
     }
 }
 
-impl<S: ExtentStream + Clone> Clone for Plan<S> {
+impl<S: ExtentStream + Clone> Clone for Sources<S> {
     fn clone(&self) -> Self {
         Self {
             readers: self.readers.clone(),
@@ -217,9 +229,9 @@ impl<S: ExtentStream + Clone> Clone for Plan<S> {
     }
 }
 
-impl<S: ExtentStream> fmt::Debug for Plan<S> {
+impl<S: ExtentStream> fmt::Debug for Sources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan")
+        f.debug_struct("Sources")
             .field("layers", &(self.first..self.first + self.readers.len()))
             .field("position", &self.position)
             .field("end", &self.end)

@@ -13,7 +13,7 @@ use crate::status::{Bitmaps, Status};
 ///
 /// ```
 /// use nbd_extents::action::Baseline;
-/// use nbd_extents::{Bitmaps, Context, Contexts, Dirtiness, Status};
+/// use nbd_extents::{Context, Contexts, Dirtiness, Status};
 ///
 /// // the daily bitmap was started at the backup before; the weekly one serves another chain
 /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.optional(Context::bitmap("weekly"))?;

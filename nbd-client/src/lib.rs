@@ -71,3 +71,8 @@ pub use survey::{Extents, Order, Surveyor, SurveyorError};
 pub use text::ServerText;
 pub use transport::{Cancelled, Canceller, Foreign, Socket, Transport};
 pub use uri::{Address, DEFAULT_PORT, UnixSocket, Uri, UriError};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,13 +63,13 @@ pub use handshake::{
 };
 pub use nbd_extents::{Admission, Strictness};
 pub use session::{
-    Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, Session, SessionConfig,
-    SessionLimits, StartError, StatusRequest, TakeAll,
+    Admit, ChunkOffer, Command, Cookie, Errno, Event, ProtocolError, ReadRequest, RequestError, Session,
+    SessionConfig, SessionLimits, StartError, StatusRequest, TakeAll, TrimRequest, WriteRequest, ZeroRequest,
 };
 pub use stats::{Forgiven, ForgivenCounts, SessionStats};
 pub use survey::{Extents, Order, Surveyor, SurveyorError};
 pub use text::ServerText;
-pub use transport::{Cancelled, Canceller, Foreign, Socket, Transport};
+pub use transport::{Cancelled, Canceller, Foreign, Ready, Socket, Transport};
 pub use uri::{Address, DEFAULT_PORT, UnixSocket, Uri, UriError};
 
 /// The README's example is a test.

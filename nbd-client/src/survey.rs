@@ -277,7 +277,7 @@ fn feed<T: Transport>(
         };
         match client.next_event(&mut admit)? {
             Some(Event::Status { payload, .. }) if fault.is_none() => fault = survey.chunk(id, payload).err(),
-            Some(Event::Status { .. } | Event::Drained { .. }) => {}
+            Some(Event::Status { .. } | Event::Drained { .. } | Event::Read { .. }) => {}
             Some(Event::Done { .. }) => break,
             // the survey misses it as well, and knows its name
             Some(Event::Failed { error: RequestError::MissingContext { .. }, .. }) => break,

@@ -2,14 +2,17 @@
 //!
 //! It never connects again by itself: what a lost connection means is the caller's to know.
 
+mod blocking;
+mod drive;
 mod options;
+mod status;
 mod stream;
 
 pub use options::Options;
+pub use status::StatusSink;
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
-use nbd_extents::Admission;
 use std::time::Instant;
 
 use stream::{Stream, failure};
@@ -17,39 +20,10 @@ use stream::{Stream, failure};
 use crate::error::{During, Error};
 use crate::export::Export;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
-use crate::session::{Admit, ChunkOffer, Cookie, Event, Session, SessionConfig, StartError, StatusRequest};
+use crate::session::{Cookie, Session, SessionConfig};
 use crate::stats::{ForgivenCounts, SessionStats};
 use crate::transport::{Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
-
-/// The most time for saying goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
-
-/// Takes the chunks of one block status request, see [`Client::block_status`].
-///
-/// If the request fails in the end, what was delivered is not to be used.
-pub trait StatusSink {
-    /// Whether to take a chunk, before anything is allocated for it. Takes all unless told otherwise.
-    fn admit(&mut self, offer: &ChunkOffer) -> Admission {
-        let _ = offer;
-        Admission::Take
-    }
-
-    /// A chunk of `context`, whose number is also at the start of `payload`.
-    fn status(&mut self, context: u32, payload: &[u8]);
-
-    /// A chunk that [`Self::admit`] chose to drain, of `length` bytes.
-    fn drained(&mut self, context: u32, length: u64) {
-        let _ = (context, length);
-    }
-}
-
-/// A closure over context and payload takes all chunks.
-impl<F: FnMut(u32, &[u8])> StatusSink for F {
-    fn status(&mut self, context: u32, payload: &[u8]) {
-        self(context, payload);
-    }
-}
 
 /// A connection to one export.
 ///
@@ -76,7 +50,11 @@ pub struct Client<T = Socket> {
     deadline: Option<Instant>,
     /// Requests in flight and when they were started, the oldest first: its time runs out first.
     started: BTreeMap<Cookie, Instant>,
+    /// When the last request was started.
+    latest: Instant,
     given_up: bool,
+    /// A FAST_ZERO request was refused: there is no sense in trying again.
+    zeroes_slowly: bool,
 }
 
 impl Client<Socket> {
@@ -155,7 +133,9 @@ impl<T: Transport> Client<T> {
             request_timeout: options.request_timeout,
             deadline: options.deadline,
             started: BTreeMap::new(),
+            latest: started,
             given_up: false,
+            zeroes_slowly: false,
         })
     }
 
@@ -183,86 +163,7 @@ impl<T: Transport> Client<T> {
         self.session.must_disconnect()
     }
 
-    /// Asks for the block status of a range and hands every chunk of the answer to `sink`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is void; only after ESHUTDOWN it is ended,
-    /// as it has to be); [`Error::Start`] if it cannot
-    /// be asked, also while others are in flight; the errors of a connection otherwise.
-    pub fn block_status<S: StatusSink + ?Sized>(
-        &mut self,
-        request: &StatusRequest<'_>,
-        sink: &mut S,
-    ) -> Result<(), Error> {
-        let in_flight = self.in_flight();
-        if in_flight > 0 {
-            return Err(StartError::Busy { in_flight }.into());
-        }
-        let cookie = self.start_block_status(request)?;
-        loop {
-            match self.next_event(&mut |offer: &ChunkOffer| sink.admit(offer))? {
-                // Left over from a request whose events were not all fetched.
-                Some(event) if event.cookie() != cookie => {}
-                Some(Event::Status { context, payload, .. }) => {
-                    sink.status(context, &payload);
-                    self.session.recycle(payload);
-                }
-                Some(Event::Drained { context, length, .. }) => sink.drained(context, length),
-                Some(Event::Done { .. }) => return Ok(()),
-                Some(Event::Failed { error, .. }) => return Err(error.into()),
-                None => return Err(Error::GivenUp),
-            }
-        }
-    }
-
-    /// Sends a block status request and returns at once; its answer comes through [`Self::next_event`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if it cannot be asked, and the errors of a connection.
-    pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.check_alive()?;
-        let (offset, length, size) = (request.offset(), request.length(), self.export.size);
-        if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(StartError::PastEnd { offset, length, size }.into());
-        }
-        let cookie = self.session.start_block_status(request)?;
-        let now = Instant::now();
-        self.started.insert(cookie, now);
-        self.send_output(now, self.request_timeout)?;
-        Ok(cookie)
-    }
-
-    /// Waits for the next event of any request; `None` if none is in flight.
-    ///
-    /// `admit` decides on chunks before anything is allocated for them.
-    ///
-    /// # Errors
-    ///
-    /// The errors of a connection. A request that failed is an event.
-    pub fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
-        loop {
-            if let Some(event) = self.session.poll() {
-                if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
-                    self.started.remove(&event.cookie());
-                    self.obey_shutdown();
-                }
-                return Ok(Some(event));
-            }
-            self.check_alive()?;
-            let Some((_, &oldest)) = self.started.first_key_value() else { return Ok(None) };
-            let received = self.receive(oldest, admit);
-            self.note(received)?;
-        }
-    }
-
-    /// Gives back the memory of an event's payload, to be used for the next.
-    pub fn recycle(&mut self, payload: Vec<u8>) {
-        self.session.recycle(payload);
-    }
-
-    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most.
+    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in flight are given up.
     ///
     /// # Errors
     ///
@@ -270,51 +171,6 @@ impl<T: Transport> Client<T> {
     pub fn disconnect(mut self) -> Result<(), Error> {
         self.check_alive()?;
         self.say_goodbye()
-    }
-
-    fn say_goodbye(&mut self) -> Result<(), Error> {
-        self.session.disconnect();
-        self.send_output(Instant::now(), self.request_timeout.min(GOODBYE))
-    }
-
-    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values").
-    fn obey_shutdown(&mut self) {
-        if self.must_disconnect() && self.in_flight() == 0 {
-            // The request's own error is what counts.
-            self.say_goodbye().ok();
-        }
-    }
-
-    /// One read, straight to where the session wants it.
-    fn receive<A: Admit + ?Sized>(&mut self, oldest: Instant, admit: &mut A) -> Result<(), Error> {
-        let deadline = earlier(oldest.checked_add(self.request_timeout), self.deadline);
-        self.stream.set_deadline(oldest, deadline)?;
-        let during = self.session.eof().map_or(During::ReplyHeader, |eof| eof.during);
-        let count = self.stream.read(self.session.space(), during)?;
-        if count == 0 {
-            return match self.session.eof() {
-                Some(eof) => Err(eof.into()),
-                None => Err(Error::GivenUp),
-            };
-        }
-        self.session.advance(count, admit).map_err(Error::from)
-    }
-
-    fn send_output(&mut self, started: Instant, timeout: Duration) -> Result<(), Error> {
-        let deadline = earlier(started.checked_add(timeout), self.deadline);
-        let output = self.session.take_output();
-        let sent = self.stream.set_deadline(started, deadline).and_then(|()| self.stream.send(&output));
-        self.note(sent)
-    }
-
-    const fn check_alive(&self) -> Result<(), Error> {
-        if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
-    }
-
-    /// No error of a stream is forgotten: what comes after it would not be in step.
-    fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
-        self.given_up |= result.is_err();
-        result.map_err(|error| out_of_time(error, self.deadline))
     }
 }
 

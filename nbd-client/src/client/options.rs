@@ -25,6 +25,7 @@ use nbd_extents::Strictness;
 pub struct Options {
     pub(super) contexts: Vec<ContextRequest>,
     pub(crate) extended_headers: bool,
+    structured_replies: bool,
     pub(super) list_contexts: bool,
     pub(crate) strictness: Strictness,
     pub(super) connect_timeout: Duration,
@@ -41,6 +42,7 @@ impl Default for Options {
         Self {
             contexts: Vec::new(),
             extended_headers: true,
+            structured_replies: true,
             list_contexts: false,
             strictness: Strictness::default(),
             connect_timeout: Duration::from_secs(60),
@@ -83,6 +85,13 @@ impl Options {
     /// Whether to ask for extended headers (default: yes).
     pub const fn extended_headers(mut self, wanted: bool) -> Self {
         self.extended_headers = wanted;
+        self
+    }
+
+    /// Whether to ask for structured replies where there are no extended headers (default: yes). Without either there is no block status,
+    /// and a read tells nothing of holes.
+    pub const fn structured_replies(mut self, wanted: bool) -> Self {
+        self.structured_replies = wanted;
         self
     }
 
@@ -139,6 +148,7 @@ impl Options {
         let mut config = HandshakeConfig::new(export);
         config.contexts.clone_from(&self.contexts);
         config.extended_headers = self.extended_headers;
+        config.structured_replies = self.structured_replies;
         config.list_contexts = self.list_contexts;
         config.strictness = self.strictness;
         config.limits = self.handshake_limits;

@@ -16,7 +16,7 @@ pub use request::{Request, RequestTooLong};
 /// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Headers {
-    /// Compact requests, simple replies: no block status.
+    /// Compact requests, simple replies: no block status, and the data of a read follows its reply.
     Simple,
     /// Compact requests of 28 bytes, structured reply chunks with a 20-byte header.
     Structured,
@@ -60,6 +60,8 @@ pub mod option_type {
     pub const EXPORT_NAME: u32 = 1;
     /// Leaves the handshake.
     pub const ABORT: u32 = 2;
+    /// Lists exports.
+    pub const LIST: u32 = 3;
     /// Starts TLS.
     pub const STARTTLS: u32 = 5;
     /// Ends the handshake with information on the export.
@@ -78,6 +80,8 @@ pub mod option_type {
 pub mod option_reply_type {
     /// The option was done; the last reply.
     pub const ACK: u32 = 1;
+    /// One export.
+    pub const SERVER: u32 = 2;
     /// One piece of information about the export.
     pub const INFO: u32 = 3;
     /// One meta context.
@@ -100,16 +104,36 @@ pub mod info_type {
 
 /// Command numbers (NBD protocol, "Request types").
 pub mod command {
+    /// Reads data.
+    pub const READ: u16 = 0;
+    /// Writes the payload that follows the header.
+    pub const WRITE: u16 = 1;
     /// Soft disconnect.
     pub const DISC: u16 = 2;
+    /// Makes all writes that were answered durable.
+    pub const FLUSH: u16 = 3;
+    /// Says that a range is of no more use; it may read as anything afterwards.
+    pub const TRIM: u16 = 4;
+    /// Asks the server to have a range at hand.
+    pub const CACHE: u16 = 5;
+    /// Makes a range read as zeroes.
+    pub const WRITE_ZEROES: u16 = 6;
     /// Block status.
     pub const BLOCK_STATUS: u16 = 7;
 }
 
 /// Command flags.
 pub mod command_flag {
+    /// The effect is durable before the reply comes (force unit access).
+    pub const FUA: u16 = 1;
+    /// WRITE_ZEROES keeps the range allocated.
+    pub const NO_HOLE: u16 = 1 << 1;
+    /// READ is answered by one chunk of content (do not fragment).
+    pub const DF: u16 = 1 << 2;
     /// One descriptor for each context only.
     pub const REQ_ONE: u16 = 1 << 3;
+    /// WRITE_ZEROES fails at once with ENOTSUP where it would be no faster than writing.
+    pub const FAST_ZERO: u16 = 1 << 4;
     /// The header's length is that of the payload (extended headers only).
     pub const PAYLOAD_LEN: u16 = 1 << 5;
 }

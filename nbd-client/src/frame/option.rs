@@ -50,6 +50,8 @@ pub enum OptionRequest<'a> {
     ExportName(&'a str),
     /// ABORT: leaves the handshake.
     Abort,
+    /// LIST: the exports.
+    List,
     /// STARTTLS.
     StartTls,
     /// GO to the export of this name, with these types of information asked for.
@@ -71,6 +73,7 @@ impl OptionRequest<'_> {
         match self {
             Self::ExportName(_) => option_type::EXPORT_NAME,
             Self::Abort => option_type::ABORT,
+            Self::List => option_type::LIST,
             Self::StartTls => option_type::STARTTLS,
             Self::Go(..) => option_type::GO,
             Self::Structured => option_type::STRUCTURED_REPLY,
@@ -95,7 +98,7 @@ impl OptionRequest<'_> {
                 put_count(&mut data, queries.len(), 4);
                 queries.iter().for_each(|query| put_string(&mut data, query));
             }
-            Self::Abort | Self::StartTls | Self::Structured | Self::ExtendedHeaders => {}
+            Self::Abort | Self::List | Self::StartTls | Self::Structured | Self::ExtendedHeaders => {}
         }
         out.extend_from_slice(&IHAVEOPT.to_be_bytes());
         out.extend_from_slice(&self.number().to_be_bytes());

@@ -42,6 +42,8 @@ pub struct HandshakeConfig {
     pub contexts: Vec<ContextRequest>,
     /// Ask for extended headers first (default: true).
     pub extended_headers: bool,
+    /// Ask for structured replies where there are no extended headers (default: true). Without either there is no block status.
+    pub structured_replies: bool,
     /// Also list what the server offers. It is asked anyway when a context is missing.
     pub list_contexts: bool,
     /// Begin with STARTTLS (default: false). The caller does the encryption.
@@ -60,6 +62,7 @@ impl HandshakeConfig {
             export: export.into(),
             contexts: Vec::new(),
             extended_headers: true,
+            structured_replies: true,
             list_contexts: false,
             start_tls: false,
             strictness: Strictness::default(),

@@ -61,8 +61,8 @@ impl Handshake {
         }
         match step {
             Step::StartTls => return self.abort(error),
-            Step::ExtendedHeaders => self.start(Step::StructuredReply),
-            Step::StructuredReply => self.start(Step::Go),
+            Step::ExtendedHeaders if self.config.structured_replies => self.start(Step::StructuredReply),
+            Step::ExtendedHeaders | Step::StructuredReply => self.start(Step::Go),
             Step::SetContexts => {
                 self.draft.refuse_contexts(error);
                 self.contexts_settled();
@@ -95,7 +95,13 @@ impl Handshake {
     }
 
     pub(super) fn first_step(&mut self) {
-        self.start(if self.config.extended_headers { Step::ExtendedHeaders } else { Step::StructuredReply });
+        self.start(if self.config.extended_headers {
+            Step::ExtendedHeaders
+        } else if self.config.structured_replies {
+            Step::StructuredReply
+        } else {
+            Step::Go
+        });
     }
 
     fn headers_agreed(&mut self, headers: Headers) {

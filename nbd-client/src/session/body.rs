@@ -4,7 +4,7 @@
 //! payload arrives, in steps that double: a server that claims much and sends little costs little.
 
 use crate::error::{During, UnexpectedEof};
-use crate::frame::{ChunkHeader, ReplyHeader, UnknownMagic, take_u32};
+use crate::frame::{ChunkHeader, ReplyHeader, UnknownMagic};
 
 /// The first step of a payload's memory, in bytes; also the piece in which payloads are drained.
 const STEP: usize = 64 << 10;
@@ -16,6 +16,12 @@ const KEPT: usize = 4 << 20;
 pub(super) enum Role {
     /// Only the context's number is wanted yet.
     Peek,
+    /// Only the offset of a read's data is wanted yet.
+    PeekOffset,
+    /// Data of a read, behind `skip` bytes of payload; they go to the read's bytes from `start`.
+    Data { start: u64, skip: u64 },
+    /// A hole of a read.
+    Hole,
     /// A status chunk that the caller takes.
     Take { context: u32 },
     /// A status chunk that the caller drains.
@@ -41,8 +47,8 @@ pub(super) struct Body {
 pub(super) enum Step {
     More,
     Header(ReplyHeader),
-    /// The number of the context of a status chunk is there.
-    Peeked(ChunkHeader, u32),
+    /// What was to be peeked at is there, see [`Input::peeked`].
+    Peeked(ChunkHeader, Role),
     Body(Body),
 }
 
@@ -56,7 +62,19 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Where the next bytes go; never empty.
+    /// Which read the next bytes are data of, and of which of its bytes.
+    pub(super) fn data(&self) -> Option<(u64, u64, u64)> {
+        let Body { chunk, role: Role::Data { start, skip }, filled, .. } = self.body? else { return None };
+        let position = |payload: u64| Some(start.saturating_add(payload.checked_sub(skip)?));
+        Some((chunk.cookie, position(filled)?, position(chunk.length)?))
+    }
+
+    /// The first bytes of the payload under way.
+    pub(super) fn peeked(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Where the next bytes go unless they are [data](Self::data); never empty.
     pub(super) fn space(&mut self) -> &mut [u8] {
         let Some(body) = self.body else {
             let want = self.head_len();
@@ -89,9 +107,8 @@ impl Input {
             self.body = None;
             return Ok(Step::Body(whole));
         }
-        if body.role == Role::Peek && body.filled == body.keep {
-            let context = take_u32(&self.payload).map_or(0, |(context, _)| context);
-            return Ok(Step::Peeked(body.chunk, context));
+        if matches!(body.role, Role::Peek | Role::PeekOffset) && body.filled == body.keep {
+            return Ok(Step::Peeked(body.chunk, body.role));
         }
         Ok(Step::More)
     }

@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use super::Cookie;
-use crate::frame::RequestTooLong;
+use super::{Command, Cookie};
 use crate::text::ServerText;
 
 /// An error number of the protocol, as sent (NBD protocol, "Error values").
@@ -11,6 +10,8 @@ use crate::text::ServerText;
 pub struct Errno(pub u32);
 
 impl Errno {
+    /// Not supported: a FAST_ZERO request that would not be fast.
+    pub const ENOTSUP: Self = Self(95);
     /// The server is going down: the client MUST soft-disconnect.
     pub const ESHUTDOWN: Self = Self(108);
 
@@ -108,6 +109,56 @@ pub enum RequestError {
         /// The context's number.
         context: u32,
     },
+    /// The reply to a read is over, and not all of its data has come.
+    #[error("request {cookie}: no data for the bytes from {offset}")]
+    MissingData {
+        /// The request.
+        cookie: Cookie,
+        /// The first byte that is missing.
+        offset: u64,
+    },
+    /// A chunk of content with bytes that the read did not ask for.
+    #[error("request {cookie}: a chunk of {length} bytes at {offset}, which is not inside of the read")]
+    OutsideRead {
+        /// The request.
+        cookie: Cookie,
+        /// The chunk's offset as sent, in bytes.
+        offset: u64,
+        /// Its bytes of content.
+        length: u64,
+    },
+    /// A chunk of content with bytes that another one had brought.
+    #[error("request {cookie}: a chunk of {length} bytes at {offset} brings some of them again")]
+    Overlap {
+        /// The request.
+        cookie: Cookie,
+        /// The chunk's offset as sent, in bytes.
+        offset: u64,
+        /// Its bytes of content.
+        length: u64,
+    },
+    /// A data chunk without data, or a hole whose payload is not an offset and a size above 0.
+    #[error("request {cookie}: a chunk of type {kind} with {length} bytes of payload holds no content")]
+    BadContent {
+        /// The request.
+        cookie: Cookie,
+        /// The chunk's type.
+        kind: u16,
+        /// Bytes of its payload.
+        length: u64,
+    },
+    /// More separate pieces of one read at a time than any honest server sends.
+    #[error("request {cookie}: its data come in too many separate pieces")]
+    Scattered {
+        /// The request.
+        cookie: Cookie,
+    },
+    /// Several chunks of content for a read that asked for one (DF; strict).
+    #[error("request {cookie}: more than one chunk of content, one was asked for")]
+    Fragmented {
+        /// The request.
+        cookie: Cookie,
+    },
     /// A status chunk of a context that the request did not ask for (strict).
     #[error("request {cookie}: a status chunk of context id {context}, which was not asked for")]
     UnknownContext {
@@ -131,6 +182,12 @@ impl RequestError {
             | Self::BadStatusLength { cookie, .. }
             | Self::CompactStatus { cookie }
             | Self::DuplicateContext { cookie, .. }
+            | Self::MissingData { cookie, .. }
+            | Self::OutsideRead { cookie, .. }
+            | Self::Overlap { cookie, .. }
+            | Self::BadContent { cookie, .. }
+            | Self::Scattered { cookie }
+            | Self::Fragmented { cookie }
             | Self::UnknownContext { cookie, .. } => *cookie,
         }
     }
@@ -197,6 +254,12 @@ pub enum ProtocolError {
         /// The type as sent.
         kind: u16,
     },
+    /// A simple reply that claims success of a read where only chunks can carry data: whether data follow it is anyone's guess.
+    #[error("read {cookie} was answered by a simple reply where replies are structured")]
+    SimpleRead {
+        /// The request.
+        cookie: u64,
+    },
     /// A NONE chunk with a payload, or not the last one.
     #[error("NONE chunk of request {cookie} with flags {flags:#06x} and {length} bytes")]
     BadNone {
@@ -244,24 +307,75 @@ pub enum ProtocolError {
 #[non_exhaustive]
 pub enum StartError {
     /// The length is 0, which means nothing to a server.
-    #[error("block status of 0 bytes at {offset}")]
+    #[error("{command} of 0 bytes at {offset}")]
     ZeroLength {
+        /// The command.
+        command: Command,
         /// The offset in bytes.
         offset: u64,
     },
-    /// Offset and length go beyond what an export can have.
-    #[error("block status of {length} bytes at {offset} goes beyond {size}")]
+    /// Offset and length go beyond the end of the export.
+    #[error("{command} of {length} bytes at {offset} goes beyond the end at {size}")]
     PastEnd {
+        /// The command.
+        command: Command,
         /// The offset in bytes.
         offset: u64,
         /// The length in bytes.
         length: u64,
-        /// The end in bytes.
+        /// The size of the export in bytes.
         size: u64,
     },
-    /// The length needs extended headers.
-    #[error(transparent)]
-    TooLong(#[from] RequestTooLong),
+    /// Not whole blocks.
+    #[error("{command} of {length} bytes at {offset}: the server takes whole blocks of {minimum} bytes")]
+    Unaligned {
+        /// The command.
+        command: Command,
+        /// The offset in bytes.
+        offset: u64,
+        /// The length in bytes.
+        length: u64,
+        /// The minimum block size in bytes.
+        minimum: u64,
+    },
+    /// Longer than one request may be.
+    #[error("{command} of {length} bytes, the most for one request is {longest}")]
+    TooLong {
+        /// The command.
+        command: Command,
+        /// The length in bytes.
+        length: u64,
+        /// The longest in bytes.
+        longest: u64,
+    },
+    /// The export is read-only.
+    #[error("{command} on a read-only export")]
+    ReadOnly {
+        /// The command.
+        command: Command,
+    },
+    /// The server does not offer a command, or a flag of one.
+    #[error("the server does not offer {what}")]
+    NotOffered {
+        /// The command's name, or the flag's.
+        what: &'static str,
+    },
+    /// As many requests as may be are in flight.
+    #[error("{requests} requests are in flight, which is the limit")]
+    TooManyInFlight {
+        /// How many.
+        requests: usize,
+    },
+    /// With this one, more bytes of reads and writes would be in flight than may be.
+    #[error("{in_flight} bytes are in flight, {length} more are beyond the limit of {limit}")]
+    TooMuchInFlight {
+        /// Bytes in flight.
+        in_flight: u64,
+        /// The request's bytes.
+        length: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// No structured replies: there is no block status.
     #[error("the server has no structured replies and so no block status")]
     NoStructuredReplies,

@@ -40,6 +40,13 @@ pub enum Event {
         /// The payload, with the context's number at its start. Give it back with [`Session::recycle`](super::Session::recycle).
         payload: Vec<u8>,
     },
+    /// All data of a read, of which none was seen before it was whole. `Done` comes next.
+    Read {
+        /// The request that it answers.
+        cookie: Cookie,
+        /// The buffer that the read was started with. Give it back with [`Session::recycle_buffer`](super::Session::recycle_buffer).
+        data: Vec<u8>,
+    },
     /// A status chunk that the caller chose not to take.
     Drained {
         /// The request that it answers.
@@ -69,6 +76,7 @@ impl Event {
     pub const fn cookie(&self) -> Cookie {
         match self {
             Self::Status { cookie, .. }
+            | Self::Read { cookie, .. }
             | Self::Drained { cookie, .. }
             | Self::Done { cookie }
             | Self::Failed { cookie, .. } => *cookie,

@@ -6,124 +6,36 @@
 //! A request's failure is an event; a fault after which the stream has no meaning is a [`ProtocolError`], and the session's last word.
 
 mod body;
+mod config;
+mod coverage;
 mod error;
 mod event;
+mod output;
 mod pending;
 mod receive;
+mod request;
+mod start;
 #[cfg(test)]
 mod tests;
 
+pub use config::{SessionConfig, SessionLimits};
 pub use error::{Errno, ProtocolError, RequestError, StartError};
 pub use event::{Admit, ChunkOffer, Cookie, Event, TakeAll};
+pub use request::{Command, ReadRequest, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use body::Input;
-use pending::{Pending, Requests};
+use output::Output;
+use pending::Requests;
 
 use crate::error::UnexpectedEof;
-use crate::export::Export;
-use crate::frame::{Headers, Request, command, command_flag};
+use crate::frame::{Request, command};
 use crate::stats::{ForgivenCounts, SessionStats};
-use nbd_extents::Strictness;
 
-/// Bounds on what a server may send in the transmission phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionLimits {
-    /// The longest payload of a chunk, in bytes. The protocol asks to bear 2^25.
-    pub max_payload: u64,
-    /// The most payload of a whole reply, in bytes.
-    pub max_reply: u64,
-    /// The most chunks of a reply beyond one for each context: errors, and chunks that are drained.
-    pub max_extra_chunks: u32,
-}
-
-impl Default for SessionLimits {
-    /// 2^25 + 64 bytes a chunk, 1 GiB a reply, 64 extra chunks.
-    fn default() -> Self {
-        Self { max_payload: (1 << 25) + 64, max_reply: 1 << 30, max_extra_chunks: 64 }
-    }
-}
-
-/// What a session has to know of the handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionConfig {
-    /// The headers agreed on.
-    pub headers: Headers,
-    /// The numbers of the contexts granted.
-    pub contexts: Vec<u32>,
-    /// The server takes a list of contexts with a request.
-    pub payload_status: bool,
-    /// What to do about violations.
-    pub strictness: Strictness,
-    /// Bounds on what the server sends.
-    pub limits: SessionLimits,
-}
-
-impl SessionConfig {
-    /// A lenient session with these headers and contexts.
-    #[must_use]
-    pub fn new(headers: Headers, contexts: impl Into<Vec<u32>>) -> Self {
-        Self {
-            headers,
-            contexts: contexts.into(),
-            payload_status: false,
-            strictness: Strictness::default(),
-            limits: SessionLimits::default(),
-        }
-    }
-
-    /// A lenient session on this export.
-    #[must_use]
-    pub fn of_export(export: &Export) -> Self {
-        let contexts: Vec<u32> = export.contexts.iter().map(|context| context.id).collect();
-        Self { payload_status: export.payload_status(), ..Self::new(export.headers, contexts) }
-    }
-}
-
-/// A block status request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusRequest<'a> {
-    offset: u64,
-    length: u64,
-    req_one: bool,
-    contexts: Option<&'a [u32]>,
-}
-
-impl<'a> StatusRequest<'a> {
-    /// The status of `length` bytes from `offset`, of every context of the connection.
-    #[must_use]
-    pub const fn new(offset: u64, length: u64) -> Self {
-        Self { offset, length, req_one: false, contexts: None }
-    }
-
-    /// Only the first extent of each context (REQ_ONE).
-    #[must_use]
-    pub const fn req_one(self) -> Self {
-        Self { req_one: true, ..self }
-    }
-
-    /// Only the contexts with these numbers; the server must know the payload form, see [`Export::payload_status`].
-    #[must_use]
-    pub const fn only(self, contexts: &'a [u32]) -> Self {
-        Self { contexts: Some(contexts), ..self }
-    }
-
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// How far it goes, in bytes.
-    #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.length
-    }
-}
+/// The most buffers that are kept to be used again.
+const SPARES: usize = 64;
 
 /// The transmission phase of one connection.
 ///
@@ -149,7 +61,9 @@ pub struct Session {
     contexts: Arc<[u32]>,
     requests: Requests,
     input: Input,
-    output: Vec<u8>,
+    output: Output,
+    /// Memory of payloads that are through.
+    spares: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     stats: SessionStats,
     /// The server said that it is going down.
@@ -169,7 +83,8 @@ impl Session {
             contexts,
             requests: Requests::default(),
             input: Input::default(),
-            output: Vec::new(),
+            output: Output::default(),
+            spares: Vec::new(),
             events: VecDeque::new(),
             stats: SessionStats::default(),
             shutting_down: false,
@@ -183,106 +98,36 @@ impl Session {
         self.stats.forgiven = forgiven;
     }
 
-    /// Starts a block status request: it is in the output afterwards.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`]; nothing is sent, and nothing changes.
-    pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
-        self.check_start(request)?;
-        let contexts = match request.contexts {
-            None => Arc::clone(&self.contexts),
-            Some(only) => self.check_contexts(only)?,
-        };
-        if contexts.is_empty() {
-            return Err(StartError::NoContexts);
-        }
-        let before = self.output.len();
-        let cookie = self.requests.enter(Pending::new(request.offset, contexts));
-        self.encode_status(cookie, request);
-        self.stats.requests += 1;
-        self.stats.bytes_sent += (self.output.len() - before) as u64;
-        crate::trace::sent("BLOCK_STATUS", cookie.get(), request.offset, request.length);
-        Ok(cookie)
-    }
-
-    fn check_start(&self, request: &StatusRequest<'_>) -> Result<(), StartError> {
-        const END: u64 = i64::MAX as u64;
-        let &StatusRequest { offset, length, .. } = request;
-        if let Some(error) = self.broken {
-            return Err(StartError::Broken(error));
-        }
-        if self.shutting_down || self.disconnected {
-            return Err(StartError::Ending);
-        }
-        match self.config.headers {
-            Headers::Simple => return Err(StartError::NoStructuredReplies),
-            Headers::Structured if length > u64::from(u32::MAX) => {
-                return Err(crate::frame::RequestTooLong { length }.into());
-            }
-            Headers::Structured | Headers::Extended => {}
-        }
-        if length == 0 {
-            return Err(StartError::ZeroLength { offset });
-        }
-        if offset.checked_add(length).is_none_or(|end| end > END) {
-            return Err(StartError::PastEnd { offset, length, size: END });
-        }
-        Ok(())
-    }
-
-    fn check_contexts(&self, only: &[u32]) -> Result<Arc<[u32]>, StartError> {
-        if !self.config.payload_status || self.config.headers != Headers::Extended {
-            return Err(StartError::NoPayloadStatus);
-        }
-        for (index, &context) in only.iter().enumerate() {
-            if !self.contexts.contains(&context) {
-                return Err(StartError::UnknownContext { context });
-            }
-            if only.iter().take(index).any(|&earlier| earlier == context) {
-                return Err(StartError::DuplicateContext { context });
-            }
-        }
-        Ok(Arc::from(only))
-    }
-
-    /// The header, and in the payload form the effect's length and the contexts behind it.
-    fn encode_status(&mut self, cookie: Cookie, request: &StatusRequest<'_>) {
-        let mut flags = if request.req_one { command_flag::REQ_ONE } else { 0 };
-        let mut length = request.length;
-        if let Some(only) = request.contexts {
-            flags |= command_flag::PAYLOAD_LEN;
-            length = 8 + 4 * only.len() as u64;
-        }
-        self.encode(Request {
-            flags,
-            command: command::BLOCK_STATUS,
-            cookie: cookie.get(),
-            offset: request.offset,
-            length,
-        });
-        if let Some(only) = request.contexts {
-            self.output.extend_from_slice(&request.length.to_be_bytes());
-            only.iter().for_each(|context| self.output.extend_from_slice(&context.to_be_bytes()));
-        }
-    }
-
-    fn encode(&mut self, request: Request) {
-        // Its only error, a length beyond compact headers, was excluded by check_start.
-        let _ = request.encode(self.config.headers, &mut self.output);
-    }
-
     /// Ends the session: DISC is in the output afterwards, and no request can be started any more.
     pub fn disconnect(&mut self) {
         if core::mem::replace(&mut self.disconnected, true) {
             return;
         }
-        self.encode(Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 });
+        let disc = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
+        // A length of 0 fits any header.
+        let _ = disc.encode(self.config.headers, self.output.headers());
     }
 
     /// What is to be sent to the server, in order. Empty if nothing is.
     pub fn take_output(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.output)
+        self.output.take()
+    }
+
+    /// What is to be sent to the server, in order and without a copy: headers, and payloads of writes. No slice is empty.
+    pub fn output(&self) -> impl Iterator<Item = &[u8]> {
+        self.output.slices()
+    }
+
+    /// `count` bytes of the [output](Self::output) were sent.
+    pub fn sent(&mut self, count: usize) {
+        let Self { output, spares, .. } = self;
+        output.advance(count, |buffer| keep(spares, buffer));
+    }
+
+    /// True if something is to be sent.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
     }
 
     /// The next event, if there is one.
@@ -290,7 +135,11 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Gives back the memory of an event's payload, to be used for the next.
+    fn keep_spare(&mut self, buffer: Vec<u8>) {
+        keep(&mut self.spares, buffer);
+    }
+
+    /// Gives back the memory of a status event's payload, to be used for the next.
     pub fn recycle(&mut self, payload: Vec<u8>) {
         self.input.recycle(payload);
     }
@@ -299,6 +148,12 @@ impl Session {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.requests.len()
+    }
+
+    /// How many bytes of reads and writes are in flight.
+    #[must_use]
+    pub const fn bytes_in_flight(&self) -> u64 {
+        self.requests.bytes()
     }
 
     /// True if the server said that it is going down: end the session with [`Self::disconnect`].
@@ -321,5 +176,11 @@ impl Session {
         } else {
             Some(self.input.eof())
         }
+    }
+}
+
+fn keep(spares: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if spares.len() < SPARES && buffer.capacity() > 0 {
+        spares.push(buffer);
     }
 }

@@ -4,26 +4,83 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use std::collections::HashMap;
 
+use super::coverage::{Coverage, Misfit};
 use super::{Cookie, RequestError};
+use crate::frame::{Headers, chunk_type};
 
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) offset: u64,
-    /// The contexts that it asks for.
-    pub(super) contexts: Arc<[u32]>,
-    /// The contexts of which a chunk came.
-    seen: Vec<u32>,
+    pub(super) answer: Answer,
     /// The first error; the rest of the reply is drained.
     pub(super) error: Option<RequestError>,
-    /// Chunks so far, and their payload.
+    /// Chunks so far, how many of them were due, and their payload.
     pub(super) chunks: u32,
+    pub(super) due: u64,
     pub(super) bytes: u64,
 }
 
+/// What a request is to be answered with.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A chunk for each context.
+    Status {
+        /// The contexts that it asks for.
+        contexts: Arc<[u32]>,
+        /// The contexts of which a chunk came.
+        seen: Vec<u32>,
+    },
+    /// Data and holes.
+    Read(Reading),
+    /// Success or an error, after so many bytes of payload were sent.
+    Plain { moved: u64 },
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) length: u64,
+    pub(super) place: Place,
+    covered: Coverage,
+    /// One chunk of content is all there may be.
+    df: bool,
+}
+
+/// Where the data of a read go.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Into this buffer, which has the read's length.
+    Own(Vec<u8>),
+    /// Into what the caller lends, from here.
+    Lent { at: usize },
+}
+
+impl Answer {
+    pub(super) fn read(length: u64, place: Place, df: bool) -> Self {
+        Self::Read(Reading { length, place, covered: Coverage::default(), df })
+    }
+}
+
+impl Reading {
+    /// The bytes from `start` to `end` of the read; `None` where the caller did not lend them.
+    pub(super) fn room<'a>(&'a mut self, lent: &'a mut [u8], start: u64, end: u64) -> Option<&'a mut [u8]> {
+        let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+        match &mut self.place {
+            Place::Own(buffer) => buffer.get_mut(start..end),
+            Place::Lent { at } => lent.get_mut(at.checked_add(start)?..at.checked_add(end)?),
+        }
+    }
+}
+
 impl Pending {
-    pub(super) fn new(offset: u64, contexts: Arc<[u32]>) -> Self {
-        Self { offset, contexts, seen: Vec::new(), error: None, chunks: 0, bytes: 0 }
+    pub(super) fn new(offset: u64, answer: Answer) -> Self {
+        let due = match &answer {
+            Answer::Status { contexts, .. } => contexts.len() as u64,
+            Answer::Read(_) => 1,
+            Answer::Plain { .. } => 0,
+        };
+        Self { offset, answer, error: None, chunks: 0, due, bytes: 0 }
     }
 
     /// The first error of a reply is the one that counts.
@@ -31,17 +88,94 @@ impl Pending {
         self.error.get_or_insert(error);
     }
 
-    /// Notes a chunk of this context.
-    pub(super) fn see(&mut self, context: u32) -> Seen {
-        if !self.contexts.contains(&context) {
-            Seen::Unknown
-        } else if self.seen.contains(&context) {
-            Seen::Again
-        } else {
-            self.seen.push(context);
-            Seen::First
+    /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where headers are extended, but its end is known.
+    pub(super) fn takes(&self, kind: u16, headers: Headers) -> bool {
+        match self.answer {
+            Answer::Status { .. } => is_status(kind, headers),
+            Answer::Read(_) => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
+            Answer::Plain { .. } => false,
         }
     }
+
+    /// Notes a chunk of this context.
+    pub(super) fn see(&mut self, context: u32) -> Seen {
+        match &mut self.answer {
+            Answer::Status { contexts, seen } if contexts.contains(&context) => {
+                if seen.contains(&context) {
+                    return Seen::Again;
+                }
+                seen.push(context);
+                Seen::First
+            }
+            _ => Seen::Unknown,
+        }
+    }
+
+    /// Notes content of a read, and says where in the read it begins.
+    pub(super) fn cover(
+        &mut self,
+        cookie: Cookie,
+        offset: u64,
+        length: u64,
+        is_strict: bool,
+    ) -> Result<u64, RequestError> {
+        let Answer::Read(reading) = &mut self.answer else {
+            return Err(RequestError::OutsideRead { cookie, offset, length });
+        };
+        let start = offset.checked_sub(self.offset);
+        let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
+        let Some((start, end)) = range.filter(|&(_, end)| end <= reading.length) else {
+            return Err(RequestError::OutsideRead { cookie, offset, length });
+        };
+        if is_strict && reading.df && reading.covered.first_gap(1).is_none() {
+            return Err(RequestError::Fragmented { cookie });
+        }
+        match reading.covered.add(start, end) {
+            Ok(()) => {
+                self.due += 1;
+                Ok(start)
+            }
+            Err(Misfit::Overlap) => Err(RequestError::Overlap { cookie, offset, length }),
+            Err(Misfit::Scattered) => Err(RequestError::Scattered { cookie }),
+        }
+    }
+
+    /// What is missing from the answer when it is over.
+    fn missing(&self, cookie: Cookie) -> Option<RequestError> {
+        match &self.answer {
+            Answer::Status { contexts, seen } => {
+                let missing = contexts.iter().find(|context| !seen.contains(context));
+                missing.map(|&context| RequestError::MissingContext { cookie, context })
+            }
+            Answer::Read(reading) => {
+                let gap = reading.covered.first_gap(reading.length);
+                gap.map(|gap| RequestError::MissingData { cookie, offset: self.offset.saturating_add(gap) })
+            }
+            Answer::Plain { .. } => None,
+        }
+    }
+
+    /// Bytes that move because of it.
+    fn moves(&self) -> u64 {
+        match &self.answer {
+            Answer::Status { .. } => 0,
+            Answer::Read(reading) => reading.length,
+            Answer::Plain { moved } => *moved,
+        }
+    }
+
+    /// How many chunks may still come when it has failed.
+    fn late_chunks(&self) -> usize {
+        match &self.answer {
+            Answer::Status { contexts, .. } => contexts.len().saturating_sub(1),
+            Answer::Read(_) | Answer::Plain { .. } => 0,
+        }
+    }
+}
+
+/// The two types that may carry block status.
+pub(super) fn is_status(kind: u16, headers: Headers) -> bool {
+    kind == chunk_type::BLOCK_STATUS || kind == chunk_type::BLOCK_STATUS_EXT && headers == Headers::Extended
 }
 
 /// What a status chunk's context is to its request.
@@ -89,10 +223,20 @@ impl Late {
     }
 }
 
+/// A request that is over.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) result: Result<(), RequestError>,
+    /// The buffer of a read, which holds the data if it went well.
+    pub(super) buffer: Option<Vec<u8>>,
+}
+
 /// All requests that a chunk may belong to.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pending: HashMap<u64, Pending>,
+    /// Bytes of all reads and writes in flight.
+    bytes: u64,
     late: Late,
     last: u64,
 }
@@ -101,6 +245,7 @@ impl Requests {
     /// Enters a request under a number of its own.
     pub(super) fn enter(&mut self, pending: Pending) -> Cookie {
         self.last += 1;
+        self.bytes = self.bytes.saturating_add(pending.moves());
         self.pending.insert(self.last, pending);
         Cookie(self.last)
     }
@@ -109,23 +254,43 @@ impl Requests {
         self.pending.len()
     }
 
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut Pending> {
         self.pending.get_mut(&cookie)
     }
 
-    /// Ends a request; `Some(Err)` if it failed, `None` if it was not in flight.
-    pub(super) fn finish(&mut self, cookie: u64) -> Option<Result<(), RequestError>> {
-        let pending = self.pending.remove(&cookie)?;
-        let missing = pending.contexts.iter().find(|context| !pending.seen.contains(context));
-        let missing =
-            missing.map(|&context| RequestError::MissingContext { cookie: Cookie(cookie), context });
-        Some(match pending.error.or(missing) {
+    /// The read in flight of this number.
+    pub(super) fn reading(&mut self, cookie: u64) -> Option<&mut Reading> {
+        match self.pending.get_mut(&cookie) {
+            Some(Pending { answer: Answer::Read(reading), .. }) => Some(reading),
+            _ => None,
+        }
+    }
+
+    /// Ends a request; `None` if it was not in flight.
+    pub(super) fn finish(&mut self, cookie: u64) -> Option<Finished> {
+        let mut pending = self.pending.remove(&cookie)?;
+        self.bytes = self.bytes.saturating_sub(pending.moves());
+        let result = match pending.error.take().or_else(|| pending.missing(Cookie(cookie))) {
             None => Ok(()),
             Some(error) => {
-                self.late.add(cookie, pending.contexts.len().saturating_sub(1));
+                self.late.add(cookie, pending.late_chunks());
                 Err(error)
             }
-        })
+        };
+        let buffer = match pending.answer {
+            Answer::Read(Reading { place: Place::Own(buffer), .. }) => Some(buffer),
+            _ => None,
+        };
+        Some(Finished { result, buffer })
+    }
+
+    /// True if a chunk of this request may still come, which has failed.
+    pub(super) fn is_late(&self, cookie: u64) -> bool {
+        self.late.0.iter().any(|failed| failed.cookie == cookie)
     }
 
     /// True if a chunk of a request that has failed may be drained.

@@ -1,15 +1,20 @@
 //! The receiving half of a session: from headers to events.
 
 use super::body::{Body, Role, Step};
-use super::pending::Seen;
+use super::pending::{Answer, Finished, Seen, is_status};
 use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, Session};
 use crate::frame::{
     ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Headers, ReplyHeader, SIMPLE_REPLY_MAGIC,
-    STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type,
+    STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag, take_u32, take_u64,
 };
 use crate::stats::Forgiven;
 use crate::text::ServerText;
 use nbd_extents::Admission;
+
+/// The payload of a data chunk before its data: an offset.
+const OFFSET: u64 = 8;
+/// The payload of a hole chunk: an offset and a size of 32 bits.
+const HOLE: u64 = 12;
 
 impl Session {
     /// Takes bytes of the server and says how many it took. It stops early when there is an event to [`poll`](Self::poll).
@@ -36,6 +41,17 @@ impl Session {
     /// Where the next bytes of the server go, for callers that read straight into it. Never empty, and never more than belongs to one
     /// header or one payload. [`Self::advance`] comes next.
     pub fn space(&mut self) -> &mut [u8] {
+        self.space_in(&mut [])
+    }
+
+    /// The same, where reads may go to what the caller lends.
+    pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> &'a mut [u8] {
+        if let Some((cookie, start, end)) = self.input.data()
+            && let Some(reading) = self.requests.reading(cookie)
+            && let Some(room) = reading.room(lent, start, end)
+        {
+            return room;
+        }
         self.input.space()
     }
 
@@ -45,63 +61,90 @@ impl Session {
     ///
     /// As [`Self::feed`].
     pub fn advance<A: Admit + ?Sized>(&mut self, count: usize, admit: &mut A) -> Result<(), ProtocolError> {
+        self.advance_in(count, admit, &mut [])
+    }
+
+    /// The same, where reads may go to what the caller lends.
+    pub(crate) fn advance_in<A: Admit + ?Sized>(
+        &mut self,
+        count: usize,
+        admit: &mut A,
+        lent: &mut [u8],
+    ) -> Result<(), ProtocolError> {
         if let Some(error) = self.broken {
             return Err(error);
         }
         self.stats.bytes_received += count as u64;
         let result = match self.input.advance(count) {
             Ok(Step::More) => Ok(()),
-            Ok(Step::Header(header)) => self.header(&header),
-            Ok(Step::Peeked(chunk, context)) => {
-                self.peeked(&chunk, context, admit);
+            Ok(Step::Header(header)) => self.header(&header, lent),
+            Ok(Step::Peeked(chunk, role)) => {
+                self.peeked(&chunk, role, admit);
                 Ok(())
             }
-            Ok(Step::Body(body)) => self.complete(&body),
+            Ok(Step::Body(body)) => self.complete(&body, lent),
             Err(UnknownMagic(magic)) => Err(ProtocolError::BadMagic { magic }),
         };
         self.broken = result.err();
         result
     }
 
-    fn header(&mut self, header: &ReplyHeader) -> Result<(), ProtocolError> {
+    fn header(&mut self, header: &ReplyHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         self.stats.chunks += 1;
         match *header {
             ReplyHeader::Simple { error, cookie } => self.simple_reply(error, cookie),
-            ReplyHeader::Chunk(chunk) => self.chunk(chunk),
+            ReplyHeader::Chunk(chunk) => self.chunk(chunk, lent),
         }
     }
 
-    /// A simple reply may report an error where replies are structured; it can never report success (rows 43 and 44).
+    /// Where replies are structured, a simple one may report an error or the success of a command without an answer; it can never carry
+    /// status (rows 43 and 44) or data. Where replies are simple, the data of a read follow it.
     fn simple_reply(&mut self, error: u32, cookie: u64) -> Result<(), ProtocolError> {
         if self.config.headers == Headers::Extended {
             return Err(ProtocolError::WrongHeaders { magic: SIMPLE_REPLY_MAGIC });
         }
-        if self.requests.get_mut(cookie).is_none() {
+        let Some(pending) = self.requests.get_mut(cookie) else {
             return Err(ProtocolError::UnknownCookie { cookie });
-        }
+        };
         let number = Cookie(cookie);
-        self.fail(
-            cookie,
-            match error {
-                0 => RequestError::SimpleSuccess { cookie: number },
-                _ => RequestError::Server {
-                    cookie: number,
-                    errno: Errno(error),
-                    text: ServerText::default(),
+        match (&pending.answer, error) {
+            (Answer::Plain { .. }, 0) => {}
+            (Answer::Read(reading), 0) if self.config.headers == Headers::Simple => {
+                let length = reading.length;
+                // As if it were one chunk: the data begin at the read's own offset.
+                let chunk = ChunkHeader {
+                    flags: reply_flag::DONE,
+                    kind: chunk_type::OFFSET_DATA,
+                    cookie,
                     offset: None,
-                },
-            },
-        );
+                    length,
+                };
+                let offset = pending.offset;
+                return match pending.cover(number, offset, length, false) {
+                    Ok(start) => {
+                        self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
+                        Ok(())
+                    }
+                    Err(_) => Err(ProtocolError::SimpleRead { cookie }),
+                };
+            }
+            (Answer::Read(_), 0) => return Err(ProtocolError::SimpleRead { cookie }),
+            (Answer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { cookie: number }),
+            (_, errno) => {
+                let (errno, text) = (Errno(errno), ServerText::default());
+                self.fail(cookie, RequestError::Server { cookie: number, errno, text, offset: None });
+            }
+        }
         self.finish(cookie);
         Ok(())
     }
 
     /// The header of a chunk: everything that can be judged before its payload.
-    fn chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
+    fn chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, length, .. } = chunk;
         self.check_form(&chunk)?;
         let limits = self.config.limits;
-        let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk) };
+        let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk, lent) };
         if let Some(got) = chunk.offset
             && got != pending.offset
         {
@@ -110,21 +153,30 @@ impl Session {
         pending.chunks += 1;
         pending.bytes = pending.bytes.saturating_add(length);
         let (chunks, bytes) = (pending.chunks, pending.bytes);
-        let most = (pending.contexts.len() as u64).saturating_add(u64::from(limits.max_extra_chunks));
+        let most = pending.due.saturating_add(u64::from(limits.max_extra_chunks));
         if u64::from(chunks) > most || bytes > limits.max_reply {
             return Err(ProtocolError::EndlessReply { cookie, chunks, bytes });
         }
         let failed = pending.error.is_some();
+        let fits = pending.takes(kind, self.config.headers);
         match kind {
             chunk_type::NONE if length == 0 && chunk.is_done() => {
                 self.finish(cookie);
                 Ok(())
             }
             chunk_type::NONE => Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
-            _ if kind & chunk_type::ERROR_BIT != 0 => self.begin(chunk, Role::Error, ErrorChunk::MAX_USED),
-            _ if !self.is_status(kind) => Err(ProtocolError::UnexpectedChunk { cookie, kind }),
-            _ if failed => self.begin(chunk, Role::Drop, 0),
-            _ => self.status_chunk(chunk),
+            _ if kind & chunk_type::ERROR_BIT != 0 => {
+                self.begin(chunk, Role::Error, ErrorChunk::MAX_USED, lent)
+            }
+            _ if !fits => Err(ProtocolError::UnexpectedChunk { cookie, kind }),
+            _ if failed => self.begin(chunk, Role::Drop, 0, lent),
+            chunk_type::OFFSET_DATA if length > OFFSET => self.begin(chunk, Role::PeekOffset, OFFSET, lent),
+            chunk_type::OFFSET_HOLE if length == HOLE => self.begin(chunk, Role::Hole, HOLE, lent),
+            chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE => {
+                self.fail(cookie, RequestError::BadContent { cookie: Cookie(cookie), kind, length });
+                self.begin(chunk, Role::Drop, 0, lent)
+            }
+            _ => self.status_chunk(chunk, lent),
         }
     }
 
@@ -143,13 +195,7 @@ impl Session {
         Ok(())
     }
 
-    /// The two types that may carry block status. The 32-bit one is wrong where headers are extended, but its end is known.
-    fn is_status(&self, kind: u16) -> bool {
-        kind == chunk_type::BLOCK_STATUS
-            || kind == chunk_type::BLOCK_STATUS_EXT && self.config.headers == Headers::Extended
-    }
-
-    fn status_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
+    fn status_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let cookie = Cookie(chunk.cookie);
         let length = chunk.length;
         let compact = chunk.kind == chunk_type::BLOCK_STATUS;
@@ -158,47 +204,82 @@ impl Session {
         } else if !holds_descriptors(compact, length) {
             RequestError::BadStatusLength { cookie, length }
         } else {
-            return self.begin(chunk, Role::Peek, 4);
+            return self.begin(chunk, Role::Peek, 4, lent);
         };
         self.fail(chunk.cookie, error);
-        self.begin(chunk, Role::Drop, 0)
+        self.begin(chunk, Role::Drop, 0, lent)
     }
 
-    /// A chunk of no request in flight. Behind the error that ended a reply there may be the other contexts' chunks (row 68).
-    fn late_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
+    /// A chunk of no request in flight. Behind the error that ended a status reply there may be the other contexts' chunks (row 68).
+    fn late_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, .. } = chunk;
         if !self.requests.was_used(cookie) {
             return Err(ProtocolError::UnknownCookie { cookie });
         }
-        if self.config.strictness.is_strict() {
+        if self.config.strictness.is_strict() || !self.requests.is_late(cookie) {
             return Err(ProtocolError::ChunkAfterDone { cookie });
         }
-        if kind != chunk_type::NONE && kind & chunk_type::ERROR_BIT == 0 && !self.is_status(kind) {
+        let known = kind == chunk_type::NONE || kind & chunk_type::ERROR_BIT != 0;
+        if !known && !is_status(kind, self.config.headers) {
             return Err(ProtocolError::UnexpectedChunk { cookie, kind });
         }
         if !self.requests.take_late(cookie) {
             return Err(ProtocolError::ChunkAfterDone { cookie });
         }
         self.stats.forgiven.add(Forgiven::LateChunk);
-        self.begin(chunk, Role::Drop, 0)
+        self.begin(chunk, Role::Drop, 0, lent)
     }
 
-    fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) -> Result<(), ProtocolError> {
+    fn begin(
+        &mut self,
+        chunk: ChunkHeader,
+        role: Role,
+        keep: u64,
+        lent: &mut [u8],
+    ) -> Result<(), ProtocolError> {
         self.input.begin(chunk, role, keep);
         if chunk.length == 0 {
             return match self.input.advance(0) {
-                Ok(Step::Body(body)) => self.complete(&body),
+                Ok(Step::Body(body)) => self.complete(&body, lent),
                 _ => Ok(()),
             };
         }
         Ok(())
     }
 
-    /// The context of a status chunk is known: take it, drain it, or drop it.
-    fn peeked<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, context: u32, admit: &mut A) {
+    /// The start of a payload is known: take it, drain it, or drop it.
+    fn peeked<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut A) {
+        let role = if role == Role::PeekOffset { self.data_chunk(chunk) } else { self.context(chunk, admit) };
+        self.input.decide(role);
+    }
+
+    /// The offset of a data chunk is known.
+    fn data_chunk(&mut self, chunk: &ChunkHeader) -> Role {
+        let offset = take_u64(self.input.peeked()).map_or(0, |(offset, _)| offset);
+        match self.cover(chunk.cookie, offset, chunk.length - OFFSET) {
+            Some(start) => Role::Data { start, skip: OFFSET },
+            None => Role::Drop,
+        }
+    }
+
+    /// Notes content of a read, and says where in the read it begins; `None` if it cannot be.
+    fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
+        let is_strict = self.config.strictness.is_strict();
+        match self.requests.get_mut(cookie)?.cover(Cookie(cookie), offset, length, is_strict) {
+            Ok(start) => Some(start),
+            Err(error) => {
+                self.fail(cookie, error);
+                None
+            }
+        }
+    }
+
+    /// The context of a status chunk is known.
+    fn context<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, admit: &mut A) -> Role {
+        let context = take_u32(self.input.peeked()).map_or(0, |(context, _)| context);
         let cookie = Cookie(chunk.cookie);
         let seen = self.requests.get_mut(chunk.cookie).map_or(Seen::Unknown, |pending| pending.see(context));
-        let role = match seen {
+        match seen {
             Seen::First => match admit.admit(&ChunkOffer { cookie, context, length: chunk.length }) {
                 Admission::Take => Role::Take { context },
                 Admission::Drain => Role::Drain { context },
@@ -215,12 +296,11 @@ impl Session {
                 self.stats.forgiven.add(Forgiven::UnknownContextChunk);
                 Role::Drop
             }
-        };
-        self.input.decide(role);
+        }
     }
 
     /// A payload is complete.
-    fn complete(&mut self, body: &Body) -> Result<(), ProtocolError> {
+    fn complete(&mut self, body: &Body, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, length, .. } = body.chunk;
         match body.role {
             Role::Take { context } => {
@@ -232,12 +312,30 @@ impl Session {
                 self.events.push_back(Event::Drained { cookie: Cookie(cookie), context, length });
             }
             Role::Error => self.error_chunk(&body.chunk)?,
-            Role::Drop | Role::Peek => self.stats.bytes_drained += length,
+            Role::Hole => self.hole(&body.chunk, lent),
+            Role::Data { .. } => {}
+            Role::Drop | Role::Peek | Role::PeekOffset => self.stats.bytes_drained += length,
         }
         if body.chunk.is_done() {
             self.finish(cookie);
         }
         Ok(())
+    }
+
+    /// A hole of a read: its bytes are zeroes.
+    fn hole(&mut self, chunk: &ChunkHeader, lent: &mut [u8]) {
+        let &ChunkHeader { cookie, kind, length, .. } = chunk;
+        let size = take_u64(self.input.peeked()).and_then(|(offset, rest)| Some((offset, take_u32(rest)?.0)));
+        let Some((offset, size)) = size.filter(|&(_, size)| size > 0) else {
+            return self.fail(cookie, RequestError::BadContent { cookie: Cookie(cookie), kind, length });
+        };
+        let size = u64::from(size);
+        let Some(start) = self.cover(cookie, offset, size) else { return };
+        if let Some(reading) = self.requests.reading(cookie)
+            && let Some(room) = reading.room(lent, start, start + size)
+        {
+            room.fill(0);
+        }
     }
 
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
@@ -274,17 +372,21 @@ impl Session {
     /// The last chunk of a request is complete.
     fn finish(&mut self, cookie: u64) {
         let number = Cookie(cookie);
-        match self.requests.finish(cookie) {
-            // A late chunk: its request ended before.
-            None => {}
-            Some(Ok(())) => {
+        // A late chunk has no request any more.
+        let Some(Finished { result, buffer }) = self.requests.finish(cookie) else { return };
+        match result {
+            Ok(()) => {
                 self.stats.done += 1;
                 crate::trace::done(cookie);
+                if let Some(data) = buffer {
+                    self.events.push_back(Event::Read { cookie: number, data });
+                }
                 self.events.push_back(Event::Done { cookie: number });
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 self.stats.failed += 1;
                 crate::trace::failed(cookie, &error);
+                self.keep_spare(buffer.unwrap_or_default());
                 self.events.push_back(Event::Failed { cookie: number, error });
             }
         }

@@ -1,12 +1,13 @@
 //! Replies of a real server, and every fault that the best client has an answer to (rows of the project's fault table).
 
 use super::*;
-use crate::frame::RequestTooLong;
+use crate::frame::Headers;
 use crate::stats::Forgiven;
-use nbd_extents::Admission;
+use nbd_extents::{Admission, Strictness};
 
 const DONE: u16 = 1;
 const ERROR: u16 = 0x8001;
+const STATUS: Command = Command::BlockStatus;
 /// One descriptor of 4096 bytes, as in a chunk of context `id`.
 const ONE: [u8; 8] = [0, 0, 0x10, 0, 0, 0, 0, 3];
 
@@ -225,10 +226,10 @@ fn the_captured_requests() {
 fn requests_that_cannot_be_asked() {
     let mut session = Session::new(compact(&[0]));
     let mut start = |request: StatusRequest<'_>| session.start_block_status(&request).unwrap_err();
-    assert_eq!(start(StatusRequest::new(5, 0)), StartError::ZeroLength { offset: 5 });
+    assert_eq!(start(StatusRequest::new(5, 0)), StartError::ZeroLength { command: STATUS, offset: 5 });
     assert_eq!(
         start(StatusRequest::new(0, 1 << 32)),
-        StartError::TooLong(RequestTooLong { length: 1 << 32 })
+        StartError::TooLong { command: STATUS, length: 1 << 32, longest: 0xffff_fffe }
     );
     assert!(matches!(start(StatusRequest::new(u64::MAX, 2)), StartError::PastEnd { .. }));
     assert_eq!(start(StatusRequest::new(0, 1).only(&[0])), StartError::NoPayloadStatus);

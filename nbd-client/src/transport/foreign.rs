@@ -1,6 +1,6 @@
 //! Any stream of the caller's as a transport.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
 
 use super::{Transport, timed_out};
@@ -63,12 +63,24 @@ impl<S: Read> Read for Foreign<S> {
         let result = self.stream.read(buf);
         self.judge(result)
     }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.check()?;
+        let result = self.stream.read_vectored(bufs);
+        self.judge(result)
+    }
 }
 
 impl<S: Write> Write for Foreign<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.check()?;
         let result = self.stream.write(buf);
+        self.judge(result)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.check()?;
+        let result = self.stream.write_vectored(bufs);
         self.judge(result)
     }
 

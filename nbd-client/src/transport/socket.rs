@@ -2,9 +2,11 @@
 
 use alloc::sync::Arc;
 use core::time::Duration;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
 
+#[cfg(unix)]
+use super::Ready;
 use super::{Canceller, Transport, timed_out};
 
 /// A timeout of the kernel's may be this much longer than the time left: it saves a system call before most calls.
@@ -64,6 +66,34 @@ impl Socket {
         }
     }
 
+    fn prepare_read(&mut self) -> io::Result<()> {
+        if let Some(timeout) = self.timeout(self.read_timeout)? {
+            self.inner.set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
+        }
+        Ok(())
+    }
+
+    /// Waits for what `poll` calls readable or writable, until the deadline.
+    #[cfg(unix)]
+    fn poll(&self) -> io::Result<Ready> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let flags = PollFlags::IN | PollFlags::OUT;
+        let mut sockets = [PollFd::new(&*self.inner, flags)];
+        let left = match self.timeout(None)? {
+            Some(Some(left)) => Timespec::try_from(left).ok(),
+            _ => None,
+        };
+        let count = poll(&mut sockets, left.as_ref())?;
+        self.canceller.check()?;
+        let [socket] = sockets;
+        let found = socket.revents();
+        // an error or an end is for the next read to tell
+        let read = found.intersects(!PollFlags::OUT);
+        if count == 0 { Err(timed_out()) } else { Ok(Ready { read, write: found.contains(PollFlags::OUT) }) }
+    }
+
     /// What the result of a call means: a cancellation looks like an end of file or a reset, a timeout like a blocking call.
     fn judge(&self, result: io::Result<usize>) -> io::Result<usize> {
         self.canceller.check()?;
@@ -82,11 +112,14 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if let Some(timeout) = self.timeout(self.read_timeout)? {
-            self.inner.set_read_timeout(timeout)?;
-            self.read_timeout = timeout;
-        }
+        self.prepare_read()?;
         let result = (&*self.inner).read(buf);
+        self.judge(result)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.prepare_read()?;
+        let result = (&*self.inner).read_vectored(bufs);
         self.judge(result)
     }
 }
@@ -110,6 +143,20 @@ impl Transport for Socket {
     fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.deadline = deadline;
         Ok(())
+    }
+
+    #[cfg(unix)]
+    fn write_now(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        // also looks at the deadline and the canceller
+        self.timeout(None)?;
+        let result = self.inner.send_vectored_with_flags(bufs, SEND_FLAGS | libc::MSG_DONTWAIT);
+        self.canceller.check()?;
+        result
+    }
+
+    #[cfg(unix)]
+    fn wait(&mut self) -> io::Result<Ready> {
+        self.poll()
     }
 }
 

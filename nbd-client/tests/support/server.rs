@@ -54,6 +54,21 @@ impl Server {
         })
     }
 
+    /// `qemu-nbd` of a disk that may be written, with options of its own.
+    pub(crate) fn qemu_nbd_writable(image: &Image, options: &[&str]) -> Self {
+        Self::start("qemu-nbd", |command, socket| {
+            command.args(["-t", "-e", "8", "-f", image.format.name()]).args(options).arg("-k");
+            command.arg(socket).arg(&image.path);
+        })
+    }
+
+    /// `nbdkit` of a disk that may be written.
+    pub(crate) fn nbdkit_writable(options: &[&str], plugin: &[&str]) -> Self {
+        Self::start("nbdkit", |command, socket| {
+            command.arg("--foreground").args(options).arg("-U").arg(socket).args(plugin);
+        })
+    }
+
     /// `nbdkit` with the plugin and parameters, and options of the server itself, given.
     pub(crate) fn nbdkit(options: &[&str], plugin: &[&str]) -> Self {
         Self::start("nbdkit", |command, socket| {

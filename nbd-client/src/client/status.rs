@@ -1,0 +1,66 @@
+//! Block status, one blocking request at a time.
+
+use nbd_extents::Admission;
+
+use super::Client;
+use crate::error::Error;
+use crate::session::{ChunkOffer, Event, StatusRequest};
+use crate::transport::Transport;
+
+/// Takes the chunks of one block status request, see [`Client::block_status`].
+///
+/// If the request fails in the end, what was delivered is not to be used.
+pub trait StatusSink {
+    /// Whether to take a chunk, before anything is allocated for it. Takes all unless told otherwise.
+    fn admit(&mut self, offer: &ChunkOffer) -> Admission {
+        let _ = offer;
+        Admission::Take
+    }
+
+    /// A chunk of `context`, whose number is also at the start of `payload`.
+    fn status(&mut self, context: u32, payload: &[u8]);
+
+    /// A chunk that [`Self::admit`] chose to drain, of `length` bytes.
+    fn drained(&mut self, context: u32, length: u64) {
+        let _ = (context, length);
+    }
+}
+
+/// A closure over context and payload takes all chunks.
+impl<F: FnMut(u32, &[u8])> StatusSink for F {
+    fn status(&mut self, context: u32, payload: &[u8]) {
+        self(context, payload);
+    }
+}
+
+impl<T: Transport> Client<T> {
+    /// Asks for the block status of a range and hands every chunk of the answer to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is void; only after ESHUTDOWN it is ended,
+    /// as it has to be); [`Error::Start`] if it cannot be asked, also while others are in flight; the errors of a connection otherwise.
+    pub fn block_status<S: StatusSink + ?Sized>(
+        &mut self,
+        request: &StatusRequest<'_>,
+        sink: &mut S,
+    ) -> Result<(), Error> {
+        self.check_idle()?;
+        let cookie = self.start_block_status(request)?;
+        loop {
+            match self.next_event(&mut |offer: &ChunkOffer| sink.admit(offer))? {
+                // Left over from a request whose events were not all fetched.
+                Some(event) if event.cookie() != cookie => {}
+                Some(Event::Status { context, payload, .. }) => {
+                    sink.status(context, &payload);
+                    self.recycle(payload);
+                }
+                Some(Event::Drained { context, length, .. }) => sink.drained(context, length),
+                Some(Event::Read { .. }) => {}
+                Some(Event::Done { .. }) => return Ok(()),
+                Some(Event::Failed { error, .. }) => return Err(error.into()),
+                None => return Err(Error::GivenUp),
+            }
+        }
+    }
+}

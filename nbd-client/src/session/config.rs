@@ -1,0 +1,99 @@
+//! What a session has to know before it begins: the terms of the handshake, and the bounds that the caller sets.
+
+use crate::export::{BlockSize, Export, TransmissionFlags};
+use crate::frame::Headers;
+use nbd_extents::Strictness;
+
+/// The longest read or write where the server names no other limit, in bytes (NBD protocol, "Block size constraints"): 32 MiB.
+const PAYLOAD: u32 = 1 << 25;
+/// The longest request that moves no data where a length has 32 bits, in bytes. Some servers do not survive 0xffffffff.
+pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
+
+/// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionLimits {
+    /// The longest payload of a chunk, in bytes. The protocol asks to bear 2^25.
+    pub max_payload: u64,
+    /// The most payload of a whole reply, in bytes.
+    pub max_reply: u64,
+    /// The most chunks of a reply beyond one for each context, or those that bring new bytes of a read: errors, and chunks that are drained.
+    pub max_extra_chunks: u32,
+    /// The most requests in flight.
+    pub max_in_flight: usize,
+    /// The most bytes of reads and writes in flight.
+    pub max_bytes_in_flight: u64,
+}
+
+impl Default for SessionLimits {
+    /// 2^25 + 64 bytes a chunk, 1 GiB a reply, 64 extra chunks; 1024 requests and 256 MiB in flight.
+    fn default() -> Self {
+        Self {
+            max_payload: (1 << 25) + 64,
+            max_reply: 1 << 30,
+            max_extra_chunks: 64,
+            max_in_flight: 1024,
+            max_bytes_in_flight: 256 << 20,
+        }
+    }
+}
+
+/// What a session has to know of the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionConfig {
+    /// The headers agreed on.
+    pub headers: Headers,
+    /// The export's size in bytes.
+    pub size: u64,
+    /// What the server can do with the export.
+    pub flags: TransmissionFlags,
+    /// Block sizes, if the server advertised usable ones.
+    pub block_size: Option<BlockSize>,
+    /// The numbers of the contexts granted.
+    pub contexts: Vec<u32>,
+    /// The server takes a list of contexts with a request.
+    pub payload_status: bool,
+    /// What to do about violations.
+    pub strictness: Strictness,
+    /// Bounds on what the server sends.
+    pub limits: SessionLimits,
+}
+
+impl SessionConfig {
+    /// A lenient session with these headers and contexts, on a writable export of the greatest size, with no command offered beyond those that
+    /// every server knows.
+    #[must_use]
+    pub fn new(headers: Headers, contexts: impl Into<Vec<u32>>) -> Self {
+        Self {
+            headers,
+            size: i64::MAX as u64,
+            flags: TransmissionFlags::new(1),
+            block_size: None,
+            contexts: contexts.into(),
+            payload_status: false,
+            strictness: Strictness::default(),
+            limits: SessionLimits::default(),
+        }
+    }
+
+    /// A lenient session on this export.
+    #[must_use]
+    pub fn of_export(export: &Export) -> Self {
+        let contexts: Vec<u32> = export.contexts.iter().map(|context| context.id).collect();
+        Self {
+            size: export.size,
+            flags: export.flags,
+            block_size: export.block_size,
+            payload_status: export.payload_status(),
+            ..Self::new(export.headers, contexts)
+        }
+    }
+}
+
+/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never more than 32 MiB.
+pub(super) fn longest_payload(block_size: Option<BlockSize>) -> u32 {
+    let Some(sizes) = block_size else { return PAYLOAD };
+    let longest = sizes.maximum().min(PAYLOAD);
+    longest - longest % sizes.minimum()
+}

@@ -1,0 +1,347 @@
+//! Starting requests: everything that can be known to be wrong is an error here, before the wire.
+
+use alloc::sync::Arc;
+
+use super::config::{COMPACT_EFFECT, longest_payload};
+use super::pending::{Answer, Pending, Place};
+use super::{
+    Command, Cookie, ReadRequest, Session, StartError, StatusRequest, TrimRequest, WriteRequest, ZeroRequest,
+};
+use crate::frame::{Headers, Request, command_flag};
+
+impl Session {
+    /// Starts a block status request: it is in the output afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent, and nothing changes.
+    pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
+        let &StatusRequest { offset, length, req_one, contexts: only } = request;
+        self.check_alive()?;
+        if self.config.headers == Headers::Simple {
+            return Err(StartError::NoStructuredReplies);
+        }
+        self.check_range(Command::BlockStatus, offset, length)?;
+        let contexts = match only {
+            None => Arc::clone(&self.contexts),
+            Some(only) => self.check_contexts(only)?,
+        };
+        if contexts.is_empty() {
+            return Err(StartError::NoContexts);
+        }
+        let flags = flag(req_one, command_flag::REQ_ONE);
+        let answer = Answer::Status { contexts, seen: Vec::new() };
+        let Some(only) = only else {
+            return self.enter(Command::BlockStatus, flags, offset, length, answer);
+        };
+        // The payload form: the header has the payload's length, and the payload the effect's length and the contexts.
+        let payload = 8 + 4 * only.len() as u64;
+        let flags = flags | command_flag::PAYLOAD_LEN;
+        let cookie = self.enter(Command::BlockStatus, flags, offset, payload, answer)?;
+        let out = self.output.headers();
+        out.extend_from_slice(&length.to_be_bytes());
+        only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
+        self.stats.bytes_sent += payload;
+        Ok(cookie)
+    }
+
+    /// Starts a read of as many bytes as `buffer` has. They go straight into it, and come back with [`Event::Read`](super::Event::Read).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent, and `buffer` is kept as a [spare](Self::spare_buffer).
+    ///
+    /// ```
+    /// use nbd_client::{Event, Headers, ReadRequest, Session, SessionConfig, TakeAll};
+    ///
+    /// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
+    /// let cookie = session.start_read(&ReadRequest::new(512), vec![0xa5; 512])?;
+    /// assert_eq!(session.take_output().len(), 28);
+    ///
+    /// // One chunk, DONE: a hole of 512 bytes at 512.
+    /// let mut reply: Vec<u8> = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 2];
+    /// reply.extend(cookie.get().to_be_bytes());
+    /// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0]);
+    /// session.feed(&reply, &mut TakeAll)?;
+    /// assert_eq!(session.poll(), Some(Event::Read { cookie, data: vec![0; 512] }));
+    /// assert_eq!(session.poll(), Some(Event::Done { cookie }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, StartError> {
+        let length = buffer.len();
+        match self.check_read(request, length) {
+            Ok(()) => self.enter_read(request, length, Place::Own(buffer)),
+            Err(error) => {
+                self.keep_spare(buffer);
+                Err(error)
+            }
+        }
+    }
+
+    /// A read into the bytes from `at` of what the caller lends with each call.
+    pub(crate) fn start_lent_read(
+        &mut self,
+        request: &ReadRequest,
+        at: usize,
+        length: usize,
+    ) -> Result<Cookie, StartError> {
+        self.check_read(request, length)?;
+        self.enter_read(request, length, Place::Lent { at })
+    }
+
+    fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
+        self.check_alive()?;
+        self.check_range(Command::Read, request.offset, length as u64)?;
+        self.check_room(length as u64)?;
+        if request.df && (!self.config.flags.send_df() || self.config.headers == Headers::Simple) {
+            return Err(StartError::NotOffered { what: "DF" });
+        }
+        Ok(())
+    }
+
+    fn enter_read(
+        &mut self,
+        request: &ReadRequest,
+        length: usize,
+        place: Place,
+    ) -> Result<Cookie, StartError> {
+        let length = length as u64;
+        let flags = flag(request.df, command_flag::DF);
+        self.enter(Command::Read, flags, request.offset, length, Answer::read(length, place, request.df))
+    }
+
+    /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a [spare](Self::spare_buffer) when it is through.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of `data` is kept as a spare.
+    pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
+        let started = self.start_lent_write(request, data.len());
+        match started {
+            Ok(_) => self.output.payload(data),
+            Err(_) => self.keep_spare(data),
+        }
+        started
+    }
+
+    /// Starts a write whose `length` bytes the caller sends right behind the output.
+    pub(crate) fn start_lent_write(
+        &mut self,
+        request: &WriteRequest,
+        length: usize,
+    ) -> Result<Cookie, StartError> {
+        let &WriteRequest { offset, fua } = request;
+        let length = length as u64;
+        self.check_write(Command::Write, offset, length, fua)?;
+        self.check_range(Command::Write, offset, length)?;
+        self.check_room(length)?;
+        let extended = self.config.headers == Headers::Extended;
+        let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
+        let cookie = self.enter(Command::Write, flags, offset, length, Answer::Plain { moved: length })?;
+        self.stats.bytes_sent += length;
+        Ok(cookie)
+    }
+
+    /// Starts to make a range read as zeroes.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent.
+    pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
+        let &ZeroRequest { offset, length, no_hole, fast, fua } = request;
+        self.check_write(Command::WriteZeroes, offset, length, fua)?;
+        self.check_range(Command::WriteZeroes, offset, length)?;
+        if fast && !self.config.flags.send_fast_zero() {
+            return Err(StartError::NotOffered { what: "FAST_ZERO" });
+        }
+        let flags = flag(fua, command_flag::FUA)
+            | flag(no_hole, command_flag::NO_HOLE)
+            | flag(fast, command_flag::FAST_ZERO);
+        self.enter(Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 })
+    }
+
+    /// Starts to give a range up. What it reads as afterwards is anyone's guess.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent.
+    pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
+        let &TrimRequest { offset, length, fua } = request;
+        self.check_write(Command::Trim, offset, length, fua)?;
+        self.check_range(Command::Trim, offset, length)?;
+        self.enter(Command::Trim, flag(fua, command_flag::FUA), offset, length, Answer::Plain { moved: 0 })
+    }
+
+    /// Starts to have the server make `length` bytes from `offset` ready for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent.
+    pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
+        self.check_alive()?;
+        self.check_offered(Command::Cache)?;
+        self.check_range(Command::Cache, offset, length)?;
+        self.enter(Command::Cache, 0, offset, length, Answer::Plain { moved: 0 })
+    }
+
+    /// Starts to make durable whatever was answered before.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is sent.
+    pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
+        self.check_alive()?;
+        self.check_offered(Command::Flush)?;
+        self.enter(Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 })
+    }
+
+    /// Memory of a payload that was sent, or of a read that failed; empty if there is none. [`Self::recycle_buffer`] gives some.
+    pub fn spare_buffer(&mut self) -> Vec<u8> {
+        self.spares.pop().unwrap_or_default()
+    }
+
+    /// Gives memory back, to be had again from [`Self::spare_buffer`].
+    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        self.keep_spare(buffer);
+    }
+
+    /// The longest read or write, in bytes: what the server says, at most 32 MiB, in whole blocks.
+    #[must_use]
+    pub fn longest_payload(&self) -> u32 {
+        longest_payload(self.config.block_size)
+    }
+
+    // ---- checks
+
+    fn check_alive(&self) -> Result<(), StartError> {
+        if let Some(error) = self.broken {
+            return Err(StartError::Broken(error));
+        }
+        if self.shutting_down || self.disconnected {
+            return Err(StartError::Ending);
+        }
+        let requests = self.requests.len();
+        if requests >= self.config.limits.max_in_flight {
+            return Err(StartError::TooManyInFlight { requests });
+        }
+        Ok(())
+    }
+
+    fn check_write(&self, command: Command, offset: u64, length: u64, fua: bool) -> Result<(), StartError> {
+        self.check_alive()?;
+        if self.config.flags.is_read_only() {
+            return Err(StartError::ReadOnly { command });
+        }
+        self.check_offered(command)?;
+        if fua && !self.config.flags.send_fua() {
+            return Err(StartError::NotOffered { what: "FUA" });
+        }
+        self.check_inside(command, offset, length)
+    }
+
+    fn check_offered(&self, command: Command) -> Result<(), StartError> {
+        let flags = self.config.flags;
+        let offered = match command {
+            Command::Flush => flags.send_flush(),
+            Command::Trim => flags.send_trim(),
+            Command::Cache => flags.send_cache(),
+            Command::WriteZeroes => flags.send_write_zeroes(),
+            Command::Read | Command::Write | Command::BlockStatus => true,
+        };
+        if offered { Ok(()) } else { Err(StartError::NotOffered { what: command.name() }) }
+    }
+
+    /// Whether a range of any length can be asked for, in as many requests as it takes.
+    pub(crate) fn check_whole(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
+        if command.writes() {
+            self.check_write(command, offset, length, false)
+        } else {
+            self.check_alive()?;
+            self.check_offered(command)?;
+            self.check_inside(command, offset, length)
+        }
+    }
+
+    /// As [`Self::check_inside`], and not too long for one request.
+    fn check_range(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
+        self.check_inside(command, offset, length)?;
+        let longest = match (command, self.config.headers) {
+            (command, _) if command.is_bounded() => u64::from(self.longest_payload()),
+            (_, Headers::Extended) => u64::MAX,
+            // one less than all bits set, which is what nbdkit once died of
+            (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
+            _ => COMPACT_EFFECT,
+        };
+        if length > longest {
+            return Err(StartError::TooLong { command, length, longest });
+        }
+        Ok(())
+    }
+
+    /// Inside the export, and in whole blocks (except at the end of the export).
+    fn check_inside(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
+        if length == 0 {
+            return Err(StartError::ZeroLength { command, offset });
+        }
+        let size = self.config.size;
+        let Some(end) = offset.checked_add(length).filter(|&end| end <= size) else {
+            return Err(StartError::PastEnd { command, offset, length, size });
+        };
+        let minimum = self.config.block_size.map_or(1, |sizes| u64::from(sizes.minimum()));
+        // a block status request may be for any bytes: servers answer it, and a survey has its own alignment
+        let aligned = offset.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == size);
+        if command != Command::BlockStatus && !aligned {
+            return Err(StartError::Unaligned { command, offset, length, minimum });
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, length: u64) -> Result<(), StartError> {
+        let (in_flight, limit) = (self.requests.bytes(), self.config.limits.max_bytes_in_flight);
+        if in_flight > 0 && in_flight.saturating_add(length) > limit {
+            return Err(StartError::TooMuchInFlight { in_flight, length, limit });
+        }
+        Ok(())
+    }
+
+    fn check_contexts(&self, only: &[u32]) -> Result<Arc<[u32]>, StartError> {
+        if !self.config.payload_status || self.config.headers != Headers::Extended {
+            return Err(StartError::NoPayloadStatus);
+        }
+        for (index, &context) in only.iter().enumerate() {
+            if !self.contexts.contains(&context) {
+                return Err(StartError::UnknownContext { context });
+            }
+            if only.iter().take(index).any(|&earlier| earlier == context) {
+                return Err(StartError::DuplicateContext { context });
+            }
+        }
+        Ok(Arc::from(only))
+    }
+
+    // ---- into the books and out to the wire
+
+    fn enter(
+        &mut self,
+        command: Command,
+        flags: u16,
+        offset: u64,
+        length: u64,
+        answer: Answer,
+    ) -> Result<Cookie, StartError> {
+        let cookie = self.requests.enter(Pending::new(offset, answer));
+        let out = self.output.headers();
+        let before = out.len();
+        let header = Request { flags, command: command.number(), cookie: cookie.get(), offset, length };
+        // Its only error, a length beyond compact headers, was excluded by check_range.
+        let _ = header.encode(self.config.headers, out);
+        self.stats.requests += 1;
+        self.stats.bytes_sent += (out.len() - before) as u64;
+        crate::trace::sent(command.name(), cookie.get(), offset, length);
+        Ok(cookie)
+    }
+}
+
+const fn flag(set: bool, bit: u16) -> u16 {
+    if set { bit } else { 0 }
+}

@@ -1,73 +1,85 @@
 //! The order that makes the cost follow the change instead of the disk: the bitmaps over the whole range, and everything else only
 //! inside dirty ranges.
-
-use alloc::collections::VecDeque;
+//!
+//! ```text
+//! bitmaps   |=clean=|==dirty==|==clean==|=dirty=|...            asked ahead
+//!                   |         |         |       |
+//! details   |settled|  asked  | settled | asked |               as the bitmaps tell
+//! ```
+//!
+//! The details' pass holds clean ranges too, as settled, so that all of it is read in order.
 
 use super::layer::Answer;
-use super::options::SurveyOptions;
-use super::pass::Pass;
+use super::pass::{Pass, Scene};
 use super::request::{Request, RequestId};
-use super::window::Window;
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::status::Status;
 
 /// The two passes of a bitmap-first survey.
 #[derive(Debug)]
 pub(super) struct BitmapFirst {
     pub(super) bitmaps: Pass,
-    /// What the bitmaps said and has not been followed up yet.
-    answered: VecDeque<Window>,
     pub(super) details: Pass,
-    /// What the bitmaps say of the range that the details are about.
-    pub(super) run: Answer,
 }
 
 impl BitmapFirst {
     pub(super) fn new(bitmaps: Pass, details: Pass) -> Self {
-        Self { bitmaps, answered: VecDeque::new(), details, run: Answer::new(Status::UNKNOWN) }
+        Self { bitmaps, details }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.bitmaps.is_waiting() || self.details.is_waiting()
+    /// Whether the bitmaps are all that is left: nothing else holds any of the budget.
+    pub(super) fn is_down_to_bitmaps(&self) -> bool {
+        self.details.is_empty()
     }
 
-    /// Takes the bitmaps' answer, to be followed up.
-    pub(super) fn push(&mut self, window: Window) {
-        self.answered.push_back(window);
-    }
-
-    /// What to ask next: the details of the dirty range at hand, or, when all answers are followed up, more of the bitmaps.
-    pub(super) fn next_request(&mut self, id: RequestId, options: &SurveyOptions) -> Option<Request> {
-        if self.is_waiting() {
-            return None;
-        }
-        self.details.next_request(id, options).or_else(|| self.bitmaps.next_request(id, options))
-    }
-
-    /// Follows the bitmaps' answers up to the next dirty range, which becomes the next to be asked about. Returns each clean extent on the way:
-    /// there is nothing more to learn of it.
-    pub(super) fn follow_up(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        if self.is_waiting() || !self.details.is_over() {
-            return Ok(None);
-        }
-        match self.next_bitmap_extent()? {
-            Some(extent) if extent.status().status.dirty() == Some(true) => {
-                self.run = *extent.status();
-                self.details.restart(extent.range());
-                Ok(None)
+    /// What to ask next: the details of dirty ranges, or more of the bitmaps. With several requests in flight the bitmaps go on as soon as
+    /// nothing of them is left to follow up.
+    pub(super) fn next_request(&mut self, id: RequestId, scene: &mut Scene<'_>) -> Option<Request> {
+        let (asked, awaited) = (self.details.in_flight(), self.bitmaps.in_flight());
+        let ahead = scene.options.width() > 1 && !self.bitmaps.is_provided();
+        let bitmaps = |order: &mut Self, scene: &mut Scene<'_>| {
+            if order.details.is_full() {
+                return None;
             }
-            clean_or_none => Ok(clean_or_none),
+            scene.elsewhere = asked;
+            scene.alone = order.is_down_to_bitmaps();
+            order.bitmaps.next_request(id, scene)
+        };
+        if ahead && let Some(request) = bitmaps(self, scene) {
+            return Some(request);
         }
+        scene.elsewhere = awaited;
+        scene.alone = true;
+        let details = self.details.next_request(id, scene);
+        details.or_else(|| bitmaps(self, scene))
     }
 
-    fn next_bitmap_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        while let Some(window) = self.answered.front_mut() {
-            if let Some(extent) = window.next_extent()? {
+    /// The next extent in order, with its details or clean.
+    pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        loop {
+            if let Some(extent) = self.details.next_extent()? {
                 return Ok(Some(extent));
             }
-            self.answered.pop_front();
+            if !self.follow_up()? {
+                return Ok(None);
+            }
         }
-        Ok(None)
+    }
+
+    /// Follows the bitmaps' answers up: dirty ranges are to be asked about, of clean ones there is nothing more to learn. Returns whether there
+    /// was any.
+    pub(super) fn follow_up(&mut self) -> Result<bool, StreamError> {
+        let mut any = false;
+        while !self.details.is_full()
+            && let Some(extent) = self.bitmaps.next_extent()?
+        {
+            any = true;
+            if extent.status().status.dirty() == Some(true) {
+                self.details.ask_about(extent.range(), *extent.status());
+            } else {
+                self.details.settle(&extent);
+            }
+        }
+        Ok(any)
     }
 }

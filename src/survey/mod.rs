@@ -23,18 +23,19 @@ mod error;
 mod layer;
 mod options;
 mod pass;
+mod pieces;
 mod reply;
 mod request;
 mod rests;
 mod resume;
 mod rules;
 mod stats;
+mod step;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 pub use contexts::{Context, Contexts, Negotiated};
@@ -49,7 +50,6 @@ use budget::Budget;
 use contexts::Meaning;
 use layer::Answer;
 use pass::{Pass, Scene};
-use window::Window;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -104,9 +104,7 @@ pub struct Survey {
     budget: Budget,
     stats: SurveyStats,
     next_id: u64,
-    /// What has been answered and not been read.
-    ready: VecDeque<Ready>,
-    /// Everything before this byte has been read from `ready`.
+    /// Everything before this byte has been read.
     position: u64,
     /// The last extent read: it may still grow.
     growing: Option<Extent<Status>>,
@@ -120,12 +118,6 @@ enum Order {
     BitmapFirst(Box<BitmapFirst>),
 }
 
-#[derive(Debug)]
-enum Ready {
-    Extent(Extent<Answer>),
-    Window(Box<Window>),
-}
-
 impl Survey {
     /// A survey that asks all contexts in each request. The right order unless clean ranges must not be asked about.
     ///
@@ -137,7 +129,7 @@ impl Survey {
         if contexts.is_empty() {
             return Err(SurveyError::NoContext);
         }
-        let pass = Pass::new(Topic::All, contexts, options.range.clone(), &options);
+        let pass = Pass::new(Topic::All, contexts, &options).over(options.range.clone());
         Self::new(options, Order::Together(Box::new(pass)))
     }
 
@@ -163,9 +155,8 @@ impl Survey {
         if bitmaps.is_empty() || details.is_empty() || !parted {
             return Err(SurveyError::NotBitmapFirst);
         }
-        let nothing_yet = options.range.start..options.range.start;
-        let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, options.range.clone(), &options);
-        let details = Pass::new(Topic::Details, details, nothing_yet, &options);
+        let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, &options).over(options.range.clone());
+        let details = Pass::new(Topic::Details, details, &options);
         Self::new(options, Order::BitmapFirst(Box::new(BitmapFirst::new(bitmaps, details))))
     }
 
@@ -180,37 +171,53 @@ impl Survey {
             order,
             stats: SurveyStats::default(),
             next_id: 0,
-            ready: VecDeque::new(),
             growing: None,
             failed: None,
         })
     }
 
-    /// What to ask now, or `None` while a reply is awaited and when all has been answered.
+    /// What to ask now, or `None` while enough is in flight and when all has been asked. Call it until it is `None`, before the first reply and after
+    /// each, to keep as many requests on the wire as [`in_flight`](SurveyOptions::in_flight) allows.
     ///
     /// # Errors
     ///
     /// [`SurveyError::Stream`] when the survey has failed before.
     pub fn next_request(&mut self) -> Result<Option<Request>, SurveyError> {
         self.check_alive()?;
-        let id = RequestId(self.next_id);
-        loop {
-            match self.follow_up() {
-                Ok(Some(clean)) => self.push_clean(clean),
-                Ok(None) => break,
-                Err(error) => return Err(self.fail(error)),
-            }
+        if let Order::BitmapFirst(order) = &mut self.order
+            && let Err(error) = order.follow_up()
+        {
+            return Err(self.fail(error));
         }
+        let id = RequestId(self.next_id);
+        let mut scene = Scene {
+            options: &self.options,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+            elsewhere: 0,
+            alone: true,
+        };
         let request = match &mut self.order {
-            Order::Together(pass) => pass.next_request(id, &self.options),
-            Order::BitmapFirst(order) => order.next_request(id, &self.options),
+            Order::Together(pass) => pass.next_request(id, &mut scene),
+            Order::BitmapFirst(order) => order.next_request(id, &mut scene),
         };
         if let Some(request) = &request {
             self.next_id += 1;
-            self.stats.requests += 1;
-            self.stats.asked_bytes = self.stats.asked_bytes.saturating_add(request.length);
+            self.count(request);
         }
         Ok(request)
+    }
+
+    fn count(&mut self, request: &Request) {
+        let details = if request.topic == Topic::Details { request.length } else { 0 };
+        let stats = &mut self.stats;
+        stats.requests += 1;
+        stats.asked_bytes = stats.asked_bytes.saturating_add(request.length);
+        stats.detail_bytes = stats.detail_bytes.saturating_add(details);
+        stats.peak_in_flight = stats.peak_in_flight.max(match &self.order {
+            Order::Together(pass) => pass.in_flight(),
+            Order::BitmapFirst(order) => order.bitmaps.in_flight() + order.details.in_flight(),
+        });
     }
 
     /// Whether to read a status chunk of `length` bytes of payload, asked when its header has arrived and before anything is allocated.
@@ -219,7 +226,7 @@ impl Survey {
     /// a time. Callers that have the payload in memory anyway need not ask; [`chunk`](Self::chunk) does.
     pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
         match self.awaiting(id) {
-            Some((pass, mut scene)) => pass.admit(length, &mut scene),
+            Some((pass, mut scene)) => pass.admit(id, length, &mut scene),
             None => Admission::Drain,
         }
     }
@@ -236,8 +243,8 @@ impl Survey {
         payload: impl AsRef<[u8]> + Into<Vec<u8>>,
     ) -> Result<(), SurveyError> {
         let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        match pass.admit(payload.as_ref().len() as u64, &mut scene) {
-            Admission::Take => pass.chunk(payload.into(), &mut scene),
+        match pass.admit(id, payload.as_ref().len() as u64, &mut scene) {
+            Admission::Take => pass.chunk(id, payload.into(), &mut scene),
             Admission::Drain => Ok(()),
         }
     }
@@ -249,20 +256,8 @@ impl Survey {
     /// [`SurveyError::UnknownRequest`] as above; [`SurveyError::Reply`] when a context was not answered or a list breaks the protocol;
     /// [`SurveyError::OverBudget`] and [`SurveyError::Stalled`] when going on is hopeless. Nothing of the reply is visible then.
     pub fn reply_done(&mut self, id: RequestId) -> Result<(), SurveyError> {
-        let topic = self.topic_of(id);
-        let known = match (&self.order, topic) {
-            (Order::BitmapFirst(order), Some(Topic::Details)) => order.run,
-            _ => Answer::new(Status::UNKNOWN),
-        };
         let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        let Some(window) = pass.finish(known, &mut scene)? else {
-            return Ok(());
-        };
-        match (&mut self.order, topic) {
-            (Order::BitmapFirst(order), Some(Topic::Bitmaps)) => order.push(window),
-            _ => self.ready.push_back(Ready::Window(Box::new(window))),
-        }
-        Ok(())
+        pass.finish(id, &mut scene)
     }
 
     /// Says that the server answered the request with an error. Nothing of its reply remains; a survey that goes on asks again.
@@ -272,7 +267,7 @@ impl Survey {
     /// [`SurveyError::UnknownRequest`] when no such request is outstanding.
     pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
         let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.abandon(&mut scene);
+        pass.abandon(id, &mut scene);
         Ok(())
     }
 
@@ -347,23 +342,23 @@ impl Survey {
         error.into()
     }
 
-    fn topic_of(&self, id: RequestId) -> Option<Topic> {
-        match &self.order {
-            Order::Together(pass) => pass.awaits(id).then_some(Topic::All),
-            Order::BitmapFirst(order) if order.bitmaps.awaits(id) => Some(Topic::Bitmaps),
-            Order::BitmapFirst(order) => order.details.awaits(id).then_some(Topic::Details),
-        }
-    }
-
     /// The pass that awaits this reply.
     fn awaiting(&mut self, id: RequestId) -> Option<(&mut Pass, Scene<'_>)> {
-        let pass = match (self.topic_of(id)?, &mut self.order) {
-            (_, Order::Together(pass)) => pass,
-            (Topic::Bitmaps, Order::BitmapFirst(order)) => &mut order.bitmaps,
-            (_, Order::BitmapFirst(order)) => &mut order.details,
+        let (pass, alone) = match &mut self.order {
+            Order::Together(pass) => (&mut **pass, true),
+            Order::BitmapFirst(order) => {
+                let alone = order.is_down_to_bitmaps();
+                if order.bitmaps.awaits(id) { (&mut order.bitmaps, alone) } else { (&mut order.details, true) }
+            }
         };
-        let scene = Scene { options: &self.options, budget: &mut self.budget, stats: &mut self.stats };
-        Some((pass, scene))
+        let scene = Scene {
+            options: &self.options,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+            elsewhere: 0,
+            alone,
+        };
+        pass.awaits(id).then_some((pass, scene))
     }
 
     /// Reads what is ready until an extent is known to be whole.
@@ -388,39 +383,10 @@ impl Survey {
     }
 
     fn next_ready(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        loop {
-            match self.ready.front_mut() {
-                None => return self.follow_up(),
-                Some(Ready::Extent(extent)) => {
-                    let extent = *extent;
-                    self.ready.pop_front();
-                    return Ok(Some(extent));
-                }
-                Some(Ready::Window(window)) => {
-                    if let Some(extent) = window.next_extent()? {
-                        return Ok(Some(extent));
-                    }
-                    self.ready.pop_front();
-                }
-            }
-        }
-    }
-
-    /// The next clean extent that a bitmap-first survey need not ask about.
-    fn follow_up(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         match &mut self.order {
-            Order::Together(_) => Ok(None),
-            Order::BitmapFirst(order) => order.follow_up(),
+            Order::Together(pass) => pass.next_extent(),
+            Order::BitmapFirst(order) => order.next_extent(),
         }
-    }
-
-    /// Puts a clean extent into the queue, joined to its like, so that the queue grows by what is asked and not by what is answered.
-    fn push_clean(&mut self, clean: Extent<Answer>) {
-        let other = match self.ready.back_mut() {
-            Some(Ready::Extent(last)) => last.absorb(clean),
-            _ => Some(clean),
-        };
-        self.ready.extend(other.map(Ready::Extent));
     }
 
     /// Each extent must start where the one before ended. A second guard behind the merge: what it catches would be lost data.

@@ -18,6 +18,8 @@ const DEFAULT_BUDGET: usize = 32 << 20;
 const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
 /// Replies without real progress that are borne unless the caller says otherwise.
 const DEFAULT_MAX_CRUMBS: u32 = 1024;
+/// Requests in flight at one time unless the caller says otherwise.
+const DEFAULT_IN_FLIGHT: usize = 8;
 /// The minimum block size where the server names none. The protocol advises clients to assume 512.
 const DEFAULT_MIN_BLOCK: u32 = 512;
 
@@ -105,6 +107,8 @@ pub struct SurveyOptions {
     pub(super) max_crumbs: u32,
     pub(super) writable: bool,
     pub(super) one_extent: bool,
+    pub(super) in_flight: usize,
+    pub(super) join_details: u64,
 }
 
 impl SurveyOptions {
@@ -124,6 +128,8 @@ impl SurveyOptions {
             max_crumbs: DEFAULT_MAX_CRUMBS,
             writable: false,
             one_extent: false,
+            in_flight: DEFAULT_IN_FLIGHT,
+            join_details: 0,
         }
     }
 
@@ -153,6 +159,33 @@ impl SurveyOptions {
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
         self
+    }
+
+    /// How many requests may be outstanding at one time: 8 unless set, at least 1.
+    ///
+    /// With more than one the next ranges are asked before the last answer came, which helps where answers take long: over a network, or when the
+    /// server reads the metadata of a fragmented image. Answers may come in any order; those that come early wait, within the budget, until what
+    /// lies before them is answered. Where the budget does not hold so many, fewer are made. A survey of a writable export has one at a time
+    /// whatever is set here: each answer is held against what earlier ones said of the same bytes.
+    #[must_use]
+    pub const fn in_flight(mut self, requests: usize) -> Self {
+        self.in_flight = requests;
+        self
+    }
+
+    /// In a bitmap-first survey, joins requests for details over clean gaps of at most so many bytes: 0 unless set. It saves requests where
+    /// small dirty ranges lie close together. What is learned of the gap itself is not used.
+    ///
+    /// Not for exports on which asking about a clean byte fails, as on qemu's snapshot-access node. It has no effect on a writable export.
+    #[must_use]
+    pub const fn join_details(mut self, bytes: u64) -> Self {
+        self.join_details = bytes;
+        self
+    }
+
+    /// How many requests may really be in flight.
+    pub(super) fn width(&self) -> usize {
+        if self.connection.read_only { self.in_flight.max(1) } else { 1 }
     }
 
     /// How many descriptors a chunk may hold: 2^20 unless set. A client has a limit of its own on the bytes of a chunk, which holds as well.

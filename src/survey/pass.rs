@@ -1,33 +1,42 @@
-//! One pass over a range with one set of contexts: what to ask next, and the window that each reply becomes.
+//! One pass over a range with one set of contexts: what to ask next, and what each reply makes of it.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::budget::Budget;
 use super::contexts::Negotiated;
-use super::error::{ReplyFault, SurveyError};
+use super::error::SurveyError;
 use super::layer::{Answer, Layer};
 use super::options::SurveyOptions;
+use super::pieces::{Piece, Pieces, State};
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::rests::Rests;
 use super::stats::{Forgiven, SurveyStats};
-use super::window::Window;
+use super::step::Step;
+use super::window::{Reader, Told};
+use crate::error::StreamError;
+use crate::extent::Extent;
 use crate::status::Status;
 
 /// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs; so are those that did not
 /// fit the budget.
 const CRUMB: u64 = 512;
 /// A reply that advances by so many bytes makes up for the crumbs before it.
-const STRIDE: u64 = 64 << 10;
-/// After a reply that did not fit the budget, so many must fit before more is asked again.
-const CAUTION: u32 = 8;
+pub(super) const STRIDE: u64 = 64 << 10;
+/// So many pieces are kept, asked or not; with more, only what everything else waits for is asked.
+const MOST_PIECES: usize = 128;
 
 /// What every step of a pass needs to see and to count.
 pub(super) struct Scene<'a> {
     pub(super) options: &'a SurveyOptions,
     pub(super) budget: &'a mut Budget,
     pub(super) stats: &'a mut SurveyStats,
+    /// Requests of other passes that are in flight.
+    pub(super) elsewhere: usize,
+    /// Whether nothing waits for this pass but the caller: where it finds no room now, it will never find any.
+    pub(super) alone: bool,
 }
 
 /// The state of one pass.
@@ -35,51 +44,101 @@ pub(super) struct Scene<'a> {
 pub(super) struct Pass {
     topic: Topic,
     contexts: Negotiated,
-    /// What no window has covered yet.
-    todo: Range<u64>,
-    /// How many bytes to ask about next.
-    step: u64,
-    /// The request in flight, and what has come of its reply.
-    reply: Option<Reply>,
-    /// So many replies must fit before the step grows again.
-    caution: u32,
+    /// What is to do, and what was answered and not read.
+    pieces: Pieces,
+    reader: Reader,
+    /// The requests in flight, and what has come of their replies.
+    flight: Vec<Reply>,
+    step: Step,
     /// On a writable export: what earlier replies said of bytes that are still to do.
     rests: Rests,
     crumbs: u32,
 }
 
 impl Pass {
-    pub(super) fn new(topic: Topic, contexts: Negotiated, todo: Range<u64>, options: &SurveyOptions) -> Self {
-        let step = options.max_request;
-        Self { topic, contexts, todo, step, reply: None, caution: 0, rests: Rests::default(), crumbs: 0 }
+    /// A pass that has nothing to do yet.
+    pub(super) fn new(topic: Topic, contexts: Negotiated, options: &SurveyOptions) -> Self {
+        Self {
+            topic,
+            contexts,
+            pieces: Pieces::default(),
+            reader: Reader::default(),
+            flight: Vec::new(),
+            step: Step::new(options.max_request),
+            rests: Rests::default(),
+            crumbs: 0,
+        }
     }
 
-    /// Goes over another range. What was learned of the size of the server's replies stays, and what it said of that
-    /// range already.
-    pub(super) fn restart(&mut self, todo: Range<u64>) {
-        self.rests.skip_to(todo.start);
-        self.todo = todo;
+    /// The same with a range to ask about.
+    pub(super) fn over(mut self, range: Range<u64>) -> Self {
+        self.ask_about(range, Answer::new(Status::UNKNOWN));
+        self
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.todo.is_empty()
+    /// Adds a range to ask about, behind all others, of which `known` is known.
+    pub(super) fn ask_about(&mut self, range: Range<u64>, known: Answer) {
+        self.pieces.push(range, known, State::Open);
+    }
+
+    /// Adds an extent of which nothing more is to be known.
+    pub(super) fn settle(&mut self, extent: &Extent<Answer>) {
+        self.pieces.push(extent.range(), *extent.status(), State::Settled);
+    }
+
+    /// Whether there is nothing to ask, to await or to read but what is being read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Whether it has enough to do.
+    pub(super) fn is_full(&self) -> bool {
+        self.pieces.len() >= MOST_PIECES
+    }
+
+    /// Whether something can be read, or will be without another request.
+    pub(super) fn is_provided(&self) -> bool {
+        self.pieces.iter().next().is_some_and(|first| !first.is_open())
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flight.len()
     }
 
     pub(super) fn awaits(&self, id: RequestId) -> bool {
-        self.reply.as_ref().is_some_and(|reply| reply.id == id)
+        self.flight.iter().any(|reply| reply.id == id)
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.reply.is_some()
+    /// The next extent, if all before it has been answered.
+    pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        loop {
+            if let Some(extent) = self.reader.next_extent()? {
+                return Ok(Some(extent));
+            }
+            match self.pieces.pop_ready() {
+                Some(Piece { range, known, state: State::Answered(told) }) => {
+                    self.reader.open(&range, told, known);
+                }
+                Some(Piece { range, known, .. }) => return Ok(Some(Extent::from_range(range, known)?)),
+                None => {
+                    self.reader.rest();
+                    return Ok(None);
+                }
+            }
+        }
     }
 
-    /// The next request, unless one is in flight or all is done.
-    pub(super) fn next_request(&mut self, id: RequestId, options: &SurveyOptions) -> Option<Request> {
-        if self.is_waiting() || self.is_over() {
+    /// The next request, unless all is asked or enough is in flight.
+    pub(super) fn next_request(&mut self, id: RequestId, scene: &mut Scene<'_>) -> Option<Request> {
+        let (place, awaits) = self.pieces.first_open()?;
+        if !self.may_ask(awaits, scene) {
             return None;
         }
-        let asked = self.aligned(options);
-        self.reply = Some(Reply::new(id, asked.clone(), self.contexts.slots().len()));
+        let options = scene.options;
+        let asked = self.span(place, options);
+        self.rests.skip_to(asked.start);
+        self.pieces.ask(place, asked.end, id);
+        self.flight.push(Reply::new(id, asked.clone(), self.contexts.slots().len()));
         Some(Request {
             id,
             topic: self.topic,
@@ -90,131 +149,208 @@ impl Pass {
         })
     }
 
-    /// Whole blocks, from the one that holds the first byte to do: as many as the step allows, none past what is to do.
-    fn aligned(&self, options: &SurveyOptions) -> Range<u64> {
+    /// Whether a request may go out now. What everything else waits for may always; the others when the replies will fit.
+    fn may_ask(&self, awaits: bool, scene: &Scene<'_>) -> bool {
+        let flying = self.flight.len() + scene.elsewhere;
+        if flying == 0 {
+            return true;
+        }
+        // the first answer shows how far they reach
+        let known = self.flight.is_empty() || self.step.is_known();
+        if flying >= scene.options.width() || !known {
+            return false;
+        }
+        let first = !awaits && scene.alone;
+        let expected = self.step.expected().saturating_mul(self.flight.len() as u64 + 1);
+        first || !self.is_full() && scene.budget.has_room_for(expected, self.share(scene.budget))
+    }
+
+    /// Whole blocks, from the one that holds the first byte to ask about: as many as the step allows, none past what is to do.
+    fn span(&self, place: usize, options: &SurveyOptions) -> Range<u64> {
         let block = u64::from(options.connection.min_block);
-        let start = self.todo.start - self.todo.start % block;
-        let step = (self.step - self.step % block).max(block);
-        let end = self.todo.end.next_multiple_of(block).min(options.connection.size);
-        start..end.min(start.saturating_add(step))
+        let Some(first) = self.pieces.iter().nth(place) else { return 0..0 };
+        let start = first.range.start - first.range.start % block;
+        let step = self.step.length();
+        let most = start.saturating_add((step - step % block).max(block));
+        // what was said of bytes ahead is kept for one range only
+        let span = self.pieces.span(place, most, options.connection.read_only, options.join_details);
+        start..span.end.next_multiple_of(block).min(options.connection.size)
+    }
+
+    /// The part of the budget that this pass may fill. The bitmaps' answers are held while the details are asked: they must leave them half of it.
+    fn share(&self, budget: &Budget) -> usize {
+        let whole = budget.limit();
+        if self.topic == Topic::Bitmaps { whole / 2 } else { whole }
     }
 
     /// Whether a chunk of so many bytes may be taken, by the limits.
-    pub(super) fn admit(&mut self, length: u64, scene: &mut Scene<'_>) -> Admission {
-        // the bitmaps' answer is held while the details are asked: it must leave them half of the budget
-        let whole = scene.budget.limit();
-        let share = if self.topic == Topic::Bitmaps { whole / 2 } else { whole };
-        let has_room = scene.budget.has_room_for(length, share);
-        match &mut self.reply {
-            Some(reply) => reply.admit(length, has_room, scene.options),
-            None => Admission::Drain,
-        }
+    pub(super) fn admit(&mut self, id: RequestId, length: u64, scene: &mut Scene<'_>) -> Admission {
+        let share = self.share(scene.budget);
+        let has_room = scene.budget.has_room_for(length, share) || self.make_room(id, length, share, scene);
+        let waited_for = scene.alone && self.pieces.is_first(id);
+        let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
+            return Admission::Drain;
+        };
+        reply.hopeless |= waited_for && !has_room;
+        reply.admit(length, has_room, scene.options)
     }
 
-    /// Takes one chunk of the reply in flight.
-    pub(super) fn chunk(&mut self, payload: Vec<u8>, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
-        let Some(reply) = &mut self.reply else {
+    /// Drops answers behind this request, to be asked again, until there is room for so many bytes more. Where that would not be enough, nothing is
+    /// dropped.
+    fn make_room(&mut self, id: RequestId, length: u64, share: usize, scene: &mut Scene<'_>) -> bool {
+        let spare = self.held_behind(id);
+        if spare == 0 || !scene.budget.has_room_for(length.saturating_sub(spare), share) {
+            return false;
+        }
+        let behind = self.pieces.behind(id).filter_map(Piece::asked_in);
+        let flying: Vec<RequestId> = behind.collect();
+        for reply in self.flight.iter_mut().filter(|reply| flying.contains(&reply.id)) {
+            reply.make_way();
+        }
+        while !scene.budget.has_room_for(length, share) && self.pieces.reopen_last_behind(id) {
+            scene.stats.dropped += 1;
+        }
+        scene.budget.has_room_for(length, share)
+    }
+
+    /// Bytes of payload that are kept behind this request.
+    fn held_behind(&self, id: RequestId) -> u64 {
+        let mut held = 0;
+        let mut last: Option<&Arc<Told>> = None;
+        for piece in self.pieces.behind(id) {
+            match &piece.state {
+                State::Answered(told) if last.is_none_or(|last| !Arc::ptr_eq(last, told)) => {
+                    held += told.iter().map(|(layer, _)| layer.bytes() as u64).sum::<u64>();
+                    last = Some(told);
+                }
+                State::Asked(other) => {
+                    let reply = self.flight.iter().find(|reply| reply.id == *other);
+                    held += reply.map_or(0, Reply::held);
+                }
+                _ => {}
+            }
+        }
+        held
+    }
+
+    /// Takes one chunk of a reply in flight.
+    pub(super) fn chunk(
+        &mut self,
+        id: RequestId,
+        payload: Vec<u8>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), SurveyError> {
+        let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Ok(());
         };
         let slots = self.contexts.slots();
-        reply.chunk(payload, slots, scene.options, scene.budget).map_err(|fault| self.failed(fault, scene))
+        let offset = reply.asked.start;
+        let taken = reply.chunk(payload, slots, scene.options, scene.budget);
+        taken.map_err(|fault| {
+            self.abandon(id, scene);
+            SurveyError::Reply { offset, fault }
+        })
     }
 
-    /// Forgets the request in flight; nothing of its reply remains.
-    pub(super) fn abandon(&mut self, scene: &mut Scene<'_>) {
-        scene.stats.failed += u64::from(self.reply.take().is_some());
+    /// Forgets a request in flight; nothing of its reply remains, and what it asked is open again.
+    pub(super) fn abandon(&mut self, id: RequestId, scene: &mut Scene<'_>) {
+        if self.take_reply(id).is_some() {
+            scene.stats.failed += 1;
+            self.pieces.reopen(id);
+        }
     }
 
-    fn failed(&mut self, fault: ReplyFault, scene: &mut Scene<'_>) -> SurveyError {
-        let offset = self.reply.as_ref().map_or(self.todo.start, |reply| reply.asked.start);
-        self.abandon(scene);
-        SurveyError::Reply { offset, fault }
+    fn take_reply(&mut self, id: RequestId) -> Option<Reply> {
+        let place = self.flight.iter().position(|reply| reply.id == id)?;
+        Some(self.flight.remove(place))
     }
 
-    /// Turns the complete reply into a window over what all its contexts describe, in which `known` holds besides. `None` when the reply did
-    /// not fit the budget and smaller requests come next.
-    pub(super) fn finish(
-        &mut self,
-        known: Answer,
-        scene: &mut Scene<'_>,
-    ) -> Result<Option<Window>, SurveyError> {
-        let Some(reply) = self.reply.take() else {
-            return Ok(None);
+    /// Turns a complete reply into the answer about what it asked, as far as all its contexts describe that. When it did not fit the budget, it
+    /// is asked again.
+    pub(super) fn finish(&mut self, id: RequestId, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
+        let Some(reply) = self.take_reply(id) else {
+            return Ok(());
         };
         let asked = reply.asked.clone();
-        if reply.over_budget {
-            drop(reply);
-            scene.stats.failed += 1;
-            return self.ask_smaller(&asked, scene).map(|()| None);
+        self.step.expect(reply.wanted.min(scene.budget.limit() as u64));
+        if reply.is_given_up() {
+            return self.ask_again(reply, scene);
         }
         let mut forgiven = Forgiven::default();
         let checked = reply.into_layers(self.contexts.slots(), scene.options, &mut forgiven);
         let layers = checked.map_err(|fault| {
             scene.stats.failed += 1;
+            self.pieces.reopen(id);
             SurveyError::Reply { offset: asked.start, fault }
         })?;
-        let window = self.cover(&asked, layers.as_slice(), known, &mut forgiven, scene)?;
+        self.accept(id, layers.as_slice(), &mut forgiven, scene)?;
         scene.stats.replies += 1;
         scene.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
         scene.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
         scene.stats.forgiven.add(&forgiven);
-        Ok(Some(window))
-    }
-
-    /// Halves the step. When a single block was too much already, makes room, or fails.
-    fn ask_smaller(&mut self, asked: &Range<u64>, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
-        self.count_crumb(0, scene)?;
-        let length = asked.end - asked.start;
-        let block = u64::from(scene.options.connection.min_block);
-        if length <= block {
-            let coarsened = self.rests.coarsen(self.contexts.slots(), self.todo.start);
-            scene.stats.rests_coarsened += coarsened;
-            if coarsened > 0 {
-                return Ok(());
-            }
-            return Err(SurveyError::OverBudget {
-                offset: asked.start,
-                length,
-                budget: scene.budget.limit(),
-            });
-        }
-        self.step = length / 2;
-        self.caution = CAUTION;
         Ok(())
     }
 
-    /// The window up to where the shortest of the layers ends.
-    fn cover(
+    /// Opens again what a reply was about that did not fit, and asks for less unless room is to be expected. Where a single block is too
+    /// much already, makes room, or fails.
+    fn ask_again(&mut self, reply: Reply, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
+        scene.stats.failed += 1;
+        self.pieces.reopen(reply.id);
+        if reply.made_way {
+            return Ok(());
+        }
+        self.count_crumb(0, scene)?;
+        let Reply { asked, wanted, hopeless, .. } = &reply;
+        let (length, block) = (asked.end - asked.start, u64::from(scene.options.connection.min_block));
+        if !hopeless && *wanted <= self.share(scene.budget) as u64 {
+            return Ok(());
+        }
+        if length > block {
+            self.step.halve(length);
+            return Ok(());
+        }
+        let coarsened = self.rests.coarsen(self.contexts.slots(), asked.start);
+        scene.stats.rests_coarsened += coarsened;
+        if coarsened > 0 || !hopeless {
+            return Ok(());
+        }
+        Err(SurveyError::OverBudget { offset: asked.start, length, budget: scene.budget.limit() })
+    }
+
+    /// Takes what the layers say, up to where the shortest of them ends.
+    fn accept(
         &mut self,
-        asked: &Range<u64>,
+        id: RequestId,
         layers: &[Layer],
-        known: Answer,
         forgiven: &mut Forgiven,
         scene: &mut Scene<'_>,
-    ) -> Result<Window, SurveyError> {
-        let shortest = layers.iter().map(Layer::end).min().unwrap_or(asked.start);
-        let mut end = shortest.min(self.todo.end);
-        if end <= self.todo.start {
+    ) -> Result<(), SurveyError> {
+        let Some((question, most)) = self.pieces.in_question(id) else {
+            return Ok(());
+        };
+        let shortest = layers.iter().map(Layer::end).min().unwrap_or(question.start);
+        let mut end = shortest.min(most);
+        if end <= question.start {
             // all that was said lies in the part of the block that is done: the rest of it gets the safe status
             let block = u64::from(scene.options.connection.min_block);
-            end = (self.todo.start + 1).next_multiple_of(block).min(self.todo.end);
+            end = (question.start + 1).next_multiple_of(block).min(most);
             forgiven.split_blocks += 1;
         }
-        if end < asked.end.min(self.todo.end) || end - self.todo.start >= STRIDE {
-            self.count_crumb(end - self.todo.start, scene)?;
+        let advanced = end - question.start;
+        let told = Arc::new(self.told(layers));
+        self.pieces.answer(id, end, &told);
+        if end < question.end || advanced >= STRIDE {
+            self.count_crumb(advanced, scene)?;
         }
-        let range = self.todo.start..end;
+        self.step.learn(advanced, end < question.end, scene.options);
+        self.keep_rests(layers, end, scene);
+        Ok(())
+    }
+
+    fn told(&self, layers: &[Layer]) -> Told {
         let rests = self.rests.layers().map(|rest| (rest, Status::UNKNOWN));
         let fresh = layers.iter().cloned().zip(self.contexts.slots());
-        let fresh = fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status()));
-        let window = Window::new(&range, fresh.chain(rests), known);
-        self.todo.start = end;
-        self.caution = self.caution.saturating_sub(1);
-        if self.caution == 0 {
-            self.step = self.step.saturating_mul(2).min(scene.options.max_request);
-        }
-        self.keep_rests(layers, scene);
-        Ok(window)
+        fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status())).chain(rests).collect()
     }
 
     /// Counts a reply that advanced by so little that a server which goes on like this is not worth waiting for.
@@ -225,17 +361,18 @@ impl Pass {
             _ => self.crumbs += 1,
         }
         if self.crumbs > scene.options.max_crumbs {
-            return Err(SurveyError::Stalled { offset: self.todo.start, replies: self.crumbs });
+            let offset = self.pieces.unanswered().unwrap_or(scene.options.range.start);
+            return Err(SurveyError::Stalled { offset, replies: self.crumbs });
         }
         Ok(())
     }
 
     /// On a writable export, keeps what was said of bytes still to do, to hold it against the next answer about them. Elsewhere the next
     /// answer replaces it: every reply carries every context.
-    fn keep_rests(&mut self, layers: &[Layer], scene: &mut Scene<'_>) {
+    fn keep_rests(&mut self, layers: &[Layer], end: u64, scene: &mut Scene<'_>) {
         if !scene.options.connection.read_only {
             let slots = self.contexts.slots();
-            scene.stats.rests_coarsened += self.rests.add(layers, slots, self.todo.start, scene.budget);
+            scene.stats.rests_coarsened += self.rests.add(layers, slots, end, scene.budget);
         }
     }
 }

@@ -25,7 +25,13 @@ pub(super) struct Reply {
     /// What has come, one place a context.
     chunks: SmallVec<[Option<Payload>; 4]>,
     /// A chunk was drained because it did not fit the budget.
-    pub(super) over_budget: bool,
+    over_budget: bool,
+    /// It was drained although nothing that comes before it held any of the budget.
+    pub(super) hopeless: bool,
+    /// What had come was dropped for the sake of another.
+    pub(super) made_way: bool,
+    /// Bytes of payload that it has had, or would have had.
+    pub(super) wanted: u64,
     /// A chunk was drained because it was longer than any may be.
     too_long: Option<u64>,
     unknown_contexts: u64,
@@ -38,8 +44,29 @@ impl Reply {
             asked,
             chunks: (0..contexts).map(|_| None).collect(),
             over_budget: false,
+            hopeless: false,
+            made_way: false,
+            wanted: 0,
             too_long: None,
             unknown_contexts: 0,
+        }
+    }
+
+    /// Whether it has been drained, and is to be asked again.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.over_budget || self.made_way
+    }
+
+    /// Bytes of payload that it holds.
+    pub(super) fn held(&self) -> u64 {
+        self.chunks.iter().flatten().map(|chunk| chunk.as_slice().len() as u64).sum()
+    }
+
+    /// Gives back what has come of it: it is to be asked again.
+    pub(super) fn make_way(&mut self) {
+        if self.chunks.iter().any(Option::is_some) {
+            self.chunks.fill_with(|| None);
+            self.made_way = true;
         }
     }
 
@@ -50,11 +77,9 @@ impl Reply {
             self.too_long = Some(length);
             return Admission::Drain;
         }
-        if !has_room {
-            self.over_budget = true;
-            return Admission::Drain;
-        }
-        Admission::Take
+        self.wanted = self.wanted.max(self.held().saturating_add(length));
+        self.over_budget |= !has_room;
+        if self.is_given_up() { Admission::Drain } else { Admission::Take }
     }
 
     /// Takes one chunk.

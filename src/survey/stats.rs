@@ -16,6 +16,8 @@ pub struct SurveyStats {
     pub payload_bytes: u64,
     /// The lengths of all requests together, in bytes.
     pub asked_bytes: u64,
+    /// As many of these as were asked inside dirty ranges only, of everything but the bitmaps: see [`Survey::bitmap_first`](crate::Survey::bitmap_first).
+    pub detail_bytes: u64,
     /// Extents handed out.
     pub extents: u64,
     /// Extents where two answers about the same bytes disagreed, or an earlier one had been forgotten, and the safer status was taken. More than
@@ -24,6 +26,11 @@ pub struct SurveyStats {
     /// Times that what a changing export had said of bytes ahead was forgotten, for lack of room or because keeping it was too much work. Those
     /// bytes get the safe status.
     pub rests_coarsened: u64,
+    /// Pieces of the disk whose answer was dropped to make room for one that was needed earlier, and asked again. More than 0 only with several requests
+    /// in flight.
+    pub dropped: u64,
+    /// The most requests in flight at one time.
+    pub peak_in_flight: usize,
     /// The most bytes of payload held at one time.
     pub peak_bytes: usize,
     /// What a lenient survey let pass.

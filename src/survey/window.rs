@@ -1,6 +1,9 @@
 //! A stretch of the disk that all contexts of a reply describe, merged while it is read.
 
+use alloc::sync::Arc;
 use core::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::layer::{Answer, Answers, Layer};
 use crate::error::StreamError;
@@ -10,6 +13,9 @@ use crate::stream::{Clip, ExtentStream, Fill, MergeAll, merge_all};
 
 /// One context's part in a window: its layer, and what holds for the bytes that it leaves out.
 pub(super) type Part = (Layer, Status);
+
+/// What a reply told, one part a context, and what rests told before it. Several pieces may be read from it.
+pub(super) type Told = SmallVec<[Part; 4]>;
 
 /// A part as a stream that covers the window exactly.
 type Covering = Fill<Clip<Answers>>;
@@ -34,5 +40,49 @@ impl Window {
     pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         let next = self.merged.next_extent()?;
         Ok(next.map(|extent| extent.map(|answer| answer.join(&self.known))))
+    }
+}
+
+/// The window that is read, and the reply behind it: the next window may be of the same reply, and goes on where this one ends.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    window: Option<Window>,
+    reply: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    told: Arc<Told>,
+    /// The same parts, without the descriptors that lie before the window.
+    parts: Told,
+}
+
+impl Reader {
+    /// Goes on to another window.
+    pub(super) fn open(&mut self, range: &Range<u64>, told: Arc<Told>, known: Answer) {
+        let mut reply = match self.reply.take() {
+            Some(open) if Arc::ptr_eq(&open.told, &told) => open,
+            _ => Open { parts: Told::clone(&told), told },
+        };
+        for (layer, _) in &mut reply.parts {
+            layer.skip_to(range.start);
+        }
+        self.window = Some(Window::new(range, reply.parts.iter().cloned(), known));
+        self.reply = Some(reply);
+    }
+
+    /// The next extent of the window; at its end `None`.
+    pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        let Some(window) = &mut self.window else { return Ok(None) };
+        let next = window.next_extent()?;
+        if next.is_none() {
+            self.window = None;
+        }
+        Ok(next)
+    }
+
+    /// Lets go of a reply that no piece is left of, so that it does not count any more.
+    pub(super) fn rest(&mut self) {
+        self.reply.take_if(|open| Arc::strong_count(&open.told) == 1);
     }
 }

@@ -1,4 +1,7 @@
-//! The loop that a client runs: ask, take the reply in, read the extents. Bounded, so that a survey that never ends fails.
+//! The loop that a client runs: ask as much as may be in flight, take chunks in as they come, read the extents. Bounded, so that a survey that never
+//! ends fails.
+
+use std::collections::VecDeque;
 
 use nbd_extents::{Admission, Extent, Request, Status, Survey, SurveyError, SurveyStats};
 
@@ -9,6 +12,72 @@ use super::server::Server;
 pub(crate) struct Run {
     pub(crate) extents: Vec<Extent<Status>>,
     pub(crate) stats: SurveyStats,
+}
+
+/// What is under way between a survey and a server: replies whose chunks come one by one, in the order that a schedule chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    /// Each with the chunks that are still to come.
+    pub(crate) replies: Vec<(Request, VecDeque<Vec<u8>>)>,
+    schedule: Vec<u8>,
+    steps: usize,
+}
+
+impl Wire {
+    /// Each number of the schedule, over and over, says which reply goes on.
+    pub(crate) fn new(schedule: &[u8]) -> Self {
+        let schedule = if schedule.is_empty() { vec![0] } else { schedule.to_vec() };
+        Self { replies: Vec::new(), schedule, steps: 0 }
+    }
+
+    /// Asks all that may be asked now, with `before` each request.
+    pub(crate) fn ask(
+        &mut self,
+        survey: &mut Survey,
+        server: &mut Server,
+        before: &mut impl FnMut(&mut Server),
+    ) -> Result<(), SurveyError> {
+        while let Some(request) = survey.next_request()? {
+            before(server);
+            let chunks = server.answer(&request).into();
+            self.replies.push((request, chunks));
+            let most = server.in_flight.max(1);
+            assert!(self.replies.len() <= most, "more than {most} in flight: {:?}", self.replies);
+        }
+        server.seen.at_once = server.seen.at_once.max(self.replies.len() as u64);
+        Ok(())
+    }
+
+    /// The place of the reply that goes on.
+    pub(crate) fn choose(&mut self) -> usize {
+        let choice = self.schedule[self.steps % self.schedule.len()];
+        self.steps += 1;
+        usize::from(choice) % self.replies.len()
+    }
+
+    /// The next chunk of some reply, or its end. `true` at an end.
+    pub(crate) fn step(&mut self, survey: &mut Survey) -> Result<bool, SurveyError> {
+        let place = self.choose();
+        let (request, chunks) = &mut self.replies[place];
+        let id = request.id();
+        match chunks.pop_front() {
+            Some(payload) => {
+                // both ways in: a slice that is copied, a `Vec` that is kept
+                if survey.admit(id, payload.len() as u64) == Admission::Drain {
+                } else if chunks.len() % 2 == 0 {
+                    survey.chunk(id, payload.as_slice())?;
+                } else {
+                    survey.chunk(id, payload)?;
+                }
+                Ok(false)
+            }
+            None => {
+                self.replies.remove(place);
+                survey.reply_done(id)?;
+                Ok(true)
+            }
+        }
+    }
 }
 
 /// Runs a survey to its end.
@@ -23,13 +92,17 @@ pub(crate) fn drive_with(
     mut before: impl FnMut(&mut Server),
 ) -> Result<Run, SurveyError> {
     let mut extents = Vec::new();
+    let mut wire = Wire::new(&server.schedule);
     let most = most_requests(server);
-    while let Some(request) = survey.next_request()? {
+    loop {
+        wire.ask(&mut survey, server, &mut before)?;
+        if wire.replies.is_empty() {
+            break;
+        }
         assert!(server.requests < most, "no end after {most} requests: {:?}", survey.stats());
-        assert_eq!(survey.next_request()?, None, "a second request while a reply is awaited");
-        before(server);
-        answer(&mut survey, server, &request)?;
-        drain(&mut survey, &mut extents)?;
+        if wire.step(&mut survey)? {
+            drain(&mut survey, &mut extents)?;
+        }
     }
     drain(&mut survey, &mut extents)?;
     assert_eq!(survey.stats().extents, extents.len() as u64);
@@ -39,25 +112,19 @@ pub(crate) fn drive_with(
 }
 
 /// Each reply tells at least a byte, but for those that are too large and halve the request, before each of which a success may have
-/// doubled it; and each context may be asked apart.
+/// doubled it; each context may be asked apart; and what was asked ahead may have to make way.
 fn most_requests(server: &Server) -> u64 {
-    server.requests + 40 + 12 * server.size() as u64
+    server.requests + 40 + 12 * server.size() as u64 * server.in_flight.max(1) as u64
 }
 
 /// One reply, whole. Asks for each chunk's admission first, as a client does.
 pub(crate) fn answer(survey: &mut Survey, server: &mut Server, request: &Request) -> Result<(), SurveyError> {
-    for (nth, payload) in server.answer(request).into_iter().enumerate() {
-        if survey.admit(request.id(), payload.len() as u64) == Admission::Drain {
-            continue;
-        }
-        // both ways in: a slice that is copied, a `Vec` that is kept
-        if nth % 2 == 0 {
-            survey.chunk(request.id(), payload.as_slice())?;
-        } else {
-            survey.chunk(request.id(), payload)?;
-        }
+    let mut wire = Wire::new(&[]);
+    wire.replies.push((request.clone(), server.answer(request).into()));
+    while !wire.replies.is_empty() {
+        wire.step(survey)?;
     }
-    survey.reply_done(request.id())
+    Ok(())
 }
 
 /// Reads all that is ready.

@@ -58,6 +58,7 @@ pub(crate) struct Seen {
     pub(crate) equal_neighbours: u64,
     pub(crate) details: u64,
     pub(crate) tails: u64,
+    pub(crate) at_once: u64,
 }
 
 /// The server's side of one connection.
@@ -74,6 +75,10 @@ pub(crate) struct Server {
     /// A request about details must touch no block that is clean in all bitmaps.
     pub(crate) snapshot_access: bool,
     pub(crate) requests: u64,
+    /// So many requests may be in flight.
+    pub(crate) in_flight: usize,
+    /// In which order the replies go on.
+    pub(crate) schedule: Vec<u8>,
     pub(crate) told: Vec<Told>,
     pub(crate) seen: Seen,
 }

@@ -41,6 +41,10 @@ pub(crate) struct Setup {
     pub(crate) budget: Option<usize>,
     pub(crate) one_extent: bool,
     pub(crate) writable: bool,
+    pub(crate) in_flight: usize,
+    pub(crate) join_details: u64,
+    /// In which order the replies to several requests go on.
+    pub(crate) schedule: Vec<u8>,
     pub(crate) styles: Vec<Style>,
     /// The order in which the server grants, and its first id.
     pub(crate) granting: usize,
@@ -77,8 +81,10 @@ impl Setup {
             max_request: self.max_request.unwrap_or(u64::MAX),
             grain: self.grain,
             styles: self.styles.clone(),
-            snapshot_access: self.grain == self.min_block,
+            snapshot_access: self.grain == self.min_block && self.join_details == 0,
             requests: 0,
+            in_flight: if self.writable { 1 } else { self.in_flight },
+            schedule: self.schedule.clone(),
             told: Vec::new(),
             seen: Seen::default(),
         }
@@ -108,6 +114,7 @@ impl Setup {
         if let Some(bytes) = self.budget {
             options = options.budget(bytes);
         }
+        options = options.in_flight(self.in_flight).join_details(self.join_details);
         if self.one_extent {
             options = options.one_extent();
         }
@@ -213,6 +220,13 @@ fn possible(order: Order, wants: &[Want]) -> bool {
     }
 }
 
+/// How many requests are in flight, over which gaps details are asked, and the order of answers.
+fn flights() -> impl Strategy<Value = (usize, u64, Vec<u8>)> {
+    let in_flight = prop_oneof![2 => Just(1), 3 => 2_usize..7, 1 => Just(40)];
+    let join = prop_oneof![3 => Just(0), 1 => 1_u64..60];
+    (in_flight, join, prop::collection::vec(any::<u8>(), 1..12))
+}
+
 /// Any case: any disk, any cuts, any order, any range. Whole blocks where the server's replies end, unless `odd`.
 pub(crate) fn setups(odd: bool) -> impl Strategy<Value = Setup> {
     let geometry = (1_usize..24, prop::sample::select(vec![1_usize, 8, 16]), 0_usize..16);
@@ -228,14 +242,15 @@ pub(crate) fn setups(odd: bool) -> impl Strategy<Value = Setup> {
                 prop::bool::weighted(0.1),
             );
             let server = (styles(), 0_usize..8, any::<u32>());
-            (Just((size, block)), wants(size, block), caller, server)
+            (Just((size, block)), wants(size, block), caller, server, flights())
         })
-        .prop_map(move |((size, block), wants, caller, (styles, granting, first_id))| {
+        .prop_map(move |((size, block), wants, caller, (styles, granting, first_id), flight)| {
             let (order, form, range, max_request, budget, one_extent) = caller;
             let range = range.map_or(0..size, |(a, b)| {
                 let (a, b) = (a.index(size + 1), b.index(size + 1));
                 a.min(b)..a.max(b)
             });
+            let (in_flight, join_details, schedule) = flight;
             let grain = if odd { 1 } else { block };
             let first_id = first_id % 0xffff_0000;
             Setup {
@@ -250,6 +265,9 @@ pub(crate) fn setups(odd: bool) -> impl Strategy<Value = Setup> {
                 budget,
                 one_extent,
                 writable: false,
+                in_flight,
+                join_details,
+                schedule,
                 styles,
                 granting,
                 first_id,

@@ -1,5 +1,7 @@
 //! From a real server to merged extents: the connections that a survey needs, and the stream that comes out of them.
 
+use alloc::collections::VecDeque;
+
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::wire::Form;
 use nbd_extents::{
@@ -11,7 +13,7 @@ use crate::client::{Client, Options};
 use crate::error::{Error, ErrorClass};
 use crate::export::{BlockSize, Export};
 use crate::frame::Headers;
-use crate::session::{ChunkOffer, Event, RequestError, StatusRequest};
+use crate::session::{ChunkOffer, Cookie, Event, RequestError, StatusRequest};
 use crate::stats::SessionStats;
 use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
@@ -224,7 +226,7 @@ impl<T: Transport> Surveyor<T> {
                 Survey::bitmap_first(options, bitmaps, details)?
             }
         };
-        Ok(Extents { surveyor: self, survey })
+        Ok(Extents { surveyor: self, survey, sent: VecDeque::new() })
     }
 
     /// Says goodbye on all connections.
@@ -238,12 +240,12 @@ impl<T: Transport> Surveyor<T> {
         Ok(())
     }
 
-    /// Sends one request where its topic belongs, and feeds the reply to the survey.
-    fn ask(&mut self, request: &Request, survey: &mut Survey) -> Result<(), SurveyorError> {
+    /// Sends a request where its topic belongs.
+    fn send(&mut self, request: &Request) -> Result<Sent, SurveyorError> {
         let payload_form = self.order == Order::BitmapFirst && self.details.is_none();
-        let client = match (&mut self.details, request.topic()) {
-            (Some(details), Topic::Details) => &mut details.client,
-            _ => &mut self.main.client,
+        let side = match (&self.details, request.topic()) {
+            (Some(_), Topic::Details) => Side::Details,
+            _ => Side::Main,
         };
         let mut status = StatusRequest::new(request.offset(), request.length());
         if request.one_extent() {
@@ -252,41 +254,31 @@ impl<T: Transport> Surveyor<T> {
         if payload_form {
             status = status.only(request.context_ids());
         }
-        let failed = feed(client, &status, request.id(), survey);
-        if let Err(SurveyorError::Client(_)) = &failed {
-            survey.reply_failed(request.id()).ok();
+        let cookie = self.client(side).start_block_status(&status)?;
+        Ok(Sent { side, cookie, id: request.id() })
+    }
+
+    fn client(&mut self, side: Side) -> &mut Client<T> {
+        match (side, &mut self.details) {
+            (Side::Details, Some(details)) => &mut details.client,
+            _ => &mut self.main.client,
         }
-        failed
     }
 }
 
-/// Sends one request and gives its reply to the survey, payload by payload. After a fault the rest of the reply is read over, so that the connection
-/// stays in step.
-fn feed<T: Transport>(
-    client: &mut Client<T>,
-    status: &StatusRequest<'_>,
+/// One of the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Main,
+    Details,
+}
+
+/// A request of the survey that is on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    side: Side,
+    cookie: Cookie,
     id: RequestId,
-    survey: &mut Survey,
-) -> Result<(), SurveyorError> {
-    client.start_block_status(status)?;
-    let mut fault = None;
-    loop {
-        let mut admit = |offer: &ChunkOffer| match fault {
-            None => survey.admit(id, offer.length),
-            Some(_) => Admission::Drain,
-        };
-        match client.next_event(&mut admit)? {
-            Some(Event::Status { payload, .. }) if fault.is_none() => fault = survey.chunk(id, payload).err(),
-            Some(Event::Status { .. } | Event::Drained { .. } | Event::Read { .. }) => {}
-            Some(Event::Done { .. }) => break,
-            // the survey misses it as well, and knows its name
-            Some(Event::Failed { error: RequestError::MissingContext { .. }, .. }) => break,
-            Some(Event::Failed { error, .. }) => return Err(Error::from(error).into()),
-            None => return Err(Error::GivenUp.into()),
-        }
-    }
-    fault.map_or_else(|| survey.reply_done(id), Err)?;
-    Ok(())
 }
 
 /// The error of a connection that is needed only because there is another.
@@ -319,10 +311,16 @@ impl<T: Transport> Part<T> {
 }
 
 /// The merged extents of a survey: see [`Surveyor::survey`]. Reading it asks the server.
+///
+/// As many requests are kept on the wire as [`SurveyOptions::in_flight`] allows, also while the caller is busy with the extents it has got: the time
+/// that it takes does not count against a request's deadline. Dropped before its end, it leaves replies to come, which the next survey
+/// on the same connections reads over.
 #[derive(Debug)]
 pub struct Extents<'a, T = Socket> {
     surveyor: &'a mut Surveyor<T>,
     survey: Survey,
+    /// What is on the wire, the oldest first.
+    sent: VecDeque<Sent>,
 }
 
 impl<T> Extents<'_, T> {
@@ -339,6 +337,98 @@ impl<T> Extents<'_, T> {
     }
 }
 
+impl<T: Transport> Extents<'_, T> {
+    /// Sends all that may be asked now.
+    fn ask(&mut self) -> Result<(), SurveyorError> {
+        while let Some(request) = self.survey.next_request()? {
+            match self.surveyor.send(&request) {
+                Ok(sent) => self.sent.push_back(sent),
+                Err(error) => {
+                    self.survey.reply_failed(request.id()).ok();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a reply is over, on the connection whose request is the oldest: no request's time runs out while another is waited for.
+    fn wait(&mut self) -> Result<(), SurveyorError> {
+        while let Some(oldest) = self.sent.front() {
+            let side = oldest.side;
+            let (survey, sent) = (&mut self.survey, &self.sent);
+            let mut admit = |offer: &ChunkOffer| match place(sent, side, offer.cookie) {
+                Some((_, id)) => survey.admit(id, offer.length),
+                None => Admission::Drain,
+            };
+            match self.surveyor.client(side).next_event(&mut admit) {
+                Ok(Some(event)) => {
+                    if self.take(side, event)? {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => return Err(self.lost(Error::GivenUp)),
+                Err(error) => return Err(self.lost(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an event to the survey; `true` when a reply is over. What belongs to a request that is over already is let go.
+    fn take(&mut self, side: Side, event: Event) -> Result<bool, SurveyorError> {
+        let Some((place, id)) = place(&self.sent, side, event.cookie()) else {
+            return Ok(false);
+        };
+        match event {
+            Event::Status { payload, .. } => {
+                if let Err(fault) = self.survey.chunk(id, payload) {
+                    self.sent.remove(place);
+                    return Err(fault.into());
+                }
+                Ok(false)
+            }
+            Event::Drained { .. } | Event::Read { .. } => Ok(false),
+            // of a missing context the survey misses the chunk as well, and knows its name
+            Event::Done { .. } | Event::Failed { error: RequestError::MissingContext { .. }, .. } => {
+                self.sent.remove(place);
+                self.survey.reply_done(id)?;
+                Ok(true)
+            }
+            Event::Failed { error, .. } => {
+                self.sent.remove(place);
+                self.survey.reply_failed(id).ok();
+                self.wind_down(side);
+                Err(Error::from(error).into())
+            }
+        }
+    }
+
+    /// Where the server has said that it goes down, reads over what is still to come, so that it can be told goodbye.
+    fn wind_down(&mut self, side: Side) {
+        let client = self.surveyor.client(side);
+        let mut drain = |_: &ChunkOffer| Admission::Drain;
+        while client.must_disconnect() && client.in_flight() > 0 {
+            if !matches!(client.next_event(&mut drain), Ok(Some(_))) {
+                return;
+            }
+        }
+    }
+
+    /// The connection is gone, and with it all that was asked.
+    fn lost(&mut self, error: Error) -> SurveyorError {
+        for sent in self.sent.drain(..) {
+            self.survey.reply_failed(sent.id).ok();
+        }
+        error.into()
+    }
+}
+
+/// The survey's request that a reply on this connection belongs to, and its place.
+fn place(sent: &VecDeque<Sent>, side: Side, cookie: Cookie) -> Option<(usize, RequestId)> {
+    let place = sent.iter().position(|sent| sent.side == side && sent.cookie == cookie)?;
+    sent.get(place).map(|sent| (place, sent.id))
+}
+
 impl<T: Transport> ExtentStream for Extents<'_, T> {
     type Status = Status;
     type Error = SurveyorError;
@@ -349,11 +439,14 @@ impl<T: Transport> ExtentStream for Extents<'_, T> {
             if let Some(extent) = self.survey.next_extent()? {
                 return Ok(Some(extent));
             }
-            let Some(request) = self.survey.next_request()? else {
+            self.ask()?;
+            if self.sent.is_empty() {
                 self.survey.check_complete()?;
                 return Ok(None);
-            };
-            self.surveyor.ask(&request, &mut self.survey)?;
+            }
+            self.wait()?;
+            // the server works on while the extents are read
+            self.ask()?;
         }
     }
 }

@@ -138,7 +138,8 @@ impl<T: Transport> Client<T> {
 
     /// Waits for the next event of any request; `None` if none is in flight.
     ///
-    /// `admit` decides on chunks of block status before anything is allocated for them.
+    /// `admit` decides on chunks of block status before anything is allocated for them. The time between two calls is the caller's own, and does not
+    /// count against the requests' deadlines.
     ///
     /// # Errors
     ///
@@ -148,6 +149,26 @@ impl<T: Transport> Client<T> {
     }
 
     pub(super) fn next_event_in<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<Option<Event>, Error> {
+        self.come_back();
+        let event = self.wait_for_event(admit, lent);
+        self.left = Some(Instant::now());
+        event
+    }
+
+    /// Moves the start of each request by the time in which the caller was busy elsewhere, and could not have seen its reply.
+    fn come_back(&mut self) {
+        let now = Instant::now();
+        let Some(left) = self.left.replace(now) else { return };
+        for started in self.started.values_mut() {
+            *started += now.saturating_duration_since(left.max(*started));
+        }
+    }
+
+    fn wait_for_event<A: Admit + ?Sized>(
         &mut self,
         admit: &mut A,
         lent: &mut Lent<'_>,
@@ -193,6 +214,7 @@ impl<T: Transport> Client<T> {
         start: impl FnOnce(&mut Self) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
         self.check_alive()?;
+        self.come_back();
         let cookie = start(self)?;
         self.launched(cookie);
         self.set_deadline(self.oldest(), self.request_timeout)?;

@@ -52,6 +52,8 @@ pub struct Client<T = Socket> {
     started: BTreeMap<Cookie, Instant>,
     /// When the last request was started.
     latest: Instant,
+    /// When a call about requests in flight returned the last time.
+    left: Option<Instant>,
     given_up: bool,
     /// A FAST_ZERO request was refused: there is no sense in trying again.
     zeroes_slowly: bool,
@@ -134,6 +136,7 @@ impl<T: Transport> Client<T> {
             deadline: options.deadline,
             started: BTreeMap::new(),
             latest: started,
+            left: None,
             given_up: false,
             zeroes_slowly: false,
         })

@@ -348,7 +348,11 @@ impl Survey {
             Order::Together(pass) => (&mut **pass, true),
             Order::BitmapFirst(order) => {
                 let alone = order.is_down_to_bitmaps();
-                if order.bitmaps.awaits(id) { (&mut order.bitmaps, alone) } else { (&mut order.details, true) }
+                if order.bitmaps.awaits(id) {
+                    (&mut order.bitmaps, alone)
+                } else {
+                    (&mut order.details, true)
+                }
             }
         };
         let scene = Scene {

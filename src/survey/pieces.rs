@@ -159,9 +159,10 @@ impl Pieces {
         let last = self.list.iter().rposition(|piece| piece.is_asked(id))?;
         let (start, last_piece) = (self.list.get(first)?.range.start, self.list.get(last)?);
         let end = last_piece.range.end;
-        let behind = self.list.get(last + 1).filter(|next| {
-            next.is_open() && next.range.start == end && next.known == last_piece.known
-        });
+        let behind = self
+            .list
+            .get(last + 1)
+            .filter(|next| next.is_open() && next.range.start == end && next.known == last_piece.known);
         Some((start..end, behind.map_or(end, |next| next.range.end)))
     }
 
@@ -171,7 +172,8 @@ impl Pieces {
         let mut known = None;
         while let Some(piece) = self.list.get(place) {
             // what is behind the request, and like it
-            let follows = piece.is_open() && known.is_some_and(|known| known == (piece.range.start, piece.known));
+            let follows =
+                piece.is_open() && known.is_some_and(|known| known == (piece.range.start, piece.known));
             if (piece.is_asked(id) || follows) && piece.range.start < end {
                 known = Some((piece.range.end, piece.known));
                 self.split(place, end);

@@ -9,7 +9,7 @@
 //! 8  budget:2       0 is the default
 //! 10 request:2      the longest request; 0 is the default
 //! 12 descriptors:1  the longest list; 0 is the default
-//! 13 granting:1     turns around the order in which the server grants contexts
+//! 13 granting:1     turns around the order in which the server grants contexts (modulo their number); / 16 more requests than one in flight
 //! ```
 
 use core::ops::Range;
@@ -43,6 +43,8 @@ pub struct Case {
     pub budget: Option<usize>,
     pub max_request: Option<u64>,
     pub max_descriptors: Option<usize>,
+    /// So many requests may be in flight.
+    pub in_flight: usize,
 }
 
 impl Case {
@@ -60,7 +62,9 @@ impl Case {
         let mut ids = vec![ALLOCATION, BITMAP];
         ids.extend(flag(5).then_some(DEPTH));
         ids.extend(flag(6).then_some(SECOND_BITMAP));
-        let granting = usize::from(bytes.u8()) % ids.len();
+        let granting = usize::from(bytes.u8());
+        let in_flight = granting / 16 + 1;
+        let granting = granting % ids.len();
         ids.rotate_left(granting);
         Self {
             base,
@@ -76,12 +80,18 @@ impl Case {
             budget,
             max_request: max_request.map(|bytes| bytes as u64),
             max_descriptors,
+            in_flight,
         }
     }
 
     /// The size of the export.
     pub fn export_size(&self) -> u64 {
         self.base + self.size as u64
+    }
+
+    /// How many requests there can be at one time.
+    pub fn width(&self) -> usize {
+        if self.writable { 1 } else { self.in_flight }
     }
 
     pub fn is_bitmap(id: u32) -> bool {
@@ -103,7 +113,7 @@ impl Case {
         let connection = Connection::new(self.export_size(), self.form)?;
         let connection = connection.min_block(u32::try_from(self.block).unwrap())?.read_only(!self.writable);
         let range = self.base + self.range.start as u64..self.base + self.range.end as u64;
-        let mut options = SurveyOptions::new(connection).range(range)?;
+        let mut options = SurveyOptions::new(connection).range(range)?.in_flight(self.in_flight);
         if self.strict {
             options = options.strictness(Strictness::Strict);
         }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! a case   14 bytes, see case.rs
-//! steps    {op:1 ...}*, where op % 8 is
+//! steps    {op:1 ...}*, where op / 32 chooses the reply that goes on, of those in flight, and op % 8 is
 //!   0-2    a whole reply: for each context asked about, count:1 (modulo 16) {length:2 (modulo 8192) flags:1}*.
 //!          op / 8 % 4 turns their order around. Bit 7 of flags is bit 40, for what does not fit 32 bits
 //!   3      the same without the end of the reply

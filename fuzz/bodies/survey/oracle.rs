@@ -4,6 +4,9 @@
 //! do; where no context gets past the cursor, about the rest of that block, which gets the safe status. On a read-only export that is all,
 //! so the statuses must be equal. On a writable one earlier replies may have said more of a byte: there what is handed out must be at
 //! least as safe as the deciding reply, and claim nothing that no reply said.
+//!
+//! With several requests in flight, and for details, it is not known here which of several replies about a byte decides: there what is handed out must
+//! be what one of them said, of all its contexts.
 
 use core::ops::Range;
 
@@ -74,6 +77,8 @@ struct Pass {
     heard: Vec<Status>,
     /// Where an extent of the pass starts.
     cut: Vec<bool>,
+    /// What each accepted reply said of each byte.
+    said: Vec<Vec<Status>>,
 }
 
 impl Pass {
@@ -83,6 +88,7 @@ impl Pass {
             decided: vec![None; case.size],
             heard: vec![Status::UNKNOWN; case.size],
             cut: vec![false; case.size],
+            said: vec![Vec::new(); case.size],
         }
     }
 }
@@ -118,8 +124,13 @@ impl Oracle {
         start..end
     }
 
-    /// Judges a request.
-    pub fn request(&self, request: &Request) {
+    /// Whether one cursor tells what a reply decides.
+    fn is_exact(&self, topic: Topic) -> bool {
+        topic != Topic::Details && self.case.width() == 1
+    }
+
+    /// Judges a request, made while others are in flight.
+    pub fn request(&self, request: &Request, flying: &[&Request]) {
         let case = &self.case;
         let (start, length, block) = (request.offset(), request.length(), case.block as u64);
         let end = start.checked_add(length).unwrap();
@@ -138,12 +149,61 @@ impl Oracle {
         if topic == Topic::Details && !self.knows_details() {
             return;
         }
+        if !self.is_exact(topic) {
+            return self.request_ahead(request, flying);
+        }
         // the request begins in the block of the first byte to do, and stays in the blocks of those to do
         let todo = self.todo(topic);
         assert!(!todo.is_empty(), "{request:?} about nothing");
         let todo = case.base + todo.start as u64..case.base + todo.end as u64;
         assert_eq!(start, todo.start - todo.start % block, "{request:?} for {todo:?}");
         assert!(end < todo.end + block, "{request:?} for {todo:?}");
+    }
+
+    /// A request that may be one of several asks what is not asked already, and of details only blocks with a dirty byte.
+    fn request_ahead(&self, request: &Request, flying: &[&Request]) {
+        let block = self.case.block as u64;
+        let inner = |request: &Request| {
+            let (start, end) = (request.offset() + block - 1, request.offset() + request.length());
+            start..end.saturating_sub(block - 1)
+        };
+        for other in flying.iter().filter(|other| other.topic() == request.topic()) {
+            let (one, two) = (inner(request), inner(other));
+            assert!(one.start >= two.end || two.start >= one.end, "{request:?} while {other:?} is in flight");
+        }
+        let base = self.case.base;
+        let (start, end) = (request.offset(), request.offset() + request.length());
+        let range = base + self.case.range.start as u64..base + self.case.range.end as u64;
+        assert!(end > range.start && start < range.end, "{request:?}");
+        let dirty = |at: u64| {
+            let said = range.contains(&at).then(|| &self.first.said[(at - base) as usize]);
+            said.is_some_and(|said| said.iter().any(|status| status.dirty() == Some(true)))
+        };
+        if request.topic() == Topic::Details {
+            for from in (start..end).step_by(self.case.block) {
+                assert!(
+                    (from..(from + block).min(end)).any(dirty),
+                    "{request:?} asks the clean block at {from}"
+                );
+            }
+        }
+    }
+
+    /// Notes what a reply says of each byte, up to where the shortest context ends, or within the first block.
+    fn note(&mut self, request: &Request, told: &[Told]) {
+        let case = &self.case;
+        let (base, start) = (u128::from(case.base), u128::from(request.offset()));
+        let shortest = told.iter().map(Told::end).min().unwrap();
+        let end = shortest.max(start + case.block as u128).min(base + case.range.end as u128);
+        let pass = if request.topic() == Topic::Details { &mut self.details } else { &mut self.first };
+        let said: Vec<_> = told.iter().map(|one| (one.id, one.written_out(start, end))).collect();
+        for at in start.max(base + case.range.start as u128)..end {
+            let of = |(id, said): &(u32, Vec<(Option<Status>, bool)>)| {
+                said[(at - start) as usize].0.unwrap_or_else(|| safe(*id))
+            };
+            let status = said.iter().map(of).fold(Status::UNKNOWN, |all, one| all.combine(one));
+            pass.said[(at - base) as usize].push(status);
+        }
     }
 
     /// Takes in a reply that was accepted: all its chunks, those about nothing included.
@@ -154,6 +214,10 @@ impl Oracle {
         }
         let told: Vec<Told> =
             request.context_ids().iter().map(|&id| self.told(id, request, chunks)).collect();
+        self.note(request, &told);
+        if !self.is_exact(topic) {
+            return;
+        }
         let todo = self.todo(topic);
         let base = u128::from(self.case.base);
         let shortest = told.iter().map(Told::end).min().unwrap();
@@ -210,6 +274,12 @@ impl Oracle {
     /// `forgetful`: for lack of room something that was said ahead was forgotten, and bytes may be taken for dirty or data that nobody called so.
     pub fn handed_out(&self, range: Range<usize>, status: Status, forgetful: bool) {
         for at in range {
+            if !self.case.writable {
+                self.was_said(status, at);
+            }
+            if !self.is_exact(Topic::All) || self.case.bitmap_first && !self.case.writable {
+                continue;
+            }
             let first = self.first.decided[at];
             let first = first.unwrap_or_else(|| panic!("byte {at} is handed out and was not answered"));
             let dirty = first.dirty() == Some(true);
@@ -226,6 +296,22 @@ impl Oracle {
                 assert_claims(heard, status, at, self.case.bitmap_first);
             }
         }
+    }
+}
+
+impl Oracle {
+    /// One reply must have said this of the byte, or one about the bitmaps and one about the details.
+    fn was_said(&self, status: Status, at: usize) {
+        let exact = if self.is_exact(Topic::All) { self.first.decided[at] } else { None };
+        let said = exact.as_slice().iter().chain(self.first.said[at].iter().filter(|_| exact.is_none()));
+        let found = said.into_iter().any(|first| {
+            if !self.case.bitmap_first || first.dirty() != Some(true) {
+                return *first == status;
+            }
+            self.details.said[at].iter().any(|details| first.combine(*details) == status)
+        });
+        let (first, details) = (&self.first.said[at], &self.details.said[at]);
+        assert!(found, "byte {at} came out as {status:?}, but the replies said {first:?}, {details:?}");
     }
 }
 

@@ -13,8 +13,10 @@ pub struct Run {
     case: Case,
     survey: Survey,
     oracle: Oracle,
-    /// The request in flight, and the chunks given.
-    asked: Option<(Request, Vec<Vec<u8>>)>,
+    /// The requests in flight, and the chunks given.
+    asked: Vec<(Request, Vec<Vec<u8>>)>,
+    /// Which of them goes on.
+    chosen: usize,
     /// Requests that are over.
     stale: Vec<RequestId>,
     last: Option<Extent<Status>>,
@@ -25,25 +27,32 @@ impl Run {
     pub fn new(case: Case) -> Self {
         let survey = case.survey();
         let oracle = Oracle::new(&case);
-        Self { case, survey, oracle, asked: None, stale: Vec::new(), last: None, extents: 0 }
+        Self { case, survey, oracle, asked: Vec::new(), chosen: 0, stale: Vec::new(), last: None, extents: 0 }
     }
 
-    /// Makes sure that a request is in flight; false when there is nothing more to ask.
+    /// Asks all that may be asked; false when there is nothing more to ask and none in flight.
     pub fn request(&mut self) -> bool {
-        if self.asked.is_some() {
-            return true;
+        while let Some(request) = self.survey.next_request().unwrap() {
+            let known = self.asked.iter().map(|(request, _)| request.id()).chain(self.stale.iter().copied());
+            assert!(!known.collect::<Vec<_>>().contains(&request.id()), "an id is used twice");
+            let flying: Vec<&Request> = self.asked.iter().map(|(request, _)| request).collect();
+            self.oracle.request(&request, &flying);
+            self.asked.push((request, Vec::new()));
+            assert!(self.asked.len() <= self.case.width(), "too many requests while replies are awaited");
         }
-        let Some(request) = self.survey.next_request().unwrap() else { return false };
-        assert_eq!(self.survey.next_request(), Ok(None), "a second request while a reply is awaited");
-        assert!(!self.stale.contains(&request.id()), "an id is used twice");
-        self.oracle.request(&request);
-        self.asked = Some((request, Vec::new()));
-        true
+        !self.asked.is_empty()
+    }
+
+    /// The request whose reply goes on.
+    fn flying(&mut self) -> Option<&mut (Request, Vec<Vec<u8>>)> {
+        let count = self.asked.len();
+        self.asked.get_mut(self.chosen % count.max(1))
     }
 
     /// One step of the server.
     pub fn step(&mut self, bytes: &mut Bytes<'_>) {
         let op = bytes.u8();
+        self.chosen = usize::from(op / 32);
         match op % 8 {
             0..=3 => self.reply(op, bytes),
             4 => {
@@ -59,7 +68,7 @@ impl Run {
 
     /// A chunk for each context, and the end of the reply unless `op` leaves it out.
     fn reply(&mut self, op: u8, bytes: &mut Bytes<'_>) {
-        let Some((request, _)) = &self.asked else { return };
+        let Some((request, _)) = self.flying() else { return };
         let mut ids = request.context_ids().to_vec();
         let count = ids.len();
         ids.rotate_left(usize::from(op / 8 % 4) % count);
@@ -74,9 +83,9 @@ impl Run {
     }
 
     fn chunk(&mut self, payload: Vec<u8>) {
-        let Some((request, chunks)) = &mut self.asked else { return };
+        let Some((request, _)) = self.flying().cloned() else { return };
         match self.survey.chunk(request.id(), payload.as_slice()) {
-            Ok(()) => chunks.push(payload),
+            Ok(()) => self.flying().unwrap().1.push(payload),
             Err(SurveyError::Reply { offset, .. }) => {
                 assert_eq!(offset, request.offset());
                 self.over();
@@ -86,7 +95,7 @@ impl Run {
     }
 
     fn reply_done(&mut self) {
-        let Some((request, chunks)) = self.asked.clone() else { return };
+        let Some((request, chunks)) = self.flying().cloned() else { return };
         let before = self.survey.stats();
         let done = self.survey.reply_done(request.id());
         let after = self.survey.stats();
@@ -105,14 +114,14 @@ impl Run {
     }
 
     fn reply_failed(&mut self) {
-        let Some((request, _)) = &self.asked else { return };
+        let Some((request, _)) = self.flying().cloned() else { return };
         self.survey.reply_failed(request.id()).unwrap();
         self.over();
     }
 
     /// The request is over, one way or another: nobody may speak of it again.
     fn over(&mut self) {
-        let Some((request, _)) = self.asked.take() else { return };
+        let (request, _) = self.asked.remove(self.chosen % self.asked.len());
         self.stale.push(request.id());
         let unknown = Err(SurveyError::UnknownRequest(request.id()));
         assert_eq!(self.survey.reply_done(request.id()), unknown);
@@ -125,7 +134,7 @@ impl Run {
             assert_eq!(self.survey.reply_failed(stale), unknown);
             assert_eq!(self.survey.admit(stale, u64::from(length)), Admission::Drain);
         }
-        if let Some((request, _)) = &self.asked {
+        if let Some((request, _)) = self.flying().cloned() {
             let admission = self.survey.admit(request.id(), u64::from(length));
             let fits = self.case.budget.is_none_or(|budget| length as usize <= budget);
             assert!(fits || admission == Admission::Drain);
@@ -160,7 +169,9 @@ impl Run {
 
     /// An honest server answers the rest; then the survey is complete and proves it.
     pub fn finish(mut self) {
-        self.reply_failed();
+        while !self.asked.is_empty() {
+            self.reply_failed();
+        }
         let mut finished = false;
         for _ in 0..MOST {
             finished = !self.request();
@@ -187,7 +198,8 @@ impl Run {
 
     /// One extent a context, over the whole request.
     fn honest(&mut self) {
-        let Some((request, _)) = self.asked.clone() else { return };
+        self.chosen = self.chosen.wrapping_mul(5).wrapping_add(3);
+        let Some((request, _)) = self.flying().cloned() else { return };
         for &id in request.context_ids() {
             let flags = (request.offset() / 64 + u64::from(id)) % 4;
             self.chunk(payload(self.case.form, id, &[Descriptor { length: request.length(), flags }]));

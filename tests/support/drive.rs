@@ -1,8 +1,6 @@
 //! The loop that a client runs: ask as much as may be in flight, take chunks in as they come, read the extents. Bounded, so that a survey that never
 //! ends fails.
 
-use std::collections::VecDeque;
-
 use nbd_extents::{Admission, Extent, Request, Status, Survey, SurveyError, SurveyStats};
 
 use super::server::Server;
@@ -18,7 +16,7 @@ pub(crate) struct Run {
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
     /// Each with the chunks that are still to come.
-    pub(crate) replies: Vec<(Request, VecDeque<Vec<u8>>)>,
+    pub(crate) replies: Vec<(Request, Vec<Vec<u8>>)>,
     schedule: Vec<u8>,
     steps: usize,
 }
@@ -39,7 +37,7 @@ impl Wire {
     ) -> Result<(), SurveyError> {
         while let Some(request) = survey.next_request()? {
             before(server);
-            let chunks = server.answer(&request).into();
+            let chunks = server.answer(&request);
             self.replies.push((request, chunks));
             let most = server.in_flight.max(1);
             assert!(self.replies.len() <= most, "more than {most} in flight: {:?}", self.replies);
@@ -60,18 +58,18 @@ impl Wire {
         let place = self.choose();
         let (request, chunks) = &mut self.replies[place];
         let id = request.id();
-        match chunks.pop_front() {
-            Some(payload) => {
+        match chunks.len() {
+            1.. => {
+                let payload = chunks.remove(0);
                 // both ways in: a slice that is copied, a `Vec` that is kept
-                if survey.admit(id, payload.len() as u64) == Admission::Drain {
-                } else if chunks.len() % 2 == 0 {
-                    survey.chunk(id, payload.as_slice())?;
-                } else {
-                    survey.chunk(id, payload)?;
+                match survey.admit(id, payload.len() as u64) {
+                    Admission::Drain => {}
+                    Admission::Take if chunks.len() % 2 == 0 => survey.chunk(id, payload.as_slice())?,
+                    Admission::Take => survey.chunk(id, payload)?,
                 }
                 Ok(false)
             }
-            None => {
+            0 => {
                 self.replies.remove(place);
                 survey.reply_done(id)?;
                 Ok(true)
@@ -120,7 +118,7 @@ fn most_requests(server: &Server) -> u64 {
 /// One reply, whole. Asks for each chunk's admission first, as a client does.
 pub(crate) fn answer(survey: &mut Survey, server: &mut Server, request: &Request) -> Result<(), SurveyError> {
     let mut wire = Wire::new(&[]);
-    wire.replies.push((request.clone(), server.answer(request).into()));
+    wire.replies.push((request.clone(), server.answer(request)));
     while !wire.replies.is_empty() {
         wire.step(survey)?;
     }

@@ -1,5 +1,5 @@
-//! What a map of a disk costs to build and to ask, beside the general crates; and that maps under a cap and chains of any depth take time by the
-//! number of extents and no more.
+//! What a map of a disk costs to build and to ask, beside the general crates; and that everything here that goes over a disk takes time by the number of
+//! extents and no more.
 //!
 //! ```text
 //! cargo bench --bench map                        # everything
@@ -28,8 +28,10 @@ use std::env;
 use std::time::Instant;
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use nbd_extents::action::{Full, StatusStream};
 use nbd_extents::chain::{Chain, Layer, Source};
 use nbd_extents::map::{Cap, ExtentMap};
+use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::{ExtentStream, from_iter, place};
 use nbd_extents::wire::{Descriptor, Form, encode, parse_compact};
 use nbd_extents::{Action, Allocation, Extent, Status, StreamError};
@@ -62,6 +64,14 @@ fn main() {
     }
     // a chain of 200 layers needs some extents a layer, or it may have nothing to copy
     let largest = if measures { 1 << 20 } else { 1 << 16 };
+    doubling("map-build", largest, |extents| {
+        let disk = Disk::new(extents);
+        seconds(|| assert_eq!(black_box(disk.map()).runs(), extents))
+    });
+    doubling("map-look-up", largest, looked_up);
+    doubling("map-diff", largest, differing);
+    doubling("map-join", largest, joined);
+    doubling("decide-and-plan", largest, planned);
     doubling("cap", largest, capped);
     doubling("chain-of-200", largest, |extents| chain(extents, 200));
     doubling("chain-of-25", largest, |extents| chain(extents, 25));
@@ -209,6 +219,42 @@ fn doubling(name: &str, largest: usize, work: impl Fn(usize) -> f64) {
             all * 1e9 / (rounds * extents) as f64
         );
     }
+}
+
+/// As many look-ups as there are extents, anywhere on the disk.
+fn looked_up(extents: usize) -> f64 {
+    let disk = Disk::new(extents);
+    let map = disk.map();
+    let mut rng = Rng::new(8);
+    let offsets: Vec<_> = (0..extents).map(|_| rng.next() % disk.end).collect();
+    seconds(|| assert!(offsets.iter().all(|&offset| black_box(map.get(offset)).is_some())))
+}
+
+/// Two disks that differ nearly everywhere.
+fn differing(extents: usize) -> f64 {
+    let map = Disk::new(extents).map();
+    let half = ExtentMap::covering(map.as_slice().stream().map_status(|s| s.zero()).coalesce(), map.range());
+    let other = half.unwrap();
+    let zero = ExtentMap::covering(map.as_slice().stream().map_status(|s| s.hole()), map.range()).unwrap();
+    // several times, as one is too short for the clock
+    let differs = || assert!(black_box(zero.as_slice()).diff(other.as_slice()).count() > extents / 4);
+    seconds(|| (0..8).for_each(|_| differs())) / 8.0
+}
+
+/// A map in a thousand parts and whole again.
+fn joined(extents: usize) -> f64 {
+    let map = Disk::new(extents).map();
+    seconds(|| assert_eq!(ExtentMap::join(map.as_slice().parts(1000)).unwrap().runs(), extents))
+}
+
+/// From statuses to requests, over gaps that are looked into again and again.
+fn planned(extents: usize) -> f64 {
+    let disk = Disk::new(extents);
+    let options = PlanOptions::new(disk.end, BlockSize::new(4096).unwrap()).unwrap().join_gaps(u64::MAX);
+    seconds(|| {
+        let totals = Plan::new(disk.stream().decide(Full::new()), options).measure().unwrap();
+        assert!(totals.requests() > 0 && totals.bytes.sum() == disk.end);
+    })
 }
 
 /// A map of actions in an eighth of the bytes that it would need: it is coarsened over and over.

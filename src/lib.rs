@@ -80,7 +80,7 @@
 //! |---|---|
 //! | [`action`] | copy, zero, skip or absent: chosen by a policy, checked so that no policy loses a byte, with the reason on request |
 //! | [`plan`] | the requests that carry it out: aligned, joined, split, with totals and a position to resume from |
-//! | [`map`] | a whole disk in memory, at 9 to 16 bytes an extent: look-up, slices, diff, totals |
+//! | [`map`] | a whole disk in memory, at 9 bytes an extent: look-up, slices, diff, totals |
 //! | [`chain`] | which layer of a full backup and its incrementals serves each range |
 //! | [`format`] | what others write down: backups as sparse streams |
 //!

@@ -42,7 +42,7 @@ where
         }
         map.push(range.end, None);
     }
-    map.shrink_to_fit();
+    map.finish();
     Ok(map)
 }
 

@@ -5,6 +5,7 @@ use core::ops::Range;
 use thiserror::Error;
 
 use super::ExtentMap;
+use super::index::FANOUT;
 use crate::action::Action;
 use crate::stream::ExtentStream;
 
@@ -35,7 +36,11 @@ impl Cap {
     /// The most runs that fit.
     const fn most(self) -> usize {
         let palette = STATUSES * size_of::<Option<Action>>();
-        (self.bytes - palette) / (size_of::<u64>() + size_of::<u8>())
+        // 63 runs at 9 bytes each, and one sample of 8 bytes: with the samples of samples there are no more
+        const GROUP: usize = FANOUT - 1;
+        const BYTES: usize = GROUP * (size_of::<u64>() + size_of::<u8>()) + size_of::<u64>();
+        let room = self.bytes - palette;
+        room / BYTES * GROUP + room % BYTES * GROUP / BYTES
     }
 
     /// Whether a range with this action may be copied instead.
@@ -141,7 +146,7 @@ impl ExtentMap<Action> {
                 return Err(builder.full());
             }
         }
-        builder.capped.map.shrink_to_fit();
+        builder.capped.map.finish();
         Ok(builder.capped)
     }
 }

@@ -9,6 +9,8 @@ pub(super) enum Indices {
     One(Vec<u8>),
     /// Up to 65536 statuses.
     Two(Vec<u16>),
+    /// Up to 4294967296 statuses.
+    Four(Vec<u32>),
     /// As many as memory holds.
     Word(Vec<usize>),
 }
@@ -32,6 +34,7 @@ impl Indices {
         match self {
             Self::One(list) => u8::try_from(index).map(|index| list.push(index)).is_ok(),
             Self::Two(list) => u16::try_from(index).map(|index| list.push(index)).is_ok(),
+            Self::Four(list) => u32::try_from(index).map(|index| list.push(index)).is_ok(),
             Self::Word(list) => {
                 list.push(index);
                 true
@@ -43,7 +46,8 @@ impl Indices {
     fn widen(&mut self) {
         *self = match self {
             Self::One(list) => Self::Two(list.iter().map(|&index| u16::from(index)).collect()),
-            Self::Two(list) => Self::Word(list.iter().map(|&index| usize::from(index)).collect()),
+            Self::Two(list) => Self::Four(list.iter().map(|&index| u32::from(index)).collect()),
+            Self::Four(list) => Self::Word(list.iter().map(|&index| index as usize).collect()),
             Self::Word(list) => Self::Word(core::mem::take(list)),
         };
     }
@@ -53,6 +57,7 @@ impl Indices {
         match self {
             Self::One(list) => replace(list, place, index),
             Self::Two(list) => replace(list, place, index),
+            Self::Four(list) => replace(list, place, index),
             Self::Word(list) => replace(list, place, index),
         }
     }
@@ -61,6 +66,7 @@ impl Indices {
         match self {
             Self::One(list) => list.truncate(length),
             Self::Two(list) => list.truncate(length),
+            Self::Four(list) => list.truncate(length),
             Self::Word(list) => list.truncate(length),
         }
     }
@@ -70,6 +76,7 @@ impl Indices {
         match self {
             Self::One(list) => list.reserve_exact(more),
             Self::Two(list) => list.reserve_exact(more),
+            Self::Four(list) => list.reserve_exact(more),
             Self::Word(list) => list.reserve_exact(more),
         }
     }
@@ -78,6 +85,7 @@ impl Indices {
         match self {
             Self::One(list) => list.shrink_to_fit(),
             Self::Two(list) => list.shrink_to_fit(),
+            Self::Four(list) => list.shrink_to_fit(),
             Self::Word(list) => list.shrink_to_fit(),
         }
     }
@@ -87,6 +95,7 @@ impl Indices {
         match self {
             Self::One(list) => list.capacity(),
             Self::Two(list) => list.capacity().saturating_mul(size_of::<u16>()),
+            Self::Four(list) => list.capacity().saturating_mul(size_of::<u32>()),
             Self::Word(list) => list.capacity().saturating_mul(size_of::<usize>()),
         }
     }
@@ -95,6 +104,7 @@ impl Indices {
         match self {
             Self::One(list) => IndexSlice::One(list),
             Self::Two(list) => IndexSlice::Two(list),
+            Self::Four(list) => IndexSlice::Four(list),
             Self::Word(list) => IndexSlice::Word(list),
         }
     }
@@ -111,6 +121,7 @@ fn replace<N: TryFrom<usize>>(list: &mut [N], place: usize, index: usize) {
 pub(super) enum IndexSlice<'a> {
     One(&'a [u8]),
     Two(&'a [u16]),
+    Four(&'a [u32]),
     Word(&'a [usize]),
 }
 
@@ -120,6 +131,7 @@ impl IndexSlice<'_> {
         match self {
             Self::One(list) => list.get(place).map(|&index| usize::from(index)),
             Self::Two(list) => list.get(place).map(|&index| usize::from(index)),
+            Self::Four(list) => list.get(place).map(|&index| index as usize),
             Self::Word(list) => list.get(place).copied(),
         }
     }
@@ -129,6 +141,7 @@ impl IndexSlice<'_> {
         match self {
             Self::One(list) => Self::One(list.get(first..last).unwrap_or_default()),
             Self::Two(list) => Self::Two(list.get(first..last).unwrap_or_default()),
+            Self::Four(list) => Self::Four(list.get(first..last).unwrap_or_default()),
             Self::Word(list) => Self::Word(list.get(first..last).unwrap_or_default()),
         }
     }
@@ -141,9 +154,11 @@ mod tests {
     #[test]
     fn widens_by_itself_and_keeps_what_it_has() {
         let mut indices = Indices::new();
-        for index in [0, 255, 256, 65535, 65536, usize::MAX] {
+        for index in [0, 255, 256, 65535, 65536] {
             indices.push(index);
         }
+        assert!(matches!(indices, Indices::Four(_)));
+        indices.push(usize::MAX);
         assert!(matches!(indices, Indices::Word(_)));
         let slice = indices.as_slice();
         let all: Vec<_> = (0..7).map_while(|place| slice.get(place)).collect();

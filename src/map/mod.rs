@@ -1,19 +1,21 @@
 //! A whole disk's map in memory: compact, quick to build and to ask.
 //!
 //! A stream is read once and is gone. A daemon that serves a backup, a window that draws a disk and a tool that restores single files ask again and
-//! again, anywhere on the disk; for them there is [`ExtentMap`]. It needs 9 bytes an extent (where the list of `Extent<Status>` needs 32), so that
-//! a hundred million extents fit 900 MB:
+//! again, anywhere on the disk; for them there is [`ExtentMap`]. It needs 9.1 bytes an extent (where the list of `Extent<Status>` needs 32), so that
+//! a hundred million extents fit 913 MB:
 //!
 //! ```text
 //! disk     0        4096                65536     69632            1048576
 //!          |--data--|-------zero--------|--data---|------hole------|
 //! ends     [         4096,               65536,    69632,           1048576]   8 bytes a run
-//! indices  [ 0,      1,                  0,        2 ]                         1 byte a run (2 from 257 statuses on, 8 from 65537 on)
-//! palette  [ data, zero, hole ]                                                each distinct status once, and what finds it
+//! indices  [ 0,      1,                  0,        2 ]                         1 byte a run (2 from 257 statuses on, 4 from 65537 on)
+//! palette  [ data, zero, hole ]                                                each distinct status once
+//! index    [ every 64th end ]                                                  1/8 byte a run
 //! ```
 //!
-//! The palette is what a disk has few of. A map of nearly as many statuses as runs (each with a depth of its own, say) needs more than a plain
-//! list would: 64 bytes a run were measured.
+//! The palette is what a disk has few of. A map stays below 16 bytes an extent while there are six extents or more for each distinct status, and even
+//! one that a server has filled with a new status for each extent (random depths, say) needs about what the plain list would. Who does not
+//! need the depth or some of the bitmaps should take them out first ([`map_status`](ExtentStream::map_status)), and the map is smaller by that.
 //!
 //! Touching neighbours with equal statuses are always joined, so that two maps that say the same are equal, however they were cut when they came.
 //! Everything that can be asked of a map can be asked of a [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
@@ -41,6 +43,7 @@
 mod build;
 mod cap;
 mod diff;
+mod index;
 mod indices;
 mod iter;
 mod palette;
@@ -62,6 +65,7 @@ pub use totals::Total;
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
+use index::Index;
 use indices::Indices;
 use palette::Palette;
 
@@ -76,11 +80,19 @@ pub struct ExtentMap<T> {
     /// The place of each run's status in the palette. No two neighbours are equal.
     indices: Indices,
     palette: Palette<T>,
+    /// Finds a run among `ends`.
+    index: Index,
 }
 
 impl<T> ExtentMap<T> {
     const fn starting_at(start: u64) -> Self {
-        Self { start, ends: Vec::new(), indices: Indices::new(), palette: Palette::new() }
+        Self {
+            start,
+            ends: Vec::new(),
+            indices: Indices::new(),
+            palette: Palette::new(),
+            index: Index::new(),
+        }
     }
 
     /// The bytes that the map is about.
@@ -99,7 +111,8 @@ impl<T> ExtentMap<T> {
         self.ends.len()
     }
 
-    /// The bytes that the map holds in memory: 9 a run (10 or 16 with more than 256 or 65536 distinct statuses), and what those statuses need.
+    /// The bytes that the map holds in memory: a little more than 9 a run (10 or 12 with more than 256 or 65536 distinct statuses), and each
+    /// distinct status once.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -107,12 +120,13 @@ impl<T> ExtentMap<T> {
     /// # use nbd_extents::stream::from_iter;
     /// let list = (0..1000).map(|n| Extent::new(n * 512, 512, n % 2 == 0)).collect::<Result<Vec<_>, _>>()?;
     /// let map = ExtentMap::covering(from_iter(list), 0..512_000)?;
-    /// assert!((9000..9100).contains(&map.bytes()));
+    /// assert!((9000..9200).contains(&map.bytes()));
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.ends.capacity() * size_of::<u64>() + self.indices.bytes() + self.palette.bytes()
+        let ends = self.ends.capacity() * size_of::<u64>();
+        ends + self.indices.bytes() + self.palette.bytes() + self.index.bytes()
     }
 
     /// The whole map, to be asked.
@@ -121,7 +135,9 @@ impl<T> ExtentMap<T> {
         MapSlice {
             start: self.start,
             end: self.end(),
+            first: 0,
             ends: &self.ends,
+            index: &self.index,
             indices: self.indices.as_slice(),
             palette: self.palette.statuses(),
         }
@@ -206,7 +222,8 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.palette.statuses().get(place).copied()
     }
 
-    /// Gives each extent of a map without gaps another status, by its length. Neighbours that become equal are joined; no memory is needed.
+    /// Gives each extent of a map without gaps another status, by its length. Neighbours that become equal are joined; no memory is needed. Only
+    /// for maps that are being built: their index is empty until they are finished.
     fn rewrite(&mut self, mut f: impl FnMut(u64, T) -> T) {
         let (mut kept, mut start) = (0, self.start);
         let mut last = None;
@@ -231,9 +248,13 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.indices.truncate(kept);
     }
 
-    fn shrink_to_fit(&mut self) {
+    /// Gives back what only building needs, and makes the index.
+    fn finish(&mut self) {
         self.ends.shrink_to_fit();
         self.indices.shrink_to_fit();
+        self.palette.shrink_to_fit();
+        self.index.extend(&self.ends);
+        self.index.shrink_to_fit();
     }
 
     /// Adds a part that starts where the map ends, as another thread or machine has made it.
@@ -264,6 +285,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         for run in part.all_runs() {
             self.push(run.end, run.status);
         }
+        self.index.extend(&self.ends);
         Ok(())
     }
 
@@ -283,7 +305,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         for part in parts {
             map.append(part)?;
         }
-        map.shrink_to_fit();
+        map.finish();
         Ok(map)
     }
 }
@@ -296,7 +318,7 @@ impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
         for run in self.all_runs() {
             map.push(run.end, run.status);
         }
-        map.shrink_to_fit();
+        map.finish();
         map
     }
 }

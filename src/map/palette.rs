@@ -11,7 +11,8 @@ const HANDFUL: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Palette<T> {
     statuses: Vec<Option<T>>,
-    /// Where the statuses behind the first [`HANDFUL`] are, by hash. Ordered, so that a server that makes statuses collide gains nothing.
+    /// Where the statuses behind the first [`HANDFUL`] are, by hash. Ordered, so that a server that makes statuses collide gains nothing. Only
+    /// building a map needs it: it is given back when the map is whole, and made again when the map is added to.
     places: BTreeMap<u64, usize>,
 }
 
@@ -22,6 +23,12 @@ impl<T> Palette<T> {
 
     pub(super) fn statuses(&self) -> &[Option<T>] {
         &self.statuses
+    }
+
+    /// Gives back what only building needs.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.statuses.shrink_to_fit();
+        self.places = BTreeMap::new();
     }
 
     /// The bytes that it holds in memory: the statuses, and an estimate of the tree (nodes are at least half full).
@@ -44,18 +51,31 @@ impl<T: Copy + Eq + Hash> Palette<T> {
     #[inline(never)]
     fn search(&mut self, status: Option<T>) -> usize {
         let new = self.statuses.len();
+        for place in HANDFUL + self.places.len()..new {
+            let known = self.statuses.get(place).copied().flatten();
+            self.find_or_insert(known, place);
+        }
         if new >= HANDFUL {
-            let mut key = hash(&status);
-            while let Some(&place) = self.places.get(&key) {
-                if self.statuses.get(place) == Some(&status) {
-                    return place;
-                }
-                key = key.wrapping_add(1);
+            let place = self.find_or_insert(status, new);
+            if place != new {
+                return place;
             }
-            self.places.insert(key, new);
         }
         self.statuses.push(status);
         new
+    }
+
+    /// The place of a status behind the first handful. One that has none gets `place`.
+    fn find_or_insert(&mut self, status: Option<T>, place: usize) -> usize {
+        let mut key = hash(&status);
+        while let Some(&place) = self.places.get(&key) {
+            if self.statuses.get(place) == Some(&status) {
+                return place;
+            }
+            key = key.wrapping_add(1);
+        }
+        self.places.insert(key, place);
+        place
     }
 }
 
@@ -98,6 +118,20 @@ mod tests {
             for status in 0..100 {
                 assert_eq!(palette.place(Some(Colliding(status))), usize::from(status));
             }
+            palette.shrink_to_fit();
         }
+    }
+
+    /// What finds the statuses is gone when a map is whole, and is made again with every status in its old place.
+    #[test]
+    fn a_palette_that_was_given_back_is_added_to() {
+        let mut palette = Palette::new();
+        for last in [3, 8, 9, 100, 101, 250] {
+            (0..last).for_each(|status: u16| assert_eq!(palette.place(Some(status)), usize::from(status)));
+            palette.shrink_to_fit();
+            assert_eq!(palette.bytes(), usize::from(last) * size_of::<Option<u16>>());
+        }
+        assert_eq!(palette.place(None), 250);
+        (0..250).for_each(|status| assert_eq!(palette.place(Some(status)), usize::from(status)));
     }
 }

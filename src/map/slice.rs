@@ -5,6 +5,7 @@ use core::fmt;
 use core::ops::Range;
 
 use super::diff::Diff;
+use super::index::Index;
 use super::indices::IndexSlice;
 use super::iter::{Extents, Runs};
 use super::totals::{Total, totals};
@@ -31,8 +32,12 @@ use crate::stream::{ExtentStream, FromIter, from_iter};
 pub struct MapSlice<'a, T> {
     pub(super) start: u64,
     pub(super) end: u64,
+    /// The place of the first run in the whole map.
+    pub(super) first: usize,
     /// Where the runs end. The last may reach beyond `end`.
     pub(super) ends: &'a [u64],
+    /// The index of the whole map.
+    pub(super) index: &'a Index,
     pub(super) indices: IndexSlice<'a>,
     pub(super) palette: &'a [Option<T>],
 }
@@ -74,6 +79,8 @@ impl<'a, T> MapSlice<'a, T> {
         Self {
             start,
             end,
+            first: self.first + first,
+            index: self.index,
             ends: self.ends.get(first..last).unwrap_or_default(),
             indices: self.indices.part(first, last),
             palette: self.palette,
@@ -118,8 +125,12 @@ impl<'a, T> MapSlice<'a, T> {
     }
 
     /// The run that covers `offset`, which must not lie before the slice.
+    #[inline]
     fn run_at(&self, offset: u64) -> usize {
-        self.ends.partition_point(|&end| end <= offset)
+        let around = self.index.runs_around(offset);
+        let last = around.end.saturating_sub(self.first).min(self.ends.len());
+        let first = around.start.saturating_sub(self.first).min(last);
+        first + self.ends.get(first..last).unwrap_or_default().partition_point(|&end| end <= offset)
     }
 }
 

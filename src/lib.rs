@@ -84,6 +84,9 @@
 //! | [`chain`] | which layer of a full backup and its incrementals serves each range |
 //! | [`format`] | what others write down: backups as sparse streams |
 //!
+//! The [`guide`] has a cookbook (from libnbd, from libvirt, plan and restore a backup), what each field means and what each server makes of it, and
+//! a table for who comes from another program's code.
+//!
 //! # What is promised
 //!
 //! - A dirty byte is never lost: whatever is rounded, filled or in doubt gets the safe status (data, dirty, depth unknown), and two answers that
@@ -116,6 +119,8 @@ pub mod chain;
 mod error;
 mod extent;
 pub mod format;
+#[cfg(feature = "std")]
+pub mod guide;
 #[cfg(feature = "alloc")]
 pub mod map;
 pub mod plan;

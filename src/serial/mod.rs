@@ -1,7 +1,7 @@
 //! Serialization with serde: the stable form of each type, apart from its fields in memory, which may change.
 //!
 //! Each form is a private type that derives what serde needs; a value is read by building the form and then parsing it, so that nothing invalid
-//! can come in by this way either. The forms are documented in [`guide::serde`](crate::guide::serde), and tested in `tests/serde_forms.rs`.
+//! can come in by this way either. The forms are documented in [`guide::serialized`](crate::guide::serialized), and tested in `tests/serde_forms.rs`.
 
 #[cfg(feature = "alloc")]
 mod map;

@@ -82,7 +82,7 @@
 //! | [`plan`] | the requests that carry it out: aligned, joined, split, with totals and a position to resume from |
 //! | [`map`] | a whole disk in memory, at 9 bytes an extent: look-up, slices, diff, totals |
 //! | [`chain`] | which layer of a full backup and its incrementals serves each range |
-//! | [`format`] | what others write down: backups as sparse streams |
+//! | [`format`] | what other programs write: lists of extents in ten forms, read, written and converted; backups as sparse streams |
 //!
 //! The [`guide`] has a cookbook (from libnbd, from libvirt, plan and restore a backup), what each field means and what each server makes of it, and
 //! a table for who comes from another program's code.

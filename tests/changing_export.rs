@@ -139,3 +139,82 @@ fn a_long_rest_is_not_joined_to_crumbs_for_ever() {
     answer(&mut survey, &[(0, &[(4096, 2)]), (1, &[(4096, 0)])], &mut seen);
     assert!(seen.last().is_some_and(|row| row.ends_with("dirty,data")), "{seen:?}");
 }
+
+/// Answers to the bitmap that reach on to the end of the range, each with one flag, while the other context advances by 4 KiB a time.
+fn bitmap_says(flags: &[u64]) -> (Survey, Vec<String>) {
+    let mut survey = together(1);
+    let mut seen = Vec::new();
+    for (&flags, done) in flags.iter().zip(0..) {
+        answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(MIB - done * 4096, flags)])], &mut seen);
+    }
+    (survey, seen)
+}
+
+#[test]
+fn a_disagreement_that_is_over_is_still_counted() {
+    // the last two agree, and with what was joined before; that there was another answer must not be forgotten
+    let (survey, seen) = bitmap_says(&[0, 1, 1, 1]);
+    assert_eq!(seen, ["0..4096 clean,data"]);
+    assert_eq!(survey.stats().disagreements, 3);
+}
+
+#[test]
+fn who_disagrees_twice_still_disagrees() {
+    let (survey, seen) = bitmap_says(&[0, 1, 0, 1]);
+    assert_eq!(seen, ["0..4096 clean,data"]);
+    assert_eq!(survey.stats().disagreements, 3);
+}
+
+/// All that a rest covers becomes the safe status when it has to be given up, to its last byte.
+#[test]
+fn a_rest_that_is_given_up_is_dirty_to_its_end() {
+    let wanted = contexts(1);
+    let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    let mut survey = Survey::together(options(MIB).budget(40_000), granted).unwrap();
+    let mut seen = Vec::new();
+    let alternating: Vec<(u64, u64)> = (0..1000).map(|n| (1024, n % 2)).collect();
+    answer(&mut survey, &[(0, &[(512, 0)]), (1, &alternating)], &mut seen);
+    // joined to another that is cut elsewhere, it takes twice the room
+    let between: Vec<(u64, u64)> = (0..1000).map(|n| (1023, n % 2)).collect();
+    answer(&mut survey, &[(0, &[(512, 0)]), (1, &between)], &mut seen);
+    assert_eq!(survey.stats().rests_coarsened, 1);
+    let rest = MIB - 1024;
+    answer(&mut survey, &[(0, &[(rest, 0)]), (1, &[(rest, 0)])], &mut seen);
+    // nothing was ever said but "clean" of what lies behind the last of the longer answer
+    assert_eq!(seen.last().map(String::as_str), Some("1024000..1048576 clean,data"), "{seen:?}");
+    let dirty = seen.iter().rev().nth(1).unwrap();
+    assert_eq!(dirty, "1024..1024000 dirty,data", "{seen:?}");
+}
+
+/// An allocation with flags that it cannot have is in doubt, and stays so when it is joined to answers that are not.
+#[test]
+fn flags_in_doubt_stay_in_doubt() {
+    let mut survey = together(1);
+    let mut seen = Vec::new();
+    for flags in [1 << 32 | 3, 3] {
+        answer(&mut survey, &[(0, &[(MIB / 2, flags)]), (1, &[(4096, 0)])], &mut seen);
+    }
+    answer(&mut survey, &[(0, &[(MIB - 8192, 3)]), (1, &[(MIB - 8192, 0)])], &mut seen);
+    let half = MIB / 2;
+    assert_eq!(seen[0], format!("0..{half} clean,data"), "{seen:?}");
+}
+
+#[test]
+fn a_depth_that_changes_is_unknown() {
+    let wanted = Contexts::new().require(Context::Depth).unwrap().require(Context::bitmap("b0")).unwrap();
+    let granted = wanted.negotiate([(0, "qemu:allocation-depth"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    for (depths, rows) in [
+        ([1, 1, 1], ["0..1048576 clean,depth 1"].as_slice()),
+        // an unknown depth is not shown
+        ([1, 2, 2], &["0..4096 clean,depth 1", "4096..1048576 clean"]),
+        ([2, 1, 1], &["0..4096 clean,depth 2", "4096..1048576 clean"]),
+    ] {
+        let mut survey = Survey::together(options(MIB), granted.clone()).unwrap();
+        let mut seen = Vec::new();
+        for (&depth, done) in depths.iter().zip(0..) {
+            let bitmap = if done == 2 { MIB } else { 4096 };
+            answer(&mut survey, &[(0, &[(MIB - done * 4096, depth)]), (1, &[(bitmap, 0)])], &mut seen);
+        }
+        assert_eq!(seen, rows);
+    }
+}

@@ -310,6 +310,25 @@ fn all_pairs_of_small_lists() {
     assert_eq!(even, 5_u64.pow(BLOCKS));
 }
 
+/// All lists that describe 6 blocks by 3 statuses, merged with all others and joined: 531441 pairs, and none of them is uneven.
+#[test]
+fn all_pairs_of_small_lists_without_gaps() {
+    const BLOCKS: u32 = 6;
+    let statuses = |n: usize| (0..BLOCKS).map(move |block| n / 3_usize.pow(block) % 3);
+    let all: Vec<(Vec<Extent<u8>>, Dense<u8>)> = (0..3_usize.pow(BLOCKS))
+        .map(|n| statuses(n).map(|status| u8::try_from(status).ok()).collect::<Dense<u8>>())
+        .map(|dense| (to_extents(&dense), dense))
+        .collect();
+    for (a, left) in &all {
+        for (b, right) in &all {
+            // a product has four values, so that many neighbours become equal
+            let merged = from_iter(a.iter().copied()).merge(from_iter(b.iter().copied()), |a, b| a * b);
+            let joined = merged.coalesce().covering(0..u64::from(BLOCKS)).collect_vec().unwrap();
+            assert_eq!(joined, to_extents(&dense::merge(left, right, |a, b| a * b)));
+        }
+    }
+}
+
 /// The `n`-th list: a digit of base 3 for each block, 2 being a gap. One extent a block where `n` is even, else joined.
 fn small_list(n: usize, blocks: u32) -> (Vec<Extent<u8>>, Dense<u8>) {
     let digit = |block: u32| u8::try_from(n / 3_usize.pow(block) % 3).unwrap();

@@ -391,6 +391,7 @@ mod tests {
         assert!(negotiated.ids().eq([7, 0]));
         assert_eq!(negotiated.id_of(&Context::bitmap("b0")), Some(7));
         assert_eq!(negotiated.id_of(&Context::Depth), None);
+        assert!(negotiated.has(&Context::Allocation) && !negotiated.has(&Context::Depth));
         let (bitmaps, details) = negotiated.split();
         assert!(bitmaps.ids().eq([7]) && details.ids().eq([0]));
     }

@@ -173,3 +173,84 @@ fn layer(payload: Payload, meaning: Meaning, range: &Range<u64>) -> Layer {
     let usable = Usable { descriptors: list / Form::Extended.descriptor_size(), end: range.end };
     Layer::of_rests(payload, meaning, range.start, usable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BITMAP: Meaning = Meaning::Bitmap(0);
+
+    /// A bitmap's answer about bytes from 0 on, with flags that alternate.
+    fn answer(lengths: &[u64], budget: &mut Budget) -> Layer {
+        let list = lengths.iter().zip([1, 0].into_iter().cycle());
+        let payload = crate::wire::encode(
+            Form::Extended,
+            0,
+            list.map(|(&length, flags)| Descriptor { length, flags }).collect::<Vec<_>>(),
+        );
+        let usable = Usable { descriptors: lengths.len(), end: lengths.iter().sum() };
+        Layer::new(budget.hold(payload.unwrap()), Form::Extended, BITMAP, 0, usable)
+    }
+
+    #[test]
+    fn what_ends_at_the_byte_skipped_to_is_left_behind() {
+        let mut layer = answer(&[100, 100, 100], &mut Budget::new(1000));
+        for (offset, left) in [(0, 3), (99, 3), (100, 2), (250, 1), (299, 1), (300, 0)] {
+            layer.skip_to(offset);
+            assert_eq!(layer.left(), left, "behind {offset}");
+        }
+    }
+
+    #[test]
+    fn joining_costs_what_is_left_of_both_and_earns_by_what_came() {
+        let budget = &mut Budget::new(100_000);
+        let mut old = answer(&[10; 10], budget);
+        old.skip_to(40);
+        let fresh = answer(&[10; 3], budget);
+        let mut work = 0;
+        assert!(pay(&mut work, &old, &fresh));
+        assert_eq!(work, (8 + 3 * 16) * WORK_PER_BYTE - (6 + 3));
+        let long = answer(&[1; 1000], budget);
+        let mut work = 0;
+        assert!(!pay(&mut work, &long, &fresh), "1003 for 224");
+        assert_eq!(work, (8 + 3 * 16) * WORK_PER_BYTE, "it is earned all the same");
+        let mut work = FREE_WORK;
+        assert!(pay(&mut work, &old, &fresh));
+        assert_eq!(work, FREE_WORK - 9, "no more can be saved up");
+    }
+
+    #[test]
+    fn a_joined_rest_may_take_all_the_room_there_is() {
+        let budget = &mut Budget::new(100_000);
+        let (old, fresh) = (answer(&[100, 100, 100], budget), answer(&[50, 100], budget));
+        // both speak up to 150, and of 50..100 they say different things; behind, the longer one does
+        let joined = join(&old, &fresh, BITMAP, 50, 1000).unwrap();
+        let size = joined.len();
+        assert_eq!(join(&old, &fresh, BITMAP, 50, size), Some(joined.clone()));
+        assert_eq!(join(&old, &fresh, BITMAP, 50, size - 1), None);
+        let joined = layer(budget.hold(joined), BITMAP, &(50..300));
+        assert_eq!(joined.left(), (size - 8) / 16);
+        let rows: Vec<_> = joined.iter().map(|extent| extent.unwrap()).collect();
+        let rows: Vec<_> =
+            rows.iter().map(|e| (e.range(), e.status() & !DISPUTED, e.status() & DISPUTED != 0)).collect();
+        let (agreed, disputed) = (false, true);
+        assert_eq!(
+            rows,
+            [(50..100, 1, disputed), (100..150, 0, agreed), (150..200, 0, agreed), (200..300, 1, agreed)]
+        );
+    }
+
+    #[test]
+    fn what_is_coarse_is_not_coarsened_again() {
+        let budget = &mut Budget::new(1000);
+        let slots = [Slot { id: 0, name: "b".into(), meaning: BITMAP }];
+        let mut rests = Rests::default();
+        assert_eq!(rests.add(&[answer(&[512, 512], budget)], &slots, 100, budget), 0);
+        assert_eq!(rests.coarsen(&slots, 100), 1);
+        assert_eq!(rests.coarsen(&slots, 100), 0);
+        let mut rest = rests.layers().next().unwrap();
+        let extent = rest.next_extent().unwrap().unwrap();
+        assert_eq!((extent.range(), *extent.status(), rest.left()), (100..1024, 1, 0));
+        assert_eq!(budget.room(), 1000);
+    }
+}

@@ -262,6 +262,9 @@ mod tests {
         assert_eq!(exact, Ok((1, 1400, Forgiven::default())));
         forgivable(true, &[(400, 0), (100, 0)], 1, 1400, |f| f.not_one);
         forgivable(true, &[(1001, 0)], 1, 2000, |f| f.not_one);
+        let fault = check(Strictness::Strict, true, &[(1001, 0)]).unwrap_err();
+        let context = "base:allocation".into();
+        assert_eq!(fault, ReplyFault::NotOne { context, asked: 1000, count: 1, length: 1001 });
         check(Strictness::Lenient, true, &[(0, 0)]).unwrap_err();
         check(Strictness::Lenient, true, &[(u64::MAX, 0)]).unwrap_err();
     }

@@ -85,3 +85,34 @@ fn the_peak_is_the_most_that_was_held_at_one_time() {
     while survey.next_extent().unwrap().is_some() {}
     assert_eq!(survey.complete().unwrap().peak_bytes, 28 + 12);
 }
+
+/// What the merge guarantees is looked at once more before it leaves, and a survey that failed says nothing any more.
+#[test]
+fn extents_that_do_not_follow_each_other_end_the_survey() {
+    let at = |start, length| Extent::new(start, length, Answer::new(Status::UNKNOWN)).unwrap();
+    let gap = StreamError::Gap { range: 512..1024 };
+    let overlap = StreamError::Overlap { start: 256, expected: 512 };
+    for (second, fault) in [(at(1024, 512), gap), (at(256, 512), overlap)] {
+        let mut survey = Survey::together(options(), contexts(BOTH)).unwrap();
+        let request = survey.next_request().unwrap().unwrap();
+        survey.ready.extend([at(0, 512), second].map(Ready::Extent));
+        let failed = SurveyError::Stream(fault);
+        assert_eq!(survey.next_extent(), Err(failed.clone()));
+        assert_eq!(survey.next_extent(), Err(failed.clone()));
+        assert_eq!(survey.next_request(), Err(failed.clone()));
+        assert_eq!(survey.check_complete(), Err(failed.clone()));
+        assert_eq!(survey.reply_failed(request.id()), Ok(()));
+        assert_eq!(survey.complete(), Err(failed));
+    }
+}
+
+#[test]
+fn what_the_server_offers_is_listed_and_escaped() {
+    let missing = |offered: &[&str]| {
+        let missing = ContextError::Missing { name: "x".into(), offered: None };
+        missing.with_offered(offered.iter().copied()).to_string()
+    };
+    assert_eq!(missing(&[]), "the server did not grant the context x (it offers none)");
+    let shown = missing(&["a", "b\u{1b}[2J"]);
+    assert_eq!(shown, "the server did not grant the context x (it offers a, b\\u{1b}[2J)");
+}

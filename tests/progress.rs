@@ -1,0 +1,184 @@
+//! What a survey asks next, byte for byte: how it goes on after answers that say next to nothing, after replies that did not fit its budget, and
+//! when its caller reads late. The limits hold exactly where they say: not one reply earlier, not one later.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use nbd_extents::wire::{Descriptor, Form, encode};
+use nbd_extents::{
+    Admission, Connection, Context, Contexts, Negotiated, Request, Survey, SurveyError, SurveyOptions,
+};
+
+const MIB: u64 = 1 << 20;
+const SIZE: u64 = 1 << 30;
+const KIB_64: u64 = 64 << 10;
+
+/// Blocks of one byte: requests begin where the last answer ended.
+fn options() -> SurveyOptions {
+    let connection = Connection::new(SIZE, Form::Extended).unwrap().min_block(1).unwrap();
+    SurveyOptions::new(connection.read_only(true))
+}
+
+fn allocation() -> Negotiated {
+    Contexts::new().require(Context::Allocation).unwrap().negotiate([(0, "base:allocation")]).unwrap()
+}
+
+fn bitmap() -> Negotiated {
+    let wanted = Contexts::new().require(Context::bitmap("b0")).unwrap();
+    wanted.negotiate([(1, "qemu:dirty-bitmap:b0")]).unwrap()
+}
+
+fn together(options: SurveyOptions) -> Survey {
+    Survey::together(options, allocation()).unwrap()
+}
+
+fn ask(survey: &mut Survey) -> Request {
+    survey.next_request().unwrap().expect("something to ask")
+}
+
+/// An answer of one extent for context `id`.
+fn answer(survey: &mut Survey, request: &Request, id: u32, length: u64) -> Result<(), SurveyError> {
+    survey.chunk(request.id(), encode(Form::Extended, id, [Descriptor { length, flags: 0 }]).unwrap())?;
+    survey.reply_done(request.id())
+}
+
+/// Asks, and gets an answer about so many bytes.
+fn advance(survey: &mut Survey, length: u64) -> Result<(), SurveyError> {
+    let request = ask(survey);
+    answer(survey, &request, 0, length)
+}
+
+/// Asks, and gets an answer that does not fit the budget. Returns how many bytes were asked about.
+fn too_much(survey: &mut Survey) -> (u64, Result<(), SurveyError>) {
+    let request = ask(survey);
+    assert_eq!(survey.admit(request.id(), MIB), Admission::Drain);
+    (request.length(), survey.reply_done(request.id()))
+}
+
+#[test]
+fn the_crumb_that_is_one_too_many_ends_it() {
+    let mut survey = together(options().max_crumbs(3));
+    for crumb in [1, 100, 511] {
+        advance(&mut survey, crumb).unwrap();
+    }
+    // what was seen of the disk by then stays true
+    let stalled = advance(&mut survey, 511).unwrap_err();
+    assert_eq!(stalled, SurveyError::Stalled { offset: 612, replies: 4 });
+    assert_eq!(survey.next_extent(), Ok(None));
+}
+
+#[test]
+fn answers_of_512_bytes_are_no_crumbs_but_make_up_for_none() {
+    let mut survey = together(options().max_crumbs(2));
+    for length in [512, 511, 512, KIB_64 - 1, 511, KIB_64 - 1] {
+        advance(&mut survey, length).unwrap();
+    }
+    assert!(matches!(advance(&mut survey, 1), Err(SurveyError::Stalled { replies: 3, .. })));
+}
+
+#[test]
+fn a_stride_makes_up_for_the_crumbs_before_it() {
+    let mut survey = together(options().max_crumbs(2));
+    for length in [1, 1, KIB_64, 1, 1, KIB_64, 1, 1] {
+        advance(&mut survey, length).unwrap();
+    }
+    assert!(matches!(advance(&mut survey, 1), Err(SurveyError::Stalled { replies: 3, .. })));
+}
+
+/// A small range, or the last bytes of a large one: there is no more to say of them.
+#[test]
+fn whoever_answers_all_that_was_asked_gives_no_crumb() {
+    for start in [0, MIB, SIZE - 100] {
+        let mut survey = together(options().range(start..start + 100).unwrap().max_crumbs(0));
+        advance(&mut survey, 100).unwrap();
+        assert!(survey.next_extent().unwrap().is_some());
+        survey.complete().unwrap();
+    }
+}
+
+/// A full answer of a stride counts as one, also when nothing is left to do behind it.
+#[test]
+fn a_full_answer_can_be_a_stride() {
+    let mut survey = together(options().max_crumbs(1).max_request(KIB_64));
+    for _ in 0..3 {
+        advance(&mut survey, 1).unwrap();
+        advance(&mut survey, KIB_64).unwrap();
+    }
+}
+
+#[test]
+fn a_reply_that_does_not_fit_halves_what_is_asked() {
+    let mut survey = together(options().budget(1000).max_request(KIB_64));
+    for asked in [KIB_64, KIB_64 / 2, KIB_64 / 4] {
+        assert_eq!(too_much(&mut survey), (asked, Ok(())));
+    }
+    assert_eq!(survey.stats().failed, 3);
+    assert_eq!(survey.stats().replies, 0);
+}
+
+/// Otherwise every second reply of a server that answers much would be thrown away.
+#[test]
+fn more_is_asked_again_after_eight_that_fit() {
+    let mut survey = together(options().budget(1000).max_request(KIB_64));
+    too_much(&mut survey).1.unwrap();
+    for _ in 0..8 {
+        let request = ask(&mut survey);
+        assert_eq!(request.length(), KIB_64 / 2);
+        answer(&mut survey, &request, 0, 1024).unwrap();
+    }
+    assert_eq!(ask(&mut survey).length(), KIB_64);
+}
+
+#[test]
+fn a_block_that_does_not_fit_ends_it() {
+    let mut survey = together(options().budget(1000).max_request(1));
+    let error = SurveyError::OverBudget { offset: 0, length: 1, budget: 1000 };
+    assert_eq!(too_much(&mut survey), (1, Err(error)));
+}
+
+#[test]
+fn replies_that_do_not_fit_are_crumbs() {
+    let mut survey = together(options().budget(1000).max_crumbs(2));
+    for _ in 0..2 {
+        too_much(&mut survey).1.unwrap();
+    }
+    let error = too_much(&mut survey).1.unwrap_err();
+    assert!(matches!(error, SurveyError::Stalled { offset: 0, replies: 3 }), "{error}");
+}
+
+/// The clean stretches wait until they are read, joined: nothing of them is lost.
+#[test]
+fn a_caller_may_read_when_all_is_answered() {
+    let options = options().range(0..MIB).unwrap().max_request(KIB_64);
+    let mut survey = Survey::bitmap_first(options, bitmap(), allocation()).unwrap();
+    while let Some(request) = survey.next_request().unwrap() {
+        answer(&mut survey, &request, 1, request.length()).unwrap();
+    }
+    let all = survey.next_extent().unwrap().map(|extent| extent.to_string());
+    assert_eq!(all.as_deref(), Some("0..1048576 clean"));
+    assert_eq!(survey.complete().unwrap().requests, 16);
+}
+
+#[test]
+fn what_the_replies_held_is_counted() {
+    let mut survey = together(options());
+    let request = ask(&mut survey);
+    let list = [512, 512, 1024].map(|length| Descriptor { length, flags: 0 });
+    survey.chunk(request.id(), encode(Form::Extended, 0, list).unwrap()).unwrap();
+    survey.reply_done(request.id()).unwrap();
+    advance(&mut survey, 4096).unwrap();
+    let stats = survey.stats();
+    assert_eq!((stats.replies, stats.descriptors, stats.payload_bytes), (2, 4, 8 + 3 * 16 + 8 + 16));
+    assert_eq!((stats.failed, stats.forgiven.total()), (0, 0));
+}
+
+#[test]
+fn a_range_that_is_inverted_or_leaves_the_export_is_refused() {
+    #[expect(clippy::reversed_empty_ranges, reason = "that is the fault")]
+    for range in [512..0, SIZE..SIZE + 1, 0..SIZE + 1, SIZE + 2..SIZE + 1] {
+        let refused = options().range(range.clone()).unwrap_err();
+        assert_eq!(refused, SurveyError::OutOfRange { range, size: SIZE });
+    }
+    for range in [0..0, 0..SIZE, SIZE..SIZE, 7..9] {
+        options().range(range).unwrap();
+    }
+}

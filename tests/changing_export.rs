@@ -218,3 +218,28 @@ fn a_depth_that_changes_is_unknown() {
         assert_eq!(seen, rows);
     }
 }
+
+/// What is remembered must not stand in the way of what is to come: when not even a block fits beside it, it is given up, and counted.
+#[test]
+fn a_rest_that_leaves_no_room_for_a_block_is_given_up() {
+    let wanted = contexts(1);
+    let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    let mut survey = Survey::together(options(MIB).budget(400), granted).unwrap();
+    let mut seen = Vec::new();
+    let alternating: Vec<(u64, u64)> = (0..20).map(|n| (4096, n % 2)).collect();
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &alternating)], &mut seen);
+    // 328 bytes are remembered; each answer to come is two chunks of 40, which do not fit until the request is no more than a block
+    let mut asked = Vec::new();
+    while survey.stats().rests_coarsened == 0 {
+        let request = survey.next_request().unwrap().unwrap();
+        asked.push(request.length());
+        for id in [0, 1] {
+            survey.chunk(request.id(), payload(id, &[(256, 0), (256, 0)])).unwrap();
+        }
+        survey.reply_done(request.id()).unwrap();
+    }
+    assert_eq!(asked.last(), Some(&512));
+    answer(&mut survey, &[(0, &[(MIB - 4096, 0)]), (1, &[(MIB - 4096, 0)])], &mut seen);
+    assert_eq!(seen, ["0..4096 clean,data", "4096..81920 dirty,data", "81920..1048576 clean,data"]);
+    assert_eq!(survey.complete().unwrap().rests_coarsened, 1);
+}

@@ -337,11 +337,11 @@ impl Pass {
             forgiven.split_blocks += 1;
         }
         let advanced = end - question.start;
+        if end < question.end || advanced >= STRIDE {
+            self.count_crumb(advanced, scene).inspect_err(|_| self.pieces.reopen(id))?;
+        }
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, end, &told);
-        if end < question.end || advanced >= STRIDE {
-            self.count_crumb(advanced, scene)?;
-        }
         self.step.learn(advanced, end < question.end, scene.options);
         self.keep_rests(layers, end, scene);
         Ok(())

@@ -89,19 +89,21 @@ fn the_peak_is_the_most_that_was_held_at_one_time() {
 /// What the merge guarantees is looked at once more before it leaves, and a survey that failed says nothing any more.
 #[test]
 fn extents_that_do_not_follow_each_other_end_the_survey() {
-    let at = |start, length| Extent::new(start, length, Answer::new(Status::UNKNOWN)).unwrap();
     let gap = StreamError::Gap { range: 512..1024 };
-    let overlap = StreamError::Overlap { start: 256, expected: 512 };
-    for (second, fault) in [(at(1024, 512), gap), (at(256, 512), overlap)] {
-        let mut survey = Survey::together(options(), contexts(BOTH)).unwrap();
+    let overlap = StreamError::Overlap { start: 1024, expected: 2048 };
+    for (misplaced, fault) in [(512, gap), (2048, overlap)] {
+        let options = options().range(1024..4096).unwrap();
+        let mut survey = Survey::together(options, contexts(ALLOCATION)).unwrap();
         let request = survey.next_request().unwrap().unwrap();
-        survey.ready.extend([at(0, 512), second].map(Ready::Extent));
+        let whole = [crate::wire::Descriptor { length: 3072, flags: 0 }];
+        survey.chunk(request.id(), crate::wire::encode(Form::Compact, 0, whole).unwrap()).unwrap();
+        survey.reply_done(request.id()).unwrap();
+        survey.position = misplaced;
         let failed = SurveyError::Stream(fault);
         assert_eq!(survey.next_extent(), Err(failed.clone()));
         assert_eq!(survey.next_extent(), Err(failed.clone()));
         assert_eq!(survey.next_request(), Err(failed.clone()));
         assert_eq!(survey.check_complete(), Err(failed.clone()));
-        assert_eq!(survey.reply_failed(request.id()), Ok(()));
         assert_eq!(survey.complete(), Err(failed));
     }
 }

@@ -121,6 +121,7 @@ mod extent;
 pub mod format;
 #[cfg(feature = "std")]
 pub mod guide;
+mod kernel;
 #[cfg(feature = "alloc")]
 pub mod map;
 pub mod plan;

@@ -33,24 +33,28 @@ impl Allocation {
     pub const DATA: Self = Self(0);
 
     /// Reads the flags of a descriptor.
+    #[inline]
     #[must_use]
     pub const fn from_flags(flags: u64) -> Self {
         Self(flags)
     }
 
     /// The flags, undefined bits included.
+    #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
     /// Whether every byte reads as zero (`NBD_STATE_ZERO`). The only bit that allows a copy to skip reading.
+    #[inline]
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 & Self::ZERO != 0
     }
 
     /// Whether a later write may need new space (`NBD_STATE_HOLE`). It says nothing of the content.
+    #[inline]
     #[must_use]
     pub const fn is_hole(self) -> bool {
         self.0 & Self::HOLE != 0
@@ -79,18 +83,21 @@ impl Dirtiness {
     pub const DIRTY: Self = Self(1);
 
     /// Reads the flags of a descriptor.
+    #[inline]
     #[must_use]
     pub const fn from_flags(flags: u64) -> Self {
         Self(flags)
     }
 
     /// The flags, undefined bits included.
+    #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
     /// Whether the bitmap marks these bytes as changed.
+    #[inline]
     #[must_use]
     pub const fn is_dirty(self) -> bool {
         self.0 & 1 != 0
@@ -118,24 +125,28 @@ pub struct Depth(u64);
 
 impl Depth {
     /// Reads the flags of a descriptor.
+    #[inline]
     #[must_use]
     pub const fn from_flags(flags: u64) -> Self {
         Self(flags)
     }
 
     /// The number as it came.
+    #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
     /// Whether no exported layer has these bytes.
+    #[inline]
     #[must_use]
     pub const fn is_absent(self) -> bool {
         self.0 == 0
     }
 
     /// The layer, 0 being none of them; `None` for a number beyond 32 bits, which no server has a meaning for.
+    #[inline]
     #[must_use]
     pub fn layer(self) -> Option<u32> {
         u32::try_from(self.0).ok()
@@ -188,6 +199,7 @@ impl Status {
     pub const UNKNOWN: Self = Self { tracked: 0, dirty: 0, depth: 0, bits: 0 };
 
     /// Adds what `base:allocation` says.
+    #[inline]
     #[must_use]
     pub const fn with_allocation(mut self, allocation: Allocation) -> Self {
         self.bits &= !(ZERO | HOLE);
@@ -203,6 +215,7 @@ impl Status {
 
     /// Adds what the dirty bitmap with this index says. Indices from [`MAX_BITMAPS`] on are not representable and change nothing;
     /// [`Contexts`](crate::Contexts) refuses so many bitmaps with a typed error long before.
+    #[inline]
     #[must_use]
     pub const fn with_bitmap(mut self, index: usize, dirtiness: Dirtiness) -> Self {
         if index < MAX_BITMAPS {
@@ -223,18 +236,21 @@ impl Status {
     }
 
     /// Whether every byte reads as zero, or `None` without `base:allocation`.
+    #[inline]
     #[must_use]
     pub const fn zero(self) -> Option<bool> {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & ZERO != 0) }
     }
 
     /// Whether the bytes are a hole (which does not say that they read as zero), or `None` without `base:allocation`.
+    #[inline]
     #[must_use]
     pub const fn hole(self) -> Option<bool> {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & HOLE != 0) }
     }
 
     /// Whether any of the bitmaps marks the bytes as changed, or `None` when no bitmap was asked.
+    #[inline]
     #[must_use]
     pub const fn dirty(self) -> Option<bool> {
         if self.tracked == 0 { None } else { Some(self.dirty != 0) }
@@ -261,6 +277,7 @@ impl Status {
     }
 
     /// The layer that holds the bytes (0: none of them), or `None` without `qemu:allocation-depth` and where its answer is in doubt.
+    #[inline]
     #[must_use]
     pub const fn depth(self) -> Option<u32> {
         if self.bits & KNOWS_DEPTH == 0 { None } else { Some(self.depth) }
@@ -284,6 +301,7 @@ impl Status {
     /// assert_eq!(zero.combine(data), data);
     /// assert_eq!(zero.combine(Status::UNKNOWN), zero);
     /// ```
+    #[inline]
     #[must_use]
     pub const fn combine(self, other: Self) -> Self {
         let either = self.bits | other.bits;

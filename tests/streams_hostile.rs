@@ -8,7 +8,7 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
 use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place};
-use nbd_extents::wire::Descriptor;
+use nbd_extents::wire::{Descriptor, DescriptorSource};
 use nbd_extents::{Extent, StreamError};
 
 fn extent(start: u64, end: u64, status: u8) -> Extent<u8> {
@@ -30,6 +30,8 @@ impl<T> Iterator for Unfused<T> {
         (usize::MAX, Some(0))
     }
 }
+
+impl DescriptorSource for Unfused<Descriptor> {}
 
 fn unfused() -> Unfused<Extent<u8>> {
     Unfused(vec![Some(extent(0, 10, 1)), None, Some(extent(10, 20, 2)), None, Some(extent(20, 30, 3))])

@@ -42,6 +42,27 @@ where
         }
         Ok(self.growing.take())
     }
+
+    #[inline]
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        let Self { mut stream, growing, ended } = self;
+        let first = match growing {
+            None if !ended => stream.next_extent()?,
+            growing => growing,
+        };
+        let Some(first) = first else {
+            return Ok(init);
+        };
+        if ended {
+            return Ok(f(init, first));
+        }
+        let (acc, last) =
+            stream.fold((init, first), |(acc, mut growing), next| match growing.absorb(next) {
+                None => (acc, growing),
+                Some(other) => (f(acc, growing), other),
+            })?;
+        Ok(f(acc, last))
+    }
 }
 
 #[cfg(test)]

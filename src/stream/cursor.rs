@@ -2,6 +2,7 @@
 
 use super::ExtentStream;
 use crate::extent::Extent;
+use crate::kernel::{Input, Taken};
 
 /// A stream and the part of its current extent that has not been used yet.
 #[derive(Clone, Debug)]
@@ -31,5 +32,26 @@ impl<S: ExtentStream> Cursor<S> {
     #[inline]
     pub(super) fn consume_to(&mut self, offset: u64) {
         self.head = self.head.take().and_then(|extent| extent.starting_at(offset));
+    }
+
+    /// What a kernel can read, from where this cursor stands.
+    pub(super) fn input(&self) -> Option<Input<'_>> {
+        let wire = self.stream.wire().filter(|_| !self.ended)?;
+        let start = self.head.as_ref().map_or(wire.position, Extent::start);
+        Some(Input { wire, start })
+    }
+
+    /// Passes over what a kernel has used, up to `position`.
+    pub(super) fn pass(&mut self, taken: Taken, position: u64) {
+        let Taken { count, end, flags } = taken;
+        self.stream.pass(count, end, flags);
+        let status = if position < end { self.stream.status_of(flags) } else { None };
+        self.head = status.map(|status| Extent::trusted(position, end, status));
+    }
+
+    /// What the stream makes of a descriptor's flags.
+    #[inline]
+    pub(super) fn status_of(&self, flags: u64) -> Option<S::Status> {
+        self.stream.status_of(flags)
     }
 }

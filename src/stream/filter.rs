@@ -31,6 +31,11 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
             }
         }
     }
+
+    #[inline]
+    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        self.stream.fold_if(self.keep, init, f)
+    }
 }
 
 impl<S: fmt::Debug, F> fmt::Debug for Filter<S, F> {

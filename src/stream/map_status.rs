@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::ExtentStream;
 use crate::extent::Extent;
+use crate::kernel::Wire;
 
 /// A stream with each status replaced: see [`ExtentStream::map_status`].
 #[derive(Clone)]
@@ -25,6 +26,25 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<U>>, S::Error> {
         Ok(self.stream.next_extent()?.map(|extent| extent.map(&self.f)))
+    }
+
+    #[inline]
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<U>) -> A) -> Result<A, S::Error> {
+        let Self { stream, f: map } = self;
+        stream.fold(init, |acc, extent| f(acc, extent.map(&map)))
+    }
+
+    fn wire(&self) -> Option<Wire<'_>> {
+        self.stream.wire()
+    }
+
+    fn pass(&mut self, count: usize, position: u64, flags: u64) {
+        self.stream.pass(count, position, flags);
+    }
+
+    #[inline]
+    fn status_of(&self, flags: u64) -> Option<U> {
+        self.stream.status_of(flags).map(&self.f)
     }
 }
 

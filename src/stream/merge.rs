@@ -10,11 +10,11 @@ use crate::extent::Extent;
 
 /// Two merged streams: see [`ExtentStream::merge`] and [`ExtentStream::merge_shortest`].
 pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
-    left: Cursor<A>,
-    right: Cursor<B>,
-    combine: F,
+    pub(super) left: Cursor<A>,
+    pub(super) right: Cursor<B>,
+    pub(super) combine: F,
     /// The byte behind the last extent that was handed out.
-    position: u64,
+    pub(super) position: u64,
     /// Ends where the shorter stream ends, instead of failing there.
     shortest: bool,
 }
@@ -63,6 +63,18 @@ where
         self.right.consume_to(end);
         self.position = end;
         Ok(Some(merged))
+    }
+
+    #[inline]
+    fn fold<Acc>(mut self, init: Acc, mut f: impl FnMut(Acc, Extent<V>) -> Acc) -> Result<Acc, A::Error> {
+        let mut acc = init;
+        if self.is_long() {
+            acc = self.fold_tiles(acc, &mut f)?;
+        }
+        while let Some(extent) = self.next_extent()? {
+            acc = f(acc, extent);
+        }
+        Ok(acc)
     }
 }
 

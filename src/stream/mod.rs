@@ -24,8 +24,8 @@
 //! ```
 //!
 //! It is a trait of its own, not an extension of [`Iterator`]: `next_extent` returns a `Result`, so that a broken stream cannot
-//! be taken for one that ended, and a stream may later hand on whole blocks of extents at once, which `Iterator` has no
-//! way to say.
+//! be taken for one that ended, and a merge reads the bytes of both sides' descriptors in blocks when the whole stream is asked for
+//! (`fold`, `for_each`, `collect_vec`), which `Iterator` has no way to say.
 
 mod check;
 mod clip;
@@ -40,6 +40,7 @@ mod merge;
 #[cfg(feature = "alloc")]
 mod merge_all;
 mod place;
+mod tiles;
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -60,6 +61,7 @@ pub use place::{Place, place};
 
 use crate::error::StreamError;
 use crate::extent::Extent;
+use crate::kernel::Wire;
 
 /// A stream of extents in ascending order that do not overlap.
 ///
@@ -131,7 +133,7 @@ pub trait ExtentStream {
         Iter::new(self)
     }
 
-    /// Replaces each status by what `f` makes of it. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
+    /// Replaces each status by what `f`, which must be pure, makes of it. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
     fn map_status<U, F: Fn(Self::Status) -> U>(self, f: F) -> MapStatus<Self, F>
     where
         Self: Sized,
@@ -139,7 +141,7 @@ pub trait ExtentStream {
         MapStatus::new(self, f)
     }
 
-    /// Keeps the extents whose status satisfies `f`; the others leave gaps.
+    /// Keeps the extents whose status satisfies `f`, which must be pure; the others leave gaps.
     fn filter<F: Fn(&Self::Status) -> bool>(self, f: F) -> Filter<Self, F>
     where
         Self: Sized,
@@ -242,6 +244,48 @@ pub trait ExtentStream {
         F: Fn(&Self::Status, &B::Status) -> V,
     {
         Merge::shortest(self, other, combine)
+    }
+
+    /// Like [`filter`](Self::filter) and then [`fold`](Self::fold). A merge skips what is not kept without looking at each extent.
+    ///
+    /// # Errors
+    ///
+    /// As [`fold`](Self::fold).
+    #[doc(hidden)]
+    #[inline]
+    fn fold_if<A>(
+        self,
+        keep: impl Fn(&Self::Status) -> bool,
+        init: A,
+        mut f: impl FnMut(A, Extent<Self::Status>) -> A,
+    ) -> Result<A, Self::Error>
+    where
+        Self: Sized,
+    {
+        self.fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { acc })
+    }
+
+    /// The descriptors behind this stream that are still to be read, if it is made of nothing but a list in memory and functions of its flags.
+    #[doc(hidden)]
+    fn wire(&self) -> Option<Wire<'_>> {
+        None
+    }
+
+    /// Passes over the first `count` descriptors of [`wire`](Self::wire): the last of them ends at `position` and has these flags.
+    #[doc(hidden)]
+    fn pass(&mut self, count: usize, position: u64, flags: u64) {
+        debug_assert!(
+            count == 0,
+            "{count} descriptors up to byte {position} ({flags:#x}) that are not there"
+        );
+    }
+
+    /// What this stream makes of a descriptor's flags; never `None` where there is a [`wire`](Self::wire).
+    #[doc(hidden)]
+    #[inline]
+    fn status_of(&self, flags: u64) -> Option<Self::Status> {
+        let _ = flags;
+        None
     }
 }
 

@@ -1,21 +1,26 @@
 //! From lengths to offsets: the descriptors of one reply, laid one behind the other from where the request started.
 
-use core::iter::Fuse;
-
 use super::ExtentStream;
 use crate::error::{ExtentError, StreamError};
 use crate::extent::{Extent, MAX_END};
-use crate::wire::Descriptor;
+use crate::kernel::Wire;
+use crate::wire::{Descriptor, DescriptorSource};
 
 /// Descriptors at their offsets: see [`place`].
 #[derive(Clone, Debug)]
 pub struct Place<I> {
-    descriptors: Fuse<I>,
+    descriptors: I,
     position: u64,
+    /// The flags of the descriptor that was read last.
+    flags: u64,
+    /// The descriptors have ended; they are not asked again.
+    ended: bool,
 }
 
 /// Lays descriptors one behind the other from byte `start` on. The status is the raw flags; the context decides what they mean, so
 /// the next step is [`map_status`](ExtentStream::map_status) with [`Allocation::from_flags`](crate::Allocation::from_flags) or one of its siblings.
+///
+/// It reads [`Descriptors`](crate::wire::Descriptors), or any other [source](DescriptorSource).
 ///
 /// Lengths are checked while they are read: reading fails with [`StreamError::Extent`] at a descriptor of length 0 and where the sum of the lengths
 /// leaves [`MAX_END`]. Rules that need more than the list (the request's length, the size of the export) are
@@ -31,8 +36,11 @@ pub struct Place<I> {
 /// assert_eq!(placed.position(), 5120);
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
-pub fn place<I: IntoIterator<Item = Descriptor>>(descriptors: I, start: u64) -> Place<I::IntoIter> {
-    Place { descriptors: descriptors.into_iter().fuse(), position: start }
+pub fn place<I>(descriptors: I, start: u64) -> Place<I::IntoIter>
+where
+    I: IntoIterator<Item = Descriptor, IntoIter: DescriptorSource>,
+{
+    Place { descriptors: descriptors.into_iter(), position: start, flags: 0, ended: false }
 }
 
 impl<I> Place<I> {
@@ -43,13 +51,17 @@ impl<I> Place<I> {
     }
 }
 
-impl<I: Iterator<Item = Descriptor>> ExtentStream for Place<I> {
+impl<I: DescriptorSource> ExtentStream for Place<I> {
     type Status = u64;
     type Error = StreamError;
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+        if self.ended {
+            return Ok(None);
+        }
         let Some(Descriptor { length, flags }) = self.descriptors.next() else {
+            self.ended = true;
             return Ok(None);
         };
         let start = self.position;
@@ -58,7 +70,23 @@ impl<I: Iterator<Item = Descriptor>> ExtentStream for Place<I> {
             return Err(refused(start, length));
         }
         self.position = start + length;
+        self.flags = flags;
         Ok(Some(Extent::trusted(start, self.position, flags)))
+    }
+
+    fn wire(&self) -> Option<Wire<'_>> {
+        Some(Wire { list: self.descriptors.raw()?, position: self.position, flags: self.flags })
+    }
+
+    fn pass(&mut self, count: usize, position: u64, flags: u64) {
+        self.descriptors.pass(count);
+        self.position = position;
+        self.flags = flags;
+    }
+
+    #[inline]
+    fn status_of(&self, flags: u64) -> Option<u64> {
+        Some(flags)
     }
 }
 

@@ -5,6 +5,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::slice;
 
+use super::source::RawList;
 use crate::error::DecodeError;
 
 /// A descriptor as it stands on the wire: so many bytes, with these flags. Not checked: the length may be 0.
@@ -37,6 +38,10 @@ mod sealed {
 pub trait RawDescriptor: sealed::Sealed + Copy {
     /// Reads it.
     fn read(self) -> Descriptor;
+
+    /// A list of them, with its form told apart.
+    #[doc(hidden)]
+    fn raw_list(list: &[Self]) -> RawList<'_>;
 }
 
 impl RawDescriptor for Compact {
@@ -48,6 +53,10 @@ impl RawDescriptor for Compact {
             flags: u64::from(u32::from_be_bytes([e, f, g, h])),
         }
     }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Compact(list)
+    }
 }
 
 impl RawDescriptor for Extended {
@@ -57,6 +66,10 @@ impl RawDescriptor for Extended {
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 128 bits")]
         Descriptor { length: (both >> 64) as u64, flags: both as u64 }
     }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Extended(list)
+    }
 }
 
 impl RawDescriptor for Pair32 {
@@ -65,6 +78,10 @@ impl RawDescriptor for Pair32 {
         let [length, flags] = self;
         Descriptor { length: u64::from(length), flags: u64::from(flags) }
     }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Pair32(list)
+    }
 }
 
 impl RawDescriptor for Pair64 {
@@ -72,6 +89,10 @@ impl RawDescriptor for Pair64 {
     fn read(self) -> Descriptor {
         let (length, flags) = self;
         Descriptor { length, flags }
+    }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Pair64(list)
     }
 }
 
@@ -94,6 +115,11 @@ impl<'a, R: RawDescriptor> Descriptors<'a, R> {
     /// ```
     pub fn new(raw: &'a [R]) -> Self {
         Self { raw: raw.iter() }
+    }
+
+    /// The descriptors that have not been read yet.
+    pub(super) fn as_slice(&self) -> &'a [R] {
+        self.raw.as_slice()
     }
 }
 

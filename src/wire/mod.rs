@@ -9,12 +9,16 @@
 mod decode;
 mod descriptor;
 mod encode;
+mod source;
 
 pub use decode::{BlockStatus, parse_compact, parse_extended};
 pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
 #[cfg(feature = "alloc")]
 pub use encode::encode;
 pub use encode::{encode_into, encoded_size};
+pub use source::DescriptorSource;
+#[doc(hidden)]
+pub use source::RawList;
 
 /// The two layouts of a block-status payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

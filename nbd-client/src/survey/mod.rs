@@ -1,19 +1,21 @@
 //! From a real server to merged extents: the connections that a survey needs, and the stream that comes out of them.
 
-use alloc::collections::VecDeque;
+mod asked;
+mod terms;
 
 use nbd_extents::stream::ExtentStream;
-use nbd_extents::wire::Form;
 use nbd_extents::{
-    Admission, Connection, ContextError, Contexts, Extent, Negotiated, Request, RequestId, Status,
-    StreamError, Strictness, Survey, SurveyError, SurveyOptions, SurveyStats, Topic,
+    Admission, ContextError, Contexts, Extent, Negotiated, Status, StreamError, Strictness, Survey,
+    SurveyError, SurveyOptions, SurveyStats,
 };
+
+pub(crate) use asked::{Asked, Side};
+pub(crate) use terms::{asking_for, check_agreement, negotiated, survey_options};
 
 use crate::client::{Client, Options};
 use crate::error::{Error, ErrorClass};
-use crate::export::{BlockSize, Export};
-use crate::frame::Headers;
-use crate::session::{ChunkOffer, Cookie, Event, RequestError, StatusRequest};
+use crate::export::Export;
+use crate::session::ChunkOffer;
 use crate::stats::SessionStats;
 use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
@@ -159,13 +161,7 @@ impl<T: Transport> Surveyor<T> {
 
     /// A bitmap-first survey over two connections to what must be the same export.
     fn of_two(options: &Options, main: Part<T>, details: Part<T>) -> Result<Self, SurveyorError> {
-        let (one, other) = (main.client.export(), details.client.export());
-        if one.size != other.size {
-            return Err(SurveyorError::Disagreement { what: "size" });
-        }
-        if one.headers != other.headers {
-            return Err(SurveyorError::Disagreement { what: "headers" });
-        }
+        check_agreement(main.client.export(), details.client.export())?;
         let strictness = options.strictness;
         Ok(Self { order: Order::BitmapFirst, strictness, main, details: Some(details) })
     }
@@ -197,15 +193,11 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// [`SurveyError`] for a size or block size that no survey can work with; the handshake has refused those already.
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        let export = self.export();
-        let form = if export.headers == Headers::Extended { Form::Extended } else { Form::Compact };
-        let mut connection = Connection::new(export.size, form)?.read_only(self.is_read_only());
-        if let Some(minimum) =
-            self.exports().filter_map(|export| export.block_size).map(BlockSize::minimum).max()
-        {
-            connection = connection.min_block(minimum)?;
-        }
-        Ok(SurveyOptions::new(connection).strictness(self.strictness))
+        survey_options(
+            self.export(),
+            self.details.as_ref().map(|details| details.client.export()),
+            self.strictness,
+        )
     }
 
     /// Starts a survey. Nothing is asked before the stream is read.
@@ -215,18 +207,9 @@ impl<T: Transport> Surveyor<T> {
     /// [`SurveyError::Writable`] for a writable export that `options` do not allow, [`SurveyError::NotBitmapFirst`] when there is no bitmap to
     /// ask first.
     pub fn survey(&mut self, options: SurveyOptions) -> Result<Extents<'_, T>, SurveyorError> {
-        let contexts = self.main.contexts.clone();
-        let survey = match (self.order, &self.details) {
-            (Order::Together, _) => Survey::together(options, contexts)?,
-            (Order::BitmapFirst, Some(details)) => {
-                Survey::bitmap_first(options, contexts, details.contexts.clone())?
-            }
-            (Order::BitmapFirst, None) => {
-                let (bitmaps, details) = contexts.split();
-                Survey::bitmap_first(options, bitmaps, details)?
-            }
-        };
-        Ok(Extents { surveyor: self, survey, sent: VecDeque::new() })
+        let details = self.details.as_ref().map(|details| details.contexts.clone());
+        let asked = Asked::new(self.order, options, self.main.contexts.clone(), details)?;
+        Ok(Extents { surveyor: self, asked })
     }
 
     /// Says goodbye on all connections.
@@ -240,45 +223,12 @@ impl<T: Transport> Surveyor<T> {
         Ok(())
     }
 
-    /// Sends a request where its topic belongs.
-    fn send(&mut self, request: &Request) -> Result<Sent, SurveyorError> {
-        let payload_form = self.order == Order::BitmapFirst && self.details.is_none();
-        let side = match (&self.details, request.topic()) {
-            (Some(_), Topic::Details) => Side::Details,
-            _ => Side::Main,
-        };
-        let mut status = StatusRequest::new(request.offset(), request.length());
-        if request.one_extent() {
-            status = status.req_one();
-        }
-        if payload_form {
-            status = status.only(request.context_ids());
-        }
-        let cookie = self.client(side).start_block_status(&status)?;
-        Ok(Sent { side, cookie, id: request.id() })
-    }
-
     fn client(&mut self, side: Side) -> &mut Client<T> {
         match (side, &mut self.details) {
             (Side::Details, Some(details)) => &mut details.client,
             _ => &mut self.main.client,
         }
     }
-}
-
-/// One of the connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Main,
-    Details,
-}
-
-/// A request of the survey that is on the wire.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    side: Side,
-    cookie: Cookie,
-    id: RequestId,
 }
 
 /// The error of a connection that is needed only because there is another.
@@ -295,18 +245,8 @@ impl<T: Transport> Part<T> {
         contexts: &Contexts,
         open: &mut impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
-        let mut options = options.clone().without_contexts();
-        for (name, required) in contexts.queries() {
-            options = if required { options.require_context(name) } else { options.want_context(name) };
-        }
-        let client = open(&options)?;
-        let export = client.export();
-        let granted = export.contexts.iter().map(|context| (context.id, &context.name));
-        let contexts = contexts.negotiate(granted).map_err(|error| match &export.offered {
-            Some(offered) => error.with_offered(offered.iter().cloned()),
-            None => error,
-        });
-        Ok(Self { contexts: contexts.map_err(SurveyError::from)?, client })
+        let client = open(&asking_for(options, contexts))?;
+        Ok(Self { contexts: negotiated(contexts, client.export())?, client })
     }
 }
 
@@ -318,89 +258,59 @@ impl<T: Transport> Part<T> {
 #[derive(Debug)]
 pub struct Extents<'a, T = Socket> {
     surveyor: &'a mut Surveyor<T>,
-    survey: Survey,
-    /// What is on the wire, the oldest first.
-    sent: VecDeque<Sent>,
+    asked: Asked,
 }
 
 impl<T> Extents<'_, T> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
-        &self.survey
+        &self.asked.survey
     }
 
     /// What the survey has cost and forgiven so far.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        self.survey.stats()
+        self.asked.survey.stats()
     }
 }
 
 impl<T: Transport> Extents<'_, T> {
     /// Sends all that may be asked now.
     fn ask(&mut self) -> Result<(), SurveyorError> {
-        while let Some(request) = self.survey.next_request()? {
-            match self.surveyor.send(&request) {
-                Ok(sent) => self.sent.push_back(sent),
+        while let Some(request) = self.asked.survey.next_request()? {
+            let (side, status) = self.asked.route(&request);
+            match self.surveyor.client(side).start_block_status(&status) {
+                Ok(cookie) => self.asked.sent(&request, side, cookie),
                 Err(error) => {
-                    self.survey.reply_failed(request.id()).ok();
-                    return Err(error);
+                    self.asked.not_sent(&request);
+                    return Err(error.into());
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits until a reply is over, on the connection whose request is the oldest: no request's time runs out while another is waited for.
+    /// Waits until a reply is over.
     fn wait(&mut self) -> Result<(), SurveyorError> {
-        while let Some(oldest) = self.sent.front() {
-            let side = oldest.side;
-            let (survey, sent) = (&mut self.survey, &self.sent);
-            let mut admit = |offer: &ChunkOffer| match place(sent, side, offer.cookie) {
-                Some((_, id)) => survey.admit(id, offer.length),
-                None => Admission::Drain,
-            };
-            match self.surveyor.client(side).next_event(&mut admit) {
-                Ok(Some(event)) => {
-                    if self.take(side, event)? {
-                        return Ok(());
+        while let Some(side) = self.asked.oldest() {
+            let asked = &mut self.asked;
+            let event =
+                self.surveyor.client(side).next_event(&mut |offer: &ChunkOffer| asked.admit(side, offer));
+            match event {
+                Ok(Some(event)) => match self.asked.take(side, event) {
+                    Ok(false) => {}
+                    Ok(true) => return Ok(()),
+                    Err(error) => {
+                        self.wind_down(side);
+                        return Err(error);
                     }
-                }
-                Ok(None) => return Err(self.lost(Error::GivenUp)),
-                Err(error) => return Err(self.lost(error)),
+                },
+                Ok(None) => return Err(self.asked.lost(Error::GivenUp)),
+                Err(error) => return Err(self.asked.lost(error)),
             }
         }
         Ok(())
-    }
-
-    /// Gives an event to the survey; `true` when a reply is over. What belongs to a request that is over already is let go.
-    fn take(&mut self, side: Side, event: Event) -> Result<bool, SurveyorError> {
-        let Some((place, id)) = place(&self.sent, side, event.cookie()) else {
-            return Ok(false);
-        };
-        match event {
-            Event::Status { payload, .. } => {
-                if let Err(fault) = self.survey.chunk(id, payload) {
-                    self.sent.remove(place);
-                    return Err(fault.into());
-                }
-                Ok(false)
-            }
-            Event::Drained { .. } | Event::Read { .. } => Ok(false),
-            // of a missing context the survey misses the chunk as well, and knows its name
-            Event::Done { .. } | Event::Failed { error: RequestError::MissingContext { .. }, .. } => {
-                self.sent.remove(place);
-                self.survey.reply_done(id)?;
-                Ok(true)
-            }
-            Event::Failed { error, .. } => {
-                self.sent.remove(place);
-                self.survey.reply_failed(id).ok();
-                self.wind_down(side);
-                Err(Error::from(error).into())
-            }
-        }
     }
 
     /// Where the server has said that it goes down, reads over what is still to come, so that it can be told goodbye.
@@ -413,20 +323,6 @@ impl<T: Transport> Extents<'_, T> {
             }
         }
     }
-
-    /// The connection is gone, and with it all that was asked.
-    fn lost(&mut self, error: Error) -> SurveyorError {
-        for sent in self.sent.drain(..) {
-            self.survey.reply_failed(sent.id).ok();
-        }
-        error.into()
-    }
-}
-
-/// The survey's request that a reply on this connection belongs to, and its place.
-fn place(sent: &VecDeque<Sent>, side: Side, cookie: Cookie) -> Option<(usize, RequestId)> {
-    let place = sent.iter().position(|sent| sent.side == side && sent.cookie == cookie)?;
-    sent.get(place).map(|sent| (place, sent.id))
 }
 
 impl<T: Transport> ExtentStream for Extents<'_, T> {
@@ -436,12 +332,12 @@ impl<T: Transport> ExtentStream for Extents<'_, T> {
     /// The next extent. The end comes only when the whole range has been covered; every other end is an error.
     fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
-            if let Some(extent) = self.survey.next_extent()? {
+            if let Some(extent) = self.asked.survey.next_extent()? {
                 return Ok(Some(extent));
             }
             self.ask()?;
-            if self.sent.is_empty() {
-                self.survey.check_complete()?;
+            if self.asked.oldest().is_none() {
+                self.asked.survey.check_complete()?;
                 return Ok(None);
             }
             self.wait()?;

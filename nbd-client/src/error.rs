@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::io;
 
 use crate::handshake::HandshakeError;
-use crate::session::{ProtocolError, RequestError, StartError};
+use crate::session::{Errno, ProtocolError, RequestError, StartError};
 
 /// Why a call of [`Client`](crate::Client) failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,15 @@ pub enum Error {
     /// An `nbds` URI: TLS is not built yet.
     #[error("nbds needs TLS, which this client does not have yet")]
     TlsNotSupported,
+    /// An earlier request of a pipeline failed, and no more are started.
+    #[error("no more requests, an earlier one of them failed")]
+    Stopped,
+    /// Several connections to one export do not agree about it.
+    #[error("two connections to one export disagree about its {what}")]
+    Disagreement {
+        /// About what.
+        what: &'static str,
+    },
     /// An earlier error ended the connection.
     #[error("the connection was given up after an earlier error")]
     GivenUp,
@@ -85,6 +94,12 @@ pub enum ErrorClass {
 }
 
 impl Error {
+    /// True if the server failed a request with this number.
+    #[must_use]
+    pub fn is_errno(&self, errno: Errno) -> bool {
+        matches!(self, Self::Request(error) if error.errno() == Some(errno))
+    }
+
     /// The kind of failure.
     ///
     /// ```
@@ -97,7 +112,11 @@ impl Error {
         match self {
             Self::Handshake(error) if error.is_not_there() => ErrorClass::NotThere,
             Self::Handshake(error) if error.is_callers_fault() => ErrorClass::Other,
-            Self::Handshake(_) | Self::Protocol(_) | Self::Request(_) => ErrorClass::Server,
+            Self::Handshake(_)
+            | Self::Protocol(_)
+            | Self::Request(_)
+            | Self::Stopped
+            | Self::Disagreement { .. } => ErrorClass::Server,
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
             Self::Connect { .. }
             | Self::Timeout { .. }

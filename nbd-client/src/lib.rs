@@ -43,6 +43,7 @@ mod error;
 mod export;
 pub mod frame;
 mod handshake;
+mod pipeline;
 mod session;
 mod stats;
 mod survey;
@@ -62,6 +63,7 @@ pub use handshake::{
     Refusal,
 };
 pub use nbd_extents::{Admission, Strictness};
+pub use pipeline::{Block, Pace, ReadAhead, Requests, WriteBehind};
 pub use session::{
     Admit, ChunkOffer, Command, Cookie, Errno, Event, ProtocolError, ReadRequest, RequestError, Session,
     SessionConfig, SessionLimits, StartError, StatusRequest, TakeAll, TrimRequest, WriteRequest, ZeroRequest,

@@ -14,9 +14,9 @@ use crate::transport::Transport;
 const PIECE: u64 = 1 << 20;
 const IN_FLIGHT: usize = 8;
 /// The longest request that moves no data and may be slow, in bytes, so that each ends within its time.
-const SLOW_EFFECT: u64 = 64 << 20;
+pub(crate) const SLOW_EFFECT: u64 = 64 << 20;
 /// The longest request that moves no data and is quick, in bytes.
-const QUICK_EFFECT: u64 = 1 << 30;
+pub(crate) const QUICK_EFFECT: u64 = 1 << 30;
 
 /// A range, the longest request for it, and how each one is started: with its place in the range, and its length.
 struct Job<S> {
@@ -133,12 +133,12 @@ impl<T: Transport> Client<T> {
         if flags.send_write_zeroes() {
             if flags.send_fast_zero() && !self.zeroes_slowly {
                 match self.write_zeroes(&request.fast()) {
-                    Err(error) if is_not_supported(&error) => self.zeroes_slowly = true,
+                    Err(error) if error.is_errno(Errno::ENOTSUP) => self.zeroes_slowly = true,
                     other => return other,
                 }
             }
             match self.write_zeroes(&request) {
-                Err(error) if is_not_supported(&error) => {}
+                Err(error) if error.is_errno(Errno::ENOTSUP) => {}
                 other => return other,
             }
         }
@@ -259,8 +259,4 @@ impl<T: Transport> Client<T> {
 /// A length in memory. What comes here is bounded by a slice of the caller's, or small.
 fn fit(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-fn is_not_supported(error: &Error) -> bool {
-    matches!(error, Error::Request(error) if error.errno() == Some(Errno::ENOTSUP))
 }

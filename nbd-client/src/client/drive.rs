@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::{Client, earlier, out_of_time};
 use crate::error::{During, Error};
 use crate::session::{
-    Admit, Cookie, Event, ReadRequest, StartError, StatusRequest, TakeAll, TrimRequest, WriteRequest,
-    ZeroRequest,
+    Admit, Cookie, Event, ReadRequest, Session, StartError, StatusRequest, TakeAll, TrimRequest,
+    WriteRequest, ZeroRequest,
 };
 use crate::transport::Transport;
 
@@ -42,7 +42,7 @@ impl<T: Transport> Client<T> {
     ///
     /// [`Error::Start`] if it cannot be asked, and the errors of a connection.
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_block_status(request))
+        self.launch(|session| session.start_block_status(request))
     }
 
     /// Starts a read of as many bytes as `buffer` has and returns at once. The buffer comes back full with
@@ -70,7 +70,7 @@ impl<T: Transport> Client<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_read(request, buffer))
+        self.launch(|session| session.start_read(request, buffer))
     }
 
     /// Starts a write of `data` and returns at once. What does not fit the socket's buffer goes out during [`Self::next_event`].
@@ -79,7 +79,7 @@ impl<T: Transport> Client<T> {
     ///
     /// [`Error::Start`] if it cannot be asked, for example because the export is read-only, and the errors of a connection.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_write(request, data))
+        self.launch(|session| session.start_write(request, data))
     }
 
     /// Starts to make a range read as zeroes and returns at once.
@@ -88,7 +88,7 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::start_write`].
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_write_zeroes(request))
+        self.launch(|session| session.start_write_zeroes(request))
     }
 
     /// Starts to give a range up and returns at once.
@@ -97,7 +97,7 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::start_write`].
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_trim(request))
+        self.launch(|session| session.start_trim(request))
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading, and returns at once.
@@ -106,7 +106,7 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::start_read`].
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_cache(offset, length))
+        self.launch(|session| session.start_cache(offset, length))
     }
 
     /// Starts to make durable what was answered so far, and returns at once. Writes still in flight are not covered.
@@ -115,7 +115,13 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::start_read`].
     pub fn start_flush(&mut self) -> Result<Cookie, Error> {
-        self.launch(|client| client.session.start_flush())
+        self.launch(|session| session.start_flush())
+    }
+
+    /// The longest read or write that one request may be, in bytes: what the server says, at most 32 MiB, in whole blocks.
+    #[must_use]
+    pub fn longest_payload(&self) -> u32 {
+        self.session.longest_payload()
     }
 
     /// A buffer of `length` bytes for a read, out of memory that was used before if there is some. What it holds is of no meaning.
@@ -209,13 +215,13 @@ impl<T: Transport> Client<T> {
     }
 
     /// A request into the session, and as much of it to the server as goes without waiting.
-    fn launch(
+    pub(crate) fn launch(
         &mut self,
-        start: impl FnOnce(&mut Self) -> Result<Cookie, StartError>,
+        start: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
         self.check_alive()?;
         self.come_back();
-        let cookie = start(self)?;
+        let cookie = start(&mut self.session)?;
         self.launched(cookie);
         self.set_deadline(self.oldest(), self.request_timeout)?;
         let sent = self.push(&mut Lent::nothing());
@@ -306,7 +312,7 @@ impl<T: Transport> Client<T> {
     }
 
     /// A blocking call is alone on the connection: the events of others would be lost.
-    pub(super) fn check_idle(&self) -> Result<(), Error> {
+    pub(crate) fn check_idle(&self) -> Result<(), Error> {
         self.check_alive()?;
         match self.in_flight() {
             0 => Ok(()),

@@ -8,6 +8,7 @@ mod options;
 mod status;
 mod stream;
 
+pub(crate) use blocking::{QUICK_EFFECT, SLOW_EFFECT};
 pub use options::Options;
 pub use status::StatusSink;
 

@@ -11,8 +11,9 @@ use crate::frame::{
     Headers, IHAVEOPT, chunk_type, command, handshake_flag, option_reply_type, take_u32, take_u64,
 };
 
-/// The longest data of an option, or payload of a request, that is read: far more than any client has reason to send.
+/// The longest data of an option that is read, and the longest payload of a request: far more than any client has reason to send.
 const LONGEST: u32 = 1 << 20;
+const LONGEST_PAYLOAD: u64 = 64 << 20;
 
 /// What a script did about an option, see [`Conn::handshake_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,23 @@ impl Conn {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// True if the client has sent something that was not read yet, or has gone.
+    ///
+    /// # Errors
+    ///
+    /// The connection's own.
+    pub fn has_input(&self) -> Result<bool> {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_nonblocking(true)?;
+        let peeked = socket.peek(&mut [core::mem::MaybeUninit::uninit()]);
+        socket.set_nonblocking(false)?;
+        match peeked {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Does nothing for a while.
@@ -274,9 +292,9 @@ impl Conn {
         let header = self.read(if extended { 32 } else { 28 })?;
         let mut request = SeenRequest::decode(&header, extended).ok_or_else(|| nonsense("a request"))?;
         if request.has_payload(extended) {
-            let length = usize::try_from(request.length.min(u64::from(LONGEST))).unwrap_or(0);
+            let length = usize::try_from(request.length.min(LONGEST_PAYLOAD)).unwrap_or(0);
             let payload = self.read(length)?;
-            request.absorb(&payload).ok_or_else(|| nonsense("a request's payload"))?;
+            request.absorb(payload).ok_or_else(|| nonsense("a request's payload"))?;
         }
         Ok(request)
     }
@@ -335,6 +353,41 @@ impl Conn {
     ) -> Result<()> {
         let payload = bytes::status(self.headers, context, descriptors);
         self.chunk(request, flags, bytes::status_kind(self.headers), &payload)
+    }
+
+    /// Sends a chunk of a read's data, which are at `offset` of the export.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn data(&mut self, request: &SeenRequest, offset: u64, data: &[u8], flags: u16) -> Result<()> {
+        self.chunk_header(request, flags, chunk_type::OFFSET_DATA, 8 + data.len() as u64)?;
+        self.send(&offset.to_be_bytes())?;
+        self.send(data)
+    }
+
+    /// Sends a chunk that calls a part of a read a hole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn hole(&mut self, request: &SeenRequest, offset: u64, length: u32, flags: u16) -> Result<()> {
+        let payload = [&offset.to_be_bytes()[..], &length.to_be_bytes()].concat();
+        self.chunk(request, flags, chunk_type::OFFSET_HOLE, &payload)
+    }
+
+    /// Says that a request without an answer of its own was done: by a NONE chunk, or by a simple reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn done(&mut self, request: &SeenRequest) -> Result<()> {
+        match self.headers {
+            Headers::Simple => self.simple(request, 0),
+            Headers::Structured | Headers::Extended => {
+                self.chunk(request, super::DONE, chunk_type::NONE, &[])
+            }
+        }
     }
 
     /// Sends an error chunk.

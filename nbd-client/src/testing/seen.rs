@@ -1,6 +1,6 @@
 //! What the client sent, decoded.
 
-use crate::frame::{command_flag, take_u16, take_u32, take_u64};
+use crate::frame::{command, command_flag, take_u16, take_u32, take_u64};
 
 /// An option request of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct SeenRequest {
     pub length: u64,
     /// The contexts that the payload form names.
     pub contexts: Option<Vec<u32>>,
+    /// What a WRITE brings.
+    pub data: Vec<u8>,
 }
 
 impl SeenRequest {
@@ -64,16 +66,25 @@ impl SeenRequest {
         let (cookie, rest) = take_u64(rest)?;
         let (offset, rest) = take_u64(rest)?;
         let length = if extended { take_u64(rest)?.0 } else { u64::from(take_u32(rest)?.0) };
-        Some(Self { flags, command, cookie, offset, length, contexts: None })
+        Some(Self { flags, command, cookie, offset, length, contexts: None, data: Vec::new() })
     }
 
     /// True if `length` is that of a payload still to come.
     pub(super) const fn has_payload(&self, extended: bool) -> bool {
-        extended && self.flags & command_flag::PAYLOAD_LEN != 0
+        self.command == command::WRITE || extended && self.flags & command_flag::PAYLOAD_LEN != 0
     }
 
-    /// Takes in the payload of the payload form.
-    pub(super) fn absorb(&mut self, payload: &[u8]) -> Option<()> {
+    /// Takes in its payload: data, or the payload form of a block status request.
+    pub(super) fn absorb(&mut self, payload: Vec<u8>) -> Option<()> {
+        if self.command == command::WRITE {
+            self.data = payload;
+            Some(())
+        } else {
+            self.absorb_contexts(&payload)
+        }
+    }
+
+    fn absorb_contexts(&mut self, payload: &[u8]) -> Option<()> {
         let (length, mut rest) = take_u64(payload)?;
         let mut contexts = Vec::new();
         while let Some((context, later)) = take_u32(rest) {

@@ -1,0 +1,170 @@
+//! A sequence of ranges, read ahead and handed out in order.
+
+use alloc::collections::VecDeque;
+use core::ops::Range;
+
+use super::{Ask, Pace, Requests};
+use crate::error::Error;
+use crate::session::{Cookie, Event, ReadRequest};
+
+/// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
+///
+/// It is the loop of a copy tool: give it what there is to read, take one block after the other. Each block lies inside of one
+/// range; the blocks of a range follow each other without a gap. Blocks come into memory that is used again, straight from the
+/// socket.
+///
+/// ```no_run
+/// use nbd_client::{Client, Options, Pace, ReadAhead};
+/// use std::io::Write;
+///
+/// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
+/// let size = client.export().size;
+/// let mut blocks = ReadAhead::new(&mut client, Some(0..size), Pace::default())?;
+/// let mut out = std::io::stdout().lock();
+/// while let Some(block) = blocks.next_block()? {
+///     out.write_all(block.data)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// If it is dropped before its end, requests stay in flight: [`Client::abandon`](crate::Client::abandon) waits for them.
+#[derive(Debug)]
+#[must_use]
+pub struct ReadAhead<'a, R, I> {
+    requests: &'a mut R,
+    ranges: I,
+    /// What is left of the range under way.
+    range: Range<u64>,
+    pace: Pace,
+    longest: u32,
+    /// Blocks in order, each in flight or waiting for its turn.
+    blocks: VecDeque<Pending>,
+    /// Bytes of those.
+    held: u64,
+    /// The block that was handed out last.
+    current: Vec<u8>,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    cookie: Cookie,
+    offset: u64,
+    length: u64,
+    data: Option<Vec<u8>>,
+}
+
+/// A block of an export, see [`ReadAhead::next_block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Block<'a> {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// What is there.
+    pub data: &'a [u8],
+}
+
+impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
+    /// Begins. Nothing is read before the first [`Self::next_block`]. Empty ranges are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Busy`](crate::StartError::Busy) while other requests are in flight.
+    pub fn new(
+        requests: &'a mut R,
+        ranges: impl IntoIterator<IntoIter = I, Item = Range<u64>>,
+        pace: Pace,
+    ) -> Result<Self, Error> {
+        requests.check_idle()?;
+        Ok(Self {
+            longest: requests.longest_payload(),
+            requests,
+            ranges: ranges.into_iter(),
+            range: 0..0,
+            pace,
+            blocks: VecDeque::new(),
+            held: 0,
+            current: Vec::new(),
+            failed: false,
+        })
+    }
+
+    /// The next block; `None` at the end of all ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
+    /// connection is usable. [`Error::Start`] for a range that cannot be read. The errors of a connection otherwise. After an error
+    /// there is nothing more to be had.
+    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
+        match self.advance() {
+            Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),
+            Err(error) => {
+                // what fails now as well is no news
+                self.requests.abandon().ok();
+                self.blocks.clear();
+                self.range = 0..0;
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts the next block into `current` and says where it begins.
+    fn advance(&mut self) -> Result<Option<u64>, Error> {
+        let last = core::mem::take(&mut self.current);
+        self.held = self.held.saturating_sub(last.len() as u64);
+        self.requests.recycle_buffer(last);
+        loop {
+            self.fill()?;
+            match self.blocks.front_mut() {
+                None => return Ok(None),
+                Some(Pending { data: Some(data), .. }) => {
+                    self.current = core::mem::take(data);
+                    return Ok(self.blocks.pop_front().map(|block| block.offset));
+                }
+                Some(Pending { data: None, .. }) => self.receive()?,
+            }
+        }
+    }
+
+    /// Starts requests as long as there is room.
+    fn fill(&mut self) -> Result<(), Error> {
+        loop {
+            while self.range.is_empty() {
+                match self.ranges.next() {
+                    Some(next) if !self.failed => self.range = next,
+                    _ => return Ok(()),
+                }
+            }
+            let Range { start: offset, end } = self.range;
+            let length = self.pace.cut(self.longest, offset, end);
+            if !self.pace.has_room(self.blocks.len(), self.held, length) {
+                return Ok(());
+            }
+            let mut buffer = self.requests.spare_buffer();
+            buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+            let cookie = self.requests.start(Ask::Read(ReadRequest::new(offset), buffer))?;
+            self.blocks.push_back(Pending { cookie, offset, length, data: None });
+            self.held += length;
+            self.range.start += length;
+        }
+    }
+
+    /// Waits for one event.
+    fn receive(&mut self) -> Result<(), Error> {
+        match self.requests.next_event()? {
+            Some(Event::Read { cookie, data }) => {
+                let index = self.blocks.partition_point(|block| block.cookie < cookie);
+                match self.blocks.get_mut(index).filter(|block| block.cookie == cookie) {
+                    Some(block) if block.length == data.len() as u64 => block.data = Some(data),
+                    _ => return Err(Error::GivenUp),
+                }
+                Ok(())
+            }
+            Some(Event::Failed { error, .. }) => Err(error.into()),
+            Some(_) => Ok(()),
+            None => Err(Error::GivenUp),
+        }
+    }
+}

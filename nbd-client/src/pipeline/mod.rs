@@ -1,0 +1,75 @@
+//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes that are not waited for one by one.
+//!
+//! Both keep a few requests in flight, on a [`Client`] or on a [`Pool`](crate::Pool) of several connections, and hold no more memory than
+//! a [`Pace`] allows.
+
+mod ahead;
+mod behind;
+mod engine;
+
+pub use ahead::{Block, ReadAhead};
+pub use behind::WriteBehind;
+pub(crate) use engine::{Ask, Engine};
+
+use crate::client::Client;
+use crate::transport::Transport;
+
+/// What pipelines run on: a [`Client`], or a [`Pool`](crate::Pool).
+#[expect(private_bounds, reason = "what it takes is no promise: only the two of this crate")]
+pub trait Requests: Engine {}
+
+impl<T: Transport> Requests for Client<T> {}
+
+/// How much a pipeline does at a time.
+///
+/// The default was measured on unix sockets against qemu-nbd; over a slow network more requests in flight do no harm.
+///
+/// ```
+/// use nbd_client::Pace;
+///
+/// let pace = Pace::default().requests(32).bytes(64 << 20);
+/// # let _ = pace;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Pace {
+    requests: usize,
+    bytes: u64,
+    piece: u32,
+}
+
+impl Default for Pace {
+    /// 16 requests of up to 256 KiB.
+    fn default() -> Self {
+        Self { requests: 16, bytes: 16 << 20, piece: 256 << 10 }
+    }
+}
+
+impl Pace {
+    /// The most requests in flight, at least 1.
+    pub const fn requests(self, requests: usize) -> Self {
+        Self { requests: if requests == 0 { 1 } else { requests }, ..self }
+    }
+
+    /// The most bytes held at a time, in flight or waiting for their turn. One request is always possible.
+    pub const fn bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// The longest request in bytes, a power of two from 64 KiB (others are rounded down) to the server's maximum.
+    pub const fn piece(self, piece: u32) -> Self {
+        let piece = if piece < 64 << 10 { 64 << 10 } else { piece };
+        Self { piece: 1 << piece.ilog2(), ..self }
+    }
+
+    /// Whether so many more bytes may be held beside those that are.
+    const fn has_room(&self, requests: usize, held: u64, more: u64) -> bool {
+        requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
+    }
+
+    /// How much of a range from `offset` to `end` one request does: up to the next multiple of a piece.
+    fn cut(&self, longest: u32, offset: u64, end: u64) -> u64 {
+        let piece = u64::from(self.piece.min(longest).max(1));
+        (piece - offset % piece).min(end - offset)
+    }
+}

@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::Parser;
 use nbd_client::Uri;
 
-use crate::failure::Failure;
+use crate::common::args::{Previous, first_line, parse_seconds, parse_size};
+use crate::common::failure::Failure;
 
 /// Shows which ranges of an NBD export are dirty or clean, zero or data.
 ///
@@ -83,17 +84,6 @@ pub(crate) enum Content {
     Map,
     Actions,
     Totals,
-}
-
-/// What is known of the backup before, which an incremental stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Previous {
-    /// Nothing was said: the disk is taken to have had its present size.
-    Unsaid,
-    /// The disk had so many bytes, and must have as many now.
-    Same(u64),
-    /// The disk had so many bytes, and may have grown.
-    Grown(u64),
 }
 
 /// A survey of a live export.
@@ -210,31 +200,4 @@ impl Args {
             deadline,
         })
     }
-}
-
-/// Bytes, with an optional binary unit: `4096`, `64K`, `10G`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
-        Some(digits) => (digits, 10 * (1 + "KMGT".find(&text[digits.len()..]).unwrap_or(0))),
-        None => (text, 0),
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("not a number of bytes, with or without K, M, G, T".to_owned());
-    }
-    let number: u64 = digits.parse().map_err(|_| "too large".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
-}
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(timeout) if !timeout.is_zero() => Ok(timeout),
-        _ => Err("not a positive number of seconds".to_owned()),
-    }
-}
-
-/// clap's message without its heading and hints: errors are one line here.
-fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }

@@ -7,8 +7,9 @@ use std::io::Write;
 use nbd_extents::wire::Form;
 use nbd_extents::{Bitmaps, Connection, Context, Contexts, Survey, SurveyError, SurveyOptions};
 
-use crate::cli::{Content, Previous, Shape};
-use crate::failure::Failure;
+use crate::cli::{Content, Shape};
+use crate::common::args::Previous;
+use crate::common::failure::Failure;
 use crate::report::{self, Subject};
 
 /// The reply to one request for the whole disk, with structured replies.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use nbd_client::{Export, Headers, ServerText};
 
 use crate::cli::Shape;
-use crate::table::human;
+use crate::common::args::human;
 
 pub(crate) fn write(export: &Export, shape: Shape, out: &mut impl Write) -> io::Result<()> {
     match shape {

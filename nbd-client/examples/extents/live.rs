@@ -7,7 +7,7 @@ use nbd_client::{Options, Order, Surveyor};
 use nbd_extents::{Context, Contexts};
 
 use crate::cli::{Content, Job, Shape};
-use crate::failure::Failure;
+use crate::common::failure::Failure;
 use crate::info;
 use crate::report::{self, Subject};
 
@@ -86,9 +86,5 @@ fn hint(failure: Failure, job: &Job) -> Failure {
     if !failure.is_refusal() || job.bitmap_first {
         return failure;
     }
-    failure.hint(if job.bitmaps.is_empty() {
-        " (an export that answers only for dirty ranges needs --bitmap NAME --bitmap-first)"
-    } else {
-        " (an export that answers only for dirty ranges needs --bitmap-first)"
-    })
+    failure.hint_bitmap_first(!job.bitmaps.is_empty())
 }

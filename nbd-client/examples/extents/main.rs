@@ -1,11 +1,12 @@
 //! `extents`: which ranges of a disk are dirty or clean, zero or data, asked of an NBD server and merged into one map.
 //!
-//! Without arguments it shows a map made from replies of a real qemu-nbd that ship with the crate. See `cli` for the options, `failure` for the exit
+//! Without arguments it shows a map made from replies of a real qemu-nbd that ship with the crate. See `cli` for the options, `common::failure` for the exit
 //! codes, and [`survey`](crate::live::survey) for how little it takes to use the libraries.
 
 mod cli;
+#[path = "../common/mod.rs"]
+mod common;
 mod demo;
-mod failure;
 mod info;
 mod json;
 mod live;
@@ -18,12 +19,12 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use cli::Command;
-use failure::Failure;
+use common::failure::Failure;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report("extents"),
     }
 }
 

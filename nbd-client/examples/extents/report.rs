@@ -3,16 +3,15 @@
 use core::ops::Range;
 use std::io::{self, Write};
 
-use nbd_extents::action::{
-    Baseline, BaselineError, DecideError, Full, Incremental, Policy, StatusStream, Totals,
-};
+use nbd_extents::action::{DecideError, Full, Policy, StatusStream, Totals};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Bitmaps, Extent, Status};
 
-use crate::cli::{Content, Previous, Shape};
-use crate::failure::Failure;
+use crate::cli::{Content, Shape};
+use crate::common::args::{Previous, human};
+use crate::common::failure::Failure;
 use crate::json::Array;
-use crate::table::{Table, human};
+use crate::table::Table;
 use crate::view::{Shown, View};
 
 /// What is reported on.
@@ -23,21 +22,6 @@ pub(crate) struct Subject {
     /// The dirty bitmaps that were asked.
     pub(crate) bitmaps: Bitmaps,
     pub(crate) previous: Previous,
-}
-
-impl Subject {
-    /// An incremental stands on the backup before it. A program keeps the size that the disk had then, and says it.
-    const fn incremental(&self) -> Result<Incremental, BaselineError> {
-        match self.previous {
-            Previous::Unsaid => {
-                Incremental::new(Baseline::new(self.export_size, self.bitmaps), self.export_size)
-            }
-            Previous::Same(size) => Incremental::new(Baseline::new(size, self.bitmaps), self.export_size),
-            Previous::Grown(size) => {
-                Incremental::new_or_grown(Baseline::new(size, self.bitmaps), self.export_size)
-            }
-        }
-    }
 }
 
 /// Writes what was asked for of the extents of `subject`.
@@ -67,7 +51,14 @@ where
             "the disk is taken to have had {size} at the backup before, as now (--previous-size)\n"
         )?;
     }
-    decide(extents, subject.incremental()?, subject, content, shape, out)
+    decide(
+        extents,
+        subject.previous.incremental(subject.bitmaps, subject.export_size)?,
+        subject,
+        content,
+        shape,
+        out,
+    )
 }
 
 /// Actions instead of statuses: the rows or the sums.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use nbd_extents::Extent;
 
+use crate::common::args::human;
 use crate::picture::Strip;
 use crate::view::{Shown, View};
 
@@ -44,17 +45,4 @@ impl<W: Write> Table<W> {
         }
         writeln!(self.out)
     }
-}
-
-/// A number of bytes for people: `512 B`, `64 KiB`, `1.5 GiB`.
-pub(crate) fn human(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let exponent = bytes.checked_ilog2().map_or(0, |log| log / 10) as usize;
-    let unit = UNITS.get(exponent).copied().unwrap_or("EiB");
-    let whole = 1_u64 << (10 * exponent);
-    if bytes.is_multiple_of(whole) {
-        return format!("{} {unit}", bytes / whole);
-    }
-    let tenths = u128::from(bytes) * 10 / u128::from(whole);
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }

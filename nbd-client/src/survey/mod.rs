@@ -212,6 +212,17 @@ impl<T: Transport> Surveyor<T> {
         Ok(Extents { surveyor: self, asked })
     }
 
+    /// The connection that the bitmaps were asked on, for reading what the survey has found; the other one, if there is one, is ended. Reading on the same
+    /// connection is reading the same export.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::disconnect`].
+    pub fn into_client(self) -> Result<Client<T>, SurveyorError> {
+        self.details.map_or(Ok(()), |details| details.client.disconnect())?;
+        Ok(self.main.client)
+    }
+
     /// Says goodbye on all connections.
     ///
     /// # Errors

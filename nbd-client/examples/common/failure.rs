@@ -4,8 +4,10 @@ use std::io;
 use std::process::ExitCode;
 
 use nbd_client::{Error, ErrorClass, RequestError, SurveyorError};
-use nbd_extents::SurveyError;
 use nbd_extents::action::{BaselineError, DecideError};
+use nbd_extents::format::sparse_stream::{ReadError, WriteError};
+use nbd_extents::plan::PlanError;
+use nbd_extents::{StreamError, SurveyError};
 
 /// Exit code 2.
 const USAGE: u8 = 2;
@@ -33,6 +35,16 @@ impl Failure {
         Self::new(USAGE, message.into())
     }
 
+    /// What was asked for is not there.
+    pub(crate) fn not_there(message: impl Into<String>) -> Self {
+        Self::new(NOT_THERE, message.into())
+    }
+
+    /// Anything else.
+    pub(crate) fn other(message: impl Into<String>) -> Self {
+        Self::new(OTHER, message.into())
+    }
+
     const fn new(code: u8, message: String) -> Self {
         Self { code, message, refusal: false }
     }
@@ -42,16 +54,30 @@ impl Failure {
         self.refusal
     }
 
+    /// Says what it is about.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// Adds a sentence about what might help.
     pub(crate) fn hint(mut self, hint: &str) -> Self {
         self.message.push_str(hint);
         self
     }
 
+    /// A live backup's export refuses questions about clean bytes. What the server says of that is not what helps.
+    pub(crate) fn hint_bitmap_first(self, has_bitmap: bool) -> Self {
+        self.hint(if has_bitmap {
+            " (an export that answers only for dirty ranges needs --bitmap-first)"
+        } else {
+            " (an export that answers only for dirty ranges needs --bitmap NAME --bitmap-first)"
+        })
+    }
+
     /// Prints the line, and gives the exit code.
-    pub(crate) fn report(self) -> ExitCode {
+    pub(crate) fn report(self, program: &str) -> ExitCode {
         if !self.message.is_empty() {
-            eprintln!("extents: {}", self.message);
+            eprintln!("{program}: {}", self.message);
         }
         ExitCode::from(self.code)
     }
@@ -76,6 +102,12 @@ fn is_invalid(error: &SurveyorError) -> bool {
         return false;
     };
     errno.name() == Some("EINVAL")
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        SurveyorError::from(error).into()
+    }
 }
 
 impl From<SurveyError> for Failure {
@@ -113,6 +145,31 @@ impl From<BaselineError> for Failure {
     /// The previous backup is of another size than the disk.
     fn from(error: BaselineError) -> Self {
         Self::new(NOT_THERE, error.to_string())
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        SurveyError::from(error).into()
+    }
+}
+
+impl From<ReadError> for Failure {
+    /// A stream that is not sound, or not whole.
+    fn from(error: ReadError) -> Self {
+        Self::other(error.to_string())
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::other(error.to_string())
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::other(error.to_string())
     }
 }
 

@@ -96,7 +96,7 @@ impl Chain {
         let target = Recipe::qcow2(64 * KIB, self.size, vec![Step::Write { at: 0, length: self.size }]);
         let place = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
         let target = target.make(&place);
-        let server = Server::qemu_nbd_writable(&target);
+        let server = Server::qemu_nbd_writable(&target, &["--cache=unsafe"]);
         for stream in streams {
             upload(&server.uri(""), &[], stream).is_well();
         }
@@ -132,7 +132,8 @@ fn random_rounds_restore_the_disk() {
         return;
     }
     for seed in 0..rounds() {
-        let options: &[&str] = [&[][..], &["--bitmap-first"], &["--compact"], &["--detect-zeroes"]][seed as usize % 4];
+        let options: &[&str] =
+            [&[][..], &["--bitmap-first"], &["--compact"], &["--detect-zeroes"]][seed as usize % 4];
         round(plain(), 100 + seed, options);
     }
 }
@@ -143,7 +144,11 @@ fn small_clusters_and_an_odd_size() {
         return;
     }
     for seed in 0..rounds().div_ceil(2) {
-        round(Recipe::qcow2(4 * KIB, 4 * MIB + 512, Vec::new()), 200 + seed, &["--bitmap-first", "--compact"]);
+        round(
+            Recipe::qcow2(4 * KIB, 4 * MIB + 512, Vec::new()),
+            200 + seed,
+            &["--bitmap-first", "--compact"],
+        );
     }
 }
 
@@ -233,7 +238,8 @@ fn reader_of_another_language_restores_the_disk() {
     if !require_qemu() || !require(&["python3"]) {
         return;
     }
-    let mut chain = Chain::begin(Recipe::qcow2(4 * KIB, 4 * MIB + 512, Vec::new()), 500, &["--checkpoint", "cé"]);
+    let mut chain =
+        Chain::begin(Recipe::qcow2(4 * KIB, 4 * MIB + 512, Vec::new()), 500, &["--checkpoint", "cé"]);
     chain.disk.apply(&[Step::bitmap("b1")]);
     chain.change(12, 2);
     chain.back_up(&["b1"]);
@@ -242,7 +248,10 @@ fn reader_of_another_language_restores_the_disk() {
     assert!(chain.disk.is_identical(&restored));
     let metas: Vec<Value> = metas.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(metas[0]["virtual-size"], 4 * MIB + 512);
-    assert_eq!((&metas[0]["incremental"], &metas[1]["incremental"]), (&Value::from(false), &Value::from(true)));
+    assert_eq!(
+        (&metas[0]["incremental"], &metas[1]["incremental"]),
+        (&Value::from(false), &Value::from(true))
+    );
     assert_eq!(metas[1]["checkpoint"], "cé");
 }
 
@@ -277,14 +286,18 @@ fn target_of_another_size() {
     let chain = Chain::begin(plain(), 600, &[]);
     let place = folder();
     let small = Recipe::raw(4 * MIB, Vec::new()).make(place.path());
-    let server = Server::qemu_nbd_writable(&small);
+    let server = Server::qemu_nbd_writable(&small, &["--cache=unsafe"]);
     upload(&server.uri(""), &[], chain.stream(0)).fails(3, &["4194304", "8388608", "does not fit"]);
     drop(server);
     let large = Recipe::raw(9 * MIB, vec![Step::Write { at: 0, length: 9 * MIB }]).make(place.path());
-    let server = Server::qemu_nbd_writable(&large);
+    let server = Server::qemu_nbd_writable(&large, &["--cache=unsafe"]);
     let ended = upload(&server.uri(""), &[], chain.stream(0));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("1 MiB larger") && ended.stderr.contains("stays as it is"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("1 MiB larger") && ended.stderr.contains("stays as it is"),
+        "{}",
+        ended.stderr
+    );
     drop(server);
     let tail = fs::read(&large.path).unwrap().split_off(8 << 20);
     assert!(tail.iter().all(|&byte| byte == 0x5a), "the tail is not touched");
@@ -298,7 +311,7 @@ fn zero_target_takes_a_full_backup_and_no_incremental() {
     let chain = changed();
     let place = folder();
     let target = Recipe::qcow2(64 * KIB, chain.size, Vec::new()).make(place.path());
-    let server = Server::qemu_nbd_writable(&target);
+    let server = Server::qemu_nbd_writable(&target, &["--cache=unsafe"]);
     upload(&server.uri(""), &["--target-is-zero"], chain.stream(1)).fails(2, &["incremental"]);
     upload(&server.uri(""), &["--target-is-zero"], chain.stream(0)).is_well();
     upload(&server.uri(""), &[], chain.stream(1)).is_well();
@@ -314,20 +327,21 @@ fn what_is_missing_and_what_has_changed_end_with_3() {
     let chain = changed();
     let server = Server::qemu_nbd(&chain.disk, &["b1"]);
     let file = chain.folder.path().join("none");
-    let fails = |options: &[&str], code, words: &[&str]| {
+    let fails = |server: &Server, options: &[&str], code, words: &[&str]| {
         download(&server.uri(""), options, &file).fails(code, words);
         assert_eq!(fs::metadata(&file).unwrap().len(), 0, "{options:?}");
     };
-    fails(&["--bitmap", "gone"], 3, &["gone", "qemu:dirty-bitmap:b1"]);
-    fails(&["--bitmap", "b1", "--previous-size", "4M"], 3, &["4194304", "8388608"]);
-    fails(&["--bitmap-first"], 2, &["--bitmap"]);
+    fails(&server, &["--bitmap", "gone"], 3, &["gone", "qemu:dirty-bitmap:b1"]);
+    fails(&server, &["--bitmap", "b1", "--previous-size", "4M"], 3, &["4194304", "8388608"]);
+    fails(&server, &["--bitmap-first"], 2, &["--bitmap"]);
     download(&server.uri(""), &["--bitmap", "b1", "--previous-size", "4M", "--grown"], &file).is_well();
-    let beyond = frames(&file).iter().filter(|frame| frame.start >= 4 * MIB).map(|frame| frame.length).sum::<u64>();
+    let beyond =
+        frames(&file).iter().filter(|frame| frame.start >= 4 * MIB).map(|frame| frame.length).sum::<u64>();
     assert_eq!(beyond, 4 * MIB, "all beyond the old end is brought over");
     drop(server);
 
-    let server = Server::qemu_nbd_writable(&chain.disk);
-    fails(&[], 1, &["--allow-writable"]);
+    let server = Server::qemu_nbd_writable(&chain.disk, &["--cache=unsafe"]);
+    fails(&server, &[], 1, &["--allow-writable"]);
     download(&server.uri(""), &["--allow-writable"], &file).is_well();
     drop(server);
     let server = Server::qemu_nbd(&chain.disk, &[]);

@@ -48,10 +48,11 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// clap's message without its heading and hints: errors are one line here.
+/// clap's message on one line, without its heading and hints.
 pub(crate) fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    let lines: Vec<&str> = message.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let line = lines.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 /// A number of bytes for people: `512 B`, `64 KiB`, `1.5 GiB`.

@@ -35,6 +35,26 @@ pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> Fin
     Finished { status, stdout, stderr }
 }
 
+/// As [`finish`], with stdin and stdout where the caller says, and nothing of stdout kept.
+pub(crate) fn finish_between(
+    command: &mut Command,
+    stdin: Stdio,
+    stdout: Stdio,
+    limit: Duration,
+) -> Finished {
+    let mut child = command
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|err| panic!("cannot start {command:?}: {err}"));
+    let stderr = drain(child.stderr.take());
+    let status = wait(&mut child, limit);
+    let stderr = stderr.join().expect("thread that reads stderr");
+    let Some(status) = status else { panic!("{command:?} was killed after {limit:?}\nstderr: {stderr}") };
+    Finished { status, stdout: String::new(), stderr }
+}
+
 /// Runs `command` and fails the test, showing what it printed, where it fails.
 pub(crate) fn succeed(command: &mut Command, input: &str, limit: Duration) -> Finished {
     let done = finish(command, input, limit);

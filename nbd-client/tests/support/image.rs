@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::command::succeed;
+use super::command::{finish, succeed};
 
 /// Generous: on a busy machine the 150,000 writes of the large image take a while.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -18,6 +18,8 @@ pub(crate) const MIB: u64 = 1024 * KIB;
 pub(crate) enum Step {
     /// Data, never zeroes.
     Write { at: u64, length: u64 },
+    /// Data, all of this byte, so that a rewrite leaves a trace.
+    Fill { at: u64, length: u64, byte: u8 },
     /// Zero clusters that stay allocated (`write -z`).
     Zero { at: u64, length: u64 },
     /// Zero clusters that give their space back (`write -z -u`).
@@ -41,6 +43,7 @@ impl Step {
     fn io(&self) -> Option<String> {
         match *self {
             Self::Write { at, length } => Some(format!("write -q -P 0x5a {at} {length}")),
+            Self::Fill { at, length, byte } => Some(format!("write -q -P {byte} {at} {length}")),
             Self::Zero { at, length } => Some(format!("write -q -z {at} {length}")),
             Self::ZeroUnmap { at, length } => Some(format!("write -q -z -u {at} {length}")),
             Self::Discard { at, length } => Some(format!("discard -q {at} {length}")),
@@ -102,17 +105,7 @@ impl Recipe {
         let backing = self.backing.as_ref().map(|under| under.make_as(folder, &format!("{name}-base")));
         let image = Image { path: folder.join(name), format: self.format };
         self.create(&image, backing.as_ref());
-        let mut script = String::new();
-        for step in &self.steps {
-            match step.io() {
-                Some(line) => writeln!(script, "{line}").expect("write to a string"),
-                None => {
-                    image.play(&core::mem::take(&mut script));
-                    image.change(step);
-                }
-            }
-        }
-        image.play(&script);
+        image.apply(&self.steps);
         image
     }
 
@@ -131,6 +124,40 @@ impl Recipe {
 }
 
 impl Image {
+    /// Does what the steps say, in order.
+    pub(crate) fn apply(&self, steps: &[Step]) {
+        let mut script = String::new();
+        for step in steps {
+            match step.io() {
+                Some(line) => writeln!(script, "{line}").expect("write to a string"),
+                None => {
+                    self.play(&core::mem::take(&mut script));
+                    self.change(step);
+                }
+            }
+        }
+        self.play(&script);
+    }
+
+    /// A copy of the image's file as it is now.
+    pub(crate) fn copy(&self, name: &str) -> Self {
+        let path = self.path.with_file_name(name);
+        std::fs::copy(&self.path, &path).expect("copy an image");
+        Self { path, format: self.format }
+    }
+
+    /// The contents of both disks are the same, as far as both reach, and zero beyond.
+    pub(crate) fn is_identical(&self, other: &Self) -> bool {
+        let mut command = Command::new("qemu-img");
+        command.args(["compare", "-q", "-f", self.format.name(), "-F", other.format.name()]);
+        let done = finish(command.arg(&self.path).arg(&other.path), "", LIMIT);
+        match done.status.code() {
+            Some(0) => true,
+            Some(1) => false,
+            _ => panic!("qemu-img compare: {done:?}"),
+        }
+    }
+
     /// Runs a script in one qemu-io. Unsafe is the name of a cache mode that never calls fsync.
     ///
     /// qemu-io can fail a command and still end with status 0, so whatever it says beside its prompt fails

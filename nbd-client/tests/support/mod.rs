@@ -12,6 +12,7 @@
     reason = "support of tests: a failed assumption must fail the test at once"
 )]
 
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod command;
 pub(crate) mod image;

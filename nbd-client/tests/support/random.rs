@@ -61,6 +61,15 @@ pub(crate) fn raw(seed: u64, size: u64) -> Recipe {
     Recipe::raw(size, steps)
 }
 
+/// Steps that a guest takes between two backups. Each write has a byte of its own, never that of an older one.
+pub(crate) fn changes(rng: &mut Rng, format: Format, size: u64, count: usize, byte: u8) -> Vec<Step> {
+    let change = |rng: &mut Rng| match step(rng, format, size) {
+        Step::Write { at, length } => Step::Fill { at, length, byte },
+        other => other,
+    };
+    (0..count).map(|_| change(rng)).collect()
+}
+
 fn scatter(rng: &mut Rng, format: Format, size: u64, count: usize) -> Vec<Step> {
     (0..count).map(|_| step(rng, format, size)).collect()
 }

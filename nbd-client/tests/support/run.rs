@@ -32,7 +32,7 @@ pub(crate) fn extents(arguments: &[&str]) -> Run {
 }
 
 /// Examples lie beside the folder of this test's binary. `cargo test` builds them, `cargo test --test` does not.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let profile = test.ancestors().nth(2).expect("the folder of the build profile");
     let file = profile.join("examples").join(name);

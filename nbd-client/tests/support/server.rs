@@ -116,6 +116,38 @@ impl Server {
         })
     }
 
+    /// `qemu-storage-daemon` as libvirt has it during a backup of a running machine: the scratch image is backed by the disk, and what the
+    /// guest overwrites is copied into it first. The export `snap` is the scratch image, which reads as the disk did at the start, with the
+    /// disk's bitmap; `guest` is the disk as its owner goes on writing it.
+    pub(crate) fn fleecing(source: &Image, scratch: &Image, bitmap: &str) -> Self {
+        let file = |node: &str, image: &Image| {
+            format!("driver=file,node-name={node},filename={}", image.path.display())
+        };
+        let backup = format!(
+            "type=nbd,id=backup,node-name=scratch,name=snap,bitmaps.0.node=disk,bitmaps.0.name={bitmap}"
+        );
+        Self::start("qemu-storage-daemon", |command, socket| {
+            for node in [
+                &file("disk-file", source),
+                "driver=qcow2,node-name=disk,file=disk-file,discard=unmap",
+                &file("scratch-file", scratch),
+                "driver=qcow2,node-name=scratch,file=scratch-file,backing=disk",
+                "driver=copy-before-write,node-name=cbw,file=disk,target=scratch",
+            ] {
+                command.args(["--blockdev", node]);
+            }
+            let address = format!("addr.type=unix,addr.path={},max-connections=0", socket.display());
+            command.args(["--nbd-server", &address, "--export", &backup]);
+            command.args(["--export", "type=nbd,id=guest,node-name=cbw,name=guest,writable=on"]);
+        })
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill a server");
+        self.child.wait().expect("wait for a killed server");
+    }
+
     /// The address of the export called `name` (the default export's name is empty).
     pub(crate) fn uri(&self, name: &str) -> String {
         format!("nbd+unix:///{name}?socket={}", self.socket.display())

@@ -132,8 +132,8 @@ fn random_rounds_restore_the_disk() {
         return;
     }
     for seed in 0..rounds() {
-        let options: &[&str] =
-            [&[][..], &["--bitmap-first"], &["--compact"], &["--detect-zeroes"]][seed as usize % 4];
+        let options: &[&str] = [&[][..], &["--bitmap-first"], &["--compact"], &["--detect-zeroes"]]
+            [usize::try_from(seed % 4).unwrap()];
         round(plain(), 100 + seed, options);
     }
 }

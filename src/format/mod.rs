@@ -42,7 +42,7 @@
 //! | [`actions`] | our `extents --actions --json` | | | | | what to do |
 #![cfg_attr(
     feature = "alloc",
-    doc = "| [`sparse_stream`] | ovirt-imageio, virtnbdbackup | | | | | a whole backup, with its data |"
+    doc = "| [`sparse_stream`] | ovirt-imageio | | | | | a whole backup, with its data |"
 )]
 //!
 //! Each module shows a sample and says what has to be known about it. What a row says is typed, and what a format leaves open is an `Option` or a

@@ -8,6 +8,8 @@
 //!
 //! See `cli` for the options and `common::failure` for the exit codes.
 
+extern crate alloc;
+
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;

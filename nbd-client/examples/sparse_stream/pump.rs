@@ -1,6 +1,6 @@
 //! Moves the bytes of a backup: reads ahead of the output, several in flight, and hands them on in the plan's order.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 use std::io::Write;
 
 use nbd_client::{Client, Cookie, Error, Event, ReadRequest, TakeAll, Transport};

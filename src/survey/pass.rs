@@ -342,7 +342,7 @@ impl Pass {
         }
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, end, &told);
-        self.step.learn(advanced, end < question.end, scene.options);
+        self.step.learn(advanced, question.end - question.start, scene.options);
         self.keep_rests(layers, end, scene);
         Ok(())
     }

@@ -46,14 +46,15 @@ impl Step {
         self.caution = CAUTION;
     }
 
-    /// A reply described so many bytes, or was `short` of what was asked: a server with a limit on its replies (qemu: 131,072 extents in each
+    /// A reply described so many bytes of those that were asked. Where it is short, a server with a limit on its replies (qemu: 131,072 extents in each
     /// context) gives no more at a time. With one request in flight asking for more does no harm; with several, each should be one reply long.
-    pub(super) fn learn(&mut self, described: u64, short: bool, options: &SurveyOptions) {
+    pub(super) fn learn(&mut self, described: u64, asked: u64, options: &SurveyOptions) {
         self.known = true;
         self.caution = self.caution.saturating_sub(1);
-        if short && options.width() > 1 {
-            self.length = self.length.min(described.max(self.length / 4).max(STRIDE));
-        } else if self.caution == 0 {
+        let ahead = options.width() > 1;
+        if ahead && described < asked {
+            self.length = self.length.min(described.max(asked / 4).max(STRIDE));
+        } else if self.caution == 0 && (!ahead || asked >= self.length / 2) {
             self.length = self.length.saturating_mul(2).min(options.max_request);
         }
     }

@@ -279,7 +279,7 @@ fn the_simulated_server_does_what_real_ones_do() {
     let mut total = Seen::default();
     let (mut dropped, mut ahead) = (0, 0);
     let (mut split, mut over_budget, mut asked_again, mut one_extent) = (0, 0, 0, 0);
-    for nth in 0..600 {
+    for nth in 0..900 {
         let setup = sample(runner, nth % 2 == 0);
         let mut server = setup.server();
         let ended = drive(setup.survey(), &mut server);

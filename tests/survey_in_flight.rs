@@ -128,15 +128,15 @@ fn all_orders(in_flight: usize, max_request: u64, bitmap_first: bool, budget: us
     let mut choices = Choices::default();
     let (mut runs, mut dropped) = (0, 0);
     loop {
-        let options =
-            options(DISK.len() as u64).in_flight(in_flight).max_request(max_request).budget(budget);
+        let options = options(DISK.len() as u64).in_flight(in_flight).max_request(max_request).budget(budget);
         let (extents, made_way) = run(survey(options, bitmap_first), &mut choices, in_flight);
-        let bytes: Vec<Status> = extents
-            .iter()
-            .flat_map(|extent| (0..extent.length()).map(|_| *extent.status()))
-            .collect();
+        let bytes: Vec<Status> =
+            extents.iter().flat_map(|extent| (0..extent.length()).map(|_| *extent.status())).collect();
         assert_eq!(bytes, expected, "{choices:?}");
-        assert!(extents.windows(2).all(|pair| pair[0].status() != pair[1].status()), "not joined: {extents:?}");
+        assert!(
+            extents.windows(2).all(|pair| pair[0].status() != pair[1].status()),
+            "not joined: {extents:?}"
+        );
         (runs, dropped) = (runs + 1, dropped + made_way);
         if !choices.advance() {
             return (runs, dropped);

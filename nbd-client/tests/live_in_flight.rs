@@ -35,8 +35,7 @@ fn survey(
     connect: &Options,
     set: impl Fn(SurveyOptions) -> SurveyOptions,
 ) -> Surveyed {
-    let mut surveyor =
-        Surveyor::connect(&server.uri("").parse().unwrap(), connect, contexts, order).unwrap();
+    let mut surveyor = Surveyor::connect(&server.uri("").parse().unwrap(), connect, contexts, order).unwrap();
     let options = set(surveyor.survey_options().unwrap());
     let started = Instant::now();
     let mut reader = surveyor.survey(options).unwrap();
@@ -129,9 +128,8 @@ fn with_the_bitmap_first_the_cost_follows_the_change() {
     let run = |size: u64| {
         let folder = folder();
         let server = Server::qemu_nbd(&sparse(size).make(folder.path()), &["b0"]);
-        let surveys = [0, 1, 2].map(|_| {
-            survey(&server, &with_bitmap(), Order::BitmapFirst, &Options::new(), |options| options)
-        });
+        let surveys = [0, 1, 2]
+            .map(|_| survey(&server, &with_bitmap(), Order::BitmapFirst, &Options::new(), |options| options));
         surveys.into_iter().min_by_key(|one| one.took).unwrap()
     };
     let (small, large) = (run(4 * TIB), run(64 * TIB));

@@ -1,6 +1,7 @@
 //! One context's checked answer, as a stream of extents read straight from its payload.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use super::budget::Payload;
 use super::contexts::Meaning;
@@ -127,8 +128,23 @@ impl Layer {
         }
     }
 
+    /// The next extent, cut to `range`; what lies before it is passed over. `None` when the layer ends before.
     #[inline]
-    fn answer(&self, flags: u64) -> Answer {
+    pub(super) fn next_within(&mut self, range: &Range<u64>) -> Option<Extent<u64>> {
+        while let Some(descriptor) = self.peek() {
+            let start = self.position;
+            self.position = self.end_of(descriptor);
+            self.next += 1;
+            if self.position > range.start {
+                return Extent::from_range(start..self.position, descriptor.flags).ok()?.clip(range);
+            }
+        }
+        None
+    }
+
+    /// What flags mean.
+    #[inline]
+    pub(super) fn answer(&self, flags: u64) -> Answer {
         match self.origin {
             Origin::Server => Answer::new(self.meaning.status(flags)),
             Origin::Rests => {
@@ -143,7 +159,7 @@ impl Layer {
     }
 }
 
-/// The raw flags: [`Answers`] gives them their meaning.
+/// The raw flags: [`Layer::answer`] gives them their meaning.
 impl ExtentStream for Layer {
     type Status = u64;
     type Error = StreamError;
@@ -158,22 +174,5 @@ impl ExtentStream for Layer {
         self.position = end;
         self.next += 1;
         Ok(Some(extent))
-    }
-}
-
-/// What a layer says, in statuses.
-#[derive(Clone, Debug)]
-pub(super) struct Answers(pub(super) Layer);
-
-impl ExtentStream for Answers {
-    type Status = Answer;
-    type Error = StreamError;
-
-    #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        let Some(extent) = self.0.next_extent()? else {
-            return Ok(None);
-        };
-        Ok(Some(extent.map(|flags| self.0.answer(flags))))
     }
 }

@@ -342,7 +342,8 @@ impl Pass {
         }
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, end, &told);
-        self.step.learn(advanced, question.end - question.start, scene.options);
+        let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
+        self.step.learn(advanced, question.end - question.start, payload, scene.options);
         self.keep_rests(layers, end, scene);
         Ok(())
     }

@@ -6,6 +6,10 @@ use super::pass::STRIDE;
 /// After a reply that did not fit the budget, so many must fit before more is asked again.
 const CAUTION: u32 = 8;
 
+/// With several requests in flight, replies of about so many bytes are asked for: large enough that their number costs nothing, small enough that the
+/// server can work on the next while one is taken in.
+const HANDY: u64 = 256 << 10;
+
 /// The length of the next request, in bytes, and the payload that its reply will be likely to have.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -48,11 +52,14 @@ impl Step {
 
     /// A reply described so many bytes of those that were asked. Where it is short, a server with a limit on its replies (qemu: 131,072 extents in each
     /// context) gives no more at a time. With one request in flight asking for more does no harm; with several, each should be one reply long.
-    pub(super) fn learn(&mut self, described: u64, asked: u64, options: &SurveyOptions) {
+    pub(super) fn learn(&mut self, described: u64, asked: u64, payload: u64, options: &SurveyOptions) {
         self.known = true;
         self.caution = self.caution.saturating_sub(1);
         let ahead = options.width() > 1;
-        if ahead && described < asked {
+        if ahead && payload > HANDY {
+            let pieces = payload.div_ceil(HANDY);
+            self.length = self.length.min((described / pieces).max(STRIDE));
+        } else if ahead && described < asked {
             self.length = self.length.min(described.max(asked / 4).max(STRIDE));
         } else if self.caution == 0 && (!ahead || asked >= self.length / 2) {
             self.length = self.length.saturating_mul(2).min(options.max_request);

@@ -5,11 +5,11 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::layer::{Answer, Answers, Layer};
+use super::layer::{Answer, Layer};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
-use crate::stream::{Clip, ExtentStream, Fill, MergeAll, merge_all};
+use crate::stream::{ExtentStream, MergeAll, merge_all};
 
 /// One context's part in a window: its layer, and what holds for the bytes that it leaves out.
 pub(super) type Part = (Layer, Status);
@@ -17,8 +17,32 @@ pub(super) type Part = (Layer, Status);
 /// What a reply told, one part a context, and what rests told before it. Several pieces may be read from it.
 pub(super) type Told = SmallVec<[Part; 4]>;
 
-/// A part as a stream that covers the window exactly.
-type Covering = Fill<Clip<Answers>>;
+/// A part as a stream that covers the window exactly. A layer has no gaps: only what lies behind its end is to be filled.
+#[derive(Clone, Debug)]
+struct Covering {
+    layer: Layer,
+    elsewhere: Answer,
+    /// What has not been read yet.
+    left: Range<u64>,
+}
+
+impl ExtentStream for Covering {
+    type Status = Answer;
+    type Error = StreamError;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        let next = match self.layer.next_within(&self.left) {
+            Some(extent) => extent.map(|flags| self.layer.answer(flags)),
+            None => Extent::from_range(self.left.clone(), self.elsewhere)?,
+        };
+        self.left.start = next.end();
+        Ok(Some(next))
+    }
+}
 
 /// The merged extents of a window.
 #[derive(Clone, Debug)]
@@ -30,8 +54,10 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(range: &Range<u64>, parts: impl IntoIterator<Item = Part>, known: Answer) -> Self {
-        let streams = parts.into_iter().map(|(layer, elsewhere)| {
-            Answers(layer).clip(range.clone()).fill(range.clone(), Answer::new(elsewhere))
+        let streams = parts.into_iter().map(|(layer, elsewhere)| Covering {
+            layer,
+            elsewhere: Answer::new(elsewhere),
+            left: range.clone(),
         });
         let merged = merge_all(streams, Answer::join as fn(Answer, &Answer) -> Answer);
         Self { merged, known }

@@ -103,6 +103,7 @@
 //! - `std` (default) implies `alloc`. There is no I/O either way.
 //! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`], [`wire`] (but for `encode`) and [`stream`] (but for `merge_all`
 //!   and `collect_vec`), which is all that a fixed number of contexts needs.
+//! - `rayon`: [merges of maps](map::MapSlice::merge) on all cores, `MapSlice::merge_parallel`.
 
 #![no_std]
 #![forbid(unsafe_code)]

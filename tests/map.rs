@@ -54,6 +54,18 @@ fn dense_part(list: &[Extent<u8>], range: &Range<u64>) -> Dense<u8> {
         .collect()
 }
 
+/// Describes the same bytes by other statuses, cut elsewhere.
+fn recut(list: &[Extent<u8>]) -> Vec<Extent<u8>> {
+    let halves = |extent: &Extent<u8>| {
+        let middle = (extent.start() + extent.end()) / 2;
+        [(extent.start()..middle, 1), (middle..extent.end(), *extent.status() % 2)]
+    };
+    list.iter()
+        .flat_map(halves)
+        .filter_map(|(range, status)| Extent::from_range(range, status).ok())
+        .collect()
+}
+
 fn list_of(slice: MapSlice<'_, u8>) -> Vec<Extent<u8>> {
     slice.extents().collect()
 }
@@ -134,6 +146,20 @@ proptest! {
         let expected: Dense<Change<u8>> =
             pairs.map(|(before, after)| (before != after).then_some(Change { before, after })).collect();
         prop_assert_eq!(from_extents(&changes, SIZE), expected);
+    }
+
+    /// The answer and the error of two maps are those of their streams.
+    #[test]
+    fn merging_maps_is_merging_their_streams(
+        (a, b) in prop_oneof![(lists(0), lists(0)), (lists(1), lists(1)), lists(2).prop_map(|list| (list.clone(), recut(&list)))],
+        (left, right) in prop_oneof![ranges().prop_map(|range| (range.clone(), range)), (ranges(), ranges())],
+    ) {
+        let (a, b) = (map(&a), map(&b));
+        let (left, right) = (a.slice(left), b.slice(right));
+        let combine = |&a: &u8, &b: &u8| a * b;
+        let range = left.range().start.min(right.range().start)..left.range().end.max(right.range().end);
+        let streams = left.stream().merge(right.stream(), combine);
+        prop_assert_eq!(left.merge(right, combine), ExtentMap::within(streams, range));
     }
 
     #[test]
@@ -249,6 +275,23 @@ fn look_ups_in_long_maps() {
         }
         assert_eq!((slice.get(to), slice.slice(to..to + 9).runs()), (None, 0));
     }
+}
+
+/// More pairs of statuses than a table would be made for.
+#[test]
+fn maps_of_many_statuses_are_merged() {
+    let disk = |length: u64| {
+        let list = (0..6000 / length).map(|n| Extent::new(n * length, length, n as u16).unwrap());
+        ExtentMap::covering(from_iter(list), 0..6000).unwrap()
+    };
+    let (a, b) = (disk(10), disk(15));
+    let merged = a.as_slice().merge(b.as_slice(), |&a, &b| (a, b)).unwrap();
+    assert_eq!(merged.runs(), 800);
+    assert!(
+        merged
+            .extents()
+            .all(|e| u64::from(e.status().0) == e.start() / 10 && u64::from(e.status().1) == e.start() / 15)
+    );
 }
 
 fn actions() -> impl Strategy<Value = Vec<(u64, Action)>> {

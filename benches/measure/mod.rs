@@ -48,7 +48,12 @@ impl Clock {
     }
 
     /// Calls each of `count` functions, `call(nth)`, in turns; returns the median of the seconds that one call of each takes.
-    pub(crate) fn in_turns(self, count: usize, mut call: impl FnMut(usize)) -> Vec<f64> {
+    pub(crate) fn in_turns(self, count: usize, call: impl FnMut(usize)) -> Vec<f64> {
+        self.all_turns(count, call).into_iter().map(median).collect()
+    }
+
+    /// The same, but returns the seconds of each turn of each function.
+    pub(crate) fn all_turns(self, count: usize, mut call: impl FnMut(usize)) -> Vec<Vec<f64>> {
         let mut times = vec![Vec::new(); count];
         for round in 0..ROUNDS {
             for (nth, times) in times.iter_mut().enumerate() {
@@ -57,7 +62,7 @@ impl Clock {
                 }
             }
         }
-        times.into_iter().map(median).collect()
+        times
     }
 
     /// The seconds that one call takes. Where it is short, a first call is not counted: it brings the caches to what this function leaves behind.
@@ -76,4 +81,39 @@ impl Clock {
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How much of the machine other programs take while something is measured.
+#[derive(Debug)]
+pub(crate) struct Others {
+    start: Instant,
+    /// Seconds on a processor, of everybody and of this process.
+    before: Option<(f64, f64)>,
+}
+
+impl Others {
+    pub(crate) fn watch() -> Self {
+        Self { start: Instant::now(), before: busy() }
+    }
+
+    /// How many cores they have held since then, on average; `None` on systems that do not tell.
+    pub(crate) fn cores(&self) -> Option<f64> {
+        let ((all, own), (all_before, own_before)) = (busy()?, self.before?);
+        let others = (all - all_before) - (own - own_before);
+        Some((others / self.start.elapsed().as_secs_f64()).max(0.0))
+    }
+}
+
+/// Linux: what all processes and this one have used so far, in seconds.
+fn busy() -> Option<(f64, f64)> {
+    /// Ticks a second, as Linux reports them on every machine of today.
+    const TICKS: f64 = 100.0;
+    let sum = |text: &str, skip, take| -> Option<f64> {
+        text.split_whitespace().skip(skip).take(take).map(|number| number.parse::<f64>().ok()).sum()
+    };
+    // "cpu user nice system idle ...", and "pid (name) state ..." with user and system as fields 14 and 15
+    let all = std::fs::read_to_string("/proc/stat").ok()?;
+    let own = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let own = own.rsplit(')').next()?;
+    Some((sum(all.lines().next()?, 1, 3)? / TICKS, sum(own, 11, 2)? / TICKS))
 }

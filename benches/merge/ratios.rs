@@ -24,11 +24,14 @@ pub(crate) fn measure(
         black_box((functions[nth].run)(black_box(workload), black_box(&mut *out)));
     });
     let floor = medians[0];
+    let each = floor * 1e9 / workload.descriptors() as f64;
+    let floor_line = format!("floor {}/{} {each:.3} ns a descriptor", sink.name, workload.name);
     let shown =
         functions.iter().zip(medians).filter(|(function, _)| ran.iter().any(|r| r.name == function.name));
     shown
         .map(|(function, time)| {
             format!("ratio {}/{} {} {:.2}", sink.name, workload.name, function.name, time / floor)
         })
+        .chain([floor_line])
         .collect()
 }

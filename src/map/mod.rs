@@ -46,7 +46,10 @@ mod diff;
 mod index;
 mod indices;
 mod iter;
+mod merge;
 mod palette;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod recent;
 mod slice;
 mod totals;
@@ -246,6 +249,13 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         }
         self.ends.truncate(kept);
         self.indices.truncate(kept);
+    }
+
+    /// A map of ends and of places in a palette, no two neighbours equal.
+    fn of_parts(start: u64, ends: Vec<u64>, places: Vec<u8>, palette: Palette<T>) -> Self {
+        let mut map = Self { start, ends, indices: Indices::One(places), palette, index: Index::new() };
+        map.finish();
+        map
     }
 
     /// Gives back what only building needs, and makes the index.

@@ -360,3 +360,47 @@ fn chain_out_of_order_is_found_out_without_a_server() {
     verify(&[incremental, full]).fails(1, &["first of a chain"]);
     verify(&[full, full]).fails(1, &["within a chain"]);
 }
+
+/// A server whose blocks of 256 KiB say which they are, and which takes long for the first.
+fn slow_first(then: &str) -> Server {
+    Server::nbdkit_script(&format!(
+        "case \"$1\" in
+            get_size) echo 12582912 ;;
+            can_extents) exit 3 ;;
+            thread_model) echo parallel ;;
+            pread) {then}; head -c \"$3\" /dev/zero | tr '\\0' $(($4 / 262144 % 10)) ;;
+            *) exit 2 ;;
+        esac"
+    ))
+}
+
+#[test]
+fn answers_out_of_order_are_put_in_order() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let server = slow_first("[ \"$4\" -gt 0 ] || sleep 1");
+    let folder = folder();
+    let file = folder.path().join("stream");
+    download(&server.uri(""), &[], &file).is_well();
+    let data: Vec<_> = frames(&file).into_iter().filter(|frame| frame.kind == "data").collect();
+    assert_eq!(data.len(), 48);
+    for (nth, frame) in (0..).zip(&data) {
+        assert_eq!((frame.start, frame.length), (nth * 256 * KIB, 256 * KIB));
+        let digit = b'0' + u8::try_from(nth % 10).unwrap();
+        let payload = &frame.bytes[40..frame.bytes.len() - 2];
+        assert!(payload.iter().all(|&byte| byte == digit), "frame {nth}");
+    }
+}
+
+#[test]
+fn read_that_fails_leaves_no_whole_stream() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let server = slow_first("[ \"$4\" -lt 9000000 ] || { echo EIO broken >&2; exit 1; }");
+    let folder = folder();
+    let file = folder.path().join("stream");
+    download(&server.uri(""), &[], &file).fails(5, &["EIO"]);
+    verify(&[&file]).fails(1, &["not whole"]);
+}

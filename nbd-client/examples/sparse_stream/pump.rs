@@ -36,16 +36,13 @@ pub(crate) fn run<T: Transport, W: Write>(
 ) -> Result<(), Failure> {
     let mut steps = steps.fuse();
     let mut pump = Pump { client, waiting: VecDeque::new(), bytes: 0 };
-    loop {
-        pump.fill(&mut steps)?;
+    while pump.fill(&mut steps)? {
         pump.drain(output, progress)?;
-        if pump.waiting.is_empty() {
-            return Ok(());
-        }
         if pump.bytes > 0 {
             pump.receive()?;
         }
     }
+    Ok(())
 }
 
 struct Pump<'a, T> {
@@ -57,11 +54,11 @@ struct Pump<'a, T> {
 }
 
 impl<T: Transport> Pump<'_, T> {
-    /// Asks ahead.
+    /// Asks ahead. False when all that was to be done is done.
     fn fill(
         &mut self,
         steps: &mut impl Iterator<Item = Result<PlanStep, StreamError>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         while self.bytes < AHEAD && self.waiting.len() < STEPS {
             let Some(step) = steps.next().transpose()? else { break };
             let step = match step {
@@ -76,7 +73,7 @@ impl<T: Transport> Pump<'_, T> {
             };
             self.waiting.push_back(step);
         }
-        Ok(())
+        Ok(!self.waiting.is_empty())
     }
 
     /// Hands on what is there, up to the first step that is not.

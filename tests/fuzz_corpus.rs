@@ -8,8 +8,12 @@
 
 #[path = "../fuzz/bodies/bytes.rs"]
 mod bytes;
+#[path = "../fuzz/bodies/chains.rs"]
+mod chains;
 #[path = "../fuzz/bodies/pieces.rs"]
 mod pieces;
+#[path = "../fuzz/bodies/plans.rs"]
+mod plans;
 #[path = "../fuzz/bodies/replay.rs"]
 mod replay;
 #[path = "../fuzz/bodies/sparse_stream.rs"]
@@ -41,4 +45,14 @@ fn survey() {
 #[test]
 fn sparse_stream() {
     replay("sparse_stream", sparse_stream::sparse_stream);
+}
+
+#[test]
+fn chains() {
+    replay("chains", chains::chains);
+}
+
+#[test]
+fn plans() {
+    replay("plans", plans::plans);
 }

@@ -2,8 +2,10 @@
 //! committed corpus (`tests/fuzz_corpus.rs` of either crate), libfuzzer runs them on and on.
 
 mod bytes;
+pub mod chains;
 pub mod handshake;
 mod pieces;
+pub mod plans;
 pub mod server_text;
 pub mod session;
 pub mod sparse_stream;

@@ -10,10 +10,12 @@
 
 use super::bytes::Bytes;
 use nbd_extents::chain::{Chain, Layer, ReadError, Source};
-use nbd_extents::stream::{ExtentStream, FromIter, from_iter};
-use nbd_extents::{Action, Extent};
+use nbd_extents::stream::{ExtentStream, from_iter};
+use nbd_extents::{Action, Extent, StreamError};
 
-type Stream = FromIter<std::vec::IntoIter<Extent<Action>>>;
+/// What reads the actions of a layer.
+trait Stream: ExtentStream<Status = Action, Error = StreamError> + Clone {}
+impl<S: ExtentStream<Status = Action, Error = StreamError> + Clone> Stream for S {}
 
 /// A layer as the catalogue has it.
 #[derive(Clone, Debug)]
@@ -143,7 +145,7 @@ fn expected(disk: &[Byte], growth_is_zero: bool) -> Result<Vec<Source>, (usize, 
 /// Compares; says whether there was no error.
 fn compare<S>(sources: S, whole: bool, expected: impl FnOnce() -> Result<Vec<Source>, (usize, u64)>) -> bool
 where
-    S: ExtentStream<Status = Source, Error = ReadError<nbd_extents::StreamError>>,
+    S: ExtentStream<Status = Source, Error = ReadError<StreamError>>,
 {
     let mut said = Vec::new();
     let done = sources.for_each(|extent| {
@@ -166,14 +168,14 @@ where
     true
 }
 
-fn restore(chain: &Chain<u8, Stream>, entries: &[Entry], whole: bool, growth_is_zero: bool) -> bool {
+fn restore(chain: &Chain<u8, impl Stream>, entries: &[Entry], whole: bool, growth_is_zero: bool) -> bool {
     let result = || expected(&write(entries, 0, 0), growth_is_zero);
     compare(chain.clone().restore(), whole, result);
     chain.clone().restore().for_each(drop).is_ok()
 }
 
 fn merge(
-    chain: Chain<u8, Stream>,
+    chain: Chain<u8, impl Stream>,
     range: core::ops::Range<usize>,
     entries: &[Entry],
     whole: bool,

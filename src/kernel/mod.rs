@@ -1,16 +1,21 @@
 //! Merging at the speed of memory, for the streams that allow it.
 
+mod decode;
+mod kept;
 mod key;
 mod lanes;
+mod runs;
 mod side;
 mod tile;
 
+pub(crate) use kept::Kept;
 pub(crate) use side::Taken;
 pub(crate) use tile::{Segment, Tile};
 
-use key::{CODE_BITS, FLAGS, LAST, LEFT, RIGHT, SIDE_BITS};
+use key::{CODE_BITS, FLAGS, LEFT, RIGHT, SIDE_BITS};
+use runs::Short;
 use side::Side;
-use tile::SLOTS;
+use tile::{NARROW, SLOTS, WIDE};
 
 use crate::wire::{RawDescriptor, RawList};
 
@@ -49,12 +54,19 @@ pub(crate) const fn flags_of(code: u64) -> (u64, u64) {
 
 /// Merges a stretch from where both inputs stand into `tile`. `None` where the plain way must go on: at the end, at what is an error, and where
 /// something does not fit a key.
-pub(crate) fn merge(left: &Input<'_>, right: &Input<'_>, tile: &mut Tile) -> Option<Progress> {
+///
+/// A filter says which codes are wanted; what it does not want may be left out of the tile, which is then empty.
+pub(crate) fn merge(
+    left: &Input<'_>,
+    right: &Input<'_>,
+    tile: &mut Tile,
+    filter: Option<&dyn Fn(u64) -> bool>,
+) -> Option<Progress> {
     match (left.wire.list, right.wire.list) {
-        (RawList::Compact(a), RawList::Compact(b)) => fill(&side(left, a), &side(right, b), tile),
-        (RawList::Extended(a), RawList::Extended(b)) => fill(&side(left, a), &side(right, b), tile),
-        (RawList::Pair32(a), RawList::Pair32(b)) => fill(&side(left, a), &side(right, b), tile),
-        (RawList::Pair64(a), RawList::Pair64(b)) => fill(&side(left, a), &side(right, b), tile),
+        (RawList::Compact(a), RawList::Compact(b)) => fill(&side(left, a), &side(right, b), tile, filter),
+        (RawList::Extended(a), RawList::Extended(b)) => fill(&side(left, a), &side(right, b), tile, filter),
+        (RawList::Pair32(a), RawList::Pair32(b)) => fill(&side(left, a), &side(right, b), tile, filter),
+        (RawList::Pair64(a), RawList::Pair64(b)) => fill(&side(left, a), &side(right, b), tile, filter),
         _ => None,
     }
 }
@@ -63,27 +75,45 @@ fn side<'a, R>(input: &Input<'a>, list: &'a [R]) -> Side<'a, R> {
     Side { list, start: input.start, end: input.wire.position, flags: input.wire.flags }
 }
 
-fn fill<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, tile: &mut Tile) -> Option<Progress> {
+fn fill<R: RawDescriptor>(
+    left: &Side<'_, R>,
+    right: &Side<'_, R>,
+    tile: &mut Tile,
+    filter: Option<&dyn Fn(u64) -> bool>,
+) -> Option<Progress> {
     if left.start != right.start {
         return None;
     }
-    let a = left.decode(LEFT, SLOTS - 1, &mut tile.left)?;
-    let b = right.decode(RIGHT, SLOTS - 1, &mut tile.right)?;
-    *tile.left.get_mut(a)? = LAST;
-    *tile.right.get_mut(b)? = LAST;
-    let last_of = |keys: &[u64], len: usize| Some(*keys.get(len.checked_sub(1)?)? >> CODE_BITS);
+    tile.start = left.start;
+    let run = runs::ties(left, right, tile)
+        .or_else(|| runs::within(left, right, Short::Left, tile, filter))
+        .or_else(|| runs::within(left, right, Short::Right, tile, filter));
+    let width = tile.width;
+    tile.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
+    run.or_else(|| mixed(left, right, width, tile))
+}
+
+/// Merges up to `width` keys of each side, whatever their shape.
+fn mixed<R: RawDescriptor>(
+    left: &Side<'_, R>,
+    right: &Side<'_, R>,
+    width: usize,
+    tile: &mut Tile,
+) -> Option<Progress> {
+    let a = left.decode(LEFT, width, &mut tile.left)?;
+    let b = right.decode(RIGHT, width, &mut tile.right)?;
+    // up to the end of the side that ends first, all is known of both
+    let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
     let end = last_of(&tile.left, a)?.min(last_of(&tile.right, b)?);
-    let upto = |keys: &[u64], len| {
-        keys.get(..len).unwrap_or_default().partition_point(|key| key >> CODE_BITS <= end)
+    let upto = |keys: &[u64; SLOTS], len: usize| {
+        Some(keys.get(..len)?.partition_point(|key| key >> CODE_BITS <= end))
     };
-    let used = (upto(&tile.left, a), upto(&tile.right, b));
+    let used = (upto(&tile.left, a)?, upto(&tile.right, b)?);
     lanes::merge(&tile.left, &tile.right, used, &mut tile.cuts);
     tile.len = lanes::drop_ties(&mut tile.cuts, used.0 + used.1);
-    tile.start = left.start;
-    let position = left.start + end;
     Some(Progress {
-        position,
-        left: left.taken(used.0, position, LEFT, &tile.left)?,
-        right: right.taken(used.1, position, RIGHT, &tile.right)?,
+        position: tile.start + end,
+        left: left.used(used.0, end, LEFT, &tile.left)?,
+        right: right.used(used.1, end, RIGHT, &tile.right)?,
     })
 }

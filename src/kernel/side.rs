@@ -1,9 +1,10 @@
-//! One side of a merge: what is left of the descriptor that was begun, and the list that follows. Decoding turns them into keys.
+//! One side of a merge: what is left of the descriptor that was begun, and the list that follows.
 
-use super::key::{CODE_BITS, FLAGS, LONGEST};
+use super::decode::decode;
+use super::key::{CODE_BITS, FLAGS, LAST, LONGEST};
 use super::tile::SLOTS;
 use crate::extent::MAX_END;
-use crate::wire::{Descriptor, RawDescriptor};
+use crate::wire::RawDescriptor;
 
 /// One side, from the position of the merge on.
 #[derive(Clone, Copy, Debug)]
@@ -31,59 +32,55 @@ pub(crate) struct Taken {
 
 impl<R: RawDescriptor> Side<'_, R> {
     /// Whether a descriptor has been begun: it is the first key.
-    fn begun(&self) -> bool {
+    pub(super) fn is_begun(&self) -> bool {
         self.start < self.end
     }
 
-    /// Decodes at most `count` keys into the first slots. Returns how many; `None` where a descriptor needs the plain way, for its error or
-    /// because it does not fit a key.
+    /// The descriptor in which the merge stands, taken. `None` where it does not fit a key.
+    pub(super) fn current(&self) -> Option<Taken> {
+        let current = if self.is_begun() {
+            Taken { count: 0, end: self.end, flags: self.flags }
+        } else {
+            let first = self.list.first()?.read();
+            Taken { count: 1, end: self.end.checked_add(first.length)?, flags: first.flags }
+        };
+        (current.end <= MAX_END && current.flags < FLAGS).then_some(current)
+    }
+
+    /// So many whole descriptors, taken; none was begun. `None` where they end too high.
+    pub(super) fn taken(&self, count: usize, end: u64) -> Option<Taken> {
+        let last = self.list.get(count.checked_sub(1)?)?;
+        (end <= MAX_END).then_some(Taken { count, end, flags: last.read().flags })
+    }
+
+    /// Decodes at most `count` keys into the first slots, and a guard behind them. Returns how many; `None` where there are none, or one needs the plain way: for
+    /// its error, or because it does not fit.
+    #[inline(always)]
     pub(super) fn decode(&self, shift: u32, count: usize, keys: &mut [u64; SLOTS]) -> Option<usize> {
-        let begun = self.end.checked_sub(self.start)?;
-        let mut slots = keys.iter_mut().take(count);
-        if self.begun() {
-            if begun >= LONGEST || self.flags >= FLAGS {
+        let left = self.end.checked_sub(self.start).filter(|&left| left < LONGEST)?;
+        let begun = usize::from(self.is_begun());
+        if self.is_begun() {
+            if self.flags >= FLAGS {
                 return None;
             }
-            *slots.next()? = begun << CODE_BITS | self.flags << shift;
+            *keys.first_mut()? = left << CODE_BITS | self.flags << shift;
         }
-        let room = slots.len();
-        let list = self.list.get(..room).unwrap_or(self.list);
-        let end = decode(list, begun, shift, slots)?;
-        (self.start.checked_add(end)? <= MAX_END).then_some(usize::from(self.begun()) + list.len())
+        let list = self.list.get(..count - begun).unwrap_or(self.list);
+        let len = begun + list.len();
+        let end = decode(list, left, shift, 0, keys.get_mut(begun..len)?)?;
+        *keys.get_mut(len)? = LAST;
+        (len > 0 && self.start + end <= MAX_END).then_some(len)
     }
 
-    /// What has been used once the merge stands at `position`, behind the first `used` keys.
-    pub(super) fn taken(&self, used: usize, position: u64, shift: u32, keys: &[u64; SLOTS]) -> Option<Taken> {
-        let flags_of = |key: u64| key >> shift & (FLAGS - 1);
-        let end_of = |key: u64| self.start + (key >> CODE_BITS);
-        let before = used.checked_sub(1).and_then(|last| keys.get(last));
-        if let Some(&last) = before.filter(|&&last| end_of(last) == position) {
-            let count = used - usize::from(self.begun());
-            return Some(Taken { count, end: position, flags: flags_of(last) });
-        }
-        let next = *keys.get(used)?;
-        Some(Taken { count: used + 1 - usize::from(self.begun()), end: end_of(next), flags: flags_of(next) })
+    /// What has been used once the merge stands `end` bytes further, behind the first `used` keys.
+    pub(super) fn used(&self, used: usize, end: u64, shift: u32, keys: &[u64; SLOTS]) -> Option<Taken> {
+        let begun = usize::from(self.is_begun());
+        let last =
+            used.checked_sub(1).and_then(|last| keys.get(last)).filter(|&last| last >> CODE_BITS == end);
+        let (count, key) = match last {
+            Some(last) => (used - begun, last),
+            None => (used + 1 - begun, keys.get(used)?),
+        };
+        Some(Taken { count, end: self.start + (key >> CODE_BITS), flags: key >> shift & (FLAGS - 1) })
     }
-}
-
-/// Decodes a list that starts `end` bytes behind the tile's start. Returns its end; `None` where a length is 0, or anything does not fit a key.
-#[inline(always)]
-pub(super) fn decode<'k, R: RawDescriptor>(
-    list: &[R],
-    end: u64,
-    shift: u32,
-    keys: impl Iterator<Item = &'k mut u64>,
-) -> Option<u64> {
-    let (mut empty, mut lengths, mut all_flags) = (0, 0, 0);
-    let mut end = end << CODE_BITS;
-    for (raw, key) in list.iter().zip(keys) {
-        let Descriptor { length, flags } = raw.read();
-        // the highest bit of the difference is set where the length is 0, or far too long
-        empty |= length.wrapping_sub(1);
-        lengths |= length;
-        all_flags |= flags;
-        end = end.wrapping_add(length << CODE_BITS);
-        *key = end | flags << shift;
-    }
-    (empty >> 63 == 0 && lengths < LONGEST && all_flags < FLAGS).then_some(end >> CODE_BITS)
 }

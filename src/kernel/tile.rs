@@ -8,6 +8,11 @@ pub(super) const SLOTS: usize = 512;
 /// The cuts of a tile: no more than both sides have keys.
 pub(super) const CUTS: usize = 2 * SLOTS;
 
+/// The keys of one side that are merged behind a run.
+pub(super) const NARROW: usize = 32;
+/// The keys of one side that are merged where there are no runs.
+pub(super) const WIDE: usize = SLOTS - 1;
+
 /// A stretch of the disk, merged.
 #[derive(Debug)]
 pub(crate) struct Tile {
@@ -18,6 +23,8 @@ pub(crate) struct Tile {
     pub(super) len: usize,
     /// Where the first segment starts.
     pub(super) start: u64,
+    /// So many keys of each side are merged next: few where there was a run a moment ago.
+    pub(super) width: usize,
 }
 
 /// A merged segment: its range, and the flags of both sides.
@@ -30,7 +37,7 @@ pub(crate) struct Segment {
 
 impl Tile {
     pub(crate) const fn new() -> Self {
-        Self { left: [0; SLOTS], right: [0; SLOTS], cuts: [0; CUTS], len: 0, start: 0 }
+        Self { left: [0; SLOTS], right: [0; SLOTS], cuts: [0; CUTS], len: 0, start: 0, width: NARROW }
     }
 
     /// The merged segments, one behind the other.

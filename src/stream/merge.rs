@@ -66,15 +66,18 @@ where
     }
 
     #[inline]
-    fn fold<Acc>(mut self, init: Acc, mut f: impl FnMut(Acc, Extent<V>) -> Acc) -> Result<Acc, A::Error> {
-        let mut acc = init;
-        if self.is_long() {
-            acc = self.fold_tiles(acc, &mut f)?;
-        }
-        while let Some(extent) = self.next_extent()? {
-            acc = f(acc, extent);
-        }
-        Ok(acc)
+    fn fold<Acc>(self, init: Acc, f: impl FnMut(Acc, Extent<V>) -> Acc) -> Result<Acc, A::Error> {
+        self.fold_tiles(init, f)
+    }
+
+    #[inline]
+    fn fold_if<Acc>(
+        self,
+        keep: impl Fn(&V) -> bool,
+        init: Acc,
+        f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        self.fold_tiles_if(keep, init, f)
     }
 }
 

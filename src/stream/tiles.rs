@@ -3,12 +3,15 @@
 use super::ExtentStream;
 use super::merge::Merge;
 use crate::extent::Extent;
-use crate::kernel::{self, Segment, Tile};
+use crate::kernel::{self, Kept, Segment, Tile};
 
 /// From so many descriptors on, a tile is worth its memory.
 const LONG: usize = 64;
 /// Where a tile cannot be made, so many extents go the plain way before the next attempt.
 const PLAIN: usize = 512;
+
+/// Whether a merge's status for a code is wanted.
+type Wants<'a, M> = &'a dyn Fn(&M, u64) -> bool;
 
 impl<A, B, V, F> Merge<A, B, F>
 where
@@ -16,47 +19,97 @@ where
     B: ExtentStream<Error = A::Error>,
     F: Fn(&A::Status, &B::Status) -> V,
 {
+    pub(super) fn fold_tiles<Acc>(
+        mut self,
+        init: Acc,
+        mut f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        let mut acc = init;
+        if self.is_long() {
+            let mut tile = Tile::new();
+            while self.is_long() {
+                if self.next_tile(&mut tile, None) {
+                    acc = self.give(tile.segments(), acc, &mut f);
+                } else {
+                    acc = self.fold_plain(PLAIN, acc, &mut f)?;
+                }
+            }
+        }
+        self.fold_plain(usize::MAX, acc, f)
+    }
+
+    pub(super) fn fold_tiles_if<Acc>(
+        mut self,
+        keep: impl Fn(&V) -> bool,
+        init: Acc,
+        mut f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        let mut f_if = |acc, extent: Extent<V>| if keep(extent.status()) { f(acc, extent) } else { acc };
+        let mut acc = init;
+        if self.is_long() {
+            let (mut tile, mut kept) = (Tile::new(), Kept::new());
+            while self.is_long() {
+                let judge = |merge: &Self, code| merge.pair(code).is_some_and(|status| keep(&status));
+                let wants = |merge: &Self, code| kept.wants(code, |code| judge(merge, code));
+                if self.next_tile(&mut tile, Some(&wants)) {
+                    kept.keep(&mut tile, |code| judge(&self, code));
+                    acc = self.give(kept.segments(&tile), acc, &mut f_if);
+                } else {
+                    acc = self.fold_plain(PLAIN, acc, &mut f_if)?;
+                }
+            }
+        }
+        self.fold_plain(usize::MAX, acc, f_if)
+    }
+
+    /// Gives segments to `f`, with their statuses.
+    #[inline]
+    fn give<Acc>(
+        &self,
+        segments: impl Iterator<Item = Segment>,
+        init: Acc,
+        f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Acc {
+        segments.fold(init, |acc, Segment { start, end, code }| match self.pair(code) {
+            Some(status) => f(acc, Extent::trusted(start, end, status)),
+            None => acc,
+        })
+    }
+
+    /// Gives at most so many extents to `f`, one by one.
+    fn fold_plain<Acc>(
+        &mut self,
+        most: usize,
+        init: Acc,
+        mut f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        let mut acc = init;
+        for _ in 0..most {
+            let Some(extent) = self.next_extent()? else {
+                break;
+            };
+            acc = f(acc, extent);
+        }
+        Ok(acc)
+    }
+
     /// Whether there is enough to read in tiles.
-    pub(super) fn is_long(&self) -> bool {
+    fn is_long(&self) -> bool {
         match (self.left.input(), self.right.input()) {
             (Some(left), Some(right)) => left.wire.list.len() + right.wire.list.len() >= LONG,
             _ => false,
         }
     }
 
-    /// Reads until too little is left for tiles.
-    pub(super) fn fold_tiles<Acc>(
-        &mut self,
-        init: Acc,
-        f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
-    ) -> Result<Acc, A::Error> {
-        let mut acc = init;
-        let mut tile = Tile::new();
-        while self.is_long() {
-            if self.next_tile(&mut tile) {
-                for Segment { start, end, code } in tile.segments() {
-                    if let Some(status) = self.pair(code) {
-                        acc = f(acc, Extent::trusted(start, end, status));
-                    }
-                }
-                continue;
-            }
-            for _ in 0..PLAIN {
-                let Some(extent) = self.next_extent()? else {
-                    return Ok(acc);
-                };
-                acc = f(acc, extent);
-            }
-        }
-        Ok(acc)
-    }
-
-    /// Merges into the tile. Returns whether there is anything in it.
-    fn next_tile(&mut self, tile: &mut Tile) -> bool {
-        let (Some(left), Some(right)) = (self.left.input(), self.right.input()) else {
+    /// Merges into the tile, but may leave out what is not wanted. `false` where the plain way must go on.
+    fn next_tile(&mut self, tile: &mut Tile, wants: Option<Wants<'_, Self>>) -> bool {
+        let this = &*self;
+        let (Some(left), Some(right)) = (this.left.input(), this.right.input()) else {
             return false;
         };
-        let Some(progress) = kernel::merge(&left, &right, tile) else {
+        let wants = wants.map(|wants| move |code| wants(this, code));
+        let wants = wants.as_ref().map(|wants| wants as &dyn Fn(u64) -> bool);
+        let Some(progress) = kernel::merge(&left, &right, tile, wants) else {
             return false;
         };
         self.position = progress.position;

@@ -10,6 +10,8 @@
 mod bytes;
 #[path = "../fuzz/bodies/chains.rs"]
 mod chains;
+#[path = "../fuzz/bodies/formats.rs"]
+mod formats;
 #[path = "../fuzz/bodies/pieces.rs"]
 mod pieces;
 #[path = "../fuzz/bodies/plans.rs"]
@@ -55,4 +57,9 @@ fn chains() {
 #[test]
 fn plans() {
     replay("plans", plans::plans);
+}
+
+#[test]
+fn formats() {
+    replay("formats", formats::formats);
 }

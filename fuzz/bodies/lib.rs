@@ -3,6 +3,7 @@
 
 mod bytes;
 pub mod chains;
+pub mod formats;
 pub mod handshake;
 mod pieces;
 pub mod plans;

@@ -13,6 +13,7 @@
 
 use core::fmt;
 
+use super::digits::{Digits, put, word};
 use super::error::Fault;
 use super::facts::{Fact, Facts, Layer, Row};
 use super::list::{InList, ListReader, ListWriter, Style};
@@ -108,11 +109,11 @@ impl InList for Zero {
     }
 
     fn write(&self, start: u64, length: u64, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{{\"start\": {start}, \"length\": {length}, \"zero\": {}", self.zero)?;
-        if let Some(hole) = self.hole {
-            write!(out, ", \"hole\": {hole}")?;
+        row(start, length, "\"zero\": ", self.zero, out)?;
+        match self.hole {
+            Some(hole) => put(out, &[", \"hole\": ", word(hole), "}"]),
+            None => out.write_char('}'),
         }
-        out.write_char('}')
     }
 }
 
@@ -125,10 +126,16 @@ impl InList for Dirty {
     }
 
     fn write(&self, start: u64, length: u64, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{{\"start\": {start}, \"length\": {length}, \"dirty\": {}", self.dirty)?;
-        if let Some(zero) = self.zero {
-            write!(out, ", \"zero\": {zero}")?;
+        row(start, length, "\"dirty\": ", self.dirty, out)?;
+        match self.zero {
+            Some(zero) => put(out, &[", \"zero\": ", word(zero), "}"]),
+            None => out.write_char('}'),
         }
-        out.write_char('}')
     }
+}
+
+/// What both forms begin with.
+fn row(start: u64, length: u64, key: &str, value: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+    let (start, length) = (Digits::of(start), Digits::of(length));
+    put(out, &["{\"start\": ", start.text(), ", \"length\": ", length.text(), ", ", key, word(value)])
 }

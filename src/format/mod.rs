@@ -67,6 +67,7 @@ pub mod actions;
 mod convert;
 mod cover;
 pub mod csi;
+mod digits;
 mod error;
 pub mod extentlist;
 mod facts;

@@ -1,54 +1,64 @@
-//! The JSON forms: ovirt-imageio's two, key for key, and our own of actions. Written while the extents come, so that no map is ever held in memory, and closed only when all
-//! of it is there.
+//! The JSON forms: ovirt-imageio's two, and our own of actions, as the library writes them. Written while the extents come, so that no map is ever held in
+//! memory, and closed only when all of it is there.
 
 use std::io::{self, Write};
 
 use nbd_extents::Extent;
+use nbd_extents::format::{Encode, IoText, WriteError, actions, imageio};
 
-use crate::view::Shown;
+use crate::view::{Shown, View};
 
 /// One JSON array in the making. Dropped without [`finish`](Self::finish), it stays open, and no parser takes it for a whole map.
 pub(crate) struct Array<W> {
-    out: W,
-    separator: &'static str,
+    out: IoText<W>,
+    form: Form,
+}
+
+enum Form {
+    Change(imageio::DirtyWriter),
+    Content(imageio::ZeroWriter),
+    Actions(actions::Writer),
 }
 
 impl<W: Write> Array<W> {
-    pub(crate) fn new(out: W) -> Self {
-        Self { out, separator: "[" }
+    pub(crate) fn new(out: W, view: View) -> Self {
+        let form = match view {
+            View::Change => Form::Change(imageio::DirtyWriter::new()),
+            View::Content => Form::Content(imageio::ZeroWriter::new()),
+            View::Actions => Form::Actions(actions::Writer::new()),
+        };
+        Self { out: IoText::new(out), form }
     }
 
     pub(crate) fn push(&mut self, extent: &Extent<Shown>) -> io::Result<()> {
-        self.write(&[self.separator, "{\"start\": "])?;
-        self.number(extent.start())?;
-        self.write(&[", \"length\": "])?;
-        self.number(extent.length())?;
-        self.separator = ", ";
-        match *extent.status() {
-            Shown::Change { dirty, zero } => {
-                self.write(&[", \"dirty\": ", word(dirty), ", \"zero\": ", word(zero), "}"])
+        let out = &mut self.out;
+        let written = match (&mut self.form, *extent.status()) {
+            (Form::Change(form), Shown::Change { dirty, zero }) => {
+                form.extent(&extent.map(|_| imageio::Dirty { dirty, zero: Some(zero) }), out)
             }
-            Shown::Content { zero, hole } => {
-                self.write(&[", \"zero\": ", word(zero), ", \"hole\": ", word(hole), "}"])
+            (Form::Content(form), Shown::Content { zero, hole }) => {
+                form.extent(&extent.map(|_| imageio::Zero { zero, hole: Some(hole) }), out)
             }
-            Shown::Action(action) => write!(self.out, ", \"action\": \"{action}\"}}"),
-        }
-    }
-
-    /// Piece by piece: format strings would take longer than the merge of a whole disk.
-    fn write(&mut self, pieces: &[&str]) -> io::Result<()> {
-        pieces.iter().try_for_each(|piece| self.out.write_all(piece.as_bytes()))
-    }
-
-    fn number(&mut self, number: u64) -> io::Result<()> {
-        self.out.write_all(itoa::Buffer::new().format(number).as_bytes())
+            (Form::Actions(form), Shown::Action(action)) => {
+                form.extent(&extent.map(|_| actions::Word::from(action)), out)
+            }
+            _ => return Err(io::Error::other("a row of another view")),
+        };
+        self.check(written)
     }
 
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.out.write_all(if self.separator == "[" { b"[]\n" } else { b"]\n" })
+        let written = match &mut self.form {
+            Form::Change(form) => form.finish(&mut self.out),
+            Form::Content(form) => form.finish(&mut self.out),
+            Form::Actions(form) => form.finish(&mut self.out),
+        };
+        self.check(written)?;
+        self.out.into_inner()?.write_all(b"\n")
     }
-}
 
-const fn word(truth: bool) -> &'static str {
-    if truth { "true" } else { "false" }
+    /// The reason for which text could not be written is the sink's.
+    fn check(&mut self, written: Result<(), WriteError>) -> io::Result<()> {
+        written.map_err(|error| self.out.take_error().unwrap_or_else(|| io::Error::other(error)))
+    }
 }

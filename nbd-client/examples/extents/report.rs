@@ -88,7 +88,7 @@ where
 {
     match shape {
         Shape::Json => {
-            let mut array = Array::new(&mut *out);
+            let mut array = Array::new(&mut *out, view);
             each(shown, |extent| array.push(&extent))?;
             array.finish()?;
         }

@@ -13,7 +13,22 @@
 //! next request                          |------------------->
 //! ```
 //!
-//! The rules for one list are in `rules`, one reply in `reply`, one pass over the disk in `pass`, the two orders in `Survey` itself and
+//! Where answers take long (a network, a fragmented image), the next ranges are asked before the last answer came, as many at a time as
+//! [`SurveyOptions::in_flight`] says. The answers may come in any order, and each may be short; what came early waits, and what is missing is asked
+//! again:
+//!
+//! ```text
+//! asked           |--- 0 ---|--- 1 ---|--- 2 ---|--- 3 ---|
+//! answered        |=========|         |=====|   |=========|      1 is not here yet, and 2 was short
+//! handed out      |=========|
+//! kept                                |=====|   |=========|      within the budget: what is farthest makes way first
+//! next request                              |---|
+//! ```
+//!
+//! On a writable export there is one request at a time, since each answer is held against what earlier ones said of the same bytes.
+//!
+//! The rules for one list are in `rules`, one reply in `reply`, one pass over the disk in `pass`, what it has asked and not read in `pieces`, how
+//! much it asks at a time in `step`, the two orders in `Survey` itself and
 //! `bitmap_first`.
 
 mod bitmap_first;

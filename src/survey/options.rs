@@ -18,8 +18,9 @@ const DEFAULT_BUDGET: usize = 32 << 20;
 const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
 /// Replies without real progress that are borne unless the caller says otherwise.
 const DEFAULT_MAX_CRUMBS: u32 = 1024;
-/// Requests in flight at one time unless the caller says otherwise.
-const DEFAULT_IN_FLIGHT: usize = 8;
+/// Requests in flight at one time unless the caller says otherwise: as many as qemu and nbdkit work on for one connection. Against nbdkit with
+/// answers that take 5 ms, 8 were 7.5 times as fast as one, 16 were 13.7 times, and more than 16 no faster.
+const DEFAULT_IN_FLIGHT: usize = 16;
 /// The minimum block size where the server names none. The protocol advises clients to assume 512.
 const DEFAULT_MIN_BLOCK: u32 = 512;
 
@@ -161,7 +162,7 @@ impl SurveyOptions {
         self
     }
 
-    /// How many requests may be outstanding at one time: 8 unless set, at least 1.
+    /// How many requests may be outstanding at one time: 16 unless set, at least 1.
     ///
     /// With more than one the next ranges are asked before the last answer came, which helps where answers take long: over a network, or when the
     /// server reads the metadata of a fragmented image. Answers may come in any order; those that come early wait, within the budget, until what

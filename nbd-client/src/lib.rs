@@ -31,6 +31,8 @@
 //!
 //! `tracing`: events about connections, requests, and what was forgiven.
 //!
+//! `tokio`: the client for asynchronous programs, in the module `aio`.
+//!
 //! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients, this one or others.
 
 #![forbid(unsafe_code)]
@@ -38,6 +40,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 mod client;
 mod error;
 mod export;

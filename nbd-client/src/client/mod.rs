@@ -208,7 +208,7 @@ fn negotiate<T: Transport>(
 }
 
 /// Whose deadline it was: a request's, or the whole job's.
-fn out_of_time(error: Error, job: Option<Instant>) -> Error {
+pub(crate) fn out_of_time(error: Error, job: Option<Instant>) -> Error {
     match error {
         // the kernel's clock may be a little early
         Error::Timeout { during, .. } if job.is_some_and(|end| end <= Instant::now() + SLACK) => {
@@ -219,7 +219,7 @@ fn out_of_time(error: Error, job: Option<Instant>) -> Error {
 }
 
 /// The earlier of two deadlines, where `None` is never.
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -28,12 +28,12 @@ pub struct Options {
     structured_replies: bool,
     pub(super) list_contexts: bool,
     pub(crate) strictness: Strictness,
-    pub(super) connect_timeout: Duration,
-    pub(super) request_timeout: Duration,
-    pub(super) deadline: Option<Instant>,
-    pub(super) session_limits: SessionLimits,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) session_limits: SessionLimits,
     pub(super) handshake_limits: HandshakeLimits,
-    pub(super) canceller: Canceller,
+    pub(crate) canceller: Canceller,
 }
 
 impl Default for Options {
@@ -144,7 +144,7 @@ impl Options {
         self
     }
 
-    pub(super) fn handshake(&self, export: &str) -> HandshakeConfig {
+    pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {
         let mut config = HandshakeConfig::new(export);
         config.contexts.clone_from(&self.contexts);
         config.extended_headers = self.extended_headers;

@@ -243,7 +243,7 @@ impl<T: Transport> Surveyor<T> {
 }
 
 /// The error of a connection that is needed only because there is another.
-fn second(error: SurveyorError) -> SurveyorError {
+pub(crate) fn second(error: SurveyorError) -> SurveyorError {
     match error {
         SurveyorError::Client(error) => SurveyorError::SecondConnection(error),
         other => other,

@@ -1,0 +1,400 @@
+//! A handle for many tasks: calls go to one task that owns the connection, and their answers come back.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::connection::Connection;
+use crate::client::Options;
+use crate::error::Error;
+use crate::export::Export;
+use crate::session::{
+    Command, Cookie, Errno, Event, ReadRequest, Session, StartError, TakeAll, TrimRequest, WriteRequest,
+    ZeroRequest,
+};
+use crate::uri::Uri;
+
+/// The longest request of a long read or write, in bytes.
+const PIECE: u64 = 1 << 20;
+/// The longest request that moves no data, in bytes, so that each ends within its time.
+const EFFECT: u64 = 64 << 20;
+/// So many requests are on the wire at the most, of all clones of a handle.
+const IN_FLIGHT: usize = 64;
+/// And so many bytes of reads and writes, counted in units, so that any piece fits a semaphore's numbers.
+const UNIT: u64 = 4096;
+const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
+
+/// A connection to one export, for any number of tasks at once: clone it, it is a handle.
+///
+/// Its calls may be answered in any order; a task that needs an order awaits one before it starts the next. At most 64 requests and 64 MiB are in
+/// flight, further calls wait. See the [module](super) for what a dropped call means. When all clones are gone, what is in flight is
+/// finished and the connection closed.
+///
+/// ```no_run
+/// use nbd_client::Options;
+/// use nbd_client::aio::AsyncClient;
+///
+/// # let _ = async {
+/// let client = AsyncClient::connect(&"nbd://localhost/disk".parse().unwrap(), &Options::new()).await?;
+/// let (first, second) = tokio::try_join!(client.read(0, 4096), client.read(1 << 20, 4096))?;
+/// assert_eq!(first.len(), second.len());
+/// client.disconnect().await
+/// # };
+/// ```
+#[derive(Clone, Debug)]
+pub struct AsyncClient {
+    export: Arc<Export>,
+    longest_payload: u64,
+    calls: mpsc::Sender<Message>,
+    requests: Arc<Semaphore>,
+    units: Arc<Semaphore>,
+}
+
+enum Message {
+    Call(Call),
+    /// No more calls; answered when the connection is closed.
+    Goodbye(oneshot::Sender<Result<(), Error>>),
+}
+
+type Start = Box<dyn FnOnce(&mut Session) -> Result<Cookie, StartError> + Send>;
+
+/// A request, who waits for it, and its place among those in flight.
+struct Call {
+    start: Start,
+    answer: oneshot::Sender<Result<Vec<u8>, Error>>,
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+/// An answer to come.
+type Answer = oneshot::Receiver<Result<Vec<u8>, Error>>;
+
+impl AsyncClient {
+    /// Connects to the server of a URI and asks for its export. The connection's task is spawned on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`](crate::Client::connect).
+    pub async fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
+        Ok(Self::of(Connection::connect(uri, options).await?))
+    }
+
+    /// Makes a handle of a connection, which must have no request in flight. Its task is spawned on the current runtime.
+    pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(connection: Connection<S>) -> Self {
+        let (calls, inbox) = mpsc::channel(IN_FLIGHT);
+        let client = Self {
+            export: Arc::new(connection.export().clone()),
+            longest_payload: u64::from(connection.session().longest_payload()),
+            calls,
+            requests: Arc::new(Semaphore::new(IN_FLIGHT)),
+            units: Arc::new(Semaphore::new(UNITS_IN_FLIGHT as usize)),
+        };
+        tokio::spawn(drive(connection, inbox));
+        client
+    }
+
+    /// What the handshake found out.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// Reads `length` bytes from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the connection is usable), and the errors of a connection.
+    pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
+        let pieces = self.pieces(Command::Read, offset, length as u64, PIECE.min(self.longest_payload))?;
+        let mut answers = VecDeque::new();
+        for (offset, length) in pieces {
+            let start = move |session: &mut Session| {
+                session.start_read(&ReadRequest::new(offset), vec![0; usize::try_from(length).unwrap_or(0)])
+            };
+            answers.push_back(self.send(length, start).await?);
+        }
+        let mut data = match answers.pop_front() {
+            Some(first) => wait(first).await?,
+            None => Vec::new(),
+        };
+        data.reserve_exact(length.saturating_sub(data.len()));
+        for answer in answers {
+            data.extend(wait(answer).await?);
+        }
+        Ok(data)
+    }
+
+    /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); [`StartError::ReadOnly`] before anything is sent.
+    pub async fn write(&self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        self.write_as(WriteRequest::new(offset), data).await
+    }
+
+    /// Writes `data` to `offset`, durable when this returns (FUA).
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`StartError::NotOffered`] where the server does not offer FUA.
+    pub async fn write_fua(&self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        self.write_as(WriteRequest::new(offset).fua(), data).await
+    }
+
+    async fn write_as(&self, request: WriteRequest, data: Vec<u8>) -> Result<(), Error> {
+        let longest = PIECE.min(self.longest_payload);
+        let pieces = self.pieces(Command::Write, request.offset, data.len() as u64, longest)?;
+        let mut answers = Vec::new();
+        let mut data = data;
+        for (offset, length) in pieces {
+            let rest = data.split_off(usize::try_from(length).unwrap_or(usize::MAX).min(data.len()));
+            let piece = core::mem::replace(&mut data, rest);
+            let request = WriteRequest { offset, ..request };
+            answers.push(self.send(length, move |session| session.start_write(&request, piece)).await?);
+        }
+        self.all(answers).await
+    }
+
+    /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has: quickly (FAST_ZERO), else slowly, else by
+    /// writing zeroes. The range may become a hole.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub async fn zero(&self, offset: u64, length: u64) -> Result<(), Error> {
+        let (flags, request) = (self.export.flags, ZeroRequest::new(offset, length));
+        let quick = (flags.send_write_zeroes() && flags.send_fast_zero()).then(|| request.fast());
+        let slow = flags.send_write_zeroes().then_some(request);
+        for way in [quick, slow].into_iter().flatten() {
+            match self.write_zeroes(&way).await {
+                Err(Error::Request(error)) if error.errno() == Some(Errno::ENOTSUP) => {}
+                other => return other,
+            }
+        }
+        for (offset, length) in self.pieces(Command::Write, offset, length, PIECE)? {
+            self.write(offset, vec![0; usize::try_from(length).unwrap_or(0)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`zero`](Self::zero) looks for the best way.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`StartError::NotOffered`] where the server does not offer what the request asks for.
+    pub async fn write_zeroes(&self, request: &ZeroRequest) -> Result<(), Error> {
+        let request = *request;
+        self.effect(Command::WriteZeroes, request.offset, request.length, move |session, offset, length| {
+            session.start_write_zeroes(&ZeroRequest { offset, length, ..request })
+        })
+        .await
+    }
+
+    /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and [`StartError::NotOffered`] where the server does not offer it.
+    pub async fn trim(&self, request: &TrimRequest) -> Result<(), Error> {
+        let request = *request;
+        self.effect(Command::Trim, request.offset, request.length, move |session, offset, length| {
+            session.start_trim(&TrimRequest { offset, length, ..request })
+        })
+        .await
+    }
+
+    /// Makes durable what was answered before: writes that this or another task has awaited. A server that does not offer it has nothing to flush.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] if it failed: what was written may be lost. The errors of a connection.
+    pub async fn flush(&self) -> Result<(), Error> {
+        if !self.export.flags.send_flush() {
+            return Ok(());
+        }
+        wait(self.send(0, Session::start_flush).await?).await.map(drop)
+    }
+
+    /// Finishes what is in flight, says goodbye (DISC) and closes the connection. Other clones of the handle are of no more use.
+    ///
+    /// # Errors
+    ///
+    /// The errors of a connection; it is closed all the same.
+    pub async fn disconnect(self) -> Result<(), Error> {
+        let (answer, closed) = oneshot::channel();
+        self.calls.send(Message::Goodbye(answer)).await.map_err(|_| Error::GivenUp)?;
+        closed.await.map_err(|_| Error::GivenUp)?
+    }
+
+    async fn effect(
+        &self,
+        command: Command,
+        offset: u64,
+        length: u64,
+        start: impl Fn(&mut Session, u64, u64) -> Result<Cookie, StartError> + Copy + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut answers = Vec::new();
+        for (offset, length) in self.pieces(command, offset, length, EFFECT)? {
+            answers.push(self.send(0, move |session| start(session, offset, length)).await?);
+        }
+        self.all(answers).await
+    }
+
+    /// The whole range checked against the export, and cut to pieces.
+    fn pieces(
+        &self,
+        command: Command,
+        offset: u64,
+        length: u64,
+        longest: u64,
+    ) -> Result<impl Iterator<Item = (u64, u64)> + use<>, Error> {
+        let size = self.export.size;
+        let end = offset.checked_add(length).filter(|&end| end <= size);
+        let end = end.ok_or(StartError::PastEnd { command, offset, length, size })?;
+        let longest = usize::try_from(longest.max(1)).unwrap_or(usize::MAX);
+        Ok((offset..end).step_by(longest).map(move |at| (at, (end - at).min(longest as u64))))
+    }
+
+    /// Waits for a place among the requests in flight and gives the request to the task.
+    async fn send(
+        &self,
+        bytes: u64,
+        start: impl FnOnce(&mut Session) -> Result<Cookie, StartError> + Send + 'static,
+    ) -> Result<Answer, Error> {
+        let closed = |_| Error::GivenUp;
+        let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(UNITS_IN_FLIGHT);
+        let units = Arc::clone(&self.units).acquire_many_owned(units).await.map_err(closed)?;
+        let (answer, waits) = oneshot::channel();
+        let call = Call { start: Box::new(start), answer, _permits: (request, units) };
+        self.calls.send(Message::Call(call)).await.map_err(|_| Error::GivenUp)?;
+        Ok(waits)
+    }
+
+    /// Waits for all answers; the first error is the answer.
+    async fn all(&self, answers: Vec<Answer>) -> Result<(), Error> {
+        let mut result = Ok(());
+        for answer in answers {
+            result = result.and(wait(answer).await.map(drop));
+        }
+        result
+    }
+}
+
+async fn wait(answer: Answer) -> Result<Vec<u8>, Error> {
+    answer.await.unwrap_or(Err(Error::GivenUp))
+}
+
+/// A call whose request is on the wire, and the data that came for it.
+struct Waiting {
+    call: Call,
+    data: Vec<u8>,
+}
+
+/// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any more or the connection fails.
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<S>,
+    mut inbox: mpsc::Receiver<Message>,
+) {
+    let mut waiting = BTreeMap::new();
+    let (mut goodbye, mut take_all) = (None, TakeAll);
+    loop {
+        let busy = connection.in_flight() > 0;
+        tokio::select! {
+            message = inbox.recv(), if goodbye.is_none() => match message {
+                Some(Message::Call(call)) => begin(&mut connection, &mut waiting, call),
+                Some(Message::Goodbye(answer)) => goodbye = Some(Some(answer)),
+                None => goodbye = Some(None),
+            },
+            event = connection.next_event(&mut take_all), if busy => match event {
+                Ok(Some(event)) => hand_out(&mut waiting, event),
+                Ok(None) => {}
+                Err(error) => return give_up(waiting, &mut inbox, goodbye.flatten(), &error),
+            },
+            // nothing to wait for and nothing to come
+            else => break,
+        }
+    }
+    let closed = connection.disconnect().await;
+    if let Some(Some(answer)) = goodbye {
+        answer.send(closed).ok();
+    }
+}
+
+fn begin<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S>,
+    waiting: &mut BTreeMap<Cookie, Waiting>,
+    mut call: Call,
+) {
+    // dropped before it was sent
+    if call.answer.is_closed() {
+        return;
+    }
+    let start = core::mem::replace(&mut call.start, Box::new(|_| Err(StartError::Ending)));
+    match connection.start(start) {
+        Ok(cookie) => {
+            waiting.insert(cookie, Waiting { call, data: Vec::new() });
+        }
+        Err(error) => {
+            call.answer.send(Err(error)).ok();
+        }
+    }
+}
+
+fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
+    let cookie = event.cookie();
+    let result = match event {
+        Event::Read { data, .. } => {
+            if let Some(waiting) = waiting.get_mut(&cookie) {
+                waiting.data = data;
+            }
+            return;
+        }
+        Event::Done { .. } => Ok(()),
+        Event::Failed { error, .. } => Err(error.into()),
+        Event::Status { .. } | Event::Drained { .. } => return,
+    };
+    // one whose call was dropped gets no answer
+    if let Some(Waiting { call, data }) = waiting.remove(&cookie) {
+        call.answer.send(result.map(|()| data)).ok();
+    }
+}
+
+/// The connection is gone: everybody who waits is told why.
+fn give_up(
+    waiting: BTreeMap<Cookie, Waiting>,
+    inbox: &mut mpsc::Receiver<Message>,
+    goodbye: Option<oneshot::Sender<Result<(), Error>>>,
+    error: &Error,
+) {
+    inbox.close();
+    for waiting in waiting.into_values() {
+        waiting.call.answer.send(Err(again(error))).ok();
+    }
+    while let Ok(message) = inbox.try_recv() {
+        match message {
+            Message::Call(call) => call.answer.send(Err(again(error))).err().map(drop),
+            Message::Goodbye(answer) => answer.send(Err(again(error))).err().map(drop),
+        };
+    }
+    if let Some(answer) = goodbye {
+        answer.send(Err(again(error))).ok();
+    }
+}
+
+/// The error of a connection for one more of those who wait.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Protocol(error) => Error::Protocol(*error),
+        Error::ConnectionLost(eof) => Error::ConnectionLost(*eof),
+        Error::Timeout { during, after } => Error::Timeout { during: *during, after: *after },
+        Error::OutOfTime { during } => Error::OutOfTime { during: *during },
+        Error::Io { during, source } => {
+            Error::Io { during: *during, source: io::Error::new(source.kind(), source.to_string()) }
+        }
+        _ => Error::GivenUp,
+    }
+}

@@ -8,6 +8,13 @@ use crate::error::StreamError;
 use crate::extent::MAX_END;
 
 /// Layers that are not a chain. `I` is what names disks and layers; positions count from the oldest layer, 0.
+///
+/// ```
+/// use nbd_extents::chain::ChainError;
+///
+/// let error = ChainError::Missing { position: 1, id: "tuesday", parent: "monday" };
+/// assert_eq!(error.to_string(), "layer tuesday at position 1 was made on top of layer monday, which is missing");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ChainError<I> {

@@ -138,6 +138,17 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     }
 
     /// The layers, oldest first. A [`Source`] counts them in this order.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let chain = Chain::new([(Layer::full("vda", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Copy)))])?;
+    /// assert!(chain.layers().map(|layer| layer.id).eq(["sunday"]));
+    /// assert_eq!(chain.size(), 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &Layer<I>> {
         self.layers.iter().map(|(layer, _)| layer)

@@ -5,6 +5,14 @@ use core::fmt;
 use crate::action::Action;
 
 /// Where the bytes of a range come from. Layers are counted in their chain, the oldest being 0.
+///
+/// ```
+/// use nbd_extents::chain::Source;
+///
+/// let hidden = Source::Zero { layer: 2, may_unmap: true };
+/// assert_eq!(hidden.to_string(), "zero by layer 2");
+/// assert_eq!((hidden.layer(), Source::Below.layer()), (Some(2), None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A layer has stored the bytes.

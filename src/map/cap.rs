@@ -28,6 +28,21 @@ impl Cap {
     }
 
     /// Only `Zero` may become `Copy`. For exports where a skipped byte cannot be read: on qemu's snapshot-access export, reading a clean byte fails.
+    ///
+    /// ```
+    /// use nbd_extents::map::{Cap, CapError, ExtentMap};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let action = |n| if n % 2 == 0 { Action::Copy } else { Action::Skip };
+    /// let list: Vec<_> = (0..100).map(|n| Extent::new(n * 512, 512, action(n))).collect::<Result<_, _>>()?;
+    /// let capped = ExtentMap::capped(from_iter(list.clone()), 0..51200, Cap::bytes(500)).unwrap();
+    /// assert!(capped.map.bytes() <= 500 && capped.skip_copied > 0);
+    ///
+    /// let refused = ExtentMap::capped(from_iter(list), 0..51200, Cap::bytes(500).keeping_skipped());
+    /// assert!(matches!(refused, Err(CapError::Full { cap: 500, .. })));
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
     #[must_use]
     pub const fn keeping_skipped(self) -> Self {
         Self { keeps_skipped: true, ..self }

@@ -7,6 +7,18 @@ use super::slice::MapSlice;
 use crate::extent::Extent;
 
 /// How a range differs between two maps; `None` where a map says nothing of it.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::map::{Change, ExtentMap};
+/// use nbd_extents::stream::from_iter;
+///
+/// let before = ExtentMap::covering(from_iter(Extent::new(0, 1024, "data")), 0..1024)?;
+/// let after = ExtentMap::covering(from_iter(Extent::new(0, 512, "data")), 0..512)?;
+/// let shrunk = before.as_slice().diff(after.as_slice()).next().unwrap();
+/// assert_eq!(shrunk, Extent::from_range(512..1024, Change { before: Some("data"), after: None })?);
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change<T> {
     /// What the first map says.

@@ -201,6 +201,16 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// # Errors
     ///
     /// The stream's first error; [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
+    ///
+    /// ```
+    /// use nbd_extents::Extent;
+    /// use nbd_extents::map::ExtentMap;
+    /// use nbd_extents::stream::from_iter;
+    ///
+    /// let map = ExtentMap::within(from_iter(Extent::new(512, 512, 'a')), 0..4096)?;
+    /// assert_eq!((map.get(0), map.get(600).map(|e| e.range())), (None, Some(512..1024)));
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     pub fn within<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
         build::read(stream, range, true)
     }

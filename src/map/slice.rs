@@ -90,6 +90,17 @@ impl<'a, T> MapSlice<'a, T> {
     /// What lies before byte `offset`, and what lies from it on. An extent over `offset` is cut.
     ///
     /// [`ExtentMap::join`](super::ExtentMap::join) makes one map of the parts again, and the cut heals.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let map = ExtentMap::covering(from_iter(Extent::new(0, 4096, 'a')), 0..4096)?;
+    /// let (left, right) = map.as_slice().split_at(1000);
+    /// assert_eq!((left.range(), right.range()), (0..1000, 1000..4096));
+    /// assert_eq!(ExtentMap::join([left, right])?.runs(), 1);
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn split_at(&self, offset: u64) -> (Self, Self) {
         (self.slice(self.start..offset), self.slice(offset..self.end))

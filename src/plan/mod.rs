@@ -159,7 +159,8 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         self.totals
     }
 
-    /// Reads the plan to its end, for its totals. To know them before the first byte moves, measure a clone of the plan.
+    /// Reads the plan to its end, for its totals. To know them before the first byte moves, measure a clone of the plan. A survey of a server
+    /// cannot be read twice: keep its actions in an [`ExtentMap`](crate::map::ExtentMap), and plan from that.
     ///
     /// # Errors
     ///

@@ -1,12 +1,14 @@
 //! `session`: the input is a configuration, piece sizes and a server's bytes. Asserts that the same events and the same error come of them
 //! whatever the pieces and whichever way they go in; that each request ends at most once and nothing follows; that payloads are
-//! within the limit, of a context that was asked for, once each; that memory is in proportion to what came; that nothing is sent unasked;
-//! and that a broken session stays broken.
+//! within the limit, of a context that was asked for, once each; that a read ends well only with all of its bytes, none of them what the
+//! buffer held before; that memory is in proportion to what came; that nothing is sent unasked; and that a broken session stays broken.
 //!
 //! ```text
 //! 0  flags:1     1 extended headers, 2 strict, 4 payload form, 8 small limits, 16 odd contexts are drained, 32 payloads are
-//!                given back, 64 a request follows each that ended
-//! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies 1, 2, ...
+//!                given back, 64 a request follows each that ended, 128 all commands in turn: READ, WRITE, BLOCK_STATUS, FLUSH,
+//!                WRITE_ZEROES, TRIM, CACHE
+//! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies 1, 2, ...; 128 simple headers (with
+//!                all commands and without extended headers)
 //! 2  pieces      see pieces.rs
 //! .. the server's bytes
 //! ```
@@ -16,8 +18,9 @@ use super::pieces::Pieces;
 use super::server_text::assert_printable;
 use nbd_client::frame::ErrorChunk;
 use nbd_client::{
-    Admission, ChunkOffer, Event, Headers, ProtocolError, Session, SessionConfig, SessionLimits,
-    SessionStats, StartError, StatusRequest, Strictness, UnexpectedEof,
+    Admission, ChunkOffer, Command, Cookie, Event, Headers, ProtocolError, ReadRequest, Session,
+    SessionConfig, SessionLimits, SessionStats, StartError, StatusRequest, Strictness, TransmissionFlags,
+    TrimRequest, UnexpectedEof, WriteRequest, ZeroRequest,
 };
 use std::collections::BTreeMap;
 
@@ -25,6 +28,22 @@ const CONTEXTS: [u32; 3] = [0, 1, 2];
 /// What the payload form asks for.
 const ONLY: [u32; 1] = [2];
 const LENGTH: u64 = 4 << 20;
+/// What a read or a write moves, in bytes.
+const MOVED: usize = 64;
+/// What a read's buffer holds before. No answer may leave it there, unless it was sent: the server's bytes are the fuzzer's.
+const STALE: u8 = 0xa5;
+/// Everything offered, nothing read-only.
+const FLAGS: u16 = 0x0ffd;
+/// With all commands, the nth request is this one.
+const TURN: [Command; 7] = [
+    Command::Read,
+    Command::Write,
+    Command::BlockStatus,
+    Command::Flush,
+    Command::WriteZeroes,
+    Command::Trim,
+    Command::Cache,
+];
 const MOST_REQUESTS: usize = 12;
 /// What a session reserves before the first byte of a payload is there.
 const STEP: usize = 64 << 10;
@@ -35,6 +54,7 @@ struct Case {
     drain_odd: bool,
     recycle: bool,
     follow: bool,
+    all_commands: bool,
     requests: usize,
 }
 
@@ -68,7 +88,12 @@ impl Case {
     fn read(bytes: &mut Bytes<'_>) -> Self {
         let flags = bytes.u8();
         let flag = |bit: u8| flags >> bit & 1 == 1;
-        let headers = if flag(0) { Headers::Extended } else { Headers::Structured };
+        let second = bytes.u8();
+        let headers = match (flag(0), flag(7) && second >= 128) {
+            (true, _) => Headers::Extended,
+            (false, true) => Headers::Simple,
+            (false, false) => Headers::Structured,
+        };
         let mut config = SessionConfig::new(headers, CONTEXTS);
         config.strictness = if flag(1) { Strictness::Strict } else { Strictness::Lenient };
         config.payload_status = flag(2) && flag(0);
@@ -77,8 +102,20 @@ impl Case {
             (limits.max_payload, limits.max_reply, limits.max_extra_chunks) = (64, 256, 2);
             config.limits = limits;
         }
-        let requests = usize::from(bytes.u8() % 4) + 1;
-        Self { config, drain_odd: flag(4), recycle: flag(5), follow: flag(6), requests }
+        config.flags = TransmissionFlags::new(FLAGS);
+        let requests = usize::from(second % 4) + 1;
+        let (recycle, follow, all_commands) = (flag(5), flag(6), flag(7));
+        Self { config, drain_odd: flag(4), recycle, follow, all_commands, requests }
+    }
+
+    /// What the nth request is.
+    fn command(&self, nth: usize) -> Command {
+        let command = if self.all_commands { TURN[nth % TURN.len()] } else { Command::BlockStatus };
+        if command == Command::BlockStatus && self.config.headers == Headers::Simple {
+            Command::Read
+        } else {
+            command
+        }
     }
 
     fn asked(&self) -> &'static [u32] {
@@ -87,9 +124,12 @@ impl Case {
 }
 
 /// What is known of one request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asked {
+    command: Command,
     seen: Vec<u32>,
+    /// A read's data were there.
+    read: bool,
     ended: bool,
 }
 
@@ -100,29 +140,33 @@ struct Run<'a> {
     events: Vec<Event>,
     /// The bytes given so far.
     fed: usize,
+    /// What a read's buffer holds before is among the server's bytes.
+    stale_is_sent: bool,
 }
 
 impl<'a> Run<'a> {
     fn new(case: &'a Case) -> Self {
         let session = Session::new(case.config.clone());
-        let mut run = Self { case, session, asked: BTreeMap::new(), events: Vec::new(), fed: 0 };
+        let mut run =
+            Self { case, session, asked: BTreeMap::new(), events: Vec::new(), fed: 0, stale_is_sent: false };
         (0..case.requests).for_each(|_| run.start());
         run
     }
 
     fn start(&mut self) {
-        let offset = self.asked.len() as u64 * LENGTH;
-        let request = StatusRequest::new(offset, LENGTH);
-        let request = if self.case.config.payload_status { request.only(&ONLY) } else { request };
-        match self.session.start_block_status(&request) {
+        let nth = self.asked.len();
+        let command = self.case.command(nth);
+        match self.ask(command, nth as u64 * LENGTH) {
             Ok(cookie) => {
-                assert!(
-                    self.asked.insert(cookie.get(), Asked::default()).is_none(),
-                    "{cookie} is used twice"
-                );
+                let asked = Asked { command, seen: Vec::new(), read: false, ended: false };
+                assert!(self.asked.insert(cookie.get(), asked).is_none(), "{cookie} is used twice");
                 let sent = self.session.take_output().len();
                 let header = if self.case.config.headers == Headers::Extended { 32 } else { 28 };
-                let payload = if self.case.config.payload_status { 8 + 4 * ONLY.len() } else { 0 };
+                let payload = match command {
+                    Command::BlockStatus if self.case.config.payload_status => 8 + 4 * ONLY.len(),
+                    Command::Write => MOVED,
+                    _ => 0,
+                };
                 assert_eq!(sent, header + payload);
             }
             Err(StartError::Ending) => assert!(self.session.must_disconnect()),
@@ -130,8 +174,26 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn ask(&mut self, command: Command, offset: u64) -> Result<Cookie, StartError> {
+        let session = &mut self.session;
+        match command {
+            Command::Read => session.start_read(&ReadRequest::new(offset), vec![STALE; MOVED]),
+            Command::Write => session.start_write(&WriteRequest::new(offset), vec![1; MOVED]),
+            Command::Flush => session.start_flush(),
+            Command::Trim => session.start_trim(&TrimRequest::new(offset, LENGTH)),
+            Command::Cache => session.start_cache(offset, LENGTH),
+            Command::WriteZeroes => session.start_write_zeroes(&ZeroRequest::new(offset, LENGTH).fast()),
+            _ => {
+                let request = StatusRequest::new(offset, LENGTH);
+                let payload_form = self.case.config.payload_status;
+                session.start_block_status(&if payload_form { request.only(&ONLY) } else { request })
+            }
+        }
+    }
+
     /// Through `feed`.
     fn feed(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
+        self.stale_is_sent = input.contains(&STALE);
         let mut rest = input;
         let mut nth = 0;
         while !rest.is_empty() {
@@ -162,6 +224,7 @@ impl<'a> Run<'a> {
     /// Through `space` and `advance`.
     fn fill(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
         let drain_odd = self.case.drain_odd;
+        self.stale_is_sent = input.contains(&STALE);
         let mut rest = input;
         let mut nth = 0;
         while !rest.is_empty() {
@@ -194,6 +257,7 @@ impl<'a> Run<'a> {
             self.events.push(event.clone());
             match event {
                 Event::Status { payload, .. } if self.case.recycle => self.session.recycle(payload),
+                Event::Read { data, .. } if self.case.recycle => self.session.recycle_buffer(data),
                 Event::Done { .. } | Event::Failed { .. }
                     if self.case.follow && self.asked.len() < MOST_REQUESTS =>
                 {
@@ -218,8 +282,18 @@ impl<'a> Run<'a> {
                 asked.chunk(self.case, *context, payload.len() as u64, limit);
             }
             Event::Drained { context, length, .. } => asked.chunk(self.case, *context, *length, limit),
-            Event::Done { .. } => asked.ended = true,
+            Event::Read { data, .. } => {
+                assert!(asked.command == Command::Read && !asked.read, "data that nobody asked for");
+                assert_eq!(data.len(), MOVED);
+                assert!(self.stale_is_sent || !data.contains(&STALE), "bytes that never came");
+                asked.read = true;
+            }
+            Event::Done { .. } => {
+                assert_eq!(asked.read, asked.command == Command::Read, "a read that ended without its data");
+                asked.ended = true;
+            }
             Event::Failed { error, .. } => {
+                assert!(!asked.read, "data of a read that failed");
                 asked.ended = true;
                 assert_eq!(error.cookie(), event.cookie());
                 assert_printable(&error.to_string());
@@ -238,6 +312,11 @@ impl<'a> Run<'a> {
         assert_eq!(stats.requests, self.asked.len() as u64);
         assert_eq!(stats.done + stats.failed, self.ended() as u64);
         assert_eq!(self.session.in_flight(), self.asked.len() - self.ended());
+        let moving = self
+            .asked
+            .values()
+            .filter(|asked| !asked.ended && matches!(asked.command, Command::Read | Command::Write));
+        assert_eq!(self.session.bytes_in_flight(), (moving.count() * MOVED) as u64);
         let state = State {
             stats,
             in_flight: self.session.in_flight(),
@@ -262,9 +341,12 @@ impl<'a> Run<'a> {
             assert_eq!(self.session.advance(0, &mut |offer: &ChunkOffer| admit(false, offer)), Err(error));
             assert_eq!(self.session.poll(), None);
         }
-        let request = StatusRequest::new(0, LENGTH);
-        let request = if case.config.payload_status { request.only(&ONLY) } else { request };
-        assert_eq!(self.session.start_block_status(&request), Err(StartError::Broken(error)));
+        for command in TURN {
+            if command == Command::BlockStatus && case.config.headers == Headers::Simple {
+                continue;
+            }
+            assert_eq!(self.ask(command, 0), Err(StartError::Broken(error)));
+        }
         assert!(self.session.take_output().is_empty());
         Outcome { events: self.events, end: Err(error) }
     }
@@ -273,6 +355,7 @@ impl<'a> Run<'a> {
 impl Asked {
     /// A chunk of status, taken or drained.
     fn chunk(&mut self, case: &Case, context: u32, length: u64, limit: u64) {
+        assert_eq!(self.command, Command::BlockStatus, "status that nobody asked for");
         assert!(length <= limit, "a payload of {length} bytes");
         assert!(case.asked().contains(&context), "context {context} was not asked for");
         assert!(!self.seen.contains(&context), "context {context} came twice");

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::frame::Headers;
+use crate::text::ServerText;
 
 /// An export that the server agreed to serve, and the terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,16 @@ impl Export {
     pub fn context(&self, name: &str) -> Option<&MetaContext> {
         self.contexts.iter().find(|context| context.name == name)
     }
+}
+
+/// An export that a server lists, see [`Client::list_exports`](crate::Client::list_exports).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedExport {
+    /// Its name; empty is the default export. Raw: make it a [`ServerText`] before printing it.
+    pub name: String,
+    /// What the server says of it, if anything.
+    pub description: Option<ServerText>,
 }
 
 /// A meta context of a connection: the number that status chunks carry, and what it stands for.

@@ -448,3 +448,61 @@ fn a_server_that_dies_in_the_middle() {
     }
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+/// A byte now and then does not push a deadline away; nor does a server that takes nothing.
+#[test]
+fn deadlines_hold_for_reads_and_writes() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        let request = conn.request_header()?;
+        if request.command == command::READ {
+            conn.chunk_header(&request, DONE, 1, 8 + request.length)?;
+            conn.send(&request.offset.to_be_bytes())?;
+            return conn.drip(&[1; 4096], Duration::from_millis(20));
+        }
+        // the payload is never read
+        conn.pause(Duration::from_secs(60))
+    })
+    .unwrap();
+    let options = Options::new().request_timeout(Duration::from_millis(400));
+    for call in [
+        |client: &mut Client| client.read(0, &mut [0; 4096]),
+        |client: &mut Client| client.write(0, &vec![1; 32 << 20]),
+        |client: &mut Client| client.zero(0, 512),
+        |client: &mut Client| client.flush(),
+    ] {
+        let mut client = connect_with(&server, &options);
+        let started = Instant::now();
+        let error = call(&mut client).unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(380) && took < Duration::from_secs(4), "{took:?}");
+        assert!(matches!(client.read(0, &mut [0]), Err(Error::GivenUp)));
+    }
+}
+
+#[test]
+fn a_blocked_read_or_write_can_be_cancelled() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        conn.request_header()?;
+        conn.pause(Duration::from_secs(60))
+    })
+    .unwrap();
+    for call in [
+        |client: &mut Client| client.read(0, &mut [0; 4096]),
+        |client: &mut Client| client.write(0, &vec![1; 32 << 20]),
+    ] {
+        let mut client = connect(&server);
+        let canceller = client.canceller();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            canceller.cancel();
+        });
+        let started = Instant::now();
+        let error = call(&mut client).unwrap_err();
+        assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(4));
+        thread.join().unwrap();
+    }
+}

@@ -19,10 +19,10 @@ use std::time::Instant;
 use stream::{Stream, failure};
 
 use crate::error::{During, Error};
-use crate::export::Export;
+use crate::export::{Export, ListedExport};
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::session::{Cookie, Session, SessionConfig};
-use crate::stats::{ForgivenCounts, SessionStats};
+use crate::stats::SessionStats;
 use crate::transport::{Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
 
@@ -68,15 +68,47 @@ impl Client<Socket> {
     /// [`Error::TlsNotSupported`] for `nbds`; [`Error::Connect`], [`Error::Timeout`], [`Error::Handshake`] and the
     /// other errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        if uri.is_tls() {
-            return Err(Error::TlsNotSupported);
-        }
         let started = Instant::now();
-        let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
-        let connected = connect_socket(uri, options, started, deadline);
-        connected
+        connect_socket(uri, options, started)
             .and_then(|socket| Self::begin(socket, uri.export(), options, started))
             .map_err(|error| out_of_time(error, options.deadline))
+    }
+
+    /// Asks the server of a URI for its exports (LIST). The export that the URI names does not matter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`]. A server may refuse to tell.
+    ///
+    /// ```no_run
+    /// use nbd_client::{Client, Options};
+    ///
+    /// for export in Client::list_exports(&"nbd://localhost".parse()?, &Options::new())? {
+    ///     println!("{:?} {:?}", export.name, export.description);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
+        let started = Instant::now();
+        let mut config = options.handshake("");
+        config.list_exports = true;
+        connect_socket(uri, options, started)
+            .and_then(|socket| shake_hands(socket, config, options, started))
+            .and_then(|(_, handshake)| handshake.into_exports().ok_or(Error::TlsNotSupported))
+            .map_err(|error| out_of_time(error, options.deadline))
+    }
+
+    /// Asks the server of a URI for the names of the meta contexts that its export has, whatever `options` ask for. Empty also where the server
+    /// has no structured replies, or would not say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub fn list_contexts(uri: &Uri, options: &Options) -> Result<Vec<String>, Error> {
+        let client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
+        let offered = client.export.offered.clone();
+        client.disconnect()?;
+        Ok(offered.unwrap_or_default())
     }
 
     /// A handle that ends this connection from any thread.
@@ -86,12 +118,11 @@ impl Client<Socket> {
     }
 }
 
-fn connect_socket(
-    uri: &Uri,
-    options: &Options,
-    started: Instant,
-    deadline: Option<Instant>,
-) -> Result<Socket, Error> {
+fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Socket, Error> {
+    if uri.is_tls() {
+        return Err(Error::TlsNotSupported);
+    }
+    let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
     // A timeout beyond the clock's range is as good as this.
     let deadline = deadline.unwrap_or_else(|| started + Duration::from_secs(1 << 30));
     let socket =
@@ -118,11 +149,9 @@ impl<T: Transport> Client<T> {
     }
 
     fn begin(transport: T, export: &str, options: &Options, started: Instant) -> Result<Self, Error> {
-        let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
-        options.canceller.check().map_err(|error| failure(error, During::Connect, started))?;
-        let mut stream = Stream::new(transport, started);
-        stream.set_deadline(started, deadline)?;
-        let (export, forgiven) = negotiate(&mut stream, options.handshake(export))?;
+        let (stream, handshake) = shake_hands(transport, options.handshake(export), options, started)?;
+        // It ends without an export only where TLS was asked for.
+        let (export, forgiven) = handshake.into_export().ok_or(Error::TlsNotSupported)?;
         crate::trace::negotiated(&export);
         let mut config = SessionConfig::of_export(&export);
         config.strictness = options.strictness;
@@ -178,11 +207,23 @@ impl<T: Transport> Client<T> {
     }
 }
 
-/// Drives a handshake to its end.
-fn negotiate<T: Transport>(
-    stream: &mut Stream<T>,
+/// The whole handshake over a transport, within the time for it.
+fn shake_hands<T: Transport>(
+    transport: T,
     config: HandshakeConfig,
-) -> Result<(Export, ForgivenCounts), Error> {
+    options: &Options,
+    started: Instant,
+) -> Result<(Stream<T>, Handshake), Error> {
+    let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
+    options.canceller.check().map_err(|error| failure(error, During::Connect, started))?;
+    let mut stream = Stream::new(transport, started);
+    stream.set_deadline(started, deadline)?;
+    let handshake = negotiate(&mut stream, config)?;
+    Ok((stream, handshake))
+}
+
+/// Drives a handshake to its end.
+fn negotiate<T: Transport>(stream: &mut Stream<T>, config: HandshakeConfig) -> Result<Handshake, Error> {
     let mut handshake = Handshake::new(config)?;
     while handshake.status() == HandshakeStatus::NeedsInput {
         let input = stream.buffered(handshake.eof().during)?;
@@ -203,8 +244,7 @@ fn negotiate<T: Transport>(
             stream.send(&output)?;
         }
     }
-    // It ends otherwise only where TLS was asked for.
-    handshake.into_export().ok_or(Error::TlsNotSupported)
+    Ok(handshake)
 }
 
 /// Whose deadline it was: a request's, or the whole job's.

@@ -113,6 +113,12 @@ impl Options {
         self
     }
 
+    /// The same with less time to connect.
+    pub(crate) fn with_connect_timeout_of_at_most(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = self.connect_timeout.min(timeout);
+        self
+    }
+
     /// The time for each request, from its start to the end of its reply (default: 60 s).
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;

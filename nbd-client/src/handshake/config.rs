@@ -46,6 +46,8 @@ pub struct HandshakeConfig {
     pub structured_replies: bool,
     /// Also list what the server offers. It is asked anyway when a context is missing.
     pub list_contexts: bool,
+    /// Only list the server's exports (LIST), and leave: see [`Handshake::into_exports`](super::Handshake::into_exports).
+    pub list_exports: bool,
     /// Begin with STARTTLS (default: false). The caller does the encryption.
     pub start_tls: bool,
     /// What to do about violations.
@@ -64,6 +66,7 @@ impl HandshakeConfig {
             extended_headers: true,
             structured_replies: true,
             list_contexts: false,
+            list_exports: false,
             start_tls: false,
             strictness: Strictness::default(),
             limits: HandshakeLimits::default(),

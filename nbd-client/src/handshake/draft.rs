@@ -1,7 +1,7 @@
 //! What a handshake has learned so far: the replies with content, checked one by one, until they make an [`Export`].
 
 use super::{HandshakeConfig, HandshakeError, OptionName};
-use crate::export::{BlockSize, Export, MetaContext, TransmissionFlags};
+use crate::export::{BlockSize, Export, ListedExport, MetaContext, TransmissionFlags};
 use crate::frame::{
     Headers, MAX_STRING, info_type, option_reply_type, option_type, take_u16, take_u32, take_u64,
 };
@@ -25,6 +25,8 @@ pub(super) struct Draft {
     /// Why SET was refused.
     pub(super) set_refused: Option<HandshakeError>,
     size: Option<(u64, TransmissionFlags)>,
+    /// Exports listed.
+    pub(super) exports: Vec<ListedExport>,
     canonical_name: Option<String>,
     description: Option<String>,
     block_size: Option<BlockSize>,
@@ -41,6 +43,7 @@ impl Draft {
             offered: None,
             set_refused: None,
             size: None,
+            exports: Vec::new(),
             canonical_name: None,
             description: None,
             block_size: None,
@@ -78,6 +81,21 @@ impl Draft {
     pub(super) fn list(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::LIST_META_CONTEXT), payload)?;
         self.listing.push(context.name);
+        Ok(())
+    }
+
+    /// An export that LIST shows: `length:4 name`, and whatever the server says of it.
+    pub(super) fn server(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
+        let option = OptionName(option_type::LIST);
+        let parsed = take_u32(payload).and_then(|(length, rest)| {
+            let length = usize::try_from(length).ok()?;
+            rest.split_at_checked(length).filter(|_| length <= MAX_STRING)
+        });
+        let Some((name, details)) = parsed else {
+            return Err(bad_length(option, option_reply_type::SERVER, payload));
+        };
+        let description = (!details.is_empty()).then(|| ServerText::new(details));
+        self.exports.push(ListedExport { name: parse_text(option, name)?, description });
         Ok(())
     }
 

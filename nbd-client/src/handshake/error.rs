@@ -276,6 +276,7 @@ impl fmt::Display for OptionName {
         f.write_str(match self.0 {
             option_type::EXPORT_NAME => "EXPORT_NAME",
             option_type::ABORT => "ABORT",
+            option_type::LIST => "LIST",
             option_type::STARTTLS => "STARTTLS",
             option_type::GO => "GO",
             option_type::STRUCTURED_REPLY => "STRUCTURED_REPLY",

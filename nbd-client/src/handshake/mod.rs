@@ -5,6 +5,7 @@
 //! ```text
 //! hello -> [STARTTLS] -> EXTENDED_HEADERS -> (refused: STRUCTURED_REPLY) -> SET_META_CONTEXT
 //!       -> (something missing: LIST_META_CONTEXT) -> GO -> (not supported: EXPORT_NAME) -> finished
+//! hello -> [STARTTLS] -> LIST -> finished, where only the exports are asked for
 //! ```
 //!
 //! A missing context is reported after GO, so that a missing export is called by its own name.
@@ -23,7 +24,7 @@ use draft::Draft;
 use steps::Step;
 
 use crate::error::{During, UnexpectedEof};
-use crate::export::Export;
+use crate::export::{Export, ListedExport};
 use crate::frame::{
     IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionReply, Request, command,
     handshake_flag, option_reply_type, take_u16, take_u64,
@@ -155,6 +156,12 @@ impl Handshake {
     pub fn into_export(self) -> Option<(Export, ForgivenCounts)> {
         let forgiven = self.draft.forgiven;
         self.export.map(|export| (export, forgiven))
+    }
+
+    /// The server's exports, if that is what was [asked for](HandshakeConfig::list_exports) and the handshake is finished.
+    #[must_use]
+    pub fn into_exports(self) -> Option<Vec<ListedExport>> {
+        (self.config.list_exports && self.stage == Stage::Finished).then_some(self.draft.exports)
     }
 
     /// What it means that the server closed the connection now.
@@ -290,6 +297,7 @@ impl Handshake {
             (Step::ListContexts | Step::ListQemuContexts, option_reply_type::META_CONTEXT) => {
                 self.draft.list(payload)?;
             }
+            (Step::ListExports, option_reply_type::SERVER) => self.draft.server(payload)?,
             (Step::Go, option_reply_type::INFO) => self.draft.info(self.config.strictness, payload)?,
             _ => return Err(HandshakeError::UnexpectedReply { option: step.name(), kind }),
         }

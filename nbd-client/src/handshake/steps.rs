@@ -14,6 +14,7 @@ pub(super) enum Step {
     ListContexts,
     /// Servers as old as qemu 3.0 leave their own contexts out of a plain list.
     ListQemuContexts,
+    ListExports,
     Go,
 }
 
@@ -26,6 +27,7 @@ impl Step {
             Self::StructuredReply => OptionRequest::Structured,
             Self::SetContexts => OptionRequest::SetContexts("", &[]),
             Self::ListContexts | Self::ListQemuContexts => OptionRequest::ListContexts("", &[]),
+            Self::ListExports => OptionRequest::List,
             Self::Go => OptionRequest::Go("", &[]),
         };
         OptionName(request.number())
@@ -47,6 +49,10 @@ impl Handshake {
                 self.draft.listed();
                 self.start(Step::Go);
             }
+            Step::ListExports => {
+                OptionRequest::Abort.encode(&mut self.output);
+                self.expect(Stage::Finished, 0);
+            }
             Step::Go => return self.finish(),
         }
         Ok(())
@@ -60,7 +66,7 @@ impl Handshake {
             return self.abort(error);
         }
         match step {
-            Step::StartTls => return self.abort(error),
+            Step::StartTls | Step::ListExports => return self.abort(error),
             Step::ExtendedHeaders if self.config.structured_replies => self.start(Step::StructuredReply),
             Step::ExtendedHeaders | Step::StructuredReply => self.start(Step::Go),
             Step::SetContexts => {
@@ -95,7 +101,9 @@ impl Handshake {
     }
 
     pub(super) fn first_step(&mut self) {
-        self.start(if self.config.extended_headers {
+        self.start(if self.config.list_exports {
+            Step::ListExports
+        } else if self.config.extended_headers {
             Step::ExtendedHeaders
         } else if self.config.structured_replies {
             Step::StructuredReply
@@ -132,6 +140,7 @@ impl Handshake {
             }
             Step::ListContexts => OptionRequest::ListContexts(export, &[]).encode(out),
             Step::ListQemuContexts => OptionRequest::ListContexts(export, &["qemu:"]).encode(out),
+            Step::ListExports => OptionRequest::List.encode(out),
             Step::Go => OptionRequest::Go(export, &[info_type::BLOCK_SIZE]).encode(out),
         }
         self.replies = 0;

@@ -27,7 +27,8 @@ use crate::session::{Cookie, Event, ReadRequest};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If it is dropped before its end, requests stay in flight: [`Client::abandon`](crate::Client::abandon) waits for them.
+/// If it is dropped before its end, requests stay in flight: [`Client::abandon`](crate::Client::abandon) and
+/// [`Pool::abandon`](crate::Pool::abandon) wait for them.
 #[derive(Debug)]
 #[must_use]
 pub struct ReadAhead<'a, R, I> {
@@ -118,7 +119,11 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
         loop {
             self.fill()?;
             match self.blocks.front_mut() {
-                None => return Ok(None),
+                None => {
+                    // the last word of the last request
+                    self.requests.abandon()?;
+                    return Ok(None);
+                }
                 Some(Pending { data: Some(data), .. }) => {
                     self.current = core::mem::take(data);
                     return Ok(self.blocks.pop_front().map(|block| block.offset));

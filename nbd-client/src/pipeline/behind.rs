@@ -126,13 +126,25 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
         self.note(result)
     }
 
+    /// How much of `length` bytes at `offset` one request should write.
+    pub(crate) fn piece(&self, offset: u64, length: usize) -> usize {
+        let end = offset.saturating_add(length as u64);
+        usize::try_from(self.pace.cut(self.longest, offset, end)).unwrap_or(length)
+    }
+
+    /// Waits for all that was started.
+    pub(crate) fn wait(mut self) -> Result<(), Error> {
+        let result = self.wait_for_all();
+        self.note(result)
+    }
+
     /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
     ///
     /// # Errors
     ///
     /// As [`Self::write`]. Only without an error is everything written.
     pub fn finish(mut self) -> Result<(), Error> {
-        let result = self.wait_for_all();
+        let result = self.wait_for_all().and_then(|()| self.flush());
         self.note(result)
     }
 
@@ -231,6 +243,11 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
             self.receive()?;
             self.catch_up()?;
         }
+        Ok(())
+    }
+
+    /// Only after all writes were answered: FLUSH covers no others.
+    fn flush(&mut self) -> Result<(), Error> {
         if !self.requests.export().flags.send_flush() {
             return Ok(());
         }

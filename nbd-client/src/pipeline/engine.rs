@@ -16,6 +16,24 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
+    /// An error if a session would not take it.
+    pub(crate) fn check(&self, session: &Session) -> Result<(), StartError> {
+        match self {
+            Self::Read(request, buffer) => session.check_read(request, buffer.len()),
+            Self::Write(request, data) => session.check_write(request, data.len()),
+            Self::Zero(request) => session.check_write_zeroes(request),
+            Self::Flush => session.check_flush(),
+        }
+    }
+
+    /// Bytes of payload that it moves.
+    pub(crate) fn moves(&self) -> u64 {
+        match self {
+            Self::Read(_, bytes) | Self::Write(_, bytes) => bytes.len() as u64,
+            Self::Zero(_) | Self::Flush => 0,
+        }
+    }
+
     /// Into a session, which checks it.
     pub(crate) fn start(self, session: &mut Session) -> Result<Cookie, StartError> {
         match self {

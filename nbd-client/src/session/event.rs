@@ -11,6 +11,11 @@ use super::RequestError;
 pub struct Cookie(pub(super) u64);
 
 impl Cookie {
+    /// A number that a pool gives, which is on no wire.
+    pub(crate) const fn of_pool(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number as it stands on the wire.
     #[must_use]
     pub const fn get(self) -> u64 {

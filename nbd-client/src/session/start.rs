@@ -89,7 +89,7 @@ impl Session {
         self.enter_read(request, length, Place::Lent { at })
     }
 
-    fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
+    pub(crate) fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
         self.check_alive()?;
         self.check_range(Command::Read, request.offset, length as u64)?;
         self.check_room(length as u64)?;
@@ -130,16 +130,22 @@ impl Session {
         request: &WriteRequest,
         length: usize,
     ) -> Result<Cookie, StartError> {
+        self.check_write(request, length)?;
         let &WriteRequest { offset, fua } = request;
         let length = length as u64;
-        self.check_write(Command::Write, offset, length, fua)?;
-        self.check_range(Command::Write, offset, length)?;
-        self.check_room(length)?;
         let extended = self.config.headers == Headers::Extended;
         let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
         let cookie = self.enter(Command::Write, flags, offset, length, Answer::Plain { moved: length })?;
         self.stats.bytes_sent += length;
         Ok(cookie)
+    }
+
+    pub(crate) fn check_write(&self, request: &WriteRequest, length: usize) -> Result<(), StartError> {
+        let &WriteRequest { offset, fua } = request;
+        let length = length as u64;
+        self.check_change(Command::Write, offset, length, fua)?;
+        self.check_range(Command::Write, offset, length)?;
+        self.check_room(length)
     }
 
     /// Starts to make a range read as zeroes.
@@ -148,16 +154,22 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
+        self.check_write_zeroes(request)?;
         let &ZeroRequest { offset, length, no_hole, fast, fua } = request;
-        self.check_write(Command::WriteZeroes, offset, length, fua)?;
-        self.check_range(Command::WriteZeroes, offset, length)?;
-        if fast && !self.config.flags.send_fast_zero() {
-            return Err(StartError::NotOffered { what: "FAST_ZERO" });
-        }
         let flags = flag(fua, command_flag::FUA)
             | flag(no_hole, command_flag::NO_HOLE)
             | flag(fast, command_flag::FAST_ZERO);
         self.enter(Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 })
+    }
+
+    pub(crate) fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
+        let &ZeroRequest { offset, length, fast, fua, .. } = request;
+        self.check_change(Command::WriteZeroes, offset, length, fua)?;
+        self.check_range(Command::WriteZeroes, offset, length)?;
+        if fast && !self.config.flags.send_fast_zero() {
+            return Err(StartError::NotOffered { what: "FAST_ZERO" });
+        }
+        Ok(())
     }
 
     /// Starts to give a range up. What it reads as afterwards is anyone's guess.
@@ -167,7 +179,7 @@ impl Session {
     /// [`StartError`]; nothing is sent.
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
         let &TrimRequest { offset, length, fua } = request;
-        self.check_write(Command::Trim, offset, length, fua)?;
+        self.check_change(Command::Trim, offset, length, fua)?;
         self.check_range(Command::Trim, offset, length)?;
         self.enter(Command::Trim, flag(fua, command_flag::FUA), offset, length, Answer::Plain { moved: 0 })
     }
@@ -190,9 +202,13 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
-        self.check_alive()?;
-        self.check_offered(Command::Flush)?;
+        self.check_flush()?;
         self.enter(Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 })
+    }
+
+    pub(crate) fn check_flush(&self) -> Result<(), StartError> {
+        self.check_alive()?;
+        self.check_offered(Command::Flush)
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none. [`Self::recycle_buffer`] gives some.
@@ -227,7 +243,7 @@ impl Session {
         Ok(())
     }
 
-    fn check_write(&self, command: Command, offset: u64, length: u64, fua: bool) -> Result<(), StartError> {
+    fn check_change(&self, command: Command, offset: u64, length: u64, fua: bool) -> Result<(), StartError> {
         self.check_alive()?;
         if self.config.flags.is_read_only() {
             return Err(StartError::ReadOnly { command });
@@ -254,7 +270,7 @@ impl Session {
     /// Whether a range of any length can be asked for, in as many requests as it takes.
     pub(crate) fn check_whole(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
         if command.writes() {
-            self.check_write(command, offset, length, false)
+            self.check_change(command, offset, length, false)
         } else {
             self.check_alive()?;
             self.check_offered(command)?;

@@ -289,14 +289,24 @@ impl Conn {
     /// The client is gone, or does not speak NBD.
     pub fn request(&mut self) -> Result<SeenRequest> {
         let extended = self.headers == Headers::Extended;
-        let header = self.read(if extended { 32 } else { 28 })?;
-        let mut request = SeenRequest::decode(&header, extended).ok_or_else(|| nonsense("a request"))?;
+        let mut request = self.request_header()?;
         if request.has_payload(extended) {
             let length = usize::try_from(request.length.min(LONGEST_PAYLOAD)).unwrap_or(0);
             let payload = self.read(length)?;
             request.absorb(payload).ok_or_else(|| nonsense("a request's payload"))?;
         }
         Ok(request)
+    }
+
+    /// Reads the header of a request, and leaves its payload where it is.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub fn request_header(&mut self) -> Result<SeenRequest> {
+        let extended = self.headers == Headers::Extended;
+        let header = self.read(if extended { 32 } else { 28 })?;
+        SeenRequest::decode(&header, extended).ok_or_else(|| nonsense("a request"))
     }
 
     /// Reads requests, each answered by `answer`, until the client says goodbye.

@@ -89,6 +89,11 @@ impl Good {
                 conn.agree(Headers::Structured);
                 conn.ack(option.number)?;
             }
+            option_type::LIST => {
+                let default = 0_u32.to_be_bytes();
+                conn.send(&bytes::option_reply(option.number, option_reply_type::SERVER, &default))?;
+                conn.ack(option.number)?;
+            }
             option_type::LIST_META_CONTEXT => self.list(conn)?,
             option_type::SET_META_CONTEXT => self.set(conn, &option.queries())?,
             option_type::GO => {

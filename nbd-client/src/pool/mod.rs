@@ -1,0 +1,244 @@
+//! Several connections to one export, for servers that say that their connections see one another's writes (CAN_MULTI_CONN).
+
+mod engine;
+mod worker;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+
+use worker::{Report, Worker};
+
+use crate::client::{Client, Options};
+use crate::error::Error;
+use crate::export::Export;
+use crate::pipeline::{Engine, Pace, ReadAhead, Requests, WriteBehind};
+use crate::session::{Command, Cookie, Event, Session, SessionConfig};
+use crate::transport::Transport;
+use crate::uri::Uri;
+
+/// How long the second connection may take where the first came about: some servers take one client only, and let others wait for ever.
+const ANOTHER: Duration = Duration::from_secs(5);
+
+/// Several connections to one export, each with a thread of its own, used as one: requests go to the connection that has the fewest.
+///
+/// [`ReadAhead`] and [`WriteBehind`] run on it as they do on a [`Client`]. A [flush](Self::flush) is right for all of them: it begins when
+/// no request is in flight, and a server with CAN_MULTI_CONN makes durable what any connection has written and was told to be done
+/// (NBD protocol, "Transmission flags").
+///
+/// ```no_run
+/// use nbd_client::{Options, Pace, Pool, ReadAhead};
+///
+/// let mut pool = Pool::connect(&"nbd://localhost/disk".parse()?, &Options::new(), 4)?;
+/// println!("{} connections", pool.connections());
+/// let size = pool.export().size;
+/// let mut blocks = ReadAhead::new(&mut pool, Some(0..size), Pace::default().requests(64))?;
+/// while let Some(block) = blocks.next_block()? {
+///     println!("{}: {} bytes", block.offset, block.data.len());
+/// }
+/// pool.disconnect()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// When one connection is lost, all are given up: what its requests did is not known.
+#[derive(Debug)]
+pub struct Pool {
+    export: Export,
+    /// Never connected: it knows what can be asked.
+    checks: Session,
+    workers: Vec<Worker>,
+    reports: Receiver<Report>,
+    /// Requests in flight, and which connection has them.
+    in_flight: BTreeMap<Cookie, InFlight>,
+    events: VecDeque<Event>,
+    spares: Vec<Vec<u8>>,
+    last: u64,
+    given_up: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    worker: usize,
+    /// Bytes of a read or write.
+    moved: u64,
+}
+
+impl Pool {
+    /// Connects to the server of a URI up to `connections` times: once where the server does not say that several are safe, and fewer times
+    /// where it takes no more within 5 seconds ([`Self::connections`] tells). Contexts in `options` are not asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`] for the first connection; [`Error::Disagreement`] where a later one finds another export.
+    pub fn connect(uri: &Uri, options: &Options, connections: usize) -> Result<Self, Error> {
+        let options = options.clone().without_contexts();
+        let first = Client::connect(uri, &options)?;
+        let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
+        let mut clients = vec![first];
+        let hurried = options.with_connect_timeout_of_at_most(ANOTHER);
+        for _ in 0..more {
+            match Client::connect(uri, &hurried) {
+                Ok(client) => clients.push(client),
+                Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Self::of(clients)
+    }
+
+    /// A pool of connections to the same export.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, where several are not safe, or where there is none.
+    pub fn of<T>(clients: Vec<Client<T>>) -> Result<Self, Error>
+    where
+        T: Transport + Send + core::fmt::Debug + 'static,
+    {
+        let Some(first) = clients.first() else { return Err(Error::GivenUp) };
+        let export = first.export().clone();
+        check_same(&export, clients.iter().map(Client::export))?;
+        if clients.len() > 1 && !export.flags.can_multi_conn() {
+            return Err(Error::Disagreement { what: "content (it is not safe to use several at a time)" });
+        }
+        let (sender, reports) = channel();
+        let workers = clients.into_iter().map(|client| Worker::start(client, sender.clone()));
+        Ok(Self {
+            checks: Session::new(SessionConfig::of_export(&export)),
+            workers: workers.collect::<Result<_, _>>()?,
+            export,
+            reports,
+            in_flight: BTreeMap::new(),
+            events: VecDeque::new(),
+            spares: Vec::new(),
+            last: 0,
+            given_up: false,
+        })
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// What the handshake found out.
+    #[must_use]
+    pub const fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// Reads from `offset` until `buffer` is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`].
+    pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.check_range(Command::Read, offset, buffer.len())?;
+        let range = offset..offset.saturating_add(buffer.len() as u64);
+        let mut blocks = ReadAhead::new(self, Some(range), Pace::default())?;
+        let mut rest = buffer;
+        while let Some(block) = blocks.next_block()? {
+            let Some((now, later)) = rest.split_at_mut_checked(block.data.len()) else { break };
+            now.copy_from_slice(block.data);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::write`].
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.check_range(Command::Write, offset, data.len())?;
+        let mut writes = WriteBehind::new(self, Pace::default())?;
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let length = writes.piece(at, rest.len());
+            let (now, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            let mut buffer = writes.buffer(now.len());
+            buffer.copy_from_slice(now);
+            writes.write(at, buffer)?;
+            at = at.saturating_add(now.len() as u64);
+            rest = later;
+        }
+        writes.wait()
+    }
+
+    /// Makes `length` bytes from `offset` read as zeroes, as [`Client::zero`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::write`].
+    pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        let mut writes = WriteBehind::new(self, Pace::default())?;
+        writes.zero(offset, length)?;
+        writes.wait()
+    }
+
+    /// Makes durable whatever was written before, through any of the connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::flush`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        WriteBehind::new(self, Pace::default())?.finish()
+    }
+
+    /// Waits until no request is in flight, and forgets what comes of them: after a [`ReadAhead`] that was not read to its end.
+    ///
+    /// # Errors
+    ///
+    /// The errors of a connection. Requests that failed are forgotten as well.
+    pub fn abandon(&mut self) -> Result<(), Error> {
+        Engine::abandon(self)
+    }
+
+    /// Says goodbye on all connections.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a connection; all are closed all the same.
+    pub fn disconnect(mut self) -> Result<(), Error> {
+        self.check_alive()?;
+        // All are told before any is waited for.
+        let ends: Vec<_> = self.workers.drain(..).filter_map(Worker::end).collect();
+        ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::GivenUp))).fold(Ok(()), Result::and)
+    }
+
+    fn check_range(&self, command: Command, offset: u64, length: usize) -> Result<(), Error> {
+        self.check_idle()?;
+        if length > 0 {
+            self.checks.check_whole(command, offset, length as u64)?;
+        }
+        Ok(())
+    }
+
+    const fn check_alive(&self) -> Result<(), Error> {
+        if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
+    }
+}
+
+impl Requests for Pool {}
+
+/// An error if connections to what should be one export found different things.
+fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a Export>) -> Result<(), Error> {
+    for other in others {
+        let what = if other.size != export.size {
+            "size"
+        } else if other.flags != export.flags {
+            "transmission flags"
+        } else if other.block_size != export.block_size {
+            "block sizes"
+        } else if other.headers != export.headers {
+            "headers"
+        } else {
+            continue;
+        };
+        return Err(Error::Disagreement { what });
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Several connections used as one, against scripted and real servers; and what a server lists.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
+mod support;
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nbd_client::frame::{command, option_type};
+use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer, bytes};
+use nbd_client::{
+    Client, Error, ErrorClass, HandshakeError, Options, Pace, Pool, ReadAhead, StartError, WriteBehind,
+};
+use support::image::{MIB, Recipe};
+use support::server::{Server, folder};
+use support::tools;
+
+/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
+const FLAGS: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
+
+fn pool(server: &ScriptedServer, connections: usize) -> Result<Pool, Error> {
+    Pool::connect(&server.uri().parse().unwrap(), &Options::new(), connections)
+}
+
+#[test]
+fn a_flush_comes_after_every_answer_and_covers_all_connections() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let writes = Arc::new(Mutex::new(vec![0; 4]));
+    let flushes = Arc::new(AtomicUsize::new(0));
+    let theirs = (Arc::clone(&open), Arc::clone(&writes), Arc::clone(&flushes));
+    let server = ScriptedServer::start(move |conn| {
+        let (open, writes, flushes) = &theirs;
+        conn.handshake(&Good::extended().size(64 * MIB).flags(FLAGS))?;
+        conn.serve(|conn, request| {
+            if request.command == command::FLUSH {
+                assert_eq!(open.load(Ordering::SeqCst), 0, "a write is not answered yet");
+                flushes.fetch_add(1, Ordering::SeqCst);
+                return conn.done(request);
+            }
+            open.fetch_add(1, Ordering::SeqCst);
+            writes.lock().unwrap()[conn.number()] += 1;
+            conn.pause(Duration::from_millis(5))?;
+            open.fetch_sub(1, Ordering::SeqCst);
+            conn.done(request)
+        })
+    })
+    .unwrap();
+    let mut pool = pool(&server, 4).unwrap();
+    assert_eq!(pool.connections(), 4);
+    let mut behind = WriteBehind::new(&mut pool, Pace::default()).unwrap();
+    for nth in 0..32 {
+        let data = behind.buffer(4096);
+        behind.write(nth * 4096, data).unwrap();
+    }
+    behind.zero(MIB, MIB).unwrap();
+    behind.finish().unwrap();
+    assert_eq!(flushes.load(Ordering::SeqCst), 1);
+    assert!(writes.lock().unwrap().iter().all(|&count| count >= 4), "{:?}", writes.lock().unwrap());
+    pool.disconnect().unwrap();
+}
+
+#[test]
+fn one_connection_where_the_server_does_not_say_that_more_are_safe() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().flags(FLAGS & !(1 << 8)))?;
+        conn.serve(|conn, request| conn.hole(request, request.offset, request.length as u32, DONE))
+    })
+    .unwrap();
+    let mut pool = pool(&server, 4).unwrap();
+    assert_eq!((pool.connections(), server.connections()), (1, 1));
+    let mut data = vec![1; 4 << 20];
+    pool.read(0, &mut data).unwrap();
+    assert!(data.iter().all(|&byte| byte == 0));
+    let error = pool.read(1, &mut data).unwrap_err();
+    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+}
+
+#[test]
+fn connections_that_disagree_are_refused() {
+    let server = ScriptedServer::start(|conn| {
+        let size = MIB << conn.number();
+        conn.handshake(&Good::extended().flags(FLAGS).size(size))?;
+        conn.stall()
+    })
+    .unwrap();
+    let error = pool(&server, 2).unwrap_err();
+    assert_eq!(error.to_string(), "two connections to one export disagree about its size");
+    assert_eq!(error.class(), ErrorClass::Server);
+}
+
+#[test]
+fn a_lost_connection_ends_the_pool_and_soon() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
+        let mut left = if conn.number() == 1 { 2 } else { usize::MAX };
+        conn.serve(|conn, request| {
+            left -= 1;
+            if left == 0 {
+                return conn.hang_up();
+            }
+            conn.hole(request, request.offset, request.length as u32, DONE)
+        })
+    })
+    .unwrap();
+    let started = Instant::now();
+    let mut pool = pool(&server, 3).unwrap();
+    let mut blocks = ReadAhead::new(&mut pool, Some(0..64 * MIB), Pace::default()).unwrap();
+    let error = loop {
+        match blocks.next_block() {
+            Ok(block) => assert!(block.is_some(), "it ended well"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.class(), ErrorClass::Connection, "{error}");
+    assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn four_connections_to_qemu_nbd_write_and_read_the_same_disk() {
+    if !tools::require_qemu() {
+        return;
+    }
+    let folder = folder();
+    let image = Recipe::raw(32 * MIB, vec![]).make(folder.path());
+    let server = Server::qemu_nbd_writable(&image, &["--discard=unmap"]);
+    let mut pool = Pool::connect(&server.uri("").parse().unwrap(), &Options::new(), 4).unwrap();
+    assert_eq!(pool.connections(), 4);
+    let data: Vec<u8> = (0..20 * MIB).map(|at| (at / 4096 * 37 + at % 253) as u8).collect();
+    pool.write(MIB + 512, &data).unwrap();
+    pool.zero(4 * MIB, 3 * MIB).unwrap();
+    pool.flush().unwrap();
+    let mut expected = vec![0; 32 << 20];
+    expected[MIB as usize + 512..][..data.len()].copy_from_slice(&data);
+    expected[4 << 20..7 << 20].fill(0);
+    let mut back = vec![1; 32 << 20];
+    pool.read(0, &mut back).unwrap();
+    assert!(back == expected);
+    pool.disconnect().unwrap();
+    assert!(fs::read(&image.path).unwrap() == expected);
+}
+
+// ---- what a server lists
+
+#[test]
+fn exports_and_contexts_of_real_servers() {
+    if !tools::require_qemu() || !tools::require(&["nbdkit"]) {
+        return;
+    }
+    let folder = folder();
+    let image = Recipe::qcow2(64 << 10, MIB, vec![support::image::Step::bitmap("b0")]).make(folder.path());
+    let server =
+        Server::qemu_nbd_writable(&image, &["-r", "-x", "disk", "-D", "the disk\nof it", "-A", "-B", "b0"]);
+    let uri = server.uri("disk").parse().unwrap();
+    let exports = Client::list_exports(&uri, &Options::new()).unwrap();
+    assert_eq!(exports.len(), 1);
+    assert_eq!(exports[0].name, "disk");
+    assert!(exports[0].description.as_ref().unwrap().to_string().starts_with("the disk"));
+    let mut contexts = Client::list_contexts(&uri, &Options::new()).unwrap();
+    contexts.sort();
+    assert_eq!(contexts, ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"]);
+
+    let script = "case $1 in list_exports) echo INTERLEAVED; echo a; echo first; echo b; echo second;; get_size) echo 512;; pread) head -c $3 /dev/zero;; *) exit 2;; esac";
+    let server = Server::nbdkit_script(&format!("#!/bin/sh\n{script}\n"));
+    let exports = Client::list_exports(&server.uri("").parse().unwrap(), &Options::new()).unwrap();
+    let names: Vec<_> = exports.iter().map(|export| export.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+/// Replies to LIST, as (type, payload), and the error that they end in.
+#[test]
+fn lists_that_cannot_be() {
+    let list = |replies: Vec<(u32, Vec<u8>)>| {
+        let server = ScriptedServer::start(move |conn| {
+            let good = Good::extended();
+            conn.handshake_with(&good, |conn, option| {
+                if option.number != option_type::LIST {
+                    return Ok(Reaction::Honest);
+                }
+                for (kind, payload) in &replies {
+                    conn.send(&bytes::option_reply(option_type::LIST, *kind, payload))?;
+                }
+                Ok(Reaction::Answered)
+            })
+        })
+        .unwrap();
+        Client::list_exports(&server.uri().parse().unwrap(), &Options::new())
+    };
+    let name = |length: u32, name: &[u8]| (2, [&length.to_be_bytes()[..], name].concat());
+    let ack = (1, vec![]);
+    assert_eq!(list(vec![ack.clone()]).unwrap(), []);
+    assert_eq!(list(vec![name(1, b"a"), name(0, b""), ack.clone()]).unwrap().len(), 2);
+    let fails = |replies| match list(replies).unwrap_err() {
+        Error::Handshake(error) => error,
+        other => panic!("{other}"),
+    };
+    assert!(matches!(fails(vec![name(2, b"a")]), HandshakeError::BadLength { kind: 2, .. }));
+    assert!(matches!(fails(vec![(2, vec![0; 3])]), HandshakeError::BadLength { .. }));
+    assert!(matches!(fails(vec![name(1, b"\xff")]), HandshakeError::BadName { .. }));
+    assert!(matches!(fails(vec![name(4097, &[b'a'; 4097])]), HandshakeError::BadLength { .. }));
+    assert!(matches!(fails(vec![(3, vec![0; 4])]), HandshakeError::UnexpectedReply { kind: 3, .. }));
+    assert!(matches!(fails(vec![name(1, b"a"); 4097]), HandshakeError::TooManyReplies { .. }));
+    let refused = fails(vec![name(1, b"a"), ((1 << 31) + 2, b"no".to_vec())]);
+    assert_eq!(refused.to_string(), "the server refused LIST: forbidden by policy: no");
+}

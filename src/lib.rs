@@ -104,9 +104,11 @@
 //! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`], [`wire`] (but for `encode`) and [`stream`] (but for `merge_all`
 //!   and `collect_vec`), which is all that a fixed number of contexts needs.
 //! - `rayon`: [merges of maps](map::MapSlice::merge) on all cores, `MapSlice::merge_parallel`.
+//! - `simd`: merges of lists in memory use AVX2 or AVX-512 where the processor has them. The same answers; the only feature with `unsafe` in it.
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "simd"), forbid(unsafe_code))]
+#![cfg_attr(feature = "simd", deny(unsafe_code))]
 #![doc(test(attr(deny(warnings))))]
 
 #[cfg(any(feature = "alloc", test))]

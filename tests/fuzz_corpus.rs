@@ -12,6 +12,8 @@ mod bytes;
 mod chains;
 #[path = "../fuzz/bodies/formats.rs"]
 mod formats;
+#[path = "../fuzz/bodies/kernel.rs"]
+mod kernel;
 #[path = "../fuzz/bodies/pieces.rs"]
 mod pieces;
 #[path = "../fuzz/bodies/plans.rs"]
@@ -37,6 +39,11 @@ fn wire() {
 #[test]
 fn streams() {
     replay("streams", streams::streams);
+}
+
+#[test]
+fn kernel() {
+    replay("kernel", kernel::kernel);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bytes;
 pub mod chains;
 pub mod formats;
 pub mod handshake;
+pub mod kernel;
 mod pieces;
 pub mod plans;
 pub mod server_text;

@@ -70,15 +70,15 @@ pub(super) fn decode_ties<R: RawDescriptor>(
     (unequal == 0 && check.fits()).then_some(end >> CODE_BITS)
 }
 
-/// Sums the lengths of a block that starts at `end`. Returns its end, and which flags are in it.
+/// Sums the lengths of a block that starts at `end`. Returns its end, and bit by bit which flags are in it.
 #[inline(always)]
-pub(super) fn measure<R: RawDescriptor>(block: &[R], end: u64) -> Option<(u64, impl Iterator<Item = u64>)> {
+pub(super) fn measure<R: RawDescriptor>(block: &[R], end: u64) -> Option<(u64, u64)> {
     let (mut check, mut end, mut seen) = (Check::default(), end, 0_u64);
     for raw in block {
         let descriptor = raw.read();
         check.see(descriptor);
         end = end.wrapping_add(descriptor.length);
-        seen |= 1 << (descriptor.flags % FLAGS);
+        seen |= 1 << (descriptor.flags & 63);
     }
-    check.fits().then_some((end, (0..FLAGS).filter(move |flags| seen >> flags & 1 == 1)))
+    check.fits().then_some((end, seen))
 }

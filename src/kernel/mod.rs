@@ -1,6 +1,7 @@
-//! Merging at the speed of memory, for the streams that allow it.
+#![doc = include_str!("README.md")]
 
 mod decode;
+mod dispatch;
 mod kept;
 mod key;
 mod lanes;
@@ -8,12 +9,12 @@ mod runs;
 mod side;
 mod tile;
 
+pub(crate) use dispatch::dispatch;
 pub(crate) use kept::Kept;
 pub(crate) use side::Taken;
 pub(crate) use tile::{Segment, Tile};
 
 use key::{CODE_BITS, FLAGS, LEFT, RIGHT, SIDE_BITS};
-use runs::Short;
 use side::Side;
 use tile::{NARROW, SLOTS, WIDE};
 
@@ -85,9 +86,7 @@ fn fill<R: RawDescriptor>(
         return None;
     }
     tile.start = left.start;
-    let run = runs::ties(left, right, tile)
-        .or_else(|| runs::within(left, right, Short::Left, tile, filter))
-        .or_else(|| runs::within(left, right, Short::Right, tile, filter));
+    let run = dispatch(|| runs::any(left, right, tile, filter));
     let width = tile.width;
     tile.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
     run.or_else(|| mixed(left, right, width, tile))

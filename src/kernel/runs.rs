@@ -3,23 +3,52 @@
 
 use super::Progress;
 use super::decode::{decode, decode_ties, measure};
-use super::key::{LEFT, RIGHT};
+use super::key::{FLAGS, LEFT, RIGHT};
 use super::side::Side;
 use super::tile::Tile;
 use crate::wire::RawDescriptor;
 
+/// The cuts of a run that a tile takes at once. Few, so that memory is read ahead by the processor while they are handed out.
+const RUN: usize = 512;
 /// The blocks of a run.
 const LARGE: usize = 128;
 /// The blocks at its end. A run has at least one, so that where there is none little is lost.
 const SMALL: usize = 16;
 
+/// A run of either shape, if there is one.
+#[inline(always)]
+pub(super) fn any<R: RawDescriptor>(
+    left: &Side<'_, R>,
+    right: &Side<'_, R>,
+    tile: &mut Tile,
+    filter: Option<&dyn Fn(u64) -> bool>,
+) -> Option<Progress> {
+    if let Some(progress) = ties(left, right, tile) {
+        return Some(progress);
+    }
+    if let Some(progress) = within(left, right, Short::Left, tile, filter) {
+        return Some(progress);
+    }
+    within(left, right, Short::Right, tile, filter)
+}
+
 /// Reads blocks from the front of `list` as long as `read` takes them: it gets how many came before, the block and where it starts, and says where
 /// it ends. Returns how many were read and where the last ends.
 #[inline(always)]
-fn blocks<R>(list: &[R], mut read: impl FnMut(usize, &[R], u64) -> Option<u64>) -> Option<(usize, u64)> {
+fn blocks<R>(
+    list: &[R],
+    most: usize,
+    mut read: impl FnMut(usize, &[R], u64) -> Option<u64>,
+) -> Option<(usize, u64)> {
     let (mut count, mut end) = (0, 0);
     for size in [LARGE, SMALL] {
-        while let Some(next) = list.get(count..count + size).and_then(|block| read(count, block, end)) {
+        while count + size <= most {
+            let Some(block) = list.get(count..count + size) else {
+                break;
+            };
+            let Some(next) = read(count, block, end) else {
+                break;
+            };
             count += size;
             end = next;
         }
@@ -29,11 +58,7 @@ fn blocks<R>(list: &[R], mut read: impl FnMut(usize, &[R], u64) -> Option<u64>) 
 
 /// Cuts that both sides have, from where neither is within a descriptor.
 #[inline(always)]
-pub(super) fn ties<R: RawDescriptor>(
-    left: &Side<'_, R>,
-    right: &Side<'_, R>,
-    tile: &mut Tile,
-) -> Option<Progress> {
+fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, tile: &mut Tile) -> Option<Progress> {
     let probe = left.list.get(..SMALL)?.iter().zip(right.list.get(..SMALL)?);
     if left.is_begun()
         || right.is_begun()
@@ -41,7 +66,7 @@ pub(super) fn ties<R: RawDescriptor>(
     {
         return None;
     }
-    let (count, end) = blocks(left.list, |count, block, end| {
+    let (count, end) = blocks(left.list, RUN, |count, block, end| {
         let twins = right.list.get(count..count + block.len())?;
         decode_ties(block, twins, end, tile.cuts.get_mut(count..count + block.len())?)
     })?;
@@ -52,19 +77,19 @@ pub(super) fn ties<R: RawDescriptor>(
 
 /// Which side has the many short extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Short {
+enum Short {
     Left,
     Right,
 }
 
 /// Extents of one side within the extent in which the other stands.
 #[inline(always)]
-pub(super) fn within<R: RawDescriptor>(
+fn within<R: RawDescriptor>(
     left: &Side<'_, R>,
     right: &Side<'_, R>,
     short: Short,
     tile: &mut Tile,
-    wanted: Option<&dyn Fn(u64) -> bool>,
+    filter: Option<&dyn Fn(u64) -> bool>,
 ) -> Option<Progress> {
     let (few, many, shift, few_shift) = match short {
         Short::Left => (right, left, LEFT, RIGHT),
@@ -77,21 +102,25 @@ pub(super) fn within<R: RawDescriptor>(
         return None;
     }
     let code = current.flags << few_shift;
-    let skipped = wanted.and_then(|wanted| {
-        blocks(many.list, |_, block, end| {
-            let (next, mut flags) = measure(block, end)?;
-            (next < rest && !flags.any(|flags| wanted(flags << shift | code))).then_some(next)
-        })
-    });
+    let mut passed = None;
+    if let Some(wants) = filter {
+        passed = blocks(many.list, usize::MAX, |_, block, end| {
+            let (next, seen) = measure(block, end)?;
+            let wanted = (0..FLAGS).any(|flags| seen >> flags & 1 == 1 && wants(flags << shift | code));
+            if next < rest && !wanted { Some(next) } else { None }
+        });
+    }
     tile.len = 0;
-    let (count, end) = skipped.or_else(|| {
-        let run = blocks(many.list, |count, block, end| {
-            let cuts = tile.cuts.get_mut(count..count + block.len())?;
-            decode(block, end, shift, code, cuts).filter(|&next| next < rest)
+    let (count, end) = if let Some(passed) = passed {
+        passed
+    } else {
+        let run = blocks(many.list, RUN, |count, block, end| {
+            let next = decode(block, end, shift, code, tile.cuts.get_mut(count..count + block.len())?)?;
+            if next < rest { Some(next) } else { None }
         })?;
         tile.len = run.0;
-        Some(run)
-    })?;
+        run
+    };
     let position = many.start + end;
     let many = many.taken(count, position)?;
     Some(match short {

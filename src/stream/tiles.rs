@@ -63,6 +63,9 @@ where
     }
 
     /// Gives segments to `f`, with their statuses.
+    ///
+    /// A fold that carries its state along is compiled for wider registers, in which the compiler can do several extents at once. One that has
+    /// its state elsewhere (`for_each`) loses by that: across the call it cannot keep that state in registers.
     #[inline]
     fn give<Acc>(
         &self,
@@ -70,10 +73,13 @@ where
         init: Acc,
         f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Acc {
-        segments.fold(init, |acc, Segment { start, end, code }| match self.pair(code) {
-            Some(status) => f(acc, Extent::trusted(start, end, status)),
-            None => acc,
-        })
+        let all = || {
+            segments.fold(init, |acc, Segment { start, end, code }| match self.pair(code) {
+                Some(status) => f(acc, Extent::trusted(start, end, status)),
+                None => acc,
+            })
+        };
+        if size_of::<Acc>() == 0 { all() } else { kernel::dispatch(all) }
     }
 
     /// Gives at most so many extents to `f`, one by one.

@@ -32,8 +32,8 @@ fn main() {
     let default = if measures { 1 << 22 } else { 1 << 16 };
     let extents =
         env::var("EXTENTS").map_or(default, |number| number.parse().expect("EXTENTS is not a number"));
-    for generate in workloads::ALL {
-        Maps::new(&generate(extents)).measure(measures);
+    for shape in workloads::ALL {
+        Maps::new(&shape.workload(extents)).measure(measures);
     }
 }
 

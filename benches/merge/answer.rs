@@ -2,6 +2,7 @@
 //!
 //! A hash is a sum of products: the sum lets a kernel fold several lanes at once and add them up, and the products are not linear in
 //! anything, so that a sum over the inputs cannot stand in for the merge.
+#![allow(dead_code, reason = "another bench includes this file and uses a part of it")]
 
 /// One merged segment in 16 bytes: what the `merge-write` contenders put to memory. It starts where the one before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,10 +62,10 @@ const SMALL: usize = 500;
 fn main() {
     let mode = Mode::from_args();
     let mut bench = Bench::new(mode);
-    for generate in workloads::ALL {
-        let compact = generate(mode.extents());
+    for shape in workloads::ALL {
+        let compact = shape.workload(mode.extents());
         let extended = LazyCell::new(|| compact.extended());
-        let small = generate(SMALL);
+        let small = shape.workload(SMALL);
         for sink in &SINKS {
             bench.group(sink, || match sink.lists {
                 Lists::Compact => &compact,

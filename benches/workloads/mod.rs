@@ -37,44 +37,69 @@ pub(crate) struct Workload {
     pub(crate) bitmap: Vec<u8>,
 }
 
-/// Makes a workload whose longer side has this many descriptors (at least 1).
-pub(crate) type Generate = fn(usize) -> Workload;
+/// How the descriptors of both sides are drawn, by their number on their side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) seed: u64,
+    pub(crate) allocation: Draw,
+    pub(crate) bitmap: Draw,
+    /// So many times as many descriptors has the allocation as the bitmap.
+    pub(crate) skew: usize,
+}
+
+/// Draws the length and the flags of a descriptor.
+pub(crate) type Draw = fn(&mut Rng, usize) -> (u64, u64);
 
 /// All workloads, in the order in which they are reported.
-pub(crate) const ALL: [Generate; 4] = [random, grid, skewed, heavy_tailed];
+pub(crate) const ALL: [Shape; 4] = [RANDOM, GRID, SKEWED, HEAVY_TAILED];
 
 /// W1: both sides 64 KiB x 1..=64, flags alternate.
-pub(crate) fn random(extents: usize) -> Workload {
-    let mut rng = Rng::new(1);
-    let a = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 3)));
-    let b = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 1)));
-    Workload::new("random", a, b)
-}
+pub(crate) const RANDOM: Shape = Shape {
+    name: "random",
+    seed: 1,
+    allocation: |rng, i| (64 * KIB * rng.one_to(64), alternate(i, 3)),
+    bitmap: |rng, i| (64 * KIB * rng.one_to(64), alternate(i, 1)),
+    skew: 1,
+};
 
 /// W2: both sides cut every 64 KiB, random flags.
-pub(crate) fn grid(extents: usize) -> Workload {
-    let mut rng = Rng::new(2);
-    let a = list(extents, |_| (64 * KIB, rng.below(4)));
-    let b = list(extents, |_| (64 * KIB, rng.below(2)));
-    Workload::new("grid", a, b)
-}
+pub(crate) const GRID: Shape = Shape {
+    name: "grid",
+    seed: 2,
+    allocation: |rng, _| (64 * KIB, rng.below(4)),
+    bitmap: |rng, _| (64 * KIB, rng.below(2)),
+    skew: 1,
+};
 
 /// W3: A as in W1, B with extents 1000 times longer (half to one and a half of 1000 mean lengths of A), one in a hundred dirty.
-pub(crate) fn skewed(extents: usize) -> Workload {
-    let mut rng = Rng::new(3);
-    let a = list(extents, |i| (64 * KIB * rng.one_to(64), alternate(i, 3)));
-    // More than A's span can need; the rest is cut off.
-    let enough = extents / 1000 * 5 / 4 + 8;
-    let b = list(enough, |i| (64 * KIB * (16_250 + rng.below(32_500)), u64::from(i % 100 == 0)));
-    Workload::new("skewed", a, b)
-}
+pub(crate) const SKEWED: Shape = Shape {
+    name: "skewed",
+    seed: 3,
+    allocation: RANDOM.allocation,
+    bitmap: |rng, i| (64 * KIB * (16_250 + rng.below(32_500)), u64::from(i % 100 == 0)),
+    skew: 1000,
+};
 
 /// W4: log-normal lengths (median 64 KiB, sigma 2) in sectors of 512 bytes, random flags.
-pub(crate) fn heavy_tailed(extents: usize) -> Workload {
-    let mut rng = Rng::new(4);
-    let a = list(extents, |_| (rng.log_normal(64 * KIB, 2.0), rng.below(4)));
-    let b = list(extents, |_| (rng.log_normal(64 * KIB, 2.0), rng.below(2)));
-    Workload::new("heavy-tailed", a, b)
+pub(crate) const HEAVY_TAILED: Shape = Shape {
+    name: "heavy-tailed",
+    seed: 4,
+    allocation: |rng, _| (rng.log_normal(64 * KIB, 2.0), rng.below(4)),
+    bitmap: |rng, _| (rng.log_normal(64 * KIB, 2.0), rng.below(2)),
+    skew: 1,
+};
+
+impl Shape {
+    /// Makes a workload whose longer side has this many descriptors (at least 1).
+    pub(crate) fn workload(&self, extents: usize) -> Workload {
+        let mut rng = Rng::new(self.seed);
+        let a = list(extents, |i| (self.allocation)(&mut rng, i));
+        // of a long side more than the other's span can need; the rest is cut off
+        let enough = if self.skew == 1 { extents } else { extents / self.skew * 5 / 4 + 8 };
+        let b = list(enough, |i| (self.bitmap)(&mut rng, i));
+        Workload::new(self.name, a, b)
+    }
 }
 
 impl Workload {

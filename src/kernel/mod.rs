@@ -25,6 +25,8 @@ use crate::wire::{RawDescriptor, RawList};
 pub struct Wire<'a> {
     /// Those that are still to be read.
     pub(crate) list: RawList<'a>,
+    /// Another list may follow.
+    pub(crate) goes_on: bool,
     /// Where the first of them starts.
     pub(crate) position: u64,
     /// The flags of the one that was read last.

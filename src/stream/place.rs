@@ -20,7 +20,7 @@ pub struct Place<I> {
 /// Lays descriptors one behind the other from byte `start` on. The status is the raw flags; the context decides what they mean, so
 /// the next step is [`map_status`](ExtentStream::map_status) with [`Allocation::from_flags`](crate::Allocation::from_flags) or one of its siblings.
 ///
-/// It reads [`Descriptors`](crate::wire::Descriptors), or any other [source](DescriptorSource).
+/// It reads [`Descriptors`](crate::wire::Descriptors), a [chain](crate::wire::chain) of them, or any other [source](DescriptorSource).
 ///
 /// Lengths are checked while they are read: reading fails with [`StreamError::Extent`] at a descriptor of length 0 and where the sum of the lengths
 /// leaves [`MAX_END`]. Rules that need more than the list (the request's length, the size of the export) are
@@ -75,7 +75,9 @@ impl<I: DescriptorSource> ExtentStream for Place<I> {
     }
 
     fn wire(&self) -> Option<Wire<'_>> {
-        Some(Wire { list: self.descriptors.raw()?, position: self.position, flags: self.flags })
+        let list = self.descriptors.raw()?;
+        let goes_on = self.descriptors.may_go_on();
+        Some(Wire { list, goes_on, position: self.position, flags: self.flags })
     }
 
     fn pass(&mut self, count: usize, position: u64, flags: u64) {

@@ -3,7 +3,7 @@
 use super::ExtentStream;
 use super::merge::Merge;
 use crate::extent::Extent;
-use crate::kernel::{self, Kept, Segment, Tile};
+use crate::kernel::{self, Input, Kept, Segment, Tile};
 
 /// From so many descriptors on, a tile is worth its memory.
 const LONG: usize = 64;
@@ -102,7 +102,9 @@ where
     /// Whether there is enough to read in tiles.
     fn is_long(&self) -> bool {
         match (self.left.input(), self.right.input()) {
-            (Some(left), Some(right)) => left.wire.list.len() + right.wire.list.len() >= LONG,
+            (Some(Input { wire: left, .. }), Some(Input { wire: right, .. })) => {
+                left.list.len() + right.list.len() >= LONG || left.goes_on || right.goes_on
+            }
             _ => false,
         }
     }

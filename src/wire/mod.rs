@@ -6,11 +6,13 @@
 //! the right count). Lengths are looked at where they are used: [`place`](crate::stream::place) checks each while it is read, and a
 //! [`Survey`](crate::Survey) checks a whole reply before anything of it is visible.
 
+mod chain;
 mod decode;
 mod descriptor;
 mod encode;
 mod source;
 
+pub use chain::{Chain, chain};
 pub use decode::{BlockStatus, parse_compact, parse_extended};
 pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
 #[cfg(feature = "alloc")]

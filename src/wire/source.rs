@@ -26,6 +26,12 @@ pub trait DescriptorSource: Iterator<Item = Descriptor> {
     fn pass(&mut self, count: usize) {
         debug_assert!(count == 0, "there is no list to pass over");
     }
+
+    /// Whether another list may follow the [raw](Self::raw) one.
+    #[doc(hidden)]
+    fn may_go_on(&self) -> bool {
+        false
+    }
 }
 
 impl<R: RawDescriptor> DescriptorSource for Descriptors<'_, R> {

@@ -5,7 +5,7 @@
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{
-    Admission, Connection, Context, Contexts, Negotiated, Request, Survey, SurveyError, SurveyOptions,
+    Admission, Connection, Context, Contexts, Negotiated, Request, Survey, SurveyError, SurveyOptions, Topic,
 };
 
 const MIB: u64 = 1 << 20;
@@ -156,6 +156,45 @@ fn a_caller_may_read_when_all_is_answered() {
     let all = survey.next_extent().unwrap().map(|extent| extent.to_string());
     assert_eq!(all.as_deref(), Some("0..1048576 clean"));
     assert_eq!(survey.complete().unwrap().requests, 16);
+}
+
+/// One half of the disk is dirty: the details of that half are asked, and no more.
+#[test]
+fn what_is_asked_about_and_how_much_at_a_time_is_counted() {
+    let options = options().range(0..2 * KIB_64).unwrap().max_request(KIB_64);
+    let mut survey = Survey::bitmap_first(options, bitmap(), allocation()).unwrap();
+    let dirty = ask(&mut survey);
+    let list = [Descriptor { length: KIB_64, flags: 1 }];
+    survey.chunk(dirty.id(), encode(Form::Extended, 1, list).unwrap()).unwrap();
+    survey.reply_done(dirty.id()).unwrap();
+    // the bitmap goes on while the details of its first half are awaited
+    let (clean, details) = (ask(&mut survey), ask(&mut survey));
+    assert_eq!((details.topic(), details.offset(), details.length()), (Topic::Details, 0, KIB_64));
+    answer(&mut survey, &details, 0, KIB_64).unwrap();
+    answer(&mut survey, &clean, 1, KIB_64).unwrap();
+    while survey.next_extent().unwrap().is_some() {}
+    let stats = survey.complete().unwrap();
+    assert_eq!((stats.requests, stats.asked_bytes, stats.detail_bytes), (3, 3 * KIB_64, KIB_64));
+    assert_eq!((stats.peak_in_flight, stats.extents), (2, 2));
+}
+
+/// A disk that is dirty all over. The bitmaps are asked one request ahead of the details, so that neither waits for the other; with one request in
+/// flight there is no ahead.
+#[test]
+fn bitmaps_go_ahead_of_the_details() {
+    let topics = |in_flight, wanted: &[Topic]| {
+        let options = options().max_request(KIB_64).in_flight(in_flight);
+        let mut survey = Survey::bitmap_first(options, bitmap(), allocation()).unwrap();
+        let first = ask(&mut survey);
+        let list = [Descriptor { length: KIB_64, flags: 1 }];
+        survey.chunk(first.id(), encode(Form::Extended, 1, list).unwrap()).unwrap();
+        survey.reply_done(first.id()).unwrap();
+        let asked: Vec<_> =
+            core::iter::from_fn(|| survey.next_request().unwrap()).map(|request| request.topic()).collect();
+        assert_eq!(asked, wanted, "{in_flight} in flight");
+    };
+    topics(1, &[Topic::Details]);
+    topics(3, &[Topic::Bitmaps, Topic::Details, Topic::Bitmaps]);
 }
 
 #[test]

@@ -164,6 +164,22 @@ fn server_that_hangs_up_within_its_hello_is_a_lost_connection() {
     server.join().expect("the server's thread");
 }
 
+/// A real server that is killed (SIGKILL) while an answer is awaited: a lost connection at once, not a timeout.
+#[test]
+fn server_that_is_killed_is_a_lost_connection() {
+    if !tools::require(&["nbdkit"]) {
+        return;
+    }
+    let server = Server::nbdkit(&["--filter=delay"], &["memory", "1M", "delay-extents=600"]);
+    let uri = server.uri("");
+    let start = Instant::now();
+    let run = thread::spawn(move || extents(&[&uri, "--json"]));
+    thread::sleep(Duration::from_secs(1));
+    drop(server);
+    run.join().expect("the thread that runs the example").fails_saying(CONNECTION, &["connection"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
+}
+
 fn address(socket: &Path) -> String {
     format!("nbd+unix:///?socket={}", socket.display())
 }

@@ -405,6 +405,16 @@ mod tests {
     }
 
     #[test]
+    fn bitmaps_are_named_by_their_places() {
+        let contexts = both().optional(Context::bitmap("b1")).unwrap();
+        assert_eq!(contexts.bitmap_set(["b1"]), Ok(Bitmaps::only(1)));
+        assert_eq!(contexts.bitmap_set(["b1", "b0"]), Ok(contexts.all_bitmaps()));
+        assert_eq!(contexts.all_bitmaps(), Bitmaps::only(0).and(1));
+        let unknown = ContextError::NotAsked { name: "qemu:dirty-bitmap:b2".into() };
+        assert_eq!(contexts.bitmap_set(["b0", "b2"]), Err(unknown));
+    }
+
+    #[test]
     fn bitmaps_keep_their_places_when_asked_alone() {
         let contexts = both().require(Context::bitmap("b1")).unwrap();
         assert!(contexts.bitmaps().names().eq(["qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"]));

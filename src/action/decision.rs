@@ -160,3 +160,39 @@ impl fmt::Display for Content {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Allocation, Dirtiness};
+    use alloc::format;
+    use alloc::string::ToString;
+
+    #[test]
+    fn an_explanation_is_a_sentence() {
+        let status = Status::UNKNOWN.with_allocation(Allocation::DATA).with_bitmap(0, Dirtiness::DIRTY);
+        let reason = Reason::Needed { cause: Cause::Dirty, content: Content::Data };
+        let decision = Decision { action: Action::Copy, reason };
+        let why = Explanation { status, decision }.to_string();
+        assert_eq!(why, "copy: changed since the backup before, and holds data (dirty,data)");
+    }
+
+    #[test]
+    fn every_reason_has_words_of_its_own() {
+        let causes = [Cause::Full, Cause::InLayer, Cause::Dirty, Cause::Grown];
+        let contents =
+            [Content::Data, Content::UndefinedHole, Content::Unknown, Content::IgnoredZero, Content::Zero];
+        let needed =
+            causes.iter().flat_map(|&cause| contents.map(|content| Reason::Needed { cause, content }));
+        let others = [Reason::Clean, Reason::ZeroOnTarget, Reason::NotInLayer, Reason::Other("by hand")];
+        let mut seen: alloc::vec::Vec<_> = needed.chain(others).map(|reason| format!("{reason}")).collect();
+        let count = seen.len();
+        assert!(
+            seen.contains(&"the backup is full, and this is a hole that is not said to read as zero".into())
+        );
+        assert!(seen.contains(&"by hand".into()));
+        seen.sort();
+        seen.dedup();
+        assert_eq!((seen.len(), count), (24, 24));
+    }
+}

@@ -1,0 +1,259 @@
+//! Reads and writes that go wrong: answers that leave bytes out, bring them twice or bring others, and servers that die or stop in the middle of
+//! the data. A read is whole or it is an error; after a failed request the connection serves the next one, after a broken protocol it does not.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+
+use std::io::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
+use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use nbd_client::{Client, Errno, Error, ErrorClass, Options, ProtocolError, RequestError};
+
+/// Each test reads this much, from `AT` on.
+const LENGTH: usize = 8192;
+const HALF: u32 = 4096;
+const AT: u64 = 1 << 20;
+const MIDDLE: u64 = AT + HALF as u64;
+/// What an honest server has there.
+const BYTE: u8 = 0xa5;
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// What a busy machine may add.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Answer = fn(&mut Conn, &SeenRequest) -> Result<()>;
+
+fn goods() -> [Good; 2] {
+    [Good::compact().flags(1), Good::extended().flags(1)]
+}
+
+/// The first request is answered like this, all others as they should be.
+fn server(good: Good, answer: Answer) -> ScriptedServer {
+    let honest = Arc::new(AtomicBool::new(false));
+    let started = ScriptedServer::start(move |conn| {
+        conn.handshake(&good)?;
+        conn.serve(|conn, request| {
+            if honest.swap(true, Ordering::SeqCst) {
+                conn.data(request, request.offset, &[BYTE; LENGTH], DONE)
+            } else {
+                answer(conn, request)
+            }
+        })
+    });
+    started.unwrap()
+}
+
+fn client(server: &ScriptedServer, strict: bool) -> Client {
+    let options = Options::new().strict(strict).request_timeout(TIMEOUT);
+    Client::connect(&server.uri().parse().unwrap(), &options).unwrap()
+}
+
+fn read(client: &mut Client) -> core::result::Result<Vec<u8>, Error> {
+    let mut buffer = vec![0x11; LENGTH];
+    client.read(AT, &mut buffer).map(|()| buffer)
+}
+
+/// Lenient and strict, in both forms of headers: the read fails like this, and the next one on the same connection is served.
+#[track_caller]
+fn fails(answer: Answer, is_it: fn(&RequestError) -> bool) {
+    for good in goods() {
+        for strict in [false, true] {
+            let server = server(good.clone(), answer);
+            let mut client = client(&server, strict);
+            match read(&mut client) {
+                Err(Error::Request(error)) => assert!(is_it(&error), "{error:?}"),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(read(&mut client).unwrap(), [BYTE; LENGTH]);
+        }
+    }
+}
+
+/// The same, where nothing comes after it.
+#[track_caller]
+fn ends(answer: Answer, is_it: fn(&Error) -> bool) {
+    for good in goods() {
+        let server = server(good, answer);
+        let mut client = client(&server, false);
+        let started = Instant::now();
+        let error = read(&mut client).unwrap_err();
+        assert!(is_it(&error), "{error:?}");
+        assert!(started.elapsed() < TIMEOUT + PATIENCE);
+        read(&mut client).unwrap_err();
+    }
+}
+
+/// Any order, data and holes: all of it is there.
+#[test]
+fn pieces_in_any_order_are_a_whole_read() {
+    let answer: Answer = |conn, request| {
+        conn.hole(request, MIDDLE, HALF, 0)?;
+        conn.data(request, AT, &[BYTE; HALF as usize], 0)?;
+        conn.done(request)
+    };
+    for good in goods() {
+        let server = server(good, answer);
+        let whole = read(&mut client(&server, true)).unwrap();
+        assert_eq!(whole, [[BYTE; HALF as usize], [0; HALF as usize]].concat());
+    }
+}
+
+#[test]
+fn bytes_that_are_left_out() {
+    fails(
+        |conn, request| conn.data(request, AT, &[BYTE; HALF as usize], DONE),
+        |error| matches!(error, RequestError::MissingData { offset: MIDDLE, .. }),
+    );
+    fails(
+        |conn, request| conn.hole(request, MIDDLE, HALF, DONE),
+        |error| matches!(error, RequestError::MissingData { offset: AT, .. }),
+    );
+    fails(
+        |conn, request| conn.done(request),
+        |error| matches!(error, RequestError::MissingData { offset: AT, .. }),
+    );
+}
+
+#[test]
+fn bytes_that_were_not_asked_for() {
+    fn is_outside(error: &RequestError) -> bool {
+        matches!(error, RequestError::OutsideRead { .. })
+    }
+    fails(|conn, request| conn.data(request, AT - 1, &[BYTE; LENGTH], DONE), is_outside);
+    fails(|conn, request| conn.data(request, AT + 1, &[BYTE; LENGTH], DONE), is_outside);
+    fails(|conn, request| conn.data(request, 0, &[BYTE; LENGTH], DONE), is_outside);
+    fails(|conn, request| conn.data(request, AT, &[BYTE; LENGTH + 1], DONE), is_outside);
+    fails(|conn, request| conn.hole(request, AT, u32::MAX, DONE), is_outside);
+    fails(|conn, request| conn.hole(request, u64::MAX, HALF, DONE), is_outside);
+}
+
+#[test]
+fn bytes_that_come_twice() {
+    fn is_overlap(error: &RequestError) -> bool {
+        matches!(error, RequestError::Overlap { .. })
+    }
+    // also where the sum of the lengths is that of the read
+    fails(
+        |conn, request| {
+            conn.data(request, AT, &[BYTE; HALF as usize], 0)?;
+            conn.hole(request, AT, HALF, DONE)
+        },
+        is_overlap,
+    );
+    fails(
+        |conn, request| {
+            conn.data(request, AT, &[BYTE; LENGTH], 0)?;
+            conn.data(request, MIDDLE - 1, &[BYTE; 1], DONE)
+        },
+        is_overlap,
+    );
+}
+
+#[test]
+fn chunks_without_content() {
+    fn is_empty(error: &RequestError) -> bool {
+        matches!(error, RequestError::BadContent { .. })
+    }
+    fails(|conn, request| conn.chunk(request, DONE, OFFSET_DATA, &AT.to_be_bytes()), is_empty);
+    fails(|conn, request| conn.chunk(request, DONE, OFFSET_DATA, &[0; 3]), is_empty);
+    fails(|conn, request| conn.chunk(request, DONE, OFFSET_DATA, &[]), is_empty);
+    fails(|conn, request| conn.chunk(request, DONE, OFFSET_HOLE, &[0; 11]), is_empty);
+    fails(|conn, request| conn.chunk(request, DONE, OFFSET_HOLE, &[0; 13]), is_empty);
+    fails(|conn, request| conn.hole(request, AT, 0, DONE), is_empty);
+}
+
+/// Data that came before an error are worth nothing.
+#[test]
+fn an_error_behind_the_data() {
+    fails(
+        |conn, request| {
+            conn.data(request, AT, &[BYTE; LENGTH], 0)?;
+            conn.error(request, 5, "\x1b[2Jdisk\r\n", DONE)
+        },
+        |error| error.errno() == Some(Errno(5)) && !error.to_string().contains(char::is_control),
+    );
+}
+
+#[test]
+fn answers_of_another_kind() {
+    fn is_protocol(error: &Error) -> bool {
+        matches!(error, Error::Protocol(_)) && error.class() == ErrorClass::Server
+    }
+    ends(|conn, request| conn.chunk(request, DONE, BLOCK_STATUS, &[0; 12]), is_protocol);
+    ends(|conn, request| conn.chunk(request, DONE, 0x7fff, &[0; 12]), is_protocol);
+    // success without data, where only chunks carry data
+    ends(|conn, request| conn.simple(request, 0), is_protocol);
+    ends(|conn, request| conn.chunk_header(request, DONE, OFFSET_DATA, 0xffff_ffff), is_protocol);
+    ends(
+        |conn, request| {
+            let mut other = request.clone();
+            other.cookie += 1;
+            conn.data(&other, AT, &[BYTE; LENGTH], DONE)
+        },
+        is_protocol,
+    );
+}
+
+/// Nothing new in any of them: it is not borne for ever.
+#[test]
+fn chunks_without_end() {
+    ends(
+        |conn, request| {
+            conn.data(request, AT, &[BYTE; LENGTH], 0)?;
+            loop {
+                conn.hole(request, AT, HALF, 0)?;
+            }
+        },
+        |error| matches!(error, Error::Protocol(ProtocolError::EndlessReply { .. })),
+    );
+}
+
+#[test]
+fn servers_that_die_or_stop_in_the_data() {
+    fn half(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
+        conn.chunk_header(request, DONE, OFFSET_DATA, 8 + LENGTH as u64)?;
+        conn.send(&AT.to_be_bytes())?;
+        conn.send(&[BYTE; 100])
+    }
+    fn is_lost(error: &Error) -> bool {
+        matches!(error, Error::ConnectionLost(_) | Error::Io { .. })
+            && error.class() == ErrorClass::Connection
+    }
+    fn is_late(error: &Error) -> bool {
+        matches!(error, Error::Timeout { .. }) && error.class() == ErrorClass::Connection
+    }
+    ends(|conn, request| half(conn, request).and_then(|()| conn.hang_up()), is_lost);
+    ends(|conn, _| conn.hang_up(), is_lost);
+    ends(|conn, request| half(conn, request).and_then(|()| conn.stall()), is_late);
+    ends(
+        |conn, request| half(conn, request).and_then(|()| conn.drip(&[BYTE; LENGTH], Duration::from_secs(1))),
+        is_late,
+    );
+}
+
+/// A write has no data in its answer, and is not taken for done before the server says so.
+#[test]
+fn writes_that_fail() {
+    let write = |answer: Answer| {
+        let server = server(Good::compact().flags(1), answer);
+        let mut client = client(&server, false);
+        let failed = client.write(AT, &[BYTE; LENGTH]).unwrap_err();
+        (failed, read(&mut client).is_ok())
+    };
+    let (full, goes_on) = write(|conn, request| conn.error(request, 28, "no space", DONE));
+    assert!(matches!(full, Error::Request(ref error) if error.errno() == Some(Errno(28))), "{full}");
+    assert!(goes_on);
+    let (simple, goes_on) = write(|conn, request| conn.simple(request, 1));
+    assert!(matches!(simple, Error::Request(ref error) if error.errno() == Some(Errno(1))), "{simple}");
+    assert!(goes_on);
+    let (data, goes_on) = write(|conn, request| conn.data(request, AT, &[BYTE; 512], DONE));
+    assert!(matches!(data, Error::Protocol(ProtocolError::UnexpectedChunk { .. })), "{data}");
+    assert!(!goes_on);
+    let (lost, goes_on) = write(|conn, _| conn.hang_up());
+    assert_eq!((lost.class(), goes_on), (ErrorClass::Connection, false));
+    let (late, goes_on) = write(|conn, _| conn.stall());
+    assert!(matches!(late, Error::Timeout { .. }) && !goes_on, "{late}");
+}

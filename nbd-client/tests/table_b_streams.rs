@@ -42,9 +42,10 @@ const STREAMS: &[Stream] = &[
         size: 4 * M,
         block: 512,
         reply: |offset, length| {
-            let clean = (3 * M).saturating_sub(offset);
-            let bitmap = if clean > 0 { vec![(clean, 0), (length - clean, 1)] } else { vec![(length, 1)] };
-            vec![(BASE, vec![(M, if offset == M { 3 } else { 0 })]), (BITMAP, bitmap)]
+            let clean = (3 * M).saturating_sub(offset).min(length);
+            let bitmap = [(clean, 0), (length - clean, 1)].into_iter().filter(|(length, _)| *length > 0);
+            let allocation = (M - offset % M, if offset / M == 1 { 3 } else { 0 });
+            vec![(BASE, vec![allocation]), (BITMAP, bitmap.collect())]
         },
         none: false,
         map: &[

@@ -3,6 +3,11 @@
 //! Each form is a private type that derives what serde needs; a value is read by building the form and then parsing it, so that nothing invalid
 //! can come in by this way either. The forms are documented in [`guide::serialized`](crate::guide::serialized), and tested in `tests/serde_forms.rs`.
 
+#![allow(
+    clippy::infallible_try_from,
+    reason = "all forms are read in one way, those that cannot fail as well"
+)]
+
 #[cfg(feature = "alloc")]
 mod map;
 #[cfg(feature = "alloc")]

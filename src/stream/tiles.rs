@@ -133,3 +133,39 @@ where
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StreamError;
+    use crate::stream::place;
+    use crate::wire::Descriptors;
+    use alloc::vec::Vec;
+
+    fn list(count: u64) -> Vec<(u64, u64)> {
+        (0..count).map(|nth| (512, nth & 3)).collect()
+    }
+
+    fn side(list: &[(u64, u64)]) -> impl ExtentStream<Status = u64, Error = StreamError> {
+        place(Descriptors::new(list), 0).map_status(|flags| flags & 1)
+    }
+
+    /// Both ways give the same (`tests/kernel.rs`); this is that the fast one is taken, and not below the length from which it pays.
+    #[test]
+    fn long_lists_go_tile_by_tile() {
+        for (left, right, long) in
+            [(32, 32, true), (63, 1, true), (32, 31, false), (0, 64, true), (0, 63, false)]
+        {
+            let (left, right) = (list(left), list(right));
+            let merge = side(&left).merge(side(&right), |a, b| a | b);
+            assert_eq!(merge.is_long(), long, "{} and {}", left.len(), right.len());
+        }
+        let (left, right) = (list(64), list(64));
+        let mut merge = side(&left).merge(side(&right), |a, b| a | b);
+        let mut tile = Tile::new();
+        assert!(merge.next_tile(&mut tile, None));
+        assert!(tile.segments().count() > 0);
+        assert!(merge.position() >= 512);
+        assert!(!merge.is_long() || merge.next_tile(&mut tile, None), "it goes on behind what was taken");
+    }
+}

@@ -66,3 +66,86 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::survey::Connection;
+    use crate::wire::Form;
+
+    const MIB: u64 = 1 << 20;
+    const LONGEST: u64 = 1 << 30;
+
+    fn options(in_flight: usize) -> SurveyOptions {
+        let connection = Connection::new(1 << 40, Form::Extended).unwrap().read_only(true);
+        SurveyOptions::new(connection).max_request(LONGEST).in_flight(in_flight)
+    }
+
+    /// The length after one reply of so much payload about so much of what was asked, when `length` was the step before.
+    fn after(length: u64, described: u64, asked: u64, payload: u64, in_flight: usize) -> u64 {
+        let mut step = Step::new(length);
+        step.learn(described, asked, payload, &options(in_flight));
+        assert!(step.is_known());
+        step.length()
+    }
+
+    #[test]
+    fn one_at_a_time_asks_for_more_whatever_comes() {
+        assert_eq!(after(MIB, MIB, MIB, 100, 1), 2 * MIB);
+        assert_eq!(after(MIB, 512, MIB, 100, 1), 2 * MIB);
+        assert_eq!(after(MIB, MIB, MIB, 10 * HANDY, 1), 2 * MIB);
+        assert_eq!(after(MIB, MIB, 512, 100, 1), 2 * MIB);
+        assert_eq!(after(LONGEST, MIB, MIB, 100, 1), LONGEST, "but not beyond the limit");
+    }
+
+    #[test]
+    fn ahead_each_request_is_to_be_one_reply_of_a_handy_size() {
+        assert_eq!(after(MIB, MIB, MIB, HANDY, 2), 2 * MIB, "that size is handy");
+        assert_eq!(after(MIB, MIB, MIB, HANDY + 1, 2), MIB / 2);
+        assert_eq!(after(8 * MIB, 6 * MIB, 8 * MIB, 3 * HANDY, 2), 2 * MIB);
+        assert_eq!(after(MIB, MIB, MIB, 1000 * HANDY, 2), STRIDE, "not below a stride");
+        assert_eq!(after(MIB, 64 * MIB, 64 * MIB, 2 * HANDY, 2), MIB, "and never more than before");
+    }
+
+    #[test]
+    fn ahead_a_short_reply_shows_how_far_they_reach() {
+        assert_eq!(after(8 * MIB, 3 * MIB, 8 * MIB, 100, 2), 3 * MIB);
+        assert_eq!(after(8 * MIB, MIB, 8 * MIB, 100, 2), 2 * MIB, "one alone may be shorter than others");
+        assert_eq!(after(MIB / 8, 512, MIB / 8, 100, 2), STRIDE);
+        assert_eq!(after(MIB, 3 * MIB, 8 * MIB, 100, 2), MIB);
+    }
+
+    #[test]
+    fn ahead_more_is_asked_when_as_much_was_answered() {
+        assert_eq!(after(MIB, MIB / 2, MIB / 2, 100, 2), 2 * MIB);
+        assert_eq!(
+            after(MIB, MIB / 2 - 1, MIB / 2 - 1, 100, 2),
+            MIB,
+            "a small request says nothing of large ones"
+        );
+        assert_eq!(after(LONGEST, LONGEST, LONGEST, 100, 2), LONGEST);
+    }
+
+    #[test]
+    fn after_one_too_many_it_waits() {
+        let mut step = Step::new(MIB);
+        step.halve(MIB);
+        for _ in 1..CAUTION {
+            step.learn(MIB / 2, MIB / 2, 100, &options(2));
+            assert_eq!(step.length(), MIB / 2);
+        }
+        step.learn(MIB / 2, MIB / 2, 100, &options(2));
+        assert_eq!(step.length(), MIB);
+    }
+
+    #[test]
+    fn what_a_reply_will_have_is_remembered_for_a_while() {
+        let mut step = Step::new(MIB);
+        step.expect(8000);
+        assert_eq!(step.expected(), 8000);
+        step.expect(10);
+        assert_eq!(step.expected(), 7000);
+        step.expect(7001);
+        assert_eq!(step.expected(), 7001);
+    }
+}

@@ -1,0 +1,121 @@
+//! What gives way where a budget is too tight for all that is in flight: answers that came early, the last ones first, and no more of them than needed. They
+//! are asked again; nothing is lost, and the requests do not become smaller for it.
+#![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use nbd_extents::wire::{Descriptor, Form, encode};
+use nbd_extents::{Admission, Connection, Context, Contexts, Request, Survey, SurveyOptions};
+
+const STEP: u64 = 64 << 10;
+const SIZE: u64 = 4 * STEP;
+const BUDGET: usize = 1000;
+
+/// Two contexts with the ids 0 and 1. The first request is answered, so that the next three can go out together.
+fn three_in_flight() -> (Survey, [Request; 3]) {
+    let wanted =
+        Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
+    let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
+    let connection = Connection::new(SIZE, Form::Extended).unwrap().read_only(true);
+    let options = SurveyOptions::new(connection).max_request(STEP).budget(BUDGET).in_flight(3);
+    let mut survey = Survey::together(options, granted).unwrap();
+    let first = survey.next_request().unwrap().unwrap();
+    answer(&mut survey, &first, [1, 1]);
+    assert_eq!(survey.next_extent(), Ok(None), "it may still grow");
+    let three = [(); 3].map(|()| survey.next_request().unwrap().unwrap());
+    assert_eq!(three.each_ref().map(Request::offset), [STEP, 2 * STEP, 3 * STEP]);
+    (survey, three)
+}
+
+/// A chunk with so many descriptors, 8 + 16 bytes each; all of the request is clean data, in pieces of 512 bytes and a rest.
+fn chunk(survey: &mut Survey, request: &Request, id: u32, descriptors: u64) -> Admission {
+    let rest = request.length() - (descriptors - 1) * 512;
+    let list: Vec<_> =
+        (1..descriptors).map(|_| 512).chain([rest]).map(|length| Descriptor { length, flags: 0 }).collect();
+    let payload = encode(Form::Extended, id, list).unwrap();
+    let admission = survey.admit(request.id(), payload.len() as u64);
+    if admission == Admission::Take {
+        survey.chunk(request.id(), payload).unwrap();
+    }
+    admission
+}
+
+#[track_caller]
+fn answer(survey: &mut Survey, request: &Request, descriptors: [u64; 2]) {
+    for (id, count) in (0..).zip(descriptors) {
+        assert_eq!(chunk(survey, request, id, count), Admission::Take);
+    }
+    survey.reply_done(request.id()).unwrap();
+}
+
+/// Answers all that is still asked, with little. The disk comes out whole.
+#[track_caller]
+fn finish(mut survey: Survey, in_flight: &[&Request]) -> nbd_extents::SurveyStats {
+    for request in in_flight {
+        answer(&mut survey, request, [1, 1]);
+    }
+    let mut seen = Vec::new();
+    loop {
+        while let Some(extent) = survey.next_extent().unwrap() {
+            seen.push(extent.to_string());
+        }
+        let Some(request) = survey.next_request().unwrap() else { break };
+        assert_eq!(request.length(), STEP, "no smaller request");
+        answer(&mut survey, &request, [1, 1]);
+    }
+    assert_eq!(seen, ["0..262144 clean,data"]);
+    let stats = survey.complete().unwrap();
+    assert!(stats.peak_bytes <= BUDGET);
+    stats
+}
+
+#[test]
+fn the_last_answer_gives_way_and_no_more() {
+    let (mut survey, [first, second, third]) = three_in_flight();
+    answer(&mut survey, &second, [18, 1]); // 320 bytes
+    answer(&mut survey, &third, [18, 1]);
+    // 408 bytes more than the 640 that are held are too many; 320 of them are enough
+    assert_eq!(chunk(&mut survey, &first, 0, 25), Admission::Take);
+    assert_eq!(survey.stats().dropped, 1);
+    assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
+    survey.reply_done(first.id()).unwrap();
+    let stats = finish(survey, &[]);
+    assert_eq!((stats.requests, stats.dropped, stats.failed), (5, 1, 0));
+}
+
+#[test]
+fn what_has_come_of_a_later_reply_gives_way() {
+    let (mut survey, [first, second, third]) = three_in_flight();
+    assert_eq!(chunk(&mut survey, &second, 0, 40), Admission::Take); // 648 bytes
+    assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
+    assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
+    survey.reply_done(first.id()).unwrap();
+    // the rest of the second is read over, and it is asked again
+    assert_eq!(chunk(&mut survey, &second, 1, 1), Admission::Drain);
+    survey.reply_done(second.id()).unwrap();
+    let stats = finish(survey, &[&third]);
+    assert_eq!((stats.requests, stats.failed), (5, 1));
+}
+
+#[test]
+fn nothing_gives_way_where_it_would_not_be_enough() {
+    let (mut survey, [first, second, third]) = three_in_flight();
+    answer(&mut survey, &second, [18, 1]);
+    assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
+    // 648 bytes are its own, and as many more do not fit beside them
+    assert_eq!(survey.admit(first.id(), 648), Admission::Drain);
+    assert_eq!(survey.stats().dropped, 0);
+    survey.reply_failed(first.id()).unwrap();
+    let stats = finish(survey, &[&third]);
+    assert_eq!((stats.requests, stats.dropped, stats.failed), (5, 0, 1));
+}
+
+/// Something else is in the way, which will be read before: no reason to ask for less.
+#[test]
+fn what_came_too_early_is_asked_again_as_it_was() {
+    let (mut survey, [first, second, third]) = three_in_flight();
+    answer(&mut survey, &second, [40, 1]); // 672 bytes
+    assert_eq!(chunk(&mut survey, &third, 0, 40), Admission::Drain);
+    survey.reply_done(third.id()).unwrap();
+    let stats = finish(survey, &[&first]);
+    assert_eq!((stats.requests, stats.dropped, stats.failed), (5, 0, 1));
+}

@@ -28,13 +28,12 @@ impl Check {
     }
 }
 
-/// Decodes a block that starts `end` bytes behind the tile's start; `code` is what the other side says of all of it. Returns its end; `None` where
+/// Decodes a block of the side whose flags are shifted by `SHIFT`. It starts `end` bytes behind the tile's start; `code` is what the other side says of all of it. Returns its end; `None` where
 /// something does not fit a key.
 #[inline(always)]
-pub(super) fn decode<R: RawDescriptor>(
+pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
     block: &[R],
     end: u64,
-    shift: u32,
     code: u64,
     keys: &mut [u64],
 ) -> Option<u64> {
@@ -44,7 +43,7 @@ pub(super) fn decode<R: RawDescriptor>(
         let descriptor = raw.read();
         check.see(descriptor);
         end = end.wrapping_add(descriptor.length << CODE_BITS);
-        *key = end | descriptor.flags << shift;
+        *key = end | descriptor.flags << SHIFT;
     }
     check.fits().then_some(end >> CODE_BITS)
 }

@@ -101,8 +101,8 @@ fn mixed<R: RawDescriptor>(
     width: usize,
     tile: &mut Tile,
 ) -> Option<Progress> {
-    let a = left.decode(LEFT, width, &mut tile.left)?;
-    let b = right.decode(RIGHT, width, &mut tile.right)?;
+    let a = left.decode::<LEFT>(width, &mut tile.left)?;
+    let b = right.decode::<RIGHT>(width, &mut tile.right)?;
     // up to the end of the side that ends first, all is known of both
     let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
     let end = last_of(&tile.left, a)?.min(last_of(&tile.right, b)?);

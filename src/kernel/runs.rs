@@ -4,7 +4,7 @@
 use super::Progress;
 use super::decode::{decode, decode_ties, measure};
 use super::key::{FLAGS, LEFT, RIGHT};
-use super::side::Side;
+use super::side::{Side, Taken};
 use super::tile::Tile;
 use crate::wire::RawDescriptor;
 
@@ -26,10 +26,11 @@ pub(super) fn any<R: RawDescriptor>(
     if let Some(progress) = ties(left, right, tile) {
         return Some(progress);
     }
-    if let Some(progress) = within(left, right, Short::Left, tile, filter) {
-        return Some(progress);
+    if let Some((position, left, right)) = within::<R, LEFT, RIGHT>(left, right, tile, filter) {
+        return Some(Progress { position, left, right });
     }
-    within(left, right, Short::Right, tile, filter)
+    let (position, right, left) = within::<R, RIGHT, LEFT>(right, left, tile, filter)?;
+    Some(Progress { position, left, right })
 }
 
 /// Reads blocks from the front of `list` as long as `read` takes them: it gets how many came before, the block and where it starts, and says where
@@ -75,38 +76,26 @@ fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, tile: &mut Ti
     Some(Progress { position, left: left.taken(count, position)?, right: right.taken(count, position)? })
 }
 
-/// Which side has the many short extents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Short {
-    Left,
-    Right,
-}
-
-/// Extents of one side within the extent in which the other stands.
+/// Extents of the side with many within the extent in which the side with few stands. Returns the new position, and what of both has been used.
 #[inline(always)]
-fn within<R: RawDescriptor>(
-    left: &Side<'_, R>,
-    right: &Side<'_, R>,
-    short: Short,
+fn within<R: RawDescriptor, const MANY: u32, const FEW: u32>(
+    many: &Side<'_, R>,
+    few: &Side<'_, R>,
     tile: &mut Tile,
     filter: Option<&dyn Fn(u64) -> bool>,
-) -> Option<Progress> {
-    let (few, many, shift, few_shift) = match short {
-        Short::Left => (right, left, LEFT, RIGHT),
-        Short::Right => (left, right, RIGHT, LEFT),
-    };
+) -> Option<(u64, Taken, Taken)> {
     let current = few.current()?;
     let rest = current.end - few.start;
     let probe: u64 = many.list.get(..SMALL)?.iter().fold(0, |sum, raw| sum.saturating_add(raw.read().length));
     if many.is_begun() || probe >= rest {
         return None;
     }
-    let code = current.flags << few_shift;
+    let code = current.flags << FEW;
     let mut passed = None;
     if let Some(wants) = filter {
         passed = blocks(many.list, usize::MAX, |_, block, end| {
             let (next, seen) = measure(block, end)?;
-            let wanted = (0..FLAGS).any(|flags| seen >> flags & 1 == 1 && wants(flags << shift | code));
+            let wanted = (0..FLAGS).any(|flags| seen >> flags & 1 == 1 && wants(flags << MANY | code));
             if next < rest && !wanted { Some(next) } else { None }
         });
     }
@@ -115,16 +104,12 @@ fn within<R: RawDescriptor>(
         passed
     } else {
         let run = blocks(many.list, RUN, |count, block, end| {
-            let next = decode(block, end, shift, code, tile.cuts.get_mut(count..count + block.len())?)?;
+            let next = decode::<R, MANY>(block, end, code, tile.cuts.get_mut(count..count + block.len())?)?;
             if next < rest { Some(next) } else { None }
         })?;
         tile.len = run.0;
         run
     };
     let position = many.start + end;
-    let many = many.taken(count, position)?;
-    Some(match short {
-        Short::Left => Progress { position, left: many, right: current },
-        Short::Right => Progress { position, left: current, right: many },
-    })
+    Some((position, many.taken(count, position)?, current))
 }

@@ -56,18 +56,18 @@ impl<R: RawDescriptor> Side<'_, R> {
     /// Decodes at most `count` keys into the first slots, and a guard behind them. Returns how many; `None` where there are none, or one needs the plain way: for
     /// its error, or because it does not fit.
     #[inline(always)]
-    pub(super) fn decode(&self, shift: u32, count: usize, keys: &mut [u64; SLOTS]) -> Option<usize> {
+    pub(super) fn decode<const SHIFT: u32>(&self, count: usize, keys: &mut [u64; SLOTS]) -> Option<usize> {
         let left = self.end.checked_sub(self.start).filter(|&left| left < LONGEST)?;
         let begun = usize::from(self.is_begun());
         if self.is_begun() {
             if self.flags >= FLAGS {
                 return None;
             }
-            *keys.first_mut()? = left << CODE_BITS | self.flags << shift;
+            *keys.first_mut()? = left << CODE_BITS | self.flags << SHIFT;
         }
         let list = self.list.get(..count - begun).unwrap_or(self.list);
         let len = begun + list.len();
-        let end = decode(list, left, shift, 0, keys.get_mut(begun..len)?)?;
+        let end = decode::<R, SHIFT>(list, left, 0, keys.get_mut(begun..len)?)?;
         *keys.get_mut(len)? = LAST;
         (len > 0 && self.start + end <= MAX_END).then_some(len)
     }

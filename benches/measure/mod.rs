@@ -118,12 +118,12 @@ fn busy() -> Option<(f64, f64)> {
     Some((sum(all.lines().next()?, 1, 3)? / TICKS, sum(own, 11, 2)? / TICKS))
 }
 
-/// Linux: the bytes by which the resident memory grew at most while `work` ran.
-pub(crate) fn peak_of(work: impl FnOnce()) -> Option<u64> {
+/// Linux: the bytes by which the resident memory grew at most while `work` ran, on a thread of its own, whose stack counts.
+pub(crate) fn peak_of(work: impl FnOnce() + Send) -> Option<u64> {
     // sets the high-water mark to what is resident now
     std::fs::write("/proc/self/clear_refs", "5").ok()?;
     let before = resident("VmRSS:")?;
-    work();
+    std::thread::scope(|scope| _ = scope.spawn(work).join());
     Some(resident("VmHWM:")?.saturating_sub(before))
 }
 

@@ -1,0 +1,130 @@
+//! The portable main paths, once each, for a program that counts instructions: `benches/instructions/check`, which see.
+//!
+//! Instructions hardly change from run to run and from machine to machine, where time does; a path that takes more of them than before has become
+//! slower, or will. Only [`measured`] is counted, not how the workloads are made.
+//!
+//! Without an argument it runs every path, and compares the hashes of those that answer the same question.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that meets anything unexpected must stop"
+)]
+
+#[path = "../workloads/mod.rs"]
+mod workloads;
+
+use std::env;
+
+use nbd_extents::map::ExtentMap;
+use nbd_extents::stream::{ExtentStream, place};
+use nbd_extents::wire::{Compact, Extended, Form};
+use nbd_extents::{Allocation, Connection, Context, Contexts, Dirtiness, StreamError, Survey, SurveyOptions};
+use workloads::{GRID, HEAVY_TAILED, RANDOM, SKEWED, Shape, Workload};
+
+/// Descriptors of the longer side: enough that what is done once a call does not count.
+const EXTENTS: usize = 1 << 16;
+
+type Path = (&'static str, Shape, fn(&Workload) -> u64);
+
+const PATHS: [Path; 10] = [
+    ("decode", RANDOM, decode),
+    ("merge-random", RANDOM, merge),
+    ("merge-grid", GRID, merge),
+    ("merge-skewed", SKEWED, merge),
+    ("merge-heavy-tailed", HEAVY_TAILED, merge),
+    ("next-extent-random", RANDOM, step),
+    ("coalesce-heavy-tailed", HEAVY_TAILED, coalesce),
+    ("filter-skewed", SKEWED, filter),
+    ("map-random", RANDOM, map),
+    ("survey-random", RANDOM, survey),
+];
+
+fn main() {
+    // cargo adds an argument of its own
+    let named = env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    for (name, shape, path) in PATHS {
+        if named.as_deref().is_none_or(|named| named == name) {
+            // only extended headers can ask about a whole disk at once, and it must not be larger than what a survey asks
+            let whole = name.starts_with("survey");
+            let workload =
+                if whole { shape.workload(EXTENTS / 2).extended() } else { shape.workload(EXTENTS) };
+            let answer = measured(path, &workload);
+            assert_ne!(answer, 0, "{name} found nothing");
+            println!("{name} {answer:#x}");
+        }
+    }
+    let random = RANDOM.workload(EXTENTS);
+    assert_eq!(merge(&random), step(&random), "two ways to one merge");
+}
+
+/// What is counted: everything that is called from here.
+#[inline(never)]
+fn measured(path: fn(&Workload) -> u64, workload: &Workload) -> u64 {
+    path(core::hint::black_box(workload))
+}
+
+fn decode(workload: &Workload) -> u64 {
+    place(workload.allocation::<Compact>(), 0).fold(0, |hash, e| add(hash, e.end(), *e.status())).unwrap()
+}
+
+fn merge(workload: &Workload) -> u64 {
+    merged(workload).fold(0, |hash, e| add(hash, e.end(), u64::from(*e.status()))).unwrap()
+}
+
+fn step(workload: &Workload) -> u64 {
+    let (mut merged, mut hash) = (merged(workload), 0);
+    while let Some(extent) = merged.next_extent().unwrap() {
+        hash = add(hash, extent.end(), u64::from(*extent.status()));
+    }
+    hash
+}
+
+fn coalesce(workload: &Workload) -> u64 {
+    merged(workload).coalesce().fold(0, |hash, e| add(hash, e.end(), u64::from(*e.status()))).unwrap()
+}
+
+fn filter(workload: &Workload) -> u64 {
+    let wanted = merged(workload).filter(|status| status & 6 == 4).coalesce();
+    wanted.fold(0, |hash, e| add(hash, e.end(), e.start())).unwrap()
+}
+
+fn map(workload: &Workload) -> u64 {
+    let end = workload.bitmap::<Compact>().map(|descriptor| descriptor.length).sum();
+    ExtentMap::covering(merged(workload), 0..end).unwrap().runs() as u64
+}
+
+fn survey(workload: &Workload) -> u64 {
+    let size = workload.bitmap::<Extended>().map(|descriptor| descriptor.length).sum();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let wanted = wanted.require(Context::bitmap("b0")).unwrap();
+    let contexts = wanted.negotiate([(1, "base:allocation"), (2, "qemu:dirty-bitmap:b0")]).unwrap();
+    let connection = Connection::new(size, Form::Extended).unwrap().read_only(true);
+    let mut survey = Survey::together(SurveyOptions::new(connection), contexts).unwrap();
+    let request = survey.next_request().unwrap().unwrap();
+    for payload in [&workload.allocation, &workload.bitmap] {
+        survey.chunk(request.id(), payload.clone()).unwrap();
+    }
+    survey.reply_done(request.id()).unwrap();
+    let mut hash = 0;
+    while let Some(extent) = survey.next_extent().unwrap() {
+        hash = add(hash, extent.end(), u64::from(extent.status().zero() == Some(true)));
+    }
+    survey.complete().unwrap();
+    hash
+}
+
+fn add(hash: u64, end: u64, status: u64) -> u64 {
+    hash.wrapping_add((end ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(status.rotate_left(32) ^ end))
+}
+
+/// Bit 0 hole, bit 1 zero, bit 2 dirty.
+fn merged(workload: &Workload) -> impl ExtentStream<Status = u8, Error = StreamError> {
+    let allocation = place(workload.allocation::<Compact>(), 0).map_status(Allocation::from_flags);
+    let bitmap = place(workload.bitmap::<Compact>(), 0).map_status(Dirtiness::from_flags);
+    allocation.merge(bitmap, |allocation, dirtiness| {
+        u8::from(allocation.is_hole())
+            | u8::from(allocation.is_zero()) << 1
+            | u8::from(dirtiness.is_dirty()) << 2
+    })
+}

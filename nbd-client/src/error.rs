@@ -59,6 +59,16 @@ pub enum Error {
     /// One request failed; the connection is usable.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// One request of a pipeline failed; the connection is usable.
+    #[error("{length} bytes at {offset}: {error}")]
+    RequestAt {
+        /// Where the request's range begins, in bytes.
+        offset: u64,
+        /// Bytes of its range.
+        length: u64,
+        /// Why.
+        error: RequestError,
+    },
     /// The request cannot be asked at all; nothing was sent.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -97,7 +107,24 @@ impl Error {
     /// True if the server failed a request with this number.
     #[must_use]
     pub fn is_errno(&self, errno: Errno) -> bool {
-        matches!(self, Self::Request(error) if error.errno() == Some(errno))
+        self.request().and_then(RequestError::errno) == Some(errno)
+    }
+
+    /// The failure of a request, if it is that: [`Error::Request`], or [`Error::RequestAt`] from a pipeline.
+    #[must_use]
+    pub const fn request(&self) -> Option<&RequestError> {
+        match self {
+            Self::Request(error) | Self::RequestAt { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// True if the other side takes no more bytes.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
     }
 
     /// The kind of failure.
@@ -115,6 +142,7 @@ impl Error {
             Self::Handshake(_)
             | Self::Protocol(_)
             | Self::Request(_)
+            | Self::RequestAt { .. }
             | Self::Stopped
             | Self::Disagreement { .. } => ErrorClass::Server,
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,

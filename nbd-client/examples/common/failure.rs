@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use nbd_client::{Error, ErrorClass, RequestError, SurveyorError};
+use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::format::sparse_stream::{ReadError, WriteError};
 use nbd_extents::plan::PlanError;
@@ -98,10 +98,8 @@ impl From<SurveyorError> for Failure {
 
 /// Whether a request failed with EINVAL.
 fn is_invalid(error: &SurveyorError) -> bool {
-    let SurveyorError::Client(Error::Request(RequestError::Server { errno, .. })) = error else {
-        return false;
-    };
-    errno.name() == Some("EINVAL")
+    let SurveyorError::Client(error) = error else { return false };
+    error.request().and_then(RequestError::errno).and_then(Errno::name) == Some("EINVAL")
 }
 
 impl From<Error> for Failure {

@@ -128,6 +128,10 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        self.check_idle()?;
+        if length == 0 {
+            return Ok(());
+        }
         let flags = self.export.flags;
         let request = ZeroRequest::new(offset, length);
         if flags.send_write_zeroes() {
@@ -142,7 +146,7 @@ impl<T: Transport> Client<T> {
                 other => return other,
             }
         }
-        self.session.check_whole(Command::Write, offset, length.max(1))?;
+        self.session.check_whole(Command::Write, offset, length)?;
         let zeroes = vec![0; fit(length.min(PIECE))];
         let mut at = 0;
         while at < length {
@@ -225,6 +229,7 @@ impl<T: Transport> Client<T> {
         } else {
             job.piece
         };
+        let moves = matches!(job.command, Command::Read | Command::Write);
         let mut lent = Lent { read, write: &[] };
         let mut failure: Option<Error> = None;
         let mut at = 0;
@@ -234,6 +239,7 @@ impl<T: Transport> Client<T> {
                 && lent.write.is_empty()
                 && at < job.length
                 && self.in_flight() < IN_FLIGHT
+                && (self.in_flight() == 0 || self.session.has_room(if moves { piece } else { 0 }))
             {
                 let length = piece.min(job.length - at);
                 match (job.start)(&mut self.session, at, length) {
@@ -245,7 +251,12 @@ impl<T: Transport> Client<T> {
                 }
                 at += length;
             }
-            match self.next_event_in(&mut TakeAll, &mut lent)? {
+            let event = match self.next_event_in(&mut TakeAll, &mut lent) {
+                Ok(event) => event,
+                // why the server failed it says more than that it went away then
+                Err(error) => return Err(failure.unwrap_or(error)),
+            };
+            match event {
                 Some(Event::Failed { error, .. }) => {
                     failure.get_or_insert(error.into());
                 }

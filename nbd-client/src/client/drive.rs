@@ -183,13 +183,14 @@ impl<T: Transport> Client<T> {
             if let Some(event) = self.session.poll() {
                 if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
                     self.started.remove(&event.cookie());
-                    self.obey_shutdown();
+                    self.obey_shutdown(lent);
                 }
                 return Ok(Some(event));
             }
             self.check_alive()?;
             // a write may be answered before all of it was sent, and has to be sent all the same
             if self.started.is_empty() && lent.write.is_empty() {
+                self.obey_shutdown(lent);
                 return Ok(None);
             }
             self.set_deadline(self.oldest(), self.request_timeout)?;
@@ -224,7 +225,7 @@ impl<T: Transport> Client<T> {
         let cookie = start(&mut self.session)?;
         self.launched(cookie);
         self.set_deadline(self.oldest(), self.request_timeout)?;
-        let sent = self.push(&mut Lent::nothing());
+        let sent = self.push_or_listen(&mut Lent::nothing());
         self.note(sent)?;
         Ok(cookie)
     }
@@ -249,9 +250,9 @@ impl<T: Transport> Client<T> {
         Ok(())
     }
 
-    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values").
-    pub(super) fn obey_shutdown(&mut self) {
-        if self.must_disconnect() && self.in_flight() == 0 {
+    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), but not in the middle of a write's data.
+    fn obey_shutdown(&mut self, lent: &Lent<'_>) {
+        if self.must_disconnect() && self.in_flight() == 0 && lent.write.is_empty() {
             // The request's own error is what counts.
             self.say_goodbye().ok();
         }
@@ -265,13 +266,31 @@ impl<T: Transport> Client<T> {
 
     /// Sends what is left to send; where that would have to wait, or where nothing is left, one read.
     fn exchange<A: Admit + ?Sized>(&mut self, admit: &mut A, lent: &mut Lent<'_>) -> Result<(), Error> {
-        if self.session.has_output() || !lent.write.is_empty() {
-            self.push(lent)?;
-            if !self.session.has_output() && lent.write.is_empty() || !self.stream.wait()?.read {
+        if self.deaf.is_none() && (self.session.has_output() || !lent.write.is_empty()) {
+            self.push_or_listen(lent)?;
+            let all_sent = !self.session.has_output() && lent.write.is_empty();
+            if self.deaf.is_none() && (all_sent || !self.stream.wait()?.read) {
                 return Ok(());
             }
         }
-        self.receive(admit, lent)
+        match self.receive(admit, lent) {
+            Err(error @ (Error::Io { .. } | Error::ConnectionLost(_) | Error::GivenUp)) => {
+                Err(self.deaf.take().unwrap_or(error))
+            }
+            received => received,
+        }
+    }
+
+    /// [Sends](Self::push). A server that takes no more bytes may have said why before: then its last words are read, and the error waits.
+    fn push_or_listen(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        if self.deaf.is_some() {
+            return Ok(());
+        }
+        match self.push(lent) {
+            Err(error) if error.is_hung_up() => self.deaf = Some(error),
+            pushed => pushed?,
+        }
+        Ok(())
     }
 
     /// Sends until everything is sent or nothing more goes without waiting.

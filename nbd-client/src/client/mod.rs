@@ -21,7 +21,7 @@ use stream::{Stream, failure};
 use crate::error::{During, Error};
 use crate::export::{Export, ListedExport};
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
-use crate::session::{Cookie, Session, SessionConfig};
+use crate::session::{Cookie, Session, SessionConfig, SessionLimits};
 use crate::stats::SessionStats;
 use crate::transport::{Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
@@ -56,6 +56,8 @@ pub struct Client<T = Socket> {
     /// When a call about requests in flight returned the last time.
     left: Option<Instant>,
     given_up: bool,
+    /// The error of a server that takes no more bytes, as long as it may still have said something.
+    deaf: Option<Error>,
     /// A FAST_ZERO request was refused: there is no sense in trying again.
     zeroes_slowly: bool,
 }
@@ -168,6 +170,7 @@ impl<T: Transport> Client<T> {
             latest: started,
             left: None,
             given_up: false,
+            deaf: None,
             zeroes_slowly: false,
         })
     }
@@ -188,6 +191,15 @@ impl<T: Transport> Client<T> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.session.in_flight()
+    }
+
+    /// True if no other request can be started before one of those in flight is over.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.session.has_room(0)
+    }
+
+    pub(crate) const fn limits(&self) -> SessionLimits {
+        self.session.limits()
     }
 
     /// True if the server said that it is going down: [`Self::disconnect`] is due.

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::{Ask, Pace, Requests};
 use crate::error::Error;
-use crate::session::{Cookie, Event, ReadRequest};
+use crate::session::{Cookie, Event, ReadRequest, RequestError};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
 ///
@@ -79,10 +79,10 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
         requests.check_idle()?;
         Ok(Self {
             longest: requests.longest_payload(),
+            pace: pace.within(requests.limits()),
             requests,
             ranges: ranges.into_iter(),
             range: 0..0,
-            pace,
             blocks: VecDeque::new(),
             held: 0,
             current: Vec::new(),
@@ -94,7 +94,7 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
+    /// [`Error::RequestAt`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
     /// connection is usable. [`Error::Start`] for a range that cannot be read. The errors of a connection otherwise. After an error
     /// there is nothing more to be had.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
@@ -156,6 +156,13 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
         }
     }
 
+    fn failure(&self, cookie: Cookie, error: RequestError) -> Error {
+        match self.blocks.iter().find(|block| block.cookie == cookie) {
+            Some(&Pending { offset, length, .. }) => Error::RequestAt { offset, length, error },
+            None => error.into(),
+        }
+    }
+
     /// Waits for one event.
     fn receive(&mut self) -> Result<(), Error> {
         match self.requests.next_event()? {
@@ -167,7 +174,7 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
                 }
                 Ok(())
             }
-            Some(Event::Failed { error, .. }) => Err(error.into()),
+            Some(Event::Failed { cookie, error }) => Err(self.failure(cookie, error)),
             Some(_) => Ok(()),
             None => Err(Error::GivenUp),
         }

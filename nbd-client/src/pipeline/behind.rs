@@ -85,8 +85,8 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
         };
         Ok(Self {
             longest: requests.longest_payload(),
+            pace: pace.within(requests.limits()),
             requests,
-            pace,
             in_flight: Vec::new(),
             held: 0,
             zeroing,
@@ -107,7 +107,7 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if any request started so far failed; all of them have then been waited for, and the connection is usable.
+    /// [`Error::RequestAt`] if any request started so far failed; all of them have then been waited for, and the connection is usable.
     /// [`Error::Start`] for a range that cannot be written, [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let result = self.write_all(offset, data);
@@ -148,19 +148,22 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
         self.note(result)
     }
 
-    fn write_all(&mut self, offset: u64, mut data: Vec<u8>) -> Result<(), Error> {
+    fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         if self.failed {
             return Err(Error::Stopped);
         }
-        let mut at = offset;
-        while data.len() as u64 > u64::from(self.longest) {
-            let rest = data.split_off(self.longest as usize);
-            let piece = core::mem::replace(&mut data, rest);
-            let length = piece.len() as u64;
-            self.write_one(at, piece)?;
-            at += length;
+        let longest = self.longest as usize;
+        if data.len() <= longest {
+            return if data.is_empty() { Ok(()) } else { self.write_one(offset, data) };
         }
-        if data.is_empty() { Ok(()) } else { self.write_one(at, data) }
+        let mut at = offset;
+        for piece in data.chunks(longest) {
+            let mut copy = self.buffer(piece.len());
+            copy.copy_from_slice(piece);
+            self.write_one(at, copy)?;
+            at = at.saturating_add(piece.len() as u64);
+        }
+        Ok(())
     }
 
     fn write_one(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
@@ -278,7 +281,10 @@ impl<'a, R: Requests> WriteBehind<'a, R> {
                     self.to_zero.push_back(range);
                     Ok(())
                 }
-                _ => Err(error.into()),
+                Some(InFlight { range: Range { start: offset, end }, .. }) => {
+                    Err(Error::RequestAt { offset, length: end - offset, error })
+                }
+                None => Err(error.into()),
             },
             Some(_) => Ok(()),
             None => Err(Error::GivenUp),

@@ -3,7 +3,9 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::export::Export;
-use crate::session::{Cookie, Event, ReadRequest, Session, StartError, TakeAll, WriteRequest, ZeroRequest};
+use crate::session::{
+    Cookie, Event, ReadRequest, Session, SessionLimits, StartError, TakeAll, WriteRequest, ZeroRequest,
+};
 use crate::transport::Transport;
 
 /// A request with all that belongs to it.
@@ -48,6 +50,7 @@ impl Ask {
 pub(crate) trait Engine {
     fn export(&self) -> &Export;
     fn longest_payload(&self) -> u32;
+    fn limits(&self) -> SessionLimits;
     /// An error if requests are in flight.
     fn check_idle(&self) -> Result<(), Error>;
     fn start(&mut self, ask: Ask) -> Result<Cookie, Error>;
@@ -75,6 +78,10 @@ impl<T: Transport> Engine for Client<T> {
 
     fn longest_payload(&self) -> u32 {
         self.longest_payload()
+    }
+
+    fn limits(&self) -> SessionLimits {
+        self.limits()
     }
 
     fn check_idle(&self) -> Result<(), Error> {

@@ -12,6 +12,7 @@ pub use behind::WriteBehind;
 pub(crate) use engine::{Ask, Engine};
 
 use crate::client::Client;
+use crate::session::SessionLimits;
 use crate::transport::Transport;
 
 /// What pipelines run on: a [`Client`], or a [`Pool`](crate::Pool).
@@ -60,6 +61,14 @@ impl Pace {
     pub const fn piece(self, piece: u32) -> Self {
         let piece = if piece < 64 << 10 { 64 << 10 } else { piece };
         Self { piece: 1 << piece.ilog2(), ..self }
+    }
+
+    /// No more than a connection with these limits takes.
+    fn within(self, limits: SessionLimits) -> Self {
+        Self {
+            bytes: self.bytes.min(limits.max_bytes_in_flight),
+            ..self.requests(self.requests.min(limits.max_in_flight))
+        }
     }
 
     /// Whether so many more bytes may be held beside those that are.

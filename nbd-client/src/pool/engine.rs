@@ -6,9 +6,6 @@ use crate::export::Export;
 use crate::pipeline::{Ask, Engine};
 use crate::session::{Cookie, Event, SessionLimits, StartError};
 
-/// The most buffers that are kept to be used again.
-const SPARES: usize = 64;
-
 impl Engine for Pool {
     fn export(&self) -> &Export {
         &self.export
@@ -16,6 +13,10 @@ impl Engine for Pool {
 
     fn longest_payload(&self) -> u32 {
         self.checks.longest_payload()
+    }
+
+    fn limits(&self) -> SessionLimits {
+        self.checks.limits()
     }
 
     fn check_idle(&self) -> Result<(), Error> {
@@ -37,7 +38,7 @@ impl Engine for Pool {
         let Some((index, worker)) = next else { return Err(Error::GivenUp) };
         // A thread that has ended has said why: the next event is its error.
         worker.ask(number, ask);
-        self.in_flight.insert(number, InFlight { worker: index, moved });
+        self.in_flight.insert(number, InFlight { worker: index, moved, is_answered: false });
         Ok(number)
     }
 
@@ -66,21 +67,20 @@ impl Engine for Pool {
     }
 
     fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spares.pop().unwrap_or_default()
+        self.spares.take()
     }
 
     fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        if self.spares.len() < SPARES && buffer.capacity() > 0 {
-            self.spares.push(buffer);
-        }
+        self.spares.keep(buffer);
     }
 }
 
 impl Pool {
     fn check_limits(&self, length: u64) -> Result<(), StartError> {
-        let limits = SessionLimits::default();
-        let requests = self.in_flight.len();
-        let in_flight: u64 = self.in_flight.values().map(|request| request.moved).sum();
+        let limits = self.limits();
+        let open = || self.in_flight.values().filter(|request| !request.is_answered);
+        let requests = open().count();
+        let in_flight: u64 = open().map(|request| request.moved).sum();
         let limit = limits.max_bytes_in_flight;
         if requests >= limits.max_in_flight {
             return Err(StartError::TooManyInFlight { requests });
@@ -100,8 +100,11 @@ impl Pool {
             // block status, which no pool asks for
             Event::Status { .. } | Event::Drained { .. } => return,
         };
-        if !matches!(event, Event::Read { .. })
-            && let Some(request) = self.in_flight.remove(&cookie)
+        if matches!(event, Event::Read { .. }) {
+            if let Some(request) = self.in_flight.get_mut(&cookie) {
+                request.is_answered = true;
+            }
+        } else if let Some(request) = self.in_flight.remove(&cookie)
             && let Some(worker) = self.workers.get_mut(request.worker)
         {
             worker.load = worker.load.saturating_sub(1);

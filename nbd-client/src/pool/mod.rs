@@ -13,7 +13,7 @@ use crate::client::{Client, Options};
 use crate::error::Error;
 use crate::export::Export;
 use crate::pipeline::{Engine, Pace, ReadAhead, Requests, WriteBehind};
-use crate::session::{Command, Cookie, Event, Session, SessionConfig};
+use crate::session::{Command, Cookie, Event, Session, SessionConfig, SessionLimits, Spares};
 use crate::transport::Transport;
 use crate::uri::Uri;
 
@@ -51,7 +51,7 @@ pub struct Pool {
     /// Requests in flight, and which connection has them.
     in_flight: BTreeMap<Cookie, InFlight>,
     events: VecDeque<Event>,
-    spares: Vec<Vec<u8>>,
+    spares: Spares,
     last: u64,
     given_up: bool,
 }
@@ -61,6 +61,8 @@ struct InFlight {
     worker: usize,
     /// Bytes of a read or write.
     moved: u64,
+    /// Its data are here, and its last event is on the way: the connection does not count it any more.
+    is_answered: bool,
 }
 
 impl Pool {
@@ -101,16 +103,19 @@ impl Pool {
         if clients.len() > 1 && !export.flags.can_multi_conn() {
             return Err(Error::Disagreement { what: "content (it is not safe to use several at a time)" });
         }
+        let mut config = SessionConfig::of_export(&export);
+        // so that no connection is asked for more than it takes
+        config.limits = clients.iter().map(Client::limits).fold(config.limits, SessionLimits::lower);
         let (sender, reports) = channel();
         let workers = clients.into_iter().map(|client| Worker::start(client, sender.clone()));
         Ok(Self {
-            checks: Session::new(SessionConfig::of_export(&export)),
+            checks: Session::new(config),
             workers: workers.collect::<Result<_, _>>()?,
             export,
             reports,
             in_flight: BTreeMap::new(),
             events: VecDeque::new(),
-            spares: Vec::new(),
+            spares: Spares::default(),
             last: 0,
             given_up: false,
         })
@@ -132,7 +137,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Client::read`].
+    /// As [`Client::read`]; a request that failed is an [`Error::RequestAt`], here and in the other calls.
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.check_range(Command::Read, offset, buffer.len())?;
         let range = offset..offset.saturating_add(buffer.len() as u64);

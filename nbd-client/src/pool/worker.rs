@@ -67,6 +67,7 @@ fn work<T: Transport>(
     jobs: &Receiver<Job>,
     reports: &Sender<Report>,
 ) -> Result<(), Error> {
+    let _obituary = Obituary(reports);
     let result = serve(&mut client, jobs, reports);
     match result {
         Ok(()) => client.disconnect(),
@@ -74,6 +75,17 @@ fn work<T: Transport>(
             // Nobody listens where the pool is gone.
             reports.send(Report::Lost(error)).ok();
             Ok(())
+        }
+    }
+}
+
+/// A panic of a transport must not leave the pool waiting for answers.
+struct Obituary<'a>(&'a Sender<Report>);
+
+impl Drop for Obituary<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send(Report::Lost(Error::GivenUp)).ok();
         }
     }
 }

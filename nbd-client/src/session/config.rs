@@ -9,6 +9,9 @@ const PAYLOAD: u32 = 1 << 25;
 /// The longest request that moves no data where a length has 32 bits, in bytes. Some servers do not survive 0xffffffff.
 pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
 
+/// What stands before the data in a chunk of a read: its offset.
+const CHUNK_OFFSET: u64 = 8;
+
 /// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,6 +37,24 @@ impl Default for SessionLimits {
             max_extra_chunks: 64,
             max_in_flight: 1024,
             max_bytes_in_flight: 256 << 20,
+        }
+    }
+}
+
+impl SessionLimits {
+    /// The most bytes that wait to be sent: far more than belong to what is in flight.
+    pub(super) fn max_unsent(&self) -> u64 {
+        self.max_bytes_in_flight.max(u64::from(PAYLOAD)).saturating_mul(2)
+    }
+
+    /// What both allow.
+    pub(crate) fn lower(self, other: Self) -> Self {
+        Self {
+            max_payload: self.max_payload.min(other.max_payload),
+            max_reply: self.max_reply.min(other.max_reply),
+            max_extra_chunks: self.max_extra_chunks.min(other.max_extra_chunks),
+            max_in_flight: self.max_in_flight.min(other.max_in_flight),
+            max_bytes_in_flight: self.max_bytes_in_flight.min(other.max_bytes_in_flight),
         }
     }
 }
@@ -91,9 +112,12 @@ impl SessionConfig {
     }
 }
 
-/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never more than 32 MiB.
-pub(super) fn longest_payload(block_size: Option<BlockSize>) -> u32 {
-    let Some(sizes) = block_size else { return PAYLOAD };
-    let longest = sizes.maximum().min(PAYLOAD);
-    longest - longest % sizes.minimum()
+/// The longest read or write of an export with these block sizes, in bytes: whole blocks, at least one, and never more than 32 MiB or
+/// what may come in one chunk.
+pub(super) fn longest_payload(block_size: Option<BlockSize>, limits: SessionLimits) -> u32 {
+    let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(CHUNK_OFFSET);
+    let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
+    let Some(sizes) = block_size else { return longest.max(1) };
+    let longest = longest.min(sizes.maximum());
+    (longest - longest % sizes.minimum()).max(sizes.minimum())
 }

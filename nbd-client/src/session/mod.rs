@@ -14,6 +14,7 @@ mod output;
 mod pending;
 mod receive;
 mod request;
+mod spares;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -29,13 +30,11 @@ use alloc::sync::Arc;
 use body::Input;
 use output::Output;
 use pending::Requests;
+pub(crate) use spares::Spares;
 
 use crate::error::UnexpectedEof;
 use crate::frame::{Request, command};
 use crate::stats::{ForgivenCounts, SessionStats};
-
-/// The most buffers that are kept to be used again.
-const SPARES: usize = 64;
 
 /// The transmission phase of one connection.
 ///
@@ -63,7 +62,7 @@ pub struct Session {
     input: Input,
     output: Output,
     /// Memory of payloads that are through.
-    spares: Vec<Vec<u8>>,
+    spares: Spares,
     events: VecDeque<Event>,
     stats: SessionStats,
     /// The server said that it is going down.
@@ -84,7 +83,7 @@ impl Session {
             requests: Requests::default(),
             input: Input::default(),
             output: Output::default(),
-            spares: Vec::new(),
+            spares: Spares::default(),
             events: VecDeque::new(),
             stats: SessionStats::default(),
             shutting_down: false,
@@ -121,7 +120,7 @@ impl Session {
     /// `count` bytes of the [output](Self::output) were sent.
     pub fn sent(&mut self, count: usize) {
         let Self { output, spares, .. } = self;
-        output.advance(count, |buffer| keep(spares, buffer));
+        output.advance(count, |buffer| spares.keep(buffer));
     }
 
     /// True if something is to be sent.
@@ -133,10 +132,6 @@ impl Session {
     /// The next event, if there is one.
     pub fn poll(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn keep_spare(&mut self, buffer: Vec<u8>) {
-        keep(&mut self.spares, buffer);
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.
@@ -176,11 +171,5 @@ impl Session {
         } else {
             Some(self.input.eof())
         }
-    }
-}
-
-fn keep(spares: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
-    if spares.len() < SPARES && buffer.capacity() > 0 {
-        spares.push(buffer);
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct Output {
     tail: Vec<u8>,
     /// Bytes of the first piece that were sent.
     sent: usize,
+    /// Bytes of the pieces.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -27,6 +29,7 @@ impl Output {
     /// The payload of the header that was put in last; it is not empty.
     pub(super) fn payload(&mut self, bytes: Vec<u8>) {
         let headers = core::mem::take(&mut self.tail);
+        self.held = self.held.saturating_add(headers.len()).saturating_add(bytes.len());
         if !headers.is_empty() {
             self.parts.push_back(Part { bytes: headers, is_payload: false });
         }
@@ -35,6 +38,11 @@ impl Output {
 
     pub(super) fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.tail.is_empty()
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> u64 {
+        self.held.saturating_add(self.tail.len()) as u64
     }
 
     /// What is not sent yet, in order; no slice is empty.
@@ -52,6 +60,7 @@ impl Output {
         while self.parts.front().is_some_and(|first| self.sent >= first.bytes.len()) {
             let Some(first) = self.parts.pop_front() else { break };
             self.sent -= first.bytes.len();
+            self.held = self.held.saturating_sub(first.bytes.len());
             if first.is_payload {
                 spare(first.bytes);
             }
@@ -97,7 +106,7 @@ mod tests {
                 seen.extend_from_slice(&rest[..count]);
                 output.advance(count, |bytes| spare.push(bytes));
             }
-            assert_eq!(seen, b"abcdefgh", "pieces of {piece}");
+            assert_eq!((seen.as_slice(), output.held()), (&b"abcdefgh"[..], 0), "pieces of {piece}");
             assert_eq!(spare, [b"cde".to_vec(), b"f".to_vec()]);
         }
         assert_eq!(filled().take(), b"abcdefgh");

@@ -386,7 +386,7 @@ impl Session {
             Err(error) => {
                 self.stats.failed += 1;
                 crate::trace::failed(cookie, &error);
-                self.keep_spare(buffer.unwrap_or_default());
+                self.spares.keep(buffer.unwrap_or_default());
                 self.events.push_back(Event::Failed { cookie: number, error });
             }
         }

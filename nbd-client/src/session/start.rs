@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use super::config::{COMPACT_EFFECT, longest_payload};
 use super::pending::{Answer, Pending, Place};
 use super::{
-    Command, Cookie, ReadRequest, Session, StartError, StatusRequest, TrimRequest, WriteRequest, ZeroRequest,
+    Command, Cookie, ReadRequest, Session, SessionLimits, StartError, StatusRequest, TrimRequest,
+    WriteRequest, ZeroRequest,
 };
 use crate::frame::{Headers, Request, command_flag};
 
@@ -72,7 +73,7 @@ impl Session {
         match self.check_read(request, length) {
             Ok(()) => self.enter_read(request, length, Place::Own(buffer)),
             Err(error) => {
-                self.keep_spare(buffer);
+                self.spares.keep(buffer);
                 Err(error)
             }
         }
@@ -119,7 +120,7 @@ impl Session {
         let started = self.start_lent_write(request, data.len());
         match started {
             Ok(_) => self.output.payload(data),
-            Err(_) => self.keep_spare(data),
+            Err(_) => self.spares.keep(data),
         }
         started
     }
@@ -213,18 +214,27 @@ impl Session {
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none. [`Self::recycle_buffer`] gives some.
     pub fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spares.pop().unwrap_or_default()
+        self.spares.take()
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].
     pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.keep_spare(buffer);
+        self.spares.keep(buffer);
     }
 
     /// The longest read or write, in bytes: what the server says, at most 32 MiB, in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
-        longest_payload(self.config.block_size)
+        longest_payload(self.config.block_size, self.config.limits)
+    }
+
+    pub(crate) const fn limits(&self) -> SessionLimits {
+        self.config.limits
+    }
+
+    /// Whether a request that moves so many bytes would be within the limits of what is in flight.
+    pub(crate) fn has_room(&self, length: u64) -> bool {
+        self.requests.len() < self.config.limits.max_in_flight && self.check_room(length).is_ok()
     }
 
     // ---- checks
@@ -239,6 +249,11 @@ impl Session {
         let requests = self.requests.len();
         if requests >= self.config.limits.max_in_flight {
             return Err(StartError::TooManyInFlight { requests });
+        }
+        // a server that answers what was not sent yet makes room for more of it
+        let (unsent, limit) = (self.output.held(), self.config.limits.max_unsent());
+        if unsent > limit {
+            return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
         Ok(())
     }

@@ -291,34 +291,44 @@ impl<T: Transport> Extents<'_, T> {
     fn ask(&mut self) -> Result<(), SurveyorError> {
         while let Some(request) = self.asked.survey.next_request()? {
             let (side, status) = self.asked.route(&request);
-            match self.surveyor.client(side).start_block_status(&status) {
+            let started = self
+                .make_room(side)
+                .and_then(|()| Ok(self.surveyor.client(side).start_block_status(&status)?));
+            match started {
                 Ok(cookie) => self.asked.sent(&request, side, cookie),
                 Err(error) => {
                     self.asked.not_sent(&request);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
         Ok(())
     }
 
+    /// Waits while as many requests are on the wire as may be: few are allowed, or an earlier survey was dropped and left some.
+    fn make_room(&mut self, side: Side) -> Result<(), SurveyorError> {
+        while self.surveyor.client(side).in_flight() > 0 && self.surveyor.client(side).is_full() {
+            self.receive(side)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one event; `true` when a reply of this survey is over.
+    fn receive(&mut self, side: Side) -> Result<bool, SurveyorError> {
+        let asked = &mut self.asked;
+        let event = self.surveyor.client(side).next_event(&mut |offer: &ChunkOffer| asked.admit(side, offer));
+        match event {
+            Ok(Some(event)) => self.asked.take(side, event).inspect_err(|_| self.wind_down(side)),
+            Ok(None) => Err(self.asked.lost(Error::GivenUp)),
+            Err(error) => Err(self.asked.lost(error)),
+        }
+    }
+
     /// Waits until a reply is over.
     fn wait(&mut self) -> Result<(), SurveyorError> {
         while let Some(side) = self.asked.oldest() {
-            let asked = &mut self.asked;
-            let event =
-                self.surveyor.client(side).next_event(&mut |offer: &ChunkOffer| asked.admit(side, offer));
-            match event {
-                Ok(Some(event)) => match self.asked.take(side, event) {
-                    Ok(false) => {}
-                    Ok(true) => return Ok(()),
-                    Err(error) => {
-                        self.wind_down(side);
-                        return Err(error);
-                    }
-                },
-                Ok(None) => return Err(self.asked.lost(Error::GivenUp)),
-                Err(error) => return Err(self.asked.lost(error)),
+            if self.receive(side)? {
+                break;
             }
         }
         Ok(())

@@ -1,0 +1,296 @@
+//! Requests in flight where server or caller do not keep step: a caller that is busy elsewhere, last words of a server that hangs up, answers that
+//! come before their question, limits that are lower than what a call would have in flight.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
+use std::io::Result;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nbd_client::frame::command;
+use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use nbd_client::{
+    Client, Error, Event, Options, Order, Pace, Pool, ReadAhead, ReadRequest, RequestError, SessionLimits,
+    StartError, Surveyor, TakeAll, WriteBehind, WriteRequest,
+};
+use nbd_extents::stream::ExtentStream;
+use nbd_extents::{Context, Contexts};
+
+const MIB: u64 = 1 << 20;
+/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
+const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
+const ESHUTDOWN: u32 = 108;
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+fn connect(server: &ScriptedServer, options: &Options) -> Client {
+    Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+}
+
+fn zeroes(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
+    match request.command {
+        command::READ => conn.data(request, request.offset, &vec![0; request.length as usize], DONE),
+        command::BLOCK_STATUS => conn.honest(request, 0),
+        _ => conn.done(request),
+    }
+}
+
+fn is_shutdown(error: &Error) -> bool {
+    matches!(error, Error::Request(error) | Error::RequestAt { error, .. } if error.is_shutdown())
+}
+
+// ---- deadlines, and a caller that is busy elsewhere
+
+/// The server answers at once, and more than the socket holds: it waits for the caller, who takes twice as long as a request may.
+#[test]
+fn a_caller_that_takes_its_time_is_no_timeout() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB))?;
+        conn.serve(zeroes)
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
+    for nth in 0..4 {
+        let buffer = client.buffer(2 << 20);
+        client.start_read(&ReadRequest::new(nth * 2 * MIB), buffer).unwrap();
+    }
+    let mut reads = 0;
+    thread::sleep(TIMEOUT * 2);
+    while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
+        if let Event::Read { data, .. } = event {
+            reads += 1;
+            client.recycle_buffer(data);
+            thread::sleep(TIMEOUT + TIMEOUT / 4);
+            // a start in between does not make the older ones late
+            if reads == 1 {
+                client.start_read(&ReadRequest::new(0), vec![0; 2 << 20]).unwrap();
+            }
+        }
+    }
+    assert_eq!(reads, 5);
+}
+
+/// The caller's own time is not the server's: one that does not answer is late when it has had its time.
+#[test]
+fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB))?;
+        // the first request is never answered, the others soon
+        conn.request()?;
+        conn.serve(|conn, request| {
+            conn.pause(Duration::from_millis(10))?;
+            zeroes(conn, request)
+        })
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
+    client.start_read(&ReadRequest::new(0), vec![0; 512]).unwrap();
+    client.start_read(&ReadRequest::new(512), vec![0; 512]).unwrap();
+    let started = Instant::now();
+    let mut answers = 0;
+    let error = loop {
+        match client.next_event(&mut TakeAll) {
+            Ok(Some(Event::Done { .. })) => {
+                answers += 1;
+                if let Err(error) = client.start_read(&ReadRequest::new(512), vec![0; 512]) {
+                    break error;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert!(answers > 3, "{answers} answers: they should not have been late");
+    let took = started.elapsed();
+    assert!(took >= TIMEOUT - Duration::from_millis(50) && took < TIMEOUT * 10, "{took:?}");
+}
+
+// ---- last words
+
+/// The error comes while the data of the write are still on their way: all of them come before the goodbye.
+#[test]
+fn a_goodbye_does_not_come_in_the_middle_of_data() {
+    let (tell, told) = mpsc::channel();
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        let request = conn.request_header()?;
+        conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+        conn.pause(Duration::from_millis(100))?;
+        let data = conn.read(request.length as usize)?;
+        tell.send(data.iter().all(|&byte| byte == 7)).unwrap();
+        tell.send(conn.request()?.command == command::DISC).unwrap();
+        Ok(())
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new());
+    let error = client.write(0, &vec![7; MIB as usize]).unwrap_err();
+    assert!(is_shutdown(&error), "{error}");
+    let patience = Duration::from_secs(10);
+    assert_eq!(told.recv_timeout(patience), Ok(true), "other bytes among those of the write");
+    assert_eq!(told.recv_timeout(patience), Ok(true), "no goodbye");
+}
+
+/// The server fails a write, hangs up and reads no more. The next bytes cannot be sent; that it has said why is found all the same.
+#[test]
+fn what_a_server_said_before_it_hung_up_is_heard() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        let request = conn.request_header()?;
+        conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+        conn.hang_up()
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new());
+    let error = client.write(0, &vec![7; 16 << 20]).unwrap_err();
+    assert!(is_shutdown(&error), "a blocking write: {error}");
+
+    let mut client = connect(&server, &Options::new());
+    let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+    let error = (0..64)
+        .find_map(|nth| {
+            thread::sleep(Duration::from_millis(5));
+            writes.write(nth * MIB / 4, vec![7; 256 << 10]).err()
+        })
+        .unwrap();
+    assert!(is_shutdown(&error), "a pipeline: {error}");
+
+    let mut client = connect(&server, &Options::new());
+    let first = client.start_write(&WriteRequest::new(0), vec![7; 512]).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    client.start_write(&WriteRequest::new(512), vec![7; 512]).unwrap();
+    let event = client.next_event(&mut TakeAll).unwrap().unwrap();
+    assert!(matches!(&event, Event::Failed { cookie, error } if *cookie == first && error.is_shutdown()));
+    // the second was never answered
+    let error = client.next_event(&mut TakeAll).unwrap_err();
+    assert!(matches!(error, Error::Io { .. } | Error::ConnectionLost(_)), "{error}");
+    assert!(matches!(client.next_event(&mut TakeAll), Err(Error::GivenUp)));
+}
+
+// ---- answers that come before their question
+
+/// A server that reads nothing and calls every write done, since it can guess the numbers: what waits to be sent is bounded.
+#[test]
+fn writes_that_are_answered_unread_do_not_pile_up() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(1 << 40).flags(WRITABLE))?;
+        let first = conn.request_header()?;
+        for nth in 0.. {
+            let mut guess = first.clone();
+            guess.cookie += nth;
+            guess.offset = nth * MIB;
+            conn.done(&guess)?;
+            conn.pause(Duration::from_millis(1))?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let mut limits = SessionLimits::default();
+    limits.max_bytes_in_flight = 4 << 20;
+    let options = Options::new().request_timeout(Duration::from_secs(20)).session_limits(limits);
+    let mut client = connect(&server, &options);
+    let pace = Pace::default().requests(1);
+    let mut writes = WriteBehind::new(&mut client, pace).unwrap();
+    let failed = (0..200_u64)
+        .find_map(|nth| writes.write(nth * MIB, vec![7; MIB as usize]).err().map(|error| (nth, error)));
+    let (nth, error) = failed.expect("the server has read nothing of 200 MiB");
+    // a request that has not been asked cannot be answered either
+    let is_it = matches!(error, Error::Start(StartError::TooMuchInFlight { .. }) | Error::Protocol(_));
+    assert!(is_it && nth < 80, "after {nth} MiB: {error}");
+}
+
+// ---- limits lower than what a call would have in flight
+
+#[test]
+fn a_call_keeps_within_the_limits_of_its_session() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        conn.serve(zeroes)
+    })
+    .unwrap();
+    let mut few = SessionLimits::default();
+    few.max_in_flight = 2;
+    let mut short = SessionLimits::default();
+    short.max_bytes_in_flight = 1 << 20;
+    let mut small = SessionLimits::default();
+    small.max_payload = 100_000;
+    for limits in [few, short, small] {
+        let options = Options::new().session_limits(limits);
+        let data = vec![7; 8 << 20];
+        let mut client = connect(&server, &options);
+        client.read(0, &mut data.clone()).unwrap();
+        client.write(0, &data).unwrap();
+        client.zero(0, 64 * MIB).unwrap();
+        let mut blocks = ReadAhead::new(&mut client, Some(0..8 * MIB), Pace::default()).unwrap();
+        while blocks.next_block().unwrap().is_some() {}
+        let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+        for nth in 0..8 {
+            writes.write(nth * MIB, vec![7; MIB as usize]).unwrap();
+        }
+        writes.finish().unwrap();
+        client.disconnect().unwrap();
+
+        let mut pool = Pool::connect(&server.uri().parse().unwrap(), &options, 2).unwrap();
+        pool.read(0, &mut data.clone()).unwrap();
+        pool.write(0, &data).unwrap();
+        pool.disconnect().unwrap();
+    }
+}
+
+/// A survey keeps 16 requests on the wire, and one that was dropped leaves its own.
+#[test]
+fn a_survey_keeps_within_the_limits_of_its_session() {
+    let server = ScriptedServer::start(|conn| {
+        // READ_ONLY
+        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
+        conn.serve(zeroes)
+    })
+    .unwrap();
+    let mut limits = SessionLimits::default();
+    limits.max_in_flight = 3;
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let options = Options::new().session_limits(limits);
+    let mut surveyor =
+        Surveyor::connect(&server.uri().parse().unwrap(), &options, &wanted, Order::Together).unwrap();
+    for complete in [false, false, true] {
+        let settled = surveyor.survey_options().unwrap().max_request(MIB);
+        let mut extents = surveyor.survey(settled).unwrap();
+        let first = extents.next_extent();
+        assert!(first.unwrap().is_some());
+        if complete {
+            extents.for_each(drop).unwrap();
+        }
+    }
+    surveyor.disconnect().unwrap();
+}
+
+// ---- what an error says
+
+#[test]
+fn an_error_of_a_pipeline_says_where() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        conn.serve(|conn, request| match request.offset {
+            MIB => conn.error(request, 5, "bad sector", DONE),
+            _ => zeroes(conn, request),
+        })
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new());
+    let mut blocks = ReadAhead::new(&mut client, Some(0..2 * MIB), Pace::default()).unwrap();
+    let error = loop {
+        if let Err(error) = blocks.next_block() {
+            break error;
+        }
+    };
+    assert_eq!(error.to_string(), "262144 bytes at 1048576: request 5 failed with EIO: bad sector");
+    let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+    writes.write(MIB, vec![7; 4096]).unwrap();
+    let error = writes.finish().unwrap_err();
+    assert!(
+        matches!(&error, Error::RequestAt { offset: MIB, length: 4096, error: RequestError::Server { errno, .. } } if errno.0 == 5),
+        "{error}"
+    );
+}

@@ -108,6 +108,12 @@ impl Record {
         Ok(false)
     }
 
+    /// The field that the next token is the value of, or begins.
+    #[cfg(feature = "alloc")]
+    pub(super) const fn field(&self) -> Option<usize> {
+        self.field
+    }
+
     /// Whether the next token of the object itself is a key or its end, and not within a value that is passed over.
     pub(super) const fn is_at_key(&self) -> bool {
         self.inside == 0
@@ -131,7 +137,8 @@ impl Record {
         self.values.get(field).copied().unwrap_or(Value::Missing)
     }
 
-    fn wrong<T>(&self, field: usize, expected: &'static str) -> Result<T, Fault> {
+    /// The fault of a field that is missing or not what it should be.
+    pub(super) fn wrong<T>(&self, field: usize, expected: &'static str) -> Result<T, Fault> {
         match self.value(field) {
             Value::Missing => Err(Fault::Missing { field: self.name(field) }),
             _ => Err(Fault::Type { field: self.name(field), expected }),
@@ -177,7 +184,8 @@ impl Record {
         place.map_or_else(|| self.wrong(field, expected), Ok)
     }
 
-    fn is_there(&self, field: usize) -> bool {
+    /// Whether the field has a value, and not null.
+    pub(super) fn is_there(&self, field: usize) -> bool {
         !matches!(self.value(field), Value::Missing | Value::Null)
     }
 }

@@ -2,16 +2,20 @@
 //! is kept of a text is bounded, and nesting is limited, so that no input can make it hold more than its own size.
 
 mod number;
+#[cfg(feature = "alloc")]
+mod quote;
 mod text;
 
 use super::error::{Fault, Position, ReadError};
 use number::Number;
-use text::{Buffer, Text};
+#[cfg(feature = "alloc")]
+pub(super) use quote::Quoted;
+use text::{Buffer, Keep, Text};
 
 /// How deep arrays and objects may nest. The formats need four levels; the rest is for fields that are passed over.
 pub(super) const MAX_DEPTH: u8 = 16;
 
-/// A token. Texts are cut to what the formats need.
+/// A token. Texts are cut to what lists of extents need, unless all of them is [kept](Tokens::whole_texts).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Token<'a> {
     BeginObject,
@@ -108,7 +112,7 @@ enum Within {
 
 /// The tokens of one JSON text, or of several, one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Tokens {
+pub(super) struct Tokens<K = Buffer> {
     at: Position,
     /// Where the token in hand began.
     began: Position,
@@ -118,29 +122,45 @@ pub(super) struct Tokens {
     many: bool,
     expect: Expect,
     within: Within,
-    buffer: Buffer,
+    buffer: K,
 }
 
 impl Tokens {
     /// Of one text.
     pub(super) const fn one() -> Self {
+        Self::keeping(Buffer::new(), false)
+    }
+
+    /// Of any number of texts.
+    pub(super) const fn many() -> Self {
+        Self::keeping(Buffer::new(), true)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Tokens<alloc::string::String> {
+    /// Of one text whose size the caller limits, with all of the texts in it.
+    pub(super) const fn whole_texts() -> Self {
+        Self::keeping(alloc::string::String::new(), false)
+    }
+}
+
+impl<K> Tokens<K> {
+    const fn keeping(buffer: K, many: bool) -> Self {
         Self {
             at: Position::START,
             began: Position::START,
             objects: 0,
             depth: 0,
-            many: false,
+            many,
             expect: Expect::Value,
             within: Within::Nothing,
-            buffer: Buffer::new(),
+            buffer,
         }
     }
+}
 
-    /// Of any number of texts.
-    pub(super) const fn many() -> Self {
-        Self { many: true, ..Self::one() }
-    }
-
+impl<K: Keep> Tokens<K> {
     /// The position of the next byte.
     pub(super) const fn position(&self) -> Position {
         self.at

@@ -5,9 +5,21 @@ use super::super::error::Fault;
 /// The longest text that a format knows is 24 bytes ("backing depth 4294967295").
 const KEPT: usize = 40;
 
-/// The beginning of a text, as far as anybody needs it.
+/// What is kept of a text while it comes in.
+pub(in crate::format) trait Keep {
+    /// A text begins.
+    fn clear(&mut self);
+    /// Adds one character, or the digit of a number.
+    fn push(&mut self, character: &[u8]);
+    /// What is kept. It is made of whole characters.
+    fn text(&self) -> &str;
+    /// Whether that is all of it.
+    fn is_whole(&self) -> bool;
+}
+
+/// The beginning of a text, as far as a list of extents needs it.
 #[derive(Clone, Debug)]
-pub(super) struct Buffer {
+pub(in crate::format) struct Buffer {
     bytes: [u8; KEPT],
     length: usize,
     whole: bool,
@@ -17,14 +29,16 @@ impl Buffer {
     pub(super) const fn new() -> Self {
         Self { bytes: [0; KEPT], length: 0, whole: true }
     }
+}
 
-    pub(super) const fn clear(&mut self) {
+impl Keep for Buffer {
+    fn clear(&mut self) {
         self.length = 0;
         self.whole = true;
     }
 
-    /// Adds one character; nothing more is added once one did not fit.
-    pub(super) fn push(&mut self, character: &[u8]) {
+    /// Nothing more is added once a character did not fit.
+    fn push(&mut self, character: &[u8]) {
         let end = self.length + character.len();
         match self.bytes.get_mut(self.length..end) {
             Some(room) if self.whole => {
@@ -35,13 +49,32 @@ impl Buffer {
         }
     }
 
-    /// What is kept. It is made of whole characters.
-    pub(super) fn text(&self) -> &str {
+    fn text(&self) -> &str {
         self.bytes.get(..self.length).and_then(|kept| core::str::from_utf8(kept).ok()).unwrap_or_default()
     }
 
-    pub(super) const fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.whole
+    }
+}
+
+/// All of a text: for input whose size is limited by somebody else.
+#[cfg(feature = "alloc")]
+impl Keep for alloc::string::String {
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn push(&mut self, character: &[u8]) {
+        self.push_str(core::str::from_utf8(character).unwrap_or_default());
+    }
+
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn is_whole(&self) -> bool {
+        true
     }
 }
 
@@ -72,7 +105,7 @@ impl Text {
     }
 
     /// Takes a byte; true when it was the closing quote.
-    pub(super) fn step(&mut self, byte: u8, buffer: &mut Buffer) -> Result<bool, Fault> {
+    pub(super) fn step(&mut self, byte: u8, buffer: &mut impl Keep) -> Result<bool, Fault> {
         match self.state {
             State::Plain => return self.plain(byte, buffer),
             State::Character(mut bytes, have, need) => {
@@ -107,7 +140,7 @@ impl Text {
         Ok(false)
     }
 
-    fn plain(&mut self, byte: u8, buffer: &mut Buffer) -> Result<bool, Fault> {
+    fn plain(&mut self, byte: u8, buffer: &mut impl Keep) -> Result<bool, Fault> {
         if self.high.is_some() && byte != b'\\' {
             return Err(Fault::NotUnicode);
         }
@@ -124,7 +157,7 @@ impl Text {
         Ok(false)
     }
 
-    fn escape(&mut self, byte: u8, buffer: &mut Buffer) -> Result<(), Fault> {
+    fn escape(&mut self, byte: u8, buffer: &mut impl Keep) -> Result<(), Fault> {
         let character = match byte {
             b'u' => {
                 self.state = State::Hex(0, 0);
@@ -147,7 +180,7 @@ impl Text {
     }
 
     /// Takes a unit of UTF-16.
-    fn unit(&mut self, unit: u16, buffer: &mut Buffer) -> Result<(), Fault> {
+    fn unit(&mut self, unit: u16, buffer: &mut impl Keep) -> Result<(), Fault> {
         let code = match (self.high.take(), unit) {
             (None, 0xd800..0xdc00) => {
                 self.high = Some(unit);

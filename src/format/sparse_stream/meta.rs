@@ -3,9 +3,14 @@
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::json::{self, Value};
-use super::meta_error::{MetaError, MetaFault};
+use super::super::error::{Fault, Position, ReadError};
+use super::super::json::{Quoted, Token, Tokens};
+use super::super::record::Record;
 use crate::extent::MAX_END;
+
+/// The keys of a meta frame. What is read of them stands in this order.
+const KEYS: [&str; 7] =
+    ["virtual-size", "data-size", "date", "incremental", "checkpoint", "parent", "data-size-is-limit"];
 
 /// What a stream is about.
 ///
@@ -18,7 +23,7 @@ use crate::extent::MAX_END;
 /// let json = meta.to_json();
 /// assert_eq!(json.len(), 131);
 /// assert_eq!(Meta::from_json(json.as_bytes())?, meta);
-/// # Ok::<(), nbd_extents::format::sparse_stream::MetaError>(())
+/// # Ok::<(), nbd_extents::format::ReadError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -63,15 +68,18 @@ impl Meta {
     /// The JSON, laid out as imageio's (Python's `json.dumps(meta, indent=4)`).
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut out = String::from("{\n    \"virtual-size\": ");
+        let Self { virtual_size, data_size, date, incremental, .. } = self;
+        let mut out = String::new();
         // a String takes whatever is written to it
-        let _ = write!(out, "{},\n    \"data-size\": {},\n    \"date\": ", self.virtual_size, self.data_size);
-        json::write_string(&mut out, &self.date);
-        let _ = write!(out, ",\n    \"incremental\": {}", self.incremental);
+        let _ = write!(
+            out,
+            "{{\n    \"virtual-size\": {virtual_size},\n    \"data-size\": {data_size},\n    \"date\": {},\n    \
+             \"incremental\": {incremental}",
+            Quoted(date)
+        );
         for (key, name) in [("checkpoint", &self.checkpoint), ("parent", &self.parent)] {
             if let Some(name) = name {
-                let _ = write!(out, ",\n    \"{key}\": ");
-                json::write_string(&mut out, name);
+                let _ = write!(out, ",\n    \"{key}\": {}", Quoted(name));
             }
         }
         if self.data_size_is_limit {
@@ -85,71 +93,99 @@ impl Meta {
     ///
     /// # Errors
     ///
-    /// [`MetaError`] names the first fault and its place: what is not JSON (RFC 8259), a key that is missing, of another type, or there twice, a disk
-    /// above [`MAX_END`](crate::MAX_END).
-    pub fn from_json(text: &[u8]) -> Result<Self, MetaError> {
-        let mut draft = Draft::default();
-        json::read_object(text, &mut |key, value, at| {
-            draft.set(key, value).map_err(|fault| MetaError { at, fault })
-        })?;
-        draft.finish().map_err(|fault| MetaError { at: text.len(), fault })
+    /// [`ReadError`] names the first fault and its place in the JSON: what is not JSON (RFC 8259), a key that is missing, of another type, or there
+    /// twice, a disk above [`MAX_END`](crate::MAX_END).
+    ///
+    /// ```
+    /// use nbd_extents::format::sparse_stream::Meta;
+    ///
+    /// let error = Meta::from_json(b"{\n  \"virtual-size\": \"6G\",\n  \"data-size\": 0}").unwrap_err();
+    /// assert_eq!(error.to_string(), "line 2 (byte 20): \"virtual-size\" is not a whole number from 0 to 2^64 - 1");
+    /// ```
+    pub fn from_json(json: &[u8]) -> Result<Self, ReadError> {
+        let mut draft = Draft { record: Record::new(&KEYS, false), values: Default::default() };
+        draft.read(json)?;
+        draft.finish()
     }
 }
 
 /// A [`Meta`] while its keys come in.
-#[derive(Default)]
 struct Draft {
-    virtual_size: Option<u64>,
-    data_size: Option<u64>,
-    date: Option<String>,
-    incremental: Option<bool>,
-    checkpoint: Option<String>,
-    parent: Option<String>,
-    data_size_is_limit: Option<bool>,
+    record: Record,
+    /// Of each key where its value begins, and all of it when it is a text.
+    values: [(Option<Position>, Option<String>); KEYS.len()],
 }
 
 impl Draft {
-    fn set(&mut self, key: &str, value: Value) -> Result<(), MetaFault> {
-        match key {
-            "virtual-size" => fill(&mut self.virtual_size, "virtual-size", value.number()),
-            "data-size" => fill(&mut self.data_size, "data-size", value.number()),
-            "date" => fill(&mut self.date, "date", value.string()),
-            "incremental" => fill(&mut self.incremental, "incremental", value.truth()),
-            "checkpoint" if value != Value::Null => fill(&mut self.checkpoint, "checkpoint", value.string()),
-            "parent" if value != Value::Null => fill(&mut self.parent, "parent", value.string()),
-            "data-size-is-limit" => fill(&mut self.data_size_is_limit, "data-size-is-limit", value.truth()),
-            _ => Ok(()),
+    fn read(&mut self, mut json: &[u8]) -> Result<(), ReadError> {
+        let mut tokens = Tokens::whole_texts();
+        let mut inside = false;
+        while let Some(lexed) = tokens.next(&mut json)? {
+            if !inside {
+                if lexed.token != Token::BeginObject {
+                    return Err(Fault::Type { field: "the whole", expected: "an object" }.at(lexed.at));
+                }
+                self.record.begin(lexed.at);
+                inside = true;
+                continue;
+            }
+            if let Some(value) = self.record.field().and_then(|field| self.values.get_mut(field)) {
+                value.0 = Some(lexed.at);
+                if let Token::Text(text) = lexed.token {
+                    value.1 = text.known().map(String::from);
+                }
+            }
+            let _ = self.record.take(lexed)?; // when the object has ended, the tokenizer lets nothing follow
+        }
+        match tokens.end()? {
+            None => Ok(()),
+            Some(lexed) => Err(Fault::Type { field: "the whole", expected: "an object" }.at(lexed.at)),
         }
     }
 
-    fn finish(self) -> Result<Meta, MetaFault> {
-        let virtual_size = self.virtual_size.ok_or(MetaFault::Missing { key: "virtual-size" })?;
-        if virtual_size > MAX_END {
-            return Err(MetaFault::TooLarge { virtual_size });
-        }
+    fn finish(mut self) -> Result<Meta, ReadError> {
         Ok(Meta {
-            virtual_size,
-            data_size: self.data_size.ok_or(MetaFault::Missing { key: "data-size" })?,
-            date: self.date.ok_or(MetaFault::Missing { key: "date" })?,
-            incremental: self.incremental.ok_or(MetaFault::Missing { key: "incremental" })?,
-            checkpoint: self.checkpoint,
-            parent: self.parent,
-            data_size_is_limit: self.data_size_is_limit.unwrap_or(false),
+            virtual_size: self.disk()?,
+            data_size: self.read_as(1, Record::number)?,
+            date: self.text(2)?,
+            incremental: self.read_as(3, Record::flag)?,
+            checkpoint: self.text_if_there(4)?,
+            parent: self.text_if_there(5)?,
+            data_size_is_limit: self.read_as(6, Record::flag_if_there)?.unwrap_or(false),
         })
     }
-}
 
-fn fill<T>(slot: &mut Option<T>, key: &'static str, value: Option<T>) -> Result<(), MetaFault> {
-    let value = value.ok_or(MetaFault::Type { key })?;
-    if slot.is_some() {
-        return Err(MetaFault::Twice { key });
+    fn disk(&self) -> Result<u64, ReadError> {
+        self.read_as(0, |record, field| match record.number(field)? {
+            size @ ..=MAX_END => Ok(size),
+            _ => record.wrong(field, "the size of a disk, which has at most 2^63 - 1 bytes"),
+        })
     }
-    *slot = Some(value);
-    Ok(())
+
+    fn text_if_there(&mut self, field: usize) -> Result<Option<String>, ReadError> {
+        if self.record.is_there(field) { self.text(field).map(Some) } else { Ok(None) }
+    }
+
+    fn text(&mut self, field: usize) -> Result<String, ReadError> {
+        let text = self.values.get_mut(field).and_then(|(_, text)| text.take());
+        self.read_as(field, |record, field| text.map_or_else(|| record.wrong(field, "a text"), Ok))
+    }
+
+    /// Reads a field, with its value's place on a fault; a key that is missing is missed where the object begins.
+    fn read_as<T>(
+        &self,
+        field: usize,
+        read: impl FnOnce(&Record, usize) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
+        let at = self.values.get(field).and_then(|(at, _)| *at).unwrap_or_else(|| self.record.at());
+        read(&self.record, field).map_err(|fault| fault.at(at))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString as _;
+
     use super::*;
 
     /// What imageio wrote, byte for byte.
@@ -182,17 +218,46 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_named() {
-        let fault =
-            |from: &str, to: &str| Meta::from_json(IMAGEIO.replace(from, to).as_bytes()).unwrap_err().fault;
-        assert_eq!(fault("date", "data"), MetaFault::Missing { key: "date" });
-        assert_eq!(fault("false", "0"), MetaFault::Type { key: "incremental" });
-        assert_eq!(fault("1288486912", "-1"), MetaFault::Type { key: "data-size" });
-        assert_eq!(fault("1288486912", "1.0"), MetaFault::Type { key: "data-size" });
-        assert_eq!(fault("6442450944", "18446744073709551616"), MetaFault::Type { key: "virtual-size" });
-        let most = 1_u64 << 63;
-        assert_eq!(fault("6442450944", "9223372036854775808"), MetaFault::TooLarge { virtual_size: most });
-        assert_eq!(fault("{", "{\"date\": \"\", "), MetaFault::Twice { key: "date" });
-        assert_eq!(fault("}", ""), MetaFault::Json);
+    fn faults_are_named_with_their_places() {
+        let error = |from: &str, to: &str| {
+            let json = IMAGEIO.replacen(from, to, 1);
+            Meta::from_json(json.as_bytes()).unwrap_err().to_string()
+        };
+        assert_eq!(error("date", "data"), "line 1 (byte 0): there is no \"date\"");
+        assert_eq!(error("false", "0"), "line 5 (byte 124): \"incremental\" is not true or false");
+        for number in ["-1", "1.0", "18446744073709551616", "[]", "null"] {
+            let fault = "line 3 (byte 51): \"data-size\" is not a whole number from 0 to 2^64 - 1";
+            assert_eq!(error("1288486912", number), fault, "{number}");
+        }
+        assert_eq!(
+            error("\"2020-07-09T20:33:34.349705\"", "2020"),
+            "line 4 (byte 75): \"date\" is not a text"
+        );
+        assert_eq!(
+            error("6442450944", "9223372036854775808"),
+            "line 2 (byte 22): \"virtual-size\" is not the size of a disk, which has at most 2^63 - 1 bytes"
+        );
+        assert_eq!(error("{", "{\"date\": \"\", "), "line 4 (byte 79): \"date\" is there twice");
+        assert_eq!(error("}", "} x"), "line 6 (byte 132): 'x' where nothing should be");
+        assert_eq!(error("{", "[{"), "line 1 (byte 0): \"the whole\" is not an object");
+        for number in ["1", "\"\"", "[]"] {
+            assert_eq!(Meta::from_json(number.as_bytes()).unwrap_err().at.byte, 0, "{number}");
+        }
+        for end in 0..IMAGEIO.len() {
+            let fault = Meta::from_json(&IMAGEIO.as_bytes()[..end]).unwrap_err();
+            assert!(matches!(fault.fault, Fault::Ended { .. }), "{fault}");
+            assert_eq!(fault.at.byte, end as u64);
+        }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |depth: usize| {
+            let value = alloc::format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            Meta::from_json(IMAGEIO.replace('{', &alloc::format!("{{\"x\": {value}, ")).as_bytes())
+        };
+        assert!(nested(15).is_ok());
+        assert!(matches!(nested(16).unwrap_err().fault, Fault::TooDeep { .. }));
+        assert!(matches!(nested(100_000).unwrap_err().fault, Fault::TooDeep { .. }));
     }
 }

@@ -50,16 +50,13 @@
 //! is what the stream carries, unless [`Meta::data_size_is_limit`] says that it is an upper bound.
 
 mod frame;
-mod json;
 mod meta;
-mod meta_error;
 mod reader;
 mod reader_error;
 mod writer;
 
 pub use frame::{Frame, FrameKind, HEADER_SIZE};
 pub use meta::Meta;
-pub use meta_error::{MetaError, MetaFault};
 pub use reader::{Event, Reader, Summary};
 pub use reader_error::{Place, ReadError};
 pub use writer::{WriteError, Writer};

@@ -5,7 +5,8 @@ use core::ops::Range;
 
 use thiserror::Error;
 
-use super::{FrameKind, MetaError};
+use super::super::error::ReadError as JsonError;
+use super::FrameKind;
 
 /// A stream that is not a sound sparse stream. `at` is a position in the stream, in bytes; other numbers are bytes of the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -34,12 +35,12 @@ pub enum ReadError {
         length: u64,
     },
     /// The JSON of the meta frame cannot be used.
-    #[error("byte {at} of the stream: {error}")]
+    #[error("the meta frame's JSON, from byte {at} of the stream, {error}")]
     Meta {
         /// Where the JSON starts.
         at: u64,
-        /// What is wrong with it.
-        error: MetaError,
+        /// What is wrong with it, and where in it.
+        error: JsonError,
     },
     /// A payload is not followed by a line's end.
     #[error("byte {at} of the stream: a payload does not end where its frame says")]

@@ -129,6 +129,20 @@ fn more_is_asked_again_after_eight_that_fit() {
 }
 
 #[test]
+fn more_is_asked_again_of_a_server_that_answers_all() {
+    let range = MIB..2 * MIB;
+    let options = options().range(range).unwrap().budget(1000).max_request(KIB_64).in_flight(2);
+    let mut survey = together(options);
+    too_much(&mut survey).1.unwrap();
+    for _ in 0..8 {
+        let request = ask(&mut survey);
+        assert_eq!(request.length(), KIB_64 / 2);
+        answer(&mut survey, &request, 0, KIB_64 / 2).unwrap();
+    }
+    assert_eq!(ask(&mut survey).length(), KIB_64);
+}
+
+#[test]
 fn a_block_that_does_not_fit_ends_it() {
     let mut survey = together(options().budget(1000).max_request(1));
     let error = SurveyError::OverBudget { offset: 0, length: 1, budget: 1000 };

@@ -92,6 +92,9 @@ fn clip_within_and_merge_take_the_first_end_for_the_end() {
 #[test]
 fn coalesce_takes_the_first_end_for_the_end() {
     ends_with(Undead(unfused()).coalesce(), &[extent(0, 10, 1)]);
+    let mut read = Undead(unfused()).coalesce();
+    while read.next_extent().unwrap().is_some() {}
+    ends_with(read, &[]);
 }
 
 #[test]

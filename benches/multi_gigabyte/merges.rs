@@ -28,6 +28,16 @@ pub(crate) fn shortest(left: &[Vec<u8>], right: &[Vec<u8>]) -> u64 {
     allocation(left).merge_shortest(bitmap(right), both).fold(0, add).unwrap()
 }
 
+/// The number of extents behind the lazy adapters, one after the other.
+pub(crate) fn adapters(left: &[Vec<u8>], right: &[Vec<u8>]) -> u64 {
+    let range = 1 << 20..1 << 60;
+    let zero = allocation(left).map_status(Allocation::is_zero).clip(range.clone());
+    let zero = zero.fill(range.clone(), false).within(range.clone());
+    let dirty = bitmap(right).map_status(Dirtiness::is_dirty).filter(|&dirty| dirty);
+    let dirty = dirty.clip(range.clone()).fill(range.clone(), false).covering(range);
+    zero.merge(dirty, |&zero, &dirty| dirty && !zero).coalesce().fold(0, |count, _| count + 1).unwrap()
+}
+
 fn both(allocation: &Allocation, dirtiness: &Dirtiness) -> u8 {
     shown(allocation.is_hole(), allocation.is_zero(), dirtiness.is_dirty())
 }

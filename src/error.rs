@@ -8,6 +8,16 @@ use thiserror::Error;
 use crate::extent::MAX_END;
 
 /// A range of bytes that cannot be an [`Extent`](crate::Extent).
+///
+/// ```
+/// use nbd_extents::{Extent, MAX_END};
+///
+/// let error = Extent::new(MAX_END, 512, ()).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "an extent of 512 bytes at byte 9223372036854775807 ends above 9223372036854775807"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ExtentError {
@@ -30,6 +40,17 @@ pub enum ExtentError {
 /// A payload that is not a list of block-status descriptors.
 ///
 /// NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS` and `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
+///
+/// ```
+/// use nbd_extents::wire::parse_compact;
+///
+/// // a context id, and a descriptor that was cut off
+/// let error = parse_compact(&[0, 0, 0, 1, 0, 0, 16, 0, 0, 0]).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "a block status payload of 10 bytes holds 6 bytes more than whole descriptors of 8 bytes"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -78,6 +99,14 @@ pub enum DecodeError {
 }
 
 /// A list of descriptors that cannot be put on the wire.
+///
+/// ```
+/// use nbd_extents::wire::{Descriptor, Form, encode};
+///
+/// let wide = Descriptor { length: 1 << 32, flags: 0 };
+/// let error = encode(Form::Compact, 1, [wide]).unwrap_err();
+/// assert_eq!(error.to_string(), "descriptor 0 (length 4294967296, flags 0x0) does not fit the compact form");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -111,6 +140,15 @@ pub enum EncodeError {
 }
 
 /// A stream that breaks its promise: extents in order, none overlapping, each valid, nothing left out where nothing may be.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+///
+/// let list = [Extent::new(0, 512, ()).unwrap(), Extent::new(1024, 512, ()).unwrap()];
+/// let error = from_iter(list).covering(0..1536).collect_vec().unwrap_err();
+/// assert_eq!(error.to_string(), "bytes 512..1024 have no status");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StreamError {

@@ -2,6 +2,7 @@
 
 use core::iter::FusedIterator;
 
+use super::ExtentMap;
 use super::slice::MapSlice;
 use crate::extent::Extent;
 
@@ -79,3 +80,34 @@ impl<T: Copy> Iterator for Extents<'_, T> {
 }
 
 impl<T: Copy> FusedIterator for Extents<'_, T> {}
+
+/// The extents, ascending.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::map::ExtentMap;
+/// use nbd_extents::stream::from_iter;
+///
+/// let map = ExtentMap::within(from_iter(Extent::new(512, 512, 'a')), 0..4096)?;
+/// for extent in &map {
+///     assert_eq!(extent.to_string(), "512..1024 a");
+/// }
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
+impl<'a, T: Copy> IntoIterator for &'a ExtentMap<T> {
+    type Item = Extent<T>;
+    type IntoIter = Extents<'a, T>;
+
+    fn into_iter(self) -> Extents<'a, T> {
+        self.extents()
+    }
+}
+
+impl<'a, T: Copy> IntoIterator for MapSlice<'a, T> {
+    type Item = Extent<T>;
+    type IntoIter = Extents<'a, T>;
+
+    fn into_iter(self) -> Extents<'a, T> {
+        self.extents()
+    }
+}

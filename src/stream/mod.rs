@@ -86,6 +86,15 @@ pub trait ExtentStream {
     /// # Errors
     ///
     /// The stream's first error; what `f` had built is dropped then.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let bytes = from_iter(list).fold(0, |bytes, extent| bytes + extent.length())?;
+    /// assert_eq!(bytes, 1536);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn fold<A>(mut self, init: A, mut f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
     where
         Self: Sized,
@@ -102,6 +111,14 @@ pub trait ExtentStream {
     /// # Errors
     ///
     /// The stream's first error. `f` has seen all extents before it.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// from_iter(list).for_each(|extent| println!("{extent}"))?;
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn for_each(self, mut f: impl FnMut(Extent<Self::Status>)) -> Result<(), Self::Error>
     where
         Self: Sized,
@@ -114,6 +131,15 @@ pub trait ExtentStream {
     /// # Errors
     ///
     /// The stream's first error.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(256, 512, 'b')?];
+    /// let error = from_iter(list).collect_vec().unwrap_err();
+    /// assert_eq!(error, StreamError::Overlap { start: 256, expected: 512 });
+    /// # Ok::<(), StreamError>(())
+    /// ```
     #[cfg(feature = "alloc")]
     fn collect_vec(self) -> Result<Vec<Extent<Self::Status>>, Self::Error>
     where
@@ -126,6 +152,15 @@ pub trait ExtentStream {
     }
 
     /// An ordinary iterator of `Result`s over the stream.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let longest = from_iter(list).iter().collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(Extent::length);
+    /// assert_eq!(longest.map(|extent| extent.length()), Some(512));
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn iter(self) -> Iter<Self>
     where
         Self: Sized,
@@ -134,6 +169,15 @@ pub trait ExtentStream {
     }
 
     /// Replaces each status by what `f`, which must be pure, makes of it. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let known = from_iter(list).map_status(|status| status == 'a').coalesce().collect_vec()?;
+    /// assert_eq!(known[0], Extent::new(0, 512, true)?);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn map_status<U, F: Fn(Self::Status) -> U>(self, f: F) -> MapStatus<Self, F>
     where
         Self: Sized,
@@ -142,6 +186,15 @@ pub trait ExtentStream {
     }
 
     /// Keeps the extents whose status satisfies `f`, which must be pure; the others leave gaps.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let only_b = from_iter(list).filter(|&status| status == 'b').collect_vec()?;
+    /// assert_eq!(only_b[0].range(), 512..1024);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn filter<F: Fn(&Self::Status) -> bool>(self, f: F) -> Filter<Self, F>
     where
         Self: Sized,
@@ -150,6 +203,15 @@ pub trait ExtentStream {
     }
 
     /// Cuts the stream to `range` (bytes); what lies outside is dropped. Reading stops at the first extent that reaches the range's end.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let part = from_iter(list).clip(256..600).collect_vec()?;
+    /// assert_eq!(part, [Extent::from_range(256..512, 'a')?, Extent::from_range(512..600, 'b')?]);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn clip(self, range: Range<u64>) -> Clip<Self>
     where
         Self: Sized,
@@ -160,6 +222,15 @@ pub trait ExtentStream {
     /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. What lies outside of `range` is handed on unchanged.
     ///
     /// There is no default: the safe status depends on the context (data for an allocation, dirty for a bitmap).
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let whole = from_iter(list).fill(0..4608, '?').collect_vec()?;
+    /// assert_eq!(whole[2], Extent::from_range(1024..4096, '?')?);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn fill(self, range: Range<u64>, status: Self::Status) -> Fill<Self>
     where
         Self: Sized,
@@ -169,6 +240,15 @@ pub trait ExtentStream {
     }
 
     /// Demands that the stream stays within `range` (bytes). Gaps are allowed.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let error = from_iter(list).within(0..4096).collect_vec().unwrap_err();
+    /// assert_eq!(error.to_string(), "an extent over bytes 4096..4608 leaves the range 0..4096");
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn within(self, range: Range<u64>) -> Check<Self>
     where
         Self: Sized,
@@ -198,6 +278,15 @@ pub trait ExtentStream {
     ///
     /// Equal is what the status shown says: map a [`Status`](crate::Status) to what the reader shows first (dirty and zero, say),
     /// then coalesce, and holes make no cut.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'a')?, Extent::new(4096, 512, 'a')?];
+    /// let joined = from_iter(list).coalesce().collect_vec()?;
+    /// assert_eq!(joined, [Extent::new(0, 1024, 'a')?, Extent::new(4096, 512, 'a')?]);
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn coalesce(self) -> Coalesce<Self>
     where
         Self: Sized,
@@ -214,6 +303,16 @@ pub trait ExtentStream {
     /// differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
     ///
     /// `combine` must be pure: it may be called once for many extents with the same pair of statuses.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let zero = from_iter([Extent::new(0, 512, true)?, Extent::new(512, 512, false)?]);
+    /// let dirty = from_iter([Extent::new(0, 512, true)?]);
+    /// let error = zero.merge(dirty, |&zero, &dirty| (dirty, zero)).collect_vec().unwrap_err();
+    /// assert_eq!(error, StreamError::Uneven { range: 512..1024, silent: 1 }, "nobody knows whether the rest is dirty");
+    /// # Ok::<(), StreamError>(())
+    /// ```
     fn merge<B, V, F>(self, other: B, combine: F) -> Merge<Self, B, F>
     where
         Self: Sized,

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::error::StreamError;
     use crate::stream::place;
-    use crate::wire::Descriptors;
+    use crate::wire::{Descriptors, chain};
     use alloc::vec::Vec;
 
     fn list(count: u64) -> Vec<(u64, u64)> {
@@ -160,6 +160,13 @@ mod tests {
             let merge = side(&left).merge(side(&right), |a, b| a | b);
             assert_eq!(merge.is_long(), long, "{} and {}", left.len(), right.len());
         }
+        // how long a list in pieces is shows only at its end
+        let pieces = list(2);
+        let pieces =
+            || place(chain((0..2).map(|_| Descriptors::new(&pieces))), 0).map_status(|flags| flags & 1);
+        let short = list(2);
+        assert!(pieces().merge(side(&short), |a, b| a | b).is_long());
+        assert!(side(&short).merge(pieces(), |a, b| a | b).is_long());
         let (left, right) = (list(64), list(64));
         let mut merge = side(&left).merge(side(&right), |a, b| a | b);
         let mut tile = Tile::new();

@@ -113,6 +113,7 @@ mod tests {
         assert_eq!(lengths, [1, 2, 3]);
         assert_eq!(chained().fold(0, |sum, descriptor| sum * 10 + descriptor.length), 123);
         let mut by_hand = chained();
+        assert_eq!(by_hand.size_hint(), (2, None), "what is in the first list, at least");
         assert_eq!((by_hand.next().map(|d| d.length), by_hand.size_hint()), (Some(1), (1, None)));
         assert_eq!(by_hand.by_ref().count(), 2);
         assert_eq!(by_hand.next(), None);

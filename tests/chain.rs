@@ -292,6 +292,21 @@ fn a_layer_that_does_not_cover_its_disk_is_named() {
     }
 }
 
+/// Who reads on after an error must not get the old bytes that lie under the layer that failed.
+#[test]
+fn after_an_error_nothing_comes() {
+    let full = vec![Extent::new(0, 16, COPY).unwrap()];
+    let gap = [(0, 4, Action::Skip), (4, 8, COPY), (9, 16, COPY)];
+    let gap = gap.map(|(start, end, action)| Extent::from_range(start..end, action).unwrap()).to_vec();
+    let chain = Chain::new([(layer(0, 16), from_iter(full)), (layer(1, 16), from_iter(gap))]).unwrap();
+    let mut sources = chain.restore();
+    assert!(sources.next_extent().unwrap().is_some());
+    assert!(sources.next_extent().unwrap().is_some());
+    let error = StreamError::Gap { range: 8..9 };
+    assert_eq!(sources.next_extent(), Err(ReadError::Layer { layer: 1, error }));
+    assert_eq!(sources.next_extent(), Ok(None));
+}
+
 /// A fault that no restore would meet is found by `check`.
 #[test]
 fn hidden_faults_are_found() {

@@ -212,6 +212,12 @@ fn actions_that_do_not_cover_the_disk_are_an_error_never_a_skip() {
     assert_eq!(plan(&[(0, 100), (101, 4096)], disk), Err(StreamError::Gap { range: 100..101 }));
     assert_eq!(plan(&[(0, 4095)], disk), Err(StreamError::Gap { range: 4095..4096 }));
     assert_eq!(plan(&[(0, 4097)], disk), Err(StreamError::OutOfRange { extent: 0..4097, range: 0..4096 }));
+    assert_eq!(
+        plan(&[(0, 100), (101, 4097)], disk),
+        Err(StreamError::Gap { range: 100..101 }),
+        "the first fault"
+    );
+    assert_eq!(plan(&[(0, 100), (5000, 6000)], disk), Err(StreamError::Gap { range: 100..4096 }));
     let beyond = StreamError::OutOfRange { extent: 4096..4097, range: 0..4096 };
     assert_eq!(plan(&[(0, 4096), (4096, 4097)], disk), Err(beyond));
     let resumed = disk.resume(PlanPosition { offset: 1024, size: 4096 }).unwrap();

@@ -219,12 +219,12 @@ fn placed_by_hand(lengths: &[u64], start: u64) -> Result<Vec<Extent<u64>>, Strea
 fn first_fault(list: &[Extent<u8>], range: &Range<u64>, gaps: bool) -> (usize, Option<StreamError>) {
     let mut covered = range.start;
     for (nth, extent) in list.iter().enumerate() {
+        if !gaps && covered < extent.start().min(range.end) {
+            return (nth, Some(StreamError::Gap { range: covered..extent.start().min(range.end) }));
+        }
         if extent.start() < range.start || extent.end() > range.end {
             let (extent, range) = (extent.range(), range.clone());
             return (nth, Some(StreamError::OutOfRange { extent, range }));
-        }
-        if !gaps && extent.start() > covered {
-            return (nth, Some(StreamError::Gap { range: covered..extent.start() }));
         }
         covered = extent.end();
     }

@@ -9,7 +9,8 @@ use crate::status::{Bitmaps, Status};
 ///
 /// Only the caller can know this. NBD cannot prove that a bitmap is the one that was started at that backup: one that was deleted and made
 /// again under the same name reads as a clean disk, and after a disk has grown the new part reads as clean. So keep the size and the name of
-/// the checkpoint with each backup, and bring them here.
+/// the checkpoint with each backup, and bring them here. A disk that has shrunk and grown back *between* two backups has the old size again, and its bitmaps call
+/// what was cut off and added again clean: nothing here can show that. After a shrink, take a full backup.
 ///
 /// ```
 /// use nbd_extents::action::Baseline;

@@ -38,6 +38,8 @@ pub struct Sources<S: ExtentStream> {
     position: u64,
     end: u64,
     started: bool,
+    /// The stream has ended or failed.
+    over: bool,
 }
 
 /// A layer being read.
@@ -80,6 +82,7 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
             position: 0,
             end,
             started: false,
+            over: false,
         }
     }
 
@@ -158,6 +161,21 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
         }
     }
 
+    fn next_range(&mut self) -> Result<Option<Extent<Source>>, ReadError<S::Error>> {
+        if !self.started {
+            self.started = true;
+            for nth in 0..self.readers.len() {
+                self.advance(nth)?;
+            }
+        }
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let (end, source) = self.step()?;
+        let start = core::mem::replace(&mut self.position, end);
+        Ok(Some(Extent::trusted(start, end, source)))
+    }
+
     fn step(&mut self) -> Result<(u64, Source), ReadError<S::Error>> {
         self.wake();
         let Some(Newest { nth, head }) = self.newest()? else { return self.unserved() };
@@ -203,18 +221,13 @@ impl<S: ExtentStream<Status = Action>> ExtentStream for Sources<S> {
     type Error = ReadError<S::Error>;
 
     fn next_extent(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
-        if !self.started {
-            self.started = true;
-            for nth in 0..self.readers.len() {
-                self.advance(nth)?;
-            }
-        }
-        if self.position >= self.end {
+        if self.over {
             return Ok(None);
         }
-        let (end, source) = self.step()?;
-        let start = core::mem::replace(&mut self.position, end);
-        Ok(Some(Extent::trusted(start, end, source)))
+        let next = self.next_range();
+        // a layer that has failed is in none of its places any more: read on, and the old bytes under it would come to light
+        self.over = !matches!(next, Ok(Some(_)));
+        next
     }
 }
 

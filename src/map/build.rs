@@ -6,8 +6,7 @@ use core::ops::Range;
 use super::ExtentMap;
 use super::recent::Recent;
 use crate::error::StreamError;
-use crate::extent::Extent;
-use crate::stream::ExtentStream;
+use crate::stream::{ExtentStream, check};
 
 /// Reads a stream that must stay within `range` and, unless it may leave gaps, must cover it.
 pub(super) fn read<S>(mut stream: S, range: Range<u64>, gaps: bool) -> Result<ExtentMap<S::Status>, S::Error>
@@ -20,7 +19,7 @@ where
     let mut recent = Recent::new();
     while let Some(extent) = stream.next_extent()? {
         if extent.start() != position || extent.end() > range.end {
-            irregular(&extent, position, &range, gaps)?;
+            check(&extent.range(), position, &range, gaps)?;
             map.push(extent.start(), None);
             last = None;
         }
@@ -44,24 +43,4 @@ where
     }
     map.finish();
     Ok(map)
-}
-
-/// What is wrong with an extent that does not follow, or leaves the range: nothing, if it is a gap and gaps are allowed.
-#[cold]
-fn irregular<T>(
-    extent: &Extent<T>,
-    position: u64,
-    range: &Range<u64>,
-    gaps: bool,
-) -> Result<(), StreamError> {
-    if extent.start() < range.start || extent.end() > range.end {
-        return Err(StreamError::OutOfRange { extent: extent.range(), range: range.clone() });
-    }
-    if extent.start() < position {
-        return Err(StreamError::Overlap { start: extent.start(), expected: position });
-    }
-    if !gaps {
-        return Err(StreamError::Gap { range: position..extent.start() });
-    }
-    Ok(())
 }

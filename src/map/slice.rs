@@ -122,7 +122,7 @@ impl<'a, T> MapSlice<'a, T> {
     /// ```
     pub fn parts(&self, count: usize) -> impl Iterator<Item = Self> + use<'a, T> {
         let mut rest = *self;
-        (1..=count.max(1)).rev().filter_map(move |left| {
+        (1..=count.min(rest.runs()).max(1)).rev().filter_map(move |left| {
             let runs = rest.runs() / left;
             let cut = match runs.checked_sub(1).and_then(|last| rest.ends.get(last)) {
                 Some(&end) if left > 1 => end,

@@ -60,13 +60,13 @@ impl<S: ExtentStream<Status = Action>> Source<S> {
         if extent.start() < self.read_to {
             return Err(StreamError::Overlap { start: extent.start(), expected: self.read_to });
         }
-        if extent.end() > self.end {
-            return Err(StreamError::OutOfRange { extent: extent.range(), range: 0..self.end });
-        }
         self.read_to = extent.end();
         let needed = extent.starting_at(self.position);
         if let Some(needed) = &needed {
-            self.check_gap(needed.start())?;
+            self.check_gap(needed.start().min(self.end))?;
+        }
+        if extent.end() > self.end {
+            return Err(StreamError::OutOfRange { extent: extent.range(), range: 0..self.end });
         }
         Ok(needed)
     }

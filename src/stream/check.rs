@@ -27,18 +27,35 @@ impl<S> Check<S> {
 
     /// Checks one step: the next extent, or the end of the range once the stream has ended.
     fn step(&mut self, next: Range<u64>) -> Result<(), StreamError> {
-        if next.start < self.range.start || next.end > self.range.end.max(self.range.start) {
-            return Err(StreamError::OutOfRange { extent: next, range: self.range.clone() });
-        }
-        if next.start < self.position {
-            return Err(StreamError::Overlap { start: next.start, expected: self.position });
-        }
-        if next.start > self.position && !self.gaps {
-            return Err(StreamError::Gap { range: self.position..next.start });
-        }
+        check(&next, self.position, &self.range, self.gaps)?;
         self.position = next.end;
         Ok(())
     }
+}
+
+/// What is wrong with an extent of a stream that is described up to `position`. The lowest byte with a fault is named: an extent behind a gap that
+/// leaves the range as well is a gap first.
+pub(crate) fn check(
+    next: &Range<u64>,
+    position: u64,
+    range: &Range<u64>,
+    gaps: bool,
+) -> Result<(), StreamError> {
+    let outside = || StreamError::OutOfRange { extent: next.clone(), range: range.clone() };
+    if next.start < range.start {
+        return Err(outside());
+    }
+    if next.start < position {
+        return Err(StreamError::Overlap { start: next.start, expected: position });
+    }
+    let missing = position..next.start.min(range.end);
+    if !gaps && !missing.is_empty() {
+        return Err(StreamError::Gap { range: missing });
+    }
+    if next.end > range.end.max(range.start) {
+        return Err(outside());
+    }
+    Ok(())
 }
 
 impl<S: ExtentStream> ExtentStream for Check<S> {
@@ -82,6 +99,10 @@ mod tests {
         assert_eq!(fault(&[(10, 20)]), StreamError::Gap { range: 20..40 });
         assert_eq!(fault(&[(10, 20), (19, 40)]), StreamError::Overlap { start: 19, expected: 20 });
         assert_eq!(fault(&[(9, 40)]), StreamError::OutOfRange { extent: 9..40, range: 10..40 });
+        assert_eq!(fault(&[(20, 41)]), StreamError::Gap { range: 10..20 });
+        assert_eq!(fault(&[(10, 20), (50, 60)]), StreamError::Gap { range: 20..40 });
+        assert_eq!(fault(&[(10, 40), (50, 60)]), StreamError::OutOfRange { extent: 50..60, range: 10..40 });
+        assert_eq!(fault(&[(10, 20), (19, 41)]), StreamError::Overlap { start: 19, expected: 20 });
         assert_eq!(fault(&[(10, 41)]), StreamError::OutOfRange { extent: 10..41, range: 10..40 });
         assert_eq!(raw(&[(10, 20), (20, 40)]).covering(10..40).collect_vec().unwrap().len(), 2);
         assert_eq!(raw(&[]).covering(10..10).collect_vec(), Ok(alloc::vec![]));

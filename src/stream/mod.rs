@@ -47,6 +47,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 pub use check::Check;
+#[cfg(feature = "alloc")]
+pub(crate) use check::check;
 pub use clip::Clip;
 pub use coalesce::Coalesce;
 pub use fill::Fill;

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::{Action, DecideError, Explanation, Policy, PolicyError};
+use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError};
 use crate::extent::Extent;
 use crate::status::Status;
-use crate::stream::{Coalesce, ExtentStream, MapStatus};
+use crate::stream::{Coalesce, ExtentStream};
 
 /// What every stream of [`Status`] can do: be decided by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
@@ -32,7 +32,7 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn decide<P: Policy>(self, policy: P) -> Decide<Self, P> {
-        Decide(Judge::new(self, policy).map_status(action as fn(Explanation) -> Action).coalesce())
+        Decide(Actions(Judge::new(self, policy)).coalesce())
     }
 
     /// What to do with each range, why, and what the contexts said; neighbours joined where all three are the same. It fails where
@@ -71,15 +71,9 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
 
 impl<S: ExtentStream<Status = Status>> StatusStream for S {}
 
-fn action(explanation: Explanation) -> Action {
-    explanation.decision.action
-}
-
 /// A stream of actions: see [`StatusStream::decide`].
 #[derive(Clone)]
 pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Actions<S, P>>);
-
-type Actions<S, P> = MapStatus<Judge<S, P>, fn(Explanation) -> Action>;
 
 impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
     type Status = Action;
@@ -117,6 +111,8 @@ impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explai
     }
 }
 
+type Judged = (Extent<Status>, Decision);
+
 /// Each extent decided and checked, not joined yet.
 #[derive(Clone, Debug)]
 struct Judge<S, P> {
@@ -142,13 +138,10 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
         self.rest = extent.starting_at(end);
         extent.clip(&(start..end)).unwrap_or(extent)
     }
-}
 
-impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
-    type Status = Explanation;
-    type Error = DecideError<S::Error>;
-
-    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
+    /// The next extent and what is done with it.
+    #[inline]
+    fn judge(&mut self) -> Result<Option<Judged>, DecideError<S::Error>> {
         let next = match self.rest.take() {
             Some(rest) => Some(rest),
             None => self.stream.next_extent().map_err(DecideError::Stream)?,
@@ -163,6 +156,31 @@ impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
             let status = *extent.status();
             return Err(PolicyError::Unsafe { range: extent.range(), status, action, base }.into());
         }
-        Ok(Some(extent.map(|status| Explanation { status, decision })))
+        Ok(Some((extent, decision)))
+    }
+}
+
+impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
+    type Status = Explanation;
+    type Error = DecideError<S::Error>;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
+        let judged = self.judge()?;
+        Ok(judged.map(|(extent, decision)| extent.map(|status| Explanation { status, decision })))
+    }
+}
+
+/// The actions alone: what is not shown need not be carried along.
+#[derive(Clone, Debug)]
+struct Actions<S, P>(Judge<S, P>);
+
+impl<S: StatusStream, P: Policy> ExtentStream for Actions<S, P> {
+    type Status = Action;
+    type Error = DecideError<S::Error>;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
+        let judged = self.0.judge()?;
+        Ok(judged.map(|(extent, decision)| extent.map(|_| decision.action)))
     }
 }

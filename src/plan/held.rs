@@ -3,11 +3,12 @@
 use crate::action::Action;
 use crate::extent::Extent;
 
-/// A short queue without allocation, equal neighbours joined.
+/// A short ring without allocation, equal neighbours joined.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
-    /// The first `len` are there.
     cells: [Option<Extent<Action>>; Self::ROOM],
+    /// The place of the first cell.
+    first: usize,
     len: usize,
 }
 
@@ -20,18 +21,19 @@ impl Held {
     }
 
     pub(super) fn get(&self, nth: usize) -> Option<Extent<Action>> {
-        self.cells.get(nth).copied().flatten()
+        if nth < self.len { self.cells.get(self.place(nth)).copied().flatten() } else { None }
     }
 
     /// Adds one at the end, or joins it to the last. The caller has looked at `len`: there is room.
     pub(super) fn push(&mut self, cell: Extent<Action>) {
         debug_assert!(self.len < Self::ROOM, "no room for {cell:?}");
-        let last = self.len.checked_sub(1).and_then(|last| self.cells.get_mut(last)?.as_mut());
-        let apart = match last {
+        let last = self.len.checked_sub(1).map(|last| self.place(last));
+        let apart = match last.and_then(|last| self.cells.get_mut(last)?.as_mut()) {
             Some(last) => last.absorb(cell),
             None => Some(cell),
         };
-        if let (Some(cell), Some(place)) = (apart, self.cells.get_mut(self.len)) {
+        let place = self.place(self.len);
+        if let (Some(cell), Some(place)) = (apart, self.cells.get_mut(place)) {
             *place = Some(cell);
             self.len += 1;
         }
@@ -44,11 +46,13 @@ impl Held {
 
     /// Takes the `nth`, and drops those before it.
     pub(super) fn take(&mut self, nth: usize) -> Option<Extent<Action>> {
-        let taken = self.cells.get_mut(nth)?.take()?;
-        self.cells.rotate_left(nth + 1);
+        let taken = self.get(nth)?;
+        self.first = self.place(nth + 1);
         self.len -= nth + 1;
-        // the dropped ones are behind the rest now
-        self.cells.iter_mut().skip(self.len).for_each(|cell| *cell = None);
         Some(taken)
+    }
+
+    const fn place(&self, nth: usize) -> usize {
+        (self.first + nth) % Self::ROOM
     }
 }

@@ -12,8 +12,8 @@ use crate::client::Options;
 use crate::error::Error;
 use crate::export::Export;
 use crate::session::{
-    Command, Cookie, Errno, Event, ReadRequest, Session, StartError, TakeAll, TrimRequest, WriteRequest,
-    ZeroRequest,
+    Command, Cookie, Errno, Event, ReadRequest, Session, SessionConfig, StartError, TakeAll, TrimRequest,
+    WriteRequest, ZeroRequest,
 };
 use crate::uri::Uri;
 
@@ -47,10 +47,12 @@ const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 #[derive(Clone, Debug)]
 pub struct AsyncClient {
     export: Arc<Export>,
-    longest_payload: u64,
+    /// Never connected: it knows what can be asked.
+    checks: Arc<Session>,
     calls: mpsc::Sender<Message>,
     requests: Arc<Semaphore>,
     units: Arc<Semaphore>,
+    most_units: u32,
 }
 
 enum Message {
@@ -84,12 +86,19 @@ impl AsyncClient {
     /// Makes a handle of a connection, which must have no request in flight. Its task is spawned on the current runtime.
     pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(connection: Connection<S>) -> Self {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
+        let limits = connection.session().limits();
+        let mut config = SessionConfig::of_export(connection.export());
+        config.limits = limits;
+        // no more than the session takes; what is not a whole unit is left out
+        let units = u32::try_from(limits.max_bytes_in_flight / UNIT).unwrap_or(u32::MAX);
+        let units = units.clamp(1, UNITS_IN_FLIGHT);
         let client = Self {
             export: Arc::new(connection.export().clone()),
-            longest_payload: u64::from(connection.session().longest_payload()),
+            checks: Arc::new(Session::new(config)),
             calls,
-            requests: Arc::new(Semaphore::new(IN_FLIGHT)),
-            units: Arc::new(Semaphore::new(UNITS_IN_FLIGHT as usize)),
+            requests: Arc::new(Semaphore::new(limits.max_in_flight.clamp(1, IN_FLIGHT))),
+            units: Arc::new(Semaphore::new(units as usize)),
+            most_units: units,
         };
         tokio::spawn(drive(connection, inbox));
         client
@@ -107,7 +116,7 @@ impl AsyncClient {
     ///
     /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the connection is usable), and the errors of a connection.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        let pieces = self.pieces(Command::Read, offset, length as u64, PIECE.min(self.longest_payload))?;
+        let pieces = self.pieces(Command::Read, offset, length as u64, self.longest())?;
         let mut answers = VecDeque::new();
         for (offset, length) in pieces {
             let start = move |session: &mut Session| {
@@ -145,13 +154,21 @@ impl AsyncClient {
     }
 
     async fn write_as(&self, request: WriteRequest, data: Vec<u8>) -> Result<(), Error> {
-        let longest = PIECE.min(self.longest_payload);
-        let pieces = self.pieces(Command::Write, request.offset, data.len() as u64, longest)?;
+        let length = data.len() as u64;
+        let pieces = self.pieces(Command::Write, request.offset, length, self.longest())?;
         let mut answers = Vec::new();
-        let mut data = data;
+        let mut whole = Some(data);
         for (offset, length) in pieces {
-            let rest = data.split_off(usize::try_from(length).unwrap_or(usize::MAX).min(data.len()));
-            let piece = core::mem::replace(&mut data, rest);
+            let at = usize::try_from(offset - request.offset).unwrap_or(usize::MAX);
+            let piece = match &whole {
+                Some(data) if data.len() as u64 > length => data
+                    .iter()
+                    .skip(at)
+                    .take(usize::try_from(length).unwrap_or(usize::MAX))
+                    .copied()
+                    .collect(),
+                _ => whole.take().unwrap_or_default(),
+            };
             let request = WriteRequest { offset, ..request };
             answers.push(self.send(length, move |session| session.start_write(&request, piece)).await?);
         }
@@ -174,7 +191,7 @@ impl AsyncClient {
                 other => return other,
             }
         }
-        for (offset, length) in self.pieces(Command::Write, offset, length, PIECE)? {
+        for (offset, length) in self.pieces(Command::Write, offset, length, self.longest())? {
             self.write(offset, vec![0; usize::try_from(length).unwrap_or(0)]).await?;
         }
         Ok(())
@@ -251,11 +268,17 @@ impl AsyncClient {
         length: u64,
         longest: u64,
     ) -> Result<impl Iterator<Item = (u64, u64)> + use<>, Error> {
-        let size = self.export.size;
-        let end = offset.checked_add(length).filter(|&end| end <= size);
-        let end = end.ok_or(StartError::PastEnd { command, offset, length, size })?;
+        if length > 0 {
+            self.checks.check_whole(command, offset, length)?;
+        }
+        let end = offset.saturating_add(length);
         let longest = usize::try_from(longest.max(1)).unwrap_or(usize::MAX);
         Ok((offset..end).step_by(longest).map(move |at| (at, (end - at).min(longest as u64))))
+    }
+
+    /// The longest request of a long read or write, in bytes.
+    fn longest(&self) -> u64 {
+        PIECE.min(u64::from(self.checks.longest_payload()))
     }
 
     /// Waits for a place among the requests in flight and gives the request to the task.
@@ -266,7 +289,7 @@ impl AsyncClient {
     ) -> Result<Answer, Error> {
         let closed = |_| Error::GivenUp;
         let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(UNITS_IN_FLIGHT);
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.most_units);
         let units = Arc::clone(&self.units).acquire_many_owned(units).await.map_err(closed)?;
         let (answer, waits) = oneshot::channel();
         let call = Call { start: Box::new(start), answer, _permits: (request, units) };

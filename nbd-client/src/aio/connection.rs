@@ -57,7 +57,20 @@ pub struct Connection<S = BoxedStream> {
     deadline: Option<Instant>,
     /// Requests in flight and when they were started, the oldest first: its time runs out first.
     started: BTreeMap<Cookie, Instant>,
+    /// When a call about requests in flight returned or was dropped the last time.
+    left: Option<Instant>,
     given_up: bool,
+    /// The error of a server that takes no more bytes, as long as it may still have said something.
+    deaf: Option<Error>,
+}
+
+/// A call of [`Connection::next_event`]: however it ends, the time after it is the caller's own.
+struct Visit<'a, S>(&'a mut Connection<S>);
+
+impl<S> Drop for Visit<'_, S> {
+    fn drop(&mut self) {
+        self.0.left = Some(Instant::now());
+    }
 }
 
 impl Connection<BoxedStream> {
@@ -98,7 +111,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             request_timeout: options.request_timeout,
             deadline: options.deadline,
             started: BTreeMap::new(),
+            left: None,
             given_up: false,
+            deaf: None,
         })
     }
 
@@ -126,6 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.started.len()
     }
 
+    /// True if another request has to wait for one of those in flight.
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight() > 0 && !self.session.has_room(0)
+    }
+
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer comes, during [`next_event`](Self::next_event).
     ///
     /// # Errors
@@ -137,7 +157,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Result<Cookie, Error> {
         self.check_alive()?;
         let cookie = request(&mut self.session)?;
-        self.started.insert(cookie, Instant::now());
+        let now = Instant::now();
+        self.started.insert(cookie, now);
+        self.left.get_or_insert(now);
         Ok(cookie)
     }
 
@@ -148,13 +170,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped loses nothing.
     ///
-    /// `admit` decides on chunks of block status before anything is allocated for them.
+    /// `admit` decides on chunks of block status before anything is allocated for them. The time between two calls is the caller's own, and does
+    /// not count against the requests' deadlines.
     ///
     /// # Errors
     ///
     /// The errors of a connection. A request that failed is an event.
     pub async fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+        self.come_back();
+        Visit(self).0.wait_for_event(admit).await
+    }
+
+    /// Moves the start of each request by the time in which the caller was busy elsewhere, and nothing was sent or read.
+    fn come_back(&mut self) {
+        let now = Instant::now();
+        let Some(left) = self.left.replace(now) else { return };
+        for started in self.started.values_mut() {
+            *started += now.saturating_duration_since(left.max(*started));
+        }
+    }
+
+    async fn wait_for_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
         loop {
+            // before the last event, which a call that is dropped must not lose
+            if self.session.in_flight() == 0 {
+                self.obey_shutdown().await;
+            }
             if let Some(event) = self.session.poll() {
                 if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
                     self.started.remove(&event.cookie());
@@ -162,10 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(Some(event));
             }
             self.check_alive()?;
-            let Some((_, &oldest)) = self.started.first_key_value() else {
-                self.obey_shutdown().await;
-                return Ok(None);
-            };
+            let Some((_, &oldest)) = self.started.first_key_value() else { return Ok(None) };
             let step = |connection: &mut Self, cx: &mut Context<'_>| connection.poll_exchange(cx, admit);
             self.in_time(oldest, self.request_timeout, step).await?;
         }
@@ -239,12 +277,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Ok(()));
         }
         let had_output = self.session.has_output();
-        self.poll_send(cx)?;
-        let received = self.poll_receive(cx, admit);
-        if received.is_pending() && had_output && !self.session.has_output() {
-            return Poll::Ready(Ok(()));
+        if self.deaf.is_none() {
+            match self.poll_send(cx) {
+                // the server may have said why before it hung up: its last words are read, and the error waits
+                Err(error) if error.is_hung_up() => self.deaf = Some(error),
+                sent => sent?,
+            }
         }
-        received
+        match self.poll_receive(cx, admit) {
+            Poll::Pending if had_output && !self.session.has_output() => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error @ (Error::Io { .. } | Error::ConnectionLost(_) | Error::GivenUp))) => {
+                Poll::Ready(Err(self.deaf.take().unwrap_or(error)))
+            }
+            received => received,
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {

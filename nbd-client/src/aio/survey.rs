@@ -1,6 +1,8 @@
 //! Surveys for asynchronous programs: the same book-keeping as in the blocking [`Surveyor`](crate::Surveyor), another way to wait.
 
-use nbd_extents::{Contexts, Extent, Negotiated, Status, Strictness, Survey, SurveyOptions, SurveyStats};
+use nbd_extents::{
+    Admission, Contexts, Extent, Negotiated, Status, Strictness, Survey, SurveyOptions, SurveyStats,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
@@ -186,24 +188,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncExtents<'_, S> {
             if let Some(extent) = self.asked.survey.next_extent()? {
                 return Ok(Some(extent));
             }
-            self.ask()?;
+            self.ask().await?;
             let Some(side) = self.asked.oldest() else {
                 self.asked.survey.check_complete()?;
                 return Ok(None);
             };
-            let asked = &mut self.asked;
-            let mut admit = |offer: &ChunkOffer| asked.admit(side, offer);
-            match self.surveyor.connection(side).next_event(&mut admit).await {
-                Ok(Some(event)) => self.asked.take(side, event).map(drop)?,
-                Ok(None) => return Err(self.asked.lost(Error::GivenUp)),
-                Err(error) => return Err(self.asked.lost(error)),
+            self.receive(side).await?;
+        }
+    }
+
+    /// Waits for one event.
+    async fn receive(&mut self, side: Side) -> Result<(), SurveyorError> {
+        let asked = &mut self.asked;
+        let mut admit = |offer: &ChunkOffer| asked.admit(side, offer);
+        match self.surveyor.connection(side).next_event(&mut admit).await {
+            Ok(Some(event)) => {
+                let taken = self.asked.take(side, event).map(drop);
+                if taken.is_err() {
+                    self.wind_down(side).await;
+                }
+                taken
+            }
+            Ok(None) => Err(self.asked.lost(Error::GivenUp)),
+            Err(error) => Err(self.asked.lost(error)),
+        }
+    }
+
+    /// Where the server has said that it goes down, reads over what is still to come, so that it can be told goodbye.
+    async fn wind_down(&mut self, side: Side) {
+        let connection = self.surveyor.connection(side);
+        let mut drain = |_: &ChunkOffer| Admission::Drain;
+        while connection.session().must_disconnect() && connection.in_flight() > 0 {
+            if !matches!(connection.next_event(&mut drain).await, Ok(Some(_))) {
+                return;
             }
         }
     }
 
+    /// Waits while as many requests are on the wire as may be: few are allowed, or an earlier survey was dropped and left some.
+    async fn make_room(&mut self) -> Result<(), SurveyorError> {
+        for side in [Side::Main, Side::Details] {
+            while self.surveyor.connection(side).is_full() {
+                self.receive(side).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts all that may be asked now.
-    fn ask(&mut self) -> Result<(), SurveyorError> {
-        while let Some(request) = self.asked.survey.next_request()? {
+    async fn ask(&mut self) -> Result<(), SurveyorError> {
+        loop {
+            // before a request is taken, which a call that is dropped must not lose
+            self.make_room().await?;
+            let Some(request) = self.asked.survey.next_request()? else { return Ok(()) };
             let (side, status) = self.asked.route(&request);
             let connection = self.surveyor.connection(side);
             match connection.start(|session| session.start_block_status(&status)) {
@@ -214,6 +251,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncExtents<'_, S> {
                 }
             }
         }
-        Ok(())
     }
 }

@@ -1,0 +1,288 @@
+//! The asynchronous client where server or caller do not keep step: shutdown, disconnecting while others wait, dropped writes, a caller that
+//! is busy elsewhere, limits lower than what it would have in flight.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
+use std::io::Result;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use nbd_client::aio::{AsyncClient, AsyncSurveyor, Connection};
+use nbd_client::frame::command;
+use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use nbd_client::{Error, Event, Options, Order, ReadRequest, SessionLimits, StartError, TakeAll};
+use nbd_extents::{Context, Contexts};
+
+const MIB: u64 = 1 << 20;
+/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
+const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6;
+const ESHUTDOWN: u32 = 108;
+const TIMEOUT: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn answer(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
+    match request.command {
+        command::READ => conn.data(request, request.offset, &vec![7; request.length as usize], DONE),
+        command::BLOCK_STATUS => conn.honest(request, 0),
+        _ => conn.done(request),
+    }
+}
+
+fn good() -> Good {
+    Good::extended().size(64 * MIB).flags(WRITABLE)
+}
+
+async fn connect(server: &ScriptedServer, options: &Options) -> AsyncClient {
+    AsyncClient::connect(&server.uri().parse().unwrap(), options).await.unwrap()
+}
+
+fn is_shutdown<V>(result: &core::result::Result<V, Error>) -> bool {
+    result.as_ref().is_err_and(|error| error.request().is_some_and(nbd_client::RequestError::is_shutdown))
+}
+
+/// A server whose script tells what it has seen, and where that is heard.
+fn telling(
+    script: impl Fn(&mut Conn, &Sender<bool>) -> Result<()> + Send + Sync + 'static,
+) -> (ScriptedServer, Receiver<bool>) {
+    let (tell, told) = mpsc::channel();
+    (ScriptedServer::start(move |conn| script(conn, &tell)).unwrap(), told)
+}
+
+/// Goodbye comes when the last answer is here, though the handle lives on; and nothing can be asked any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_shuts_down_gets_its_goodbye() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good())?;
+        let (one, other) = (conn.request()?, conn.request()?);
+        conn.error(&one, ESHUTDOWN, "going down", DONE)?;
+        conn.pause(Duration::from_millis(50))?;
+        answer(conn, &other)?;
+        tell.send(conn.request()?.command == command::DISC).unwrap();
+        Ok(())
+    });
+    let client = connect(&server, &Options::new()).await;
+    let (one, other) = tokio::join!(client.read(0, 512), client.read(512, 512));
+    assert!(is_shutdown(&one), "{one:?}");
+    assert_eq!(other.unwrap(), [7; 512]);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+    let later = client.read(0, 512).await;
+    assert!(matches!(later, Err(Error::Start(StartError::Ending))), "{later:?}");
+}
+
+/// The same of a survey with several requests on the wire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
+        // the survey begins with one request, and asks ahead when that is answered
+        let first = conn.request()?;
+        answer(conn, &first)?;
+        let (one, other) = (conn.request()?, conn.request()?);
+        conn.error(&one, ESHUTDOWN, "going down", DONE)?;
+        answer(conn, &other)?;
+        loop {
+            let request = conn.request()?;
+            if request.command == command::DISC {
+                return tell.send(true).map_err(std::io::Error::other);
+            }
+            conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+        }
+    });
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = AsyncSurveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+    let settled = surveyor.survey_options().unwrap().max_request(MIB);
+    let mut extents = surveyor.survey(settled).unwrap();
+    while let Ok(extent) = extents.next_extent().await {
+        assert!(extent.is_some(), "the survey came to an end");
+    }
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+}
+
+/// What a server said before it hung up is heard, though the rest of a write can no longer be sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_words_are_heard() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&good())?;
+        let request = conn.request_header()?;
+        conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+        conn.hang_up()
+    })
+    .unwrap();
+    for _ in 0..8 {
+        let client = connect(&server, &Options::new()).await;
+        let result = client.write(0, vec![7; 16 << 20]).await;
+        assert!(is_shutdown(&result), "{result:?}");
+    }
+}
+
+/// One task says goodbye while the requests of others are in flight: those are answered, and later calls fail at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disconnecting_waits_for_those_who_wait() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good())?;
+        conn.serve(|conn, request| {
+            conn.pause(Duration::from_millis(20))?;
+            answer(conn, request)
+        })?;
+        tell.send(true).unwrap();
+        Ok(())
+    });
+    let client = connect(&server, &Options::new()).await;
+    let others: Vec<_> = (0..8)
+        .map(|nth| {
+            let client = client.clone();
+            tokio::spawn(async move { client.read(nth * 512, 512).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let later = client.clone();
+    client.disconnect().await.unwrap();
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap(), [7; 512]);
+    }
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+    let result = tokio::time::timeout(PATIENCE, later.write(0, vec![1; 8 << 20])).await.unwrap();
+    assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
+    let result = tokio::time::timeout(PATIENCE, later.disconnect()).await.unwrap();
+    assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
+}
+
+/// A write that is dropped half sent is sent to its end: what follows is in step. Dropped more often than there are places, it costs none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_write_leaves_the_connection_in_step() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&good())?;
+        conn.serve(|conn, request| {
+            conn.pause(Duration::from_millis(2))?;
+            if request.command == command::WRITE {
+                assert!(request.data.iter().all(|&byte| byte == 9), "other bytes among those of a write");
+            }
+            answer(conn, request)
+        })
+    })
+    .unwrap();
+    let client = connect(&server, &Options::new()).await;
+    for _ in 0..100 {
+        let hasty = tokio::time::timeout(Duration::from_micros(500), client.write(0, vec![9; 1 << 20])).await;
+        assert!(hasty.is_err(), "it should not have been answered yet");
+    }
+    assert_eq!(client.read(0, 512).await.unwrap(), [7; 512]);
+    client.write(0, vec![9; 4 << 20]).await.unwrap();
+    client.disconnect().await.unwrap();
+}
+
+/// A call in many pieces that cannot be done as a whole is refused as a whole.
+#[tokio::test]
+async fn a_range_that_is_not_in_whole_blocks_is_refused_before_the_wire() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good().block_sizes([4096, 4096, 1 << 20]))?;
+        tell.send(conn.request()?.command == command::DISC).unwrap();
+        Ok(())
+    });
+    let client = connect(&server, &Options::new()).await;
+    let refused = client.write(0, vec![9; (3 << 20) + 512]).await;
+    assert!(matches!(refused, Err(Error::Start(StartError::Unaligned { .. }))), "{refused:?}");
+    let refused = client.read(63 * MIB, 2 << 20).await;
+    assert!(matches!(refused, Err(Error::Start(StartError::PastEnd { .. }))), "{refused:?}");
+    client.disconnect().await.unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "something was sent");
+}
+
+/// What the client itself has in flight never goes beyond the limits of its session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_wait_where_the_session_allows_less() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&good())?;
+        conn.serve(answer)
+    })
+    .unwrap();
+    let mut few = SessionLimits::default();
+    few.max_in_flight = 2;
+    let mut short = SessionLimits::default();
+    short.max_bytes_in_flight = 1_500_000;
+    let mut tiny = SessionLimits::default();
+    tiny.max_bytes_in_flight = 1;
+    let mut small = SessionLimits::default();
+    small.max_payload = 100_000;
+    for limits in [few, short, tiny, small] {
+        let client = connect(&server, &Options::new().session_limits(limits)).await;
+        let tasks: Vec<_> = (0..16)
+            .map(|nth| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    client.write(nth * MIB, vec![9; 700_000]).await?;
+                    client.zero(nth * MIB, MIB).await?;
+                    client.read(nth * MIB, 1 << 20).await.map(|data| data.len())
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap(), 1 << 20, "{limits:?}");
+        }
+        client.flush().await.unwrap();
+        client.disconnect().await.unwrap();
+    }
+    // a survey likewise
+    let mut limits = SessionLimits::default();
+    limits.max_in_flight = 3;
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
+        conn.serve(answer)
+    })
+    .unwrap();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let options = Options::new().session_limits(limits);
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = AsyncSurveyor::connect(&uri, &options, &wanted, Order::Together).await.unwrap();
+    for complete in [false, false, true] {
+        let settled = surveyor.survey_options().unwrap().max_request(MIB);
+        let mut extents = surveyor.survey(settled).unwrap();
+        assert!(extents.next_extent().await.unwrap().is_some());
+        while complete && extents.next_extent().await.unwrap().is_some() {}
+    }
+}
+
+/// Between two calls the time is the caller's own, before the first one too; a server that does not answer is late all the same.
+#[tokio::test]
+async fn a_caller_that_takes_its_time_is_no_timeout() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&good())?;
+        conn.serve(|conn, request| match request.offset {
+            0..MIB => answer(conn, request),
+            _ => conn.stall(),
+        })
+    })
+    .unwrap();
+    let options = Options::new().request_timeout(TIMEOUT);
+    let uri = server.uri().parse().unwrap();
+    let mut connection = Connection::connect(&uri, &options).await.unwrap();
+    let start = |connection: &mut Connection, offset, length| {
+        connection.start(|session| session.start_read(&ReadRequest::new(offset), vec![0; length])).unwrap();
+    };
+    for _ in 0..3 {
+        start(&mut connection, 0, 1 << 20);
+    }
+    tokio::time::sleep(TIMEOUT * 2).await;
+    let mut reads = 0;
+    while let Some(event) = connection.next_event(&mut TakeAll).await.unwrap() {
+        if matches!(event, Event::Read { .. }) {
+            reads += 1;
+            tokio::time::sleep(TIMEOUT + TIMEOUT / 4).await;
+        }
+    }
+    assert_eq!(reads, 3);
+    start(&mut connection, MIB, 512);
+    let started = std::time::Instant::now();
+    // calls that are dropped do not give it more time
+    let error = loop {
+        match tokio::time::timeout(Duration::from_millis(20), connection.next_event(&mut TakeAll)).await {
+            Ok(result) => break result.unwrap_err(),
+            Err(_) => assert!(started.elapsed() < PATIENCE, "it is never late"),
+        }
+    };
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(started.elapsed() >= TIMEOUT - Duration::from_millis(50), "{:?}", started.elapsed());
+}

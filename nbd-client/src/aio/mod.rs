@@ -35,6 +35,7 @@ mod client;
 mod connect;
 mod connection;
 mod survey;
+mod task;
 
 pub use client::AsyncClient;
 pub use connect::BoxedStream;

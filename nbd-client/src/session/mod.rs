@@ -16,13 +16,15 @@ mod receive;
 mod request;
 mod spares;
 mod start;
+mod start_error;
 #[cfg(test)]
 mod tests;
 
 pub use config::{SessionConfig, SessionLimits};
-pub use error::{Errno, ProtocolError, RequestError, StartError};
+pub use error::{Errno, ProtocolError, RequestError};
 pub use event::{Admit, ChunkOffer, Cookie, Event, TakeAll};
 pub use request::{Command, ReadRequest, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
+pub use start_error::StartError;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;

@@ -37,6 +37,7 @@ mod conn;
 mod good;
 mod seen;
 mod server;
+mod transmission;
 
 pub use conn::{Conn, Reaction};
 pub use good::Good;

@@ -22,3 +22,4 @@ pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod tools;
+pub(crate) mod watchdog;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::image::Image;
-use super::naive;
+use super::{naive, watchdog};
 
 /// How long a server may take until it says hello.
 const START: Duration = Duration::from_secs(20);
@@ -144,6 +144,7 @@ impl Server {
 
     /// Ends it at once, as a crash would.
     pub(crate) fn kill(&mut self) {
+        watchdog::forget(self.child.id());
         self.child.kill().expect("kill a server");
         self.child.wait().expect("wait for a killed server");
     }
@@ -175,6 +176,7 @@ impl Server {
             .stderr(output)
             .spawn()
             .unwrap_or_else(|err| panic!("cannot start {command:?}: {err}"));
+        watchdog::watch(child.id());
         let mut server = Self { child, socket, log, _folder: folder };
         server.wait_until_ready(&command);
         server
@@ -194,6 +196,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        watchdog::forget(self.child.id());
         // One that has ended already cannot be killed, and both calls may fail only then.
         let _ = self.child.kill();
         let _ = self.child.wait();

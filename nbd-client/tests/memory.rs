@@ -1,0 +1,90 @@
+//! Memory of reads: it follows the pace and not the disk, and what a dropped call was to have is given back. One test in a process of its
+//! own, since it looks at all of the process.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
+use std::time::Duration;
+
+use nbd_client::aio::AsyncClient;
+use nbd_client::frame::command;
+use nbd_client::testing::{DONE, Good, ScriptedServer};
+use nbd_client::{Client, Options, Pace, Pool, ReadAhead, Requests, WriteBehind};
+
+const MIB: u64 = 1 << 20;
+/// HAS_FLAGS, SEND_FLUSH, CAN_MULTI_CONN.
+const FLAGS: u16 = 1 | 1 << 2 | 1 << 8;
+
+/// The most memory this process has had so far, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
+
+fn read(requests: &mut impl Requests, size: u64) {
+    let mut blocks = ReadAhead::new(requests, Some(0..size), Pace::default()).unwrap();
+    let mut total = 0;
+    while let Some(block) = blocks.next_block().unwrap() {
+        total += block.data.len() as u64;
+    }
+    assert_eq!(total, size);
+}
+
+fn write(requests: &mut impl Requests, size: u64) {
+    let mut writes = WriteBehind::new(requests, Pace::default()).unwrap();
+    for at in (0..size).step_by(4 << 20) {
+        // memory of its own each time, which the pipeline is not to collect
+        writes.write(at, vec![7; 4 << 20]).unwrap();
+    }
+    writes.finish().unwrap();
+}
+
+#[test]
+fn it_follows_the_pace_and_not_the_disk() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(4 << 30).flags(FLAGS))?;
+        conn.serve(|conn, request| match request.command {
+            command::READ => conn.hole(request, request.offset, request.length as u32, DONE),
+            _ => conn.done(request),
+        })
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut client = Client::connect(&uri, &Options::new()).unwrap();
+    let mut pool = Pool::connect(&uri, &Options::new(), 2).unwrap();
+    let mut use_all = |size: u64| {
+        read(&mut client, size);
+        read(&mut pool, size);
+        write(&mut client, size);
+        write(&mut pool, size);
+        peak()
+    };
+    let (small, large) = (use_all(64 * MIB), use_all(384 * MIB));
+    eprintln!("64 MiB: {} KiB, 384 MiB: {} KiB", small >> 10, large >> 10);
+    assert!(large <= small + 24 * MIB, "{} KiB for 64 MiB, {} KiB for 384 MiB", small >> 10, large >> 10);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let slow = ScriptedServer::start(|conn| {
+            conn.handshake(&Good::extended().size(4 << 30))?;
+            conn.serve(|conn, request| {
+                conn.pause(Duration::from_micros(500))?;
+                conn.hole(request, request.offset, request.length as u32, DONE)
+            })
+        })
+        .unwrap();
+        let client = AsyncClient::connect(&slow.uri().parse().unwrap(), &Options::new()).await.unwrap();
+        for _ in 0..100 {
+            let call = client.read(0, 16 << 20);
+            assert!(tokio::time::timeout(Duration::from_millis(4), call).await.is_err(), "it was answered");
+        }
+        assert_eq!(client.read(0, 512).await.unwrap(), [0; 512]);
+        client.disconnect().await.unwrap();
+    });
+    // 64 MiB may be in flight
+    let dropped = peak();
+    eprintln!("1600 MiB of dropped reads: {} KiB", dropped >> 10);
+    assert!(dropped <= large + 96 * MIB, "{} KiB, before {} KiB", dropped >> 10, large >> 10);
+}

@@ -118,7 +118,8 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_flush())
     }
 
-    /// The longest read or write that one request may be, in bytes: what the server says, at most 32 MiB, in whole blocks.
+    /// The longest read or write that can be answered in one chunk, in bytes: what the server says, at most 32 MiB, within the limits of
+    /// [`Options::session_limits`](crate::Options::session_limits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
         self.session.longest_payload()

@@ -112,12 +112,20 @@ impl SessionConfig {
     }
 }
 
-/// The longest read or write of an export with these block sizes, in bytes: whole blocks, at least one, and never more than 32 MiB or
-/// what may come in one chunk.
-pub(super) fn longest_payload(block_size: Option<BlockSize>, limits: SessionLimits) -> u32 {
+/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never more than 32 MiB.
+pub(super) fn longest_payload(block_size: Option<BlockSize>) -> u32 {
+    whole_blocks(PAYLOAD, block_size)
+}
+
+/// The longest that a server may answer in one chunk as well: at least one block.
+pub(super) fn longest_chunk(block_size: Option<BlockSize>, limits: SessionLimits) -> u32 {
     let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(CHUNK_OFFSET);
     let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
-    let Some(sizes) = block_size else { return longest.max(1) };
+    whole_blocks(longest, block_size).max(block_size.map_or(1, BlockSize::minimum))
+}
+
+fn whole_blocks(longest: u32, block_size: Option<BlockSize>) -> u32 {
+    let Some(sizes) = block_size else { return longest };
     let longest = longest.min(sizes.maximum());
-    (longest - longest % sizes.minimum()).max(sizes.minimum())
+    longest - longest % sizes.minimum()
 }

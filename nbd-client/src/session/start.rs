@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::config::{COMPACT_EFFECT, longest_payload};
+use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
 use super::pending::{Answer, Pending, Place};
 use super::{
     Command, Cookie, ReadRequest, Session, SessionLimits, StartError, StatusRequest, TrimRequest,
@@ -222,10 +222,11 @@ impl Session {
         self.spares.keep(buffer);
     }
 
-    /// The longest read or write, in bytes: what the server says, at most 32 MiB, in whole blocks.
+    /// The longest read or write that can be answered in one chunk, in bytes: what the server says, at most 32 MiB, within the
+    /// [limits](super::SessionLimits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
-        longest_payload(self.config.block_size, self.config.limits)
+        longest_chunk(self.config.block_size, self.config.limits)
     }
 
     pub(crate) const fn limits(&self) -> SessionLimits {
@@ -297,7 +298,7 @@ impl Session {
     fn check_range(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
         self.check_inside(command, offset, length)?;
         let longest = match (command, self.config.headers) {
-            (command, _) if command.is_bounded() => u64::from(self.longest_payload()),
+            (command, _) if command.is_bounded() => u64::from(longest_payload(self.config.block_size)),
             (_, Headers::Extended) => u64::MAX,
             // one less than all bits set, which is what nbdkit once died of
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,

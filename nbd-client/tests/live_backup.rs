@@ -320,6 +320,18 @@ fn zero_target_takes_a_full_backup_and_no_incremental() {
 }
 
 #[test]
+fn report_that_cannot_be_written_leaves_no_whole_stream() {
+    if !require_qemu() {
+        return;
+    }
+    let chain = Chain::begin(plain(), 601, &[]);
+    let server = Server::qemu_nbd(&chain.disk, &[]);
+    let file = chain.folder.path().join("stream");
+    download(&server.uri(""), &["--report", "/nonexistent/report"], &file).fails(1, &["/nonexistent/report"]);
+    verify(&[&file]).fails(1, &["not whole"]);
+}
+
+#[test]
 fn what_is_missing_and_what_has_changed_end_with_3() {
     if !require_qemu() {
         return;

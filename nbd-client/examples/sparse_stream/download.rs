@@ -1,6 +1,8 @@
 //! A backup: one map says what is to be copied and zeroed, its totals, and what is read.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nbd_client::{Order, Surveyor};
@@ -20,6 +22,7 @@ use crate::pump;
 /// Does what the command line asks.
 pub(crate) fn run(job: &Download) -> Result<(), Failure> {
     let out = stdout()?;
+    let report_file = create_report(job)?;
     let contexts = contexts(job)?;
     let order = if job.bitmap_first { Order::BitmapFirst } else { Order::Together };
     let mut surveyor = Surveyor::connect(&job.server.uri, &job.server.options, &contexts, order)?;
@@ -38,7 +41,7 @@ pub(crate) fn run(job: &Download) -> Result<(), Failure> {
     received += client.stats().bytes_received;
     let length = output.finish()?;
     client.disconnect().ok(); // all that was asked has been answered
-    report(job, &totals, received, length)
+    report(report_file, job, &totals, received, length)
 }
 
 /// Zero status and the bitmaps named, all required: without one of them the backup would be another one.
@@ -105,11 +108,27 @@ fn hint(failure: Failure, job: &Download) -> Failure {
     failure.hint_bitmap_first(!job.bitmaps.is_empty())
 }
 
-fn report(job: &Download, totals: &Totals, received: u64, stream: u64) -> Result<(), Failure> {
-    let Some(file) = &job.report else { return Ok(()) };
+/// Made before the server is asked: a report that cannot be written fails the backup before its stream begins.
+fn create_report(job: &Download) -> Result<Option<File>, Failure> {
+    let create = |path: &PathBuf| File::create(path).map_err(|error| report_failure(path, &error));
+    job.report.as_ref().map(create).transpose()
+}
+
+fn report(
+    file: Option<File>,
+    job: &Download,
+    totals: &Totals,
+    received: u64,
+    stream: u64,
+) -> Result<(), Failure> {
+    let (Some(mut file), Some(path)) = (file, &job.report) else { return Ok(()) };
     let Totals { copy, zero, skip, .. } = totals;
     let text = format!(
         "{{\"copy\": {copy}, \"zero\": {zero}, \"skip\": {skip}, \"received\": {received}, \"stream\": {stream}}}\n"
     );
-    fs::write(file, text).map_err(|error| Failure::other(format!("{}: {error}", file.display())))
+    file.write_all(text.as_bytes()).map_err(|error| report_failure(path, &error))
+}
+
+fn report_failure(path: &Path, error: &io::Error) -> Failure {
+    Failure::other(format!("{}: {error}", path.display()))
 }

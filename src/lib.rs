@@ -1,5 +1,5 @@
 //! Which ranges of a disk must a backup copy, which must it zero, which can it skip? An NBD server knows, and this crate turns its answers into one
-//! map. No I/O, no runtime, no unsafe code.
+//! map. No I/O, no runtime; no `unsafe` but in the kernels of the feature `simd`, which is off by default.
 //!
 //! # The problem
 //!
@@ -76,6 +76,33 @@
 //!
 //! # From extents to decisions
 //!
+//! The whole way in one place: two payloads as they stand on the wire, one merged [`Status`], the policy of an incremental backup, and the requests to
+//! send. Where the payloads come in pieces from a server, a [`Survey`] takes the place of the first three lines:
+//!
+//! ```
+//! use nbd_extents::action::{Baseline, Incremental, StatusStream};
+//! use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+//! use nbd_extents::stream::{ExtentStream, place};
+//! use nbd_extents::wire::parse_compact;
+//! use nbd_extents::{Allocation, Bitmaps, Dirtiness, Status};
+//!
+//! // a context id, then (length, flags) of each extent, all 32 bits and big-endian
+//! let bitmap = [0, 0, 0, 2, /**/ 0, 2, 0, 0, 0, 0, 0, 1, /**/ 0, 1, 0, 0, 0, 0, 0, 0];
+//! let allocation = [0, 0, 0, 1, /**/ 0, 1, 0, 0, 0, 0, 0, 3, /**/ 0, 2, 0, 0, 0, 0, 0, 0];
+//! let size = 3 * 65536;
+//!
+//! let dirty = place(parse_compact(&bitmap)?.descriptors(), 0).map_status(Dirtiness::from_flags);
+//! let zero = place(parse_compact(&allocation)?.descriptors(), 0).map_status(Allocation::from_flags);
+//! let disk = dirty.merge(zero, |&dirty, &zero| Status::UNKNOWN.with_bitmap(0, dirty).with_allocation(zero));
+//!
+//! // how large the disk was at the backup before, and which bitmap was started then
+//! let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size)?;
+//! let plan = Plan::new(disk.decide(policy), PlanOptions::new(size, BlockSize::new(4096)?)?);
+//! let steps = plan.map(|step| Ok(step?.to_string())).collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
+//! assert_eq!(steps, ["zero 0..65536", "copy 65536..131072"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | module | what it answers |
 //! |---|---|
 //! | [`action`] | copy, zero, skip or absent: chosen by a policy, checked so that no policy loses a byte, with the reason on request |
@@ -100,11 +127,15 @@
 //!
 //! # Features
 //!
-//! - `std` (default) implies `alloc`. There is no I/O either way.
-//! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`], [`wire`] (but for `encode`) and [`stream`] (but for `merge_all`
-//!   and `collect_vec`), which is all that a fixed number of contexts needs.
+//! - `std` (default) implies `alloc`, and adds readers and writers of [formats](format) over `std::io`'s traits. The crate opens nothing itself.
+//! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`],
+//!   [`wire`] (but for `encode`), [`stream`] (but for `merge_all` and `collect_vec`) and [`format`] (but for its registry and `sparse_stream`), which is
+//!   all that a fixed number of contexts needs.
+//! - `serde`: stable [serialized forms](guide::serialized) of extents, statuses, maps, resume points and layers. Works without `std`.
+//! - `proptest`: strategies for the property tests of your own program, in `strategy`.
 //! - `rayon`: [merges of maps](map::MapSlice::merge) on all cores, `MapSlice::merge_parallel`.
-//! - `simd`: merges of lists in memory use AVX2 or AVX-512 where the processor has them. The same answers; the only feature with `unsafe` in it.
+//! - `simd`: merges of lists in memory use AVX2 or AVX-512 where the processor has them. The same answers; the only feature with `unsafe`
+//!   code, all of it in `src/kernel`; without it the compiler forbids any.
 
 #![no_std]
 #![cfg_attr(not(feature = "simd"), forbid(unsafe_code))]

@@ -8,6 +8,16 @@ use crate::handshake::HandshakeError;
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 
 /// Why a call of [`Client`](crate::Client) failed.
+///
+/// ```
+/// use nbd_client::{Client, Error, Options};
+///
+/// let uri = "nbd+unix:///?socket=/nowhere/nbd.sock".parse()?;
+/// let error = Client::connect(&uri, &Options::new()).unwrap_err();
+/// assert!(matches!(error, Error::Connect { .. }));
+/// assert!(error.to_string().starts_with("cannot connect to "));
+/// # Ok::<(), nbd_client::UriError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -90,6 +100,23 @@ pub enum Error {
 }
 
 /// What kind of failure an [`Error`] is: enough to choose an exit code.
+///
+/// ```
+/// use nbd_client::{Error, ErrorClass, HandshakeError};
+///
+/// fn exit_code(error: &Error) -> u8 {
+///     match error.class() {
+///         ErrorClass::NotThere => 3,
+///         ErrorClass::Connection => 4,
+///         ErrorClass::Server => 5,
+///         _ => 1,
+///     }
+/// }
+///
+/// let unknown = HandshakeError::ExportUnknown { export: "disk".into(), text: "".into() };
+/// assert_eq!(exit_code(&unknown.into()), 3);
+/// assert_eq!(exit_code(&Error::GivenUp), 4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
@@ -105,12 +132,35 @@ pub enum ErrorClass {
 
 impl Error {
     /// True if the server failed a request with this number.
+    ///
+    /// ```no_run
+    /// use nbd_client::{Client, Errno, Options, ZeroRequest};
+    ///
+    /// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
+    /// match client.write_zeroes(&ZeroRequest::new(0, 1 << 20).fast()) {
+    ///     // It would not be fast: the caller can as well write the zeroes later.
+    ///     Err(error) if error.is_errno(Errno::ENOTSUP) => {}
+    ///     other => other?,
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_errno(&self, errno: Errno) -> bool {
         self.request().and_then(RequestError::errno) == Some(errno)
     }
 
     /// The failure of a request, if it is that: [`Error::Request`], or [`Error::RequestAt`] from a pipeline.
+    ///
+    /// ```
+    /// use nbd_client::Error;
+    ///
+    /// /// Where a job may go on with its next range.
+    /// fn is_connection_usable(error: &Error) -> bool {
+    ///     error.request().is_some_and(|request| !request.is_shutdown())
+    /// }
+    ///
+    /// assert!(!is_connection_usable(&Error::GivenUp));
+    /// ```
     #[must_use]
     pub const fn request(&self) -> Option<&RequestError> {
         match self {
@@ -158,6 +208,12 @@ impl Error {
 }
 
 /// What a connection was doing.
+///
+/// ```
+/// use nbd_client::During;
+///
+/// assert_eq!(format!("lost in {}", During::Payload), "lost in the payload of a reply");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum During {
@@ -192,6 +248,18 @@ impl fmt::Display for During {
 }
 
 /// The end of a connection in the middle of something.
+///
+/// ```
+/// use nbd_client::{During, Handshake, HandshakeConfig};
+///
+/// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
+/// handshake.feed(b"NBDMAGICIH")?;
+/// // The server closes here.
+/// let eof = handshake.eof();
+/// assert_eq!((eof.during, eof.got, eof.expected), (During::Hello, 2, 8));
+/// assert_eq!(eof.to_string(), "the server closed it during the server's hello, 2 of 8 bytes were there");
+/// # Ok::<(), nbd_client::HandshakeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server closed it during {during}, {got} of {expected} bytes were there")]
 #[non_exhaustive]

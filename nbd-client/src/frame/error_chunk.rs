@@ -11,6 +11,16 @@ use super::{chunk_type, take_u16, take_u32, take_u64};
 use crate::text::ServerText;
 
 /// What an error chunk says.
+///
+/// ```
+/// use nbd_client::frame::{ErrorChunk, chunk_type};
+///
+/// // EIO, no message, at byte 4096.
+/// let payload = b"\0\0\0\x05\0\0\0\0\0\0\0\0\x10\0";
+/// let chunk = ErrorChunk::decode(chunk_type::ERROR_OFFSET, payload, payload.len() as u64)?;
+/// assert_eq!((chunk.errno, chunk.offset, chunk.slop), (5, Some(4096), 0));
+/// # Ok::<(), nbd_client::frame::ErrorChunkFault>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorChunk {
     /// The error number as sent; 0 is illegal, and up to the caller.
@@ -24,6 +34,14 @@ pub struct ErrorChunk {
 }
 
 /// Why a payload is no error chunk.
+///
+/// ```
+/// use nbd_client::frame::{ErrorChunk, ErrorChunkFault, chunk_type};
+///
+/// // A message of 100 bytes, and two are there.
+/// let fault = ErrorChunk::decode(chunk_type::ERROR, b"\0\0\0\x05\0\x64no", 8).unwrap_err();
+/// assert_eq!(fault, ErrorChunkFault::MessageTooLong { claimed: 100, room: 2 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorChunkFault {
     /// Shorter than its fixed fields. The stream is still in step.

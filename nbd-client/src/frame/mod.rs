@@ -14,6 +14,15 @@ pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
 pub use request::{Request, RequestTooLong};
 
 /// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
+///
+/// ```
+/// use nbd_client::{Headers, Session, SessionConfig, StartError, StatusRequest};
+///
+/// // With simple replies a disk can be read, and that is all.
+/// let mut session = Session::new(SessionConfig::new(Headers::Simple, [0]));
+/// let refused = session.start_block_status(&StatusRequest::new(0, 4096));
+/// assert_eq!(refused, Err(StartError::NoStructuredReplies));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Headers {
     /// Compact requests, simple replies: no block status, and the data of a read follows its reply.

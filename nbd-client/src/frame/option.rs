@@ -8,6 +8,15 @@
 use super::{IHAVEOPT, MAX_STRING, option_type, take_u32, take_u64};
 
 /// The header of an option reply.
+///
+/// ```
+/// use nbd_client::frame::{OPTION_REPLY_MAGIC, OptionReply, option_reply_type, option_type};
+///
+/// let bytes = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x08\0\0\0\x01\0\0\0\0";
+/// let reply = OptionReply::decode(bytes).expect("20 bytes");
+/// assert_eq!(reply.magic, OPTION_REPLY_MAGIC);
+/// assert_eq!((reply.option, reply.kind), (option_type::STRUCTURED_REPLY, option_reply_type::ACK));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionReply {
     /// The magic as sent: anything but [`OPTION_REPLY_MAGIC`](super::OPTION_REPLY_MAGIC) is a fault.

@@ -14,6 +14,15 @@ use super::{
 };
 
 /// The header of a reply, of whichever kind its magic says.
+///
+/// ```
+/// use nbd_client::frame::ReplyHeader;
+///
+/// // Four bytes tell how long the header is.
+/// let bytes = b"\x67\x44\x66\x98\0\0\0\x05\0\0\0\0\0\0\0\x09";
+/// assert_eq!(ReplyHeader::len_of(&bytes[..4]), Ok(16));
+/// assert_eq!(ReplyHeader::decode(bytes), Some(ReplyHeader::Simple { error: 5, cookie: 9 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyHeader {
     /// A whole reply without a payload of its own length.
@@ -28,6 +37,15 @@ pub enum ReplyHeader {
 }
 
 /// The header of a structured or extended chunk.
+///
+/// ```
+/// use nbd_client::frame::{ChunkHeader, chunk_type, reply_flag};
+///
+/// let kind = chunk_type::BLOCK_STATUS;
+/// let first = ChunkHeader { flags: 0, kind, cookie: 9, offset: None, length: 12 };
+/// assert!(!first.is_done());
+/// assert!(ChunkHeader { flags: reply_flag::DONE, ..first }.is_done());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkHeader {
     /// See [`reply_flag`].
@@ -43,6 +61,12 @@ pub struct ChunkHeader {
 }
 
 /// Four bytes that begin no reply.
+///
+/// ```
+/// use nbd_client::frame::{ReplyHeader, UnknownMagic};
+///
+/// assert_eq!(ReplyHeader::len_of(b"HTTP/1.1"), Err(UnknownMagic(0x4854_5450)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownMagic(pub u32);
 

@@ -8,6 +8,17 @@
 use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC};
 
 /// One request header, before it is bytes.
+///
+/// ```
+/// use nbd_client::frame::{Request, command};
+/// use nbd_client::Headers;
+///
+/// let read = Request { flags: 0, command: command::READ, cookie: 1, offset: 512, length: 4096 };
+/// let mut out = Vec::new();
+/// read.encode(Headers::Extended, &mut out)?;
+/// assert_eq!(out.len(), Request::EXTENDED_LEN);
+/// # Ok::<(), nbd_client::frame::RequestTooLong>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Command flags, see [`command_flag`](super::command_flag).
@@ -23,6 +34,17 @@ pub struct Request {
 }
 
 /// A length that does not fit the 32 bits of a compact request.
+///
+/// ```
+/// use nbd_client::frame::{Request, RequestTooLong, command};
+/// use nbd_client::Headers;
+///
+/// let length = 1 << 32;
+/// let all = Request { flags: 0, command: command::BLOCK_STATUS, cookie: 1, offset: 0, length };
+/// let mut out = Vec::new();
+/// assert_eq!(all.encode(Headers::Structured, &mut out), Err(RequestTooLong { length }));
+/// assert!(out.is_empty() && all.encode(Headers::Extended, &mut out).is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a request of {length} bytes does not fit a compact header, the most is 4294967295")]
 pub struct RequestTooLong {

@@ -5,6 +5,15 @@ use crate::frame::MAX_STRING;
 use nbd_extents::Strictness;
 
 /// A meta context to ask for, by its exact name.
+///
+/// ```
+/// use nbd_client::{ContextRequest, HandshakeConfig};
+///
+/// let mut config = HandshakeConfig::new("disk");
+/// config.contexts.push(ContextRequest { name: "base:allocation".into(), required: true });
+/// config.contexts.push(ContextRequest { name: "qemu:allocation-depth".into(), required: false });
+/// # assert!(nbd_client::Handshake::new(config).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContextRequest {
     /// `namespace:leaf`, for example `base:allocation`.
@@ -14,6 +23,20 @@ pub struct ContextRequest {
 }
 
 /// Bounds on what a server may say before the transmission phase.
+///
+/// ```
+/// use nbd_client::{Handshake, HandshakeConfig};
+///
+/// let mut config = HandshakeConfig::new("disk");
+/// config.limits.reply_bytes = 1024;
+/// let mut handshake = Handshake::new(config)?;
+/// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
+/// // An answer to EXTENDED_HEADERS that claims 64 KiB, of which nothing is waited for.
+/// let claim = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x0b\x80\0\0\x01\0\x01\0\0";
+/// let error = handshake.feed(claim).unwrap_err();
+/// assert_eq!(error.to_string(), "reply to EXTENDED_HEADERS claims 65536 bytes, the limit is 1024");
+/// # Ok::<(), nbd_client::HandshakeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeLimits {
@@ -33,6 +56,19 @@ impl Default for HandshakeLimits {
 }
 
 /// What a handshake should bring about.
+///
+/// ```
+/// use nbd_client::{Handshake, HandshakeConfig, Strictness};
+///
+/// let mut config = HandshakeConfig::new("disk");
+/// config.strictness = Strictness::Strict;
+/// // Without extended headers the client starts with STRUCTURED_REPLY, option 8.
+/// config.extended_headers = false;
+/// let mut handshake = Handshake::new(config)?;
+/// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
+/// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0");
+/// # Ok::<(), nbd_client::HandshakeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeConfig {

@@ -7,6 +7,15 @@ use crate::frame::option_type;
 use crate::text::ServerText;
 
 /// A handshake that did not lead to an export. The connection is of no more use.
+///
+/// ```
+/// use nbd_client::{Handshake, HandshakeConfig};
+///
+/// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
+/// let error = handshake.feed(b"HTTP/1.1 400 Bad Request").unwrap_err();
+/// assert_eq!(error.to_string(), "not an NBD server: it says \"HTTP/1.1\"");
+/// # Ok::<(), nbd_client::HandshakeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -186,6 +195,18 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// True if what was asked for is not there: the export, or a required context.
+    ///
+    /// ```
+    /// use nbd_client::HandshakeError;
+    ///
+    /// let offered = Some(["base:allocation".into()].into());
+    /// let error = HandshakeError::ContextMissing { name: "qemu:dirty-bitmap:b0".into(), offered };
+    /// assert!(error.is_not_there());
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "the export has no meta context \"qemu:dirty-bitmap:b0\"; it has base:allocation"
+    /// );
+    /// ```
     #[must_use]
     pub const fn is_not_there(&self) -> bool {
         matches!(
@@ -195,6 +216,13 @@ impl HandshakeError {
     }
 
     /// True if the fault is in the caller's own names: nothing was sent.
+    ///
+    /// ```
+    /// use nbd_client::{Handshake, HandshakeConfig};
+    ///
+    /// let error = Handshake::new(HandshakeConfig::new("disk\0")).unwrap_err();
+    /// assert!(error.is_callers_fault());
+    /// ```
     #[must_use]
     pub const fn is_callers_fault(&self) -> bool {
         matches!(self, Self::BadExportName { .. } | Self::BadContextRequest { .. })
@@ -202,6 +230,16 @@ impl HandshakeError {
 }
 
 /// Why a server refuses an option (NBD protocol, "Option reply types").
+///
+/// ```
+/// use nbd_client::{HandshakeError, OptionName, Refusal, frame::option_type};
+///
+/// let reason = Refusal::from_kind(0x8000_0005);
+/// assert_eq!(reason, Refusal::TlsRequired);
+/// let option = OptionName(option_type::GO);
+/// let error = HandshakeError::Refused { option, reason, text: "".into() };
+/// assert_eq!(error.to_string(), "the server refused GO: TLS is required");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -268,6 +306,13 @@ impl fmt::Display for Refusal {
 }
 
 /// The number of an option, printed by its name.
+///
+/// ```
+/// use nbd_client::{OptionName, frame::option_type};
+///
+/// assert_eq!(OptionName(option_type::SET_META_CONTEXT).to_string(), "SET_META_CONTEXT");
+/// assert_eq!(OptionName(77).to_string(), "option 77");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OptionName(pub u32);
 

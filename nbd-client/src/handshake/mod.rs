@@ -50,6 +50,31 @@ enum Stage {
 }
 
 /// What a handshake needs to go on.
+///
+/// ```
+/// use nbd_client::{Export, Handshake, HandshakeConfig, HandshakeStatus};
+/// use std::io::{Error, Read, Write};
+///
+/// /// Shakes hands over any stream. A byte at a time is slow, but leaves nothing over.
+/// fn negotiate(stream: &mut (impl Read + Write), config: HandshakeConfig) -> Result<Export, Error> {
+///     let mut handshake = Handshake::new(config).map_err(Error::other)?;
+///     while handshake.status() == HandshakeStatus::NeedsInput {
+///         let mut byte = [0];
+///         if stream.read(&mut byte)? == 0 {
+///             return Err(Error::other(handshake.eof()));
+///         }
+///         let fed = handshake.feed(&byte);
+///         stream.write_all(&handshake.take_output())?;
+///         fed.map_err(Error::other)?;
+///     }
+///     let (export, _) = handshake.into_export().ok_or_else(|| Error::other("TLS was asked for"))?;
+///     Ok(export)
+/// }
+///
+/// let mut silent = std::io::Cursor::new(Vec::new());
+/// let error = negotiate(&mut silent, HandshakeConfig::new("disk")).unwrap_err();
+/// assert!(error.to_string().ends_with("0 of 8 bytes were there"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeStatus {
     /// More bytes of the server (after the output was sent).

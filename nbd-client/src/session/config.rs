@@ -13,6 +13,18 @@ pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
 const CHUNK_OFFSET: u64 = 8;
 
 /// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one time.
+///
+/// ```
+/// use nbd_client::{Headers, Session, SessionConfig, StartError, StatusRequest};
+///
+/// let mut config = SessionConfig::new(Headers::Structured, [0]);
+/// config.limits.max_in_flight = 1;
+/// let mut session = Session::new(config);
+/// session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// let second = session.start_block_status(&StatusRequest::new(4096, 4096));
+/// assert_eq!(second, Err(StartError::TooManyInFlight { requests: 1 }));
+/// # Ok::<(), StartError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionLimits {
@@ -60,6 +72,16 @@ impl SessionLimits {
 }
 
 /// What a session has to know of the handshake.
+///
+/// ```
+/// use nbd_client::{Headers, Session, SessionConfig, StatusRequest, Strictness};
+///
+/// let mut config = SessionConfig::new(Headers::Structured, [0]);
+/// config.size = 1 << 20;
+/// config.strictness = Strictness::Strict;
+/// let mut session = Session::new(config);
+/// assert!(session.start_block_status(&StatusRequest::new(0, 1 << 20)).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionConfig {

@@ -6,6 +6,13 @@ use super::Cookie;
 use crate::text::ServerText;
 
 /// An error number of the protocol, as sent (NBD protocol, "Error values").
+///
+/// ```
+/// use nbd_client::Errno;
+///
+/// assert_eq!(Errno(28).name(), Some("ENOSPC"));
+/// assert_eq!(Errno(13).to_string(), "error 13");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub u32);
 
@@ -42,6 +49,24 @@ impl fmt::Display for Errno {
 }
 
 /// One request failed. The connection is in step and usable.
+///
+/// ```
+/// use nbd_client::{Errno, Event, Headers, Session, SessionConfig, StatusRequest, TakeAll};
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// // A simple reply with error 5.
+/// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
+/// reply.extend(cookie.get().to_be_bytes());
+/// session.feed(&reply, &mut TakeAll)?;
+///
+/// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
+/// assert_eq!(error.to_string(), format!("request {cookie} failed with EIO"));
+/// assert_eq!((error.errno(), error.is_shutdown()), (Some(Errno(5)), false));
+/// // The connection is as good as before.
+/// session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -209,6 +234,18 @@ impl RequestError {
 }
 
 /// The server broke the protocol in a way that leaves the stream without meaning. The connection is of no more use.
+///
+/// ```
+/// use nbd_client::{Headers, ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// let error = session.feed(&[0; 20], &mut TakeAll).unwrap_err();
+/// assert_eq!(error, ProtocolError::BadMagic { magic: 0 });
+/// assert_eq!(error.to_string(), "bad reply magic 0x00000000");
+/// // It was the session's last word.
+/// let later = session.start_block_status(&StatusRequest::new(0, 4096));
+/// assert_eq!(later, Err(StartError::Broken(error)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {

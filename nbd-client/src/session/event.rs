@@ -7,6 +7,19 @@ use nbd_extents::Admission;
 use super::RequestError;
 
 /// The number of a request; never used twice in a session.
+///
+/// ```
+/// use nbd_client::{Cookie, Headers, Session, SessionConfig, StatusRequest};
+/// use std::collections::HashMap;
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// let mut ranges: HashMap<Cookie, u64> = HashMap::new();
+/// for offset in [0, 4096] {
+///     ranges.insert(session.start_block_status(&StatusRequest::new(offset, 4096))?, offset);
+/// }
+/// assert_eq!(ranges.len(), 2);
+/// # Ok::<(), nbd_client::StartError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cookie(pub(super) u64);
 
@@ -33,6 +46,30 @@ impl fmt::Display for Cookie {
 ///
 /// Chunks of one request come in the server's order; those of several may be mixed. The last event of a request is `Done` or
 /// `Failed`. What came before a `Failed` is not to be used.
+///
+/// ```
+/// use nbd_client::{Event, Headers, Session, SessionConfig, StatusRequest, TakeAll};
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// // One chunk, DONE: context 0, 4096 bytes of status 3.
+/// let mut reply = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
+/// reply.extend(cookie.get().to_be_bytes());
+/// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 3]);
+/// session.feed(&reply, &mut TakeAll)?;
+///
+/// let mut statuses = Vec::new();
+/// while let Some(event) = session.poll() {
+///     match event {
+///         Event::Status { context, payload, .. } => statuses.push((context, payload)),
+///         Event::Done { .. } => break,
+///         Event::Failed { error, .. } => return Err(error.into()),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(statuses, [(0, reply[20..].to_vec())]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -90,6 +127,16 @@ impl Event {
 }
 
 /// A status chunk whose header is here and whose payload is not: nothing has been allocated for it.
+///
+/// ```
+/// use nbd_client::{Admission, ChunkOffer};
+///
+/// /// Takes a chunk of up to a MiB, its context's number included.
+/// fn small(offer: &ChunkOffer) -> Admission {
+///     if offer.length > 1 << 20 { Admission::Drain } else { Admission::Take }
+/// }
+/// # let _: &mut dyn nbd_client::Admit = &mut small;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChunkOffer {
@@ -104,6 +151,28 @@ pub struct ChunkOffer {
 /// Decides on chunks before anything is allocated for them; this is where a caller keeps its byte budget.
 ///
 /// Closures are admissions, and [`TakeAll`] is the one without a budget (the session's own `max_payload` holds all the same).
+///
+/// ```
+/// use nbd_client::{Admission, ChunkOffer, Event, Headers, Session, SessionConfig, StatusRequest};
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// // One chunk, DONE: context 0, 4096 bytes of status 3.
+/// let mut reply = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
+/// reply.extend(cookie.get().to_be_bytes());
+/// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 3]);
+/// // A budget of 8 bytes, which the 12 of this chunk are beyond.
+/// let mut budget: u64 = 8;
+/// session.feed(&reply, &mut |offer: &ChunkOffer| match budget.checked_sub(offer.length) {
+///     None => Admission::Drain,
+///     Some(left) => {
+///         budget = left;
+///         Admission::Take
+///     }
+/// })?;
+/// assert_eq!(session.poll(), Some(Event::Drained { cookie, context: 0, length: 12 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Admit {
     /// Called once for each chunk that would become an [`Event::Status`].
     fn admit(&mut self, offer: &ChunkOffer) -> Admission;
@@ -116,6 +185,13 @@ impl<F: FnMut(&ChunkOffer) -> Admission> Admit for F {
 }
 
 /// Takes every chunk.
+///
+/// ```
+/// use nbd_client::{Headers, Session, SessionConfig, TakeAll};
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+/// assert_eq!(session.feed(&[], &mut TakeAll), Ok(0));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TakeAll;
 

@@ -3,6 +3,20 @@
 use super::{Command, ProtocolError};
 
 /// A request that cannot be started. Nothing was sent.
+///
+/// ```
+/// use nbd_client::{Headers, Session, SessionConfig, StatusRequest};
+///
+/// let mut config = SessionConfig::new(Headers::Structured, [0]);
+/// config.size = 1 << 20;
+/// let mut session = Session::new(config);
+/// let error = session.start_block_status(&StatusRequest::new(1 << 20, 512)).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "BLOCK_STATUS of 512 bytes at 1048576 goes beyond the end at 1048576"
+/// );
+/// assert!(!session.has_output());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {

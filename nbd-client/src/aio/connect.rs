@@ -23,6 +23,23 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// A TCP or unix connection, whichever the URI said.
+///
+/// ```no_run
+/// use nbd_client::Options;
+/// use nbd_client::aio::{BoxedStream, Connection};
+///
+/// /// What a connection from a URI is called where it is kept.
+/// struct Disk {
+///     connection: Connection<BoxedStream>,
+/// }
+///
+/// # let _ = async {
+/// let uri = "nbd://localhost/disk".parse().unwrap();
+/// let disk = Disk { connection: Connection::connect(&uri, &Options::new()).await? };
+/// println!("{} bytes", disk.connection.export().size);
+/// # Ok::<(), nbd_client::Error>(())
+/// # };
+/// ```
 pub struct BoxedStream(Box<dyn Duplex>);
 
 impl fmt::Debug for BoxedStream {

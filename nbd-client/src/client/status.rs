@@ -10,6 +10,48 @@ use crate::transport::Transport;
 /// Takes the chunks of one block status request, see [`Client::block_status`].
 ///
 /// If the request fails in the end, what was delivered is not to be used.
+///
+/// ```
+/// # #[cfg(all(unix, feature = "testing"))] {
+/// use nbd_client::{Admission, ChunkOffer, StatusSink};
+///
+/// /// Keeps payloads, but none above 1 MiB.
+/// #[derive(Default)]
+/// struct Kept {
+///     payloads: Vec<(u32, Vec<u8>)>,
+///     drained: u64,
+/// }
+///
+/// impl StatusSink for Kept {
+///     fn admit(&mut self, offer: &ChunkOffer) -> Admission {
+///         if offer.length > 1 << 20 { Admission::Drain } else { Admission::Take }
+///     }
+///
+///     fn status(&mut self, context: u32, payload: &[u8]) {
+///         self.payloads.push((context, payload.to_vec()));
+///     }
+///
+///     fn drained(&mut self, _: u32, length: u64) {
+///         self.drained += length;
+///     }
+/// }
+/// # use nbd_client::testing::{Good, ScriptedServer};
+/// # use nbd_client::{Client, Options, StatusRequest};
+/// # let server = ScriptedServer::start(|conn| {
+/// #     conn.handshake(&Good::compact())?;
+/// #     conn.serve(|conn, request| conn.honest(request, 0))
+/// # })?;
+/// # let options = Options::new().require_context("base:allocation");
+/// # let mut client = Client::connect(&server.uri().parse()?, &options)?;
+///
+/// let mut kept = Kept::default();
+/// client.block_status(&StatusRequest::new(0, 4096), &mut kept)?;
+/// // Context 0: 4096 bytes of status 0, which is data.
+/// assert_eq!(kept.payloads, [(0, vec![0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0])]);
+/// assert_eq!(kept.drained, 0);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait StatusSink {
     /// Whether to take a chunk, before anything is allocated for it. Takes all unless told otherwise.
     fn admit(&mut self, offer: &ChunkOffer) -> Admission {

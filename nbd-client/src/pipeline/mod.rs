@@ -16,6 +16,22 @@ use crate::session::SessionLimits;
 use crate::transport::Transport;
 
 /// What pipelines run on: a [`Client`], or a [`Pool`](crate::Pool).
+///
+/// ```
+/// use nbd_client::{Error, Pace, Requests, WriteBehind};
+///
+/// /// The same loop for one connection and for several.
+/// fn fill<R: Requests>(target: &mut R, blocks: u64) -> Result<(), Error> {
+///     let mut writes = WriteBehind::new(target, Pace::default())?;
+///     for block in 0..blocks {
+///         let mut data = writes.buffer(4096);
+///         data.fill(0xa5);
+///         writes.write(block * 4096, data)?;
+///     }
+///     writes.finish()
+/// }
+/// # let _ = (fill::<nbd_client::Client>, fill::<nbd_client::Pool>);
+/// ```
 #[expect(private_bounds, reason = "what it takes is no promise: only the two of this crate")]
 pub trait Requests: Engine {}
 

@@ -21,6 +21,18 @@ use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
 
 /// In which order a survey asks. See [`Survey::together`] and [`Survey::bitmap_first`].
+///
+/// ```no_run
+/// use nbd_client::{Options, Order, Surveyor};
+/// use nbd_extents::{Context, Contexts};
+///
+/// // Most of a disk is clean as a rule: the allocation of its dirty parts alone is soon told.
+/// let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+/// let uri = "nbd+unix:///?socket=/run/backup.sock".parse()?;
+/// let surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::BitmapFirst)?;
+/// # surveyor.disconnect()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// All contexts in each request.
@@ -31,6 +43,18 @@ pub enum Order {
 }
 
 /// Why a survey of a server failed.
+///
+/// ```
+/// use nbd_client::{ErrorClass, Options, Order, Surveyor};
+/// use nbd_extents::{Context, Contexts};
+///
+/// let wanted = Contexts::new().require(Context::Allocation)?;
+/// let uri = "nbd+unix:///?socket=/nowhere/nbd.sock".parse()?;
+/// let error = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap_err();
+/// assert_eq!(error.class(), ErrorClass::Connection);
+/// assert!(error.to_string().starts_with("cannot connect to "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SurveyorError {
@@ -266,6 +290,31 @@ impl<T: Transport> Part<T> {
 /// As many requests are kept on the wire as [`SurveyOptions::in_flight`] allows, also while the caller is busy with the extents it has got: the time
 /// that it takes does not count against a request's deadline. Dropped before its end, it leaves replies to come, which the next survey
 /// on the same connections reads over.
+///
+/// ```
+/// # #[cfg(all(unix, feature = "testing"))] {
+/// # use nbd_client::testing::{Good, ScriptedServer};
+/// use nbd_client::{Options, Order, Surveyor};
+/// use nbd_extents::stream::ExtentStream;
+/// use nbd_extents::{Context, Contexts};
+///
+/// # let server = ScriptedServer::start(|conn| {
+/// #     conn.handshake(&Good::compact().size(1 << 20))?;
+/// #     conn.serve(|conn, request| conn.honest(request, 3))
+/// # })?;
+/// # let uri = server.uri().parse()?;
+/// let wanted = Contexts::new().require(Context::Allocation)?;
+/// let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together)?;
+/// let options = surveyor.survey_options()?;
+/// let mut extents = surveyor.survey(options)?;
+/// while let Some(extent) = extents.next_extent()? {
+///     // A server that calls all of its 1 MiB a hole of zeroes.
+///     assert_eq!(extent.status().zero(), Some(true));
+/// }
+/// assert_eq!(extents.stats().requests, 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Extents<'a, T = Socket> {
     surveyor: &'a mut Surveyor<T>,

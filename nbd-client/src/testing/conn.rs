@@ -13,6 +13,26 @@ use crate::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type, take_u3
 const LONGEST: u32 = 1 << 20;
 
 /// What a script did about an option, see [`Conn::handshake_with`].
+///
+/// ```
+/// use nbd_client::frame::option_type;
+/// use nbd_client::testing::{Good, Reaction, ScriptedServer};
+/// use nbd_client::{Client, Error, HandshakeError, Options};
+///
+/// // A server that wants TLS before it says anything about an export.
+/// let server = ScriptedServer::start(|conn| {
+///     conn.handshake_with(&Good::compact(), |conn, option| {
+///         if option.number != option_type::GO {
+///             return Ok(Reaction::Honest);
+///         }
+///         conn.refuse(option.number, 0x8000_0005, "only encrypted")?;
+///         Ok(Reaction::Answered)
+///     })
+/// })?;
+/// let error = Client::connect(&server.uri().parse()?, &Options::new()).unwrap_err();
+/// assert!(matches!(error, Error::Handshake(HandshakeError::Refused { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// Nothing: the good server is to answer it.
@@ -24,6 +44,22 @@ pub enum Reaction {
 }
 
 /// One connection. Every call fails when the client is gone, and when the server is dropped.
+///
+/// ```
+/// use nbd_client::testing::{Good, ScriptedServer};
+/// use nbd_client::{Client, Error, Options};
+///
+/// // Dies in the middle of its first reply, after 10 bytes of a header.
+/// let server = ScriptedServer::start(|conn| {
+///     conn.handshake(&Good::compact())?;
+///     conn.cut_after(10);
+///     conn.serve(|conn, request| conn.data(request, request.offset, &[0xa5; 512], 1))
+/// })?;
+/// let mut client = Client::connect(&server.uri().parse()?, &Options::new())?;
+/// let Err(Error::ConnectionLost(eof)) = client.read(0, &mut [0; 512]) else { panic!("it is lost") };
+/// assert_eq!(eof.got, 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Conn {
     stream: UnixStream,

@@ -3,6 +3,29 @@
 use crate::frame::{command, command_flag, take_u16, take_u32, take_u64};
 
 /// An option request of the client.
+///
+/// ```
+/// use nbd_client::frame::option_type;
+/// use nbd_client::testing::{Good, Reaction, ScriptedServer};
+/// use nbd_client::{Client, Options};
+/// use std::sync::{Arc, Mutex};
+///
+/// let asked = Arc::new(Mutex::new(Vec::new()));
+/// let noted = Arc::clone(&asked);
+/// let server = ScriptedServer::start(move |conn| {
+///     conn.handshake_with(&Good::compact(), |_, option| {
+///         if option.number == option_type::SET_META_CONTEXT {
+///             noted.lock().unwrap().extend(option.queries());
+///         }
+///         Ok(Reaction::Honest)
+///     })?;
+///     conn.stall()
+/// })?;
+/// let options = Options::new().require_context("base:allocation");
+/// Client::connect(&server.uri().parse()?, &options)?;
+/// assert_eq!(*asked.lock().unwrap(), ["base:allocation"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenOption {
@@ -38,6 +61,29 @@ fn take_string(bytes: &[u8]) -> Option<(String, &[u8])> {
 }
 
 /// A request of the client in the transmission phase.
+///
+/// ```
+/// use nbd_client::frame::command;
+/// use nbd_client::testing::{DONE, Good, ScriptedServer};
+/// use nbd_client::{Client, Options};
+///
+/// // A disk whose bytes are all 0xa5; whatever else is asked fails with EINVAL.
+/// let server = ScriptedServer::start(|conn| {
+///     conn.handshake(&Good::compact())?;
+///     conn.serve(|conn, request| match request.command {
+///         command::READ => {
+///             let data = vec![0xa5; request.length as usize];
+///             conn.data(request, request.offset, &data, DONE)
+///         }
+///         _ => conn.error(request, 22, "only reads here", DONE),
+///     })
+/// })?;
+/// let mut client = Client::connect(&server.uri().parse()?, &Options::new())?;
+/// let mut block = [0; 512];
+/// client.read(4096, &mut block)?;
+/// assert_eq!(block, [0xa5; 512]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenRequest {

@@ -19,7 +19,21 @@ use crate::uri::{Address, UnixSocket, Uri};
 
 /// A server on a unix socket that does what its script says. It ends when it is dropped.
 ///
-/// See the [module](super) for an example.
+/// The [module](super) shows one that misbehaves.
+///
+/// ```
+/// use nbd_client::testing::{Good, ScriptedServer};
+/// use nbd_client::{Client, Options};
+///
+/// let server = ScriptedServer::start(|conn| {
+///     conn.handshake(&Good::extended().size(1 << 40))?;
+///     conn.stall()
+/// })?;
+/// let client = Client::connect(&server.uri().parse()?, &Options::new())?;
+/// assert_eq!(client.export().size, 1 << 40);
+/// assert_eq!(server.connections(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ScriptedServer {
     path: PathBuf,

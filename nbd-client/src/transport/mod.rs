@@ -18,6 +18,60 @@ use std::time::Instant;
 /// A stream of bytes to a server that keeps a deadline.
 ///
 /// After the deadline, reads and writes fail with [`io::ErrorKind::TimedOut`].
+///
+/// ```
+/// use nbd_client::Transport;
+/// use std::io::{self, Read, Write};
+/// use std::net::TcpStream;
+/// use std::time::{Duration, Instant};
+///
+/// /// A stream whose timeouts are all that it has: the deadline becomes one before each read.
+/// struct Timed {
+///     stream: TcpStream,
+///     deadline: Option<Instant>,
+/// }
+///
+/// impl Read for Timed {
+///     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+///         if let Some(deadline) = self.deadline {
+///             let left = deadline.saturating_duration_since(Instant::now());
+///             if left.is_zero() {
+///                 return Err(io::ErrorKind::TimedOut.into());
+///             }
+///             self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+///         }
+///         self.stream.read(buf).map_err(|error| match error.kind() {
+///             io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+///             _ => error,
+///         })
+///     }
+/// }
+///
+/// impl Write for Timed {
+///     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+///         self.stream.write(buf)
+///     }
+///
+///     fn flush(&mut self) -> io::Result<()> {
+///         self.stream.flush()
+///     }
+/// }
+///
+/// impl Transport for Timed {
+///     fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+///         self.deadline = deadline;
+///         Ok(())
+///     }
+/// }
+///
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let stream = TcpStream::connect(listener.local_addr()?)?;
+/// let mut silent = Timed { stream, deadline: None };
+/// silent.set_deadline(Some(Instant::now() + Duration::from_millis(5)))?;
+/// let error = silent.read(&mut [0; 16]).unwrap_err();
+/// assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Transport: Read + Write {
     /// Sets the deadline of all later reads and writes; `None` is none.
     ///
@@ -50,6 +104,19 @@ pub trait Transport: Read + Write {
 }
 
 /// What can be done without waiting, see [`Transport::wait`].
+///
+/// ```
+/// # #[cfg(unix)] {
+/// use nbd_client::{Ready, Socket, Transport};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, _theirs) = UnixStream::pair()?;
+/// let mut socket = Socket::try_from(ours)?;
+/// // Nothing has come, and there is room to write.
+/// assert_eq!(socket.wait()?, Ready { read: false, write: true });
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     /// There is something to read, an end or an error included.

@@ -20,6 +20,20 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 const SEND_FLAGS: i32 = 0;
 
 /// A connected stream socket.
+///
+/// ```
+/// use nbd_client::{Socket, Transport};
+/// use std::io::{ErrorKind, Read};
+/// use std::time::{Duration, Instant};
+///
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let mut socket = Socket::try_from(stream)?;
+/// socket.set_deadline(Some(Instant::now() + Duration::from_millis(5)))?;
+/// let error = socket.read(&mut [0; 16]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::TimedOut);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Socket {
     inner: Arc<socket2::Socket>,

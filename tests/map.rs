@@ -394,3 +394,35 @@ fn a_cap_refuses_what_it_cannot_hold() {
     let gap = ExtentMap::capped(from_iter(list), 0..end + 1, Cap::bytes(9200));
     assert_eq!(gap, Err(CapError::Stream(StreamError::Gap { range: end..end + 1 })));
 }
+
+#[test]
+fn list_without_gaps_is_a_map_from_its_start_to_its_end() {
+    let list = |ranges: &[Range<u64>]| -> Vec<Extent<u8>> {
+        ranges
+            .iter()
+            .zip(0..)
+            .map(|(range, status)| Extent::from_range(range.clone(), status).unwrap())
+            .collect()
+    };
+    let map = ExtentMap::try_from(list(&[4..8, 8..9, 9..20])).unwrap();
+    assert_eq!(map.range(), 4..20);
+    assert!(map.extents().eq(list(&[4..8, 8..9, 9..20])));
+    assert_eq!(ExtentMap::<u8>::try_from(Vec::new()).unwrap().range(), 0..0);
+
+    let refused = |ranges: &[Range<u64>]| ExtentMap::try_from(list(ranges)).unwrap_err();
+    assert_eq!(refused(&[4..8, 9..20]), StreamError::Gap { range: 8..9 });
+    assert_eq!(refused(&[4..8, 7..20]), StreamError::Overlap { start: 7, expected: 8 });
+    assert_eq!(refused(&[4..20, 8..9]), StreamError::Overlap { start: 8, expected: 20 });
+}
+
+#[test]
+fn loop_over_a_slice_sees_the_extents_cut_to_it_and_no_gaps() {
+    let list = [(0..8, 1), (8..16, 2), (24..40, 3)]
+        .map(|(range, status)| Extent::from_range(range, status).unwrap());
+    let map = map(&list);
+    let mut seen = Vec::new();
+    for extent in map.slice(4..32) {
+        seen.push((extent.range(), *extent.status()));
+    }
+    assert_eq!(seen, [(4..8, 1), (8..16, 2), (24..32, 3)]);
+}

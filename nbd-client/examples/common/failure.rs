@@ -1,5 +1,6 @@
 //! How a run ends when it does not end well: one line on stderr, and the exit code that scripts rely on.
 
+use core::error::Error as _;
 use std::io;
 use std::process::ExitCode;
 
@@ -155,7 +156,10 @@ impl From<StreamError> for Failure {
 impl From<ReadError> for Failure {
     /// A stream that is not sound, or not whole.
     fn from(error: ReadError) -> Self {
-        Self::other(error.to_string())
+        match error.source() {
+            Some(source) => Self::other(format!("{error}: {source}")),
+            None => Self::other(error.to_string()),
+        }
     }
 }
 

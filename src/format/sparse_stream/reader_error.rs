@@ -9,6 +9,17 @@ use super::super::error::ReadError as JsonError;
 use super::FrameKind;
 
 /// A stream that is not a sound sparse stream. `at` is a position in the stream, in bytes; other numbers are bytes of the disk.
+///
+/// ```
+/// use std::error::Error;
+///
+/// use nbd_extents::format::sparse_stream::Reader;
+///
+/// let stream = b"meta 0000000000000000 0000000000000002\r\n{}\r\n";
+/// let error = Reader::new().next(&mut &stream[..]).unwrap_err();
+/// assert_eq!(error.to_string(), "byte 40 of the stream: the JSON of the meta frame cannot be used");
+/// assert_eq!(error.source().unwrap().to_string(), "line 1 (byte 0): there is no \"virtual-size\"");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -34,12 +45,13 @@ pub enum ReadError {
         /// How long it claims to be.
         length: u64,
     },
-    /// The JSON of the meta frame cannot be used.
-    #[error("the meta frame's JSON, from byte {at} of the stream, {error}")]
+    /// The JSON of the meta frame cannot be used. What is wrong with it is the error's source.
+    #[error("byte {at} of the stream: the JSON of the meta frame cannot be used")]
     Meta {
         /// Where the JSON starts.
         at: u64,
         /// What is wrong with it, and where in it.
+        #[source]
         error: JsonError,
     },
     /// A payload is not followed by a line's end.
@@ -117,6 +129,15 @@ pub enum ReadError {
 }
 
 /// Where in a frame a stream has ended.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Place, ReadError, Reader};
+///
+/// let mut reader = Reader::new();
+/// assert_eq!(reader.next(&mut &b"meta 00000000"[..])?, None, "more is needed");
+/// assert_eq!(reader.finish(), Err(ReadError::Truncated { at: 13, place: Place::Header }));
+/// # Ok::<(), ReadError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {

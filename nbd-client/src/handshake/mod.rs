@@ -170,6 +170,23 @@ impl Handshake {
     }
 
     /// Goes on after the caller has encrypted the connection. Without [`HandshakeStatus::NeedsTls`] it does nothing.
+    ///
+    /// ```
+    /// use nbd_client::{Handshake, HandshakeConfig, HandshakeStatus};
+    ///
+    /// let mut config = HandshakeConfig::new("disk");
+    /// config.start_tls = true;
+    /// let mut handshake = Handshake::new(config)?;
+    /// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
+    /// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x05\0\0\0\0");
+    /// handshake.feed(b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x05\0\0\0\x01\0\0\0\0")?;
+    /// assert_eq!(handshake.status(), HandshakeStatus::NeedsTls);
+    /// // Here the caller wraps the stream; all that follows is encrypted.
+    /// handshake.tls_started();
+    /// assert_eq!(handshake.status(), HandshakeStatus::NeedsInput);
+    /// assert!(!handshake.take_output().is_empty());
+    /// # Ok::<(), nbd_client::HandshakeError>(())
+    /// ```
     pub fn tls_started(&mut self) {
         if self.stage == Stage::StartTls {
             self.first_step();

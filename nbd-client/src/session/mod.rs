@@ -115,6 +115,22 @@ impl Session {
     }
 
     /// What is to be sent to the server, in order and without a copy: headers, and payloads of writes. No slice is empty.
+    ///
+    /// ```
+    /// use nbd_client::{Headers, Session, SessionConfig, StatusRequest};
+    /// use std::io::{IoSlice, Write};
+    ///
+    /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+    /// session.start_block_status(&StatusRequest::new(0, 4096))?;
+    /// let mut socket = Vec::new();
+    /// while session.has_output() {
+    ///     let slices: Vec<_> = session.output().map(IoSlice::new).collect();
+    ///     let count = socket.write_vectored(&slices)?;
+    ///     session.sent(count);
+    /// }
+    /// assert_eq!(socket.len(), 28);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn output(&self) -> impl Iterator<Item = &[u8]> {
         self.output.slices()
     }
@@ -166,6 +182,17 @@ impl Session {
     }
 
     /// What it means that the server closed the connection now: `None` if nothing is lost by it.
+    ///
+    /// ```
+    /// use nbd_client::{During, Headers, Session, SessionConfig, StatusRequest};
+    ///
+    /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
+    /// assert_eq!(session.eof(), None);
+    /// session.start_block_status(&StatusRequest::new(0, 4096))?;
+    /// // A reply is due now.
+    /// assert_eq!(session.eof().map(|eof| eof.during), Some(During::ReplyHeader));
+    /// # Ok::<(), nbd_client::StartError>(())
+    /// ```
     #[must_use]
     pub fn eof(&self) -> Option<UnexpectedEof> {
         if self.requests.len() == 0 && self.input.is_between_replies() {

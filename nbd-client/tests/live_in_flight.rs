@@ -10,14 +10,13 @@
 mod support;
 
 use core::time::Duration;
-use std::fs;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Instant;
 
 use nbd_client::{Options, Order, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status, SurveyOptions, SurveyStats};
+use support::command::peak_memory;
 use support::image::{KIB, MIB, Recipe, Step};
 use support::run::example;
 use support::server::{Server, folder};
@@ -153,21 +152,10 @@ fn with_the_bitmap_first_the_cost_follows_the_change() {
 }
 
 /// The most memory that `extents --totals` took at any time, in bytes.
-fn peak_memory(server: &Server) -> u64 {
+fn peak_of_survey(server: &Server) -> u64 {
     let mut command = Command::new(example("extents"));
     command.args([&server.uri(""), "--totals", "--json"]).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) << 10);
-        thread::sleep(Duration::from_micros(500));
-    }
-    assert!(child.wait().unwrap().success());
-    peak
+    peak_memory(command.spawn().unwrap())
 }
 
 /// A survey keeps what its budget allows and no more, however large the disk: here 16,000 extents and half a million.
@@ -182,7 +170,7 @@ fn memory_does_not_grow_with_the_disk() {
         let one = survey(&server, &allocation(), Order::Together, &Options::new(), |options| options);
         assert!(one.stats.peak_bytes <= 32 << 20, "{:?}", one.stats);
         eprintln!("{size}: {} extents, {:?}", one.extents.len(), one.stats);
-        (peak_memory(&server), one.extents.len())
+        (peak_of_survey(&server), one.extents.len())
     };
     let ((small, few), (large, many)) = (peak("size=128M"), peak("size=4G"));
     eprintln!("{few} extents: {} KiB, {many} extents: {} KiB", small >> 10, large >> 10);

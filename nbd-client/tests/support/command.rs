@@ -14,6 +14,21 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
+/// The most memory that a program holds at any time until it has ended well, in bytes.
+pub(crate) fn peak_memory(mut child: Child) -> u64 {
+    let file = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(&file).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        thread::sleep(Duration::from_micros(500));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
 /// Runs `command` to its end. One that outlives `limit` is killed, and the test fails with what it had printed.
 pub(crate) fn finish(command: &mut Command, input: &str, limit: Duration) -> Finished {
     let mut child = command

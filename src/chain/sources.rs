@@ -20,6 +20,17 @@ use crate::stream::{Check, Clip, ExtentStream};
 ///
 /// It covers the disk of its newest layer exactly once. Neighbours may be equal where a layer's stream is cut;
 /// [`coalesce`](ExtentStream::coalesce) joins them.
+///
+/// ```
+/// use nbd_extents::chain::{Chain, Layer, Sources};
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use nbd_extents::{Action, Extent};
+///
+/// let full = from_iter(Extent::new(0, 4096, Action::Copy));
+/// let sources: Sources<_> = Chain::new([(Layer::full("vda", "sunday", 4096), full)])?.restore();
+/// assert_eq!(sources.collect_vec()?[0].to_string(), "0..4096 copy from layer 0");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Sources<S: ExtentStream> {
     readers: Vec<Reader<S>>,

@@ -10,6 +10,14 @@ use crate::action::Action;
 use crate::stream::ExtentStream;
 
 /// How many bytes a map of actions may hold: see [`ExtentMap::capped`].
+///
+/// ```
+/// use nbd_extents::map::Cap;
+///
+/// let cap = Cap::bytes(64 << 20).keeping_skipped();
+/// assert_eq!(Cap::bytes(1), Cap::bytes(Cap::LEAST));
+/// # let _ = cap;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cap {
     bytes: usize,
@@ -75,6 +83,16 @@ impl Cap {
 const STATUSES: usize = 8;
 
 /// Why there is no map under a cap. `E` is what the stream fails with.
+///
+/// ```
+/// # use nbd_extents::map::{Cap, CapError, ExtentMap};
+/// # use nbd_extents::stream::from_iter;
+/// # use nbd_extents::{Action, Extent, StreamError};
+/// let list = [Extent::new(0, 512, Action::Copy)?, Extent::new(512, 512, Action::Skip)?];
+/// let refused = ExtentMap::capped(from_iter(list), 0..2048, Cap::bytes(1000));
+/// assert_eq!(refused, Err(CapError::Stream(StreamError::Gap { range: 1024..2048 })));
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CapError<E> {
@@ -98,6 +116,16 @@ pub enum CapError<E> {
 }
 
 /// A map of actions under a cap, and what the cap costs.
+///
+/// ```
+/// # use nbd_extents::map::{Cap, ExtentMap};
+/// # use nbd_extents::stream::from_iter;
+/// # use nbd_extents::{Action, Extent};
+/// let list = [Extent::new(0, 512, Action::Copy)?, Extent::new(512, 512, Action::Skip)?];
+/// let capped = ExtentMap::capped(from_iter(list), 0..1024, Cap::bytes(1000)).unwrap();
+/// assert_eq!((capped.map.runs(), capped.copied_more()), (2, 0), "it fits as it is");
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capped {

@@ -49,6 +49,18 @@ impl<T: Copy> Iterator for Runs<'_, T> {
 }
 
 /// The extents of a map, ascending: see [`MapSlice::extents`].
+///
+/// ```
+/// # use nbd_extents::Extent;
+/// # use nbd_extents::map::ExtentMap;
+/// # use nbd_extents::stream::from_iter;
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+/// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+/// let mut extents = map.extents();
+/// assert_eq!(extents.next().map(|extent| extent.range()), Some(0..512));
+/// assert_eq!(extents.last().map(|extent| extent.range()), Some(1024..1536));
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
 pub struct Extents<'a, T: Copy> {

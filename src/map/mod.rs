@@ -147,6 +147,17 @@ impl<T> ExtentMap<T> {
     }
 
     /// The part of the map that lies in `range` (bytes), without a copy. What lies outside of the map is left out.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(map.slice(..1200).range(), 0..1200);
+    /// assert!(map.slice(256..).extents().map(|extent| extent.range()).eq([256..512, 1024..1536]), "cut at its edge");
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     pub fn slice(&self, range: impl RangeBounds<u64>) -> MapSlice<'_, T> {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
@@ -164,12 +175,33 @@ impl<T> ExtentMap<T> {
 
 impl<T: Copy> ExtentMap<T> {
     /// The extent over byte `offset`; `None` in a gap and outside of the map. Takes O(log n).
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(map.get(100), Some(Extent::new(0, 512, 'a')?));
+    /// assert_eq!(map.get(600), None, "a gap");
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn get(&self, offset: u64) -> Option<Extent<T>> {
         self.as_slice().get(offset)
     }
 
     /// The extents, ascending.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert!(map.extents().map(|extent| extent.start()).eq([0, 1024]));
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     pub fn extents(&self) -> Extents<'_, T> {
         self.as_slice().extents()
     }
@@ -316,6 +348,16 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// # Errors
     ///
     /// [`StreamError::Gap`] or [`StreamError::Overlap`] at the first part that does not start where the one before it ends.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(ExtentMap::join([map.slice(..100), map.slice(100..)])?, map);
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     pub fn join<'a>(parts: impl IntoIterator<Item = MapSlice<'a, T>>) -> Result<Self, StreamError>
     where
         T: 'a,
@@ -332,6 +374,17 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
 
 impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
     /// A map of its own of this part: to be kept, or to be worked on elsewhere.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// let part = map.slice(..300).to_map();
+    /// assert_eq!((part.range(), part.runs()), (0..300, 1));
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn to_map(&self) -> ExtentMap<T> {
         let mut map = ExtentMap::starting_at(self.start);

@@ -6,6 +6,18 @@ use alloc::vec::Vec;
 use super::slice::MapSlice;
 
 /// What there is of one status: see [`MapSlice::totals`].
+///
+/// ```
+/// # use nbd_extents::Extent;
+/// # use nbd_extents::map::ExtentMap;
+/// # use nbd_extents::stream::from_iter;
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+/// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+/// use nbd_extents::map::Total;
+///
+/// assert_eq!(map.as_slice().totals()[0], Total { status: 'a', bytes: 512, extents: 1 });
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Total<T> {
     /// The status.

@@ -7,6 +7,15 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 
 /// A stream that is checked against a range while it is read: see [`ExtentStream::within`] and [`ExtentStream::covering`].
+///
+/// ```
+/// # use nbd_extents::stream::{Check, ExtentStream, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let checked: Check<_> = from_iter(list).covering(0..2048);
+/// assert_eq!(checked.collect_vec(), Err(StreamError::Gap { range: 1024..2048 }));
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Check<S> {
     stream: S,

@@ -6,6 +6,15 @@ use super::ExtentStream;
 use crate::extent::Extent;
 
 /// A stream cut to a range: see [`ExtentStream::clip`].
+///
+/// ```
+/// # use nbd_extents::stream::{Clip, ExtentStream, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let clipped: Clip<_> = from_iter(list).clip(256..768);
+/// assert_eq!(clipped.collect_vec()?[0].range(), 256..512);
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Clip<S> {
     stream: S,

@@ -4,6 +4,15 @@ use super::ExtentStream;
 use crate::extent::Extent;
 
 /// A stream whose touching equal neighbours are joined: see [`ExtentStream::coalesce`].
+///
+/// ```
+/// # use nbd_extents::stream::{Coalesce, ExtentStream, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let joined: Coalesce<_> = from_iter(list).map_status(|_| 'c').coalesce();
+/// assert_eq!(joined.collect_vec()?, [Extent::new(0, 1024, 'c')?]);
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Coalesce<S: ExtentStream> {
     stream: S,

@@ -6,6 +6,15 @@ use super::ExtentStream;
 use crate::extent::Extent;
 
 /// A stream without gaps in a range: see [`ExtentStream::fill`].
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, Fill, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let filled: Fill<_> = from_iter(list).fill(0..2048, '?');
+/// assert_eq!(filled.collect_vec()?[2], Extent::new(1024, 1024, '?')?);
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fill<S: ExtentStream> {
     stream: S,

@@ -6,6 +6,15 @@ use super::ExtentStream;
 use crate::extent::Extent;
 
 /// A stream without some of its extents: see [`ExtentStream::filter`].
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, Filter, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let filtered: Filter<_, _> = from_iter(list).filter(|&status| status == 'b');
+/// assert_eq!(filtered.collect_vec()?[0].range(), 512..1024);
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone)]
 pub struct Filter<S, F> {
     stream: S,

@@ -6,6 +6,15 @@ use super::ExtentStream;
 use crate::extent::Extent;
 
 /// An iterator over a stream: see [`ExtentStream::iter`]. After an error it is over.
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, Iter, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let iter: Iter<_> = from_iter(list).iter();
+/// assert_eq!(iter.map(|extent| *extent.unwrap().status()).collect::<String>(), "ab");
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
 pub struct Iter<S> {

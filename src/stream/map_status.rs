@@ -7,6 +7,15 @@ use crate::extent::Extent;
 use crate::kernel::Wire;
 
 /// A stream with each status replaced: see [`ExtentStream::map_status`].
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, MapStatus, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let mapped: MapStatus<_, _> = from_iter(list).map_status(|status| status == 'b');
+/// assert_eq!(mapped.collect_vec()?[1], Extent::new(512, 512, true)?);
+/// # Ok::<(), StreamError>(())
+/// ```
 #[derive(Clone)]
 pub struct MapStatus<S, F> {
     stream: S,

@@ -9,6 +9,16 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 
 /// Two merged streams: see [`ExtentStream::merge`] and [`ExtentStream::merge_shortest`].
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, Merge, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let other = from_iter([Extent::new(0, 1024, 1)?]);
+/// let merged: Merge<_, _, _> = from_iter(list).merge(other, |&a, &b| (a, b));
+/// assert_eq!(merged.collect_vec()?[1], Extent::new(512, 512, ('b', 1))?);
+/// # Ok::<(), StreamError>(())
+/// ```
 pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
     pub(super) left: Cursor<A>,
     pub(super) right: Cursor<B>,

@@ -13,6 +13,14 @@ use crate::extent::MAX_END;
 use crate::status::MAX_BITMAPS;
 
 /// Contexts that cannot be asked for, or were not granted.
+///
+/// ```
+/// use nbd_extents::{Context, ContextError, Contexts};
+///
+/// let twice = Contexts::new().require(Context::Depth)?.require(Context::Depth);
+/// assert!(matches!(twice, Err(ContextError::Twice { .. })));
+/// # Ok::<(), ContextError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ContextError {
@@ -93,6 +101,17 @@ impl fmt::Display for Offered<'_> {
 }
 
 /// Why a survey cannot start or cannot go on.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, SurveyError};
+///
+/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// assert_eq!(survey.complete(), Err(SurveyError::Incomplete { position: 0, end: 8192 }));
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SurveyError {
@@ -181,6 +200,13 @@ pub enum SurveyError {
 }
 
 /// What can be wrong with a reply. NBD protocol, "Structured reply types" and `NBD_CMD_BLOCK_STATUS`.
+///
+/// ```
+/// use nbd_extents::ReplyFault;
+///
+/// let fault = ReplyFault::ZeroLength { context: "base:allocation".into(), index: 3 };
+/// assert_eq!(fault.to_string(), "base:allocation: descriptor 3 has length 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReplyFault {

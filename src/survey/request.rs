@@ -27,6 +27,19 @@ pub enum Topic {
 }
 
 /// A block-status request to send: `NBD_CMD_BLOCK_STATUS` for `length` bytes from `offset`.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, Topic};
+///
+/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let request = survey.next_request()?.unwrap();
+/// assert_eq!((request.offset(), request.length(), request.one_extent()), (0, 8192, false));
+/// assert_eq!((request.topic(), request.context_ids()), (Topic::All, &[0][..]));
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub(super) id: RequestId,

@@ -4,6 +4,17 @@ use super::error::SurveyError;
 use super::options::SurveyOptions;
 
 /// Where an interrupted survey can be taken up: see [`Survey::resume_point`](crate::Survey::resume_point).
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, ResumePoint};
+///
+/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// assert_eq!(survey.resume_point(), ResumePoint { offset: 0, end: 8192, export_size: 8192 });
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResumePoint {
     /// The first byte that was not handed out.

@@ -1,6 +1,23 @@
 //! What a survey cost, and what it forgave.
 
 /// Counters of one survey.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+///
+/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let request = survey.next_request()?.unwrap();
+/// survey.chunk(request.id(), [0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 3])?;
+/// survey.reply_done(request.id())?;
+/// while survey.next_extent()?.is_some() {}
+/// let stats = survey.complete()?;
+/// assert_eq!((stats.requests, stats.descriptors, stats.asked_bytes, stats.extents), (1, 1, 8192, 1));
+/// assert_eq!(stats.forgiven, Default::default(), "the server kept to the protocol");
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SurveyStats {

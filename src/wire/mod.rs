@@ -23,6 +23,14 @@ pub use source::DescriptorSource;
 pub use source::RawList;
 
 /// The two layouts of a block-status payload.
+///
+/// ```
+/// use nbd_extents::wire::Form;
+///
+/// // a compact payload with two descriptors
+/// assert_eq!(Form::Compact.header_size() + 2 * Form::Compact.descriptor_size(), 20);
+/// assert_eq!(Form::Extended.header_size() + 2 * Form::Extended.descriptor_size(), 40);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// `NBD_REPLY_TYPE_BLOCK_STATUS` (5): 32-bit lengths and flags. Used with structured replies.

@@ -14,6 +14,26 @@ use super::descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair
 /// [`fuse`](Iterator::fuse); or say `impl DescriptorSource for MyIterator {}`.
 ///
 /// (It would be every iterator, if a stable compiler allowed to tell one of them apart.)
+///
+/// ```
+/// use nbd_extents::stream::{ExtentStream, place};
+/// use nbd_extents::wire::{Descriptor, DescriptorSource};
+///
+/// struct Alternating(u64);
+///
+/// impl Iterator for Alternating {
+///     type Item = Descriptor;
+///
+///     fn next(&mut self) -> Option<Descriptor> {
+///         self.0 = self.0.checked_sub(1)?;
+///         Some(Descriptor { length: 512, flags: self.0 % 2 })
+///     }
+/// }
+/// impl DescriptorSource for Alternating {}
+///
+/// assert_eq!(place(Alternating(3), 0).collect_vec()?.len(), 3);
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 pub trait DescriptorSource: Iterator<Item = Descriptor> {
     /// The descriptors that are still to be read, if they lie in memory.
     #[doc(hidden)]

@@ -23,6 +23,13 @@ pub use writer::{Blocks, Writer};
 use super::facts::{Fact, Facts, Layer, Row};
 
 /// One range of `GetMetadataDelta`.
+///
+/// ```
+/// use nbd_extents::format::csi::Delta;
+/// use nbd_extents::format::{Facts, Row};
+///
+/// assert_eq!(Delta { changed: true }.facts(), Facts { dirty: Some(true), ..Facts::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Delta {
     /// Whether the range is listed: it has changed between the two snapshots.
@@ -30,6 +37,14 @@ pub struct Delta {
 }
 
 /// One range of `GetMetadataAllocated`.
+///
+/// ```
+/// use nbd_extents::format::csi::Allocated;
+/// use nbd_extents::format::{Facts, Layer, Row};
+///
+/// let listed = Allocated { allocated: true, zero: false };
+/// assert_eq!(listed.facts(), Facts { layer: Some(Layer::Present), ..Facts::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Allocated {
     /// Whether the range is listed: the snapshot holds it.

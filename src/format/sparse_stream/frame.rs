@@ -8,6 +8,10 @@ use super::TERM;
 pub const HEADER_SIZE: usize = 40;
 
 /// What a frame is.
+///
+/// ```
+/// assert_eq!(nbd_extents::format::sparse_stream::FrameKind::Zero.to_string(), "zero");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
     /// The first frame: what the stream is about.
@@ -91,6 +95,15 @@ fn number(digits: &[u8; 16]) -> Option<u64> {
 }
 
 /// A whole frame, to be written as it is: what [`Writer`](super::Writer) makes.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Meta, Writer};
+///
+/// let (mut writer, _) = Writer::new(&Meta::incremental(1 << 20, 4, "now"))?;
+/// let frame = writer.data(4096, b"data")?;
+/// assert_eq!(frame.parts(), [&b"data 0000000000001000 0000000000000004\r\n"[..], b"data", b"\r\n"]);
+/// # Ok::<(), nbd_extents::format::sparse_stream::WriteError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a frame that was made has to be written"]
 pub struct Frame<'a> {

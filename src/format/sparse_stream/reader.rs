@@ -10,6 +10,19 @@ use crate::extent::Extent;
 /// Takes the bytes of one stream and hands out what they say. See the [module](super) for an example and for what is refused.
 ///
 /// After an error the stream is over: [`next`](Self::next) gives the same error again.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Meta, Reader, Writer};
+///
+/// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
+/// stream.extend(writer.zero(0..4096)?.parts().concat());
+/// stream.extend(writer.stop()?.parts().concat());
+/// let (mut reader, mut input) = (Reader::new(), &stream[..]);
+/// while reader.next(&mut input)?.is_some() {}
+/// assert_eq!(reader.consumed(), stream.len() as u64);
+/// assert!(reader.finish().is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
     /// How many bytes of the stream have been used.
@@ -35,6 +48,19 @@ enum State {
 }
 
 /// What a stream says next.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Event, Meta, Reader, Writer};
+///
+/// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
+/// stream.extend(writer.zero(0..4096)?.parts().concat());
+/// stream.extend(writer.stop()?.parts().concat());
+/// let (mut reader, mut input) = (Reader::new(), &stream[..]);
+/// assert!(matches!(reader.next(&mut input)?, Some(Event::Meta(_))));
+/// assert_eq!(reader.next(&mut input)?, Some(Event::Zero { range: 0..4096 }));
+/// assert_eq!(reader.next(&mut input)?, Some(Event::Stop));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -62,6 +88,19 @@ pub enum Event<'a> {
 }
 
 /// What was in a stream.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Meta, Reader, Writer};
+///
+/// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
+/// stream.extend(writer.zero(0..4096)?.parts().concat());
+/// stream.extend(writer.stop()?.parts().concat());
+/// let (mut reader, mut input) = (Reader::new(), &stream[..]);
+/// while reader.next(&mut input)?.is_some() {}
+/// let summary = reader.finish()?;
+/// assert_eq!((summary.data, summary.zero, summary.frames), (0, 4096, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Summary {

@@ -13,6 +13,16 @@ use crate::extent::{Extent, MAX_END};
 ///
 /// It fails where the stream would not be a sound one: frames that go back or overlap, that leave the disk, or leave out bytes of a full one, and a sum
 /// of data that is not what the meta frame has promised. The [module](super) has an example.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Meta, Writer};
+///
+/// let (mut writer, _) = Writer::new(&Meta::full(8192, 0, "now"))?;
+/// let _ = writer.zero(0..8192)?;
+/// assert_eq!(writer.position(), 8192);
+/// let _ = writer.stop()?;
+/// # Ok::<(), nbd_extents::format::sparse_stream::WriteError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Writer {
     virtual_size: u64,
@@ -110,6 +120,14 @@ impl Writer {
 }
 
 /// A frame that cannot come next in a stream.
+///
+/// ```
+/// use nbd_extents::format::sparse_stream::{Meta, WriteError, Writer};
+///
+/// let (mut writer, _) = Writer::new(&Meta::full(8192, 0, "now"))?;
+/// assert_eq!(writer.zero(4096..8192), Err(WriteError::Gap { range: 0..4096 }));
+/// # Ok::<(), nbd_extents::format::sparse_stream::WriteError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WriteError {

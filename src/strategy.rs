@@ -30,21 +30,57 @@ use crate::status::{Allocation, Depth, Dirtiness, MAX_BITMAPS, Status};
 const CUTS: usize = 24;
 
 /// What `base:allocation` may say: each of its four meanings.
+///
+/// ```
+/// use nbd_extents::strategy::allocation;
+/// use proptest::prelude::*;
+///
+/// proptest!(|(allocation in allocation())| {
+///     prop_assert_eq!(allocation.is_hole(), allocation.flags() & 1 != 0);
+/// });
+/// ```
 pub fn allocation() -> impl Strategy<Value = Allocation> {
     (0..4_u64).prop_map(Allocation::from_flags)
 }
 
 /// What a dirty bitmap may say.
+///
+/// ```
+/// use nbd_extents::strategy::dirtiness;
+/// use proptest::prelude::*;
+///
+/// proptest!(|(dirtiness in dirtiness())| {
+///     prop_assert_eq!(dirtiness.is_dirty(), dirtiness.flags() == 1);
+/// });
+/// ```
 pub fn dirtiness() -> impl Strategy<Value = Dirtiness> {
     (0..2_u64).prop_map(Dirtiness::from_flags)
 }
 
 /// What `qemu:allocation-depth` may say: absent, a layer, or now and then a number that means nothing.
+///
+/// ```
+/// use nbd_extents::strategy::depth;
+/// use proptest::prelude::*;
+///
+/// proptest!(|(depth in depth())| {
+///     prop_assert!(depth.is_absent() || depth.layer() != Some(0));
+/// });
+/// ```
 pub fn depth() -> impl Strategy<Value = Depth> {
     prop_oneof![8 => 0..4_u64, 1 => Just(u64::MAX)].prop_map(Depth::from_flags)
 }
 
 /// Any status: each part may be unknown, and any of the first three bitmaps may have been asked.
+///
+/// ```
+/// use nbd_extents::strategy::status;
+/// use proptest::prelude::*;
+///
+/// proptest!(|(status in status())| {
+///     prop_assert_eq!(status.combine(status), status);
+/// });
+/// ```
 pub fn status() -> impl Strategy<Value = Status> {
     let bitmaps = proptest::array::uniform3(option::of(dirtiness()));
     (option::of(allocation()), bitmaps, option::of(depth())).prop_map(|(allocation, bitmaps, depth)| {
@@ -81,6 +117,16 @@ fn build(
 }
 
 /// Any action.
+///
+/// ```
+/// use nbd_extents::format::actions::Word;
+/// use nbd_extents::strategy::action;
+/// use proptest::prelude::*;
+///
+/// proptest!(|(action in action())| {
+///     prop_assert!(["copy", "zero", "skip", "absent"].contains(&Word::from(action).to_string().as_str()));
+/// });
+/// ```
 pub fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         Just(Action::Copy),

@@ -155,6 +155,19 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     }
 
     /// The size of the disk after a restore: that of the newest layer, in bytes.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let chain = Chain::new([
+    ///     (Layer::full("vda", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Copy))),
+    ///     (Layer::incremental("vda", "monday", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Skip))),
+    /// ])?;
+    /// assert_eq!(chain.size(), 4096, "the disk had shrunk by monday");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn size(&self) -> u64 {
         self.layers.last().map_or(0, |(layer, _)| layer.size)
@@ -164,6 +177,20 @@ impl<I: Clone + Ord, S: ExtentStream<Status = Action>> Chain<I, S> {
     ///
     /// The stream is lazy: it reads each layer once, holds one extent of each, and takes time by the number of extents, not by the depth of the
     /// chain. It covers `0..size` exactly once or fails: with [`ReadError::Uncovered`] or [`ReadError::Grown`] at the first bytes that no layer has.
+    ///
+    /// ```
+    /// use nbd_extents::chain::{Chain, Layer};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// let chain = Chain::new([
+    ///     (Layer::full("vda", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Copy))),
+    ///     (Layer::incremental("vda", "monday", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Skip))),
+    /// ])?;
+    /// let sources = chain.restore().collect_vec()?;
+    /// assert_eq!(sources[0].to_string(), "0..4096 copy from layer 0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn restore(self) -> Sources<S> {
         sources(self.layers, 0, 0, self.growth_is_zero)
     }

@@ -65,6 +65,14 @@ pub type Reader = ListReader<Word>;
 pub type Writer = ListWriter<Word>;
 
 /// An [`Action`] in one word.
+///
+/// ```
+/// use nbd_extents::Action;
+/// use nbd_extents::format::actions::Word;
+///
+/// assert_eq!(Word::from(Action::Zero { may_unmap: false }), Word::Zero);
+/// assert_eq!(Word::Absent.to_string(), "absent");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Word {
     /// Read and store.

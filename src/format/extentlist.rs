@@ -49,6 +49,14 @@ pub struct Reader {
 
 impl Reader {
     /// For a disk of `size` bytes.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Decode, extentlist};
+    ///
+    /// let gap = extentlist::Reader::new(4096).end()?.ok_or("no extent")?;
+    /// assert_eq!(gap.to_string(), "0..4096 zero,hole", "a list that says nothing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new(size: u64) -> Self {
         Self { lines: Lines::new(), cover: Cover::from(0), size, behind_gap: None }
@@ -154,6 +162,18 @@ fn size<'a>(line: &'a str, field: &'static str) -> Result<(u64, &'a str), Fault>
 }
 
 /// Writes an extent list: a line a range, in bytes, and no type where there is data.
+///
+/// ```
+/// use nbd_extents::format::{Encode, extentlist};
+/// use nbd_extents::{Allocation, Extent};
+///
+/// let mut out = String::new();
+/// let mut writer = extentlist::Writer::new();
+/// writer.extent(&Extent::new(0, 1024, Allocation::DATA)?, &mut out)?;
+/// writer.extent(&Extent::new(1024, 7168, Allocation::from_flags(3))?, &mut out)?;
+/// assert_eq!(out, "0 1024\n1024 7168 hole,zero\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Writer {
     cover: Cover,

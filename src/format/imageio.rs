@@ -20,10 +20,40 @@ use super::list::{InList, ListReader, ListWriter, Style};
 use super::record::{Record, Value};
 
 /// Reads the zero extents: rows of [`Zero`].
+///
+/// ```
+/// use nbd_extents::format::{Decode, imageio};
+///
+/// let mut answer = &br#"[{"start": 0, "length": 4096, "zero": true, "hole": false}]"#[..];
+/// let extent = imageio::ZeroReader::new().next(&mut answer)?.ok_or("no extent")?;
+/// assert_eq!(*extent.status(), imageio::Zero { zero: true, hole: Some(false) });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type ZeroReader = ListReader<Zero>;
 /// Writes the zero extents.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::format::{Encode, imageio};
+///
+/// let mut out = String::new();
+/// let mut writer = imageio::ZeroWriter::new();
+/// writer.extent(&Extent::new(0, 4096, imageio::Zero { zero: false, hole: None })?, &mut out)?;
+/// writer.finish(&mut out)?;
+/// assert_eq!(out, r#"[{"start": 0, "length": 4096, "zero": false}]"#, "what is not known is left out");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type ZeroWriter = ListWriter<Zero>;
 /// Reads the dirty extents: rows of [`Dirty`].
+///
+/// ```
+/// use nbd_extents::format::{Decode, imageio};
+///
+/// let mut old = &br#"[{"start": 0, "length": 4096, "dirty": true}]"#[..];
+/// let extent = imageio::DirtyReader::new().next(&mut old)?.ok_or("no extent")?;
+/// assert_eq!(*extent.status(), imageio::Dirty { dirty: true, zero: None });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type DirtyReader = ListReader<Dirty>;
 /// Writes the dirty extents.
 ///
@@ -41,6 +71,15 @@ pub type DirtyReader = ListReader<Dirty>;
 pub type DirtyWriter = ListWriter<Dirty>;
 
 /// One range of the zero extents.
+///
+/// ```
+/// use nbd_extents::format::imageio::Zero;
+/// use nbd_extents::format::{Layer, Row};
+///
+/// let facts = Zero { zero: true, hole: Some(true) }.facts();
+/// assert_eq!((facts.zero, facts.layer), (Some(true), Some(Layer::Absent)));
+/// assert!(!facts.hole, "this hole is not the one of base:allocation");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Zero {
     /// Whether every byte reads as zero.
@@ -50,6 +89,14 @@ pub struct Zero {
 }
 
 /// One range of the dirty extents.
+///
+/// ```
+/// use nbd_extents::format::imageio::Dirty;
+/// use nbd_extents::format::{Facts, Row};
+///
+/// let facts = Dirty { dirty: true, zero: None }.facts();
+/// assert_eq!(facts, Facts { dirty: Some(true), ..Facts::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dirty {
     /// Whether the bytes have changed.

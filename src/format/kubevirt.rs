@@ -25,6 +25,15 @@ use super::{Decode, Encode};
 use crate::extent::Extent;
 
 /// One range of a full backup's map.
+///
+/// ```
+/// use nbd_extents::format::{Decode, kubevirt};
+///
+/// let mut page = &br#"{"extents":[{"offset":0,"length":512,"type":1,"description":"hole"}],"next_offset":null}"#[..];
+/// let extent = kubevirt::Reader::<kubevirt::Full>::new().next(&mut page)?.ok_or("no extent")?;
+/// assert_eq!(*extent.status(), kubevirt::Full { zero: false, hole: true });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Full {
     /// Whether every byte reads as zero.
@@ -34,6 +43,14 @@ pub struct Full {
 }
 
 /// One range of an incremental backup's map.
+///
+/// ```
+/// use nbd_extents::format::kubevirt::Incremental;
+/// use nbd_extents::format::{Facts, Row};
+///
+/// let facts = Incremental { zero: false, dirty: true }.facts();
+/// assert_eq!(facts, Facts { dirty: Some(true), zero: Some(false), ..Facts::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incremental {
     /// Whether every byte reads as zero.
@@ -63,6 +80,23 @@ impl Row for Incremental {
 }
 
 /// The two kinds of pages: [`Full`] and [`Incremental`]. It cannot be implemented outside.
+///
+/// ```
+/// use nbd_extents::format::{Decode, ReadError, kubevirt};
+///
+/// /// The bytes of a page that need not be read.
+/// fn zeroes<P: kubevirt::Page>(mut page: &[u8]) -> Result<u64, ReadError> {
+///     let (mut reader, mut sum) = (kubevirt::Reader::<P>::new(), 0);
+///     while let Some(extent) = reader.next(&mut page)? {
+///         sum += if extent.status().facts().zero == Some(true) { extent.length() } else { 0 };
+///     }
+///     Ok(sum)
+/// }
+///
+/// let page = br#"{"extents":[{"offset":0,"length":512,"type":3,"description":"dirty,zero"}],"next_offset":null}"#;
+/// assert_eq!(zeroes::<kubevirt::Incremental>(page)?, 512);
+/// # Ok::<(), nbd_extents::format::ReadError>(())
+/// ```
 pub trait Page: Row + sealed::Typed {}
 
 impl Page for Full {}
@@ -181,6 +215,17 @@ impl<P: Page> Reader<P> {
     }
 
     /// The offset of the next page, once a whole page has been read; `None` after the last one, and before the first.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Decode, kubevirt};
+    ///
+    /// let mut reader = kubevirt::Reader::<kubevirt::Full>::new();
+    /// assert_eq!(reader.next_offset(), None, "nothing has come yet");
+    /// let mut page = &br#"{"extents":[{"offset":0,"length":512,"type":0,"description":"data"}],"next_offset":512}"#[..];
+    /// while reader.next(&mut page)?.is_some() {}
+    /// assert_eq!(reader.next_offset(), Some(512));
+    /// # Ok::<(), nbd_extents::format::ReadError>(())
+    /// ```
     #[must_use]
     pub fn next_offset(&self) -> Option<u64> {
         self.next.flatten()
@@ -341,6 +386,21 @@ pub struct Writer<P> {
 
 impl<P: Page> Writer<P> {
     /// With so many extents a page.
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use nbd_extents::Extent;
+    /// use nbd_extents::format::{Encode, kubevirt};
+    ///
+    /// let mut out = String::new();
+    /// let mut writer = kubevirt::Writer::new(NonZeroU64::MIN);
+    /// for start in [0, 512] {
+    ///     writer.extent(&Extent::new(start, 512, kubevirt::Incremental { zero: false, dirty: true })?, &mut out)?;
+    /// }
+    /// writer.finish(&mut out)?;
+    /// assert_eq!(out.lines().count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new(page: NonZeroU64) -> Self {
         Self { page, count: 0, cover: Cover::anywhere(), kind: PhantomData }

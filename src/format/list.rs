@@ -53,6 +53,17 @@ mod sealed {
 pub(super) use sealed::InList;
 
 /// Reads a list of JSON objects, one a range: see the aliases, [`imageio::DirtyReader`](super::imageio::DirtyReader) say.
+///
+/// ```
+/// use nbd_extents::format::{Decode, ListReader, qemu_img};
+///
+/// let mut reader: ListReader<qemu_img::DirtyEntry> = qemu_img::DirtyReader::new();
+/// let mut half = &br#"[{ "start": 0, "length": 65536, "depth": 0, "zero""#[..];
+/// assert_eq!(reader.next(&mut half)?, None, "it needs more");
+/// let mut rest = &br#": false, "data": false}]"#[..];
+/// assert!(reader.next(&mut rest)?.is_some_and(|extent| extent.status().dirty));
+/// # Ok::<(), nbd_extents::format::ReadError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ListReader<R> {
     tokens: Tokens,
@@ -142,6 +153,16 @@ impl<R: InList> ListReader<R> {
 }
 
 /// Writes a list of JSON objects, one a range: see the aliases, [`imageio::DirtyWriter`](super::imageio::DirtyWriter) say.
+///
+/// ```
+/// use nbd_extents::format::{Encode, ListWriter, imageio};
+///
+/// let mut out = String::new();
+/// let mut writer: ListWriter<imageio::Dirty> = imageio::DirtyWriter::new();
+/// writer.finish(&mut out)?;
+/// assert_eq!(out, "[]", "a list without rows is a list");
+/// # Ok::<(), nbd_extents::format::WriteError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ListWriter<R> {
     cover: Cover,

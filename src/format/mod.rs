@@ -103,6 +103,19 @@ pub use stream::{Extents, Input, InputError, OutputError, read, write};
 use crate::extent::Extent;
 
 /// Reads a format: bytes in, in pieces of any size, extents out.
+///
+/// ```
+/// use nbd_extents::format::{Decode, extentlist};
+///
+/// let mut reader = extentlist::Reader::new(1024);
+/// let mut piece = &b"0 512\n512 51"[..];
+/// assert!(reader.next(&mut piece)?.is_some_and(|extent| extent.range() == (0..512)));
+/// assert_eq!(reader.next(&mut piece)?, None);
+/// assert!(piece.is_empty(), "the line that is cut is kept by the reader");
+/// let mut piece = &b"2 zero\n"[..];
+/// assert!(reader.next(&mut piece)?.is_some_and(|extent| extent.range() == (512..1024)));
+/// # Ok::<(), nbd_extents::format::ReadError>(())
+/// ```
 pub trait Decode {
     /// What the format says of a range.
     type Row;
@@ -112,6 +125,14 @@ pub trait Decode {
     /// # Errors
     ///
     /// What is wrong with the input, and where. The reader is over then, and what it returns afterwards is unspecified.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Decode, imageio};
+    ///
+    /// let mut input = &br#"[{"start": 0, "length": 0, "dirty": true}]"#[..];
+    /// let error = imageio::DirtyReader::new().next(&mut input).unwrap_err();
+    /// assert_eq!((error.at.line, error.at.byte), (1, 1), "where the row begins");
+    /// ```
     fn next(&mut self, input: &mut &[u8]) -> Result<Option<Extent<Self::Row>>, ReadError>;
 
     /// Says that the input has ended. Returns what was still to come, an extent a call, and then `None`.
@@ -119,6 +140,15 @@ pub trait Decode {
     /// # Errors
     ///
     /// When the input has ended too early.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Decode, imageio};
+    ///
+    /// let mut reader = imageio::DirtyReader::new();
+    /// assert!(reader.next(&mut &br#"[{"start": 0, "length": 512, "dirty": false}"#[..])?.is_some());
+    /// assert!(reader.end().is_err(), "the list is not closed: a connection has broken");
+    /// # Ok::<(), nbd_extents::format::ReadError>(())
+    /// ```
     fn end(&mut self) -> Result<Option<Extent<Self::Row>>, ReadError>;
 }
 
@@ -136,6 +166,19 @@ impl<D: Decode + ?Sized> Decode for alloc::boxed::Box<D> {
 }
 
 /// Writes a format: extents in, text out.
+///
+/// ```
+/// use nbd_extents::format::{Encode, WriteError, imageio};
+/// use nbd_extents::Extent;
+///
+/// let row = imageio::Zero { zero: true, hole: None };
+/// let mut out = String::new();
+/// let mut writer = imageio::ZeroWriter::new();
+/// writer.extent(&Extent::new(0, 512, row)?, &mut out)?;
+/// let gap = writer.extent(&Extent::new(1024, 512, row)?, &mut out);
+/// assert!(matches!(gap, Err(WriteError::Extents(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Encode {
     /// What the format says of a range.
     type Row;
@@ -145,6 +188,16 @@ pub trait Encode {
     /// # Errors
     ///
     /// [`WriteError::Extents`] when it does not start where the last one ended; when the format cannot say it, or `out` fails.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Encode, extentlist};
+    /// use nbd_extents::{Allocation, Extent};
+    ///
+    /// let mut out = String::new();
+    /// extentlist::Writer::new().extent(&Extent::new(0, 512, Allocation::from_flags(2))?, &mut out)?;
+    /// assert_eq!(out, "0 512 zero\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn extent(&mut self, extent: &Extent<Self::Row>, out: &mut dyn fmt::Write) -> Result<(), WriteError>;
 
     /// Ends the text. Without it no parser takes the text for a whole one (but for the formats that are just lines).
@@ -152,5 +205,14 @@ pub trait Encode {
     /// # Errors
     ///
     /// When the format demands more extents, or `out` fails.
+    ///
+    /// ```
+    /// use nbd_extents::format::{Encode, qemu_img};
+    ///
+    /// let mut out = String::new();
+    /// qemu_img::Writer::new().finish(&mut out)?;
+    /// assert!(out.starts_with(r#"[{ "start": 0, "length": 0, "#), "as qemu-img prints an empty disk");
+    /// # Ok::<(), nbd_extents::format::WriteError>(())
+    /// ```
     fn finish(&mut self, out: &mut dyn fmt::Write) -> Result<(), WriteError>;
 }

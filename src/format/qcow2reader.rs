@@ -23,9 +23,28 @@ use super::record::Record;
 /// ```
 pub type Reader = ListReader<Entry>;
 /// Writes what go-qcow2reader prints.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::format::{Encode, qcow2reader};
+///
+/// let mut out = String::new();
+/// let row = qcow2reader::Entry { allocated: true, zero: false, compressed: true };
+/// qcow2reader::Writer::new().extent(&Extent::new(0, 512, row)?, &mut out)?;
+/// assert_eq!(out, r#"{"start":0,"length":512,"allocated":true,"zero":false,"compressed":true}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Writer = ListWriter<Entry>;
 
 /// One range of the map.
+///
+/// ```
+/// use nbd_extents::format::qcow2reader::Entry;
+/// use nbd_extents::format::{Layer, Row};
+///
+/// let facts = Entry { allocated: false, zero: true, compressed: false }.facts();
+/// assert_eq!((facts.layer, facts.zero), (Some(Layer::Absent), Some(true)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Whether the image, or one below it, holds the bytes.

@@ -37,13 +37,53 @@ use super::record::Record;
 /// ```
 pub type Reader = ListReader<Entry>;
 /// Writes what `qemu-img map --output=json` prints.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::format::{Encode, qemu_img};
+///
+/// let old = qemu_img::Entry { depth: 1, present: None, zero: true, data: false, compressed: None, offset: None };
+/// let mut out = String::new();
+/// let mut writer = qemu_img::Writer::new();
+/// writer.extent(&Extent::new(0, 512, old)?, &mut out)?;
+/// writer.finish(&mut out)?;
+/// assert_eq!(out, "[{ \"start\": 0, \"length\": 512, \"depth\": 1, \"zero\": true, \"data\": false}]\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Writer = ListWriter<Entry>;
 /// Reads what `qemu-img map --output=json` prints of a dirty bitmap, with the option `x-dirty-bitmap`.
+///
+/// ```
+/// use nbd_extents::format::{Decode, qemu_img};
+///
+/// let mut map = &br#"[{ "start": 0, "length": 512, "depth": 0, "present": false, "zero": false, "data": false}]"#[..];
+/// let extent = qemu_img::DirtyReader::new().next(&mut map)?.ok_or("no entry")?;
+/// assert!(extent.status().dirty, "what is called no data has changed");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type DirtyReader = ListReader<DirtyEntry>;
 /// Writes what `qemu-img map --output=json` prints of a dirty bitmap.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::format::{Encode, qemu_img};
+///
+/// let mut out = String::new();
+/// qemu_img::DirtyWriter::new().extent(&Extent::new(0, 512, qemu_img::DirtyEntry { dirty: true })?, &mut out)?;
+/// assert!(out.contains(r#""present": false, "zero": false, "data": false"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type DirtyWriter = ListWriter<DirtyEntry>;
 
 /// One range of the map.
+///
+/// ```
+/// use nbd_extents::format::qemu_img::Entry;
+/// use nbd_extents::format::{Layer, Row};
+///
+/// let top = Entry { depth: 0, present: Some(true), zero: false, data: true, compressed: None, offset: Some(327680) };
+/// assert_eq!(top.facts().layer, Some(Layer::Depth(1)), "qemu:allocation-depth counts from 1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// How many images were looked at before the one that holds the bytes.
@@ -61,6 +101,13 @@ pub struct Entry {
 }
 
 /// One range of the map of a dirty bitmap.
+///
+/// ```
+/// use nbd_extents::format::qemu_img::DirtyEntry;
+/// use nbd_extents::format::{Facts, Row};
+///
+/// assert_eq!(DirtyEntry { dirty: true }.facts(), Facts { dirty: Some(true), ..Facts::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DirtyEntry {
     /// Whether the bitmap marks the bytes as changed.

@@ -75,6 +75,18 @@ use palette::Palette;
 /// What is known of every byte of a disk, in memory. See the [module](self) for what it costs.
 ///
 /// `T` is any small status: [`Status`](crate::Status), [`Action`](crate::Action), `bool`, a number of a layer.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::map::ExtentMap;
+/// use nbd_extents::stream::from_iter;
+///
+/// let list = [Extent::new(0, 512, true)?, Extent::new(512, 512, true)?, Extent::new(1024, 512, false)?];
+/// let map = ExtentMap::covering(from_iter(list), 0..1536)?;
+/// assert_eq!(map.runs(), 2);
+/// assert_eq!(map.get(600), Some(Extent::new(0, 1024, true)?));
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
 #[derive(Clone)]
 pub struct ExtentMap<T> {
     start: u64,
@@ -99,6 +111,16 @@ impl<T> ExtentMap<T> {
     }
 
     /// The bytes that the map is about.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(map.range(), 0..2048, "the gap at its end is part of it");
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.start..self.end()
@@ -109,6 +131,16 @@ impl<T> ExtentMap<T> {
     }
 
     /// How many extents and gaps the map is made of.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(map.runs(), 4, "two extents and two gaps");
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn runs(&self) -> usize {
         self.ends.len()
@@ -133,6 +165,16 @@ impl<T> ExtentMap<T> {
     }
 
     /// The whole map, to be asked.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::map::ExtentMap;
+    /// # use nbd_extents::stream::from_iter;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
+    /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
+    /// assert_eq!(map.as_slice(), map.slice(..));
+    /// # Ok::<(), nbd_extents::StreamError>(())
+    /// ```
     #[must_use]
     pub fn as_slice(&self) -> MapSlice<'_, T> {
         MapSlice {

@@ -130,6 +130,17 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     ///
     /// The stream's first error, and a [`StreamError`](crate::StreamError) where the actions leave a gap, overlap, or pass the end of the disk. The
     /// plan is over then.
+    ///
+    /// ```
+    /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+    /// # use nbd_extents::stream::from_iter;
+    /// # use nbd_extents::{Action, Extent};
+    /// let options = PlanOptions::new(8192, BlockSize::new(4096)?)?;
+    /// let mut plan = Plan::new(from_iter([Extent::new(0, 4096, Action::Copy)?]), options);
+    /// assert!(plan.next_step().is_err(), "the actions say nothing of the second block");
+    /// assert_eq!(plan.next_step()?, None, "the plan is over");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_step(&mut self) -> Result<Option<PlanStep>, S::Error> {
         if self.over {
             return Ok(None);
@@ -148,12 +159,37 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     }
 
     /// The end of the last step: where a plan that is interrupted now can be taken up. The size of the disk when all steps have been handed out.
+    ///
+    /// ```
+    /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+    /// # use nbd_extents::stream::from_iter;
+    /// # use nbd_extents::{Action, Extent};
+    /// let actions = [Extent::new(0, 4096, Action::Copy)?, Extent::new(4096, 4096, Action::Skip)?];
+    /// let mut plan = Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
+    /// plan.next_step()?;
+    /// assert_eq!((plan.position().offset, plan.position().is_end()), (4096, false));
+    /// assert_eq!(plan.next_step()?, None);
+    /// assert!(plan.position().is_end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn position(&self) -> PlanPosition {
         PlanPosition { offset: self.position, size: self.options.size }
     }
 
     /// What has been handed out so far, and passed over.
+    ///
+    /// ```
+    /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
+    /// # use nbd_extents::stream::from_iter;
+    /// # use nbd_extents::{Action, Extent};
+    /// let actions = [Extent::new(0, 4096, Action::Skip)?, Extent::new(4096, 4096, Action::Copy)?];
+    /// let mut plan = Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
+    /// assert_eq!(plan.totals().requests(), 0);
+    /// plan.next_step()?;
+    /// assert_eq!((plan.totals().bytes.skip, plan.totals().bytes.copy), (4096, 4096));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn totals(&self) -> PlanTotals {
         self.totals

@@ -5,6 +5,21 @@ use core::fmt;
 use smallvec::SmallVec;
 
 /// Tells the requests of one survey apart. Never used twice in a survey.
+///
+/// ```
+/// # use nbd_extents::wire::Form;
+/// # use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection).max_request(4096), contexts)?;
+/// let first = survey.next_request()?.unwrap();
+/// survey.chunk(first.id(), [0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0])?;
+/// survey.reply_done(first.id())?;
+/// while survey.next_extent()?.is_some() {}
+/// let second = survey.next_request()?.unwrap();
+/// assert!(first.id() < second.id(), "they ascend");
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 
@@ -15,6 +30,16 @@ impl fmt::Display for RequestId {
 }
 
 /// Which contexts a request is about.
+///
+/// ```
+/// use nbd_extents::{Request, Topic};
+///
+/// /// Whether the request needs the payload form, on a connection that negotiated everything.
+/// fn needs_payload(request: &Request) -> bool {
+///     request.topic() != Topic::All
+/// }
+/// # let _ = needs_payload;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Topic {
@@ -89,6 +114,18 @@ impl Request {
 }
 
 /// What to do with a chunk whose header has arrived: see [`Survey::admit`](crate::Survey::admit).
+///
+/// ```
+/// # use nbd_extents::wire::Form;
+/// # use nbd_extents::{Admission, Connection, Context, Contexts, Survey, SurveyOptions};
+/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let request = survey.next_request()?.unwrap();
+/// assert_eq!(survey.admit(request.id(), 12), Admission::Take);
+/// assert_eq!(survey.admit(request.id(), 1 << 40), Admission::Drain, "more than the budget holds");
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {

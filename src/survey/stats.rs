@@ -55,6 +55,21 @@ pub struct SurveyStats {
 }
 
 /// Deviations that a lenient survey corrects and counts. Each names a row of the table in the repository's `TABLE-B.md`.
+///
+/// ```
+/// # use nbd_extents::wire::Form;
+/// # use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let request = survey.next_request()?.unwrap();
+/// // data up to byte 16384, on an export of 8192
+/// survey.chunk(request.id(), [0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0])?;
+/// survey.reply_done(request.id())?;
+/// assert!(survey.next_extent()?.is_some_and(|extent| extent.end() == 8192));
+/// assert_eq!(survey.complete()?.forgiven.beyond_export, 1);
+/// # Ok::<(), nbd_extents::SurveyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forgiven {

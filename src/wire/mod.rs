@@ -41,6 +41,13 @@ pub enum Form {
 
 impl Form {
     /// The bytes before the first descriptor.
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    ///
+    /// // the context's id, and in the extended form the count of descriptors
+    /// assert_eq!((Form::Compact.header_size(), Form::Extended.header_size()), (4, 8));
+    /// ```
     #[must_use]
     pub const fn header_size(self) -> usize {
         match self {
@@ -50,6 +57,13 @@ impl Form {
     }
 
     /// The bytes of one descriptor.
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    ///
+    /// // how many descriptors there are in a compact payload of 100 bytes
+    /// assert_eq!((100 - Form::Compact.header_size()) / Form::Compact.descriptor_size(), 12);
+    /// ```
     #[must_use]
     pub const fn descriptor_size(self) -> usize {
         match self {

@@ -54,6 +54,19 @@ pub struct Allocated {
 }
 
 /// What the caller knows of bytes that a snapshot does not hold.
+///
+/// ```
+/// use nbd_extents::format::csi::{Reader, Unallocated};
+/// use nbd_extents::format::Decode;
+///
+/// let record = br#"[{"block_metadata_type":2,"volume_capacity_bytes":4096}]"#;
+/// for (known, zero) in [(Unallocated::Undefined, false), (Unallocated::Zero, true)] {
+///     let mut reader = Reader::allocated(0, known);
+///     assert_eq!(reader.next(&mut &record[..])?, None);
+///     assert!(reader.end()?.is_some_and(|extent| extent.status().zero == zero));
+/// }
+/// # Ok::<(), nbd_extents::format::ReadError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unallocated {
     /// Nothing: their content is undefined, and they have to be read.
@@ -85,6 +98,17 @@ impl Row for Allocated {
 }
 
 /// The two calls: [`Delta`] and [`Allocated`]. It cannot be implemented outside.
+///
+/// ```
+/// use nbd_extents::format::csi::{Allocated, Call, Delta};
+///
+/// fn said<C: Call>(row: &C) -> (Option<bool>, bool) {
+///     (row.facts().dirty, row.facts().layer.is_some())
+/// }
+///
+/// assert_eq!(said(&Delta { changed: true }), (Some(true), false));
+/// assert_eq!(said(&Allocated { allocated: true, zero: false }), (None, true));
+/// ```
 pub trait Call: Row + sealed::Listed {}
 
 impl Call for Delta {}

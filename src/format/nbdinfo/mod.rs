@@ -48,9 +48,34 @@ use crate::status::{Allocation, Depth, Dirtiness};
 /// ```
 pub type JsonReader<C> = ListReader<C>;
 /// Writes what `nbdinfo --map --json` prints.
+///
+/// ```
+/// use nbd_extents::format::{Encode, nbdinfo};
+/// use nbd_extents::{Depth, Extent};
+///
+/// let mut out = String::new();
+/// let mut writer = nbdinfo::JsonWriter::new();
+/// writer.extent(&Extent::new(0, 512, Depth::from_flags(2))?, &mut out)?;
+/// writer.finish(&mut out)?;
+/// assert_eq!(out, "[\n{ \"offset\": 0, \"length\": 512, \"type\": 2, \"description\": \"backing depth 2\"}\n]\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type JsonWriter<C> = ListWriter<C>;
 
 /// The three contexts that nbdinfo has words for. It cannot be implemented outside.
+///
+/// ```
+/// use nbd_extents::format::{Decode, ReadError, nbdinfo};
+/// use nbd_extents::{Allocation, Depth};
+///
+/// fn first<C: nbdinfo::Context>(mut line: &[u8]) -> Result<Option<C>, ReadError> {
+///     Ok(nbdinfo::TextReader::new().next(&mut line)?.map(|extent| *extent.status()))
+/// }
+///
+/// assert_eq!(first(b"0 512 1 hole\n")?, Some(Allocation::from_flags(1)));
+/// assert_eq!(first(b"0 512 1 local\n")?, Some(Depth::from_flags(1)));
+/// # Ok::<(), nbd_extents::format::ReadError>(())
+/// ```
 pub trait Context: Copy + sealed::Flags {}
 
 impl Context for Allocation {}

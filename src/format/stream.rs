@@ -127,17 +127,17 @@ pub enum OutputError<E> {
 /// # Errors
 ///
 /// The first error of the stream or the writer.
-pub fn write<S, E>(
-    mut stream: S,
-    encoder: &mut E,
-    out: &mut dyn fmt::Write,
-) -> Result<(), OutputError<S::Error>>
+pub fn write<S, E>(stream: S, encoder: &mut E, out: &mut dyn fmt::Write) -> Result<(), OutputError<S::Error>>
 where
     S: ExtentStream,
     E: Encode<Row = S::Status> + ?Sized,
 {
-    while let Some(extent) = stream.next_extent().map_err(OutputError::Stream)? {
-        encoder.extent(&extent, out).map_err(OutputError::Format)?;
-    }
+    let mut written = Ok(());
+    let read = stream.for_each_while(|extent, _| {
+        written = encoder.extent(&extent, out);
+        written.is_ok()
+    });
+    read.map_err(OutputError::Stream)?;
+    written.map_err(OutputError::Format)?;
     encoder.finish(out).map_err(OutputError::Format)
 }

@@ -10,41 +10,142 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::stream::{ExtentStream, check, from_iter};
 
+/// The numbers of extents that are remembered: all that a kernel gives.
+const NUMBERS: usize = 64;
+/// The place of a number that has not come yet.
+const NOWHERE: usize = usize::MAX;
+/// The runs of a block.
+const BLOCK: usize = 64;
+
 /// Reads a stream that must stay within `range` and, unless it may leave gaps, must cover it.
-pub(super) fn read<S>(mut stream: S, range: Range<u64>, gaps: bool) -> Result<ExtentMap<S::Status>, S::Error>
+pub(super) fn read<S>(stream: S, range: Range<u64>, gaps: bool) -> Result<ExtentMap<S::Status>, S::Error>
 where
     S: ExtentStream<Status: Copy + Eq + Hash>,
 {
-    let mut map = ExtentMap::starting_at(range.start);
-    let mut position = range.start;
-    let mut last = None;
-    let mut recent = Recent::new();
-    while let Some(extent) = stream.next_extent()? {
-        if extent.start() != position || extent.end() > range.end {
-            check(&extent.range(), position, &range, gaps)?;
-            map.push(extent.start(), None);
-            last = None;
+    let mut builder = Builder::new(range, gaps);
+    stream.for_each_while(|extent, number| builder.push(&extent, number))?;
+    Ok(builder.end()?)
+}
+
+/// A map being read. What the usual extent needs is small and without branches that cannot be foretold, so that it becomes a part of the loop over a
+/// tile; everything else lies in functions of its own.
+struct Builder<T> {
+    range: Range<u64>,
+    gaps: bool,
+    /// Up to where the stream has been read.
+    position: u64,
+    /// The place of each number's status in the palette.
+    known: [usize; NUMBERS],
+    /// Where the latest runs end, and the places of their statuses.
+    ends: [u64; BLOCK],
+    places: [usize; BLOCK],
+    /// The latest of them. It may still grow.
+    run: usize,
+    /// The first of them: not 0 while there has been none.
+    first: usize,
+    map: ExtentMap<T>,
+    recent: Recent,
+    /// What is wrong with the stream.
+    fault: Option<StreamError>,
+}
+
+impl<T: Copy + Eq + Hash> Builder<T> {
+    const fn new(range: Range<u64>, gaps: bool) -> Self {
+        Self {
+            gaps,
+            position: range.start,
+            known: [NOWHERE; NUMBERS],
+            ends: [range.start; BLOCK],
+            places: [NOWHERE; BLOCK],
+            run: 0,
+            first: 1,
+            map: ExtentMap::starting_at(range.start),
+            recent: Recent::new(),
+            fault: None,
+            range,
         }
-        position = extent.end();
-        let status = Some(*extent.status());
-        match map.ends.last_mut() {
-            Some(end) if last == status => *end = position,
-            _ => {
-                let place = recent.place(&mut map.palette, status);
-                map.ends.push(position);
-                map.indices.push(place);
+    }
+
+    /// Adds an extent; `false` when there is a fault.
+    #[inline]
+    fn push(&mut self, extent: &Extent<T>, number: u64) -> bool {
+        let (leaps, leaves) = (extent.start() != self.position, extent.end() > self.range.end);
+        if (leaps | leaves) && !self.leap(extent.range()) {
+            return false;
+        }
+        self.position = extent.end();
+        let known = usize::try_from(number).ok().and_then(|number| self.known.get(number).copied());
+        let place = match known {
+            Some(place) if place != NOWHERE => place,
+            _ => self.learn(*extent.status(), number),
+        };
+        self.add(extent.end(), place);
+        true
+    }
+
+    /// Adds what lies between the last run and `end`.
+    #[inline]
+    fn add(&mut self, end: u64, place: usize) {
+        let before = self.places.get(self.run % BLOCK).copied();
+        self.run += usize::from(before != Some(place));
+        if self.run == BLOCK {
+            self.flush();
+        }
+        let run = self.run % BLOCK;
+        if let (Some(its_end), Some(its_place)) = (self.ends.get_mut(run), self.places.get_mut(run)) {
+            (*its_end, *its_place) = (end, place);
+        }
+    }
+
+    /// Moves a block of runs that cannot grow any more into the map.
+    #[cold]
+    fn flush(&mut self) {
+        let runs = self.first..self.run;
+        self.map.ends.extend_from_slice(self.ends.get(runs.clone()).unwrap_or_default());
+        self.map.indices.extend(self.places.get(runs).unwrap_or_default());
+        (self.run, self.first) = (0, 0);
+    }
+
+    /// The place of a status, which its number has from now on.
+    #[inline(never)]
+    fn learn(&mut self, status: T, number: u64) -> usize {
+        let place = self.recent.place(&mut self.map.palette, Some(status));
+        if let Ok(number) = usize::try_from(number)
+            && let Some(known) = self.known.get_mut(number)
+        {
+            *known = place;
+        }
+        place
+    }
+
+    /// Goes over a gap to an extent; `false` when that is not allowed.
+    #[cold]
+    fn leap(&mut self, extent: Range<u64>) -> bool {
+        self.fault = check(&extent, self.position, &self.range, self.gaps).err();
+        self.gap(extent.start);
+        self.fault.is_none()
+    }
+
+    fn gap(&mut self, end: u64) {
+        let place = self.map.palette.place(None);
+        self.add(end, place);
+    }
+
+    fn end(mut self) -> Result<ExtentMap<T>, StreamError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.position < self.range.end {
+            if !self.gaps {
+                return Err(StreamError::Gap { range: self.position..self.range.end });
             }
+            self.gap(self.range.end);
         }
-        last = status;
+        self.run += 1;
+        self.flush();
+        self.map.finish();
+        Ok(self.map)
     }
-    if position < range.end {
-        if !gaps {
-            return Err(StreamError::Gap { range: position..range.end }.into());
-        }
-        map.push(range.end, None);
-    }
-    map.finish();
-    Ok(map)
 }
 
 /// A map of a list without gaps, from the start of its first extent to the end of its last. Of an empty list it is the empty map at byte 0.

@@ -183,11 +183,14 @@ impl ExtentMap<Action> {
         S: ExtentStream<Status = Action>,
     {
         let mut builder = Builder::new(range.start, cap);
-        let mut stream = stream.covering(range);
-        while let Some(extent) = stream.next_extent().map_err(CapError::Stream)? {
-            if !builder.push(extent.end(), *extent.status()) {
-                return Err(builder.full());
-            }
+        let mut fits = true;
+        let read = stream.covering(range).for_each_while(|extent, _| {
+            fits = builder.push(extent.end(), *extent.status());
+            fits
+        });
+        read.map_err(CapError::Stream)?;
+        if !fits {
+            return Err(builder.full());
         }
         builder.capped.map.finish();
         Ok(builder.capped)

@@ -29,6 +29,18 @@ impl Indices {
         }
     }
 
+    /// Adds some indices.
+    #[expect(clippy::cast_possible_truncation, reason = "none is above `highest`")]
+    pub(super) fn extend(&mut self, indices: &[usize]) {
+        let highest = indices.iter().fold(0, |all, index| all | index);
+        match self {
+            Self::One(list) if highest <= usize::from(u8::MAX) => {
+                list.extend(indices.iter().map(|&index| index as u8));
+            }
+            _ => indices.iter().for_each(|&index| self.push(index)),
+        }
+    }
+
     #[inline]
     fn try_push(&mut self, index: usize) -> bool {
         match self {
@@ -165,6 +177,23 @@ mod tests {
         assert_eq!(all, [0, 255, 256, 65535, 65536, usize::MAX]);
         assert_eq!(slice.part(2, 4).get(1), Some(65535));
         assert_eq!(slice.part(4, 9).get(0), None);
+    }
+
+    #[test]
+    fn many_at_once_are_added_as_one_by_one() {
+        for last in [255, 256, 65536] {
+            let (mut one_by_one, mut at_once) = (Indices::new(), Indices::new());
+            for _ in 0..2 {
+                [0, 7, last, 255].into_iter().for_each(|index| one_by_one.push(index));
+                at_once.extend(&[0, 7, last, 255]);
+            }
+            at_once.extend(&[]);
+            let all = |indices: &Indices| -> Vec<_> {
+                (0..9).map_while(|place| indices.as_slice().get(place)).collect()
+            };
+            assert_eq!(all(&at_once), all(&one_by_one));
+            assert_eq!(matches!(at_once, Indices::One(_)), last == 255);
+        }
     }
 
     #[test]

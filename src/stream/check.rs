@@ -1,5 +1,7 @@
 //! Doubt, as an adapter: a stream that must stay in a range, or cover it exactly.
 
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::ExtentStream;
@@ -76,6 +78,39 @@ impl<S: ExtentStream> ExtentStream for Check<S> {
         let end = self.range.end.max(self.range.start);
         self.step(next.as_ref().map_or(end..end, Extent::range))?;
         Ok(next)
+    }
+
+    #[inline]
+    fn for_each(self, mut f: impl FnMut(Extent<S::Status>)) -> Result<(), S::Error> {
+        self.for_each_while(|extent, _| {
+            f(extent);
+            true
+        })
+    }
+
+    #[cfg(feature = "alloc")]
+    fn collect_vec(self) -> Result<Vec<Extent<S::Status>>, S::Error> {
+        let mut all = Vec::new();
+        self.for_each(|extent| all.push(extent))?;
+        Ok(all)
+    }
+
+    #[inline]
+    fn for_each_while(self, mut f: impl FnMut(Extent<S::Status>, u64) -> bool) -> Result<(), S::Error> {
+        let Self { stream, range, mut position, gaps } = self;
+        let (mut checked, mut goes_on) = (Ok(()), true);
+        stream.for_each_while(|extent, number| {
+            // one behind the other and within the range there is no fault
+            if extent.start() != position || extent.end() > range.end {
+                checked = check(&extent.range(), position, &range, gaps);
+            }
+            position = extent.end();
+            goes_on = checked.is_ok() && f(extent, number);
+            goes_on
+        })?;
+        checked?;
+        let end = range.end.max(range.start);
+        if goes_on { Ok(check(&(end..end), position, &range, gaps)?) } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Equal neighbours joined: the one place where extents grow.
 
-use super::ExtentStream;
+use super::{ExtentStream, UNNUMBERED};
 use crate::extent::Extent;
 
 /// A stream whose touching equal neighbours are joined: see [`ExtentStream::coalesce`].
@@ -71,6 +71,31 @@ where
                 Some(other) => (f(acc, growing), other),
             })?;
         Ok(f(acc, last))
+    }
+
+    #[inline]
+    fn for_each_while(self, mut f: impl FnMut(Extent<S::Status>, u64) -> bool) -> Result<(), S::Error> {
+        let Self { stream, growing, ended } = self;
+        let mut growing = growing.map(|growing| (growing, UNNUMBERED));
+        let mut goes_on = true;
+        if !ended {
+            stream.for_each_while(|next, number| {
+                let other = match &mut growing {
+                    None => Some(next),
+                    Some((growing, _)) => growing.absorb(next),
+                };
+                if let Some(other) = other
+                    && let Some((whole, number)) = growing.replace((other, number))
+                {
+                    goes_on = f(whole, number);
+                }
+                goes_on
+            })?;
+        }
+        if goes_on && let Some((last, number)) = growing {
+            f(last, number);
+        }
+        Ok(())
     }
 }
 

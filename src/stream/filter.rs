@@ -45,6 +45,12 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     fn fold<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         self.stream.fold_if(self.keep, init, f)
     }
+
+    #[inline]
+    fn for_each_while(self, mut f: impl FnMut(Extent<S::Status>, u64) -> bool) -> Result<(), S::Error> {
+        let Self { stream, keep } = self;
+        stream.for_each_while(|extent, number| !keep(extent.status()) || f(extent, number))
+    }
 }
 
 impl<S: fmt::Debug, F> fmt::Debug for Filter<S, F> {

@@ -43,6 +43,12 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
         stream.fold(init, |acc, extent| f(acc, extent.map(&map)))
     }
 
+    #[inline]
+    fn for_each_while(self, mut f: impl FnMut(Extent<U>, u64) -> bool) -> Result<(), S::Error> {
+        let Self { stream, f: map } = self;
+        stream.for_each_while(|extent, number| f(extent.map(&map), number))
+    }
+
     fn wire(&self) -> Option<Wire<'_>> {
         self.stream.wire()
     }

@@ -81,6 +81,11 @@ where
     }
 
     #[inline]
+    fn for_each_while(self, f: impl FnMut(Extent<V>, u64) -> bool) -> Result<(), A::Error> {
+        self.for_each_while_tiles(f)
+    }
+
+    #[inline]
     fn fold_if<Acc>(
         self,
         keep: impl Fn(&V) -> bool,

@@ -65,6 +65,9 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::kernel::Wire;
 
+/// The number of an extent of which it is not known which others have the same status: see [`ExtentStream::for_each_while`].
+pub(crate) const UNNUMBERED: u64 = u64::MAX;
+
 /// A stream of extents in ascending order that do not overlap.
 ///
 /// An implementation promises the order; sources that cannot promise it go through [`from_iter`], which checks. Once `next_extent` has
@@ -364,6 +367,28 @@ pub trait ExtentStream {
         Self: Sized,
     {
         self.fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { acc })
+    }
+
+    /// Like [`for_each`](Self::for_each), but ends once `f` returns `false`. With each extent `f` gets a number: extents with the same number have the same
+    /// status. It is [`UNNUMBERED`] where nothing of the kind is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_each`](Self::for_each).
+    #[doc(hidden)]
+    fn for_each_while(
+        mut self,
+        mut f: impl FnMut(Extent<Self::Status>, u64) -> bool,
+    ) -> Result<(), Self::Error>
+    where
+        Self: Sized,
+    {
+        while let Some(extent) = self.next_extent()? {
+            if !f(extent, UNNUMBERED) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The descriptors behind this stream that are still to be read, if it is made of nothing but a list in memory and functions of its flags.

@@ -1,7 +1,7 @@
 //! The fast way of a merge: tile by tile, where both sides are lists in memory.
 
-use super::ExtentStream;
 use super::merge::Merge;
+use super::{ExtentStream, UNNUMBERED};
 use crate::extent::Extent;
 use crate::kernel::{self, Input, Kept, Segment, Tile};
 
@@ -60,6 +60,49 @@ where
             }
         }
         self.fold_plain(usize::MAX, acc, f_if)
+    }
+
+    /// The numbers of the extents are their codes.
+    pub(super) fn for_each_while_tiles(
+        mut self,
+        mut f: impl FnMut(Extent<V>, u64) -> bool,
+    ) -> Result<(), A::Error> {
+        if self.is_long() {
+            let mut tile = Tile::new();
+            while self.is_long() {
+                let goes_on = if self.next_tile(&mut tile, None) {
+                    tile.segments().all(|Segment { start, end, code }| match self.pair(code) {
+                        Some(status) => f(Extent::trusted(start, end, status), code),
+                        None => true,
+                    })
+                } else {
+                    self.plain_while(PLAIN, &mut f)?
+                };
+                if !goes_on {
+                    return Ok(());
+                }
+            }
+        }
+        self.plain_while(usize::MAX, &mut f)?;
+        Ok(())
+    }
+
+    /// Gives at most so many extents to `f`, one by one. `false` once `f` has said so.
+    #[inline]
+    fn plain_while(
+        &mut self,
+        most: usize,
+        f: &mut impl FnMut(Extent<V>, u64) -> bool,
+    ) -> Result<bool, A::Error> {
+        for _ in 0..most {
+            let Some(extent) = self.next_extent()? else {
+                break;
+            };
+            if !f(extent, UNNUMBERED) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives segments to `f`, with their statuses.

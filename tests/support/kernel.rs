@@ -2,7 +2,9 @@
 //! extent, and nothing that the fast way says may differ from it. Property tests (`tests/kernel.rs`) and the fuzzer (`fuzz/bodies/kernel.rs`) use it.
 
 use core::fmt::Debug;
+use core::hash::Hash;
 
+use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, place};
 use nbd_extents::wire::{Compact, Descriptors, Extended, Pair32, Pair64, RawDescriptor};
 use nbd_extents::{Extent, StreamError};
@@ -27,6 +29,43 @@ fn fast<S: ExtentStream<Error = StreamError>>(stream: S) -> Answer<S::Status> {
     let mut extents = Vec::new();
     let error = stream.for_each(|extent| extents.push(extent)).err();
     (extents, error)
+}
+
+/// A stream that can be read in no other way than extent by extent.
+struct OneByOne<S>(S);
+
+impl<S: ExtentStream> ExtentStream for OneByOne<S> {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        self.0.next_extent()
+    }
+}
+
+/// What must stop at the first fault: maps and checks, of all that the stream describes and of a part of it, with gaps and without.
+fn same_until_a_fault<S>(stream: &S, what: &str)
+where
+    S: ExtentStream<Error = StreamError, Status: Copy + Eq + Hash + Debug> + Clone,
+{
+    let all = plain(stream.clone()).0;
+    let (Some(first), Some(middle), Some(last)) = (all.first(), all.get(all.len() / 2), all.last()) else {
+        return;
+    };
+    let ranges =
+        [first.start()..last.end(), first.start()..middle.end(), first.end()..last.end(), 0..last.end() + 1];
+    for range in ranges {
+        let (fast, slow) = (|| stream.clone(), || OneByOne(stream.clone()));
+        let covering =
+            (ExtentMap::covering(fast(), range.clone()), ExtentMap::covering(slow(), range.clone()));
+        assert_eq!(covering.0, covering.1, "{what}, covering {range:?}");
+        let within = (ExtentMap::within(fast(), range.clone()), ExtentMap::within(slow(), range.clone()));
+        assert_eq!(within.0, within.1, "{what}, within {range:?}");
+        same(&stream.clone().covering(range.clone()), what);
+        same(&stream.clone().within(range.clone()), what);
+        let checked = stream.clone().covering(range.clone());
+        assert_eq!(checked.clone().collect_vec(), OneByOne(checked).collect_vec(), "{what}");
+    }
 }
 
 fn same<S: ExtentStream<Error = StreamError, Status: PartialEq + Debug> + Clone>(stream: &S, what: &str) {
@@ -70,9 +109,19 @@ fn every_sink<R: RawDescriptor>(left: &[R], right: &[R], starts: (u64, u64), ski
     same(&even.filter(|(a, b)| a & 2 == 0 && b & 1 == 1).coalesce(), "filter, coalesce");
 }
 
+/// What stops at the first fault, which does not hang on the form.
+fn every_check(left: &List, right: &List, starts: (u64, u64)) {
+    let right = place(Descriptors::new(right), starts.1).map_status(|flags| flags & 9);
+    let merged = place(Descriptors::new(left), starts.0).merge(right, |&a, &b| (a, b));
+    same_until_a_fault(&merged, "merge");
+    let filtered = merged.filter(|(a, b)| a & 2 == 0 && b & 1 == 1);
+    same_until_a_fault(&filtered.map_status(|(a, b)| a > b).coalesce(), "filter, map, coalesce");
+}
+
 /// Every form of descriptors, with every sink; the first `skip` extents are read one by one.
 pub fn every_form(left: &List, right: &List, starts: (u64, u64), skip: usize) {
     every_sink::<Pair64>(left, right, starts, skip);
+    every_check(left, right, starts);
     let extended = |list: &List| -> Vec<Extended> {
         let bytes = |&(length, flags): &(u64, u64)| u128::from(length) << 64 | u128::from(flags);
         list.iter().map(|pair| bytes(pair).to_be_bytes()).collect()

@@ -184,15 +184,15 @@ pub struct Status {
     /// The layer; 0 unless `KNOWS_DEPTH`.
     depth: u32,
     /// The bits below.
-    bits: u8,
+    bits: u32,
 }
 
-const ZERO: u8 = 1;
-const HOLE: u8 = 1 << 1;
-const KNOWS_ALLOCATION: u8 = 1 << 2;
-const KNOWS_DEPTH: u8 = 1 << 3;
+const ZERO: u32 = 1;
+const HOLE: u32 = 1 << 1;
+const KNOWS_ALLOCATION: u32 = 1 << 2;
+const KNOWS_DEPTH: u32 = 1 << 3;
 /// Two answers named different layers: the depth is in doubt and stays so, whatever is added.
-const DOUBTS_DEPTH: u8 = 1 << 4;
+const DOUBTS_DEPTH: u32 = 1 << 4;
 
 impl Status {
     /// Nothing is known. It changes nothing when combined with another status.
@@ -322,6 +322,37 @@ impl Status {
         Self { tracked: self.tracked | other.tracked, dirty: self.dirty | other.dirty, depth, bits }
     }
 
+    /// The same as [`combine`](Self::combine), for a status that knows other parts than this one. `None` where both know, or doubt, the same part.
+    #[cfg(feature = "alloc")]
+    pub(crate) const fn beside(self, other: Self) -> Option<Self> {
+        let depth = KNOWS_DEPTH | DOUBTS_DEPTH;
+        let allocation = self.bits & other.bits & KNOWS_ALLOCATION == 0;
+        let depth = self.bits & depth == 0 || other.bits & depth == 0;
+        let bitmaps = self.tracked & other.tracked == 0;
+        let ([a, b], [c, d]) = (self.pack(), other.pack());
+        if allocation && depth && bitmaps { Some(Self::unpack([a | c, b | d])) } else { None }
+    }
+
+    /// All of it in numbers. Two statuses that are [`beside`](Self::beside) each other are combined by combining their bits.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub(crate) const fn pack(self) -> [u64; 2] {
+        [self.tracked as u64 | (self.dirty as u64) << 32, self.depth as u64 | (self.bits as u64) << 32]
+    }
+
+    /// The status behind the numbers.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the numbers")]
+    pub(crate) const fn unpack([bitmaps, rest]: [u64; 2]) -> Self {
+        Self {
+            tracked: bitmaps as u32,
+            dirty: (bitmaps >> 32) as u32,
+            depth: rest as u32,
+            bits: (rest >> 32) as u32,
+        }
+    }
+
     /// Whether two answers about the same bytes contradict each other in a part that both know.
     #[must_use]
     pub const fn contradicts(self, other: Self) -> bool {
@@ -429,6 +460,25 @@ mod tests {
                     assert_eq!(a.combine(b).combine(c), a.combine(b.combine(c)));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_knows_different_parts_is_combined_without_looking() {
+        let parts = |status: Status| {
+            [
+                status.zero().is_some(),
+                status.dirty().is_some(),
+                status.bits & (KNOWS_DEPTH | DOUBTS_DEPTH) != 0,
+            ]
+        };
+        for &a in &all() {
+            for &b in &all() {
+                let shared = parts(a).iter().zip(parts(b)).any(|(&a, b)| a && b);
+                assert_eq!(a.beside(b), if shared { None } else { Some(a.combine(b)) });
+                assert!(shared || !a.contradicts(b));
+            }
+            assert_eq!(Status::unpack(a.pack()), a);
         }
     }
 

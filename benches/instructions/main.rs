@@ -18,7 +18,7 @@ use std::env;
 
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, place};
-use nbd_extents::wire::{Compact, Extended, Form};
+use nbd_extents::wire::{Compact, Form, parse_extended};
 use nbd_extents::{Allocation, Connection, Context, Contexts, Dirtiness, StreamError, Survey, SurveyOptions};
 use workloads::{GRID, HEAVY_TAILED, RANDOM, SKEWED, Shape, Workload};
 
@@ -27,7 +27,7 @@ const EXTENTS: usize = 1 << 16;
 
 type Path = (&'static str, Shape, fn(&Workload) -> u64);
 
-const PATHS: [Path; 10] = [
+const PATHS: [Path; 13] = [
     ("decode", RANDOM, decode),
     ("merge-random", RANDOM, merge),
     ("merge-grid", GRID, merge),
@@ -37,7 +37,10 @@ const PATHS: [Path; 10] = [
     ("coalesce-heavy-tailed", HEAVY_TAILED, coalesce),
     ("filter-skewed", SKEWED, filter),
     ("map-random", RANDOM, map),
-    ("survey-random", RANDOM, survey),
+    ("survey-one-context", RANDOM, survey_one),
+    ("survey-random", RANDOM, survey_two),
+    ("survey-three-contexts", RANDOM, survey_three),
+    ("survey-small", RANDOM, survey_small),
 ];
 
 fn main() {
@@ -46,9 +49,11 @@ fn main() {
     for (name, shape, path) in PATHS {
         if named.as_deref().is_none_or(|named| named == name) {
             // only extended headers can ask about a whole disk at once, and it must not be larger than what a survey asks
-            let whole = name.starts_with("survey");
-            let workload =
-                if whole { shape.workload(EXTENTS / 2).extended() } else { shape.workload(EXTENTS) };
+            let workload = match name {
+                "survey-small" => shape.workload(50).extended(),
+                _ if name.starts_with("survey") => shape.workload(EXTENTS / 2).extended(),
+                _ => shape.workload(EXTENTS),
+            };
             let answer = measured(path, &workload);
             assert_ne!(answer, 0, "{name} found nothing");
             println!("{name} {answer:#x}");
@@ -94,16 +99,47 @@ fn map(workload: &Workload) -> u64 {
     ExtentMap::covering(merged(workload), 0..end).unwrap().runs() as u64
 }
 
-fn survey(workload: &Workload) -> u64 {
-    let size = workload.bitmap::<Extended>().map(|descriptor| descriptor.length).sum();
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let wanted = wanted.require(Context::bitmap("b0")).unwrap();
-    let contexts = wanted.negotiate([(1, "base:allocation"), (2, "qemu:dirty-bitmap:b0")]).unwrap();
+fn survey_one(workload: &Workload) -> u64 {
+    survey_of([(Context::bitmap("b0"), workload.bitmap.clone())])
+}
+
+fn survey_two(workload: &Workload) -> u64 {
+    survey_of(two(workload))
+}
+
+fn survey_three(workload: &Workload) -> u64 {
+    let [allocation, bitmap] = two(workload);
+    // the same lengths the other way round: they end at the same byte and are cut elsewhere
+    let (header, list) = workload.bitmap.split_at(Form::Extended.header_size());
+    let mut other = header.to_vec();
+    other.extend(list.as_chunks::<16>().0.iter().rev().flatten());
+    other.splice(..4, 3_u32.to_be_bytes());
+    survey_of([allocation, bitmap, (Context::bitmap("b1"), other)])
+}
+
+/// Many small disks: what is done once a survey.
+fn survey_small(workload: &Workload) -> u64 {
+    (0..100).fold(0, |hash: u64, _| hash.rotate_left(1) ^ survey_of(two(workload)))
+}
+
+fn two(workload: &Workload) -> [(Context, Vec<u8>); 2] {
+    [(Context::Allocation, workload.allocation.clone()), (Context::bitmap("b0"), workload.bitmap.clone())]
+}
+
+/// The survey of a disk whose server answers everything at once, with these payloads. Their ids are in them.
+fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
+    let list = parse_extended(&payloads[0].1).unwrap().descriptors();
+    let size = list.map(|descriptor| descriptor.length).sum();
+    let wanted =
+        payloads.iter().fold(Contexts::new(), |all, (context, _)| all.require(context.clone()).unwrap());
+    let id = |payload: &[u8]| parse_extended(payload).unwrap().context();
+    let granted = payloads.iter().map(|(context, payload)| (id(payload), context.to_string()));
+    let contexts = wanted.negotiate(granted).unwrap();
     let connection = Connection::new(size, Form::Extended).unwrap().read_only(true);
     let mut survey = Survey::together(SurveyOptions::new(connection), contexts).unwrap();
     let request = survey.next_request().unwrap().unwrap();
-    for payload in [&workload.allocation, &workload.bitmap] {
-        survey.chunk(request.id(), payload.clone()).unwrap();
+    for (_, payload) in payloads {
+        survey.chunk(request.id(), payload).unwrap();
     }
     survey.reply_done(request.id()).unwrap();
     let mut hash = 0;

@@ -1,7 +1,6 @@
 //! One context's checked answer, as a stream of extents read straight from its payload.
 
 use alloc::sync::Arc;
-use core::ops::Range;
 
 use super::budget::Payload;
 use super::contexts::Meaning;
@@ -10,7 +9,7 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 use crate::stream::ExtentStream;
-use crate::wire::{Descriptor, Form, RawDescriptor};
+use crate::wire::{Compact, Descriptor, Extended, Form, RawDescriptor};
 
 /// What is known of some bytes, and whether two replies disagreed about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +44,59 @@ pub(super) enum Origin {
 /// Marks, in joined rests, bytes about which replies disagreed.
 pub(super) const DISPUTED: u64 = 1 << 63;
 
+/// The usable descriptors of a payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum List<'a> {
+    Compact(&'a [Compact]),
+    Extended(&'a [Extended]),
+}
+
+impl List<'_> {
+    #[inline]
+    fn get(&self, nth: usize) -> Option<Descriptor> {
+        match self {
+            Self::Compact(list) => list.get(nth).map(|raw| raw.read()),
+            Self::Extended(list) => list.get(nth).map(|raw| raw.read()),
+        }
+    }
+}
+
+/// Where a layer is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The next descriptor.
+    next: usize,
+    /// Where it starts; behind the last, once it is known that nothing follows, the end of all that there can be.
+    pub(super) position: u64,
+    /// No descriptor reaches farther.
+    end: u64,
+}
+
+impl Place {
+    /// Goes over the next descriptor. Returns its flags; `None` at the end.
+    #[inline]
+    fn go_on(&mut self, list: &List<'_>) -> Option<u64> {
+        let Some(Descriptor { length, flags }) = list.get(self.next) else {
+            self.position = u64::MAX;
+            return None;
+        };
+        self.next += 1;
+        self.position = self.position.saturating_add(length).min(self.end);
+        Some(flags)
+    }
+
+    /// Goes over descriptors up to the one that describes the byte at `offset`. Returns its flags; `None` when the list ends before.
+    #[inline]
+    pub(super) fn go_behind(&mut self, offset: u64, list: &List<'_>) -> Option<u64> {
+        loop {
+            let flags = self.go_on(list);
+            if self.position > offset {
+                return flags;
+            }
+        }
+    }
+}
+
 /// The usable descriptors of one payload at their offsets. Cloning shares the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
@@ -52,18 +104,16 @@ pub(super) struct Layer {
     origin: Origin,
     form: Form,
     meaning: Meaning,
-    usable: Usable,
-    /// The next descriptor.
-    next: usize,
-    /// Where it starts.
-    position: u64,
+    descriptors: usize,
+    place: Place,
 }
 
 impl Layer {
     /// A context's answer in a reply about bytes from `start` on.
     pub(super) fn new(payload: Payload, form: Form, meaning: Meaning, start: u64, usable: Usable) -> Self {
-        let origin = Origin::Server;
-        Self { payload: Arc::new(payload), origin, form, meaning, usable, next: 0, position: start }
+        let Usable { descriptors, end } = usable;
+        let place = Place { next: 0, position: start, end };
+        Self { payload: Arc::new(payload), origin: Origin::Server, form, meaning, descriptors, place }
     }
 
     /// Joined rests, in the extended form.
@@ -81,7 +131,7 @@ impl Layer {
 
     /// The byte behind the last that is described.
     pub(super) fn end(&self) -> u64 {
-        self.usable.end
+        self.place.end
     }
 
     /// Whether its payload counts against the budget.
@@ -96,50 +146,48 @@ impl Layer {
 
     /// The descriptors that are used.
     pub(super) fn descriptors(&self) -> usize {
-        self.usable.descriptors
+        self.descriptors
     }
 
     /// The descriptors that are still to be read.
     pub(super) fn left(&self) -> usize {
-        self.usable.descriptors - self.next
+        self.descriptors - self.place.next
     }
 
     /// Passes over the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
-        while let Some(descriptor) = self.peek() {
-            let end = self.end_of(descriptor);
-            if end > offset {
-                break;
-            }
-            self.position = end;
-            self.next += 1;
+        let list = self.list();
+        let mut next = self.place;
+        let mut kept = next;
+        while next.go_on(&list).is_some() && next.position <= offset {
+            kept = next;
         }
+        self.place = kept;
     }
 
+    /// All usable descriptors.
     #[inline]
-    fn peek(&self) -> Option<Descriptor> {
-        if self.next >= self.usable.descriptors {
-            return None;
-        }
-        let list = self.payload.as_slice().get(self.form.header_size()..)?;
+    pub(super) fn list(&self) -> List<'_> {
+        let list = self.payload.as_slice().get(self.form.header_size()..).unwrap_or_default();
         match self.form {
-            Form::Compact => list.as_chunks().0.get(self.next).map(|raw: &[u8; 8]| raw.read()),
-            Form::Extended => list.as_chunks().0.get(self.next).map(|raw: &[u8; 16]| raw.read()),
+            Form::Compact => List::Compact(first(list.as_chunks().0, self.descriptors)),
+            Form::Extended => List::Extended(first(list.as_chunks().0, self.descriptors)),
         }
     }
 
-    /// The next extent, cut to `range`; what lies before it is passed over. `None` when the layer ends before.
-    #[inline]
-    pub(super) fn next_within(&mut self, range: &Range<u64>) -> Option<Extent<u64>> {
-        while let Some(descriptor) = self.peek() {
-            let start = self.position;
-            self.position = self.end_of(descriptor);
-            self.next += 1;
-            if self.position > range.start {
-                return Extent::from_range(start..self.position, descriptor.flags).ok()?.clip(range);
-            }
-        }
-        None
+    /// Where it is read.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether some of its flags may be marked as disputed.
+    pub(super) fn may_be_disputed(&self) -> bool {
+        self.origin == Origin::Rests
+    }
+
+    /// What its flags mean, but for the mark.
+    pub(super) fn meaning(&self) -> Meaning {
+        self.meaning
     }
 
     /// What flags mean.
@@ -152,11 +200,10 @@ impl Layer {
             }
         }
     }
+}
 
-    #[inline]
-    fn end_of(&self, descriptor: Descriptor) -> u64 {
-        self.position.saturating_add(descriptor.length).min(self.usable.end)
-    }
+fn first<R>(list: &[R], count: usize) -> &[R] {
+    list.get(..count).unwrap_or(list)
 }
 
 /// The raw flags: [`Layer::answer`] gives them their meaning.
@@ -166,13 +213,12 @@ impl ExtentStream for Layer {
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
-        let Some(descriptor) = self.peek() else {
+        let mut place = self.place;
+        let Some(flags) = place.go_on(&self.list()) else {
             return Ok(None);
         };
-        let end = self.end_of(descriptor);
-        let extent = Extent::from_range(self.position..end, descriptor.flags)?;
-        self.position = end;
-        self.next += 1;
+        let extent = Extent::from_range(self.place.position..place.position, flags)?;
+        self.place = place;
         Ok(Some(extent))
     }
 }

@@ -28,9 +28,10 @@
 //! On a writable export there is one request at a time, since each answer is held against what earlier ones said of the same bytes.
 //!
 //! The rules for one list are in `rules`, one reply in `reply`, one pass over the disk in `pass`, what it has asked and not read in `pieces`, how
-//! much it asks at a time in `step`, the two orders in `Survey` itself and
+//! much it asks at a time in `step`, one answered piece in `window`, the two orders in `Survey` itself and
 //! `bitmap_first`.
 
+mod ahead;
 mod bitmap_first;
 mod budget;
 mod contexts;
@@ -39,6 +40,7 @@ mod layer;
 mod options;
 mod pass;
 mod pieces;
+mod ready;
 mod reply;
 mod request;
 mod rests;
@@ -52,6 +54,7 @@ mod window;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 pub use contexts::{Context, Contexts, Negotiated};
 pub use error::{ContextError, ReplyFault, SurveyError};
@@ -65,6 +68,7 @@ use budget::Budget;
 use contexts::Meaning;
 use layer::Answer;
 use pass::{Pass, Scene};
+use ready::Ready;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -121,8 +125,8 @@ pub struct Survey {
     next_id: u64,
     /// Everything before this byte has been read.
     position: u64,
-    /// The last extent read: it may still grow.
-    growing: Option<Extent<Status>>,
+    /// What has been read and not handed out.
+    ready: Ready,
     /// What ended the survey.
     failed: Option<StreamError>,
 }
@@ -186,7 +190,7 @@ impl Survey {
             order,
             stats: SurveyStats::default(),
             next_id: 0,
-            growing: None,
+            ready: Ready::default(),
             failed: None,
         })
     }
@@ -295,20 +299,19 @@ impl Survey {
     /// [`SurveyError::Stream`] when the extents would not cover the range exactly once. It cannot happen unless this library is
     /// at fault, and then it ends the survey before data can be lost.
     pub fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
-        self.check_alive()?;
-        match self.advance() {
-            Ok(next) => {
-                self.stats.extents += u64::from(next.is_some());
-                Ok(next)
-            }
-            Err(error) => Err(self.fail(error)),
+        if self.failed.is_none()
+            && let Some(whole) = self.ready.take_whole()
+        {
+            self.stats.extents += 1;
+            return Ok(Some(whole));
         }
+        self.read_on()
     }
 
     /// The first byte that has not been handed out.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.growing.map_or(self.position, |growing| growing.start())
+        self.ready.first().map_or(self.position, Extent::start)
     }
 
     /// Where a new survey can take up this one: see [`SurveyOptions::resume`].
@@ -380,25 +383,46 @@ impl Survey {
         pass.awaits(id).then_some((pass, scene))
     }
 
-    /// Reads what is ready until an extent is known to be whole.
+    /// The next extent, where more must be read to know that it is whole.
+    #[inline(never)]
+    fn read_on(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
+        self.check_alive()?;
+        match self.advance() {
+            Ok(next) => {
+                self.stats.extents += u64::from(next.is_some());
+                Ok(next)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Reads what can be read until an extent is known to be whole.
     fn advance(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
-        while let Some(extent) = self.next_ready()? {
-            self.follow(&extent)?;
-            self.stats.disagreements += u64::from(extent.status().disputed);
-            let next = extent.map(|answer| answer.status);
-            let other = match &mut self.growing {
-                None => {
-                    self.growing = Some(next);
-                    continue;
-                }
-                Some(growing) => growing.absorb(next),
-            };
-            if let Some(other) = other {
-                return Ok(self.growing.replace(other));
+        self.ready.make_room();
+        while self.read_ahead()? {
+            if let Some(whole) = self.ready.take_whole() {
+                return Ok(Some(whole));
             }
         }
         let all_read = self.position == self.options.range.end;
-        Ok(if all_read { self.growing.take() } else { None })
+        Ok(if all_read { self.ready.take_last() } else { None })
+    }
+
+    /// Reads what is left of a window, as far as there is room for it, or one extent. `false` when there is none.
+    fn read_ahead(&mut self) -> Result<bool, StreamError> {
+        let pass = match &mut self.order {
+            Order::Together(pass) => pass,
+            Order::BitmapFirst(order) => &mut order.details,
+        };
+        if let Some(read) = pass.read_ahead(&mut self.ready) {
+            self.follow(&read)?;
+            return Ok(true);
+        }
+        let Some(extent) = self.next_ready()? else { return Ok(false) };
+        self.follow(&extent.range())?;
+        self.stats.disagreements += u64::from(extent.status().disputed);
+        self.ready.push(extent.map(|answer| answer.status));
+        Ok(true)
     }
 
     fn next_ready(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
@@ -408,16 +432,16 @@ impl Survey {
         }
     }
 
-    /// Each extent must start where the one before ended. A second guard behind the merge: what it catches would be lost data.
-    fn follow(&mut self, extent: &Extent<Answer>) -> Result<(), StreamError> {
-        let (start, expected) = (extent.start(), self.position);
+    /// What is read must start where what was read before it ended. A second guard behind the merge: what it catches would be lost data.
+    fn follow(&mut self, read: &Range<u64>) -> Result<(), StreamError> {
+        let (start, expected) = (read.start, self.position);
         if start > expected {
             return Err(StreamError::Gap { range: expected..start });
         }
         if start < expected {
             return Err(StreamError::Overlap { start, expected });
         }
-        self.position = extent.end();
+        self.position = read.end;
         Ok(())
     }
 }

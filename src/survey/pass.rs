@@ -10,6 +10,7 @@ use super::error::SurveyError;
 use super::layer::{Answer, Layer};
 use super::options::SurveyOptions;
 use super::pieces::{Piece, Pieces, State};
+use super::ready::Ready;
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::rests::Rests;
@@ -110,14 +111,29 @@ impl Pass {
     }
 
     /// The next extent, if all before it has been answered.
+    #[inline]
     pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+        match self.reader.next_extent() {
+            Some(extent) => Ok(Some(extent)),
+            None => self.next_piece(),
+        }
+    }
+
+    /// Reads on in the window that is open, while there is room: see [`Window::read_ahead`].
+    pub(super) fn read_ahead(&mut self, ready: &mut Ready) -> Option<Range<u64>> {
+        self.reader.read_ahead(ready)
+    }
+
+    /// The first extent of the next piece.
+    #[inline(never)]
+    fn next_piece(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         loop {
-            if let Some(extent) = self.reader.next_extent()? {
-                return Ok(Some(extent));
-            }
             match self.pieces.pop_ready() {
                 Some(Piece { range, known, state: State::Answered(told) }) => {
                     self.reader.open(&range, told, known);
+                    if let Some(extent) = self.reader.next_extent() {
+                        return Ok(Some(extent));
+                    }
                 }
                 Some(Piece { range, known, .. }) => return Ok(Some(Extent::from_range(range, known)?)),
                 None => {

@@ -1,110 +1,188 @@
 //! Many extents of a window at once: the usual case, in which each context speaks of its own part of the status and nothing is disputed. Then there is
 //! nothing to weigh, and to combine what all say is to combine bits.
 //!
-//! Which context says something else next cannot be foretold, so that most of the time goes into that. What is left is kept small: the lists are
-//! at hand, the meaning of flags is looked up, and everything lies in registers, since one function does a whole batch.
+//! Which context says something else next cannot be foretold, and a wrong guess costs a processor more than all the rest. So descriptors are decoded in
+//! small blocks, and going on in a block is an addition, not a branch.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "indices are masked to the length of the arrays, or compared with it right before"
+)]
+
+use core::array;
 use core::mem;
 use core::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::contexts::Meaning;
-use super::layer::{List, Place};
+use super::layer::{Answer, List, Place};
 use super::ready::Ready;
-use super::window::Part;
+use super::window::{At, Part};
 use crate::status::Status;
+
+/// The descriptors of a block.
+const BLOCK: usize = 16;
 
 /// A [`Status`] as [`Status::pack`] makes it.
 type Packed = [u64; 2];
 
 /// One context's part, being read.
 #[derive(Clone, Copy)]
-pub(super) struct Cursor<'a> {
-    place: Place,
-    /// What is said of the bytes up to the place.
-    said: Packed,
+struct Cursor<'a> {
     list: List<'a>,
     meaning: Meaning,
     /// What the flags mean that nearly all descriptors have.
     usual: [Packed; 4],
     /// What holds behind the end.
     elsewhere: Packed,
+    /// Up to where the list is decoded.
+    decoded: Place,
+    /// Where the descriptors of the block end, and what they say.
+    ends: [u64; BLOCK],
+    said: [Packed; BLOCK],
+    /// The current one.
+    current: usize,
+    /// Where the list went on behind the first of them.
+    first: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor at a place up to which `said` holds.
-    pub(super) fn new((layer, elsewhere): &'a Part, place: Place, said: Status) -> Self {
+    #[inline]
+    fn new((layer, elsewhere): &'a Part, at: &At) -> Self {
+        let At { place, answer: Answer { status: said, .. } } = *at;
         let meaning = layer.meaning();
         Self {
-            place,
-            said: said.pack(),
             list: layer.list(),
             meaning,
             usual: [0, 1, 2, 3].map(|flags| meaning.status(flags).pack()),
             elsewhere: elsewhere.pack(),
+            decoded: place,
+            ends: [place.position; BLOCK],
+            said: [said.pack(); BLOCK],
+            current: 0,
+            first: place.next,
         }
     }
 
-    /// Where it stands, and what is said up to there.
-    pub(super) fn stands(&self) -> (Place, Status) {
-        (self.place, Status::unpack(self.said))
+    /// Where it stands.
+    fn stands(&self) -> At {
+        let mut place = self.decoded;
+        place.next = self.first + self.current;
+        place.position = self.ends[self.current % BLOCK];
+        At { place, answer: Answer::new(Status::unpack(self.said[self.current % BLOCK])) }
     }
 
-    #[inline]
-    fn go_on(&mut self, position: u64) {
-        let Some(flags) = self.place.go_behind(position, &self.list) else {
-            self.said = self.elsewhere;
-            return;
+    /// Decodes what follows into the places from `from` on.
+    #[inline(never)]
+    fn decode(&mut self, from: usize) {
+        let (usual, meaning) = (&self.usual, self.meaning);
+        let say = |flags| {
+            let usual = usize::try_from(flags).ok().and_then(|flags| usual.get(flags));
+            usual.copied().unwrap_or_else(|| meaning.status(flags).pack())
         };
-        let usual = usize::try_from(flags).ok().and_then(|flags| self.usual.get(flags));
-        self.said = usual.copied().unwrap_or_else(|| self.meaning.status(flags).pack());
+        let count = self.decoded.go_over(&self.list, &mut self.ends[from..], &mut self.said[from..], say);
+        if from + count < BLOCK {
+            self.ends[from + count] = u64::MAX;
+            self.said[from + count] = self.elsewhere;
+        }
+    }
+
+    /// The block behind this one.
+    #[inline(never)]
+    fn turn(&mut self) {
+        self.first = self.decoded.next + 1;
+        self.decode(0);
+    }
+
+    /// Goes on to the next where the current one ends at `position` or before it.
+    #[inline]
+    fn go_past(&mut self, position: u64, current: &mut usize) {
+        *current += usize::from(self.ends[*current % BLOCK] <= position);
+        if *current == BLOCK {
+            *current = 0;
+            self.turn();
+        }
     }
 }
 
-/// Merges what all and `known` say of a range, while there is room. Returns up to where.
-pub(super) fn merge(all: &mut [Cursor<'_>], range: Range<u64>, known: Status, ready: &mut Ready) -> u64 {
-    match all.len() {
-        1 => merge_some::<1>(all, range, known, ready),
-        2 => merge_some::<2>(all, range, known, ready),
-        3 => merge_some::<3>(all, range, known, ready),
-        _ => merge_each(all, range, known, ready),
-    }
-}
-
-/// The same, compiled for so many: that takes an eighth off a whole survey of two contexts.
-fn merge_some<const N: usize>(
-    all: &mut [Cursor<'_>],
+/// Merges what all parts and `known` say of a range, while there is room. Returns up to where. The range starts where the window stands in the parts.
+pub(super) fn merge(
+    parts: &[Part],
+    at: &mut [At],
     range: Range<u64>,
     known: Status,
     ready: &mut Ready,
 ) -> u64 {
-    match <&mut [_; N]>::try_from(&mut *all) {
-        Ok(some) => merge_each(some, range, known, ready),
-        Err(_) => merge_each(all, range, known, ready),
+    match at.len() {
+        1 => merge_some::<1>(parts, at, range, known, ready),
+        2 => merge_some::<2>(parts, at, range, known, ready),
+        3 => merge_some::<3>(parts, at, range, known, ready),
+        _ => merge_any(parts, at, range, known, ready),
     }
 }
 
+/// The same, compiled for so many, so that what changes with each extent is in registers.
+fn merge_some<const N: usize>(
+    parts: &[Part],
+    all: &mut [At],
+    range: Range<u64>,
+    known: Status,
+    ready: &mut Ready,
+) -> u64 {
+    let (Ok(parts), Ok(at)) = (<&[_; N]>::try_from(parts), <&mut [_; N]>::try_from(&mut *all)) else {
+        return merge_any(parts, all, range, known, ready);
+    };
+    let mut cursors: [_; N] = array::from_fn(|nth| Cursor::new(&parts[nth], &at[nth]));
+    let end = merge_each(&mut cursors, [0; N], range, known, ready);
+    cursors.iter().zip(at).for_each(|(cursor, at)| *at = cursor.stands());
+    end
+}
+
+fn merge_any(parts: &[Part], at: &mut [At], range: Range<u64>, known: Status, ready: &mut Ready) -> u64 {
+    let cursors = parts.iter().zip(&*at).map(|(part, at)| Cursor::new(part, at));
+    let mut cursors: SmallVec<[_; 8]> = cursors.collect();
+    let current = SmallVec::<[usize; 8]>::from_elem(0, cursors.len());
+    let end = merge_each(cursors.as_mut_slice(), current, range, known, ready);
+    cursors.iter().zip(at).for_each(|(cursor, at)| *at = cursor.stands());
+    end
+}
+
+/// The same, with the places of all in their blocks, which are 0 when this begins.
 #[inline(never)]
 fn merge_each<'a>(
     mut cursors: impl AsMut<[Cursor<'a>]>,
+    mut current: impl AsMut<[usize]>,
     range: Range<u64>,
     known: Status,
     ready: &mut Ready,
 ) -> u64 {
     let Range { mut start, end } = range;
     let known = known.pack();
+    let (cursors, current) = (cursors.as_mut(), current.as_mut());
+    for (cursor, current) in cursors.iter_mut().zip(&mut *current) {
+        cursor.decode(1);
+        while cursor.ends[*current % BLOCK] <= start {
+            cursor.go_past(start, current);
+        }
+    }
     ready.read(|| {
         if start >= end {
             return None;
         }
         let (mut next, mut all) = (end, known);
-        for cursor in cursors.as_mut() {
-            if cursor.place.position <= start {
-                cursor.go_on(start);
-            }
-            next = next.min(cursor.place.position);
-            all = [all[0] | cursor.said[0], all[1] | cursor.said[1]];
+        for (cursor, current) in cursors.iter().zip(&*current) {
+            let said = cursor.said[current % BLOCK];
+            next = next.min(cursor.ends[current % BLOCK]);
+            all = [all[0] | said[0], all[1] | said[1]];
+        }
+        for (cursor, current) in cursors.iter_mut().zip(&mut *current) {
+            cursor.go_past(next, current);
         }
         Some((mem::replace(&mut start, next), next, all))
     });
+    for (cursor, current) in cursors.iter_mut().zip(current) {
+        cursor.current = *current;
+    }
     start
 }

@@ -65,7 +65,7 @@ impl List<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// The next descriptor.
-    next: usize,
+    pub(super) next: usize,
     /// Where it starts; behind the last, once it is known that nothing follows, the end of all that there can be.
     pub(super) position: u64,
     /// No descriptor reaches farther.
@@ -75,7 +75,7 @@ pub(super) struct Place {
 impl Place {
     /// Goes over the next descriptor. Returns its flags; `None` at the end.
     #[inline]
-    fn go_on(&mut self, list: &List<'_>) -> Option<u64> {
+    pub(super) fn go_on(&mut self, list: &List<'_>) -> Option<u64> {
         let Some(Descriptor { length, flags }) = list.get(self.next) else {
             self.position = u64::MAX;
             return None;
@@ -83,6 +83,43 @@ impl Place {
         self.next += 1;
         self.position = self.position.saturating_add(length).min(self.end);
         Some(flags)
+    }
+
+    /// Goes over as many descriptors as there is room for: where each ends, and what `say` makes of its flags. Returns how many there were.
+    #[inline]
+    pub(super) fn go_over<T>(
+        &mut self,
+        list: &List<'_>,
+        ends: &mut [u64],
+        said: &mut [T],
+        say: impl Fn(u64) -> T,
+    ) -> usize {
+        match list {
+            List::Compact(list) => self.go_over_raw(list, ends, said, say),
+            List::Extended(list) => self.go_over_raw(list, ends, said, say),
+        }
+    }
+
+    #[inline]
+    fn go_over_raw<R: RawDescriptor, T>(
+        &mut self,
+        list: &[R],
+        ends: &mut [u64],
+        said: &mut [T],
+        say: impl Fn(u64) -> T,
+    ) -> usize {
+        let rest = list.get(self.next..).unwrap_or_default();
+        let mut position = self.position;
+        for ((raw, end), said) in rest.iter().zip(&mut *ends).zip(said) {
+            let Descriptor { length, flags } = raw.read();
+            position = position.saturating_add(length).min(self.end);
+            *end = position;
+            *said = say(flags);
+        }
+        let count = rest.len().min(ends.len());
+        self.position = position;
+        self.next += count;
+        count
     }
 
     /// Goes over descriptors up to the one that describes the byte at `offset`. Returns its flags; `None` when the list ends before.

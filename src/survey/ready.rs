@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// So many extents are read ahead at most. They are 2 KiB, whatever the disk, and no payload: the budget does not count them.
-const MOST: usize = 64;
+/// So many extents are read ahead at most. They are 4 KiB, whatever the disk, and no payload: the budget does not count them.
+const MOST: usize = 128;
 
 /// Extents one behind the other, equal neighbours joined. The last may still grow.
 #[derive(Debug, Default)]
@@ -20,6 +20,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
+    /// With so many places, at least one.
+    #[cfg(test)]
+    pub(super) fn of(places: usize) -> Self {
+        Self { places: alloc::vec![Extent::trusted(0, 1, Status::UNKNOWN); places], len: 0, taken: 0 }
+    }
+
     /// The first that has not been handed out.
     pub(super) fn first(&self) -> Option<&Extent<Status>> {
         self.places.get(self.taken).filter(|_| self.taken < self.len)

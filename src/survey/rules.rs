@@ -53,20 +53,20 @@ impl Rules {
     fn check_usual(&self, slot: &Slot, list: impl ExactSizeIterator<Item = Descriptor>) -> Option<Usable> {
         let count = list.len();
         let (mut sum, mut last) = (0_u64, 0);
-        let (mut empty, mut lengths, mut flags) = (0_u64, 0, 0);
+        let (mut lengths, mut flags) = (0_u64, 0);
         for descriptor in list {
             last = descriptor.length;
             sum = sum.wrapping_add(last);
-            empty |= last.wrapping_sub(1);
-            lengths |= last;
+            // a length of 0 sets the highest bit
+            lengths |= last.wrapping_sub(1);
             flags |= descriptor.flags;
         }
-        // the sum has not overflowed, since none is longer than this
-        lengths.checked_mul(count as u64)?;
+        // none is longer than this, so the sum has not overflowed when this does not
+        let longest = lengths.checked_add(1).filter(|_| lengths >> 63 == 0)?;
+        longest.checked_mul(count as u64)?;
         let end = self.asked.start.checked_add(sum)?;
         let wide = is_wide(flags) && slot.meaning == Meaning::Allocation;
-        // a length of 0 has set the highest bit
-        let usual = empty >> 63 == 0 && !wide && end - last < self.asked.end && end <= self.export_size;
+        let usual = !wide && end - last < self.asked.end && end <= self.export_size;
         (usual && count > 0).then_some(Usable { descriptors: count, end })
     }
 

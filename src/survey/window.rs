@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::ahead::{self, Cursor};
+use super::ahead;
 use super::layer::{Answer, Layer, Place};
 use super::ready::Ready;
 use crate::extent::Extent;
@@ -19,10 +19,10 @@ pub(super) type Told = SmallVec<[Part; 4]>;
 
 /// Where a window stands in a part.
 #[derive(Clone, Copy, Debug)]
-struct At {
-    place: Place,
+pub(super) struct At {
+    pub(super) place: Place,
     /// What is said of the bytes up to the place.
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 /// The merged extents of a window.
@@ -74,15 +74,7 @@ impl Window {
         if !self.apart || first >= end {
             return None;
         }
-        let mut cursors = SmallVec::<[Cursor<'_>; 4]>::new();
-        cursors.extend(
-            self.parts.iter().zip(&self.at).map(|(part, at)| Cursor::new(part, at.place, at.answer.status)),
-        );
-        self.left.start = ahead::merge(&mut cursors, first..end, self.known.status, ready);
-        for (at, cursor) in self.at.iter_mut().zip(&cursors) {
-            let (place, said) = cursor.stands();
-            *at = At { place, answer: Answer::new(said) };
-        }
+        self.left.start = ahead::merge(&self.parts, &mut self.at, first..end, self.known.status, ready);
         Some(first..self.left.start)
     }
 }
@@ -221,7 +213,7 @@ mod tests {
             start in 0..100_u64,
             length in 1..400_u64,
             known in 0..3_u8,
-            turns in vec(0..4_u8, 1..30),
+            turns in vec(0..50_u8, 1..30),
         ) {
             let dirty = Status::UNKNOWN.with_bitmap(7, Dirtiness::DIRTY);
             let known = match known {
@@ -245,8 +237,7 @@ mod tests {
                 position = extent.end();
             };
             for turn in turns.into_iter().cycle() {
-                let mut ready = Ready::default();
-                ready.make_room();
+                let mut ready = Ready::of(usize::from(turn));
                 let before = window.left.start;
                 let Some(read) = (if turn > 0 { window.read_ahead(&mut ready) } else { None }) else {
                     let Some(extent) = window.next_extent() else { break };

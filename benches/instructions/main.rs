@@ -18,8 +18,10 @@ use std::env;
 
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, place};
-use nbd_extents::wire::{Compact, Form, parse_extended};
-use nbd_extents::{Allocation, Connection, Context, Contexts, Dirtiness, StreamError, Survey, SurveyOptions};
+use nbd_extents::wire::{Compact, Descriptor, Form, encode, parse_extended};
+use nbd_extents::{
+    Allocation, Connection, Context, Contexts, Dirtiness, StreamError, Survey, SurveyOptions, Topic,
+};
 use workloads::{GRID, HEAVY_TAILED, RANDOM, SKEWED, Shape, Workload};
 
 /// Descriptors of the longer side: enough that what is done once a call does not count.
@@ -27,7 +29,7 @@ const EXTENTS: usize = 1 << 16;
 
 type Path = (&'static str, Shape, fn(&Workload) -> u64);
 
-const PATHS: [Path; 13] = [
+const PATHS: [Path; 14] = [
     ("decode", RANDOM, decode),
     ("merge-random", RANDOM, merge),
     ("merge-grid", GRID, merge),
@@ -41,6 +43,7 @@ const PATHS: [Path; 13] = [
     ("survey-random", RANDOM, survey_two),
     ("survey-three-contexts", RANDOM, survey_three),
     ("survey-small", RANDOM, survey_small),
+    ("survey-bitmap-first", RANDOM, survey_bitmap_first),
 ];
 
 fn main() {
@@ -51,6 +54,7 @@ fn main() {
             // only extended headers can ask about a whole disk at once, and it must not be larger than what a survey asks
             let workload = match name {
                 "survey-small" => shape.workload(50).extended(),
+                "survey-bitmap-first" => shape.workload(EXTENTS / 16).extended(),
                 _ if name.starts_with("survey") => shape.workload(EXTENTS / 2).extended(),
                 _ => shape.workload(EXTENTS),
             };
@@ -117,6 +121,30 @@ fn survey_three(workload: &Workload) -> u64 {
     survey_of([allocation, bitmap, (Context::bitmap("b1"), other)])
 }
 
+/// Half of the disk is dirty, in as many places as there can be: a request for each.
+fn survey_bitmap_first(workload: &Workload) -> u64 {
+    let size = span(&workload.bitmap);
+    let wanted =
+        Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
+    let bitmaps = wanted.bitmaps().negotiate([(2, "qemu:dirty-bitmap:b0")]).unwrap();
+    let details = wanted.details().negotiate([(1, "base:allocation")]).unwrap();
+    let connection = Connection::new(size, Form::Extended).unwrap().read_only(true);
+    let mut survey = Survey::bitmap_first(SurveyOptions::new(connection), bitmaps, details).unwrap();
+    let mut hash = 0;
+    while let Some(request) = survey.next_request().unwrap() {
+        let whole = [Descriptor { length: request.length(), flags: 3 }];
+        let payload = match request.topic() {
+            Topic::Bitmaps => workload.bitmap.clone(),
+            _ => encode(Form::Extended, 1, whole).unwrap(),
+        };
+        survey.chunk(request.id(), payload).unwrap();
+        survey.reply_done(request.id()).unwrap();
+        hash = read(&mut survey, hash);
+    }
+    survey.complete().unwrap();
+    hash
+}
+
 /// Many small disks: what is done once a survey.
 fn survey_small(workload: &Workload) -> u64 {
     (0..100).fold(0, |hash: u64, _| hash.rotate_left(1) ^ survey_of(two(workload)))
@@ -128,8 +156,7 @@ fn two(workload: &Workload) -> [(Context, Vec<u8>); 2] {
 
 /// The survey of a disk whose server answers everything at once, with these payloads. Their ids are in them.
 fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
-    let list = parse_extended(&payloads[0].1).unwrap().descriptors();
-    let size = list.map(|descriptor| descriptor.length).sum();
+    let size = payloads.first().map_or(0, |(_, payload)| span(payload));
     let wanted =
         payloads.iter().fold(Contexts::new(), |all, (context, _)| all.require(context.clone()).unwrap());
     let id = |payload: &[u8]| parse_extended(payload).unwrap().context();
@@ -142,12 +169,21 @@ fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
         survey.chunk(request.id(), payload).unwrap();
     }
     survey.reply_done(request.id()).unwrap();
-    let mut hash = 0;
+    let hash = read(&mut survey, 0);
+    survey.complete().unwrap();
+    hash
+}
+
+fn read(survey: &mut Survey, mut hash: u64) -> u64 {
     while let Some(extent) = survey.next_extent().unwrap() {
         hash = add(hash, extent.end(), u64::from(extent.status().zero() == Some(true)));
     }
-    survey.complete().unwrap();
     hash
+}
+
+/// Where the list of a payload ends.
+fn span(payload: &[u8]) -> u64 {
+    parse_extended(payload).unwrap().descriptors().map(|descriptor| descriptor.length).sum()
 }
 
 fn add(hash: u64, end: u64, status: u64) -> u64 {

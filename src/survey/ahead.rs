@@ -118,6 +118,7 @@ pub(super) fn merge(
         1 => merge_some::<1>(parts, at, range, known, ready),
         2 => merge_some::<2>(parts, at, range, known, ready),
         3 => merge_some::<3>(parts, at, range, known, ready),
+        4 => merge_some::<4>(parts, at, range, known, ready),
         _ => merge_any(parts, at, range, known, ready),
     }
 }

@@ -357,7 +357,7 @@ impl Pass {
             self.count_crumb(advanced, scene).inspect_err(|_| self.pieces.reopen(id))?;
         }
         let told = Arc::new(self.told(layers));
-        self.pieces.answer(id, end, &told);
+        self.pieces.answer(id, question.end, end, &told);
         let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
         self.step.learn(advanced, question.end - question.start, payload, scene.options);
         self.keep_rests(layers, end, scene);

@@ -166,24 +166,29 @@ impl Pieces {
         Some((start..end, behind.map_or(end, |next| next.range.end)))
     }
 
-    /// Gives the pieces of a request their answer, which is good up to `end`; what lies behind is open again.
-    pub(super) fn answer(&mut self, id: RequestId, end: u64, told: &Arc<Told>) {
-        let mut place = 0;
+    /// Gives the pieces of a request, which end at `asked`, their answer, which is good up to `end`; what lies behind is open again.
+    pub(super) fn answer(&mut self, id: RequestId, asked: u64, end: u64, told: &Arc<Told>) {
+        let (mut place, mut short) = (0, false);
         let mut known = None;
-        while let Some(piece) = self.list.get(place) {
+        let last = asked.max(end);
+        while let Some(piece) = self.list.get(place).filter(|piece| piece.range.start < last) {
             // what is behind the request, and like it
             let follows =
                 piece.is_open() && known.is_some_and(|known| known == (piece.range.start, piece.known));
-            if (piece.is_asked(id) || follows) && piece.range.start < end {
+            let asked = piece.is_asked(id);
+            if (asked || follows) && piece.range.start < end {
                 known = Some((piece.range.end, piece.known));
                 self.split(place, end);
                 self.set(place, State::Answered(Arc::clone(told)));
             } else {
                 known = None;
+                short |= asked;
             }
             place += 1;
         }
-        self.reopen(id);
+        if short {
+            self.reopen(id);
+        }
     }
 
     /// All that was asked in this request is open again.

@@ -172,6 +172,9 @@ pub mod wire;
 pub use action::Action;
 pub use error::{DecodeError, EncodeError, ExtentError, StreamError};
 pub use extent::{Extent, MAX_END};
+/// For tests and benches.
+#[doc(hidden)]
+pub use kernel::Processor;
 pub use status::{Allocation, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 #[cfg(feature = "alloc")]
 pub use survey::{

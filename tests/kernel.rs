@@ -6,7 +6,7 @@
 #[path = "support/kernel.rs"]
 mod kit;
 
-use kit::{List, every_form};
+use kit::{List, every_kernel};
 use nbd_extents::MAX_END;
 use proptest::prelude::*;
 
@@ -50,8 +50,8 @@ fn lists() -> impl Strategy<Value = List> {
 proptest! {
     #[test]
     fn the_fast_way_says_what_the_plain_way_says(left in lists(), right in lists(), skip in 0_usize..300) {
-        every_form(&left, &right, (4096, 4096), skip % 7 * skip);
-        every_form(&left, &right, (4096, 4104), 0);
+        every_kernel(&left, &right, (4096, 4096), skip % 7 * skip);
+        every_kernel(&left, &right, (4096, 4104), 0);
     }
 
     /// Both sides end at the same byte, as they mostly do.
@@ -61,6 +61,6 @@ proptest! {
         let (a, b) = (span(&left), span(&right));
         let missing = u64::try_from(a.abs_diff(b)).unwrap_or(u64::MAX);
         if a < b { left.push((missing, 1)) } else { right.push((missing, 1)) }
-        every_form(&left, &right, (start, start), 0);
+        every_kernel(&left, &right, (start, start), 0);
     }
 }

@@ -29,7 +29,7 @@ const EXTENTS: usize = 1 << 16;
 
 type Path = (&'static str, Shape, fn(&Workload) -> u64);
 
-const PATHS: [Path; 14] = [
+const PATHS: [Path; 16] = [
     ("decode", RANDOM, decode),
     ("merge-random", RANDOM, merge),
     ("merge-grid", GRID, merge),
@@ -38,6 +38,8 @@ const PATHS: [Path; 14] = [
     ("next-extent-random", RANDOM, step),
     ("coalesce-heavy-tailed", HEAVY_TAILED, coalesce),
     ("filter-skewed", SKEWED, filter),
+    ("filter-random", RANDOM, filter),
+    ("filter-heavy-tailed", HEAVY_TAILED, filter),
     ("map-random", RANDOM, map),
     ("survey-one-context", RANDOM, survey_one),
     ("survey-random", RANDOM, survey_two),
@@ -94,7 +96,7 @@ fn coalesce(workload: &Workload) -> u64 {
 }
 
 fn filter(workload: &Workload) -> u64 {
-    let wanted = merged(workload).filter(|status| status & 6 == 4).coalesce();
+    let wanted = merged(workload).map_status(|status| status & 6 == 4).filter(|&wanted| wanted).coalesce();
     wanted.fold(0, |hash, e| add(hash, e.end(), e.start())).unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! Who is measured in which group, and what question each answers.
 
+use nbd_extents::Processor;
 use nbd_extents::wire::{Compact, Extended, Form};
 
 use crate::answer::Segment;
@@ -50,6 +51,18 @@ pub(crate) enum Lists {
     Small,
 }
 
+/// What is left without the optional features: the kernels that every processor has.
+macro_rules! portable {
+    ($run:expr) => {
+        |workload, out| {
+            Processor::Any.limit();
+            let answer = $run(workload, out);
+            Processor::Avx512.limit();
+            answer
+        }
+    };
+}
+
 const fn contender(name: &'static str, question: Question, run: Run) -> Contender {
     Contender { name, question, run }
 }
@@ -69,7 +82,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
-            contender("nbd-extents-portable", Question::Segments, ours::fold::<Compact>),
+            contender("nbd-extents-portable", Question::Segments, portable!(ours::fold::<Compact>)),
             contender("next-extent", Question::Segments, ours::step::<Compact>),
             contender("naive", Question::Segments, naive::fold),
             BLAZE,
@@ -81,7 +94,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Written, ours::write::<Compact>),
-            contender("nbd-extents-portable", Question::Written, ours::write::<Compact>),
+            contender("nbd-extents-portable", Question::Written, portable!(ours::write::<Compact>)),
             contender("naive", Question::Written, naive::write),
         ],
     },
@@ -91,7 +104,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Joined, ours::coalesce::<Compact>),
-            contender("nbd-extents-portable", Question::Joined, ours::coalesce::<Compact>),
+            contender("nbd-extents-portable", Question::Joined, portable!(ours::coalesce::<Compact>)),
             contender("naive", Question::Joined, naive::coalesce),
         ],
     },
@@ -101,7 +114,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Wanted, ours::filter::<Compact>),
-            contender("nbd-extents-portable", Question::Wanted, ours::filter::<Compact>),
+            contender("nbd-extents-portable", Question::Wanted, portable!(ours::filter::<Compact>)),
             contender("naive", Question::Wanted, naive::filter),
             BLAZE,
         ],
@@ -112,7 +125,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Segments, ours::fold::<Extended>),
-            contender("nbd-extents-portable", Question::Segments, ours::fold::<Extended>),
+            contender("nbd-extents-portable", Question::Segments, portable!(ours::fold::<Extended>)),
             contender("naive", Question::Segments, naive::fold),
         ],
     },
@@ -122,7 +135,7 @@ pub(crate) const SINKS: [Sink; 6] = [
         contenders: &[
             FLOOR,
             contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
-            contender("nbd-extents-portable", Question::Segments, ours::fold::<Compact>),
+            contender("nbd-extents-portable", Question::Segments, portable!(ours::fold::<Compact>)),
             contender("next-extent", Question::Segments, ours::step::<Compact>),
             contender("naive", Question::Segments, naive::fold),
         ],

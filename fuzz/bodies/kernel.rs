@@ -11,7 +11,7 @@
 mod kit;
 
 use super::bytes::Bytes;
-use kit::{List, every_form};
+use kit::{List, every_kernel};
 use nbd_extents::MAX_END;
 
 pub fn kernel(data: &[u8]) {
@@ -30,7 +30,7 @@ pub fn kernel(data: &[u8]) {
     if even {
         level(&mut left, &mut right);
     }
-    every_form(&left, &right, (start, start), skip);
+    every_kernel(&left, &right, (start, start), skip);
 }
 
 fn list(bytes: &mut Bytes<'_>) -> List {

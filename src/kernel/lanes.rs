@@ -58,13 +58,18 @@ fn step(lane: &mut Lane, left: &[u64; SLOTS], right: &[u64; SLOTS], out: &mut [u
 
 /// How many of the first `outputs` come from the left.
 #[inline(always)]
-fn split(left: &[u64; SLOTS], right: &[u64; SLOTS], lens: (usize, usize), outputs: usize) -> usize {
+pub(super) fn split<const N: usize>(
+    left: &[u64; N],
+    right: &[u64; N],
+    lens: (usize, usize),
+    outputs: usize,
+) -> usize {
     let mut low = outputs.saturating_sub(lens.1);
     let mut len = outputs.min(lens.0) - low;
     while len > 0 {
         let half = len / 2;
         let middle = low + half;
-        let earlier = left[middle % SLOTS] < right[(outputs - 1 - middle) % SLOTS];
+        let earlier = left[middle % N] < right[(outputs - 1 - middle) % N];
         low = if earlier { middle + 1 } else { low };
         len = if earlier { len - half - 1 } else { half };
     }

@@ -1,22 +1,33 @@
 #![doc = include_str!("README.md")]
 
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod avx512;
 mod decode;
 mod dispatch;
-mod kept;
+mod intervals;
+mod joins;
 mod key;
 mod lanes;
+mod overlaps;
+mod picker;
+mod prefetch;
+mod ranges;
 mod runs;
 mod side;
 mod tile;
+mod verdicts;
+mod wide;
 
+pub use dispatch::Processor;
 pub(crate) use dispatch::dispatch;
-pub(crate) use kept::Kept;
+pub(crate) use joins::Joins;
+pub(crate) use picker::Picker;
 pub(crate) use side::Taken;
 pub(crate) use tile::{Segment, Tile};
+pub(crate) use verdicts::Picks;
 
-use key::{CODE_BITS, FLAGS, LEFT, RIGHT, SIDE_BITS};
+use key::{FLAGS, SIDE_BITS};
 use side::Side;
-use tile::{NARROW, SLOTS, WIDE};
 
 use crate::wire::{RawDescriptor, RawList};
 
@@ -57,64 +68,71 @@ pub(crate) const fn flags_of(code: u64) -> (u64, u64) {
 
 /// Merges a stretch from where both inputs stand into `tile`. `None` where the plain way must go on: at the end, at what is an error, and where
 /// something does not fit a key.
-///
-/// A filter says which codes are wanted; what it does not want may be left out of the tile, which is then empty.
-pub(crate) fn merge(
-    left: &Input<'_>,
-    right: &Input<'_>,
-    tile: &mut Tile,
-    filter: Option<&dyn Fn(u64) -> bool>,
-) -> Option<Progress> {
+pub(crate) fn merge(left: &Input<'_>, right: &Input<'_>, tile: &mut Tile) -> Option<Progress> {
     match (left.wire.list, right.wire.list) {
-        (RawList::Compact(a), RawList::Compact(b)) => fill(&side(left, a), &side(right, b), tile, filter),
-        (RawList::Extended(a), RawList::Extended(b)) => fill(&side(left, a), &side(right, b), tile, filter),
-        (RawList::Pair32(a), RawList::Pair32(b)) => fill(&side(left, a), &side(right, b), tile, filter),
-        (RawList::Pair64(a), RawList::Pair64(b)) => fill(&side(left, a), &side(right, b), tile, filter),
+        (RawList::Compact(a), RawList::Compact(b)) => tile.fill(&side(left, a), &side(right, b)),
+        (RawList::Extended(a), RawList::Extended(b)) => tile.fill(&side(left, a), &side(right, b)),
+        (RawList::Pair32(a), RawList::Pair32(b)) => tile.fill(&side(left, a), &side(right, b)),
+        (RawList::Pair64(a), RawList::Pair64(b)) => tile.fill(&side(left, a), &side(right, b)),
         _ => None,
+    }
+}
+
+/// A merge of what is wanted, from where both inputs stand as far as the kernel comes.
+#[derive(Debug)]
+pub(crate) struct Picking<'a> {
+    left: Input<'a>,
+    right: Input<'a>,
+    /// Where it started, and how long the lists were there.
+    start: u64,
+    lens: (usize, usize),
+}
+
+impl<'a> Picking<'a> {
+    pub(crate) fn new(left: Input<'a>, right: Input<'a>) -> Self {
+        Self { left, right, start: left.start, lens: (left.wire.list.len(), right.wire.list.len()) }
+    }
+
+    /// Merges the next stretch into `picker`, which is to be the same until this ends. `false` where the plain way must go on.
+    pub(crate) fn next(&mut self, picker: &mut Picker, picks: &Picks<'_>) -> bool {
+        match (self.left.wire.list, self.right.wire.list) {
+            (RawList::Compact(a), RawList::Compact(b)) => self.pick(a, b, picker, picks),
+            (RawList::Extended(a), RawList::Extended(b)) => self.pick(a, b, picker, picks),
+            (RawList::Pair32(a), RawList::Pair32(b)) => self.pick(a, b, picker, picks),
+            (RawList::Pair64(a), RawList::Pair64(b)) => self.pick(a, b, picker, picks),
+            _ => false,
+        }
+    }
+
+    fn pick<R: RawDescriptor>(
+        &mut self,
+        a: &'a [R],
+        b: &'a [R],
+        picker: &mut Picker,
+        picks: &Picks<'_>,
+    ) -> bool {
+        let (mut left, mut right) = (side(&self.left, a), side(&self.right, b));
+        let merged = picker.next(&mut left, &mut right, picks);
+        self.left = left.input(self.left);
+        self.right = right.input(self.right);
+        merged
+    }
+
+    /// What has been used, once there is no next stretch; `None` if there was none at all.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        let taken = |input: &Input<'_>, len: usize| {
+            let Wire { list, position, flags, .. } = input.wire;
+            Taken { count: len - list.len(), end: position, flags }
+        };
+        let position = self.left.start;
+        (position > self.start).then(|| Progress {
+            position,
+            left: taken(&self.left, self.lens.0),
+            right: taken(&self.right, self.lens.1),
+        })
     }
 }
 
 fn side<'a, R>(input: &Input<'a>, list: &'a [R]) -> Side<'a, R> {
     Side { list, start: input.start, end: input.wire.position, flags: input.wire.flags }
-}
-
-fn fill<R: RawDescriptor>(
-    left: &Side<'_, R>,
-    right: &Side<'_, R>,
-    tile: &mut Tile,
-    filter: Option<&dyn Fn(u64) -> bool>,
-) -> Option<Progress> {
-    if left.start != right.start {
-        return None;
-    }
-    tile.start = left.start;
-    let run = dispatch(|| runs::any(left, right, tile, filter));
-    let width = tile.width;
-    tile.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
-    run.or_else(|| mixed(left, right, width, tile))
-}
-
-/// Merges up to `width` keys of each side, whatever their shape.
-fn mixed<R: RawDescriptor>(
-    left: &Side<'_, R>,
-    right: &Side<'_, R>,
-    width: usize,
-    tile: &mut Tile,
-) -> Option<Progress> {
-    let a = left.decode::<LEFT>(width, &mut tile.left)?;
-    let b = right.decode::<RIGHT>(width, &mut tile.right)?;
-    // up to the end of the side that ends first, all is known of both
-    let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
-    let end = last_of(&tile.left, a)?.min(last_of(&tile.right, b)?);
-    let upto = |keys: &[u64; SLOTS], len: usize| {
-        Some(keys.get(..len)?.partition_point(|key| key >> CODE_BITS <= end))
-    };
-    let used = (upto(&tile.left, a)?, upto(&tile.right, b)?);
-    lanes::merge(&tile.left, &tile.right, used, &mut tile.cuts);
-    tile.len = lanes::drop_ties(&mut tile.cuts, used.0 + used.1);
-    Some(Progress {
-        position: tile.start + end,
-        left: left.used(used.0, end, LEFT, &tile.left)?,
-        right: right.used(used.1, end, RIGHT, &tile.right)?,
-    })
 }

@@ -2,10 +2,10 @@
 //! need no merge. A block is read as if it had the shape, and given up when it turns out not to.
 
 use super::Progress;
-use super::decode::{decode, decode_ties, measure};
-use super::key::{FLAGS, LEFT, RIGHT};
+use super::decode::{Block, decode, decode_ties, measure};
+use super::key::{CODE, CODE_BITS, FLAGS, LEFT, RIGHT};
 use super::side::{Side, Taken};
-use super::tile::Tile;
+use super::tile::CUTS;
 use crate::wire::RawDescriptor;
 
 /// The cuts of a run that a tile takes at once. Few, so that memory is read ahead by the processor while they are handed out.
@@ -15,51 +15,68 @@ const LARGE: usize = 128;
 /// The blocks at its end. A run has at least one, so that where there is none little is lost.
 const SMALL: usize = 16;
 
-/// A run of either shape, if there is one.
+/// A run that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) progress: Progress,
+    /// So many cuts are there.
+    pub(super) len: usize,
+    /// All bits of the flags of the left side and of the right.
+    pub(super) flags: [u64; 2],
+}
+
+/// Whether nothing is wanted of an extent of one side with certain flags, over extents of the other whose flags are made of certain bits. The number
+/// is how far the flags of that other side are shifted.
+pub(super) type Unwanted<'a> = &'a mut dyn FnMut(u32, u64, u64) -> bool;
+
+/// A run of either shape, if there is one, into `cuts`. One that is unwanted has no cuts.
 #[inline(always)]
 pub(super) fn any<R: RawDescriptor>(
     left: &Side<'_, R>,
     right: &Side<'_, R>,
-    tile: &mut Tile,
-    filter: Option<&dyn Fn(u64) -> bool>,
-) -> Option<Progress> {
-    if let Some(progress) = ties(left, right, tile) {
-        return Some(progress);
+    cuts: &mut [u64; CUTS],
+    mut unwanted: Option<Unwanted<'_>>,
+) -> Option<Run> {
+    if let Some(run) = ties(left, right, cuts) {
+        return Some(run);
     }
-    if let Some((position, left, right)) = within::<R, LEFT, RIGHT>(left, right, tile, filter) {
-        return Some(Progress { position, left, right });
+    if let Some(run) = within::<R, LEFT, RIGHT>(left, right, cuts, &mut unwanted) {
+        let Within { position, many, few, len, flags } = run;
+        let progress = Progress { position, left: many, right: few };
+        return Some(Run { progress, len, flags: [flags, few.flags] });
     }
-    let (position, right, left) = within::<R, RIGHT, LEFT>(right, left, tile, filter)?;
-    Some(Progress { position, left, right })
+    let run = within::<R, RIGHT, LEFT>(right, left, cuts, &mut unwanted)?;
+    let Within { position, many, few, len, flags } = run;
+    Some(Run { progress: Progress { position, left: few, right: many }, len, flags: [few.flags, flags] })
 }
 
-/// Reads blocks from the front of `list` as long as `read` takes them: it gets how many came before, the block and where it starts, and says where
-/// it ends. Returns how many were read and where the last ends.
+/// Reads blocks from the front of `list` as long as `read` takes them: it gets how many came before, the block and where it starts. Returns how
+/// many were read, where the last ends, and all bits of their flags.
 #[inline(always)]
 fn blocks<R>(
     list: &[R],
     most: usize,
-    mut read: impl FnMut(usize, &[R], u64) -> Option<u64>,
-) -> Option<(usize, u64)> {
-    let (mut count, mut end) = (0, 0);
+    mut read: impl FnMut(usize, &[R], u64) -> Option<Block>,
+) -> Option<(usize, Block)> {
+    let (mut count, mut all) = (0, Block::default());
     for size in [LARGE, SMALL] {
         while count + size <= most {
             let Some(block) = list.get(count..count + size) else {
                 break;
             };
-            let Some(next) = read(count, block, end) else {
+            let Some(next) = read(count, block, all.end) else {
                 break;
             };
             count += size;
-            end = next;
+            all = Block { end: next.end, flags: all.flags | next.flags };
         }
     }
-    (count > 0).then_some((count, end))
+    (count > 0).then_some((count, all))
 }
 
 /// Cuts that both sides have, from where neither is within a descriptor.
 #[inline(always)]
-fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, tile: &mut Tile) -> Option<Progress> {
+fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, cuts: &mut [u64; CUTS]) -> Option<Run> {
     let probe = left.list.get(..SMALL)?.iter().zip(right.list.get(..SMALL)?);
     if left.is_begun()
         || right.is_begun()
@@ -67,49 +84,121 @@ fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, tile: &mut Ti
     {
         return None;
     }
-    let (count, end) = blocks(left.list, RUN, |count, block, end| {
+    let mut others = 0;
+    let (len, block) = blocks(left.list, RUN, |count, block, end| {
         let twins = right.list.get(count..count + block.len())?;
-        decode_ties(block, twins, end, tile.cuts.get_mut(count..count + block.len())?)
+        let (one, other) = decode_ties(block, twins, end, cuts.get_mut(count..count + block.len())?)?;
+        others |= other.flags;
+        Some(one)
     })?;
-    tile.len = count;
-    let position = left.start + end;
-    Some(Progress { position, left: left.taken(count, position)?, right: right.taken(count, position)? })
+    let position = left.start + block.end;
+    let progress =
+        Progress { position, left: left.taken(len, position)?, right: right.taken(len, position)? };
+    Some(Run { progress, len, flags: [block.flags, others] })
 }
 
-/// Extents of the side with many within the extent in which the side with few stands. Returns the new position, and what of both has been used.
+/// What was read of a side with many extents within one of the other.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    position: u64,
+    many: Taken,
+    few: Taken,
+    len: usize,
+    /// All bits of the flags of the many.
+    flags: u64,
+}
+
+/// Extents of the side with many within the extent in which the side with few stands, up to its end if they reach it.
 #[inline(always)]
 fn within<R: RawDescriptor, const MANY: u32, const FEW: u32>(
     many: &Side<'_, R>,
     few: &Side<'_, R>,
-    tile: &mut Tile,
-    filter: Option<&dyn Fn(u64) -> bool>,
-) -> Option<(u64, Taken, Taken)> {
+    cuts: &mut [u64; CUTS],
+    unwanted: &mut Option<Unwanted<'_>>,
+) -> Option<Within> {
     let current = few.current()?;
     let rest = current.end - few.start;
-    let probe: u64 = many.list.get(..SMALL)?.iter().fold(0, |sum, raw| sum.saturating_add(raw.read().length));
-    if many.is_begun() || probe >= rest {
+    let begun = many.begun()?;
+    let probe = many.list.get(..SMALL)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
+    if probe >= rest || begun > 0 && many.flags >= FLAGS {
         return None;
     }
-    let code = current.flags << FEW;
-    let mut passed = None;
-    if let Some(wants) = filter {
-        passed = blocks(many.list, usize::MAX, |_, block, end| {
-            let (next, seen) = measure(block, end)?;
-            let wanted = (0..FLAGS).any(|flags| seen >> flags & 1 == 1 && wants(flags << MANY | code));
-            if next < rest && !wanted { Some(next) } else { None }
-        });
-    }
-    tile.len = 0;
-    let (count, end) = if let Some(passed) = passed {
-        passed
-    } else {
-        let run = blocks(many.list, RUN, |count, block, end| {
-            let next = decode::<R, MANY>(block, end, code, tile.cuts.get_mut(count..count + block.len())?)?;
-            if next < rest { Some(next) } else { None }
-        })?;
-        tile.len = run.0;
-        run
+    let passed =
+        unwanted.as_mut().and_then(|unwanted| pass(many, rest, |flags| unwanted(MANY, flags, current.flags)));
+    let run = match passed {
+        Some(passed) => passed,
+        None => read::<R, MANY>(many, rest, current.flags << FEW, cuts)?,
     };
-    let position = many.start + end;
-    Some((position, many.taken(count, position)?, current))
+    let position = many.start + run.block.end.min(rest);
+    let many = many.taken(run.count, many.start + run.block.end)?;
+    Some(Within { position, many, few: current, len: run.len, flags: run.block.flags })
+}
+
+/// Descriptors of the side with many: so many, their cuts, where they end and all bits of their flags. Only the last may reach the end of the extent
+/// in which they are.
+#[derive(Clone, Copy, Debug)]
+struct Many {
+    count: usize,
+    len: usize,
+    block: Block,
+}
+
+/// Reads their cuts.
+#[inline(always)]
+fn read<R: RawDescriptor, const MANY: u32>(
+    many: &Side<'_, R>,
+    rest: u64,
+    code: u64,
+    cuts: &mut [u64; CUTS],
+) -> Option<Many> {
+    let begun = many.begun()?;
+    let first = usize::from(begun > 0);
+    let (head, cuts) = cuts.split_at_mut_checked(first)?;
+    head.fill(begun << CODE_BITS | many.flags << MANY | code);
+    let mut all = Block { end: begun, flags: if begun > 0 { many.flags } else { 0 } };
+    let mut count = 0;
+    for size in [LARGE, SMALL] {
+        while count + size <= RUN
+            && let Some(block) = many.list.get(count..count + size)
+            && let Some(keys) = cuts.get_mut(count..count + size)
+            && let Some(next) = decode::<R, MANY>(block, all.end, code, keys)
+        {
+            all.flags |= next.flags;
+            if next.end >= rest {
+                let before = keys.partition_point(|key| key >> CODE_BITS < rest);
+                let last = keys.get_mut(before)?;
+                all.end = *last >> CODE_BITS;
+                *last = rest << CODE_BITS | *last & CODE;
+                count += before + 1;
+                return Some(Many { count, len: first + count, block: all });
+            }
+            all.end = next.end;
+            count += size;
+        }
+    }
+    (count > 0).then_some(Many { count, len: first + count, block: all })
+}
+
+/// Passes over them, as long as they are unwanted.
+#[inline(always)]
+fn pass<R: RawDescriptor>(
+    many: &Side<'_, R>,
+    rest: u64,
+    mut unwanted: impl FnMut(u64) -> bool,
+) -> Option<Many> {
+    let begun = many.begun()?;
+    let mut all = Block { end: begun, flags: if begun > 0 { many.flags } else { 0 } };
+    let mut count = 0;
+    for size in [LARGE, SMALL, 1] {
+        while all.end < rest
+            && let Some(block) = many.list.get(count..count + size)
+            && let Some(next) = measure(block, all.end)
+            && (next.end < rest || size == 1)
+            && unwanted(all.flags | next.flags)
+        {
+            count += size;
+            all = Block { end: next.end, flags: all.flags | next.flags };
+        }
+    }
+    (count > 0).then_some(Many { count, len: 0, block: all })
 }

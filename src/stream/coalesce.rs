@@ -1,5 +1,6 @@
 //! Equal neighbours joined: the one place where extents grow.
 
+use super::pick::Joined;
 use super::{ExtentStream, UNNUMBERED};
 use crate::extent::Extent;
 
@@ -66,9 +67,11 @@ where
             return Ok(f(init, first));
         }
         let (acc, last) =
-            stream.fold((init, first), |(acc, mut growing), next| match growing.absorb(next) {
-                None => (acc, growing),
-                Some(other) => (f(acc, growing), other),
+            stream.fold_picked(Joined, (init, first), |(acc, mut growing), next| {
+                match growing.absorb(next) {
+                    None => (acc, growing),
+                    Some(other) => (f(acc, growing), other),
+                }
             })?;
         Ok(f(acc, last))
     }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::ExtentStream;
+use super::pick::{Kept, KeptOf, Pick};
 use crate::extent::Extent;
 
 /// A stream without some of its extents: see [`ExtentStream::filter`].
@@ -42,8 +43,22 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     }
 
     #[inline]
-    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        self.stream.fold_if(self.keep, init, f)
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        let Self { stream, keep } = self;
+        let kept = |acc, extent: Extent<_>| if keep(extent.status()) { f(acc, extent) } else { acc };
+        stream.fold_picked(Kept(&keep), init, kept)
+    }
+
+    #[inline]
+    fn fold_picked<A, P: Pick<S::Status>>(
+        self,
+        pick: P,
+        init: A,
+        mut f: impl FnMut(A, Extent<S::Status>) -> A,
+    ) -> Result<A, S::Error> {
+        let Self { stream, keep } = self;
+        let kept = |acc, extent: Extent<_>| if keep(extent.status()) { f(acc, extent) } else { acc };
+        stream.fold_picked(KeptOf(&keep, pick), init, kept)
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::ExtentStream;
+use super::pick::{Mapped, Pick};
 use crate::extent::Extent;
 use crate::kernel::Wire;
 
@@ -47,6 +48,17 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
     fn for_each_while(self, mut f: impl FnMut(Extent<U>, u64) -> bool) -> Result<(), S::Error> {
         let Self { stream, f: map } = self;
         stream.for_each_while(|extent, number| f(extent.map(&map), number))
+    }
+
+    #[inline]
+    fn fold_picked<A, P: Pick<U>>(
+        self,
+        pick: P,
+        init: A,
+        mut f: impl FnMut(A, Extent<U>) -> A,
+    ) -> Result<A, S::Error> {
+        let Self { stream, f: map } = self;
+        stream.fold_picked(Mapped(&map, pick), init, |acc, extent| f(acc, extent.map(&map)))
     }
 
     fn wire(&self) -> Option<Wire<'_>> {

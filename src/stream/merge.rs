@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::ExtentStream;
 use super::cursor::Cursor;
+use super::pick::Pick;
 use crate::error::StreamError;
 use crate::extent::Extent;
 
@@ -86,13 +87,13 @@ where
     }
 
     #[inline]
-    fn fold_if<Acc>(
+    fn fold_picked<Acc, P: Pick<V>>(
         self,
-        keep: impl Fn(&V) -> bool,
+        pick: P,
         init: Acc,
         f: impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Result<Acc, A::Error> {
-        self.fold_tiles_if(keep, init, f)
+        if P::DROPS { self.fold_tiles_picked(pick, init, f) } else { self.fold_tiles_joined(pick, init, f) }
     }
 }
 

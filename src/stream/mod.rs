@@ -39,6 +39,7 @@ mod map_status;
 mod merge;
 #[cfg(feature = "alloc")]
 mod merge_all;
+mod pick;
 mod place;
 mod tiles;
 
@@ -59,6 +60,8 @@ pub use map_status::MapStatus;
 pub use merge::Merge;
 #[cfg(feature = "alloc")]
 pub use merge_all::{MergeAll, merge_all};
+#[doc(hidden)]
+pub use pick::Pick;
 pub use place::{Place, place};
 
 use crate::error::StreamError;
@@ -350,23 +353,24 @@ pub trait ExtentStream {
         Merge::shortest(self, other, combine)
     }
 
-    /// Like [`filter`](Self::filter) and then [`fold`](Self::fold). A merge skips what is not kept without looking at each extent.
+    /// Like [`fold`](Self::fold), but what `pick` does not want may be missing, and what it joins may be joined.
     ///
     /// # Errors
     ///
     /// As [`fold`](Self::fold).
     #[doc(hidden)]
     #[inline]
-    fn fold_if<A>(
+    fn fold_picked<A, P: Pick<Self::Status>>(
         self,
-        keep: impl Fn(&Self::Status) -> bool,
+        pick: P,
         init: A,
-        mut f: impl FnMut(A, Extent<Self::Status>) -> A,
+        f: impl FnMut(A, Extent<Self::Status>) -> A,
     ) -> Result<A, Self::Error>
     where
         Self: Sized,
     {
-        self.fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { acc })
+        let _ = pick;
+        self.fold(init, f)
     }
 
     /// Like [`for_each`](Self::for_each), but ends once `f` returns `false`. With each extent `f` gets a number: extents with the same number have the same

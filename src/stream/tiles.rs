@@ -1,17 +1,15 @@
 //! The fast way of a merge: tile by tile, where both sides are lists in memory.
 
 use super::merge::Merge;
+use super::pick::Pick;
 use super::{ExtentStream, UNNUMBERED};
 use crate::extent::Extent;
-use crate::kernel::{self, Input, Kept, Segment, Tile};
+use crate::kernel::{self, Input, Joins, Picker, Picking, Picks, Processor, Progress, Segment, Tile};
 
-/// From so many descriptors on, a tile is worth its memory.
-const LONG: usize = 64;
+/// From so many descriptors on, a tile is worth its memory, which has to be filled with zeroes first.
+const LONG: usize = 512;
 /// Where a tile cannot be made, so many extents go the plain way before the next attempt.
 const PLAIN: usize = 512;
-
-/// Whether a merge's status for a code is wanted.
-type Wants<'a, M> = &'a dyn Fn(&M, u64) -> bool;
 
 impl<A, B, V, F> Merge<A, B, F>
 where
@@ -28,8 +26,8 @@ where
         if self.is_long() {
             let mut tile = Tile::new();
             while self.is_long() {
-                if self.next_tile(&mut tile, None) {
-                    acc = self.give(tile.segments(), acc, &mut f);
+                if self.next_tile(&mut tile) {
+                    acc = self.give_tile(&tile, acc, &mut f);
                 } else {
                     acc = self.fold_plain(PLAIN, acc, &mut f)?;
                 }
@@ -38,28 +36,86 @@ where
         self.fold_plain(usize::MAX, acc, f)
     }
 
-    pub(super) fn fold_tiles_if<Acc>(
+    /// With equal neighbours joined.
+    pub(super) fn fold_tiles_joined<Acc, P: Pick<V>>(
         mut self,
-        keep: impl Fn(&V) -> bool,
+        pick: P,
         init: Acc,
         mut f: impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Result<Acc, A::Error> {
-        let mut f_if = |acc, extent: Extent<V>| if keep(extent.status()) { f(acc, extent) } else { acc };
         let mut acc = init;
         if self.is_long() {
-            let (mut tile, mut kept) = (Tile::new(), Kept::new());
+            let (mut tile, mut joins) = (Tile::new(), Joins::new());
             while self.is_long() {
-                let judge = |merge: &Self, code| merge.pair(code).is_some_and(|status| keep(&status));
-                let wants = |merge: &Self, code| kept.wants(code, |code| judge(merge, code));
-                if self.next_tile(&mut tile, Some(&wants)) {
-                    kept.keep(&mut tile, |code| judge(&self, code));
-                    acc = self.give(kept.segments(&tile), acc, &mut f_if);
+                if self.next_tile(&mut tile) {
+                    joins.join(&mut tile, |one, other| self.joins(&pick, one, other));
+                    acc = self.give_tile(&tile, acc, &mut f);
                 } else {
-                    acc = self.fold_plain(PLAIN, acc, &mut f_if)?;
+                    acc = self.fold_plain(PLAIN, acc, &mut f)?;
                 }
             }
         }
-        self.fold_plain(usize::MAX, acc, f_if)
+        self.fold_plain(usize::MAX, acc, f)
+    }
+
+    fn joins<P: Pick<V>>(&self, pick: &P, one: u64, other: u64) -> bool {
+        self.pair(one).zip(self.pair(other)).is_some_and(|(one, other)| pick.joins(one, other))
+    }
+
+    /// Only what is wanted, with equal neighbours joined.
+    pub(super) fn fold_tiles_picked<Acc, P: Pick<V>>(
+        mut self,
+        pick: P,
+        init: Acc,
+        mut f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        let mut acc = init;
+        if self.is_long() {
+            let mut picker = Picker::new();
+            while self.is_long() {
+                acc = self.pick_tiles(&mut picker, &pick, acc, &mut f);
+                acc = self.fold_plain(PLAIN, acc, &mut f)?;
+            }
+        }
+        self.fold_plain(usize::MAX, acc, f)
+    }
+
+    /// Gives what is wanted to `f`, as far as the kernel comes.
+    fn pick_tiles<Acc, P: Pick<V>>(
+        &mut self,
+        picker: &mut Picker,
+        pick: &P,
+        init: Acc,
+        f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Acc {
+        let this = &*self;
+        let (Some(left), Some(right)) = (this.left.input(), this.right.input()) else {
+            return init;
+        };
+        let keeps = |code| this.pair(code).is_some_and(|status| pick.keeps(status));
+        let joins = |one, other| this.joins(pick, one, other);
+        let picks = Picks { keeps: &keeps, joins: P::JOINS.then_some(&joins) };
+        let (mut acc, mut picking) = (init, Picking::new(left, right));
+        while picking.next(picker, &picks) {
+            acc = this.give(picker.segments(), acc, f);
+        }
+        if let Some(progress) = picking.progress() {
+            self.pass(progress);
+        }
+        acc
+    }
+
+    /// Gives the segments of a tile to `f`.
+    ///
+    /// A fold that carries its state along is compiled for wider registers, in which the compiler can do several extents at once. One that has
+    /// its state elsewhere (`for_each`) loses by that: across the call it cannot keep that state in registers. In the narrow registers of any processor all lose.
+    #[inline]
+    fn give_tile<Acc>(&self, tile: &Tile, init: Acc, f: &mut impl FnMut(Acc, Extent<V>) -> Acc) -> Acc {
+        if size_of::<Acc>() > 0 && Processor::found() > Processor::Any {
+            kernel::dispatch(|| self.give(tile.segments::<true>(), init, f))
+        } else {
+            self.give(tile.segments::<false>(), init, f)
+        }
     }
 
     /// The numbers of the extents are their codes.
@@ -70,8 +126,8 @@ where
         if self.is_long() {
             let mut tile = Tile::new();
             while self.is_long() {
-                let goes_on = if self.next_tile(&mut tile, None) {
-                    tile.segments().all(|Segment { start, end, code }| match self.pair(code) {
+                let goes_on = if self.next_tile(&mut tile) {
+                    tile.segments::<false>().all(|Segment { start, end, code }| match self.pair(code) {
                         Some(status) => f(Extent::trusted(start, end, status), code),
                         None => true,
                     })
@@ -106,23 +162,17 @@ where
     }
 
     /// Gives segments to `f`, with their statuses.
-    ///
-    /// A fold that carries its state along is compiled for wider registers, in which the compiler can do several extents at once. One that has
-    /// its state elsewhere (`for_each`) loses by that: across the call it cannot keep that state in registers.
-    #[inline]
+    #[inline(always)]
     fn give<Acc>(
         &self,
         segments: impl Iterator<Item = Segment>,
         init: Acc,
         f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Acc {
-        let all = || {
-            segments.fold(init, |acc, Segment { start, end, code }| match self.pair(code) {
-                Some(status) => f(acc, Extent::trusted(start, end, status)),
-                None => acc,
-            })
-        };
-        if size_of::<Acc>() == 0 { all() } else { kernel::dispatch(all) }
+        segments.fold(init, |acc, Segment { start, end, code }| match self.pair(code) {
+            Some(status) => f(acc, Extent::trusted(start, end, status)),
+            None => acc,
+        })
     }
 
     /// Gives at most so many extents to `f`, one by one.
@@ -152,21 +202,23 @@ where
         }
     }
 
-    /// Merges into the tile, but may leave out what is not wanted. `false` where the plain way must go on.
-    fn next_tile(&mut self, tile: &mut Tile, wants: Option<Wants<'_, Self>>) -> bool {
-        let this = &*self;
-        let (Some(left), Some(right)) = (this.left.input(), this.right.input()) else {
+    /// Merges into the tile. `false` where the plain way must go on.
+    fn next_tile(&mut self, tile: &mut Tile) -> bool {
+        let (Some(left), Some(right)) = (self.left.input(), self.right.input()) else {
             return false;
         };
-        let wants = wants.map(|wants| move |code| wants(this, code));
-        let wants = wants.as_ref().map(|wants| wants as &dyn Fn(u64) -> bool);
-        let Some(progress) = kernel::merge(&left, &right, tile, wants) else {
+        let Some(progress) = kernel::merge(&left, &right, tile) else {
             return false;
         };
-        self.position = progress.position;
-        self.left.pass(progress.left, progress.position);
-        self.right.pass(progress.right, progress.position);
+        self.pass(progress);
         true
+    }
+
+    /// Passes over what a kernel has used.
+    fn pass(&mut self, Progress { position, left, right }: Progress) {
+        self.position = position;
+        self.left.pass(left, position);
+        self.right.pass(right, position);
     }
 
     /// The status of a pair of flags.
@@ -197,7 +249,7 @@ mod tests {
     #[test]
     fn long_lists_go_tile_by_tile() {
         for (left, right, long) in
-            [(32, 32, true), (63, 1, true), (32, 31, false), (0, 64, true), (0, 63, false)]
+            [(256, 256, true), (511, 1, true), (256, 255, false), (0, 512, true), (0, 511, false)]
         {
             let (left, right) = (list(left), list(right));
             let merge = side(&left).merge(side(&right), |a, b| a | b);
@@ -210,12 +262,12 @@ mod tests {
         let short = list(2);
         assert!(pieces().merge(side(&short), |a, b| a | b).is_long());
         assert!(side(&short).merge(pieces(), |a, b| a | b).is_long());
-        let (left, right) = (list(64), list(64));
+        let (left, right) = (list(512), list(512));
         let mut merge = side(&left).merge(side(&right), |a, b| a | b);
         let mut tile = Tile::new();
-        assert!(merge.next_tile(&mut tile, None));
-        assert!(tile.segments().count() > 0);
+        assert!(merge.next_tile(&mut tile));
+        assert!(tile.segments::<false>().count() > 0);
         assert!(merge.position() >= 512);
-        assert!(!merge.is_long() || merge.next_tile(&mut tile, None), "it goes on behind what was taken");
+        assert!(!merge.is_long() || merge.next_tile(&mut tile), "it goes on behind what was taken");
     }
 }

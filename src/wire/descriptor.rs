@@ -42,6 +42,35 @@ pub trait RawDescriptor: sealed::Sealed + Copy {
     /// A list of them, with its form told apart.
     #[doc(hidden)]
     fn raw_list(list: &[Self]) -> RawList<'_>;
+
+    /// What all of a list have in common.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn measure(list: &[Self]) -> Measured {
+        let mut all = Measured::default();
+        for raw in list {
+            let Descriptor { length, flags } = raw.read();
+            all.sum = all.sum.wrapping_add(length);
+            all.lengths |= length;
+            all.flags |= flags;
+            all.empty |= length == 0;
+        }
+        all
+    }
+}
+
+/// What descriptors have in common.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// The sum of the lengths, modulo 2^64.
+    pub sum: u64,
+    /// All bits of the lengths, or more.
+    pub lengths: u64,
+    /// All bits of the flags.
+    pub flags: u64,
+    /// Whether a length is 0.
+    pub empty: bool,
 }
 
 impl RawDescriptor for Compact {
@@ -56,6 +85,20 @@ impl RawDescriptor for Compact {
 
     fn raw_list(list: &[Self]) -> RawList<'_> {
         RawList::Compact(list)
+    }
+
+    /// Only for the sum have the bytes to be turned round; the rest is seen in two descriptors at once.
+    #[inline(always)]
+    fn measure(list: &[Self]) -> Measured {
+        let sum = list.iter().map(|raw| raw.read().length).sum();
+        let (mut all, mut empty) = (0, 0);
+        for raw in list {
+            let raw = u64::from_le_bytes(*raw);
+            all |= raw;
+            empty |= (raw & u64::from(u32::MAX)).wrapping_sub(1);
+        }
+        let flags = u64::from(((all >> 32) as u32).swap_bytes());
+        Measured { sum, lengths: u64::from(u32::MAX), flags, empty: empty >> 63 == 1 }
     }
 }
 

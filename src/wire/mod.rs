@@ -14,7 +14,9 @@ mod source;
 
 pub use chain::{Chain, chain};
 pub use decode::{BlockStatus, parse_compact, parse_extended};
-pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
+pub use descriptor::{
+    Compact, Descriptor, Descriptors, Extended, Measured, Pair32, Pair64, RawDescriptor, pairs,
+};
 #[cfg(feature = "alloc")]
 pub use encode::encode;
 pub use encode::{encode_into, encoded_size};

@@ -3,11 +3,12 @@
 
 use core::fmt::Debug;
 use core::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, place};
 use nbd_extents::wire::{Compact, Descriptors, Extended, Pair32, Pair64, RawDescriptor};
-use nbd_extents::{Extent, StreamError};
+use nbd_extents::{Extent, Processor, StreamError};
 
 pub type List = Vec<(u64, u64)>;
 type Answer<T> = (Vec<Extent<T>>, Option<StreamError>);
@@ -29,6 +30,14 @@ fn fast<S: ExtentStream<Error = StreamError>>(stream: S) -> Answer<S::Status> {
     let mut extents = Vec::new();
     let error = stream.for_each(|extent| extents.push(extent)).err();
     (extents, error)
+}
+
+/// The same with a state that is carried along, for which other code is made. What came before an error is lost with it.
+fn folded<S: ExtentStream<Error = StreamError>>(stream: S) -> Result<Vec<Extent<S::Status>>, StreamError> {
+    stream.fold(Vec::new(), |mut extents, extent| {
+        extents.push(extent);
+        extents
+    })
 }
 
 /// A stream that can be read in no other way than extent by extent.
@@ -70,6 +79,10 @@ where
 
 fn same<S: ExtentStream<Error = StreamError, Status: PartialEq + Debug> + Clone>(stream: &S, what: &str) {
     let (expected, got) = (plain(stream.clone()), fast(stream.clone()));
+    match folded(stream.clone()) {
+        Ok(extents) => assert!(expected.1.is_none() && extents == expected.0, "{what}, folded"),
+        Err(error) => assert_eq!(Some(error), expected.1, "{what}, folded"),
+    }
     if expected != got {
         let at = expected.0.iter().zip(&got.0).position(|(one, other)| one != other);
         let at = at.unwrap_or(expected.0.len().min(got.0.len()));
@@ -102,6 +115,8 @@ fn every_sink<R: RawDescriptor>(left: &[R], right: &[R], starts: (u64, u64), ski
     same(&even.clone().map_status(|(a, b)| a & b).coalesce(), "coalesce");
     same(&even.clone().coalesce(), "coalesce as it is");
     same(&even.clone().filter(|(a, b)| a & 2 == 0 && b & 1 == 1), "filter");
+    same(&even.clone().filter(|(a, b)| b > a), "filter by both");
+    same(&even.clone().filter(|(a, b)| b > a).coalesce(), "filter by both, coalesce");
     same(
         &even.clone().map_status(|(a, b)| b > a).filter(|&greater| greater).coalesce(),
         "map, filter, coalesce",
@@ -118,8 +133,22 @@ fn every_check(left: &List, right: &List, starts: (u64, u64)) {
     same_until_a_fault(&filtered.map_status(|(a, b)| a > b).coalesce(), "filter, map, coalesce");
 }
 
+/// Every kernel that this processor has.
+pub fn every_kernel(left: &List, right: &List, starts: (u64, u64), skip: usize) {
+    static ONE_TEST_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_TEST_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = [Processor::Any, Processor::Avx2, Processor::Avx512];
+    // the best comes last, and stays
+    for processor in all {
+        processor.limit();
+        if Processor::found() == processor {
+            every_form(left, right, starts, skip);
+        }
+    }
+}
+
 /// Every form of descriptors, with every sink; the first `skip` extents are read one by one.
-pub fn every_form(left: &List, right: &List, starts: (u64, u64), skip: usize) {
+fn every_form(left: &List, right: &List, starts: (u64, u64), skip: usize) {
     every_sink::<Pair64>(left, right, starts, skip);
     every_check(left, right, starts);
     let extended = |list: &List| -> Vec<Extended> {

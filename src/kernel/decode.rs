@@ -82,8 +82,9 @@ pub(super) fn decode_ties<R: RawDescriptor>(
     let mut end = end << CODE_BITS;
     prefetch(left);
     prefetch(right);
-    let lefts = left.as_chunks::<4>().0;
-    let rights = right.as_chunks::<4>().0;
+    let ((lefts, []), (rights, [])) = (left.as_chunks::<4>(), right.as_chunks::<4>()) else {
+        return None;
+    };
     for ((left, right), key) in lefts.iter().zip(rights).zip(keys.as_chunks_mut::<4>().0) {
         for ((left, right), key) in left.iter().zip(right).zip(key) {
             let (left, right) = (left.read(), right.read());

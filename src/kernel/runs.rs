@@ -8,8 +8,10 @@ use super::side::{Side, Taken};
 use super::tile::CUTS;
 use crate::wire::RawDescriptor;
 
-/// The cuts of a run that a tile takes at once. Few, so that memory is read ahead by the processor while they are handed out.
-const RUN: usize = 512;
+/// The cuts of a run that a tile takes at once: with both sides to be read a page of each, so that the processor reads ahead while they are handed out
+/// (of half a page it does not: a third slower), and with one side to be read two pages.
+const TIES_AT_ONCE: usize = 512;
+const MANY_AT_ONCE: usize = 1008;
 /// The blocks of a run.
 const LARGE: usize = 128;
 /// The blocks at its end. A run has at least one, so that where there is none little is lost.
@@ -85,7 +87,7 @@ fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, cuts: &mut [u
         return None;
     }
     let mut others = 0;
-    let (len, block) = blocks(left.list, RUN, |count, block, end| {
+    let (len, block) = blocks(left.list, TIES_AT_ONCE, |count, block, end| {
         let twins = right.list.get(count..count + block.len())?;
         let (one, other) = decode_ties(block, twins, end, cuts.get_mut(count..count + block.len())?)?;
         others |= other.flags;
@@ -158,7 +160,7 @@ fn read<R: RawDescriptor, const MANY: u32>(
     let mut all = Block { end: begun, flags: if begun > 0 { many.flags } else { 0 } };
     let mut count = 0;
     for size in [LARGE, SMALL] {
-        while count + size <= RUN
+        while count + size <= MANY_AT_ONCE
             && let Some(block) = many.list.get(count..count + size)
             && let Some(keys) = cuts.get_mut(count..count + size)
             && let Some(next) = decode::<R, MANY>(block, all.end, code, keys)

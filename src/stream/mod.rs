@@ -176,7 +176,7 @@ pub trait ExtentStream {
         Iter::new(self)
     }
 
-    /// Replaces each status by what `f`, which must be pure, makes of it. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
+    /// Replaces each status by what `f` makes of it, which must be pure and may be asked about statuses that do not occur. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
@@ -193,7 +193,7 @@ pub trait ExtentStream {
         MapStatus::new(self, f)
     }
 
-    /// Keeps the extents whose status satisfies `f`, which must be pure; the others leave gaps.
+    /// Keeps the extents whose status satisfies `f`, which must be pure and may be asked about statuses that do not occur; the others leave gaps.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
@@ -282,7 +282,7 @@ pub trait ExtentStream {
         Check::covering(self, range)
     }
 
-    /// Joins neighbours that touch and have equal statuses.
+    /// Joins neighbours that touch and have equal statuses. Of statuses that are equal and yet can be told apart, any may be the one that stays.
     ///
     /// Equal is what the status shown says: map a [`Status`](crate::Status) to what the reader shows first (dirty and zero, say),
     /// then coalesce, and holes make no cut.
@@ -310,7 +310,7 @@ pub trait ExtentStream {
     /// rightly reach differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its end. Other
     /// differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
     ///
-    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses.
+    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses, and for pairs that no byte of the disk has.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};

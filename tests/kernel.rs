@@ -8,6 +8,8 @@ mod kit;
 
 use kit::{List, every_kernel};
 use nbd_extents::MAX_END;
+use nbd_extents::stream::{ExtentStream, place};
+use nbd_extents::wire::Descriptors;
 use proptest::prelude::*;
 
 /// Runs of descriptors of one character: all cuts, long ones, ties, with now and then something that a kernel does not take.
@@ -24,7 +26,7 @@ fn lists() -> impl Strategy<Value = List> {
     let odd = prop_oneof![
         Just((0, 0)),
         (1_u64..64, 8_u64..70),
-        Just((1 << 47, 1)),
+        Just((1 << 46, 1)),
         Just((MAX_END, 0)),
         Just((u64::MAX, 3)),
         (1_u64..64, Just(1 << 32)),
@@ -63,4 +65,26 @@ proptest! {
         if a < b { left.push((missing, 1)) } else { right.push((missing, 1)) }
         every_kernel(&left, &right, (start, start), 0);
     }
+}
+
+/// A caller may place a list anywhere. No sum of a kernel may wrap round to byte 0.
+#[test]
+fn a_start_near_the_end_of_all_numbers_is_refused() {
+    let list: List = (0..600).map(|nth| (8 + nth % 3, nth & 1)).collect();
+    for start in [MAX_END, MAX_END + 1, u64::MAX - 100, u64::MAX] {
+        every_kernel(&list, &list, (start, start), 0);
+        every_kernel(&list, &vec![(8, 1); 600], (start, start), 0);
+    }
+}
+
+/// NaN is not equal to itself, so that no neighbours are joined.
+#[test]
+fn what_is_not_equal_to_itself_is_not_joined() {
+    let list: List = (0..1024).map(|nth| (8, nth & 1)).collect();
+    let side = || place(Descriptors::new(&list), 0);
+    let joined = || side().merge(side(), |a, _| if *a == 1 { f64::NAN } else { 1.0 }).coalesce();
+    assert_eq!(joined().collect_vec().unwrap().len(), joined().iter().count());
+    let kept = || side().merge(side(), |_, _| f64::NAN).filter(|status| status.is_nan()).coalesce();
+    assert_eq!(kept().collect_vec().unwrap().len(), kept().iter().count());
+    assert_eq!(kept().iter().count(), 1024);
 }

@@ -29,7 +29,7 @@ const EXTENTS: usize = 1 << 16;
 
 type Path = (&'static str, Shape, fn(&Workload) -> u64);
 
-const PATHS: [Path; 16] = [
+const PATHS: [Path; 17] = [
     ("decode", RANDOM, decode),
     ("merge-random", RANDOM, merge),
     ("merge-grid", GRID, merge),
@@ -38,6 +38,7 @@ const PATHS: [Path; 16] = [
     ("next-extent-random", RANDOM, step),
     ("coalesce-heavy-tailed", HEAVY_TAILED, coalesce),
     ("filter-skewed", SKEWED, filter),
+    ("filter-nothing", SKEWED, filter_nothing),
     ("filter-random", RANDOM, filter),
     ("filter-heavy-tailed", HEAVY_TAILED, filter),
     ("map-random", RANDOM, map),
@@ -98,6 +99,12 @@ fn coalesce(workload: &Workload) -> u64 {
 fn filter(workload: &Workload) -> u64 {
     let wanted = merged(workload).map_status(|status| status & 6 == 4).filter(|&wanted| wanted).coalesce();
     wanted.fold(0, |hash, e| add(hash, e.end(), e.start())).unwrap()
+}
+
+/// A disk on which nothing is wanted.
+fn filter_nothing(workload: &Workload) -> u64 {
+    let wanted = merged(workload).map_status(|status| status > 7).filter(|&wanted| wanted).coalesce();
+    wanted.fold(1, |count, _| count + 1).unwrap()
 }
 
 fn map(workload: &Workload) -> u64 {

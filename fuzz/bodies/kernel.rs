@@ -23,7 +23,7 @@ pub fn kernel(data: &[u8]) {
     };
     let (even, skip) = (bytes.u8() & 1 == 1, usize::from(bytes.u8()));
     let (mut left, mut right) = (list(&mut bytes), list(&mut bytes));
-    let odd = [(0, 0), (1, 8), (1 << 47, 1), (MAX_END, 0), (u64::MAX, 3), (1, 1 << 32)];
+    let odd = [(0, 0), (1, 8), (1 << 46, 1), (MAX_END, 0), (u64::MAX, 3), (1, 1 << 32)];
     if let Some(&odd) = odd.get(usize::from(bytes.u8() % 8)) {
         left.insert(bytes.below(left.len() + 1), odd);
     }

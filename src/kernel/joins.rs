@@ -19,11 +19,13 @@ pub(crate) struct Joins {
     seen: Option<[u64; 2]>,
     /// By code: the lowest code that is the same.
     classes: [u64; CODES],
+    /// Whether each code is the same as itself; NaN would not be.
+    reflexive: bool,
 }
 
 impl Joins {
     pub(crate) const fn new() -> Self {
-        Self { seen: None, classes: [0; CODES] }
+        Self { seen: None, classes: [0; CODES], reflexive: true }
     }
 
     /// Joins the segments of a tile; `same` says whether touching segments with two codes may be one.
@@ -34,8 +36,10 @@ impl Joins {
         if self.seen.is_none() || (left & !a) | (right & !b) != 0 {
             self.ask([a | left, b | right], &same);
         }
-        let kept = self.keep(&mut tile.cuts, tile.len);
-        tile.close(kept);
+        if self.reflexive {
+            let kept = self.keep(&mut tile.cuts, tile.len);
+            tile.close(kept);
+        }
     }
 
     /// Keeps the last cut of each class in a row. Without a branch: which neighbours are equal cannot be foretold. Returns how many are left.
@@ -56,8 +60,9 @@ impl Joins {
         self.seen = Some(seen);
         let [left, right] = seen;
         let all = || flags_of(left).flat_map(move |a| flags_of(right).map(move |b| a << LEFT | b << RIGHT));
+        self.reflexive = all().all(|code| same(code, code));
         for code in all() {
-            let lowest = all().find(|&lower| lower == code || same(lower, code));
+            let lowest = all().find(|&lower| same(lower, code));
             self.classes[code as usize] = lowest.unwrap_or(code);
         }
     }

@@ -16,8 +16,9 @@ pub(super) const FLAGS: u64 = 1 << SIDE_BITS;
 pub(super) const CODE: u64 = (1 << CODE_BITS) - 1;
 /// A key behind all others, with no flag set.
 pub(super) const LAST: u64 = !CODE;
-/// One descriptor, and what is left of a descriptor, must be shorter than this for the ends of a whole tile to fit.
-pub(super) const LONGEST: u64 = 1 << 47;
+/// One descriptor, and what is left of a descriptor, must be shorter than this for the ends of all that is read at once to fit below the highest
+/// bit of a key: of a tile, or of the 1024 descriptors and one that was begun of which intervals are made.
+pub(super) const LONGEST: u64 = 1 << 46;
 
 /// How far the flags of the left side are shifted.
 pub(super) const LEFT: u32 = SIDE_BITS;

@@ -62,7 +62,7 @@ pub(crate) struct Progress {
 
 /// The flags of both sides.
 #[inline]
-pub(crate) const fn flags_of(code: u64) -> (u64, u64) {
+pub(crate) const fn sides_of(code: u64) -> (u64, u64) {
     (code >> SIDE_BITS, code & (FLAGS - 1))
 }
 

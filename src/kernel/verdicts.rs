@@ -89,13 +89,16 @@ impl Verdicts {
     fn asked(seen: [u64; 2], picks: &Picks<'_>) -> Self {
         let [left, right] = seen;
         let code = |a: u64, b: u64| a << LEFT | b << RIGHT;
+        let codes = || flags_of(left).flat_map(|a| flags_of(right).map(move |b| code(a, b)));
         let mut wanted = 0;
-        for (a, b) in flags_of(left).flat_map(|a| flags_of(right).map(move |b| (a, b))) {
-            wanted |= u64::from((picks.keeps)(code(a, b))) << code(a, b);
+        for code in codes() {
+            wanted |= u64::from((picks.keeps)(code)) << code;
         }
         let wants = |code: u64| wanted >> code & 1 == 1;
+        // what is not equal to itself, as NaN, can be joined with nothing
+        let joins = picks.joins.filter(|joins| codes().all(|code| !wants(code) || joins(code, code)));
         let same = |one: u64, other: u64| match (wants(one), wants(other)) {
-            (true, true) => picks.joins.is_some_and(|joins| joins(one, other)),
+            (true, true) => joins.is_some_and(|joins| joins(one, other)),
             (one, other) => one == other,
         };
         let lefts = Classes::new(
@@ -119,7 +122,7 @@ impl Verdicts {
             joining: Joining::Some,
             code: 0,
         };
-        match picks.joins {
+        match joins {
             None => Self { joining: Joining::None, ..all },
             Some(_) if lefts.are_one() && rights.are_one() => Self {
                 joining: Joining::All,

@@ -55,25 +55,24 @@ where
 
     #[inline]
     fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        let Self { mut stream, growing, ended } = self;
-        let first = match growing {
-            None if !ended => stream.next_extent()?,
-            growing => growing,
-        };
-        let Some(first) = first else {
-            return Ok(init);
-        };
-        if ended {
-            return Ok(f(init, first));
-        }
-        let (acc, last) =
-            stream.fold_picked(Joined, (init, first), |(acc, mut growing), next| {
+        let Self { stream, growing, ended } = self;
+        let (acc, last) = if ended {
+            (init, growing)
+        } else {
+            stream.fold_picked(Joined, (init, growing), |(acc, growing), next| {
+                let Some(mut growing) = growing else {
+                    return (acc, Some(next));
+                };
                 match growing.absorb(next) {
-                    None => (acc, growing),
-                    Some(other) => (f(acc, growing), other),
+                    None => (acc, Some(growing)),
+                    Some(other) => (f(acc, growing), Some(other)),
                 }
-            })?;
-        Ok(f(acc, last))
+            })?
+        };
+        Ok(match last {
+            Some(last) => f(acc, last),
+            None => acc,
+        })
     }
 
     #[inline]

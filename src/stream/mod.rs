@@ -310,7 +310,8 @@ pub trait ExtentStream {
     /// rightly reach differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its end. Other
     /// differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
     ///
-    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses, and for pairs that no byte of the disk has.
+    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses, and for statuses and pairs
+    /// that no byte of the disk has.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};

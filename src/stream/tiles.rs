@@ -3,7 +3,7 @@
 use super::merge::Merge;
 use super::pick::Pick;
 use super::{ExtentStream, UNNUMBERED};
-use crate::extent::Extent;
+use crate::extent::{Extent, MAX_END};
 use crate::kernel::{self, Input, Joins, Picker, Picking, Picks, Processor, Progress, Segment, Tile};
 
 /// From so many descriptors on, a tile is worth its memory, which has to be filled with zeroes first.
@@ -89,7 +89,7 @@ where
         f: &mut impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Acc {
         let this = &*self;
-        let (Some(left), Some(right)) = (this.left.input(), this.right.input()) else {
+        let Some((left, right)) = this.inputs() else {
             return init;
         };
         let keeps = |code| this.pair(code).is_some_and(|status| pick.keeps(status));
@@ -202,9 +202,15 @@ where
         }
     }
 
+    /// Both sides, if a kernel can read them. One that stands behind [`MAX_END`] has an error to report, and no sum of it fits.
+    fn inputs(&self) -> Option<(Input<'_>, Input<'_>)> {
+        let inputs = self.left.input().zip(self.right.input());
+        inputs.filter(|(left, right)| left.start.max(right.start) <= MAX_END)
+    }
+
     /// Merges into the tile. `false` where the plain way must go on.
     fn next_tile(&mut self, tile: &mut Tile) -> bool {
-        let (Some(left), Some(right)) = (self.left.input(), self.right.input()) else {
+        let Some((left, right)) = self.inputs() else {
             return false;
         };
         let Some(progress) = kernel::merge(&left, &right, tile) else {
@@ -224,7 +230,7 @@ where
     /// The status of a pair of flags.
     #[inline]
     fn pair(&self, code: u64) -> Option<V> {
-        let (left, right) = kernel::flags_of(code);
+        let (left, right) = kernel::sides_of(code);
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
 }

@@ -60,10 +60,11 @@ impl Ready {
         }
     }
 
-    /// Adds an extent, which follows on the last.
+    /// Adds an extent, which follows on the last. There must be room for it.
     pub(super) fn push(&mut self, next: Extent<Status>) {
         let mut next = Some((next.start(), next.end(), next.status().pack()));
         self.read(|| next.take());
+        debug_assert!(next.is_none(), "there was no room for an extent");
     }
 
     /// Adds extents while there is room for another one.

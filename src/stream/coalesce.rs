@@ -55,24 +55,40 @@ where
 
     #[inline]
     fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        let Self { stream, growing, ended } = self;
-        let (acc, last) = if ended {
-            (init, growing)
-        } else {
-            stream.fold_picked(Joined, (init, growing), |(acc, growing), next| {
-                let Some(mut growing) = growing else {
-                    return (acc, Some(next));
-                };
-                match growing.absorb(next) {
-                    None => (acc, Some(growing)),
-                    Some(other) => (f(acc, growing), Some(other)),
-                }
-            })?
+        let Self { mut stream, growing, ended } = self;
+        let growing = match growing {
+            None if !ended && !stream.skips() => stream.next_extent()?,
+            growing => growing,
         };
-        Ok(match last {
-            Some(last) => f(acc, last),
-            None => acc,
-        })
+        let (acc, last) =
+            match growing {
+                Some(last) if ended => (init, last),
+                // to carry an extent and not perhaps one is several times as fast
+                Some(first) => stream.fold_picked(Joined, (init, first), |(acc, mut growing), next| {
+                    match growing.absorb(next) {
+                        None => (acc, growing),
+                        Some(other) => (f(acc, growing), other),
+                    }
+                })?,
+                // one that skips might look for the first through the whole disk, one by one; what is left of it is little
+                None if !ended => {
+                    let (acc, last) = stream.fold_picked(Joined, (init, None), |(acc, growing), next| {
+                        let Some(mut growing) = growing else {
+                            return (acc, Some(next));
+                        };
+                        match growing.absorb(next) {
+                            None => (acc, Some(growing)),
+                            Some(other) => (f(acc, growing), Some(other)),
+                        }
+                    })?;
+                    match last {
+                        Some(last) => (acc, last),
+                        None => return Ok(acc),
+                    }
+                }
+                None => return Ok(init),
+            };
+        Ok(f(acc, last))
     }
 
     #[inline]

@@ -43,6 +43,11 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     }
 
     #[inline]
+    fn skips(&self) -> bool {
+        true
+    }
+
+    #[inline]
     fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         let Self { stream, keep } = self;
         let kept = |acc, extent: Extent<_>| if keep(extent.status()) { f(acc, extent) } else { acc };

@@ -61,6 +61,11 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
         stream.fold_picked(Mapped(&map, pick), init, |acc, extent| f(acc, extent.map(&map)))
     }
 
+    #[inline]
+    fn skips(&self) -> bool {
+        self.stream.skips()
+    }
+
     fn wire(&self) -> Option<Wire<'_>> {
         self.stream.wire()
     }

@@ -396,6 +396,13 @@ pub trait ExtentStream {
         Ok(())
     }
 
+    /// Whether much may have to be read for the next extent.
+    #[doc(hidden)]
+    #[inline]
+    fn skips(&self) -> bool {
+        false
+    }
+
     /// The descriptors behind this stream that are still to be read, if it is made of nothing but a list in memory and functions of its flags.
     #[doc(hidden)]
     fn wire(&self) -> Option<Wire<'_>> {

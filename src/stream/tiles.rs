@@ -18,7 +18,30 @@ where
     F: Fn(&A::Status, &B::Status) -> V,
 {
     pub(super) fn fold_tiles<Acc>(
+        self,
+        init: Acc,
+        f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        self.fold_tiles_after(|_, _| {}, init, f)
+    }
+
+    /// With equal neighbours joined.
+    pub(super) fn fold_tiles_joined<Acc, P: Pick<V>>(
+        self,
+        pick: P,
+        init: Acc,
+        f: impl FnMut(Acc, Extent<V>) -> Acc,
+    ) -> Result<Acc, A::Error> {
+        let mut joins = Joins::new();
+        let join = |this: &Self, tile: &mut Tile| joins.join(tile, |a, b| this.joins(&pick, a, b));
+        self.fold_tiles_after(join, init, f)
+    }
+
+    /// Does `first` to each tile before its segments are given to `f`.
+    #[inline]
+    fn fold_tiles_after<Acc>(
         mut self,
+        mut first: impl FnMut(&Self, &mut Tile),
         init: Acc,
         mut f: impl FnMut(Acc, Extent<V>) -> Acc,
     ) -> Result<Acc, A::Error> {
@@ -27,28 +50,7 @@ where
             let mut tile = Tile::new();
             while self.is_long() {
                 if self.next_tile(&mut tile) {
-                    acc = self.give_tile(&tile, acc, &mut f);
-                } else {
-                    acc = self.fold_plain(PLAIN, acc, &mut f)?;
-                }
-            }
-        }
-        self.fold_plain(usize::MAX, acc, f)
-    }
-
-    /// With equal neighbours joined.
-    pub(super) fn fold_tiles_joined<Acc, P: Pick<V>>(
-        mut self,
-        pick: P,
-        init: Acc,
-        mut f: impl FnMut(Acc, Extent<V>) -> Acc,
-    ) -> Result<Acc, A::Error> {
-        let mut acc = init;
-        if self.is_long() {
-            let (mut tile, mut joins) = (Tile::new(), Joins::new());
-            while self.is_long() {
-                if self.next_tile(&mut tile) {
-                    joins.join(&mut tile, |one, other| self.joins(&pick, one, other));
+                    first(&self, &mut tile);
                     acc = self.give_tile(&tile, acc, &mut f);
                 } else {
                     acc = self.fold_plain(PLAIN, acc, &mut f)?;

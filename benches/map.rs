@@ -10,13 +10,6 @@
 //! All answers are checked before anything is timed. A run ends with lines for scripts: `map bytes-an-extent`, `map build-over-copy` (how many times a copy
 //! of the map's bytes into fresh memory the build took, medians of rounds in turns), `map look-ups-a-second`, and `doubling` lines, where the
 //! nanoseconds an extent must not grow with the number of extents.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a bench that meets anything unexpected must stop"
-)]
 
 #[path = "workloads/mod.rs"]
 mod workloads;

@@ -8,11 +8,6 @@
 //! A run ends with the lines `ratio merge-threads/WORKLOAD FUNCTION X` (times the floor: one pass over the extents of both maps) and `speedup
 //! merge-threads/WORKLOAD THREADS X` (how many times as fast as one core), from medians by the clock on the wall. Other programs on the machine
 //! count: `others` says how many cores they had meanwhile, and `speedup-of-best` compares the best turns, which they disturbed least.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a bench that meets anything unexpected must stop"
-)]
 
 mod measure;
 mod workloads;

@@ -13,8 +13,8 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use nbd_extents::format::csi::{Blocks, Unallocated};
-use nbd_extents::format::{
+use nbd_extents_formats::csi::{Blocks, Unallocated};
+use nbd_extents_formats::{
     Assume, EncodeFacts, Format, InputError, IoInput, IoText, Loss, OutputError, ReadOptions, WriteError,
     WriteOptions, read, write,
 };

@@ -146,8 +146,21 @@ impl<T> Extent<T> {
         (offset < self.end).then(|| Self { start: self.start.max(offset), ..self })
     }
 
-    /// Joins `next` to this extent when it follows directly and says the same; hands it back otherwise.
-    pub(crate) fn absorb(&mut self, next: Self) -> Option<Self>
+    /// Joins `next` to this extent if it starts at this extent's end and has an equal status;
+    /// returns it otherwise.
+    ///
+    /// ```
+    /// # use nbd_extents::Extent;
+    /// let mut extent = Extent::new(0, 512, "zero")?;
+    /// assert_eq!(extent.absorb(Extent::new(512, 512, "zero")?), None);
+    /// assert_eq!(extent.range(), 0..1024);
+    ///
+    /// let other = Extent::new(1024, 512, "data")?;
+    /// assert_eq!(extent.absorb(other), Some(other));
+    /// # Ok::<(), nbd_extents::ExtentError>(())
+    /// ```
+    #[must_use = "an extent that does not fit is returned"]
+    pub fn absorb(&mut self, next: Self) -> Option<Self>
     where
         T: PartialEq,
     {

@@ -109,7 +109,6 @@
 //! | [`plan`] | the requests that carry it out: aligned, joined, split, with totals and a position to resume from |
 //! | [`map`] | a whole disk in memory, at 9 bytes an extent: look-up, slices, diff, totals |
 //! | [`chain`] | which layer of a full backup and its incrementals serves each range |
-//! | [`format`] | what other programs write: lists of extents in ten forms, read, written and converted; backups as sparse streams |
 //!
 //! The [`guide`] has a cookbook (from libnbd, from libvirt, plan and restore a backup), what each field means and what each server makes of it, and
 //! a table for who comes from another program's code.
@@ -127,9 +126,9 @@
 //!
 //! # Features
 //!
-//! - `std` (default) implies `alloc`, and adds readers and writers of [formats](format) over `std::io`'s traits. The crate opens nothing itself.
+//! - `std` (default) implies `alloc`, and adds nothing else yet.
 //! - `alloc`: surveys, contexts, [maps](map), [chains](chain), and what collects. Without it remain [`Extent`], [`Status`], [`action`], [`plan`],
-//!   [`wire`] (but for `encode`), [`stream`] (but for `merge_all` and `collect_vec`) and [`format`] (but for its registry and `sparse_stream`), which is
+//!   [`wire`] (but for `encode`), and [`stream`] (but for `merge_all` and `collect_vec`), which is
 //!   all that a fixed number of contexts needs.
 //! - `serde`: stable [serialized forms](guide::serialized) of extents, statuses, maps, resume points and layers. Works without `std`.
 //! - `proptest`: strategies for the property tests of your own program, in `strategy`.
@@ -141,6 +140,9 @@
 #![cfg_attr(not(feature = "simd"), forbid(unsafe_code))]
 #![cfg_attr(feature = "simd", deny(unsafe_code))]
 #![doc(test(attr(deny(warnings))))]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![warn(clippy::cast_possible_truncation)]
+#![warn(clippy::std_instead_of_core, clippy::std_instead_of_alloc, clippy::alloc_instead_of_core)]
 
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
@@ -152,7 +154,6 @@ pub mod action;
 pub mod chain;
 mod error;
 mod extent;
-pub mod format;
 #[cfg(feature = "std")]
 pub mod guide;
 mod kernel;

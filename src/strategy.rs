@@ -119,12 +119,12 @@ fn build(
 /// Any action.
 ///
 /// ```
-/// use nbd_extents::format::actions::Word;
+/// use nbd_extents::Action;
 /// use nbd_extents::strategy::action;
 /// use proptest::prelude::*;
 ///
 /// proptest!(|(action in action())| {
-///     prop_assert!(["copy", "zero", "skip", "absent"].contains(&Word::from(action).to_string().as_str()));
+///     prop_assert!(matches!(action, Action::Copy | Action::Zero { .. } | Action::Skip | Action::Absent));
 /// });
 /// ```
 pub fn action() -> impl Strategy<Value = Action> {

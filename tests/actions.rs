@@ -1,6 +1,5 @@
 //! Policies against every status there is: nothing dirty is lost, nothing is taken for zero that may hold data, and no policy can make it so.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! What gives way where a budget is too tight for all that is in flight: answers that came early, the last ones first, and no more of them than needed. They
 //! are asked again; nothing is lost, and the requests do not become smaller for it.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{Admission, Connection, Context, Contexts, Request, Survey, SurveyOptions};

@@ -1,11 +1,5 @@
 //! Backup chains against the slow judge: a disk to which the layers are applied one after the other, byte for byte.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::std_instead_of_alloc,
-    reason = "small disks, and a test has std"
-)]
 
 use core::cell::Cell;
 use std::rc::Rc;

@@ -1,5 +1,4 @@
 //! Lists that lie in pieces, as replies bring them, are one list to every stream: whichever way it is read, wherever the pieces end.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use nbd_extents::stream::{ExtentStream, place};
 use nbd_extents::wire::{DescriptorSource, Descriptors, Pair64, chain};

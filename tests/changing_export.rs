@@ -1,8 +1,6 @@
 //! On an export that changes, no answer is forgotten: what a reply said of bytes that a later reply answers otherwise must still be felt,
 //! whatever happens in between. Each test is a way in which that was once lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption must fail the test at once")]
-
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{Admission, Connection, Context, Contexts, Survey, SurveyOptions};
 

@@ -1,6 +1,5 @@
 //! The example `convert` as a script sees it: what it prints, and how it ends.
 #![cfg(feature = "std")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,6 +1,5 @@
 //! The fast way of a merge against the plain one: whoever asks for the whole stream (`fold`, `for_each`, `collect_vec`) gets what asking
 //! extent by extent gives, the error and what came before it included.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unreachable_pub, reason = "the kit is shared with the fuzzer")]
 
 #[path = "support/kernel.rs"]

@@ -1,7 +1,5 @@
 //! The map of a disk against the slow judge: built, asked at every byte, sliced everywhere, split and joined, compared, summed up and capped.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(clippy::cast_possible_truncation, reason = "small disks")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Plans against the slow judge: applied to the old target they give the new disk, in the fewest requests that the rules allow, and they can be
 //! taken up again anywhere.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "plans/by_hand.rs"]
 mod by_hand;

@@ -1,7 +1,6 @@
 //! What a survey asks next, byte for byte: how it goes on after answers that say next to nothing, after replies that did not fit its budget, and
 //! when its caller reads late. The limits hold exactly where they say: not one reply earlier, not one later.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{

@@ -1,7 +1,6 @@
 //! Replies by name: single, short, long and same-status replies, the example of the bug that this project exists for, replies of a real
 //! qemu-nbd with what ovirt-imageio makes of them, and lists at the limits.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::wire::{Descriptor, Form, encode, encoded_size};

@@ -1,7 +1,6 @@
 //! Replies that break the protocol, by the rows of the table of server behaviours (1-12, 14, 15, 21, 46, 48): what a lenient survey makes of
 //! each and what a strict one says. Whatever comes, nothing of a refused reply is visible, and the survey can ask again.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nbd_extents::wire::Form;
 use nbd_extents::{

@@ -1,12 +1,5 @@
 //! The serialized forms are stable: each is written out here as it will be read for ever, and what no value can be is refused.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption must fail the test at once"
-)]
-
 use core::fmt::Debug;
 
 use nbd_extents::chain::Layer;

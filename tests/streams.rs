@@ -1,6 +1,5 @@
 //! Every adapter of streams against the slow judge: random streams with and without gaps, all pairs of small lists, and what the errors name.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Sources that behave badly: iterators that go on after their end, lie about their size or panic, and streams whose word after the end
 //! must not be taken. No adapter may read on, hang or make something of it.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use core::cell::Cell;
 use core::panic::AssertUnwindSafe;

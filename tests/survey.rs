@@ -1,7 +1,6 @@
 //! A survey against a simulated server: whatever the disk, the cuts, the order of chunks, the range and the limits, the result is what the
 //! slow judge says, byte for byte; or a survey with a budget too small for one block says so.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

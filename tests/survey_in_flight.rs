@@ -1,6 +1,5 @@
 //! Several requests in flight, exhaustively on a tiny disk: every order of answers, each whole, short or failed. And what is particular to asking
 //! ahead: how much is asked, what is kept, what makes way.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{

@@ -1,7 +1,6 @@
 //! A survey of an export that changes while it is surveyed. The result is no snapshot, but it is safe: what any answer that was used or kept called
 //! dirty is dirty, what any called data is not zero, and the range is covered exactly all the same.
 #![cfg(feature = "alloc")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -4,12 +4,6 @@
 //! slower, or will. Only [`measured`] is counted, not how the workloads are made.
 //!
 //! Without an argument it runs every path, and compares the hashes of those that answer the same question.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a bench that meets anything unexpected must stop"
-)]
 
 #[path = "../workloads/mod.rs"]
 mod workloads;

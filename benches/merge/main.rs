@@ -24,13 +24,6 @@
 //! run ends with lines for scripts, `ratio GROUP FUNCTION X`: the function took X times as long as the floor, medians of rounds
 //! in which all functions took turns. Times differ from machine to machine and from minute to minute; compare the ratios.
 //! `benches/README.md` says how to read them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a bench that meets anything unexpected must stop"
-)]
 
 mod answer;
 mod blaze;

@@ -13,12 +13,6 @@
 //! - `peak`: the memory that was resident at most during the merge, beyond what was before it.
 //! - `doubling` (random): nanoseconds a descriptor when 1, 2, 4, ... payloads a side are merged at a time, all of them in turn, so that none is in a
 //!   cache: the cost must not grow, neither of a merge nor of all the lazy adapters one after the other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a bench that meets anything unexpected must stop"
-)]
 
 #[path = "../merge/answer.rs"]
 mod answer;

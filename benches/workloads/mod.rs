@@ -15,7 +15,6 @@
 //! In `random` no two neighbours are equal; in `grid` and `heavy-tailed` a quarter (A) and a half (B) of the neighbours are, as
 //! servers send them that cut where their image format cuts. In `skewed` 1% of the disk is dirty, as in a daily incremental.
 #![allow(dead_code, reason = "each bench and test that includes this file uses another part of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a workload that cannot be built must stop the run")]
 
 use nbd_extents::wire::{
     Compact, Descriptor, Descriptors, Extended, Form, RawDescriptor, encode, parse_compact, parse_extended,

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz::chains::chains(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz_bodies::chains::chains(data));

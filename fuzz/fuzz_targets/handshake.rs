@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz::handshake::handshake(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz_bodies::handshake::handshake(data));

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz::session::session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz_bodies::session::session(data));

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz::streams::streams(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nbd_extents_fuzz_bodies::streams::streams(data));

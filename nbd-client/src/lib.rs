@@ -72,6 +72,8 @@
 //! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients, this one or others.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![warn(clippy::cast_possible_truncation)]
 #![doc(test(attr(deny(warnings))))]
 
 extern crate alloc;

@@ -1,8 +1,6 @@
 //! The asynchronous client against real servers and a scripted one: the same answers as the blocking client, many tasks at once, calls that are
 //! dropped, servers that stop.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod support;
 

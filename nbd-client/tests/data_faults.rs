@@ -1,8 +1,6 @@
 //! Reads and writes that go wrong: answers that leave bytes out, bring them twice or bring others, and servers that die or stop in the middle of
 //! the data. A read is whole or it is an error; after a failed request the connection serves the next one, after a broken protocol it does not.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 use std::io::Result;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Servers that die, stop, or answer a byte a second: a typed error within the deadline, and all that was handed out before stays true.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod hostile;
 

@@ -1,14 +1,6 @@
 //! What a newcomer sees first: the map that ships with the crate. It must be the map of the captured replies, whichever form they came in, and
 //! no script may get it by mistake.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption must fail the test at once"
-)]
-
 mod support;
 
 use nbd_extents::stream::{ExtentStream, place};

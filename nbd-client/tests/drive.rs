@@ -1,9 +1,6 @@
 //! Requests in flight where server or caller do not keep step: a caller that is busy elsewhere, last words of a server that hangs up, answers that
 //! come before their question, limits that are lower than what a call would have in flight.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
-#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 use std::io::Result;
 use std::sync::mpsc;

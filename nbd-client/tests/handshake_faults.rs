@@ -1,8 +1,6 @@
 //! Handshakes that go wrong in ways that have no row in table B of their own: other protocols, refusals of every kind, sizes at the edges.
 //! What table B has of the handshake is in `table_b_options.rs`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod hostile;
 

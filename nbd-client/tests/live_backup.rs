@@ -1,13 +1,6 @@
 //! A full backup and a chain of incrementals through the example `sparse_stream`, restored onto another disk by qemu-nbd, and compared by qemu-img.
 //! The bytes of these disks never touch each other otherwise.
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

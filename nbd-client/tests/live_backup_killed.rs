@@ -1,13 +1,6 @@
 //! The server, the client or the target is killed in the middle of a backup or a restore: a clear error, the right exit code, no stream that reads as
 //! whole, and all of it can be run again. A pipe that nobody reads on, or that nothing more comes through, holds each in its middle.
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

@@ -1,12 +1,6 @@
 //! What a backup holds in memory: a byte budget, and for each extent that is planned at most 16 bytes. Measured on the program itself, at two sizes of
 //! a disk whose every second block is a hole, so that nothing can be joined.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

@@ -1,13 +1,6 @@
 //! Backups of a disk that its guest goes on writing: what is restored is the disk as it was when the backup began. In libvirt's shape (a scratch image
 //! that is backed by the disk) and as qemu's snapshot-access, both in qemu-storage-daemon.
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 extern crate alloc;
 

@@ -1,12 +1,4 @@
 //! Reading and writing through qemu-nbd and nbdkit, judged by the bytes of the file that they serve.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

@@ -1,11 +1,5 @@
 //! How the example `extents` fails: the exit status that scripts branch on, one line that says why, and never
 //! a finished array on stdout.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

@@ -1,11 +1,5 @@
 //! Surveys that keep the wire busy, against real servers: with several requests in flight the result is the same and comes sooner, and with the
 //! bitmap first the cost follows the change, not the size of the disk.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

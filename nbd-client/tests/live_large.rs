@@ -1,12 +1,6 @@
 //! A disk with more extents than one reply of qemu holds (131072 a context): what lies past the end of the
 //! shorter context's answer must not be lost. A client that goes on from the longer one loses the second of
 //! the two dirty ranges here.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

@@ -1,11 +1,5 @@
 //! The example `extents` against `nbdkit`, which answers beyond what it was asked, now and then with an extent
 //! too many, and has neither extended headers nor allocation depth.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

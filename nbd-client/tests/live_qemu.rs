@@ -1,11 +1,5 @@
 //! The example `extents` against `qemu-nbd`: on random images its answer is that of the slow model, extent for
 //! extent, whichever way it asks and whatever range it is asked about.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

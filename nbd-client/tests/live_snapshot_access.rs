@@ -1,11 +1,5 @@
 //! The example `extents` against the view that a live backup reads: `qemu-storage-daemon` with a
 //! snapshot-access node over copy-before-write with a bitmap. Asking about a clean byte fails there.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

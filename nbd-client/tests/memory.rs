@@ -1,9 +1,6 @@
 //! Memory of reads: it follows the pace and not the disk, and what a dropped call was to have is given back. One test in a process of its
 //! own, since it looks at all of the process.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
-#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 use std::time::Duration;
 

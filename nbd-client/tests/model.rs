@@ -1,10 +1,4 @@
 //! The model of the live tests, checked by hand: a wrong yardstick would make every live test wrong.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assumption of a test must fail it"
-)]
 
 mod support;
 

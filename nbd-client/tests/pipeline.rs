@@ -1,9 +1,6 @@
 //! Several requests in flight: answers in any order and mixed chunk by chunk, a server that does not read while it has something to say,
 //! failures in the middle, and the order of what overlaps.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
-#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 use std::io::Result;
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,5 @@
 //! Several connections used as one, against scripted and real servers; and what a server lists.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
-#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 mod support;
 

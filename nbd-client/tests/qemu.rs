@@ -1,7 +1,5 @@
 //! A real server: qemu-nbd with a qcow2 image that has a bitmap.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod support;
 

@@ -1,14 +1,6 @@
 //! What lies between a connection and a survey: which contexts are asked for, what two connections may differ in, and what a handshake's
 //! oddities must not lead to. The peer is a thread that says its piece without listening.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a failed assumption must fail the test at once"
-)]
-
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

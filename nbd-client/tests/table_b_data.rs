@@ -1,8 +1,5 @@
 //! Table B, rows 71 to 89: what a server may do wrong with reads and writes. Each test is a row of TABLE-B.md.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
-#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 mod hostile;
 

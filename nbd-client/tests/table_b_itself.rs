@@ -1,7 +1,5 @@
 //! TABLE-B.md and the suite that reads it say the same: no row without a test, no test without a row, and no row left out.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod hostile;
 

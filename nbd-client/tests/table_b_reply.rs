@@ -1,7 +1,5 @@
 //! Table B, rows 24 to 31, 45 to 48 and 68: the envelope of replies, and replies that do not end. Each test is a row of TABLE-B.md.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod hostile;
 

@@ -1,8 +1,6 @@
 //! Table B, rows 1 to 23: what stands in the status chunks. Each test is a row of TABLE-B.md, which also says what must come of it;
 //! each runs the example `extents` and the library against a server that does it, lenient and strict.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 mod hostile;
 

@@ -1,8 +1,6 @@
 //! Every valid stream is fed whole, a byte at a time, and cut at every byte: the same extents, or a typed end of file and a true part of
 //! them. First session and survey without I/O, then the whole client over a socket.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 use std::io::{Read, Result as IoResult, Write};
 use std::time::{Duration, Instant};

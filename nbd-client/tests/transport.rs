@@ -1,7 +1,5 @@
 //! The client against scripted peers: deadlines, cancellation, ends of file. No real server is needed.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

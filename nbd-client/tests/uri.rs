@@ -1,6 +1,4 @@
 //! NBD URIs: examples of each rule, and a round trip of any URI.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 
 use nbd_client::{Address, UnixSocket, Uri, UriError};
 use proptest::prelude::*;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
 use nbd_extents::action::{BaselineError, DecideError};
-use nbd_extents::format::sparse_stream::{ReadError, WriteError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
+use nbd_extents_formats::sparse_stream::{ReadError, WriteError};
 
 /// Exit code 2.
 const USAGE: u8 = 2;

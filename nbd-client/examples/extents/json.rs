@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use nbd_extents::Extent;
-use nbd_extents::format::{Encode, IoText, WriteError, actions, imageio};
+use nbd_extents_formats::{Encode, IoText, WriteError, actions, imageio};
 
 use crate::view::{Shown, View};
 

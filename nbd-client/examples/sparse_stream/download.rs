@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use nbd_client::{Order, Surveyor};
 use nbd_extents::action::{Full, Policy, StatusStream, Totals, Zeroes};
-use nbd_extents::format::sparse_stream::Meta;
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, Context, Contexts, MAX_END};
+use nbd_extents_formats::sparse_stream::Meta;
 
 use crate::cli::Download;
 use crate::common::failure::Failure;

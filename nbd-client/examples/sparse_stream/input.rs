@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use nbd_extents::format::sparse_stream::{Event, Meta, Reader, Summary};
+use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Summary};
 
 use crate::common::failure::Failure;
 

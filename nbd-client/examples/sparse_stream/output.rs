@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-use nbd_extents::format::sparse_stream::{Frame, Meta, Writer};
+use nbd_extents_formats::sparse_stream::{Frame, Meta, Writer};
 
 use crate::common::failure::Failure;
 

@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::io;
 
 use nbd_client::{Client, Export};
-use nbd_extents::format::sparse_stream::Meta;
+use nbd_extents_formats::sparse_stream::Meta;
 
 use crate::cli::Upload;
 use crate::common::args::human;

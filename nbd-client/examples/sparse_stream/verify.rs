@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use nbd_extents::format::sparse_stream::{Meta, Summary};
+use nbd_extents_formats::sparse_stream::{Meta, Summary};
 
 use crate::common::args::human;
 use crate::common::failure::Failure;

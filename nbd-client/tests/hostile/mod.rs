@@ -1,13 +1,6 @@
 //! Support of the tests of table B: what a hostile server does ([`case::Case`]), what the example makes of it ([`run`]), and what
 //! TABLE-B.md says should come of it ([`table`]).
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the support")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "support of tests: a failed assumption must fail the test at once"
-)]
 
 pub(crate) mod case;
 pub(crate) mod observe;

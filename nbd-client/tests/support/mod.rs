@@ -4,13 +4,6 @@
 //! [`model::Model`] (which asks about one small block at a time and shares no code with the crates under
 //! test), runs the example `extents` with [`run::extents`] and compares the two, extent for extent.
 #![allow(dead_code, reason = "each test binary uses its own part of the support")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "support of tests: a failed assumption must fail the test at once"
-)]
 
 pub(crate) mod backup;
 pub(crate) mod check;

@@ -59,7 +59,7 @@ fn main() {
     let largest = if measures { 1 << 20 } else { 1 << 16 };
     doubling("map-build", largest, |extents| {
         let disk = Disk::new(extents);
-        seconds(|| assert_eq!(black_box(disk.map()).runs(), extents))
+        seconds(|| assert_eq!(black_box(disk.map()).run_count(), extents))
     });
     doubling("map-look-up", largest, looked_up);
     doubling("map-diff", largest, differing);
@@ -157,9 +157,9 @@ fn look_up(criterion: &mut Criterion, disk: &Disk) {
 /// The figures of the whole disk, however large.
 fn measure(disk: &Disk) {
     let map = disk.map();
-    assert_eq!(map.runs(), disk.extents);
-    println!("map extents {}", map.runs());
-    println!("map bytes-an-extent {:.3}", map.bytes() as f64 / map.runs() as f64);
+    assert_eq!(map.run_count(), disk.extents);
+    println!("map extents {}", map.run_count());
+    println!("map bytes-an-extent {:.3}", map.memory_usage() as f64 / map.run_count() as f64);
     let same_bytes = (vec![1_u64; disk.extents], vec![1_u8; disk.extents]);
     let (mut copies, mut builds) = (Vec::new(), Vec::new());
     let repeats = (20_000_000 / disk.extents).max(1);
@@ -237,7 +237,7 @@ fn differing(extents: usize) -> f64 {
 /// A map in a thousand parts and whole again.
 fn joined(extents: usize) -> f64 {
     let map = Disk::new(extents).map();
-    seconds(|| assert_eq!(ExtentMap::join(map.as_slice().parts(1000)).unwrap().runs(), extents))
+    seconds(|| assert_eq!(ExtentMap::join(map.as_slice().parts(1000)).unwrap().run_count(), extents))
 }
 
 /// From statuses to requests, over gaps that are looked into again and again.
@@ -265,7 +265,7 @@ fn capped(extents: usize) -> f64 {
     let cap = extents * 9 / 8;
     seconds(|| {
         let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(cap)).unwrap();
-        assert!(capped.map.bytes() <= cap && capped.copied_more() < end);
+        assert!(capped.map.memory_usage() <= cap && capped.copied_more() < end);
     })
 }
 

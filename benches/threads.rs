@@ -83,7 +83,7 @@ impl Maps {
             unreachable!("three functions")
         };
         let (name, threads) = (self.name, rayon::current_num_threads());
-        let runs = (self.zero.runs() + self.dirty.runs()) as f64;
+        let runs = (self.zero.run_count() + self.dirty.run_count()) as f64;
         println!("floor merge-threads/{name} {:.2} ns a run", floor * 1e9 / runs);
         println!("ratio merge-threads/{name} one-core {:.2}", one / floor);
         println!("ratio merge-threads/{name} all-cores {:.2}", all / floor);

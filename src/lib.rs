@@ -84,7 +84,7 @@
 //! use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
 //! use nbd_extents::stream::{ExtentStream, place};
 //! use nbd_extents::wire::parse_compact;
-//! use nbd_extents::{Allocation, Bitmaps, Dirtiness, Status};
+//! use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Status};
 //!
 //! // a context id, then (length, flags) of each extent, all 32 bits and big-endian
 //! let bitmap = [0, 0, 0, 2, /**/ 0, 2, 0, 0, 0, 0, 0, 1, /**/ 0, 1, 0, 0, 0, 0, 0, 0];
@@ -93,10 +93,10 @@
 //!
 //! let dirty = place(parse_compact(&bitmap)?.descriptors(), 0).map_status(Dirtiness::from_flags);
 //! let zero = place(parse_compact(&allocation)?.descriptors(), 0).map_status(Allocation::from_flags);
-//! let disk = dirty.merge(zero, |&dirty, &zero| Status::UNKNOWN.with_bitmap(0, dirty).with_allocation(zero));
+//! let disk = dirty.merge(zero, |&dirty, &zero| Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_allocation(zero));
 //!
 //! // how large the disk was at the backup before, and which bitmap was started then
-//! let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size)?;
+//! let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size)?;
 //! let plan = Plan::new(disk.decide(policy), PlanOptions::new(size, BlockSize::new(4096)?)?);
 //! let steps = plan.map(|step| Ok(step?.to_string())).collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
 //! assert_eq!(steps, ["zero 0..65536", "copy 65536..131072"]);
@@ -176,10 +176,10 @@ pub use extent::{Extent, MAX_END};
 /// For tests and benches.
 #[doc(hidden)]
 pub use kernel::Processor;
-pub use status::{Allocation, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
+pub use status::{Allocation, BitmapIndex, BitmapIndexError, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 #[cfg(feature = "alloc")]
 pub use survey::{
-    Admission, Connection, Context, ContextError, Contexts, Forgiven, Negotiated, ReplyFault, Request,
+    Admission, Context, ContextError, Contexts, ExportParams, Forgiven, Negotiated, ReplyFault, Request,
     RequestId, ResumePoint, Strictness, Survey, SurveyError, SurveyOptions, SurveyStats, Topic,
 };
 

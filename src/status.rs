@@ -6,10 +6,7 @@ mod bitmaps;
 
 use core::fmt;
 
-pub use bitmaps::Bitmaps;
-
-/// How many dirty bitmaps one [`Status`] can tell apart.
-pub const MAX_BITMAPS: usize = 32;
+pub use bitmaps::{BitmapIndex, BitmapIndexError, Bitmaps, MAX_BITMAPS};
 
 /// The flags of `base:allocation`, as they came. Bits that the protocol does not define are kept and ignored.
 ///
@@ -165,11 +162,11 @@ impl fmt::Display for Depth {
 /// [`combine`](Status::combine). It is small (16 bytes) and `Copy`.
 ///
 /// ```
-/// use nbd_extents::{Allocation, Dirtiness, Status};
+/// use nbd_extents::{Allocation, BitmapIndex, Dirtiness, Status};
 ///
 /// let status = Status::UNKNOWN
 ///     .with_allocation(Allocation::from_flags(3))
-///     .with_bitmap(0, Dirtiness::from_flags(1));
+///     .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(1));
 /// assert_eq!(status.zero(), Some(true));
 /// assert_eq!(status.dirty(), Some(true));
 /// assert_eq!(status.depth(), None);
@@ -213,16 +210,13 @@ impl Status {
         self
     }
 
-    /// Adds what the dirty bitmap with this index says. Indices from [`MAX_BITMAPS`] on are not representable and change nothing;
-    /// [`Contexts`](crate::Contexts) refuses so many bitmaps with a typed error long before.
+    /// Adds what the dirty bitmap with this index says.
     #[inline]
     #[must_use]
-    pub const fn with_bitmap(mut self, index: usize, dirtiness: Dirtiness) -> Self {
-        if index < MAX_BITMAPS {
-            let bit = 1 << index;
-            self.tracked |= bit;
-            self.dirty = if dirtiness.is_dirty() { self.dirty | bit } else { self.dirty & !bit };
-        }
+    pub const fn with_bitmap(mut self, index: BitmapIndex, dirtiness: Dirtiness) -> Self {
+        let bit = index.bit();
+        self.tracked |= bit;
+        self.dirty = if dirtiness.is_dirty() { self.dirty | bit } else { self.dirty & !bit };
         self
     }
 
@@ -256,24 +250,10 @@ impl Status {
         if self.tracked == 0 { None } else { Some(self.dirty != 0) }
     }
 
-    /// Whether the bitmap with this index marks the bytes as changed, or `None` where that bitmap was not asked.
+    /// Whether this bitmap marks the bytes as changed, or `None` where it was not asked.
     #[must_use]
-    pub const fn dirty_in(self, index: usize) -> Option<bool> {
-        if index >= MAX_BITMAPS || self.tracked & (1 << index) == 0 {
-            return None;
-        }
-        Some(self.dirty & (1 << index) != 0)
-    }
-
-    /// The indices of the bitmaps that mark the bytes as changed, ascending.
-    ///
-    /// ```
-    /// # use nbd_extents::{Dirtiness, Status};
-    /// let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0)).with_bitmap(3, Dirtiness::DIRTY);
-    /// assert!(status.dirty_bitmaps().eq([3]));
-    /// ```
-    pub fn dirty_bitmaps(self) -> impl Iterator<Item = usize> {
-        (0..MAX_BITMAPS).filter(move |&index| self.dirty_in(index) == Some(true))
+    pub const fn dirty_in(self, index: BitmapIndex) -> Option<bool> {
+        if self.tracked & index.bit() == 0 { None } else { Some(self.dirty & index.bit() != 0) }
     }
 
     /// The layer that holds the bytes (0: none of them), or `None` without `qemu:allocation-depth` and where its answer is in doubt.
@@ -412,7 +392,7 @@ impl Words<'_, '_> {
 
     fn bitmaps(&mut self, status: Status) -> fmt::Result {
         self.say(format_args!("dirty in "))?;
-        for (nth, index) in status.dirty_bitmaps().enumerate() {
+        for (nth, index) in status.dirty_set().indices().enumerate() {
             write!(self.f, "{}{index}", if nth == 0 { "" } else { "+" })?;
         }
         Ok(())
@@ -436,7 +416,7 @@ mod tests {
                         status = status.with_allocation(Allocation::from_flags(flags));
                     }
                     if let Some(flags) = dirty {
-                        status = status.with_bitmap(1, Dirtiness::from_flags(flags));
+                        status = status.with_bitmap(BitmapIndex::of::<1>(), Dirtiness::from_flags(flags));
                     }
                     if let Some(flags) = depth {
                         status = status.with_depth(Depth::from_flags(flags));
@@ -515,7 +495,7 @@ mod tests {
     fn undefined_bits_are_ignored() {
         let status = Status::UNKNOWN
             .with_allocation(Allocation::from_flags(0xffff_ffff_ffff_fffc))
-            .with_bitmap(0, Dirtiness::from_flags(0xfe));
+            .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0xfe));
         assert_eq!(status.to_string(), "clean,data");
     }
 
@@ -528,20 +508,21 @@ mod tests {
 
     #[test]
     fn bitmaps_up_to_the_stated_maximum() {
-        let last = MAX_BITMAPS - 1;
-        let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY).with_bitmap(last, Dirtiness::DIRTY);
-        assert!(status.dirty_bitmaps().eq([0, last]));
+        let last = BitmapIndex::of::<{ MAX_BITMAPS - 1 }>();
+        let status = Status::UNKNOWN
+            .with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY)
+            .with_bitmap(last, Dirtiness::DIRTY);
+        assert!(status.dirty_set().indices().eq([BitmapIndex::FIRST, last]));
         assert_eq!(status.to_string(), "dirty in 0+31");
-        assert_eq!(status.with_bitmap(MAX_BITMAPS, Dirtiness::DIRTY), status);
-        assert_eq!(status.dirty_in(MAX_BITMAPS), None);
-        assert_eq!(status.with_bitmap(0, Dirtiness::from_flags(0)).dirty_in(0), Some(false));
+        let clean = status.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
+        assert_eq!(clean.dirty_in(BitmapIndex::FIRST), Some(false));
     }
 
     #[test]
     fn words() {
         assert_eq!(Status::UNKNOWN.to_string(), "unknown");
         let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(2));
-        assert_eq!(zero.with_bitmap(0, Dirtiness::DIRTY).to_string(), "dirty,zero");
+        assert_eq!(zero.with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY).to_string(), "dirty,zero");
         assert_eq!(zero.with_depth(Depth::from_flags(0)).to_string(), "zero,absent");
         assert_eq!(zero.with_allocation(Allocation::DATA).to_string(), "data");
     }

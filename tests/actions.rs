@@ -9,7 +9,8 @@ use nbd_extents::action::{
 };
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{
-    Action, Allocation, Bitmaps, Context, Contexts, Depth, Dirtiness, Extent, Status, StreamError,
+    Action, Allocation, BitmapIndex, Bitmaps, Context, Contexts, Depth, Dirtiness, Extent, Status,
+    StreamError,
 };
 use proptest::prelude::*;
 
@@ -26,8 +27,12 @@ fn all_statuses() -> Vec<Status> {
         [all, added].concat()
     };
     all = add(all, &[0, 1, 2, 3], &|status, flags| status.with_allocation(Allocation::from_flags(flags)));
-    all = add(all, &[0, 1], &|status, flags| status.with_bitmap(0, Dirtiness::from_flags(flags)));
-    all = add(all, &[0, 1], &|status, flags| status.with_bitmap(5, Dirtiness::from_flags(flags)));
+    all = add(all, &[0, 1], &|status, flags| {
+        status.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(flags))
+    });
+    all = add(all, &[0, 1], &|status, flags| {
+        status.with_bitmap(BitmapIndex::of::<5>(), Dirtiness::from_flags(flags))
+    });
     add(all, &[0, 1, 2, 1 << 40], &|status, flags| status.with_depth(Depth::from_flags(flags)))
 }
 
@@ -40,15 +45,18 @@ fn action(policy: &dyn Policy, extent: &Extent<Status>) -> Action {
 }
 
 /// The bitmaps that baselines go by here: one, the other, both, one that nobody has asked, and both with that one.
-const TRACKED: [&[usize]; 5] = [&[0], &[5], &[0, 5], &[7], &[0, 5, 7]];
+const TRACKED: [&[BitmapIndex]; 5] = [&[B0], &[B5], &[B0, B5], &[B7], &[B0, B5, B7]];
+const B0: BitmapIndex = BitmapIndex::FIRST;
+const B5: BitmapIndex = BitmapIndex::of::<5>();
+const B7: BitmapIndex = BitmapIndex::of::<7>();
 
 /// A baseline of 1000 bytes.
-fn baseline(bitmaps: &[usize]) -> Baseline {
+fn baseline(bitmaps: &[BitmapIndex]) -> Baseline {
     Baseline::new(1000, bitmaps.iter().copied().collect())
 }
 
 /// The judge of what has changed, one bitmap after the other: any that says dirty is enough; clean takes them all, and at least one.
-fn changed(status: Status, bitmaps: &[usize]) -> Option<bool> {
+fn changed(status: Status, bitmaps: &[BitmapIndex]) -> Option<bool> {
     let answers: Vec<Option<bool>> = bitmaps.iter().map(|&index| status.dirty_in(index)).collect();
     if answers.contains(&Some(true)) {
         return Some(true);
@@ -57,7 +65,7 @@ fn changed(status: Status, bitmaps: &[usize]) -> Option<bool> {
 }
 
 /// Every set of bitmaps with every treatment of zeroes.
-fn incrementals() -> impl Iterator<Item = (&'static [usize], Zeroes)> {
+fn incrementals() -> impl Iterator<Item = (&'static [BitmapIndex], Zeroes)> {
     TRACKED.into_iter().flat_map(|bitmaps| ZEROES.map(|zeroes| (bitmaps, zeroes)))
 }
 
@@ -93,7 +101,7 @@ fn an_incremental_brings_what_is_dirty_and_skips_what_is_clean() {
             assert_eq!((policy.baseline(), policy.zeroes()), (baseline(bitmaps), zeroes));
             assert_eq!(policy.baseline().dirty(&status), changed(status, bitmaps), "{status} {bitmaps:?}");
             let decided = policy.decide(&extent(10, 1000, status)).map(|decision| decision.action);
-            let silent = |index: &usize| status.dirty_in(*index).is_none();
+            let silent = |index: &BitmapIndex| status.dirty_in(*index).is_none();
             let expected = match changed(status, bitmaps) {
                 Some(true) => Ok(brought(status, zeroes)),
                 Some(false) => Ok(Action::Skip),
@@ -125,7 +133,7 @@ fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty_or_does_not_a
 
 #[test]
 fn beyond_the_old_end_all_is_brought_whatever_the_bitmaps_say() {
-    let policy = Incremental::new_or_grown(baseline(&[0]), 2000).unwrap();
+    let policy = Incremental::new_or_grown(baseline(&[B0]), 2000).unwrap();
     for status in all_statuses() {
         let decision = policy.decide(&extent(1000, 2000, status)).unwrap();
         assert_eq!(decision.action, brought(status, Zeroes::MayUnmap));
@@ -135,7 +143,7 @@ fn beyond_the_old_end_all_is_brought_whatever_the_bitmaps_say() {
 
 #[test]
 fn a_baseline_of_another_size_is_refused() {
-    let baseline = baseline(&[0]);
+    let baseline = baseline(&[B0]);
     assert!(Incremental::new(baseline, 1000).is_ok());
     assert_eq!(Incremental::new_or_grown(baseline, 1000), Incremental::new(baseline, 1000));
     for export in [0, 999, 1001, u64::MAX] {
@@ -151,15 +159,15 @@ fn a_baseline_of_another_size_is_refused() {
 
 #[test]
 fn an_incremental_without_a_bitmap_is_refused() {
-    for none in [Bitmaps::NONE, Bitmaps::only(99)] {
+    for none in [Bitmaps::NONE, Bitmaps::default()] {
         assert_eq!(Incremental::new(Baseline::new(8, none), 8), Err(BaselineError::NoBitmap));
         assert_eq!(Incremental::new_or_grown(Baseline::new(8, none), 9), Err(BaselineError::NoBitmap));
-        let clean = extent(0, 8, Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0)));
+        let clean = extent(0, 8, Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0)));
         let base = Base::Backup(Baseline::new(8, none));
         assert!(!base.permits(&clean, Action::Skip), "an empty set says of nothing that it is clean");
     }
-    let policy = Incremental::new(Baseline::new(8, Bitmaps::only(0)), 8).unwrap();
-    let refused = Err(PolicyError::NoBitmap { range: 0..8, missing: Bitmaps::only(0) });
+    let policy = Incremental::new(Baseline::new(8, Bitmaps::FIRST), 8).unwrap();
+    let refused = Err(PolicyError::NoBitmap { range: 0..8, missing: Bitmaps::FIRST });
     assert_eq!(policy.decide(&extent(0, 8, Status::UNKNOWN.with_allocation(Allocation::DATA))), refused);
 }
 
@@ -170,12 +178,12 @@ fn an_optional_bitmap_that_is_missing_is_not_taken_for_clean() {
     let contexts = contexts.optional(Context::bitmap("b1")).unwrap();
     assert!(contexts.negotiate([(0, "qemu:dirty-bitmap:b0")]).is_ok(), "b1 is optional");
     let disk = || {
-        let status = |flags| Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(flags));
+        let status = |flags| Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(flags));
         from_iter([extent(0, 512, status(1)), extent(512, 1024, status(0))])
     };
     let policy = Incremental::new(Baseline::new(1024, contexts.all_bitmaps()), 1024).unwrap();
     let error = disk().decide(policy).collect_vec().unwrap_err();
-    let missing = Bitmaps::only(1);
+    let missing = Bitmaps::only(BitmapIndex::of::<1>());
     assert_eq!(error, DecideError::Policy(PolicyError::NoBitmap { range: 512..1024, missing }));
     let policy = Incremental::new(Baseline::new(1024, contexts.bitmap_set(["b0"]).unwrap()), 1024).unwrap();
     assert_eq!(disk().decide(policy).collect_vec().unwrap().len(), 2);
@@ -202,9 +210,9 @@ fn in_a_single_layer_depth_0_is_absent_and_an_unknown_depth_is_refused() {
 fn holes_that_are_not_said_to_be_zero_are_copied() {
     let hole = Status::UNKNOWN
         .with_allocation(Allocation::from_flags(1))
-        .with_bitmap(0, Dirtiness::DIRTY)
+        .with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY)
         .with_depth(Depth::from_flags(1));
-    let incremental = Incremental::new(Baseline::new(8, Bitmaps::only(0)), 8).unwrap();
+    let incremental = Incremental::new(Baseline::new(8, Bitmaps::FIRST), 8).unwrap();
     for zeroes in ZEROES {
         let full = Full::new().with_zeroes(zeroes);
         let policies: [&dyn Policy; 4] = [
@@ -222,14 +230,14 @@ fn holes_that_are_not_said_to_be_zero_are_copied() {
 }
 
 /// A base, and the bitmaps of the baseline in it.
-fn bases() -> Vec<(Base, &'static [usize])> {
+fn bases() -> Vec<(Base, &'static [BitmapIndex])> {
     let backups = TRACKED.map(|bitmaps| (Base::Backup(baseline(bitmaps)), bitmaps));
-    let others = [Base::Nothing, Base::Zeroes, Base::LowerLayers].map(|base| (base, &[] as &[usize]));
+    let others = [Base::Nothing, Base::Zeroes, Base::LowerLayers].map(|base| (base, &[] as &[BitmapIndex]));
     backups.into_iter().chain(others).collect()
 }
 
 /// What a byte may be now and may have been, and whether the layer holds it: everything that the status and the base do not rule out.
-fn worlds(base: Base, bitmaps: &[usize], extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
+fn worlds(base: Base, bitmaps: &[BitmapIndex], extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
     let status = extent.status();
     let mut worlds = Vec::new();
     for (new, old, held) in
@@ -303,9 +311,9 @@ impl Policy for Stubborn {
 
 #[test]
 fn a_policy_that_would_lose_bytes_is_stopped_at_the_first() {
-    let dirty = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY);
-    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
-    let base = Base::Backup(Baseline::new(4096, Bitmaps::only(0)));
+    let dirty = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
+    let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
+    let base = Base::Backup(Baseline::new(4096, Bitmaps::FIRST));
     let policy = Stubborn(base, Action::Skip, 4096);
     let mut actions = from_iter([extent(0, 512, clean), extent(512, 1024, dirty)]).decide(policy);
     let error = actions.next_extent().unwrap_err();
@@ -317,8 +325,8 @@ fn a_policy_that_would_lose_bytes_is_stopped_at_the_first() {
 
 #[test]
 fn a_policy_cannot_skip_past_the_end_of_its_baseline() {
-    let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
-    let policy = Stubborn(Base::Backup(baseline(&[0])), Action::Skip, 1 << 20);
+    let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
+    let policy = Stubborn(Base::Backup(baseline(&[B0])), Action::Skip, 1 << 20);
     let error = from_iter([extent(0, 1001, clean)]).decide(policy).collect_vec().unwrap_err();
     assert!(matches!(error, DecideError::Policy(PolicyError::Unsafe { range, .. }) if range == (1000..1001)));
 }
@@ -366,12 +374,15 @@ fn policies() -> impl Strategy<Value = Box<dyn Shown>> {
         }),
         zeroes().prop_map(|zeroes| Box::new(SingleLayer::new().with_zeroes(zeroes)) as _),
         (size.clone(), zeroes()).prop_map(|(size, zeroes)| {
-            let policy =
-                Incremental::new_or_grown(Baseline::new(size, Bitmaps::only(0).and(5)), u64::MAX).unwrap();
+            let policy = Incremental::new_or_grown(
+                Baseline::new(size, Bitmaps::FIRST.with(BitmapIndex::of::<5>())),
+                u64::MAX,
+            )
+            .unwrap();
             Box::new(policy.with_zeroes(zeroes)) as _
         }),
         (size, 1_u64..20).prop_map(|(size, cut)| {
-            Box::new(Stubborn(Base::Backup(Baseline::new(size, Bitmaps::only(0))), Action::Copy, cut)) as _
+            Box::new(Stubborn(Base::Backup(Baseline::new(size, Bitmaps::FIRST)), Action::Copy, cut)) as _
         }),
     ]
 }
@@ -423,12 +434,12 @@ fn the_bug_that_started_it() {
     const GIB: u64 = 1 << 30;
     let status = |dirty, flags| {
         Status::UNKNOWN
-            .with_bitmap(0, Dirtiness::from_flags(dirty))
+            .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty))
             .with_allocation(Allocation::from_flags(flags))
     };
     let disk = [(0, 1, status(0, 0)), (1, 2, status(1, 0)), (2, 9, status(1, 3)), (9, 10, status(1, 0))]
         .map(|(start, end, status)| extent(start * GIB, end * GIB, status));
-    let policy = Incremental::new(Baseline::new(10 * GIB, Bitmaps::only(0)), 10 * GIB).unwrap();
+    let policy = Incremental::new(Baseline::new(10 * GIB, Bitmaps::FIRST), 10 * GIB).unwrap();
     let totals = Totals::of(from_iter(disk).decide(policy)).unwrap();
     assert_eq!((totals.copy, totals.zero, totals.skip), (2 * GIB, 7 * GIB, GIB));
 }

@@ -3,7 +3,7 @@
 #![cfg(feature = "alloc")]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
-use nbd_extents::{Admission, Connection, Context, Contexts, Request, Survey, SurveyOptions};
+use nbd_extents::{Admission, Context, Contexts, ExportParams, Request, Survey, SurveyOptions};
 
 const STEP: u64 = 64 << 10;
 const SIZE: u64 = 4 * STEP;
@@ -14,8 +14,8 @@ fn three_in_flight() -> (Survey, [Request; 3]) {
     let wanted =
         Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
     let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
-    let connection = Connection::new(SIZE, Form::Extended).unwrap().read_only(true);
-    let options = SurveyOptions::new(connection).max_request(STEP).budget(BUDGET).in_flight(3);
+    let export = ExportParams::new(SIZE, Form::Extended).unwrap().read_only(true);
+    let options = SurveyOptions::new(export).max_request(STEP).budget(BUDGET).in_flight(3);
     let mut survey = Survey::together(options, granted).unwrap();
     let first = survey.next_request().unwrap().unwrap();
     answer(&mut survey, &first, [1, 1]);

@@ -2,12 +2,12 @@
 //! whatever happens in between. Each test is a way in which that was once lost.
 
 use nbd_extents::wire::{Descriptor, Form, encode};
-use nbd_extents::{Admission, Connection, Context, Contexts, Survey, SurveyOptions};
+use nbd_extents::{Admission, Context, Contexts, ExportParams, Survey, SurveyOptions};
 
 const MIB: u64 = 1 << 20;
 
 fn options(size: u64) -> SurveyOptions {
-    SurveyOptions::new(Connection::new(size, Form::Extended).unwrap()).allow_writable()
+    SurveyOptions::new(ExportParams::new(size, Form::Extended).unwrap()).allow_writable()
 }
 
 /// A payload of context `id` with these (length, flags) descriptors.

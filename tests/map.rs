@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use nbd_extents::map::{Cap, CapError, Change, ExtentMap, MapSlice};
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Depth, Dirtiness, Extent, Status, StreamError};
+use nbd_extents::{Action, BitmapIndex, Depth, Dirtiness, Extent, Status, StreamError};
 use proptest::prelude::*;
 
 use support::dense::{Dense, assert_canonical, from_extents, to_extents};
@@ -212,11 +212,11 @@ fn overlaps_and_strays_are_refused() {
 fn empty_maps_and_extreme_ranges() {
     let none = || from_iter(Vec::<Extent<u8>>::new());
     let empty = ExtentMap::covering(none(), 7..7).unwrap();
-    assert_eq!((empty.range(), empty.get(7), empty.runs()), (7..7, None, 0));
+    assert_eq!((empty.range(), empty.get(7), empty.run_count()), (7..7, None, 0));
     assert_eq!(ExtentMap::<u8>::join([]).unwrap().range(), 0..0);
     assert_eq!(empty.as_slice().parts(3).count(), 0);
     let all = ExtentMap::within(none(), 0..u64::MAX).unwrap();
-    assert_eq!((all.runs(), all.extents().count()), (1, 0));
+    assert_eq!((all.run_count(), all.extents().count()), (1, 0));
     assert_eq!(all.as_slice().diff(empty.as_slice()).count(), 0);
     let inverted = Range { start: 9, end: 3 };
     assert_eq!(ExtentMap::within(none(), inverted.clone()).unwrap().range(), 9..9);
@@ -236,13 +236,13 @@ fn any_number_of_statuses() {
         let status = |n: u64| {
             let n = n % statuses;
             let dirty = Dirtiness::from_flags(n % 2);
-            Status::UNKNOWN.with_bitmap(3, dirty).with_depth(Depth::from_flags(n / 2))
+            Status::UNKNOWN.with_bitmap(BitmapIndex::of::<3>(), dirty).with_depth(Depth::from_flags(n / 2))
         };
         let list = (0..extents).map(|n| Extent::new(n * 512, 512, status(n)).unwrap());
         let map = ExtentMap::covering(from_iter(list.clone()), 0..extents * 512).unwrap();
         assert!(map.extents().eq(list), "{statuses} statuses");
         assert_eq!(map.as_slice().totals().len() as u64, statuses);
-        assert!(map.bytes() <= 80_000 * most, "{} bytes for {statuses} statuses", map.bytes());
+        assert!(map.memory_usage() <= 80_000 * most, "{} bytes for {statuses} statuses", map.memory_usage());
         let parts: Vec<_> = map.as_slice().parts(7).map(|part| part.to_map()).collect();
         assert_eq!(ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), map);
     }
@@ -278,7 +278,7 @@ fn look_ups_in_long_maps() {
                 "byte {byte}"
             );
         }
-        assert_eq!((slice.get(to), slice.slice(to..to + 9).runs()), (None, 0));
+        assert_eq!((slice.get(to), slice.slice(to..to + 9).run_count()), (None, 0));
     }
 }
 
@@ -291,7 +291,7 @@ fn maps_of_many_statuses_are_merged() {
     };
     let (a, b) = (disk(10), disk(15));
     let merged = a.as_slice().merge(b.as_slice(), |&a, &b| (a, b)).unwrap();
-    assert_eq!(merged.runs(), 800);
+    assert_eq!(merged.run_count(), 800);
     assert!(
         merged
             .extents()
@@ -330,7 +330,7 @@ proptest! {
         let capped = match ExtentMap::capped(from_iter(list.clone()), 0..end, cap) {
             Ok(capped) => capped,
             Err(CapError::Full { needed, most, cap, .. }) => {
-                prop_assert_eq!(cap, bytes.max(Cap::LEAST));
+                prop_assert_eq!(cap, bytes.max(Cap::MIN));
                 prop_assert!(needed > most / 4 * 3);
                 // there really are so many that may not be given up, or that stand between two such
                 let fixed = list.iter().filter(|e| *e.status() == Action::Absent || keep && *e.status() == Action::Skip).count();
@@ -339,7 +339,7 @@ proptest! {
             }
             Err(error) => panic!("{error}"),
         };
-        prop_assert!(capped.map.bytes() <= bytes.max(Cap::LEAST), "{} bytes", capped.map.bytes());
+        prop_assert!(capped.map.memory_usage() <= bytes.max(Cap::MIN), "{} bytes", capped.map.memory_usage());
         let (was, is) = (from_extents(&list, end as usize), from_extents(&capped.map.extents().collect::<Vec<_>>(), end as usize));
         let (mut zero, mut skip) = (0, 0);
         for (was, is) in was.iter().zip(&is) {
@@ -358,7 +358,7 @@ proptest! {
     fn a_disk_that_fits_is_left_alone(runs in actions()) {
         let (list, end) = extents_of(&runs);
         let exact = ExtentMap::covering(from_iter(list.clone()), 0..end).unwrap();
-        let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9 * exact.runs() + 64)).unwrap();
+        let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9 * exact.run_count() + 64)).unwrap();
         prop_assert_eq!(capped.map, exact);
         prop_assert_eq!((capped.zero_copied, capped.skip_copied), (0, 0));
     }
@@ -379,7 +379,7 @@ fn a_cap_gives_up_the_short_ranges() {
     assert!(capped.copied_more() <= short, "{} of {short}", capped.copied_more());
     let long = capped.map.extents().filter(|e| *e.status() != Action::Copy && e.length() == 1 << 20).count();
     assert_eq!(long, 1000);
-    assert!(capped.map.runs() >= 3000, "half of the cap is used: {}", capped.map.runs());
+    assert!(capped.map.run_count() >= 3000, "half of the cap is used: {}", capped.map.run_count());
 }
 
 #[test]

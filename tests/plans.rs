@@ -11,7 +11,9 @@ mod support;
 use nbd_extents::action::{Baseline, Full, Incremental, Policy, SingleLayer, StatusStream};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanError, PlanOptions, PlanPosition, PlanStep};
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, MAX_END, Status, StreamError};
+use nbd_extents::{
+    Action, Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, MAX_END, Status, StreamError,
+};
 use proptest::prelude::*;
 
 use by_hand::Rules;
@@ -165,7 +167,7 @@ proptest! {
             let changed = u64::from(new != old && at < old_size) | touched;
             Some(Status::UNKNOWN
                 .with_allocation(Allocation::from_flags(hole | u64::from(new == 0) << 1))
-                .with_bitmap(0, Dirtiness::from_flags(changed))
+                .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(changed))
                 .with_depth(Depth::from_flags(touched)))
         };
         let disk = to_extents(&bytes.iter().enumerate().map(status).collect::<Dense<_>>());
@@ -181,7 +183,7 @@ proptest! {
             }
             target
         };
-        let incremental = Incremental::new_or_grown(Baseline::new(old_size as u64, Bitmaps::only(0)), bytes.len() as u64).unwrap();
+        let incremental = Incremental::new_or_grown(Baseline::new(old_size as u64, Bitmaps::FIRST), bytes.len() as u64).unwrap();
         prop_assert_eq!(&restore(&incremental, old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new(), old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new().onto_zeroes(), vec![0; new.len()]), &new);

@@ -4,7 +4,8 @@
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{
-    Admission, Connection, Context, Contexts, Negotiated, Request, Survey, SurveyError, SurveyOptions, Topic,
+    Admission, Context, Contexts, ExportParams, Negotiated, Request, Survey, SurveyError, SurveyOptions,
+    Topic,
 };
 
 const MIB: u64 = 1 << 20;
@@ -13,8 +14,8 @@ const KIB_64: u64 = 64 << 10;
 
 /// Blocks of one byte: requests begin where the last answer ended.
 fn options() -> SurveyOptions {
-    let connection = Connection::new(SIZE, Form::Extended).unwrap().min_block(1).unwrap();
-    SurveyOptions::new(connection.read_only(true))
+    let export = ExportParams::new(SIZE, Form::Extended).unwrap().min_block(1).unwrap();
+    SurveyOptions::new(export.read_only(true))
 }
 
 fn allocation() -> Negotiated {
@@ -55,7 +56,7 @@ fn too_much(survey: &mut Survey) -> (u64, Result<(), SurveyError>) {
 
 #[test]
 fn the_crumb_that_is_one_too_many_ends_it() {
-    let mut survey = together(options().max_crumbs(3));
+    let mut survey = together(options().max_stalled_replies(3));
     for crumb in [1, 100, 511] {
         advance(&mut survey, crumb).unwrap();
     }
@@ -67,7 +68,7 @@ fn the_crumb_that_is_one_too_many_ends_it() {
 
 #[test]
 fn answers_of_512_bytes_are_no_crumbs_but_make_up_for_none() {
-    let mut survey = together(options().max_crumbs(2));
+    let mut survey = together(options().max_stalled_replies(2));
     for length in [512, 511, 512, KIB_64 - 1, 511, KIB_64 - 1] {
         advance(&mut survey, length).unwrap();
     }
@@ -76,7 +77,7 @@ fn answers_of_512_bytes_are_no_crumbs_but_make_up_for_none() {
 
 #[test]
 fn a_stride_makes_up_for_the_crumbs_before_it() {
-    let mut survey = together(options().max_crumbs(2));
+    let mut survey = together(options().max_stalled_replies(2));
     for length in [1, 1, KIB_64, 1, 1, KIB_64, 1, 1] {
         advance(&mut survey, length).unwrap();
     }
@@ -87,7 +88,7 @@ fn a_stride_makes_up_for_the_crumbs_before_it() {
 #[test]
 fn whoever_answers_all_that_was_asked_gives_no_crumb() {
     for start in [0, MIB, SIZE - 100] {
-        let mut survey = together(options().range(start..start + 100).unwrap().max_crumbs(0));
+        let mut survey = together(options().range(start..start + 100).unwrap().max_stalled_replies(0));
         advance(&mut survey, 100).unwrap();
         assert!(survey.next_extent().unwrap().is_some());
         survey.complete().unwrap();
@@ -97,7 +98,7 @@ fn whoever_answers_all_that_was_asked_gives_no_crumb() {
 /// A full answer of a stride counts as one, also when nothing is left to do behind it.
 #[test]
 fn a_full_answer_can_be_a_stride() {
-    let mut survey = together(options().max_crumbs(1).max_request(KIB_64));
+    let mut survey = together(options().max_stalled_replies(1).max_request(KIB_64));
     for _ in 0..3 {
         advance(&mut survey, 1).unwrap();
         advance(&mut survey, KIB_64).unwrap();
@@ -150,7 +151,7 @@ fn a_block_that_does_not_fit_ends_it() {
 
 #[test]
 fn replies_that_do_not_fit_are_crumbs() {
-    let mut survey = together(options().budget(1000).max_crumbs(2));
+    let mut survey = together(options().budget(1000).max_stalled_replies(2));
     for _ in 0..2 {
         too_much(&mut survey).1.unwrap();
     }

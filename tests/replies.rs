@@ -5,7 +5,7 @@
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::wire::{Descriptor, Form, encode, encoded_size};
 use nbd_extents::{
-    Admission, Connection, Context, Contexts, Extent, Negotiated, Request, Status, Survey, SurveyError,
+    Admission, Context, Contexts, ExportParams, Extent, Negotiated, Request, Status, Survey, SurveyError,
     SurveyOptions,
 };
 
@@ -28,7 +28,7 @@ fn bitmap_only() -> Negotiated {
 }
 
 fn options(size: u64, form: Form) -> SurveyOptions {
-    SurveyOptions::new(Connection::new(size, form).unwrap().read_only(true))
+    SurveyOptions::new(ExportParams::new(size, form).unwrap().read_only(true))
 }
 
 fn payload(form: Form, id: u32, list: &[(u64, u64)]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 
 use nbd_extents::wire::Form;
 use nbd_extents::{
-    Admission, Connection, Context, Contexts, DecodeError, Forgiven, Negotiated, ReplyFault, Strictness,
+    Admission, Context, Contexts, DecodeError, ExportParams, Forgiven, Negotiated, ReplyFault, Strictness,
     Survey, SurveyError, SurveyOptions,
 };
 
@@ -46,8 +46,8 @@ fn good() -> [Vec<u8>; 2] {
 }
 
 fn options(strictness: Strictness, form: Form) -> SurveyOptions {
-    let connection = Connection::new(SIZE, form).unwrap().read_only(true);
-    SurveyOptions::new(connection).max_request(u64::from(ASKED)).strictness(strictness)
+    let export = ExportParams::new(SIZE, form).unwrap().read_only(true);
+    SurveyOptions::new(export).max_request(u64::from(ASKED)).strictness(strictness)
 }
 
 /// Gives the survey one reply. If it is refused, checks that it left no trace, and that the next one is taken.

@@ -6,7 +6,7 @@ use nbd_extents::chain::Layer;
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::PlanPosition;
 use nbd_extents::stream::from_iter;
-use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, ResumePoint, Status};
+use nbd_extents::{Action, Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, ResumePoint, Status};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ fn what_one_context_says_is_its_number() {
     form(&Allocation::from_flags(3), "3");
     form(&Dirtiness::DIRTY, "1");
     form(&Depth::from_flags(1 << 40), "1099511627776");
-    form(&Bitmaps::only(0).and(31), "2147483649");
+    form(&Bitmaps::FIRST.with(BitmapIndex::of::<31>()), "2147483649");
 }
 
 #[test]
@@ -36,8 +36,8 @@ fn a_status_says_null_where_it_does_not_know() {
     form(&Status::UNKNOWN, r#"{"zero":null,"hole":null,"asked":0,"dirty":0,"depth":null}"#);
     let all = Status::UNKNOWN
         .with_allocation(Allocation::from_flags(2))
-        .with_bitmap(0, Dirtiness::from_flags(0))
-        .with_bitmap(2, Dirtiness::DIRTY)
+        .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0))
+        .with_bitmap(BitmapIndex::of::<2>(), Dirtiness::DIRTY)
         .with_depth(Depth::from_flags(1));
     form(&all, r#"{"zero":true,"hole":false,"asked":5,"dirty":4,"depth":1}"#);
     let doubt = Status::UNKNOWN.with_depth(Depth::from_flags(u64::MAX));
@@ -98,8 +98,9 @@ fn status() -> impl Strategy<Value = Status> {
         if let Some(flags) = allocation {
             status = status.with_allocation(Allocation::from_flags(flags));
         }
-        for index in (0..32).filter(|index| asked >> index & 1 == 1) {
-            status = status.with_bitmap(index, Dirtiness::from_flags(u64::from(dirty >> index & 1)));
+        for index in Bitmaps::ALL.indices().filter(|&index| asked >> usize::from(index) & 1 == 1) {
+            let flags = u64::from(dirty >> usize::from(index) & 1);
+            status = status.with_bitmap(index, Dirtiness::from_flags(flags));
         }
         depth.map_or(status, |depth| status.with_depth(Depth::from_flags(depth)))
     })

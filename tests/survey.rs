@@ -4,7 +4,7 @@
 
 mod support;
 
-use nbd_extents::{Context, Extent, Status, Survey, SurveyError};
+use nbd_extents::{Bitmaps, Context, Extent, Status, Survey, SurveyError};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -63,7 +63,7 @@ fn means_what_the_flags_say(source: &Source, result: &Dense<Status>) {
             }
             Context::Depth if clean && status.depth().is_none() => {}
             Context::Depth => assert_eq!(status.depth().map(u64::from), Some(flags)),
-            _ => assert_eq!(status.dirty_in(source.bitmap), Some(flags & 1 == 1)),
+            _ => assert_eq!(status.dirty_in(source.bitmap.try_into().unwrap()), Some(flags & 1 == 1)),
         }
     }
 }
@@ -144,7 +144,7 @@ fn differing_blocks(setup: &Setup, result: &Dense<Status>) -> u64 {
 
 fn safe_or_equal(byte: usize, status: Status, truth: Status, asked: bool) -> bool {
     let mut same = true;
-    for bitmap in 0..4 {
+    for bitmap in Bitmaps::ALL.indices() {
         let (got, expected) = (status.dirty_in(bitmap), truth.dirty_in(bitmap));
         same &= got == expected;
         assert!(

@@ -3,8 +3,8 @@
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{
-    Admission, Allocation, Connection, Context, Contexts, Dirtiness, Extent, Request, Status, Survey,
-    SurveyError, SurveyOptions,
+    Admission, Allocation, BitmapIndex, Context, Contexts, Dirtiness, ExportParams, Extent, Request, Status,
+    Survey, SurveyError, SurveyOptions,
 };
 
 /// What the tiny disk says of each byte: allocation and bitmap.
@@ -18,8 +18,8 @@ fn contexts() -> Contexts {
 }
 
 fn options(size: u64) -> SurveyOptions {
-    let connection = Connection::new(size, Form::Compact).unwrap().read_only(true).min_block(1).unwrap();
-    SurveyOptions::new(connection)
+    let export = ExportParams::new(size, Form::Compact).unwrap().read_only(true).min_block(1).unwrap();
+    SurveyOptions::new(export)
 }
 
 fn survey(options: SurveyOptions, bitmap_first: bool) -> Survey {
@@ -36,7 +36,7 @@ fn survey(options: SurveyOptions, bitmap_first: bool) -> Survey {
 /// The disk's status of one byte.
 fn truth(byte: usize, bitmap_first: bool) -> Status {
     let (allocation, bitmap) = DISK[byte];
-    let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(bitmap));
+    let status = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(bitmap));
     let asked = !bitmap_first || bitmap == 1;
     if asked { status.with_allocation(Allocation::from_flags(allocation)) } else { status }
 }
@@ -223,7 +223,7 @@ fn an_answer_that_came_early_makes_way_for_the_one_that_is_waited_for() {
 /// Nobody can make a survey keep more than a few pieces of what was asked ahead, be they ever so small.
 #[test]
 fn crumbs_ahead_do_not_pile_up() {
-    let mut survey = survey(options(1 << 30).in_flight(8).max_crumbs(u32::MAX), false);
+    let mut survey = survey(options(1 << 30).in_flight(8).max_stalled_replies(u32::MAX), false);
     let mut flying = asks(&mut survey);
     answer(&mut survey, &flying.remove(0), &[(MIB, 0)]).unwrap();
     flying = asks(&mut survey);
@@ -241,7 +241,7 @@ fn crumbs_ahead_do_not_pile_up() {
 
 #[test]
 fn a_server_of_crumbs_is_not_worth_waiting_for_whatever_is_in_flight() {
-    let mut survey = survey(options(1 << 30).in_flight(8).max_crumbs(50), false);
+    let mut survey = survey(options(1 << 30).in_flight(8).max_stalled_replies(50), false);
     let mut flying: Vec<Request> = Vec::new();
     let stalled = loop {
         flying.extend(asks(&mut survey));

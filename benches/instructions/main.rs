@@ -14,7 +14,7 @@ use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, place};
 use nbd_extents::wire::{Compact, Descriptor, Form, encode, parse_extended};
 use nbd_extents::{
-    Allocation, Connection, Context, Contexts, Dirtiness, StreamError, Survey, SurveyOptions, Topic,
+    Allocation, Context, Contexts, Dirtiness, ExportParams, StreamError, Survey, SurveyOptions, Topic,
 };
 use workloads::{GRID, HEAVY_TAILED, RANDOM, SKEWED, Shape, Workload};
 
@@ -103,7 +103,7 @@ fn filter_nothing(workload: &Workload) -> u64 {
 
 fn map(workload: &Workload) -> u64 {
     let end = workload.bitmap::<Compact>().map(|descriptor| descriptor.length).sum();
-    ExtentMap::covering(merged(workload), 0..end).unwrap().runs() as u64
+    ExtentMap::covering(merged(workload), 0..end).unwrap().run_count() as u64
 }
 
 fn survey_one(workload: &Workload) -> u64 {
@@ -131,8 +131,8 @@ fn survey_bitmap_first(workload: &Workload) -> u64 {
         Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
     let bitmaps = wanted.bitmaps().negotiate([(2, "qemu:dirty-bitmap:b0")]).unwrap();
     let details = wanted.details().negotiate([(1, "base:allocation")]).unwrap();
-    let connection = Connection::new(size, Form::Extended).unwrap().read_only(true);
-    let mut survey = Survey::bitmap_first(SurveyOptions::new(connection), bitmaps, details).unwrap();
+    let export = ExportParams::new(size, Form::Extended).unwrap().read_only(true);
+    let mut survey = Survey::bitmap_first(SurveyOptions::new(export), bitmaps, details).unwrap();
     let mut hash = 0;
     while let Some(request) = survey.next_request().unwrap() {
         let whole = [Descriptor { length: request.length(), flags: 3 }];
@@ -165,8 +165,8 @@ fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
     let id = |payload: &[u8]| parse_extended(payload).unwrap().context();
     let granted = payloads.iter().map(|(context, payload)| (id(payload), context.to_string()));
     let contexts = wanted.negotiate(granted).unwrap();
-    let connection = Connection::new(size, Form::Extended).unwrap().read_only(true);
-    let mut survey = Survey::together(SurveyOptions::new(connection), contexts).unwrap();
+    let export = ExportParams::new(size, Form::Extended).unwrap().read_only(true);
+    let mut survey = Survey::together(SurveyOptions::new(export), contexts).unwrap();
     let request = survey.next_request().unwrap().unwrap();
     for (_, payload) in payloads {
         survey.chunk(request.id(), payload).unwrap();

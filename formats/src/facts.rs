@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nbd_extents::{Allocation, Depth, Dirtiness, Status};
+use nbd_extents::{Allocation, BitmapIndex, Depth, Dirtiness, Status};
 
 /// All that a format says of a range, and `None` where it says nothing. The common ground on which formats are turned into each other.
 ///
@@ -186,7 +186,7 @@ impl Facts {
             status = status.with_allocation(Allocation::from_flags(zero | u64::from(self.hole)));
         }
         if let Some(dirty) = self.dirty {
-            status = status.with_bitmap(0, Dirtiness::from_flags(u64::from(dirty)));
+            status = status.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(u64::from(dirty)));
         }
         match self.layer {
             Some(Layer::Absent) => status.with_depth(Depth::from_flags(0)),

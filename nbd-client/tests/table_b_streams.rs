@@ -12,7 +12,7 @@ use nbd_client::{
 };
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::wire::Form;
-use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
 
 const M: u64 = 1 << 20;
 const BASE: u32 = 0;
@@ -139,10 +139,10 @@ impl Stream {
 
     fn survey(&self) -> Survey {
         let form = if self.headers == Headers::Extended { Form::Extended } else { Form::Compact };
-        let connection =
-            Connection::new(self.size, form).unwrap().read_only(true).min_block(self.block).unwrap();
+        let export =
+            ExportParams::new(self.size, form).unwrap().read_only(true).min_block(self.block).unwrap();
         let granted = [(BASE, "base:allocation"), (BITMAP, "qemu:dirty-bitmap:b0")];
-        Survey::together(SurveyOptions::new(connection), contexts().negotiate(granted).unwrap()).unwrap()
+        Survey::together(SurveyOptions::new(export), contexts().negotiate(granted).unwrap()).unwrap()
     }
 }
 

@@ -13,13 +13,13 @@ use crate::status::Status;
 ///
 /// ```
 /// use nbd_extents::action::{Base, Baseline};
-/// use nbd_extents::{Action, Allocation, Bitmaps, Depth, Dirtiness, Extent, Status};
+/// use nbd_extents::{Action, Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, Status};
 ///
-/// let dirty_zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3)).with_bitmap(0, Dirtiness::DIRTY);
+/// let dirty_zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3)).with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
 /// let extent = Extent::new(0, 4096, dirty_zero)?;
 /// assert!(Base::Zeroes.permits(&extent, Action::Skip));
 /// assert!(!Base::Nothing.permits(&extent, Action::Skip));
-/// assert!(!Base::Backup(Baseline::new(4096, Bitmaps::only(0))).permits(&extent, Action::Skip));
+/// assert!(!Base::Backup(Baseline::new(4096, Bitmaps::FIRST)).permits(&extent, Action::Skip));
 ///
 /// // an overlay that does not hold the bytes reads as zero, and must not say so: that would hide what lies under it
 /// let absent = extent.map(|status| status.with_depth(Depth::from_flags(0)));

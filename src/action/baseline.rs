@@ -14,17 +14,17 @@ use crate::status::{Bitmaps, Status};
 ///
 /// ```
 /// use nbd_extents::action::Baseline;
-/// use nbd_extents::{Context, Contexts, Dirtiness, Status};
+/// use nbd_extents::{BitmapIndex, Context, Contexts, Dirtiness, Status};
 ///
 /// // the daily bitmap was started at the backup before; the weekly one serves another chain
 /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.optional(Context::bitmap("weekly"))?;
 /// let daily = Baseline::new(1 << 30, contexts.bitmap_set(["daily"])?);
 /// let either = Baseline::new(1 << 30, contexts.all_bitmaps());
 ///
-/// let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
 /// assert_eq!(daily.dirty(&clean), Some(false));
 /// assert_eq!(either.dirty(&clean), None, "the server has no weekly bitmap: what it would say is not known");
-/// assert_eq!(either.dirty(&clean.with_bitmap(1, Dirtiness::DIRTY)), Some(true));
+/// assert_eq!(either.dirty(&clean.with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY)), Some(true));
 /// # Ok::<(), nbd_extents::ContextError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

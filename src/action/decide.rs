@@ -16,17 +16,17 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// ```
     /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
     /// use nbd_extents::stream::{ExtentStream, from_iter};
-    /// use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
+    /// use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let status = |dirty, flags| {
-    ///     Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    ///     Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
     /// };
     /// let disk = [
     ///     Extent::new(0, 512, status(0, 0))?,
     ///     Extent::new(512, 512, status(0, 3))?, // clean as well: joined
     ///     Extent::new(1024, 512, status(1, 3))?,
     /// ];
-    /// let policy = Incremental::new(Baseline::new(1536, Bitmaps::only(0)), 1536)?;
+    /// let policy = Incremental::new(Baseline::new(1536, Bitmaps::FIRST), 1536)?;
     /// let actions = from_iter(disk).decide(policy).collect_vec()?;
     /// assert_eq!(actions.iter().map(|row| row.to_string()).collect::<Vec<_>>(), ["0..1024 skip", "1024..1536 zero"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -41,17 +41,17 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// ```
     /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
     /// use nbd_extents::stream::{ExtentStream, from_iter};
-    /// use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
+    /// use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let status = |dirty, flags| {
-    ///     Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    ///     Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
     /// };
     /// let disk = [
     ///     Extent::new(0, 65536, status(0, 0))?,
     ///     Extent::new(65536, 4096, status(1, 0))?,
     ///     Extent::new(69632, 61440, status(1, 1))?,
     /// ];
-    /// let policy = Incremental::new(Baseline::new(131_072, Bitmaps::only(0)), 131_072)?;
+    /// let policy = Incremental::new(Baseline::new(131_072, Bitmaps::FIRST), 131_072)?;
     ///
     /// // a plan with blocks of 64 KiB copies bytes 65536..131072: why?
     /// let reasons = from_iter(disk).clip(65536..131_072).explain(policy).collect_vec()?;

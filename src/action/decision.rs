@@ -164,13 +164,15 @@ impl fmt::Display for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Allocation, Dirtiness};
+    use crate::status::{Allocation, BitmapIndex, Dirtiness};
     use alloc::format;
     use alloc::string::ToString;
 
     #[test]
     fn an_explanation_is_a_sentence() {
-        let status = Status::UNKNOWN.with_allocation(Allocation::DATA).with_bitmap(0, Dirtiness::DIRTY);
+        let status = Status::UNKNOWN
+            .with_allocation(Allocation::DATA)
+            .with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
         let reason = Reason::Needed { cause: Cause::Dirty, content: Content::Data };
         let decision = Decision { action: Action::Copy, reason };
         let why = Explanation { status, decision }.to_string();

@@ -14,7 +14,7 @@ use crate::status::{Bitmaps, Status};
 /// use nbd_extents::Bitmaps;
 /// use nbd_extents::action::{Baseline, Incremental};
 ///
-/// let error = Incremental::new(Baseline::new(1024, Bitmaps::only(0)), 4096).unwrap_err();
+/// let error = Incremental::new(Baseline::new(1024, Bitmaps::FIRST), 4096).unwrap_err();
 /// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the backup before");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -49,10 +49,10 @@ pub enum BaselineError {
 ///
 /// ```
 /// use nbd_extents::action::{Baseline, Incremental, Policy};
-/// use nbd_extents::{Bitmaps, Dirtiness, Extent, Status};
+/// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
 ///
-/// let policy = Incremental::new(Baseline::new(512, Bitmaps::only(0).and(1)), 512)?;
-/// let status = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// let policy = Incremental::new(Baseline::new(512, Bitmaps::FIRST.with(BitmapIndex::of::<1>())), 512)?;
+/// let status = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
 /// let error = policy.decide(&Extent::new(0, 512, status)?).unwrap_err();
 /// assert_eq!(error.to_string(), "whether bytes 0..512 have changed is not known: no answer from bitmap 1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

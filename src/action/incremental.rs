@@ -16,14 +16,14 @@ use crate::status::Status;
 /// ```
 /// use nbd_extents::action::{Baseline, BaselineError, Incremental, StatusStream};
 /// use nbd_extents::stream::{ExtentStream, from_iter};
-/// use nbd_extents::{Bitmaps, Dirtiness, Extent, Status};
+/// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
 ///
 /// // the disk had 1024 bytes and has grown to 4096; the bitmap calls all of it clean
-/// let baseline = Baseline::new(1024, Bitmaps::only(0));
+/// let baseline = Baseline::new(1024, Bitmaps::FIRST);
 /// assert!(matches!(Incremental::new(baseline, 4096), Err(BaselineError::SizeChanged { .. })));
 ///
 /// let policy = Incremental::new_or_grown(baseline, 4096)?;
-/// let clean = Status::UNKNOWN.with_bitmap(0, Dirtiness::from_flags(0));
+/// let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
 /// let mut actions = from_iter([Extent::new(0, 4096, clean)?]).decide(policy);
 /// assert_eq!(actions.next_extent()?.unwrap().to_string(), "0..1024 skip");
 /// assert_eq!(actions.next_extent()?.unwrap().to_string(), "1024..4096 copy");
@@ -73,7 +73,7 @@ impl Incremental {
     /// use nbd_extents::Bitmaps;
     /// use nbd_extents::action::{Baseline, Incremental, Zeroes};
     ///
-    /// let policy = Incremental::new(Baseline::new(512, Bitmaps::only(0)), 512)?.with_zeroes(Zeroes::KeepHoles);
+    /// let policy = Incremental::new(Baseline::new(512, Bitmaps::FIRST), 512)?.with_zeroes(Zeroes::KeepHoles);
     /// assert_eq!(policy.zeroes(), Zeroes::KeepHoles);
     /// # Ok::<(), nbd_extents::action::BaselineError>(())
     /// ```

@@ -6,17 +6,17 @@
 //! ```
 //! use nbd_extents::action::{Baseline, Incremental, StatusStream};
 //! use nbd_extents::stream::{ExtentStream, from_iter};
-//! use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
+//! use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
 //!
 //! const BLOCK: u64 = 65536;
 //! let disk = (0..300_000).map(|n| {
 //!     let zero = Allocation::from_flags(if n % 2 == 0 { 3 } else { 0 });
 //!     let dirty = Dirtiness::from_flags(u64::from(n == 1001 || n == 200_001));
-//!     Extent::new(n * BLOCK, BLOCK, Status::UNKNOWN.with_allocation(zero).with_bitmap(0, dirty)).unwrap()
+//!     Extent::new(n * BLOCK, BLOCK, Status::UNKNOWN.with_allocation(zero).with_bitmap(BitmapIndex::FIRST, dirty)).unwrap()
 //! });
 //!
 //! let size = 300_000 * BLOCK;
-//! let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size)?;
+//! let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size)?;
 //! let rows: Vec<_> = from_iter(disk).decide(policy).iter().map(|row| row.unwrap().to_string()).collect();
 //! assert_eq!(
 //!     rows,

@@ -15,7 +15,7 @@ use crate::stream::ExtentStream;
 /// use nbd_extents::map::Cap;
 ///
 /// let cap = Cap::bytes(64 << 20).keeping_skipped();
-/// assert_eq!(Cap::bytes(1), Cap::bytes(Cap::LEAST));
+/// assert_eq!(Cap::bytes(1), Cap::bytes(Cap::MIN));
 /// # let _ = cap;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,12 +26,12 @@ pub struct Cap {
 
 impl Cap {
     /// The lowest cap that is kept, in bytes. A lower one is taken for this one.
-    pub const LEAST: usize = 64;
+    pub const MIN: usize = 64;
 
     /// A cap of so many bytes. `Zero` and `Skip` may become `Copy`.
     #[must_use]
     pub const fn bytes(bytes: usize) -> Self {
-        let bytes = if bytes < Self::LEAST { Self::LEAST } else { bytes };
+        let bytes = if bytes < Self::MIN { Self::MIN } else { bytes };
         Self { bytes, keeps_skipped: false }
     }
 
@@ -45,7 +45,7 @@ impl Cap {
     /// let action = |n| if n % 2 == 0 { Action::Copy } else { Action::Skip };
     /// let list: Vec<_> = (0..100).map(|n| Extent::new(n * 512, 512, action(n))).collect::<Result<_, _>>()?;
     /// let capped = ExtentMap::capped(from_iter(list.clone()), 0..51200, Cap::bytes(500)).unwrap();
-    /// assert!(capped.map.bytes() <= 500 && capped.skip_copied > 0);
+    /// assert!(capped.map.memory_usage() <= 500 && capped.skip_copied > 0);
     ///
     /// let refused = ExtentMap::capped(from_iter(list), 0..51200, Cap::bytes(500).keeping_skipped());
     /// assert!(matches!(refused, Err(CapError::Full { cap: 500, .. })));
@@ -123,7 +123,7 @@ pub enum CapError<E> {
 /// # use nbd_extents::{Action, Extent};
 /// let list = [Extent::new(0, 512, Action::Copy)?, Extent::new(512, 512, Action::Skip)?];
 /// let capped = ExtentMap::capped(from_iter(list), 0..1024, Cap::bytes(1000)).unwrap();
-/// assert_eq!((capped.map.runs(), capped.copied_more()), (2, 0), "it fits as it is");
+/// assert_eq!((capped.map.run_count(), capped.copied_more()), (2, 0), "it fits as it is");
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Capped {
 
 impl ExtentMap<Action> {
     /// Reads a stream of actions that must cover every byte of `range` exactly once into a map that holds at most so many
-    /// [`bytes`](Self::bytes), and copies more where that is the price.
+    /// [`memory_usage`](Self::memory_usage), and copies more where that is the price.
     ///
     /// Whenever the map is full, the shortest ranges that are zeroed or skipped become `Copy`, until half of it is free. That is always safe, since the bytes
     /// that are read are those that the disk has. `Copy` never becomes anything else, nor does `Absent`. A disk that fits is
@@ -172,7 +172,7 @@ impl ExtentMap<Action> {
     ///     }
     /// }
     /// let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9000)).unwrap();
-    /// assert!(capped.map.bytes() <= 9000);
+    /// assert!(capped.map.memory_usage() <= 9000);
     /// assert!(capped.map.get(65536).is_some_and(|e| *e.status() == Action::Copy), "the shortest was given up");
     /// assert!(capped.map.get(end - 1).is_some_and(|e| *e.status() == Action::Skip), "the longest was not");
     /// assert_eq!(capped.copied_more(), capped.skip_copied);
@@ -214,10 +214,10 @@ impl Builder {
     /// Adds a run; `false` when it does not fit, whatever is given up.
     fn push(&mut self, end: u64, action: Action) -> bool {
         let grows = self.capped.map.last_status() == Some(Some(action));
-        if !grows && self.capped.map.runs() >= self.most {
+        if !grows && self.capped.map.run_count() >= self.most {
             self.coarsen();
             // Less would be gained by each pass than the pass costs.
-            if self.capped.map.runs() > self.most / 4 * 3 {
+            if self.capped.map.run_count() > self.most / 4 * 3 {
                 return false;
             }
         }
@@ -239,7 +239,7 @@ impl Builder {
 
     /// Gives up the shortest ranges until half of the map is free, or nothing is left to give up. Each pass gives up half of what could be.
     fn coarsen(&mut self) {
-        while self.capped.map.runs() > self.most / 2 {
+        while self.capped.map.run_count() > self.most / 2 {
             let mut wanted = Lengths::new();
             for extent in self.capped.map.extents().filter(|extent| self.cap.allows(*extent.status())) {
                 wanted.add(extent.length());
@@ -267,7 +267,7 @@ impl Builder {
 
     fn full<E>(&self) -> CapError<E> {
         let map = &self.capped.map;
-        CapError::Full { offset: map.end(), needed: map.runs(), most: self.most, cap: self.cap.bytes }
+        CapError::Full { offset: map.end(), needed: map.run_count(), most: self.most, cap: self.cap.bytes }
     }
 }
 

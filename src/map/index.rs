@@ -38,7 +38,7 @@ impl Index {
     }
 
     /// The bytes that it holds in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn memory_usage(&self) -> usize {
         self.levels.iter().map(|level| level.capacity() * size_of::<u64>()).sum()
     }
 
@@ -92,7 +92,7 @@ mod tests {
         let samples: usize = once.levels.iter().map(Vec::len).sum();
         assert!(samples <= ends.len() / (FANOUT - 1), "{samples}");
         once.shrink_to_fit();
-        assert_eq!(once.bytes(), samples * 8);
+        assert_eq!(once.memory_usage(), samples * 8);
         assert!(once.runs_around(9_999).len() == FANOUT);
     }
 }

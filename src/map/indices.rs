@@ -103,7 +103,7 @@ impl Indices {
     }
 
     /// The bytes that the list holds in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn memory_usage(&self) -> usize {
         match self {
             Self::One(list) => list.capacity(),
             Self::Two(list) => list.capacity().saturating_mul(size_of::<u16>()),

@@ -63,17 +63,17 @@ impl<T: Copy> Iterator for Runs<'_, T> {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
-pub struct Extents<'a, T: Copy> {
+pub struct MapExtents<'a, T: Copy> {
     runs: Runs<'a, T>,
 }
 
-impl<'a, T: Copy> Extents<'a, T> {
+impl<'a, T: Copy> MapExtents<'a, T> {
     pub(super) fn new(slice: MapSlice<'a, T>) -> Self {
         Self { runs: Runs::new(slice) }
     }
 }
 
-impl<T: Copy> Iterator for Extents<'_, T> {
+impl<T: Copy> Iterator for MapExtents<'_, T> {
     type Item = Extent<T>;
 
     #[inline]
@@ -91,7 +91,7 @@ impl<T: Copy> Iterator for Extents<'_, T> {
     }
 }
 
-impl<T: Copy> FusedIterator for Extents<'_, T> {}
+impl<T: Copy> FusedIterator for MapExtents<'_, T> {}
 
 /// The extents, ascending.
 ///
@@ -108,18 +108,18 @@ impl<T: Copy> FusedIterator for Extents<'_, T> {}
 /// ```
 impl<'a, T: Copy> IntoIterator for &'a ExtentMap<T> {
     type Item = Extent<T>;
-    type IntoIter = Extents<'a, T>;
+    type IntoIter = MapExtents<'a, T>;
 
-    fn into_iter(self) -> Extents<'a, T> {
+    fn into_iter(self) -> MapExtents<'a, T> {
         self.extents()
     }
 }
 
 impl<'a, T: Copy> IntoIterator for MapSlice<'a, T> {
     type Item = Extent<T>;
-    type IntoIter = Extents<'a, T>;
+    type IntoIter = MapExtents<'a, T>;
 
-    fn into_iter(self) -> Extents<'a, T> {
+    fn into_iter(self) -> MapExtents<'a, T> {
         self.extents()
     }
 }

@@ -62,7 +62,7 @@ fn by_table<T: Copy, U: Copy, V: Copy + Eq + Hash>(
     if left.range() != right.range() {
         return None;
     }
-    let most = left.runs() + right.runs();
+    let most = left.run_count() + right.run_count();
     // zeroed memory that is never written to costs nothing, and is given back at the end
     let (mut ends, mut places) = (vec![0; most], vec![0; most]);
     let Part { runs, palette } = write(left, right, combine, &mut ends, &mut places)?;

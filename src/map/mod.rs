@@ -61,7 +61,7 @@ use core::ops::{Bound, Range, RangeBounds};
 
 pub use cap::{Cap, CapError, Capped};
 pub use diff::{Change, Diff};
-pub use iter::Extents;
+pub use iter::MapExtents;
 pub use slice::MapSlice;
 pub use totals::Total;
 
@@ -83,7 +83,7 @@ use palette::Palette;
 ///
 /// let list = [Extent::new(0, 512, true)?, Extent::new(512, 512, true)?, Extent::new(1024, 512, false)?];
 /// let map = ExtentMap::covering(from_iter(list), 0..1536)?;
-/// assert_eq!(map.runs(), 2);
+/// assert_eq!(map.run_count(), 2);
 /// assert_eq!(map.get(600), Some(Extent::new(0, 1024, true)?));
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
@@ -138,11 +138,11 @@ impl<T> ExtentMap<T> {
     /// # use nbd_extents::stream::from_iter;
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
     /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
-    /// assert_eq!(map.runs(), 4, "two extents and two gaps");
+    /// assert_eq!(map.run_count(), 4, "two extents and two gaps");
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
-    pub fn runs(&self) -> usize {
+    pub fn run_count(&self) -> usize {
         self.ends.len()
     }
 
@@ -155,13 +155,13 @@ impl<T> ExtentMap<T> {
     /// # use nbd_extents::stream::from_iter;
     /// let list = (0..1000).map(|n| Extent::new(n * 512, 512, n % 2 == 0)).collect::<Result<Vec<_>, _>>()?;
     /// let map = ExtentMap::covering(from_iter(list), 0..512_000)?;
-    /// assert!((9000..9200).contains(&map.bytes()));
+    /// assert!((9000..9200).contains(&map.memory_usage()));
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn memory_usage(&self) -> usize {
         let ends = self.ends.capacity() * size_of::<u64>();
-        ends + self.indices.bytes() + self.palette.bytes() + self.index.bytes()
+        ends + self.indices.memory_usage() + self.palette.memory_usage() + self.index.memory_usage()
     }
 
     /// The whole map, to be asked.
@@ -244,7 +244,7 @@ impl<T: Copy> ExtentMap<T> {
     /// assert!(map.extents().map(|extent| extent.start()).eq([0, 1024]));
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
-    pub fn extents(&self) -> Extents<'_, T> {
+    pub fn extents(&self) -> MapExtents<'_, T> {
         self.as_slice().extents()
     }
 }
@@ -364,7 +364,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// let mut map = ExtentMap::covering(from_iter([Extent::new(0, 512, 'a')?]), 0..512)?;
     /// let next = ExtentMap::covering(from_iter([Extent::new(512, 512, 'a')?]), 512..1024)?;
     /// map.append(next.as_slice())?;
-    /// assert_eq!(map.runs(), 1, "equal neighbours are joined across the seam");
+    /// assert_eq!(map.run_count(), 1, "equal neighbours are joined across the seam");
     /// assert_eq!(map.append(next.as_slice()), Err(StreamError::Overlap { start: 512, expected: 1024 }));
     /// # Ok::<(), StreamError>(())
     /// ```
@@ -424,7 +424,7 @@ impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
     /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
     /// let part = map.slice(..300).to_map();
-    /// assert_eq!((part.range(), part.runs()), (0..300, 1));
+    /// assert_eq!((part.range(), part.run_count()), (0..300, 1));
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]

@@ -32,7 +32,7 @@ impl<T> Palette<T> {
     }
 
     /// The bytes that it holds in memory: the statuses, and an estimate of the tree (nodes are at least half full).
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn memory_usage(&self) -> usize {
         let entry = 2 * size_of::<(u64, usize)>();
         self.statuses.capacity() * size_of::<Option<T>>() + self.places.len() * entry
     }
@@ -129,7 +129,7 @@ mod tests {
         for last in [3, 8, 9, 100, 101, 250] {
             (0..last).for_each(|status: u16| assert_eq!(palette.place(Some(status)), usize::from(status)));
             palette.shrink_to_fit();
-            assert_eq!(palette.bytes(), usize::from(last) * size_of::<Option<u16>>());
+            assert_eq!(palette.memory_usage(), usize::from(last) * size_of::<Option<u16>>());
         }
         assert_eq!(palette.place(None), 250);
         (0..250).for_each(|status| assert_eq!(palette.place(Some(status)), usize::from(status)));

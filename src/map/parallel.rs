@@ -45,7 +45,7 @@ impl<T: Copy + Sync> MapSlice<'_, T> {
         V: Copy + Eq + Hash + Send,
         F: Fn(&T, &U) -> V + Sync,
     {
-        let most = (self.runs() + other.runs()) / SMALLEST_PART;
+        let most = (self.run_count() + other.run_count()) / SMALLEST_PART;
         let count = rayon::current_num_threads().min(most);
         // where there is an error, one thread finds the same again, and names the bytes as a whole where they lie across a seam
         in_parts(*self, other, count, &combine).map_or_else(|| self.merge(other, combine), Ok)
@@ -68,7 +68,7 @@ where
         return None;
     }
     let pairs = pairs(left, right, count);
-    let room: Vec<_> = pairs.iter().map(|(left, right)| left.runs() + right.runs()).collect();
+    let room: Vec<_> = pairs.iter().map(|(left, right)| left.run_count() + right.run_count()).collect();
     let most = room.iter().sum();
     // zeroed memory comes from the system when it is first written to: on each thread for its part
     let (mut ends, mut places) = (vec![0; most], vec![0; most]);
@@ -132,7 +132,7 @@ fn pairs<'a, 'b, T, U>(
 ) -> Vec<(MapSlice<'a, T>, MapSlice<'b, U>)> {
     let mut pairs = Vec::with_capacity(count);
     for remaining in (2..=count).rev() {
-        let offset = offset_of(left, right, (left.runs() + right.runs()) / remaining);
+        let offset = offset_of(left, right, (left.run_count() + right.run_count()) / remaining);
         let (left_part, left_rest) = left.split_at(offset);
         let (right_part, right_rest) = right.split_at(offset);
         if !left_part.is_empty() {
@@ -169,7 +169,7 @@ mod tests {
     use crate::stream::from_iter;
     use proptest::prelude::*;
 
-    /// Extents and gaps, which need not reach the end of the map.
+    /// MapExtents and gaps, which need not reach the end of the map.
     fn map() -> impl Strategy<Value = ExtentMap<u8>> {
         let runs = prop::collection::vec((1_u64..6, prop::option::weighted(0.97, 0_u8..3)), 0..40);
         runs.prop_map(|runs| {
@@ -231,10 +231,10 @@ mod tests {
             prop_assert_eq!(ExtentMap::join(parts.iter().map(|(left, _)| *left)).unwrap(), map.clone());
             prop_assert_eq!(ExtentMap::join(parts.iter().map(|(_, right)| *right)).unwrap(), right.clone());
             // each cut adds a run to both sides at most
-            let fair = (map.runs() + right.runs()) / count + 2 * count + 4;
+            let fair = (map.run_count() + right.run_count()) / count + 2 * count + 4;
             for (left, right) in &parts {
                 prop_assert_eq!(left.range(), right.range());
-                prop_assert!(left.runs() + right.runs() <= fair, "{} and {} of {fair}", left.runs(), right.runs());
+                prop_assert!(left.run_count() + right.run_count() <= fair, "{} and {} of {fair}", left.run_count(), right.run_count());
             }
         }
     }
@@ -249,6 +249,6 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         let merged = pool.install(|| left.as_slice().merge_parallel(right.as_slice(), |&a, &b| (a, b)));
         assert_eq!(merged, left.as_slice().merge(right.as_slice(), |&a, &b| (a, b)));
-        assert_eq!(merged.unwrap().runs(), 98_304, "two in three cuts are not the other side's");
+        assert_eq!(merged.unwrap().run_count(), 98_304, "two in three cuts are not the other side's");
     }
 }

@@ -7,7 +7,7 @@ use core::ops::Range;
 use super::diff::Diff;
 use super::index::Index;
 use super::indices::IndexSlice;
-use super::iter::{Extents, Runs};
+use super::iter::{MapExtents, Runs};
 use super::totals::{Total, totals};
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -65,7 +65,7 @@ impl<'a, T> MapSlice<'a, T> {
 
     /// How many extents and gaps it is made of.
     #[must_use]
-    pub const fn runs(&self) -> usize {
+    pub const fn run_count(&self) -> usize {
         self.ends.len()
     }
 
@@ -98,7 +98,7 @@ impl<'a, T> MapSlice<'a, T> {
     /// let map = ExtentMap::covering(from_iter(Extent::new(0, 4096, 'a')), 0..4096)?;
     /// let (left, right) = map.as_slice().split_at(1000);
     /// assert_eq!((left.range(), right.range()), (0..1000, 1000..4096));
-    /// assert_eq!(ExtentMap::join([left, right])?.runs(), 1);
+    /// assert_eq!(ExtentMap::join([left, right])?.run_count(), 1);
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
@@ -122,8 +122,8 @@ impl<'a, T> MapSlice<'a, T> {
     /// ```
     pub fn parts(&self, count: usize) -> impl Iterator<Item = Self> + use<'a, T> {
         let mut rest = *self;
-        (1..=count.min(rest.runs()).max(1)).rev().filter_map(move |left| {
-            let runs = rest.runs() / left;
+        (1..=count.min(rest.run_count()).max(1)).rev().filter_map(move |left| {
+            let runs = rest.run_count() / left;
             let cut = match runs.checked_sub(1).and_then(|last| rest.ends.get(last)) {
                 Some(&end) if left > 1 => end,
                 None if left > 1 => rest.start,
@@ -173,17 +173,17 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     }
 
     /// The extents, ascending. To start anywhere, take a [`slice`](Self::slice) first.
-    pub fn extents(&self) -> Extents<'a, T> {
-        Extents::new(*self)
+    pub fn extents(&self) -> MapExtents<'a, T> {
+        MapExtents::new(*self)
     }
 
     /// The same as a stream, for everything that streams can do.
     #[must_use]
-    pub fn stream(&self) -> FromIter<Extents<'a, T>> {
+    pub fn stream(&self) -> FromIter<MapExtents<'a, T>> {
         from_iter(self.extents())
     }
 
-    /// Extents and gaps.
+    /// MapExtents and gaps.
     pub(super) fn all_runs(&self) -> Runs<'a, T> {
         Runs::new(*self)
     }
@@ -254,7 +254,9 @@ impl<'a, T: Copy> MapSlice<'a, T> {
 /// Equal are slices about the same bytes that say the same of each of them.
 impl<T: Copy + PartialEq> PartialEq<MapSlice<'_, T>> for MapSlice<'_, T> {
     fn eq(&self, other: &MapSlice<'_, T>) -> bool {
-        self.range() == other.range() && self.runs() == other.runs() && self.all_runs().eq(other.all_runs())
+        self.range() == other.range()
+            && self.run_count() == other.run_count()
+            && self.all_runs().eq(other.all_runs())
     }
 }
 
@@ -268,7 +270,7 @@ impl<T: Copy + fmt::Debug> fmt::Debug for MapSlice<'_, T> {
         let shown: Vec<_> = self.extents().take(SHOWN).collect();
         f.debug_struct("MapSlice")
             .field("range", &self.range())
-            .field("runs", &self.runs())
+            .field("runs", &self.run_count())
             .field("first", &shown)
             .finish_non_exhaustive()
     }

@@ -74,7 +74,7 @@ pub(super) struct Set(pub(super) u32);
 
 impl From<&Bitmaps> for Set {
     fn from(bitmaps: &Bitmaps) -> Self {
-        Self(bitmaps.indices().fold(0, |bits, index| bits | 1 << index))
+        Self(bitmaps.bits())
     }
 }
 
@@ -82,7 +82,7 @@ impl TryFrom<Set> for Bitmaps {
     type Error = Infallible;
 
     fn try_from(form: Set) -> Result<Self, Infallible> {
-        Ok((0..32).filter(|index| form.0 >> index & 1 == 1).collect())
+        Ok(Self::from_bits(form.0))
     }
 }
 

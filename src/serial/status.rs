@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::small::Set;
 use super::through;
-use crate::status::{Allocation, Depth, Dirtiness, Status};
+use crate::status::{Allocation, Bitmaps, Depth, Dirtiness, Status};
 
 through! {
     StatusForm => Status;
@@ -71,8 +71,9 @@ impl TryFrom<StatusForm> for Status {
             (None, None) => Self::UNKNOWN,
             _ => return Err(Impossible::HalfAllocation),
         };
-        for index in (0..32).filter(|index| asked >> index & 1 == 1) {
-            let flags = u64::from(dirty >> index & 1);
+        let dirty = Bitmaps::from_bits(dirty);
+        for index in Bitmaps::from_bits(asked).indices() {
+            let flags = u64::from(dirty.contains(index));
             status = status.with_bitmap(index, Dirtiness::from_flags(flags));
         }
         Ok(form.depth.map_or(status, |depth| status.with_depth(Depth::from_flags(depth))))

@@ -2,23 +2,98 @@
 
 use core::fmt;
 
-use super::{MAX_BITMAPS, Status};
+use thiserror::Error;
 
-/// A set of dirty bitmaps, by their indices: the order in which they were asked for, from 0.
+use super::Status;
+
+/// The number of dirty bitmaps that one [`Status`] can tell apart.
+pub const MAX_BITMAPS: usize = 32;
+
+/// The index of a dirty bitmap: its place among the bitmaps that a survey asks for, from 0.
+///
+/// One that is out of range cannot be made, so that no mark of a bitmap can be lost for lack of a place.
+///
+/// ```
+/// use nbd_extents::{BitmapIndex, MAX_BITMAPS};
+///
+/// let third = BitmapIndex::of::<2>(); // a constant is checked by the compiler
+/// assert_eq!(BitmapIndex::try_from(2), Ok(third));
+/// assert_eq!(usize::from(third), 2);
+///
+/// let error = BitmapIndex::try_from(MAX_BITMAPS).unwrap_err();
+/// assert_eq!(error.to_string(), "bitmap index 32 is out of range: a status has room for 32 bitmaps, 0 to 31");
+/// ```
+///
+/// ```compile_fail
+/// let none = nbd_extents::BitmapIndex::of::<40>();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BitmapIndex(u8);
+
+/// An index that no dirty bitmap can have. See [`BitmapIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("bitmap index {got} is out of range: a status has room for {MAX_BITMAPS} bitmaps, 0 to {}", MAX_BITMAPS - 1)]
+pub struct BitmapIndexError {
+    /// The index that was asked for.
+    pub got: usize,
+}
+
+impl BitmapIndex {
+    /// The first bitmap.
+    pub const FIRST: Self = Self(0);
+
+    /// The index `INDEX`, which the compiler checks.
+    #[must_use]
+    pub const fn of<const INDEX: usize>() -> Self {
+        const { assert!(INDEX < MAX_BITMAPS, "a status has room for 32 bitmaps") };
+        #[expect(clippy::cast_possible_truncation, reason = "the line above checks it")]
+        Self(INDEX as u8)
+    }
+
+    /// The bit that stands for this bitmap in the masks of a status.
+    pub(super) const fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+impl TryFrom<usize> for BitmapIndex {
+    type Error = BitmapIndexError;
+
+    fn try_from(index: usize) -> Result<Self, BitmapIndexError> {
+        match u8::try_from(index) {
+            Ok(small) if index < MAX_BITMAPS => Ok(Self(small)),
+            _ => Err(BitmapIndexError { got: index }),
+        }
+    }
+}
+
+impl From<BitmapIndex> for usize {
+    fn from(index: BitmapIndex) -> Self {
+        Self::from(index.0)
+    }
+}
+
+impl fmt::Display for BitmapIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A set of dirty bitmaps, by their [indices](BitmapIndex): the order in which they were asked for.
 ///
 /// One survey can ask for many bitmaps, and one pass over the disk then serves many backups: the daily incremental goes by one bitmap, the
 /// weekly by another, and a backup that missed three checkpoints by the *union* of three.
 ///
 /// ```
-/// use nbd_extents::{Bitmaps, Dirtiness, Status};
+/// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Status};
 ///
 /// let clean = Dirtiness::from_flags(0);
-/// let status = Status::UNKNOWN.with_bitmap(0, clean).with_bitmap(1, Dirtiness::DIRTY).with_bitmap(2, clean);
+/// let status = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, clean).with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY).with_bitmap(BitmapIndex::of::<2>(), clean);
 ///
-/// assert_eq!(status.dirty_set(), Bitmaps::only(1));
-/// assert_eq!(status.dirty_in_any(Bitmaps::only(0).and(2)), Some(false), "asked, and clean");
-/// assert_eq!(status.dirty_in_any(Bitmaps::only(0).and(1)), Some(true), "the union of two");
-/// assert_eq!(status.dirty_in_any(Bitmaps::only(0).and(7)), None, "bitmap 7 was not asked, it may be dirty");
+/// assert_eq!(status.dirty_set(), Bitmaps::only(BitmapIndex::of::<1>()));
+/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<2>())), Some(false), "asked, and clean");
+/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<1>())), Some(true), "the union of two");
+/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<7>())), None, "bitmap 7 was not asked, it may be dirty");
 /// ```
 ///
 /// # Two reads of one bitmap
@@ -39,26 +114,40 @@ pub struct Bitmaps(u32);
 impl Bitmaps {
     /// No bitmap.
     pub const NONE: Self = Self(0);
+    /// The first bitmap alone: where there is one, the whole choice.
+    pub const FIRST: Self = Self::only(BitmapIndex::FIRST);
     /// Every bitmap that there can be.
     pub const ALL: Self = Self(u32::MAX);
 
-    /// The set of one bitmap. An index from [`MAX_BITMAPS`] on names no bitmap, and the set is empty.
+    /// The set of one bitmap.
     #[must_use]
-    pub const fn only(index: usize) -> Self {
-        Self(if index < MAX_BITMAPS { 1 << index } else { 0 })
+    pub const fn only(index: BitmapIndex) -> Self {
+        Self(index.bit())
     }
 
-    /// The same set with one bitmap more.
+    /// The same set with one more bitmap.
     #[must_use]
-    pub const fn and(self, index: usize) -> Self {
+    pub const fn with(self, index: BitmapIndex) -> Self {
         self.union(Self::only(index))
+    }
+
+    /// Bit `i` stands for bitmap `i`.
+    #[cfg(feature = "serde")]
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
     /// The bitmaps of either set.
     ///
     /// ```
-    /// # use nbd_extents::Bitmaps;
-    /// assert_eq!(Bitmaps::only(0).union(Bitmaps::only(3)), Bitmaps::only(3).and(0));
+    /// # use nbd_extents::{BitmapIndex, Bitmaps};
+    /// let third = BitmapIndex::of::<2>();
+    /// assert_eq!(Bitmaps::FIRST.union(Bitmaps::only(third)), Bitmaps::FIRST.with(third));
     /// ```
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -67,49 +156,54 @@ impl Bitmaps {
 
     /// The bitmaps that are in both sets.
     #[must_use]
-    pub const fn in_both(self, other: Self) -> Self {
+    pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether there is no bitmap in the set.
+    /// Returns `true` if there is no bitmap in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether a bitmap is in the set.
+    /// Returns `true` if a bitmap is in the set.
     #[must_use]
-    pub const fn contains(self, index: usize) -> bool {
-        !self.in_both(Self::only(index)).is_empty()
+    pub const fn contains(self, index: BitmapIndex) -> bool {
+        !self.intersection(Self::only(index)).is_empty()
     }
 
-    /// Whether all bitmaps of the other set are in this one.
+    /// Returns `true` if all bitmaps of the other set are in this one.
     ///
     /// ```
-    /// # use nbd_extents::Bitmaps;
-    /// assert!(Bitmaps::only(0).and(3).contains_all(Bitmaps::only(3)));
-    /// assert!(!Bitmaps::only(0).contains_all(Bitmaps::only(3)));
+    /// # use nbd_extents::{BitmapIndex, Bitmaps};
+    /// let third = Bitmaps::only(BitmapIndex::of::<2>());
+    /// assert!(Bitmaps::FIRST.union(third).contains_all(third));
+    /// assert!(!Bitmaps::FIRST.contains_all(third));
     /// ```
     #[must_use]
     pub const fn contains_all(self, other: Self) -> bool {
-        self.in_both(other).0 == other.0
+        self.intersection(other).0 == other.0
     }
 
-    /// The indices, ascending.
+    /// The indices of the bitmaps, ascending.
     ///
     /// ```
-    /// # use nbd_extents::Bitmaps;
-    /// assert!(Bitmaps::only(5).and(0).indices().eq([0, 5]));
+    /// # use nbd_extents::{BitmapIndex, Bitmaps};
+    /// let set = Bitmaps::only(BitmapIndex::of::<5>()).with(BitmapIndex::FIRST);
+    /// assert!(set.indices().map(usize::from).eq([0, 5]));
     /// ```
-    pub fn indices(self) -> impl Iterator<Item = usize> {
-        (0..MAX_BITMAPS).filter(move |&index| self.contains(index))
+    pub fn indices(self) -> impl Iterator<Item = BitmapIndex> {
+        (0..u32::BITS)
+            .zip(0..)
+            .filter(move |(bit, _)| self.0 >> bit & 1 == 1)
+            .map(|(_, index)| BitmapIndex(index))
     }
 }
 
 /// ```
-/// # use nbd_extents::Bitmaps;
-/// assert_eq!(Bitmaps::only(1).to_string(), "bitmap 1");
-/// assert_eq!(Bitmaps::only(1).and(4).to_string(), "bitmaps 1, 4");
+/// # use nbd_extents::{BitmapIndex, Bitmaps};
+/// assert_eq!(Bitmaps::only(BitmapIndex::of::<1>()).to_string(), "bitmap 1");
+/// assert_eq!(Bitmaps::only(BitmapIndex::of::<1>()).with(BitmapIndex::of::<4>()).to_string(), "bitmaps 1, 4");
 /// assert_eq!(Bitmaps::NONE.to_string(), "no bitmap");
 /// ```
 impl fmt::Display for Bitmaps {
@@ -127,10 +221,10 @@ impl fmt::Display for Bitmaps {
     }
 }
 
-/// The set of some indices. Those from [`MAX_BITMAPS`] on are left out.
-impl FromIterator<usize> for Bitmaps {
-    fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
-        indices.into_iter().fold(Self::NONE, Self::and)
+/// The set of some indices.
+impl FromIterator<BitmapIndex> for Bitmaps {
+    fn from_iter<I: IntoIterator<Item = BitmapIndex>>(indices: I) -> Self {
+        indices.into_iter().fold(Self::NONE, Self::with)
     }
 }
 
@@ -152,7 +246,7 @@ impl Status {
     /// `None` when none of them does but one of them was not asked, or the set is empty: then nobody knows, and "clean" would be a guess.
     #[must_use]
     pub const fn dirty_in_any(self, set: Bitmaps) -> Option<bool> {
-        if !self.dirty_set().in_both(set).is_empty() {
+        if !self.dirty_set().intersection(set).is_empty() {
             return Some(true);
         }
         if set.is_empty() || !self.asked_set().contains_all(set) { None } else { Some(false) }
@@ -168,16 +262,16 @@ impl Status {
     ///
     /// ```
     /// use nbd_extents::stream::{ExtentStream, from_iter};
-    /// use nbd_extents::{Bitmaps, Dirtiness, Extent, Status};
+    /// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let (clean, dirty) = (Dirtiness::from_flags(0), Dirtiness::DIRTY);
     /// let list = [
-    ///     Extent::new(0, 512, Status::UNKNOWN.with_bitmap(0, dirty).with_bitmap(1, dirty))?,
-    ///     Extent::new(512, 512, Status::UNKNOWN.with_bitmap(0, clean).with_bitmap(1, dirty))?,
+    ///     Extent::new(0, 512, Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_bitmap(BitmapIndex::of::<1>(), dirty))?,
+    ///     Extent::new(512, 512, Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, clean).with_bitmap(BitmapIndex::of::<1>(), dirty))?,
     /// ];
-    /// let weekly = Bitmaps::only(1);
+    /// let weekly = Bitmaps::only(BitmapIndex::of::<1>());
     /// let chosen = from_iter(list).map_status(|status| status.choose(weekly)).coalesce().collect_vec()?;
-    /// assert_eq!(chosen, [Extent::new(0, 1024, Some(Status::UNKNOWN.with_bitmap(1, dirty)))?]);
+    /// assert_eq!(chosen, [Extent::new(0, 1024, Some(Status::UNKNOWN.with_bitmap(BitmapIndex::of::<1>(), dirty)))?]);
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
@@ -198,7 +292,7 @@ mod tests {
 
     fn status(asked: u32, dirty: u32) -> Status {
         Bitmaps(asked).indices().fold(Status::UNKNOWN, |status, index| {
-            status.with_bitmap(index, Dirtiness::from_flags(u64::from(dirty >> index & 1)))
+            status.with_bitmap(index, Dirtiness::from_flags(u64::from(dirty & index.bit() != 0)))
         })
     }
 
@@ -230,20 +324,41 @@ mod tests {
     #[test]
     fn choosing_keeps_all_else() {
         let zero = status(0b111, 0b101).with_allocation(Allocation::from_flags(2));
-        let chosen = zero.choose(Bitmaps::only(1)).unwrap();
+        let chosen = zero.choose(Bitmaps::only(BitmapIndex::of::<1>())).unwrap();
         assert_eq!(chosen.dirty(), Some(false));
         assert_eq!(chosen.zero(), Some(true));
-        assert_eq!(chosen.asked_set(), Bitmaps::only(1));
-        assert_eq!(zero.choose(Bitmaps::only(3)), None);
+        assert_eq!(chosen.asked_set(), Bitmaps::only(BitmapIndex::of::<1>()));
+        assert_eq!(zero.choose(Bitmaps::only(BitmapIndex::of::<3>())), None);
         assert_eq!(zero.choose(Bitmaps::ALL), None);
         assert_eq!(zero.choose(Bitmaps::NONE).unwrap().dirty(), None);
     }
 
+    /// A mark that has no place is an error, never silence.
+    #[test]
+    fn an_index_is_in_range_or_an_error() {
+        for index in (0..300).chain([usize::MAX - 1, usize::MAX]) {
+            match BitmapIndex::try_from(index) {
+                Ok(valid) => {
+                    assert!(index < MAX_BITMAPS);
+                    let marked = Status::UNKNOWN.with_bitmap(valid, Dirtiness::DIRTY);
+                    assert_eq!((marked.dirty(), marked.dirty_in(valid)), (Some(true), Some(true)));
+                    assert_eq!(usize::from(valid), index);
+                }
+                Err(error) => {
+                    assert!(index >= MAX_BITMAPS);
+                    assert_eq!(error, BitmapIndexError { got: index });
+                }
+            }
+        }
+    }
+
     #[test]
     fn sets() {
-        assert_eq!([0, 3, 31, 32].into_iter().collect::<Bitmaps>(), Bitmaps::only(0).and(3).and(31));
-        assert!(Bitmaps::only(MAX_BITMAPS).is_empty());
-        assert!(!Bitmaps::ALL.contains(MAX_BITMAPS));
-        assert_eq!(status(0b110, 0b010).dirty_set(), Bitmaps::only(1));
+        let [third, last] = [BitmapIndex::of::<3>(), BitmapIndex::of::<31>()];
+        let set = Bitmaps::FIRST.with(third).with(last);
+        assert_eq!([BitmapIndex::FIRST, third, last].into_iter().collect::<Bitmaps>(), set);
+        assert_eq!(set.indices().collect::<Bitmaps>(), set);
+        assert_eq!(Bitmaps::ALL.indices().count(), MAX_BITMAPS);
+        assert_eq!(status(0b110, 0b010).dirty_set(), Bitmaps::only(BitmapIndex::of::<1>()));
     }
 }

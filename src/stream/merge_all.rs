@@ -23,10 +23,10 @@ pub struct MergeAll<S: ExtentStream, F> {
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, from_iter, merge_all};
-/// use nbd_extents::{Allocation, Dirtiness, Extent, Status};
+/// use nbd_extents::{Allocation, BitmapIndex, Dirtiness, Extent, Status};
 ///
 /// let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(2));
-/// let dirty = Status::UNKNOWN.with_bitmap(0, Dirtiness::DIRTY);
+/// let dirty = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
 /// let contexts = [zero, dirty].map(|status| from_iter(Extent::new(0, 4096, status)));
 /// let merged = merge_all(contexts, |a, b| a.combine(*b)).collect_vec()?;
 /// assert_eq!(merged[0].to_string(), "0..4096 dirty,zero");

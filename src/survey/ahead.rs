@@ -15,9 +15,9 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::contexts::Meaning;
+use super::contexts::ContextKind;
 use super::layer::{Answer, List, Place};
-use super::ready::Ready;
+use super::output_queue::OutputQueue;
 use super::window::{At, Part};
 use crate::status::Status;
 
@@ -31,7 +31,7 @@ type Packed = [u64; 2];
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     list: List<'a>,
-    meaning: Meaning,
+    meaning: ContextKind,
     /// What the flags mean that nearly all descriptors have.
     usual: [Packed; 4],
     /// What holds behind the end.
@@ -112,7 +112,7 @@ pub(super) fn merge(
     at: &mut [At],
     range: Range<u64>,
     known: Status,
-    ready: &mut Ready,
+    ready: &mut OutputQueue,
 ) -> u64 {
     match at.len() {
         1 => merge_some::<1>(parts, at, range, known, ready),
@@ -129,7 +129,7 @@ fn merge_some<const N: usize>(
     all: &mut [At],
     range: Range<u64>,
     known: Status,
-    ready: &mut Ready,
+    ready: &mut OutputQueue,
 ) -> u64 {
     let (Ok(parts), Ok(at)) = (<&[_; N]>::try_from(parts), <&mut [_; N]>::try_from(&mut *all)) else {
         return merge_any(parts, all, range, known, ready);
@@ -140,7 +140,13 @@ fn merge_some<const N: usize>(
     end
 }
 
-fn merge_any(parts: &[Part], at: &mut [At], range: Range<u64>, known: Status, ready: &mut Ready) -> u64 {
+fn merge_any(
+    parts: &[Part],
+    at: &mut [At],
+    range: Range<u64>,
+    known: Status,
+    ready: &mut OutputQueue,
+) -> u64 {
     let cursors = parts.iter().zip(&*at).map(|(part, at)| Cursor::new(part, at));
     let mut cursors: SmallVec<[_; 8]> = cursors.collect();
     let current = SmallVec::<[usize; 8]>::from_elem(0, cursors.len());
@@ -156,7 +162,7 @@ fn merge_each<'a>(
     mut current: impl AsMut<[usize]>,
     range: Range<u64>,
     known: Status,
-    ready: &mut Ready,
+    ready: &mut OutputQueue,
 ) -> u64 {
     let Range { mut start, end } = range;
     let known = known.pack();

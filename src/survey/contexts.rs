@@ -8,7 +8,7 @@ use core::fmt;
 use smallvec::SmallVec;
 
 use super::error::ContextError;
-use crate::status::{Allocation, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
+use crate::status::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Status};
 
 /// The longest name of a metadata context, in bytes. NBD protocol, "Values", strings.
 const MAX_NAME: usize = 4096;
@@ -58,13 +58,13 @@ enum Need {
 
 /// What a context's flags mean, with a bitmap's place among the bitmaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum ContextKind {
     Allocation,
     Depth,
-    Bitmap(usize),
+    Bitmap(BitmapIndex),
 }
 
-impl Meaning {
+impl ContextKind {
     /// The typed meaning of a descriptor's flags. Flags that an allocation cannot have mean nothing but doubt.
     #[inline]
     pub(super) fn status(self, flags: u64) -> Status {
@@ -147,7 +147,7 @@ struct Wanted {
     context: Context,
     name: String,
     need: Need,
-    meaning: Meaning,
+    kind: ContextKind,
 }
 
 impl Contexts {
@@ -163,7 +163,7 @@ impl Contexts {
     ///
     /// # Errors
     ///
-    /// A [`ContextError`] when the context is there already, when it is one bitmap more than [`MAX_BITMAPS`], and when a bitmap's name is empty,
+    /// A [`ContextError`] when the context is there already, when it is one bitmap more than [`MAX_BITMAPS`](crate::MAX_BITMAPS), and when a bitmap's name is empty,
     /// too long or has a NUL.
     pub fn require(self, context: Context) -> Result<Self, ContextError> {
         self.add(context, Need::Required)
@@ -183,31 +183,32 @@ impl Contexts {
         if self.wanted.iter().any(|wanted| wanted.context == context) {
             return Err(ContextError::Twice { name });
         }
-        let bitmaps = self.bitmap_count();
-        let meaning = match &context {
-            Context::Allocation => Meaning::Allocation,
-            Context::Depth => Meaning::Depth,
-            Context::Bitmap(_) if bitmaps == MAX_BITMAPS => return Err(ContextError::TooManyBitmaps),
+        let kind = match &context {
+            Context::Allocation => ContextKind::Allocation,
+            Context::Depth => ContextKind::Depth,
             Context::Bitmap(leaf) if leaf.is_empty() || leaf.contains('\0') || name.len() > MAX_NAME => {
                 return Err(ContextError::BadName { name });
             }
-            Context::Bitmap(_) => Meaning::Bitmap(bitmaps),
+            Context::Bitmap(_) => {
+                let next = BitmapIndex::try_from(self.bitmap_count());
+                ContextKind::Bitmap(next.map_err(|_| ContextError::TooManyBitmaps)?)
+            }
         };
-        self.wanted.push(Wanted { context, name, need, meaning });
+        self.wanted.push(Wanted { context, name, need, kind });
         Ok(self)
     }
 
     fn bitmap_count(&self) -> usize {
-        self.wanted.iter().filter(|wanted| matches!(wanted.meaning, Meaning::Bitmap(_))).count()
+        self.wanted.iter().filter(|wanted| matches!(wanted.kind, ContextKind::Bitmap(_))).count()
     }
 
     /// All bitmaps that were added, whether the server will grant them or not: what an incremental goes by unless it names
     /// [some](Self::bitmap_set). One that the server does not have is then missed, and not taken for clean.
     #[must_use]
     pub fn all_bitmaps(&self) -> Bitmaps {
-        let index = |wanted: &Wanted| match wanted.meaning {
-            Meaning::Bitmap(index) => Some(index),
-            Meaning::Allocation | Meaning::Depth => None,
+        let index = |wanted: &Wanted| match wanted.kind {
+            ContextKind::Bitmap(index) => Some(index),
+            ContextKind::Allocation | ContextKind::Depth => None,
         };
         self.wanted.iter().filter_map(index).collect()
     }
@@ -219,10 +220,10 @@ impl Contexts {
     /// [`ContextError::NotAsked`] for a name that was not added.
     ///
     /// ```
-    /// use nbd_extents::{Bitmaps, Context, ContextError, Contexts};
+    /// use nbd_extents::{BitmapIndex, Bitmaps, Context, ContextError, Contexts};
     ///
     /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.require(Context::bitmap("weekly"))?;
-    /// assert_eq!(contexts.bitmap_set(["weekly"])?, Bitmaps::only(1));
+    /// assert_eq!(contexts.bitmap_set(["weekly"])?, Bitmaps::only(BitmapIndex::of::<1>()));
     /// assert_eq!(contexts.all_bitmaps(), contexts.bitmap_set(["daily", "weekly"])?);
     /// assert!(matches!(contexts.bitmap_set(["monthly"]), Err(ContextError::NotAsked { .. })));
     /// # Ok::<(), ContextError>(())
@@ -234,8 +235,8 @@ impl Contexts {
         let mut set = Bitmaps::NONE;
         for name in names {
             let context = Context::bitmap(name.as_ref());
-            match self.wanted.iter().find(|wanted| wanted.context == context).map(|wanted| wanted.meaning) {
-                Some(Meaning::Bitmap(index)) => set = set.and(index),
+            match self.wanted.iter().find(|wanted| wanted.context == context).map(|wanted| wanted.kind) {
+                Some(ContextKind::Bitmap(index)) => set = set.with(index),
                 _ => return Err(ContextError::NotAsked { name: context.to_string() }),
             }
         }
@@ -255,17 +256,17 @@ impl Contexts {
     /// Only the bitmaps, at the same places: what the first connection of a bitmap-first survey asks for.
     #[must_use]
     pub fn bitmaps(&self) -> Self {
-        self.only(|meaning| matches!(meaning, Meaning::Bitmap(_)))
+        self.only(|kind| matches!(kind, ContextKind::Bitmap(_)))
     }
 
     /// All but the bitmaps: what the second connection of a bitmap-first survey asks for.
     #[must_use]
     pub fn details(&self) -> Self {
-        self.only(|meaning| !matches!(meaning, Meaning::Bitmap(_)))
+        self.only(|kind| !matches!(kind, ContextKind::Bitmap(_)))
     }
 
-    fn only(&self, keep: impl Fn(Meaning) -> bool) -> Self {
-        Self { wanted: self.wanted.iter().filter(|wanted| keep(wanted.meaning)).cloned().collect() }
+    fn only(&self, keep: impl Fn(ContextKind) -> bool) -> Self {
+        Self { wanted: self.wanted.iter().filter(|wanted| keep(wanted.kind)).cloned().collect() }
     }
 
     /// Sets what the server granted, as (id, name) pairs, against what is wanted. Names that nobody asked for are left out.
@@ -278,21 +279,21 @@ impl Contexts {
         &self,
         granted: impl IntoIterator<Item = (u32, N)>,
     ) -> Result<Negotiated, ContextError> {
-        let mut slots = SmallVec::<[Slot; 4]>::new();
+        let mut slots = SmallVec::<[GrantedContext; 4]>::new();
         for (id, name) in granted {
             let Some(wanted) = self.wanted.iter().find(|wanted| wanted.name == name.as_ref()) else {
                 continue;
             };
-            if slots.iter().any(|slot| slot.meaning == wanted.meaning) {
+            if slots.iter().any(|slot| slot.kind == wanted.kind) {
                 return Err(ContextError::Twice { name: wanted.name.clone() });
             }
             if slots.iter().any(|slot| slot.id == id) {
                 return Err(ContextError::SharedId { id });
             }
-            slots.push(Slot { id, name: wanted.name.clone(), meaning: wanted.meaning });
+            slots.push(GrantedContext { id, name: wanted.name.clone(), kind: wanted.kind });
         }
         let missing = |wanted: &&Wanted| {
-            wanted.need == Need::Required && !slots.iter().any(|slot| slot.meaning == wanted.meaning)
+            wanted.need == Need::Required && !slots.iter().any(|slot| slot.kind == wanted.kind)
         };
         match self.wanted.iter().find(missing) {
             Some(wanted) => Err(ContextError::Missing { name: wanted.name.clone(), offered: None }),
@@ -303,16 +304,16 @@ impl Contexts {
 
 /// A granted context: its id on this connection, and what it means.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct GrantedContext {
     pub(super) id: u32,
     pub(super) name: String,
-    pub(super) meaning: Meaning,
+    pub(super) kind: ContextKind,
 }
 
 /// The contexts that the server granted on one connection, every required one among them. Made by [`Contexts::negotiate`].
 #[derive(Clone, Debug)]
 pub struct Negotiated {
-    slots: SmallVec<[Slot; 4]>,
+    slots: SmallVec<[GrantedContext; 4]>,
 }
 
 impl Negotiated {
@@ -338,11 +339,11 @@ impl Negotiated {
     #[must_use]
     pub fn split(self) -> (Self, Self) {
         let (bitmaps, details) =
-            self.slots.into_iter().partition(|slot| matches!(slot.meaning, Meaning::Bitmap(_)));
+            self.slots.into_iter().partition(|slot| matches!(slot.kind, ContextKind::Bitmap(_)));
         (Self { slots: bitmaps }, Self { slots: details })
     }
 
-    pub(super) fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[GrantedContext] {
         &self.slots
     }
 
@@ -354,6 +355,7 @@ impl Negotiated {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::MAX_BITMAPS;
 
     fn both() -> Contexts {
         Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap()
@@ -407,9 +409,9 @@ mod tests {
     #[test]
     fn bitmaps_are_named_by_their_places() {
         let contexts = both().optional(Context::bitmap("b1")).unwrap();
-        assert_eq!(contexts.bitmap_set(["b1"]), Ok(Bitmaps::only(1)));
+        assert_eq!(contexts.bitmap_set(["b1"]), Ok(Bitmaps::only(BitmapIndex::of::<1>())));
         assert_eq!(contexts.bitmap_set(["b1", "b0"]), Ok(contexts.all_bitmaps()));
-        assert_eq!(contexts.all_bitmaps(), Bitmaps::only(0).and(1));
+        assert_eq!(contexts.all_bitmaps(), Bitmaps::FIRST.with(BitmapIndex::of::<1>()));
         let unknown = ContextError::NotAsked { name: "qemu:dirty-bitmap:b2".into() };
         assert_eq!(contexts.bitmap_set(["b0", "b2"]), Err(unknown));
     }
@@ -419,6 +421,6 @@ mod tests {
         let contexts = both().require(Context::bitmap("b1")).unwrap();
         assert!(contexts.bitmaps().names().eq(["qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"]));
         assert!(contexts.details().names().eq(["base:allocation"]));
-        assert_eq!(contexts.bitmaps().wanted[1].meaning, Meaning::Bitmap(1));
+        assert_eq!(contexts.bitmaps().wanted[1].kind, ContextKind::Bitmap(BitmapIndex::of::<1>()));
     }
 }

@@ -104,11 +104,11 @@ impl fmt::Display for Offered<'_> {
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, SurveyError};
+/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, SurveyError};
 ///
 /// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// assert_eq!(survey.complete(), Err(SurveyError::Incomplete { position: 0, end: 8192 }));
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::budget::Payload;
-use super::contexts::Meaning;
+use super::contexts::ContextKind;
 use super::rules::Usable;
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -140,21 +140,27 @@ pub(super) struct Layer {
     payload: Arc<Payload>,
     origin: Origin,
     form: Form,
-    meaning: Meaning,
+    meaning: ContextKind,
     descriptors: usize,
     place: Place,
 }
 
 impl Layer {
     /// A context's answer in a reply about bytes from `start` on.
-    pub(super) fn new(payload: Payload, form: Form, meaning: Meaning, start: u64, usable: Usable) -> Self {
+    pub(super) fn new(
+        payload: Payload,
+        form: Form,
+        meaning: ContextKind,
+        start: u64,
+        usable: Usable,
+    ) -> Self {
         let Usable { descriptors, end } = usable;
         let place = Place { next: 0, position: start, end };
         Self { payload: Arc::new(payload), origin: Origin::Server, form, meaning, descriptors, place }
     }
 
     /// Joined rests, in the extended form.
-    pub(super) fn of_rests(payload: Payload, meaning: Meaning, start: u64, usable: Usable) -> Self {
+    pub(super) fn of_rests(payload: Payload, meaning: ContextKind, start: u64, usable: Usable) -> Self {
         Self { origin: Origin::Rests, ..Self::new(payload, Form::Extended, meaning, start, usable) }
     }
 
@@ -223,7 +229,7 @@ impl Layer {
     }
 
     /// What its flags mean, but for the mark.
-    pub(super) fn meaning(&self) -> Meaning {
+    pub(super) fn meaning(&self) -> ContextKind {
         self.meaning
     }
 

@@ -38,16 +38,16 @@ mod contexts;
 mod error;
 mod layer;
 mod options;
+mod output_queue;
 mod pass;
 mod pieces;
-mod ready;
 mod reply;
 mod request;
+mod request_sizer;
 mod rests;
 mod resume;
 mod rules;
 mod stats;
-mod step;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -58,17 +58,17 @@ use core::ops::Range;
 
 pub use contexts::{Context, Contexts, Negotiated};
 pub use error::{ContextError, ReplyFault, SurveyError};
-pub use options::{Connection, Strictness, SurveyOptions};
+pub use options::{ExportParams, Strictness, SurveyOptions};
 pub use request::{Admission, Request, RequestId, Topic};
 pub use resume::ResumePoint;
 pub use stats::{Forgiven, SurveyStats};
 
 use bitmap_first::BitmapFirst;
 use budget::Budget;
-use contexts::Meaning;
+use contexts::ContextKind;
 use layer::Answer;
-use pass::{Pass, Scene};
-use ready::Ready;
+use output_queue::OutputQueue;
+use pass::{Pass, PassContext};
 
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -86,7 +86,7 @@ use crate::status::Status;
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 ///
 /// # let server = |offset: u64, length: u64| {
 /// #     let length = u32::try_from(length.min(4096)).unwrap().to_be_bytes();
@@ -98,8 +98,8 @@ use crate::status::Status;
 /// // negotiate with your own client: send wanted.names(), and take the ids that the server gives
 /// let contexts = wanted.negotiate([(0, "base:allocation"), (2, "qemu:dirty-bitmap:b0")])?;
 ///
-/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let mut extents = Vec::new();
 /// while let Some(request) = survey.next_request()? {
 ///     // this server answers 4096 bytes at a time
@@ -126,7 +126,7 @@ pub struct Survey {
     /// Everything before this byte has been read.
     position: u64,
     /// What has been read and not handed out.
-    ready: Ready,
+    ready: OutputQueue,
     /// What ended the survey.
     failed: Option<StreamError>,
 }
@@ -169,7 +169,7 @@ impl Survey {
         bitmaps: Negotiated,
         details: Negotiated,
     ) -> Result<Self, SurveyError> {
-        let is_bitmap = |slot: &contexts::Slot| matches!(slot.meaning, Meaning::Bitmap(_));
+        let is_bitmap = |slot: &contexts::GrantedContext| matches!(slot.kind, ContextKind::Bitmap(_));
         let parted = bitmaps.slots().iter().all(is_bitmap) && !details.slots().iter().any(is_bitmap);
         if bitmaps.is_empty() || details.is_empty() || !parted {
             return Err(SurveyError::NotBitmapFirst);
@@ -180,7 +180,7 @@ impl Survey {
     }
 
     fn new(options: SurveyOptions, order: Order) -> Result<Self, SurveyError> {
-        if !options.connection.read_only && !options.writable {
+        if !options.export.read_only && !options.writable {
             return Err(SurveyError::Writable);
         }
         Ok(Self {
@@ -190,7 +190,7 @@ impl Survey {
             order,
             stats: SurveyStats::default(),
             next_id: 0,
-            ready: Ready::default(),
+            ready: OutputQueue::default(),
             failed: None,
         })
     }
@@ -209,7 +209,7 @@ impl Survey {
             return Err(self.fail(error));
         }
         let id = RequestId(self.next_id);
-        let mut scene = Scene {
+        let mut cx = PassContext {
             options: &self.options,
             budget: &mut self.budget,
             stats: &mut self.stats,
@@ -217,8 +217,8 @@ impl Survey {
             alone: true,
         };
         let request = match &mut self.order {
-            Order::Together(pass) => pass.next_request(id, &mut scene),
-            Order::BitmapFirst(order) => order.next_request(id, &mut scene),
+            Order::Together(pass) => pass.next_request(id, &mut cx),
+            Order::BitmapFirst(order) => order.next_request(id, &mut cx),
         };
         if let Some(request) = &request {
             self.next_id += 1;
@@ -245,7 +245,7 @@ impl Survey {
     /// a time. Callers that have the payload in memory anyway need not ask; [`chunk`](Self::chunk) does.
     pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
         match self.awaiting(id) {
-            Some((pass, mut scene)) => pass.admit(id, length, &mut scene),
+            Some((pass, mut cx)) => pass.admit(id, length, &mut cx),
             None => Admission::Drain,
         }
     }
@@ -261,9 +261,9 @@ impl Survey {
         id: RequestId,
         payload: impl AsRef<[u8]> + Into<Vec<u8>>,
     ) -> Result<(), SurveyError> {
-        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        match pass.admit(id, payload.as_ref().len() as u64, &mut scene) {
-            Admission::Take => pass.chunk(id, payload.into(), &mut scene),
+        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        match pass.admit(id, payload.as_ref().len() as u64, &mut cx) {
+            Admission::Take => pass.chunk(id, payload.into(), &mut cx),
             Admission::Drain => Ok(()),
         }
     }
@@ -275,8 +275,8 @@ impl Survey {
     /// [`SurveyError::UnknownRequest`] as above; [`SurveyError::Reply`] when a context was not answered or a list breaks the protocol;
     /// [`SurveyError::OverBudget`] and [`SurveyError::Stalled`] when going on is hopeless. Nothing of the reply is visible then.
     pub fn reply_done(&mut self, id: RequestId) -> Result<(), SurveyError> {
-        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.finish(id, &mut scene)
+        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        pass.finish(id, &mut cx)
     }
 
     /// Says that the server answered the request with an error. Nothing of its reply remains; a survey that goes on asks again.
@@ -285,8 +285,8 @@ impl Survey {
     ///
     /// [`SurveyError::UnknownRequest`] when no such request is outstanding.
     pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
-        let (pass, mut scene) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.abandon(id, &mut scene);
+        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        pass.abandon(id, &mut cx);
         Ok(())
     }
 
@@ -320,7 +320,7 @@ impl Survey {
         ResumePoint {
             offset: self.position(),
             end: self.options.range.end,
-            export_size: self.options.connection.size,
+            export_size: self.options.export.size,
         }
     }
 
@@ -361,7 +361,7 @@ impl Survey {
     }
 
     /// The pass that awaits this reply.
-    fn awaiting(&mut self, id: RequestId) -> Option<(&mut Pass, Scene<'_>)> {
+    fn awaiting(&mut self, id: RequestId) -> Option<(&mut Pass, PassContext<'_>)> {
         let (pass, alone) = match &mut self.order {
             Order::Together(pass) => (&mut **pass, true),
             Order::BitmapFirst(order) => {
@@ -373,14 +373,14 @@ impl Survey {
                 }
             }
         };
-        let scene = Scene {
+        let cx = PassContext {
             options: &self.options,
             budget: &mut self.budget,
             stats: &mut self.stats,
             elsewhere: 0,
             alone,
         };
-        pass.awaits(id).then_some((pass, scene))
+        pass.awaits(id).then_some((pass, cx))
     }
 
     /// The next extent, where more must be read to know that it is whole.

@@ -17,7 +17,7 @@ const DEFAULT_BUDGET: usize = 32 << 20;
 /// Descriptors in a chunk unless the caller says otherwise: the protocol's own recommendation, 2^20.
 const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
 /// Replies without real progress that are borne unless the caller says otherwise.
-const DEFAULT_MAX_CRUMBS: u32 = 1024;
+const DEFAULT_MAX_STALLED: u32 = 1024;
 /// Requests in flight at one time unless the caller says otherwise: as many as qemu and nbdkit work on for one connection. Against nbdkit with
 /// answers that take 5 ms, 8 were 7.5 times as fast as one, 16 were 13.7 times, and more than 16 no faster.
 const DEFAULT_IN_FLIGHT: usize = 16;
@@ -44,14 +44,14 @@ impl Strictness {
 
 /// What the handshake settled about an export, as far as a survey needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ExportParams {
     pub(super) size: u64,
     pub(super) form: Form,
     pub(super) min_block: u32,
     pub(super) read_only: bool,
 }
 
-impl Connection {
+impl ExportParams {
     /// A connection to an export of `size` bytes whose block status comes in `form`. It counts as writable until
     /// [`read_only`](Self::read_only) says otherwise, and as having blocks of 512 bytes.
     ///
@@ -90,22 +90,22 @@ impl Connection {
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, SurveyOptions};
+/// use nbd_extents::{ExportParams, SurveyOptions};
 ///
-/// let connection = Connection::new(10 << 30, Form::Extended)?.min_block(4096)?.read_only(true);
-/// let options = SurveyOptions::new(connection).range(0..1 << 30)?.budget(8 << 20);
+/// let export = ExportParams::new(10 << 30, Form::Extended)?.min_block(4096)?.read_only(true);
+/// let options = SurveyOptions::new(export).range(0..1 << 30)?.budget(8 << 20);
 /// # let _ = options;
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct SurveyOptions {
-    pub(super) connection: Connection,
+    pub(super) export: ExportParams,
     pub(super) range: Range<u64>,
     pub(super) strictness: Strictness,
     pub(super) budget: usize,
     pub(super) max_descriptors: usize,
     pub(super) max_request: u64,
-    pub(super) max_crumbs: u32,
+    pub(super) max_stalled_replies: u32,
     pub(super) writable: bool,
     pub(super) one_extent: bool,
     pub(super) in_flight: usize,
@@ -115,18 +115,18 @@ pub struct SurveyOptions {
 impl SurveyOptions {
     /// The whole export, lenient, with the default limits.
     #[must_use]
-    pub const fn new(connection: Connection) -> Self {
+    pub const fn new(export: ExportParams) -> Self {
         Self {
-            connection,
-            range: 0..connection.size,
+            export,
+            range: 0..export.size,
             strictness: Strictness::Lenient,
             budget: DEFAULT_BUDGET,
             max_descriptors: DEFAULT_MAX_DESCRIPTORS,
-            max_request: match connection.form {
+            max_request: match export.form {
                 Form::Compact => MAX_COMPACT_REQUEST,
                 Form::Extended => MAX_EXTENDED_REQUEST,
             },
-            max_crumbs: DEFAULT_MAX_CRUMBS,
+            max_stalled_replies: DEFAULT_MAX_STALLED,
             writable: false,
             one_extent: false,
             in_flight: DEFAULT_IN_FLIGHT,
@@ -140,8 +140,8 @@ impl SurveyOptions {
     ///
     /// [`SurveyError::OutOfRange`] when the range is inverted or ends beyond the export.
     pub fn range(mut self, range: Range<u64>) -> Result<Self, SurveyError> {
-        if range.start > range.end || range.end > self.connection.size {
-            return Err(SurveyError::OutOfRange { range, size: self.connection.size });
+        if range.start > range.end || range.end > self.export.size {
+            return Err(SurveyError::OutOfRange { range, size: self.export.size });
         }
         self.range = range;
         Ok(self)
@@ -186,7 +186,7 @@ impl SurveyOptions {
 
     /// How many requests may really be in flight.
     pub(super) fn width(&self) -> usize {
-        if self.connection.read_only { self.in_flight.max(1) } else { 1 }
+        if self.export.read_only { self.in_flight.max(1) } else { 1 }
     }
 
     /// How many descriptors a chunk may hold: 2^20 unless set. A client has a limit of its own on the bytes of a chunk, which holds as well.
@@ -199,7 +199,7 @@ impl SurveyOptions {
     /// How many bytes a request may ask about: 128 GiB unless set, and never more than 2 GiB in the compact form. At least one block is asked about.
     #[must_use]
     pub fn max_request(mut self, bytes: u64) -> Self {
-        self.max_request = match self.connection.form {
+        self.max_request = match self.export.form {
             Form::Compact => bytes.min(MAX_COMPACT_REQUEST),
             Form::Extended => bytes,
         };
@@ -209,8 +209,8 @@ impl SurveyOptions {
     /// How many replies may come that say next to nothing (less than 512 bytes of what was asked, or more than the budget takes) without one
     /// of 64 KiB in between: 1024 unless set. More of them end the survey with [`SurveyError::Stalled`].
     #[must_use]
-    pub const fn max_crumbs(mut self, replies: u32) -> Self {
-        self.max_crumbs = replies;
+    pub const fn max_stalled_replies(mut self, replies: u32) -> Self {
+        self.max_stalled_replies = replies;
         self
     }
 

@@ -9,13 +9,13 @@ use super::contexts::Negotiated;
 use super::error::SurveyError;
 use super::layer::{Answer, Layer};
 use super::options::SurveyOptions;
+use super::output_queue::OutputQueue;
 use super::pieces::{Piece, Pieces, State};
-use super::ready::Ready;
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
+use super::request_sizer::RequestSizer;
 use super::rests::Rests;
 use super::stats::{Forgiven, SurveyStats};
-use super::step::Step;
 use super::window::{Reader, Told};
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -23,14 +23,14 @@ use crate::status::Status;
 
 /// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs; so are those that did not
 /// fit the budget.
-const CRUMB: u64 = 512;
+const PROGRESS: u64 = 512;
 /// A reply that advances by so many bytes makes up for the crumbs before it.
 pub(super) const STRIDE: u64 = 64 << 10;
 /// So many pieces are kept, asked or not; with more, only what everything else waits for is asked.
 const MOST_PIECES: usize = 128;
 
 /// What every step of a pass needs to see and to count.
-pub(super) struct Scene<'a> {
+pub(super) struct PassContext<'a> {
     pub(super) options: &'a SurveyOptions,
     pub(super) budget: &'a mut Budget,
     pub(super) stats: &'a mut SurveyStats,
@@ -50,10 +50,10 @@ pub(super) struct Pass {
     reader: Reader,
     /// The requests in flight, and what has come of their replies.
     flight: Vec<Reply>,
-    step: Step,
+    step: RequestSizer,
     /// On a writable export: what earlier replies said of bytes that are still to do.
     rests: Rests,
-    crumbs: u32,
+    stalled_replies: u32,
 }
 
 impl Pass {
@@ -65,9 +65,9 @@ impl Pass {
             pieces: Pieces::default(),
             reader: Reader::default(),
             flight: Vec::new(),
-            step: Step::new(options.max_request),
+            step: RequestSizer::new(options.max_request),
             rests: Rests::default(),
-            crumbs: 0,
+            stalled_replies: 0,
         }
     }
 
@@ -120,7 +120,7 @@ impl Pass {
     }
 
     /// Reads on in the window that is open, while there is room: see [`Window::read_ahead`].
-    pub(super) fn read_ahead(&mut self, ready: &mut Ready) -> Option<Range<u64>> {
+    pub(super) fn read_ahead(&mut self, ready: &mut OutputQueue) -> Option<Range<u64>> {
         self.reader.read_ahead(ready)
     }
 
@@ -145,12 +145,12 @@ impl Pass {
     }
 
     /// The next request, unless all is asked or enough is in flight.
-    pub(super) fn next_request(&mut self, id: RequestId, scene: &mut Scene<'_>) -> Option<Request> {
+    pub(super) fn next_request(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Option<Request> {
         let (place, awaits) = self.pieces.first_open()?;
-        if !self.may_ask(awaits, scene) {
+        if !self.may_ask(awaits, cx) {
             return None;
         }
-        let options = scene.options;
+        let options = cx.options;
         let asked = self.span(place, options);
         self.rests.skip_to(asked.start);
         self.pieces.ask(place, asked.end, id);
@@ -166,31 +166,31 @@ impl Pass {
     }
 
     /// Whether a request may go out now. What everything else waits for may always; the others when the replies will fit.
-    fn may_ask(&self, awaits: bool, scene: &Scene<'_>) -> bool {
-        let flying = self.flight.len() + scene.elsewhere;
+    fn may_ask(&self, awaits: bool, cx: &PassContext<'_>) -> bool {
+        let flying = self.flight.len() + cx.elsewhere;
         if flying == 0 {
             return true;
         }
         // the first answer shows how far they reach
         let known = self.flight.is_empty() || self.step.is_known();
-        if flying >= scene.options.width() || !known {
+        if flying >= cx.options.width() || !known {
             return false;
         }
-        let first = !awaits && scene.alone;
+        let first = !awaits && cx.alone;
         let expected = self.step.expected().saturating_mul(self.flight.len() as u64 + 1);
-        first || !self.is_full() && scene.budget.has_room_for(expected, self.share(scene.budget))
+        first || !self.is_full() && cx.budget.has_room_for(expected, self.share(cx.budget))
     }
 
     /// Whole blocks, from the one that holds the first byte to ask about: as many as the step allows, none past what is to do.
     fn span(&self, place: usize, options: &SurveyOptions) -> Range<u64> {
-        let block = u64::from(options.connection.min_block);
+        let block = u64::from(options.export.min_block);
         let Some(first) = self.pieces.iter().nth(place) else { return 0..0 };
         let start = first.range.start - first.range.start % block;
         let step = self.step.length();
         let most = start.saturating_add((step - step % block).max(block));
         // what was said of bytes ahead is kept for one range only
-        let span = self.pieces.span(place, most, options.connection.read_only, options.join_details);
-        start..span.end.next_multiple_of(block).min(options.connection.size)
+        let span = self.pieces.span(place, most, options.export.read_only, options.join_details);
+        start..span.end.next_multiple_of(block).min(options.export.size)
     }
 
     /// The part of the budget that this pass may fill. The bitmaps' answers are held while the details are asked: they must leave them half of it.
@@ -200,22 +200,22 @@ impl Pass {
     }
 
     /// Whether a chunk of so many bytes may be taken, by the limits.
-    pub(super) fn admit(&mut self, id: RequestId, length: u64, scene: &mut Scene<'_>) -> Admission {
-        let share = self.share(scene.budget);
-        let has_room = scene.budget.has_room_for(length, share) || self.make_room(id, length, share, scene);
-        let waited_for = scene.alone && self.pieces.is_first(id);
+    pub(super) fn admit(&mut self, id: RequestId, length: u64, cx: &mut PassContext<'_>) -> Admission {
+        let share = self.share(cx.budget);
+        let has_room = cx.budget.has_room_for(length, share) || self.make_room(id, length, share, cx);
+        let waited_for = cx.alone && self.pieces.is_first(id);
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Admission::Drain;
         };
         reply.hopeless |= waited_for && !has_room;
-        reply.admit(length, has_room, scene.options)
+        reply.admit(length, has_room, cx.options)
     }
 
     /// Drops answers behind this request, to be asked again, until there is room for so many bytes more. Where that would not be enough, nothing is
     /// dropped.
-    fn make_room(&mut self, id: RequestId, length: u64, share: usize, scene: &mut Scene<'_>) -> bool {
+    fn make_room(&mut self, id: RequestId, length: u64, share: usize, cx: &mut PassContext<'_>) -> bool {
         let spare = self.held_behind(id);
-        if spare == 0 || !scene.budget.has_room_for(length.saturating_sub(spare), share) {
+        if spare == 0 || !cx.budget.has_room_for(length.saturating_sub(spare), share) {
             return false;
         }
         let behind = self.pieces.behind(id).filter_map(Piece::asked_in);
@@ -223,10 +223,10 @@ impl Pass {
         for reply in self.flight.iter_mut().filter(|reply| flying.contains(&reply.id)) {
             reply.make_way();
         }
-        while !scene.budget.has_room_for(length, share) && self.pieces.reopen_last_behind(id) {
-            scene.stats.dropped += 1;
+        while !cx.budget.has_room_for(length, share) && self.pieces.reopen_last_behind(id) {
+            cx.stats.dropped += 1;
         }
-        scene.budget.has_room_for(length, share)
+        cx.budget.has_room_for(length, share)
     }
 
     /// Bytes of payload that are kept behind this request.
@@ -254,24 +254,24 @@ impl Pass {
         &mut self,
         id: RequestId,
         payload: Vec<u8>,
-        scene: &mut Scene<'_>,
+        cx: &mut PassContext<'_>,
     ) -> Result<(), SurveyError> {
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Ok(());
         };
         let slots = self.contexts.slots();
         let offset = reply.asked.start;
-        let taken = reply.chunk(payload, slots, scene.options, scene.budget);
+        let taken = reply.chunk(payload, slots, cx.options, cx.budget);
         taken.map_err(|fault| {
-            self.abandon(id, scene);
+            self.abandon(id, cx);
             SurveyError::Reply { offset, fault }
         })
     }
 
     /// Forgets a request in flight; nothing of its reply remains, and what it asked is open again.
-    pub(super) fn abandon(&mut self, id: RequestId, scene: &mut Scene<'_>) {
+    pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext<'_>) {
         if self.take_reply(id).is_some() {
-            scene.stats.failed += 1;
+            cx.stats.failed += 1;
             self.pieces.reopen(id);
         }
     }
@@ -283,42 +283,42 @@ impl Pass {
 
     /// Turns a complete reply into the answer about what it asked, as far as all its contexts describe that. When it did not fit the budget, it
     /// is asked again.
-    pub(super) fn finish(&mut self, id: RequestId, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
+    pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
         let Some(reply) = self.take_reply(id) else {
             return Ok(());
         };
         let asked = reply.asked.clone();
-        self.step.expect(reply.wanted.min(scene.budget.limit() as u64));
+        self.step.expect(reply.wanted.min(cx.budget.limit() as u64));
         if reply.is_given_up() {
-            return self.ask_again(reply, scene);
+            return self.ask_again(reply, cx);
         }
         let mut forgiven = Forgiven::default();
-        let checked = reply.into_layers(self.contexts.slots(), scene.options, &mut forgiven);
+        let checked = reply.into_layers(self.contexts.slots(), cx.options, &mut forgiven);
         let layers = checked.map_err(|fault| {
-            scene.stats.failed += 1;
+            cx.stats.failed += 1;
             self.pieces.reopen(id);
             SurveyError::Reply { offset: asked.start, fault }
         })?;
-        self.accept(id, layers.as_slice(), &mut forgiven, scene)?;
-        scene.stats.replies += 1;
-        scene.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
-        scene.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
-        scene.stats.forgiven.add(&forgiven);
+        self.accept(id, layers.as_slice(), &mut forgiven, cx)?;
+        cx.stats.replies += 1;
+        cx.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
+        cx.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
+        cx.stats.forgiven.add(&forgiven);
         Ok(())
     }
 
     /// Opens again what a reply was about that did not fit, and asks for less unless room is to be expected. Where a single block is too
     /// much already, makes room, or fails.
-    fn ask_again(&mut self, reply: Reply, scene: &mut Scene<'_>) -> Result<(), SurveyError> {
-        scene.stats.failed += 1;
+    fn ask_again(&mut self, reply: Reply, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
+        cx.stats.failed += 1;
         self.pieces.reopen(reply.id);
         if reply.made_way {
             return Ok(());
         }
-        self.count_crumb(0, scene)?;
+        self.count_crumb(0, cx)?;
         let Reply { asked, wanted, hopeless, .. } = &reply;
-        let (length, block) = (asked.end - asked.start, u64::from(scene.options.connection.min_block));
-        if !hopeless && *wanted <= self.share(scene.budget) as u64 {
+        let (length, block) = (asked.end - asked.start, u64::from(cx.options.export.min_block));
+        if !hopeless && *wanted <= self.share(cx.budget) as u64 {
             return Ok(());
         }
         if length > block {
@@ -326,11 +326,11 @@ impl Pass {
             return Ok(());
         }
         let coarsened = self.rests.coarsen(self.contexts.slots(), asked.start);
-        scene.stats.rests_coarsened += coarsened;
+        cx.stats.rests_coarsened += coarsened;
         if coarsened > 0 || !hopeless {
             return Ok(());
         }
-        Err(SurveyError::OverBudget { offset: asked.start, length, budget: scene.budget.limit() })
+        Err(SurveyError::OverBudget { offset: asked.start, length, budget: cx.budget.limit() })
     }
 
     /// Takes what the layers say, up to where the shortest of them ends.
@@ -339,7 +339,7 @@ impl Pass {
         id: RequestId,
         layers: &[Layer],
         forgiven: &mut Forgiven,
-        scene: &mut Scene<'_>,
+        cx: &mut PassContext<'_>,
     ) -> Result<(), SurveyError> {
         let Some((question, most)) = self.pieces.in_question(id) else {
             return Ok(());
@@ -348,48 +348,48 @@ impl Pass {
         let mut end = shortest.min(most);
         if end <= question.start {
             // all that was said lies in the part of the block that is done: the rest of it gets the safe status
-            let block = u64::from(scene.options.connection.min_block);
+            let block = u64::from(cx.options.export.min_block);
             end = (question.start + 1).next_multiple_of(block).min(most);
             forgiven.split_blocks += 1;
         }
         let advanced = end - question.start;
         if end < question.end || advanced >= STRIDE {
-            self.count_crumb(advanced, scene).inspect_err(|_| self.pieces.reopen(id))?;
+            self.count_crumb(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
         }
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, question.end, end, &told);
         let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
-        self.step.learn(advanced, question.end - question.start, payload, scene.options);
-        self.keep_rests(layers, end, scene);
+        self.step.learn(advanced, question.end - question.start, payload, cx.options);
+        self.keep_rests(layers, end, cx);
         Ok(())
     }
 
     fn told(&self, layers: &[Layer]) -> Told {
         let rests = self.rests.layers().map(|rest| (rest, Status::UNKNOWN));
         let fresh = layers.iter().cloned().zip(self.contexts.slots());
-        fresh.map(|(layer, slot)| (layer, slot.meaning.safe_status())).chain(rests).collect()
+        fresh.map(|(layer, slot)| (layer, slot.kind.safe_status())).chain(rests).collect()
     }
 
     /// Counts a reply that advanced by so little that a server which goes on like this is not worth waiting for.
-    fn count_crumb(&mut self, advanced: u64, scene: &Scene<'_>) -> Result<(), SurveyError> {
+    fn count_crumb(&mut self, advanced: u64, cx: &PassContext<'_>) -> Result<(), SurveyError> {
         match advanced {
-            STRIDE.. => self.crumbs = 0,
-            CRUMB.. => {}
-            _ => self.crumbs += 1,
+            STRIDE.. => self.stalled_replies = 0,
+            PROGRESS.. => {}
+            _ => self.stalled_replies += 1,
         }
-        if self.crumbs > scene.options.max_crumbs {
-            let offset = self.pieces.unanswered().unwrap_or(scene.options.range.start);
-            return Err(SurveyError::Stalled { offset, replies: self.crumbs });
+        if self.stalled_replies > cx.options.max_stalled_replies {
+            let offset = self.pieces.unanswered().unwrap_or(cx.options.range.start);
+            return Err(SurveyError::Stalled { offset, replies: self.stalled_replies });
         }
         Ok(())
     }
 
     /// On a writable export, keeps what was said of bytes still to do, to hold it against the next answer about them. Elsewhere the next
     /// answer replaces it: every reply carries every context.
-    fn keep_rests(&mut self, layers: &[Layer], end: u64, scene: &mut Scene<'_>) {
-        if !scene.options.connection.read_only {
+    fn keep_rests(&mut self, layers: &[Layer], end: u64, cx: &mut PassContext<'_>) {
+        if !cx.options.export.read_only {
             let slots = self.contexts.slots();
-            scene.stats.rests_coarsened += self.rests.add(layers, slots, end, scene.budget);
+            cx.stats.rests_coarsened += self.rests.add(layers, slots, end, cx.budget);
         }
     }
 }

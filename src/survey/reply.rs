@@ -6,7 +6,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::budget::{Budget, Payload};
-use super::contexts::Slot;
+use super::contexts::GrantedContext;
 use super::error::ReplyFault;
 use super::layer::Layer;
 use super::options::SurveyOptions;
@@ -72,7 +72,7 @@ impl Reply {
 
     /// Whether a chunk of so many bytes may be taken. What may not is remembered.
     pub(super) fn admit(&mut self, length: u64, has_room: bool, options: &SurveyOptions) -> Admission {
-        let longest = wire::encoded_size(options.connection.form, options.max_descriptors);
+        let longest = wire::encoded_size(options.export.form, options.max_descriptors);
         if longest.is_some_and(|longest| length > longest as u64) {
             self.too_long = Some(length);
             return Admission::Drain;
@@ -86,11 +86,11 @@ impl Reply {
     pub(super) fn chunk(
         &mut self,
         payload: Vec<u8>,
-        slots: &[Slot],
+        slots: &[GrantedContext],
         options: &SurveyOptions,
         budget: &mut Budget,
     ) -> Result<(), ReplyFault> {
-        let id = context_of(options.connection.form, &payload)?;
+        let id = context_of(options.export.form, &payload)?;
         let Some((slot, chunk)) = slots.iter().zip(&mut self.chunks).find(|(slot, _)| slot.id == id) else {
             if options.strictness.is_strict() {
                 return Err(ReplyFault::UnknownContext { id });
@@ -108,7 +108,7 @@ impl Reply {
     /// The whole reply, checked: a layer for each context, in the contexts' order.
     pub(super) fn into_layers(
         self,
-        slots: &[Slot],
+        slots: &[GrantedContext],
         options: &SurveyOptions,
         forgiven: &mut Forgiven,
     ) -> Result<SmallVec<[Layer; 4]>, ReplyFault> {
@@ -117,7 +117,7 @@ impl Reply {
         }
         let rules = Rules {
             asked: self.asked,
-            export_size: options.connection.size,
+            export_size: options.export.size,
             strictness: options.strictness,
             one_extent: options.one_extent,
         };
@@ -126,7 +126,7 @@ impl Reply {
             .iter()
             .zip(self.chunks)
             .map(|(slot, chunk)| match chunk {
-                Some(payload) => layer(payload, options.connection.form, slot, &rules, forgiven),
+                Some(payload) => layer(payload, options.export.form, slot, &rules, forgiven),
                 None => Err(ReplyFault::Missing { context: slot.name.clone() }),
             })
             .collect()
@@ -136,7 +136,7 @@ impl Reply {
 fn layer(
     payload: Payload,
     form: Form,
-    slot: &Slot,
+    slot: &GrantedContext,
     rules: &Rules,
     forgiven: &mut Forgiven,
 ) -> Result<Layer, ReplyFault> {
@@ -148,7 +148,7 @@ fn layer(
             rules.check(slot, wire::parse_extended(payload.as_slice())?.descriptors(), forgiven)?
         }
     };
-    Ok(Layer::new(payload, form, slot.meaning, rules.asked.start, usable))
+    Ok(Layer::new(payload, form, slot.kind, rules.asked.start, usable))
 }
 
 /// The context id of a payload whose shape is right.

@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// # use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 /// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection).max_request(4096), contexts)?;
+/// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export).max_request(4096), contexts)?;
 /// let first = survey.next_request()?.unwrap();
 /// survey.chunk(first.id(), [0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0])?;
 /// survey.reply_done(first.id())?;
@@ -55,11 +55,11 @@ pub enum Topic {
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, Topic};
+/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, Topic};
 ///
 /// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
 /// assert_eq!((request.offset(), request.length(), request.one_extent()), (0, 8192, false));
 /// assert_eq!((request.topic(), request.context_ids()), (Topic::All, &[0][..]));
@@ -117,10 +117,10 @@ impl Request {
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{Admission, Connection, Context, Contexts, Survey, SurveyOptions};
+/// # use nbd_extents::{Admission, ExportParams, Context, Contexts, Survey, SurveyOptions};
 /// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
 /// assert_eq!(survey.admit(request.id(), 12), Admission::Take);
 /// assert_eq!(survey.admit(request.id(), 1 << 40), Admission::Drain, "more than the budget holds");

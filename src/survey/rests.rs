@@ -11,7 +11,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::budget::{Budget, Payload};
-use super::contexts::{Meaning, Slot};
+use super::contexts::{ContextKind, GrantedContext};
 use super::layer::{DISPUTED, Layer};
 use super::rules::Usable;
 use crate::error::StreamError;
@@ -55,7 +55,13 @@ impl Rests {
     }
 
     /// Keeps what `fresh` says of the bytes from `done` on, joined to what was said before. Returns how many rests had to be coarsened for it.
-    pub(super) fn add(&mut self, fresh: &[Layer], slots: &[Slot], done: u64, budget: &mut Budget) -> u64 {
+    pub(super) fn add(
+        &mut self,
+        fresh: &[Layer],
+        slots: &[GrantedContext],
+        done: u64,
+        budget: &mut Budget,
+    ) -> u64 {
         self.skip_to(done);
         self.kept.resize_with(slots.len(), || None);
         let mut coarsened = 0;
@@ -71,27 +77,27 @@ impl Rests {
             };
             let range = done..old.end().max(fresh.end());
             let payload = if pay(&mut self.work, &old, &fresh) {
-                join(&old, &fresh, slot.meaning, done, budget.room())
+                join(&old, &fresh, slot.kind, done, budget.room())
             } else {
                 None
             };
             coarsened += u64::from(payload.is_none());
             *rest = Some(match payload {
-                Some(payload) => layer(budget.hold(payload), slot.meaning, &range),
-                None => coarse(slot.meaning, &range),
+                Some(payload) => layer(budget.hold(payload), slot.kind, &range),
+                None => coarse(slot.kind, &range),
             });
         }
         coarsened
     }
 
     /// Turns all rests into safe statuses. Returns how many were not yet.
-    pub(super) fn coarsen(&mut self, slots: &[Slot], done: u64) -> u64 {
+    pub(super) fn coarsen(&mut self, slots: &[GrantedContext], done: u64) -> u64 {
         let mut coarsened = 0;
         for (rest, slot) in self.kept.iter_mut().zip(slots) {
             let Some(old) = rest.take_if(|rest| rest.is_counted()) else { continue };
             let range = done..old.end();
             drop(old);
-            *rest = Some(coarse(slot.meaning, &range));
+            *rest = Some(coarse(slot.kind, &range));
             coarsened += 1;
         }
         coarsened
@@ -113,7 +119,7 @@ fn pay(work: &mut usize, old: &Layer, fresh: &Layer) -> bool {
 
 /// What both say of the bytes from `done` on: the safer where both speak, and the longer one's word behind. `None` when that takes more than
 /// `most` bytes.
-fn join(old: &Layer, fresh: &Layer, meaning: Meaning, done: u64, most: usize) -> Option<Vec<u8>> {
+fn join(old: &Layer, fresh: &Layer, meaning: ContextKind, done: u64, most: usize) -> Option<Vec<u8>> {
     let (shorter, longer) = if old.end() < fresh.end() { (old, fresh) } else { (fresh, old) };
     let both = done..shorter.end();
     let known = |layer: &Layer| {
@@ -130,7 +136,7 @@ fn join(old: &Layer, fresh: &Layer, meaning: Meaning, done: u64, most: usize) ->
 }
 
 /// The safer of two answers, marked when they differ.
-fn safer(meaning: Meaning, a: u64, b: u64) -> u64 {
+fn safer(meaning: ContextKind, a: u64, b: u64) -> u64 {
     let mark = (a | b) & DISPUTED;
     let (a, b) = (a & !DISPUTED, b & !DISPUTED);
     meaning.safer(a, b) | mark | if a == b { 0 } else { DISPUTED }
@@ -152,7 +158,7 @@ fn collect(
 }
 
 /// One descriptor that gives the whole range the safe status.
-fn coarse(meaning: Meaning, range: &Range<u64>) -> Layer {
+fn coarse(meaning: ContextKind, range: &Range<u64>) -> Layer {
     let mut payload = header();
     push(&mut payload, Descriptor { length: range.end - range.start, flags: meaning.safe_flags() });
     layer(Payload::uncounted(payload), meaning, range)
@@ -168,7 +174,7 @@ fn push(payload: &mut Vec<u8>, descriptor: Descriptor) {
     payload.extend_from_slice(&descriptor.flags.to_be_bytes());
 }
 
-fn layer(payload: Payload, meaning: Meaning, range: &Range<u64>) -> Layer {
+fn layer(payload: Payload, meaning: ContextKind, range: &Range<u64>) -> Layer {
     let list = payload.as_slice().len() - Form::Extended.header_size();
     let usable = Usable { descriptors: list / Form::Extended.descriptor_size(), end: range.end };
     Layer::of_rests(payload, meaning, range.start, usable)
@@ -177,8 +183,9 @@ fn layer(payload: Payload, meaning: Meaning, range: &Range<u64>) -> Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::BitmapIndex;
 
-    const BITMAP: Meaning = Meaning::Bitmap(0);
+    const BITMAP: ContextKind = ContextKind::Bitmap(BitmapIndex::FIRST);
 
     /// A bitmap's answer about bytes from 0 on, with flags that alternate.
     fn answer(lengths: &[u64], budget: &mut Budget) -> Layer {
@@ -243,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_coarse_is_not_coarsened_again() {
         let budget = &mut Budget::new(1000);
-        let slots = [Slot { id: 0, name: "b".into(), meaning: BITMAP }];
+        let slots = [GrantedContext { id: 0, name: "b".into(), kind: BITMAP }];
         let mut rests = Rests::default();
         assert_eq!(rests.add(&[answer(&[512, 512], budget)], &slots, 100, budget), 0);
         assert_eq!(rests.coarsen(&slots, 100), 1);

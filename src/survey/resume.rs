@@ -7,11 +7,11 @@ use super::options::SurveyOptions;
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions, ResumePoint};
+/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, ResumePoint};
 ///
 /// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// assert_eq!(survey.resume_point(), ResumePoint { offset: 0, end: 8192, export_size: 8192 });
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```
@@ -35,18 +35,18 @@ impl SurveyOptions {
     ///
     /// ```
     /// use nbd_extents::wire::Form;
-    /// use nbd_extents::{Connection, ResumePoint, SurveyOptions};
+    /// use nbd_extents::{ExportParams, ResumePoint, SurveyOptions};
     ///
     /// let point = ResumePoint { offset: 1 << 20, end: 6 << 20, export_size: 6 << 20 };
-    /// let connection = Connection::new(6 << 20, Form::Extended)?;
-    /// let options = SurveyOptions::new(connection).resume(point)?;
+    /// let export = ExportParams::new(6 << 20, Form::Extended)?;
+    /// let options = SurveyOptions::new(export).resume(point)?;
     /// # let _ = options;
-    /// let grown = Connection::new(7 << 20, Form::Extended)?;
+    /// let grown = ExportParams::new(7 << 20, Form::Extended)?;
     /// assert!(SurveyOptions::new(grown).resume(point).is_err());
     /// # Ok::<(), nbd_extents::SurveyError>(())
     /// ```
     pub fn resume(self, point: ResumePoint) -> Result<Self, SurveyError> {
-        let got = self.connection.size;
+        let got = self.export.size;
         if got != point.export_size {
             return Err(SurveyError::SizeChanged { expected: point.export_size, got });
         }

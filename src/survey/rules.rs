@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::contexts::{Meaning, Slot, is_wide};
+use super::contexts::{ContextKind, GrantedContext, is_wide};
 use super::error::ReplyFault;
 use super::options::Strictness;
 use super::stats::Forgiven;
@@ -36,7 +36,7 @@ impl Rules {
     /// Reads a list once. What is usable describes at least one byte, nothing beyond the export, and no byte twice.
     pub(super) fn check(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         list: impl ExactSizeIterator<Item = Descriptor> + Clone,
         forgiven: &mut Forgiven,
     ) -> Result<Usable, ReplyFault> {
@@ -50,7 +50,11 @@ impl Rules {
     }
 
     /// Reads a list to which no rule applies: all of it describes bytes of the request, but for the end of the last. `None` when it is another one.
-    fn check_usual(&self, slot: &Slot, list: impl ExactSizeIterator<Item = Descriptor>) -> Option<Usable> {
+    fn check_usual(
+        &self,
+        slot: &GrantedContext,
+        list: impl ExactSizeIterator<Item = Descriptor>,
+    ) -> Option<Usable> {
         let count = list.len();
         let (mut sum, mut last) = (0_u64, 0);
         let (mut lengths, mut flags) = (0_u64, 0);
@@ -65,7 +69,7 @@ impl Rules {
         let longest = lengths.checked_add(1).filter(|_| lengths >> 63 == 0)?;
         longest.checked_mul(count as u64)?;
         let end = self.asked.start.checked_add(sum)?;
-        let wide = is_wide(flags) && slot.meaning == Meaning::Allocation;
+        let wide = is_wide(flags) && slot.kind == ContextKind::Allocation;
         let usual = !wide && end - last < self.asked.end && end <= self.export_size;
         (usual && count > 0).then_some(Usable { descriptors: count, end })
     }
@@ -73,7 +77,7 @@ impl Rules {
     /// Reads any list.
     fn check_each(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         list: impl ExactSizeIterator<Item = Descriptor>,
         forgiven: &mut Forgiven,
     ) -> Result<Usable, ReplyFault> {
@@ -109,7 +113,7 @@ impl Rules {
     /// Row 48: exactly one descriptor, within the request.
     fn check_one(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         list: impl ExactSizeIterator<Item = Descriptor> + Clone,
         forgiven: &mut Forgiven,
     ) -> Result<Usable, ReplyFault> {
@@ -131,7 +135,7 @@ impl Rules {
     /// Rows 14 and 15: descriptors behind the end of the request. The one that crosses it is legal and used; these are not.
     fn past_request(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         index: usize,
         extra: bool,
         start: u64,
@@ -152,7 +156,7 @@ impl Rules {
     /// Rows 1, 2 and 11: where a descriptor ends.
     fn end_of(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         index: usize,
         start: u64,
         descriptor: Descriptor,
@@ -169,12 +173,12 @@ impl Rules {
     /// Row 21: the contexts of `base:` have 32 bits.
     fn check_flags(
         &self,
-        slot: &Slot,
+        slot: &GrantedContext,
         index: usize,
         flags: u64,
         forgiven: &mut Forgiven,
     ) -> Result<(), ReplyFault> {
-        if !is_wide(flags) || slot.meaning != Meaning::Allocation {
+        if !is_wide(flags) || slot.kind != ContextKind::Allocation {
             return Ok(());
         }
         self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags {
@@ -196,6 +200,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::BitmapIndex;
     use crate::wire::Descriptors;
     use alloc::string::ToString;
     use alloc::vec::Vec;
@@ -203,8 +208,8 @@ mod tests {
     const ASKED: Range<u64> = 1000..2000;
     const SIZE: u64 = 3000;
 
-    fn slot() -> Slot {
-        Slot { id: 0, name: "base:allocation".into(), meaning: Meaning::Allocation }
+    fn slot() -> GrantedContext {
+        GrantedContext { id: 0, name: "base:allocation".into(), kind: ContextKind::Allocation }
     }
 
     fn check(
@@ -248,8 +253,8 @@ mod tests {
                 |list: &Vec<_>| all.iter().map(|&next| [&list[..], &[next]].concat()).collect::<Vec<_>>();
             lists = lists.iter().flat_map(longer).collect();
             for list in &lists {
-                for meaning in [Meaning::Allocation, Meaning::Bitmap(0)] {
-                    let slot = Slot { meaning, ..slot() };
+                for kind in [ContextKind::Allocation, ContextKind::Bitmap(BitmapIndex::FIRST)] {
+                    let slot = GrantedContext { kind, ..slot() };
                     let rules = Rules {
                         asked: ASKED,
                         export_size: SIZE,

@@ -4,11 +4,11 @@
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 ///
 /// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
 /// survey.chunk(request.id(), [0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 3])?;
 /// survey.reply_done(request.id())?;
@@ -58,10 +58,10 @@ pub struct SurveyStats {
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+/// # use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 /// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
-/// # let connection = Connection::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+/// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+/// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
 /// // data up to byte 16384, on an export of 8192
 /// survey.chunk(request.id(), [0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0])?;

@@ -7,7 +7,7 @@ use super::*;
 use crate::wire::Form;
 
 fn options() -> SurveyOptions {
-    SurveyOptions::new(Connection::new(4096, Form::Compact).unwrap().read_only(true))
+    SurveyOptions::new(ExportParams::new(4096, Form::Compact).unwrap().read_only(true))
 }
 
 fn contexts(names: &[&str]) -> Negotiated {
@@ -41,15 +41,15 @@ fn a_survey_needs_a_context() {
 }
 
 #[test]
-fn a_connection_is_checked() {
+fn export_params_are_checked() {
     let too_large = SurveyError::TooLarge { size: 1 << 63 };
-    assert_eq!(Connection::new(1 << 63, Form::Compact).unwrap_err(), too_large);
-    let connection = Connection::new(crate::MAX_END, Form::Compact).unwrap();
+    assert_eq!(ExportParams::new(1 << 63, Form::Compact).unwrap_err(), too_large);
+    let export = ExportParams::new(crate::MAX_END, Form::Compact).unwrap();
     for bytes in [0, 3, 1 << 17] {
-        assert_eq!(connection.min_block(bytes).unwrap_err(), SurveyError::BlockSize { got: bytes });
+        assert_eq!(export.min_block(bytes).unwrap_err(), SurveyError::BlockSize { got: bytes });
     }
     for bytes in [1, 512, 1 << 16] {
-        connection.min_block(bytes).unwrap();
+        export.min_block(bytes).unwrap();
     }
 }
 

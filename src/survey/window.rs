@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::ahead;
 use super::layer::{Answer, Layer, Place};
-use super::ready::Ready;
+use super::output_queue::OutputQueue;
 use crate::extent::Extent;
 use crate::status::Status;
 
@@ -69,7 +69,7 @@ impl Window {
     }
 
     /// Reads on while there is room, where that can be done without weighing what is said. Returns what has been read; `None` when nothing has.
-    pub(super) fn read_ahead(&mut self, ready: &mut Ready) -> Option<Range<u64>> {
+    pub(super) fn read_ahead(&mut self, ready: &mut OutputQueue) -> Option<Range<u64>> {
         let Range { start: first, end } = self.left;
         if !self.apart || first >= end {
             return None;
@@ -108,7 +108,7 @@ impl Reader {
     }
 
     /// Reads on in the window, while there is room: see [`Window::read_ahead`].
-    pub(super) fn read_ahead(&mut self, ready: &mut Ready) -> Option<Range<u64>> {
+    pub(super) fn read_ahead(&mut self, ready: &mut OutputQueue) -> Option<Range<u64>> {
         self.window.as_mut()?.read_ahead(ready)
     }
 
@@ -130,9 +130,9 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Dirtiness;
+    use crate::status::{BitmapIndex, Dirtiness};
     use crate::survey::budget::Payload;
-    use crate::survey::contexts::Meaning;
+    use crate::survey::contexts::ContextKind;
     use crate::survey::layer::DISPUTED;
     use crate::survey::rules::Usable;
     use crate::wire::{Descriptor, Form, encode};
@@ -144,7 +144,7 @@ mod tests {
     /// A list about bytes from 0 on: a payload of a reply, or joined rests.
     #[derive(Clone, Debug)]
     struct Said {
-        meaning: Meaning,
+        meaning: ContextKind,
         rests: bool,
         list: Vec<(u64, u64)>,
     }
@@ -191,8 +191,12 @@ mod tests {
     }
 
     fn told() -> impl Strategy<Value = Said> {
-        const MEANINGS: [Meaning; 4] =
-            [Meaning::Allocation, Meaning::Bitmap(0), Meaning::Bitmap(31), Meaning::Depth];
+        const MEANINGS: [ContextKind; 4] = [
+            ContextKind::Allocation,
+            ContextKind::Bitmap(BitmapIndex::FIRST),
+            ContextKind::Bitmap(BitmapIndex::of::<31>()),
+            ContextKind::Depth,
+        ];
         let flags = select(&[0, 1, 2, 3, 3, 4, 7, 255, 1 << 32, 1 << 40, u64::MAX >> 1][..]);
         let list = vec((1..12_u64, flags), 1..60);
         (select(&MEANINGS[..]), prop::bool::weighted(0.1), list).prop_map(|(meaning, rests, mut list)| {
@@ -215,7 +219,7 @@ mod tests {
             known in 0..3_u8,
             turns in vec(0..50_u8, 1..30),
         ) {
-            let dirty = Status::UNKNOWN.with_bitmap(7, Dirtiness::DIRTY);
+            let dirty = Status::UNKNOWN.with_bitmap(BitmapIndex::of::<7>(), Dirtiness::DIRTY);
             let known = match known {
                 0 => Answer::new(Status::UNKNOWN),
                 1 => Answer::new(dirty),
@@ -237,7 +241,7 @@ mod tests {
                 position = extent.end();
             };
             for turn in turns.into_iter().cycle() {
-                let mut ready = Ready::of(usize::from(turn));
+                let mut ready = OutputQueue::of(usize::from(turn));
                 let before = window.left.start;
                 let Some(read) = (if turn > 0 { window.read_ahead(&mut ready) } else { None }) else {
                     let Some(extent) = window.next_extent() else { break };

@@ -5,7 +5,9 @@ use core::cell::Cell;
 use nbd_extents::action::{Baseline, Incremental, StatusStream};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Action, Allocation, Bitmaps, Dirtiness, Extent, MAX_END, Status, StreamError};
+use nbd_extents::{
+    Action, Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, MAX_END, Status, StreamError,
+};
 use proptest::prelude::*;
 
 const ACTIONS: [Action; 5] = [
@@ -137,11 +139,11 @@ fn five_rows_and_two_requests() {
     let status = |n: u64| {
         let allocation = Allocation::from_flags(if n.is_multiple_of(2) { 3 } else { 0 });
         let dirty = Dirtiness::from_flags(u64::from(n == 1001 || n == 200_001));
-        Status::UNKNOWN.with_allocation(allocation).with_bitmap(0, dirty)
+        Status::UNKNOWN.with_allocation(allocation).with_bitmap(BitmapIndex::FIRST, dirty)
     };
     let disk = (0..300_000).map(|n| Extent::new(n * 4096, 4096, status(n)).unwrap());
     let size = 300_000 * 4096;
-    let policy = Incremental::new(Baseline::new(size, Bitmaps::only(0)), size).unwrap();
+    let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size).unwrap();
     let actions = from_iter(disk).decide(policy);
     assert_eq!(actions.clone().collect_vec().unwrap().len(), 5);
     let options = PlanOptions::new(size, BlockSize::new(65536).unwrap()).unwrap();

@@ -23,7 +23,7 @@ impl Source {
         match self.context {
             Context::Allocation => status.with_allocation(Allocation::from_flags(flags)),
             Context::Depth => status.with_depth(Depth::from_flags(flags)),
-            _ => status.with_bitmap(self.bitmap, Dirtiness::from_flags(flags)),
+            _ => status.with_bitmap(self.bitmap.try_into().unwrap(), Dirtiness::from_flags(flags)),
         }
     }
 

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use nbd_extents::wire::Form;
-use nbd_extents::{Connection, Context, Contexts, Negotiated, Status, Survey, SurveyError, SurveyOptions};
+use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Status, Survey, SurveyError, SurveyOptions};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -104,10 +104,10 @@ impl Setup {
     }
 
     pub(crate) fn options(&self) -> SurveyOptions {
-        let connection = Connection::new(self.size as u64, self.form).unwrap();
-        let connection = connection.min_block(u32::try_from(self.min_block).unwrap()).unwrap();
+        let export = ExportParams::new(self.size as u64, self.form).unwrap();
+        let export = export.min_block(u32::try_from(self.min_block).unwrap()).unwrap();
         let range = self.range.start as u64..self.range.end as u64;
-        let mut options = SurveyOptions::new(connection.read_only(!self.writable)).range(range).unwrap();
+        let mut options = SurveyOptions::new(export.read_only(!self.writable)).range(range).unwrap();
         if let Some(bytes) = self.max_request {
             options = options.max_request(bytes);
         }
@@ -131,7 +131,7 @@ impl Setup {
     /// What comes of an export that is writable, without the permission for it.
     pub(crate) fn options_without_permission(&self) -> Result<Survey, SurveyError> {
         let size = self.size as u64;
-        self.survey_with(SurveyOptions::new(Connection::new(size, self.form)?))
+        self.survey_with(SurveyOptions::new(ExportParams::new(size, self.form)?))
     }
 
     pub(crate) fn survey_with(&self, options: SurveyOptions) -> Result<Survey, SurveyError> {

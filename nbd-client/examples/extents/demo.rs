@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use nbd_extents::wire::Form;
-use nbd_extents::{Bitmaps, Connection, Context, Contexts, Survey, SurveyError, SurveyOptions};
+use nbd_extents::{Bitmaps, Context, Contexts, ExportParams, Survey, SurveyError, SurveyOptions};
 
 use crate::cli::{Content, Shape};
 use crate::common::args::Previous;
@@ -31,7 +31,7 @@ pub(crate) fn run(content: Content, shape: Shape, out: &mut impl Write) -> Resul
     let capture = Capture::read(COMPACT);
     let size = capture.size;
     let survey = survey(&capture)?;
-    let bitmaps = Bitmaps::only(0);
+    let bitmaps = Bitmaps::FIRST;
     let subject = Subject { range: 0..size, export_size: size, bitmaps, previous: Previous::Unsaid };
     report::write(Answered(survey), &subject, content, shape, out)
 }
@@ -40,8 +40,8 @@ pub(crate) fn run(content: Content, shape: Shape, out: &mut impl Write) -> Resul
 fn survey(capture: &Capture) -> Result<Survey, SurveyError> {
     let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap(BITMAP))?;
     let contexts = wanted.negotiate(capture.contexts.iter().map(|(id, name)| (*id, name)))?;
-    let connection = Connection::new(capture.size, Form::Compact)?.read_only(true);
-    let mut survey = Survey::together(SurveyOptions::new(connection), contexts)?;
+    let export = ExportParams::new(capture.size, Form::Compact)?.read_only(true);
+    let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
     while let Some(request) = survey.next_request()? {
         for payload in &capture.payloads {
             survey.chunk(request.id(), payload.as_slice())?;

@@ -1,7 +1,7 @@
 //! What handshakes have settled, in the terms of a survey: the contexts that were granted, and the options that follow.
 
 use nbd_extents::wire::Form;
-use nbd_extents::{Connection, Contexts, Negotiated, Strictness, SurveyError, SurveyOptions};
+use nbd_extents::{Contexts, ExportParams, Negotiated, Strictness, SurveyError, SurveyOptions};
 
 use super::SurveyorError;
 use crate::client::Options;
@@ -47,9 +47,9 @@ pub(crate) fn survey_options(
     let exports = || core::iter::once(main).chain(details);
     let form = if main.headers == Headers::Extended { Form::Extended } else { Form::Compact };
     let read_only = exports().all(|export| export.flags.is_read_only());
-    let mut connection = Connection::new(main.size, form)?.read_only(read_only);
+    let mut export = ExportParams::new(main.size, form)?.read_only(read_only);
     if let Some(minimum) = exports().filter_map(|export| export.block_size).map(BlockSize::minimum).max() {
-        connection = connection.min_block(minimum)?;
+        export = export.min_block(minimum)?;
     }
-    Ok(SurveyOptions::new(connection).strictness(strictness))
+    Ok(SurveyOptions::new(export).strictness(strictness))
 }

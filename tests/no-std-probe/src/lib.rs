@@ -48,12 +48,12 @@ pub extern "C" fn dirty_bytes() -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn requests() -> u64 {
     use nbd_extents::wire::Form;
-    use nbd_extents::{Connection, Context, Contexts, Survey, SurveyOptions};
+    use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 
     let survey = || {
         let contexts = Contexts::new().require(Context::Allocation).ok()?.negotiate([(0, "base:allocation")]).ok()?;
-        let connection = Connection::new(4096, Form::Compact).ok()?.read_only(true);
-        let mut survey = Survey::together(SurveyOptions::new(connection), contexts).ok()?;
+        let export = ExportParams::new(4096, Form::Compact).ok()?.read_only(true);
+        let mut survey = Survey::together(SurveyOptions::new(export), contexts).ok()?;
         survey.next_request().ok()?;
         Some(survey.stats().requests)
     };

@@ -17,7 +17,7 @@ use core::ops::Range;
 use super::super::bytes::Bytes;
 use nbd_extents::wire::Form;
 use nbd_extents::{
-    Connection, Context, Contexts, MAX_END, Negotiated, Strictness, Survey, SurveyError, SurveyOptions,
+    Context, Contexts, ExportParams, MAX_END, Negotiated, Strictness, Survey, SurveyError, SurveyOptions,
 };
 
 /// The ids of the contexts, as qemu gives them.
@@ -110,10 +110,10 @@ impl Case {
     }
 
     fn options(&self) -> Result<SurveyOptions, SurveyError> {
-        let connection = Connection::new(self.export_size(), self.form)?;
-        let connection = connection.min_block(u32::try_from(self.block).unwrap())?.read_only(!self.writable);
+        let export = ExportParams::new(self.export_size(), self.form)?;
+        let export = export.min_block(u32::try_from(self.block).unwrap())?.read_only(!self.writable);
         let range = self.base + self.range.start as u64..self.base + self.range.end as u64;
-        let mut options = SurveyOptions::new(connection).range(range)?.in_flight(self.in_flight);
+        let mut options = SurveyOptions::new(export).range(range)?.in_flight(self.in_flight);
         if self.strict {
             options = options.strictness(Strictness::Strict);
         }

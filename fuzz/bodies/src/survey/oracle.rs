@@ -48,7 +48,8 @@ fn status(id: u32, flags: u64) -> Status {
         ALLOCATION if flags >> 32 != 0 => Status::UNKNOWN.with_allocation(Allocation::DATA),
         ALLOCATION => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
         DEPTH => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
-        _ => Status::UNKNOWN.with_bitmap((id - BITMAP) as usize, Dirtiness::from_flags(flags)),
+        _ => Status::UNKNOWN
+            .with_bitmap(((id - BITMAP) as usize).try_into().unwrap(), Dirtiness::from_flags(flags)),
     }
 }
 
@@ -317,7 +318,7 @@ impl Oracle {
 
 /// What is handed out must be at least as safe as what the deciding reply `told`.
 fn assert_no_safer(status: Status, told: Status, at: usize) {
-    for bitmap in told.dirty_bitmaps() {
+    for bitmap in told.dirty_set().indices() {
         assert_eq!(status.dirty_in(bitmap), Some(true), "byte {at}: {told:?} came out as {status:?}");
     }
     if told.zero() == Some(false) {
@@ -333,7 +334,7 @@ fn assert_no_safer(status: Status, told: Status, at: usize) {
 
 /// What is handed out must have been said by some reply. `heard` joins them all, the safer answers winning.
 fn assert_claims(heard: Status, status: Status, at: usize, bitmaps_only: bool) {
-    for bitmap in status.dirty_bitmaps() {
+    for bitmap in status.dirty_set().indices() {
         assert_eq!(heard.dirty_in(bitmap), Some(true), "byte {at}: {heard:?} came out as {status:?}");
     }
     if !bitmaps_only && status.zero() == Some(false) {

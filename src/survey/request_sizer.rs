@@ -12,7 +12,7 @@ const HANDY: u64 = 256 << 10;
 
 /// The length of the next request, in bytes, and the payload that its reply will be likely to have.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct RequestSizer {
     length: u64,
     /// So many replies must fit before the length grows again.
     caution: u32,
@@ -22,7 +22,7 @@ pub(super) struct Step {
     known: bool,
 }
 
-impl Step {
+impl RequestSizer {
     pub(super) fn new(longest: u64) -> Self {
         Self { length: longest, caution: 0, expected: 0, known: false }
     }
@@ -70,20 +70,20 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::survey::Connection;
+    use crate::survey::ExportParams;
     use crate::wire::Form;
 
     const MIB: u64 = 1 << 20;
     const LONGEST: u64 = 1 << 30;
 
     fn options(in_flight: usize) -> SurveyOptions {
-        let connection = Connection::new(1 << 40, Form::Extended).unwrap().read_only(true);
-        SurveyOptions::new(connection).max_request(LONGEST).in_flight(in_flight)
+        let export = ExportParams::new(1 << 40, Form::Extended).unwrap().read_only(true);
+        SurveyOptions::new(export).max_request(LONGEST).in_flight(in_flight)
     }
 
     /// The length after one reply of so much payload about so much of what was asked, when `length` was the step before.
     fn after(length: u64, described: u64, asked: u64, payload: u64, in_flight: usize) -> u64 {
-        let mut step = Step::new(length);
+        let mut step = RequestSizer::new(length);
         step.learn(described, asked, payload, &options(in_flight));
         assert!(step.is_known());
         step.length()
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn after_one_too_many_it_waits() {
-        let mut step = Step::new(MIB);
+        let mut step = RequestSizer::new(MIB);
         step.halve(MIB);
         for _ in 1..CAUTION {
             step.learn(MIB / 2, MIB / 2, 100, &options(2));
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_a_reply_will_have_is_remembered_for_a_while() {
-        let mut step = Step::new(MIB);
+        let mut step = RequestSizer::new(MIB);
         step.expect(8000);
         assert_eq!(step.expected(), 8000);
         step.expect(10);

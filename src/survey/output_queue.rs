@@ -10,7 +10,7 @@ const MOST: usize = 128;
 
 /// Extents one behind the other, equal neighbours joined. The last may still grow.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct OutputQueue {
     /// [`MOST`] places, once something has been read.
     places: Vec<Extent<Status>>,
     /// So many places are in use.
@@ -19,7 +19,7 @@ pub(super) struct Ready {
     taken: usize,
 }
 
-impl Ready {
+impl OutputQueue {
     /// With so many places, at least one.
     #[cfg(test)]
     pub(super) fn of(places: usize) -> Self {

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use nbd_extents::action::{Full, StatusStream};
-use nbd_extents::chain::{Chain, Layer, Source};
+use nbd_extents::chain::{Chain, ChainLayer, Source};
 use nbd_extents::map::{Cap, ExtentMap};
 use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::{ExtentStream, from_iter, place};
@@ -284,7 +284,12 @@ fn chain(extents: usize, depth: usize) -> f64 {
     })
 }
 
-fn random_layer(rng: &mut Rng, nth: usize, size: u64, depth: u64) -> (Layer<usize>, Vec<Extent<Action>>) {
+fn random_layer(
+    rng: &mut Rng,
+    nth: usize,
+    size: u64,
+    depth: u64,
+) -> (ChainLayer<usize>, Vec<Extent<Action>>) {
     let mut list = Vec::new();
     let mut start = 0;
     while start < size {
@@ -298,5 +303,9 @@ fn random_layer(rng: &mut Rng, nth: usize, size: u64, depth: u64) -> (Layer<usiz
         list.push(Extent::new(start, length, action).unwrap());
         start += length;
     }
-    (Layer { disk: 0, id: nth, parent: nth.checked_sub(1), size }, list)
+    let layer = match nth.checked_sub(1) {
+        Some(parent) => ChainLayer::incremental(0, nth, parent, size),
+        None => ChainLayer::full(0, nth, size),
+    };
+    (layer, list)
 }

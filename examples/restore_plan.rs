@@ -9,7 +9,7 @@
 
 use core::error::Error;
 
-use nbd_extents::chain::{Chain, Layer, Source};
+use nbd_extents::chain::{Chain, ChainLayer, Source};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, Extent, ExtentError};
@@ -38,14 +38,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!(
             "{} {:>9}  {}",
             nth + 1,
-            layer.id,
+            layer.id.unwrap_or_default(),
             strip(extents.iter().map(|e| (e.end(), sign(*e.status()))))
         );
     }
 
     // The chain checks that these are the layers of one disk, in order and none missing.
     let chain = Chain::new(layers.into_iter().map(|(layer, extents)| (layer, from_iter(extents))))?;
-    let names: Vec<_> = chain.layers().map(|layer| layer.id).collect();
+    let names: Vec<_> = chain.layers().filter_map(|layer| layer.id).collect();
     let size = chain.size();
 
     // One pass over all layers. The map joins equal neighbours, and refuses a plan that would not cover the disk.
@@ -69,7 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A backup as a layer of the chain: each is on top of the one before, the first on top of none.
-fn layer(nth: usize, backup: &Backup) -> Result<(Layer<&'static str>, Vec<Extent<Action>>), ExtentError> {
+fn layer(
+    nth: usize,
+    backup: &Backup,
+) -> Result<(ChainLayer<&'static str>, Vec<Extent<Action>>), ExtentError> {
     let mut end = 0;
     let mut extents = Vec::new();
     for &(length, action) in backup.1 {
@@ -77,7 +80,11 @@ fn layer(nth: usize, backup: &Backup) -> Result<(Layer<&'static str>, Vec<Extent
         end += length * MIB;
     }
     let parent = nth.checked_sub(1).and_then(|before| BACKUPS.get(before));
-    Ok((Layer { disk: "vda", id: backup.0, parent: parent.map(|parent| parent.0), size: end }, extents))
+    let layer = match parent {
+        Some(parent) => ChainLayer::incremental("vda", backup.0, parent.0, end),
+        None => ChainLayer::full("vda", backup.0, end),
+    };
+    Ok((layer, extents))
 }
 
 /// One character for each 64th of the largest disk.

@@ -1,10 +1,13 @@
-//! Backup chains against the slow judge: a disk to which the layers are applied one after the other, byte for byte.
+//! Backup chains against the slow judge: a disk to which the layers are applied one after the
+//! other, byte for byte.
 #![cfg(feature = "alloc")]
 
 use core::cell::Cell;
 use std::rc::Rc;
 
-use nbd_extents::chain::{Chain, ChainError, Layer, ReadError, Source, Sources};
+use nbd_extents::chain::{
+    Chain, ChainError, ChainFact, ChainLayer, Checksum, LayerName, ParentLayer, Source, SourceError, Sources,
+};
 use nbd_extents::stream::{ExtentStream, FromIter, from_iter};
 use nbd_extents::{Action, Extent, MAX_END, StreamError};
 use proptest::prelude::*;
@@ -32,8 +35,11 @@ fn extents(runs: &Runs) -> Vec<Extent<Action>> {
     extents.collect()
 }
 
-fn layer(position: usize, size: usize) -> Layer<usize> {
-    Layer { disk: 7, id: position, parent: position.checked_sub(1), size: size as u64 }
+fn layer(position: usize, size: usize) -> ChainLayer<usize> {
+    match position.checked_sub(1) {
+        Some(parent) => ChainLayer::incremental(7, position, parent, size as u64),
+        None => ChainLayer::full(7, position, size as u64),
+    }
 }
 
 fn chain(layers: &[Runs]) -> Plain {
@@ -51,7 +57,8 @@ fn trusting(layers: &[Runs]) -> Plain {
     chain(layers).growth_reads_as_zero()
 }
 
-/// The judge. A disk is its bytes, and who said so: shrinking cuts, growing adds zeroes, a layer overwrites.
+/// The judge. A disk is its bytes, and who said so: shrinking cuts, growing adds zeroes, a layer
+/// overwrites.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Disk {
     bytes: Vec<u32>,
@@ -80,7 +87,8 @@ impl Disk {
         }
     }
 
-    /// The first byte that came with a growth and that no layer has said anything of since, with the layer that grew the disk.
+    /// The first byte that came with a growth and that no layer has said anything of since, with
+    /// the layer that grew the disk.
     fn grown_and_never_said(&self, layers: &[Runs]) -> Option<(usize, u64)> {
         (0..self.bytes.len()).find_map(|at| {
             let reach = |nth: &usize| size_of_disk(&layers[*nth]) > at;
@@ -168,14 +176,15 @@ proptest! {
         }
     }
 
-    /// Merged layers take the place of those that they are made of, whatever comes before and behind.
+    /// Merged layers take the place of those that they are made of, whatever comes before and
+    /// after.
     #[test]
     fn a_merge_takes_the_place_of_its_layers(layers in random_layers(2..9_usize, 9), a in 0_usize..9, b in 0_usize..9) {
         let (from, to) = (a.min(b) % layers.len(), a.max(b) % layers.len());
         let (from, to) = (from.min(to), from.max(to) + 1);
         let (merged, plan) = trusting(&layers).merge(from..to).unwrap();
-        prop_assert_eq!(merged.parent, from.checked_sub(1));
-        prop_assert_eq!((merged.id, merged.size), (to - 1, size_of_disk(&layers[to - 1]) as u64));
+        prop_assert_eq!(merged.parent.as_ref().and_then(|parent| parent.id), from.checked_sub(1));
+        prop_assert_eq!((merged.id, merged.size), (Some(to - 1), size_of_disk(&layers[to - 1]) as u64));
         // on top of the layers before, the merged one is what its layers are
         let mut disk = Disk::of(&layers[..from]);
         disk.resize(from, size_of_disk(&layers[to - 1]));
@@ -197,7 +206,8 @@ proptest! {
         prop_assert_eq!(zeroes(shorter.restore()), zeroes(trusting(&layers).restore()));
     }
 
-    /// Without that knowledge, a byte that its newest layer skips although the layer before did not have it is an error, and no other byte is.
+    /// Without that knowledge, a byte that its newest layer skips although the layer before did not
+    /// have it is an error, and no other byte is.
     #[test]
     fn what_a_layer_skips_beyond_the_layer_before_is_refused(layers in random_layers(1..9_usize, 9)) {
         let disk = Disk::of(&layers);
@@ -209,7 +219,7 @@ proptest! {
                 let whole = sources.iter().map(Extent::length).sum::<u64>();
                 prop_assert_eq!(whole, disk.bytes.len() as u64);
             }
-            (Err(ReadError::Grown { layer, range }), Some((by, at))) => {
+            (Err(SourceError::Grown { layer, range }), Some((by, at))) => {
                 prop_assert_eq!((layer, range.start), (by, at));
             }
             (restored, lost) => prop_assert!(false, "{restored:?} but {lost:?}"),
@@ -220,7 +230,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The rule of the house: 200 layers over a small disk equal, byte for byte, applying them one after the other.
+    /// The rule of the house: 200 layers over a small disk equal, byte for byte, applying them one
+    /// after the other.
     #[test]
     fn two_hundred_layers(layers in random_layers(200_usize, 24)) {
         let disk = Disk::of(&layers);
@@ -231,7 +242,8 @@ proptest! {
     }
 }
 
-/// 10 to 5 to 10: what the shrink cut off stays away, in the restore as in a merge of the two incrementals.
+/// 10 to 5 to 10: what the shrink cut off stays away, in the restore as in a merge of the two
+/// incrementals.
 #[test]
 fn a_shrink_brings_no_old_bytes_back() {
     let row = |start, end, source| Extent::from_range(start..end, source).unwrap();
@@ -241,7 +253,7 @@ fn a_shrink_brings_no_old_bytes_back() {
     assert_eq!(restored, [row(0, 5, Source::Copy { layer: 0 }), row(5, 10, grown(false))]);
 
     let skipped = [vec![(10, COPY)], vec![(5, Action::Skip)], vec![(10, Action::Skip)]];
-    let lost = ReadError::Grown { layer: 2, range: 5..10 };
+    let lost = SourceError::Grown { layer: 2, range: 5..10 };
     assert_eq!(chain(&skipped).restore().collect_vec(), Err(lost.clone()));
     assert_eq!(chain(&skipped).merge(1..3).unwrap().1.collect_vec(), Err(lost.clone()));
     assert_eq!(chain(&skipped).merge(2..3).unwrap().1.collect_vec(), Err(lost), "below, there is nothing");
@@ -263,8 +275,8 @@ fn bytes_in_no_layer_are_an_error() {
         vec![(6, Action::Skip), (4, COPY), (2, Action::Skip)],
     ];
     let plan = chain(&layers).restore().collect_vec();
-    assert_eq!(plan, Err(ReadError::Uncovered { range: 4..6 }));
-    assert_eq!(chain(&layers).check(), Err(ReadError::Uncovered { range: 4..6 }));
+    assert_eq!(plan, Err(SourceError::Uncovered { range: 4..6 }));
+    assert_eq!(chain(&layers).check(), Err(SourceError::Uncovered { range: 4..6 }));
 }
 
 #[test]
@@ -280,7 +292,7 @@ fn a_layer_that_does_not_cover_its_disk_is_named() {
         (vec![extent(0, 9)], StreamError::OutOfRange { extent: 0..9, range: 0..8 }),
         (vec![extent(0, 7)], StreamError::Gap { range: 7..8 }),
     ] {
-        let expected = Err(ReadError::Layer { layer: 1, error });
+        let expected = Err(SourceError::Layer { layer: 1, error });
         assert_eq!(streams(list.clone()).check(), expected);
         assert_eq!(streams(list).restore().for_each(drop), expected);
     }
@@ -297,7 +309,7 @@ fn after_an_error_nothing_comes() {
     assert!(sources.next_extent().unwrap().is_some());
     assert!(sources.next_extent().unwrap().is_some());
     let error = StreamError::Gap { range: 8..9 };
-    assert_eq!(sources.next_extent(), Err(ReadError::Layer { layer: 1, error }));
+    assert_eq!(sources.next_extent(), Err(SourceError::Layer { layer: 1, error }));
     assert_eq!(sources.next_extent(), Ok(None));
 }
 
@@ -307,49 +319,133 @@ fn hidden_faults_are_found() {
     let faulty = vec![Extent::new(0, 2, COPY).unwrap(), Extent::new(4, 4, COPY).unwrap()];
     let over = vec![Extent::new(0, 8, COPY).unwrap()];
     let chain = Chain::new([(layer(0, 8), from_iter(faulty)), (layer(1, 8), from_iter(over))]).unwrap();
-    assert_eq!(chain.check(), Err(ReadError::Layer { layer: 0, error: StreamError::Gap { range: 2..4 } }));
+    assert_eq!(chain.check(), Err(SourceError::Layer { layer: 0, error: StreamError::Gap { range: 2..4 } }));
+}
+
+fn name(position: usize, id: &str) -> LayerName {
+    LayerName { position, id: Some(id.to_owned()) }
+}
+
+fn nothing() -> Stream {
+    from_iter(Vec::new())
 }
 
 #[test]
 fn what_is_no_chain_is_refused() {
-    let refused = |layers: Vec<Layer<&'static str>>| {
-        let empty = || from_iter(Vec::<Extent<Action>>::new());
-        Chain::new(layers.into_iter().map(|layer| (layer, empty()))).unwrap_err()
+    let refused = |layers: Vec<ChainLayer<&'static str>>| {
+        Chain::new(layers.into_iter().map(|layer| (layer, nothing()))).unwrap_err()
     };
-    let full = || Layer::full("vda", "a", 8);
-    let next = |id, parent| Layer::incremental("vda", id, parent, 8);
+    let full = || ChainLayer::full("vda", "a", 8);
+    let next = |id, parent| ChainLayer::incremental("vda", id, parent, 8);
+    let missing = |position, id, parent: &str| ChainError::Missing {
+        layer: name(position, id),
+        parent: parent.to_owned(),
+    };
     assert_eq!(refused(vec![]), ChainError::Empty);
-    assert_eq!(refused(vec![next("b", "a")]), ChainError::Missing { position: 0, id: "b", parent: "a" });
-    assert_eq!(
-        refused(vec![full(), next("b", "a"), next("d", "c")]),
-        ChainError::Missing { position: 2, id: "d", parent: "c" }
-    );
-    let reordered = |position, id, parent, parent_position| ChainError::Reordered {
-        position,
-        id,
-        parent,
+    assert_eq!(refused(vec![next("b", "a")]), missing(0, "b", "a"));
+    assert_eq!(refused(vec![full(), next("b", "a"), next("d", "c")]), missing(2, "d", "c"));
+    let reordered = |position, id, parent: &str, parent_position| ChainError::Reordered {
+        layer: name(position, id),
+        parent: parent.to_owned(),
         parent_position,
     };
     assert_eq!(refused(vec![full(), next("c", "b"), next("b", "a")]), reordered(1, "c", "b", 2));
     assert_eq!(refused(vec![next("b", "a"), full()]), reordered(0, "b", "a", 1));
     assert_eq!(refused(vec![full(), next("b", "a"), next("c", "a")]), reordered(2, "c", "a", 0));
     assert_eq!(
-        refused(vec![full(), Layer::incremental("vdb", "b", "a", 8)]),
-        ChainError::Foreign { position: 1, id: "b", disk: "vdb", expected: "vda" }
+        refused(vec![full(), ChainLayer::incremental("vdb", "b", "a", 8)]),
+        ChainError::OtherDisk { layer: name(1, "b"), disk: "vdb".into(), expected: "vda".into() }
     );
     assert_eq!(
-        refused(vec![full(), Layer::full("vda", "b", 8)]),
-        ChainError::FullInside { position: 1, id: "b" }
+        refused(vec![full(), ChainLayer::full("vda", "b", 8)]),
+        ChainError::FullInside { layer: name(1, "b") }
     );
     assert_eq!(
         refused(vec![full(), next("b", "a"), next("a", "b")]),
-        ChainError::Twice { id: "a", first: 0, second: 2 }
+        ChainError::Twice { layer: name(2, "a"), first: 0 }
     );
     let size = MAX_END + 1;
     assert_eq!(
-        refused(vec![Layer::full("vda", "a", size)]),
-        ChainError::TooLarge { position: 0, id: "a", size }
+        refused(vec![ChainLayer::full("vda", "a", size)]),
+        ChainError::TooLarge { layer: name(0, "a"), size }
     );
+}
+
+/// Layers that name nothing are still tied by sizes and checksums.
+#[test]
+fn layers_without_names_are_tied_by_sizes_and_checksums() {
+    let sum = |bits| Some(Checksum::new(bits));
+    let full = ChainLayer::<u8> { disk: None, id: None, size: 8, checksum: sum(1), parent: None };
+    let next = |size, checksum| ChainLayer {
+        checksum: sum(2),
+        parent: Some(ParentLayer { id: None, size, checksum }),
+        ..full.clone()
+    };
+    let chain = |layers: Vec<ChainLayer<u8>>| Chain::new(layers.into_iter().map(|layer| (layer, nothing())));
+    let layer = |position| LayerName { position, id: None };
+
+    let tied = chain(vec![full.clone(), next(Some(8), sum(1))]).unwrap();
+    let facts: Vec<_> = tied.unchecked().map(|unchecked| unchecked.fact).collect();
+    assert_eq!(facts, [ChainFact::Disk, ChainFact::ParentName]);
+    let loose = chain(vec![full.clone(), next(None, None)]).unwrap();
+    assert_eq!(loose.unchecked().count(), 4);
+    assert!(loose.unchecked().all(|unchecked| unchecked.layer == layer(1)));
+    assert_eq!(chain(vec![full.clone()]).unwrap().unchecked().count(), 0, "a full is compared with nothing");
+
+    let refused = |layers| chain(layers).unwrap_err();
+    assert_eq!(
+        refused(vec![full.clone(), next(Some(7), sum(1))]),
+        ChainError::OtherSize { layer: layer(1), stated: 7, found: 8 }
+    );
+    assert_eq!(
+        refused(vec![full.clone(), next(Some(8), sum(3))]),
+        ChainError::OtherParent { layer: layer(1), stated: Checksum::new(3), found: Checksum::new(1) }
+    );
+    let inc = next(None, None);
+    assert_eq!(refused(vec![inc.clone()]), ChainError::NoFull { layer: layer(0) });
+    assert_eq!(
+        refused(vec![full.clone(), inc.clone(), inc]),
+        ChainError::Twice { layer: layer(2), first: 1 }
+    );
+}
+
+/// Incrementals for a disk that holds an older state already.
+#[test]
+fn incrementals_stand_on_a_base() {
+    let base = || ChainLayer::full(7, 1, 4);
+    let on = |base, layers: &[(usize, usize, Runs)]| {
+        let layers = layers.iter().map(|(id, parent, runs)| {
+            let size = size_of_disk(runs) as u64;
+            (ChainLayer::incremental(7, *id, *parent, size), from_iter(extents(runs)))
+        });
+        Chain::onto(base, layers)
+    };
+    let grown = vec![(3, Action::Skip), (1, COPY), (2, ZERO)];
+    let chain = on(base(), &[(2, 1, grown.clone())]).unwrap();
+    assert_eq!(chain.check(), Ok(()));
+    let plan: Vec<_> = chain.restore().iter().map(|e| e.unwrap().to_string()).collect();
+    assert_eq!(plan, ["0..3 below", "3..4 copy from layer 0", "4..6 zero by layer 0"]);
+
+    let lost = vec![(4, Action::Skip), (1, COPY), (1, Action::Skip)];
+    let lost = on(base(), &[(2, 1, lost)]).unwrap();
+    assert_eq!(lost.check(), Err(SourceError::Grown { layer: 0, range: 5..6 }));
+    assert_eq!(lost.merge(0..1).unwrap().1.collect_vec(), Err(SourceError::Grown { layer: 0, range: 5..6 }));
+
+    let missing = ChainError::Missing { layer: name(0, "3"), parent: "2".into() };
+    assert_eq!(on(base(), &[(3, 2, grown.clone())]).unwrap_err(), missing);
+    let full = (ChainLayer::full(7, 2, 6), from_iter(extents(&grown)));
+    assert_eq!(Chain::onto(base(), [full]).unwrap_err(), ChainError::FullInside { layer: name(0, "2") });
+}
+
+/// `?` takes the error of a chain into a boxed one, whatever names its layers.
+#[test]
+fn errors_of_chains_with_borrowed_names_can_be_boxed() {
+    fn open(names: &[String]) -> Result<Chain<&str, Stream>, Box<dyn core::error::Error + Send + Sync>> {
+        let layers = names.iter().map(|name| (ChainLayer::full("vda", name.as_str(), 8), nothing()));
+        Ok(Chain::new(layers)?)
+    }
+    let error = open(&["a".to_owned(), "b".to_owned()]).unwrap_err();
+    assert_eq!(error.to_string(), "layer b at position 1 is a full backup; only the first layer can be one");
 }
 
 #[test]
@@ -380,7 +476,8 @@ impl ExtentStream for Counted {
     }
 }
 
-/// One pass, and no more than one extent ahead: after the first piece of 100 layers each has been read once, in the end each at most to its end.
+/// One pass, and no more than one extent ahead: after the first piece of 100 layers each has been
+/// read once, in the end each at most to its end.
 #[test]
 fn a_plan_is_lazy() {
     let read = Rc::new(Cell::new(0));

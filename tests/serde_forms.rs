@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use nbd_extents::chain::Layer;
+use nbd_extents::chain::{ChainLayer, Checksum, ParentLayer};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::PlanPosition;
 use nbd_extents::stream::from_iter;
@@ -84,9 +84,18 @@ fn extents_and_maps() {
 fn what_a_program_keeps_between_two_runs() {
     form(&PlanPosition { offset: 1, size: 2 }, r#"{"offset":1,"size":2}"#);
     form(&ResumePoint { offset: 1, end: 2, export_size: 3 }, r#"{"offset":1,"end":2,"export_size":3}"#);
-    let full = Layer::full("vda".to_owned(), "sunday".to_owned(), 4096);
-    form(&full, r#"{"disk":"vda","id":"sunday","parent":null,"size":4096}"#);
-    form(&Layer::incremental(1, 3, 2, 4096), r#"{"disk":1,"id":3,"parent":2,"size":4096}"#);
+    let full = ChainLayer::full("vda".to_owned(), "sunday".to_owned(), 4096);
+    form(&full, r#"{"disk":"vda","id":"sunday","size":4096,"checksum":null,"parent":null}"#);
+    form(
+        &ChainLayer::incremental(1, 3, 2, 4096),
+        r#"{"disk":1,"id":3,"size":4096,"checksum":null,"parent":{"id":2,"size":null,"checksum":null}}"#,
+    );
+    let checksum = Some(Checksum::new(10));
+    form(
+        &ParentLayer::<u8> { id: None, size: Some(7), checksum },
+        r#"{"id":null,"size":7,"checksum":"0000000000000000000000000000000a"}"#,
+    );
+    refused::<Checksum>(r#""0a""#, "32 hexadecimal digits");
 }
 
 fn status() -> impl Strategy<Value = Status> {

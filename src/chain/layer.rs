@@ -1,90 +1,100 @@
-//! What a layer of a chain says of itself, and the rules by which layers are a chain.
+//! One backup of a chain, and what it says of itself and of the backup that it was made on top of.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
+use core::fmt;
 
-use super::error::ChainError;
-use crate::extent::MAX_END;
+use super::Checksum;
 
-/// Which backup a layer is. `I` is whatever names disks and layers: a UUID, a checkpoint's name, a number.
+/// One backup of a chain: a full one, or an incremental on top of another.
+///
+/// `I` names disks and layers: a UUID, a checkpoint's name, a number. `None` means that a backup
+/// does not state a fact. [`Chain::new`](super::Chain::new) compares the facts that both sides
+/// state, and [`Chain::unchecked`](super::Chain::unchecked) lists the comparisons that it could not
+/// make.
 ///
 /// ```
-/// use nbd_extents::chain::Layer;
+/// use nbd_extents::chain::ChainLayer;
 ///
-/// let monday = Layer::full("vda", "monday", 10 << 30);
-/// let tuesday = Layer::incremental("vda", "tuesday", "monday", 10 << 30);
+/// let monday = ChainLayer::full("vda", "monday", 10 << 30);
+/// let tuesday = ChainLayer::incremental("vda", "tuesday", "monday", 10 << 30);
 /// assert_eq!(monday.parent, None);
-/// assert_eq!(tuesday.parent, Some("monday"));
+/// assert_eq!(tuesday.parent.and_then(|parent| parent.id), Some("monday"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Layer<I> {
+pub struct ChainLayer<I> {
     /// The disk that was backed up.
-    pub disk: I,
-    /// The backup. No other layer of the chain has this name.
-    pub id: I,
-    /// The backup that this one was made on top of; `None` for a full backup.
-    pub parent: Option<I>,
+    pub disk: Option<I>,
+    /// The backup's name. No other layer of the chain has it.
+    pub id: Option<I>,
     /// The size that the disk had then, in bytes.
     pub size: u64,
+    /// The checksum over all bytes of the backup.
+    pub checksum: Option<Checksum>,
+    /// The backup that this one was made on top of; `None` for a full backup.
+    pub parent: Option<ParentLayer<I>>,
 }
 
-impl<I> Layer<I> {
+/// What an incremental says of the backup that it was made on top of.
+///
+/// ```
+/// use nbd_extents::chain::ParentLayer;
+///
+/// let unnamed: ParentLayer<&str> = ParentLayer::default();
+/// assert_eq!((unnamed.id, unnamed.size, unnamed.checksum), (None, None, None));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ParentLayer<I> {
+    /// The parent's name.
+    pub id: Option<I>,
+    /// The size that the disk had in the parent, in bytes.
+    pub size: Option<u64>,
+    /// The parent's checksum.
+    pub checksum: Option<Checksum>,
+}
+
+impl<I> Default for ParentLayer<I> {
+    fn default() -> Self {
+        Self { id: None, size: None, checksum: None }
+    }
+}
+
+impl<I> ChainLayer<I> {
     /// A full backup.
     #[must_use]
     pub const fn full(disk: I, id: I, size: u64) -> Self {
-        Self { disk, id, parent: None, size }
+        Self { disk: Some(disk), id: Some(id), size, checksum: None, parent: None }
     }
 
     /// An incremental backup on top of the backup `parent`.
     #[must_use]
     pub const fn incremental(disk: I, id: I, parent: I, size: u64) -> Self {
-        Self { disk, id, parent: Some(parent), size }
+        let parent = Some(ParentLayer { id: Some(parent), size: None, checksum: None });
+        Self { disk: Some(disk), id: Some(id), size, checksum: None, parent }
     }
 }
 
-/// Whether these layers, oldest first, are one chain from a full backup on.
-pub(super) fn check<I: Clone + Ord>(layers: &[&Layer<I>]) -> Result<(), ChainError<I>> {
-    let Some(first) = layers.first() else { return Err(ChainError::Empty) };
-    let positions = positions(layers)?;
-    let mut before: Option<&Layer<I>> = None;
-    for (position, &layer) in layers.iter().enumerate() {
-        let id = || layer.id.clone();
-        if layer.disk != first.disk {
-            let (disk, expected) = (layer.disk.clone(), first.disk.clone());
-            return Err(ChainError::Foreign { position, id: id(), disk, expected });
-        }
-        if layer.size > MAX_END {
-            return Err(ChainError::TooLarge { position, id: id(), size: layer.size });
-        }
-        match (&layer.parent, before) {
-            (None, None) => {}
-            (None, Some(_)) => return Err(ChainError::FullInside { position, id: id() }),
-            (Some(parent), Some(before)) if *parent == before.id => {}
-            (Some(parent), _) => {
-                let parent = parent.clone();
-                return Err(match positions.get(&parent) {
-                    Some(&parent_position) => {
-                        ChainError::Reordered { position, id: id(), parent, parent_position }
-                    }
-                    None => ChainError::Missing { position, id: id(), parent },
-                });
-            }
-        }
-        before = Some(layer);
-    }
-    Ok(())
+/// A layer as an error message names it: its position, counted from the oldest, and its name if it
+/// has one.
+///
+/// ```
+/// use nbd_extents::chain::LayerName;
+///
+/// let named = LayerName { position: 1, id: Some("tuesday".into()) };
+/// assert_eq!(named.to_string(), "layer tuesday at position 1");
+/// assert_eq!(LayerName { id: None, ..named }.to_string(), "the layer at position 1");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LayerName {
+    /// The layer's position in the chain, counted from the oldest, 0.
+    pub position: usize,
+    /// The layer's name, as it prints.
+    pub id: Option<alloc::string::String>,
 }
 
-/// Where each layer stands.
-fn positions<'a, I: Clone + Ord>(layers: &[&'a Layer<I>]) -> Result<BTreeMap<&'a I, usize>, ChainError<I>> {
-    let mut positions = BTreeMap::new();
-    for (second, layer) in layers.iter().enumerate() {
-        match positions.entry(&layer.id) {
-            Entry::Vacant(entry) => entry.insert(second),
-            Entry::Occupied(entry) => {
-                return Err(ChainError::Twice { id: layer.id.clone(), first: *entry.get(), second });
-            }
-        };
+impl fmt::Display for LayerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { position, id: Some(id) } => write!(f, "layer {id} at position {position}"),
+            Self { position, id: None } => write!(f, "the layer at position {position}"),
+        }
     }
-    Ok(positions)
 }

@@ -22,12 +22,14 @@ pub enum Source {
     },
     /// The bytes are zeroes.
     Zero {
-        /// The layer that says so: which recorded that they were zeroed, or grew the disk over a place where there was none.
+        /// The layer that says so: which recorded that they were zeroed, or grew the disk over a
+        /// place where there was none.
         layer: usize,
         /// Whether the range may be left without allocated space.
         may_unmap: bool,
     },
-    /// None of the merged layers has anything to say; what lies below them holds. Only where incrementals are merged without their full.
+    /// None of the merged layers has anything to say; what lies below them holds. Only where
+    /// incrementals are merged without their full.
     Below,
 }
 
@@ -41,7 +43,8 @@ impl Source {
         }
     }
 
-    /// The same as an action of the layer that a merge makes, so that the result of one merge can be a layer of the next.
+    /// The same as an action of the layer that a merge makes, so that the result of one merge can
+    /// be a layer of the next.
     ///
     /// ```
     /// use nbd_extents::Action;

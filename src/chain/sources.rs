@@ -1,33 +1,37 @@
-//! Many layers into one: for every range the newest layer that has something to say. One pass, with one extent of each layer in memory.
+//! Many layers into one: for every range the newest layer that has something to say. One pass, with
+//! one extent of each layer in memory.
 //!
-//! A layer is, at each moment, in one of three places: *waiting* for the byte where its next extent starts, among the *active* ones whose extent
-//! has started, or at its end. The newest active layer serves. A layer that is hidden under a newer one is not read on until it comes to light, so
-//! that each extent is looked at once and costs the logarithm of the number of layers, however many lie on top of each other.
+//! A layer is, at each moment, in one of three places: *waiting* for the byte where its next extent
+//! starts, among the *active* ones whose extent has started, or at its end. The newest active layer
+//! serves. A layer that is hidden under a newer one is not read on until it comes to light, so that
+//! each extent is looked at once and costs the logarithm of the number of layers, however many lie
+//! on top of each other.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 
-use super::error::ReadError;
+use super::error::SourceError;
 use super::source::Source;
 use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::{Check, Clip, ExtentStream};
 
-/// Where each byte comes from in a restore or a merge: a stream of [`Source`]s. See [`Chain::restore`](super::Chain::restore) and
-/// [`Chain::merge`](super::Chain::merge), which make it.
+/// Where each byte comes from in a restore or a merge: a stream of [`Source`]s. See
+/// [`Chain::restore`](super::Chain::restore) and [`Chain::merge`](super::Chain::merge), which make
+/// it.
 ///
-/// It covers the disk of its newest layer exactly once. Neighbours may be equal where a layer's stream is cut;
-/// [`coalesce`](ExtentStream::coalesce) joins them.
+/// It covers the disk of its newest layer exactly once. Neighbours may be equal where a layer's
+/// stream is cut; [`coalesce`](ExtentStream::coalesce) joins them.
 ///
 /// ```
-/// use nbd_extents::chain::{Chain, Layer, Sources};
+/// use nbd_extents::chain::{Chain, ChainLayer, Sources};
 /// use nbd_extents::stream::{ExtentStream, from_iter};
 /// use nbd_extents::{Action, Extent};
 ///
 /// let full = from_iter(Extent::new(0, 4096, Action::Copy));
-/// let sources: Sources<_> = Chain::new([(Layer::full("vda", "sunday", 4096), full)])?.restore();
+/// let sources: Sources<_> = Chain::new([(ChainLayer::full("vda", "sunday", 4096), full)])?.restore();
 /// assert_eq!(sources.collect_vec()?[0].to_string(), "0..4096 copy from layer 0");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -38,12 +42,14 @@ pub struct Sources<S: ExtentStream> {
     first: usize,
     /// Layers whose next extent starts further on, by its start.
     waiting: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Layers whose extent has started. It may have ended too; that is seen when the layer comes to the top.
+    /// Layers whose extent has started. It may have ended too; that is seen when the layer comes to
+    /// the top.
     active: BinaryHeap<usize>,
     /// The oldest reader whose bytes are not all cut off here.
     oldest: usize,
-    /// The size of the disk in the layer below the first reader; 0 where there is none.
-    below: u64,
+    /// The size of the disk in the layer below the first reader; `None` where the first is a full
+    /// backup.
+    below: Option<u64>,
     /// What a layer skips beyond the end of the one before reads as zero.
     growth_is_zero: bool,
     position: u64,
@@ -77,8 +83,10 @@ enum Served {
 }
 
 impl<S: ExtentStream<Status = Action>> Sources<S> {
-    /// `layers` are sizes and streams, oldest first; the first of them has position `first` in the chain, and the one below it the size `below`.
-    pub(super) fn new(layers: Vec<(u64, S)>, first: usize, below: u64, growth_is_zero: bool) -> Self {
+    /// `layers` are sizes and streams, oldest first; the first of them has position `first` in the
+    /// chain. `below` is the size of the disk in the layer below it, `None` where it is a full
+    /// backup.
+    pub(super) fn new(layers: Vec<(u64, S)>, first: usize, below: Option<u64>, growth_is_zero: bool) -> Self {
         let end = layers.last().map_or(0, |(size, _)| *size);
         let mut readers: Vec<_> = layers.into_iter().rev().scan(u64::MAX, read).collect();
         readers.reverse();
@@ -97,11 +105,12 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
         }
     }
 
-    /// Reads a layer on to its first extent that ends behind the current position, and puts it where it belongs.
-    fn advance(&mut self, nth: usize) -> Result<(), ReadError<S::Error>> {
+    /// Reads a layer on to its first extent that ends beyond the current position, and puts it
+    /// where it belongs.
+    fn advance(&mut self, nth: usize) -> Result<(), SourceError<S::Error>> {
         let Some(reader) = self.readers.get_mut(nth) else { return Ok(()) };
         let layer = self.first + nth;
-        reader.read_beyond(self.position).map_err(|error| ReadError::Layer { layer, error })?;
+        reader.read_beyond(self.position).map_err(|error| SourceError::Layer { layer, error })?;
         match &reader.head {
             Some(head) if head.start() > self.position => self.waiting.push(Reverse((head.start(), nth))),
             Some(_) => self.active.push(nth),
@@ -111,7 +120,7 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
     }
 
     /// The newest layer that serves the current position, and its extent there.
-    fn newest(&mut self) -> Result<Option<Newest>, ReadError<S::Error>> {
+    fn newest(&mut self) -> Result<Option<Newest>, SourceError<S::Error>> {
         while let Some(&nth) = self.active.peek() {
             match self.readers.get(nth).and_then(|reader| reader.head) {
                 Some(head) if head.end() > self.position => return Ok(Some(Newest { nth, head })),
@@ -124,7 +133,8 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
         Ok(None)
     }
 
-    /// Moves the layers whose extents start before `end` to the active ones, up to the first that is newer than `top`: that is where the range ends.
+    /// Moves the layers whose extents start before `end` to the active ones, up to the first that
+    /// is newer than `top`: that is where the range ends.
     fn until_hidden(&mut self, top: usize, end: u64) -> u64 {
         while let Some(&Reverse((start, nth))) = self.waiting.peek() {
             if start >= end {
@@ -150,8 +160,9 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
         }
     }
 
-    /// A range that no layer has: it is left to what lies below, or the disk begins there with a full, or has grown there.
-    fn unserved(&mut self) -> Result<(u64, Source), ReadError<S::Error>> {
+    /// A range that no layer has: it lies below the first layer, or a full backup leaves it out, or
+    /// the disk has grown there.
+    fn unserved(&mut self) -> Result<(u64, Source), SourceError<S::Error>> {
         let next = self.waiting.peek().map_or(self.end, |Reverse((start, _))| *start);
         let limit = loop {
             match self.readers.get(self.oldest) {
@@ -161,18 +172,17 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
             }
         };
         let end = next.min(limit);
-        if self.oldest == 0 && self.position < self.below {
-            return Ok((end.min(self.below), Source::Below));
-        }
         let range = self.position..end;
-        match self.first + self.oldest {
-            0 => Err(ReadError::Uncovered { range }),
-            layer if self.growth_is_zero => Ok((end, Source::Zero { layer, may_unmap: true })),
-            layer => Err(ReadError::Grown { layer, range }),
+        let layer = self.first + self.oldest;
+        match self.below {
+            Some(below) if self.oldest == 0 && self.position < below => Ok((end.min(below), Source::Below)),
+            None if self.oldest == 0 => Err(SourceError::Uncovered { range }),
+            _ if self.growth_is_zero => Ok((end, Source::Zero { layer, may_unmap: true })),
+            _ => Err(SourceError::Grown { layer, range }),
         }
     }
 
-    fn next_range(&mut self) -> Result<Option<Extent<Source>>, ReadError<S::Error>> {
+    fn next_range(&mut self) -> Result<Option<Extent<Source>>, SourceError<S::Error>> {
         if !self.started {
             self.started = true;
             for nth in 0..self.readers.len() {
@@ -187,7 +197,7 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
         Ok(Some(Extent::trusted(start, end, source)))
     }
 
-    fn step(&mut self) -> Result<(u64, Source), ReadError<S::Error>> {
+    fn step(&mut self) -> Result<(u64, Source), SourceError<S::Error>> {
         self.wake();
         let Some(Newest { nth, head }) = self.newest()? else { return self.unserved() };
         let end = self.until_hidden(nth, head.end());
@@ -200,7 +210,8 @@ impl<S: ExtentStream<Status = Action>> Sources<S> {
     }
 }
 
-/// Makes the reader of a layer, from the newest on. `limit` is the smallest size of the layers above.
+/// Makes the reader of a layer, from the newest on. `limit` is the smallest size of the layers
+/// above.
 fn read<S: ExtentStream>(limit: &mut u64, (size, stream): (u64, S)) -> Option<Reader<S>> {
     *limit = size.min(*limit);
     Some(Reader { stream: stream.covering(0..size).clip(0..*limit), limit: *limit, head: None })
@@ -229,14 +240,15 @@ impl<S: ExtentStream<Status = Action>> Reader<S> {
 
 impl<S: ExtentStream<Status = Action>> ExtentStream for Sources<S> {
     type Status = Source;
-    type Error = ReadError<S::Error>;
+    type Error = SourceError<S::Error>;
 
     fn next_extent(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
         if self.over {
             return Ok(None);
         }
         let next = self.next_range();
-        // a layer that has failed is in none of its places any more: read on, and the old bytes under it would come to light
+        // a layer that has failed is in none of its places any more: read on, and the old bytes
+        // under it would come to light
         self.over = !matches!(next, Ok(Some(_)));
         next
     }

@@ -1,16 +1,19 @@
 //! The forms of what a survey or a chain keeps between two runs of a program.
 
+use alloc::string::{String, ToString as _};
 use core::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
 use super::through;
-use crate::chain::Layer;
+use crate::chain::{ChainLayer, Checksum, ChecksumError, ParentLayer};
 use crate::survey::ResumePoint;
 
 through! {
     ResumeForm => ResumePoint;
-    LayerForm<I> => Layer<I>, I;
+    LayerForm<I> => ChainLayer<I>, I;
+    ParentForm<I> => ParentLayer<I>, I;
+    ChecksumForm => Checksum;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,26 +39,70 @@ impl TryFrom<ResumeForm> for ResumePoint {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename = "Layer", deny_unknown_fields)]
+#[serde(rename = "ChainLayer", deny_unknown_fields)]
 struct LayerForm<I> {
-    disk: I,
-    id: I,
-    parent: Option<I>,
+    disk: Option<I>,
+    id: Option<I>,
     size: u64,
+    checksum: Option<Checksum>,
+    parent: Option<ParentForm<I>>,
 }
 
-impl<I: Clone> From<&Layer<I>> for LayerForm<I> {
-    fn from(layer: &Layer<I>) -> Self {
-        let Layer { disk, id, parent, size } = layer.clone();
-        Self { disk, id, parent, size }
+impl<I: Clone> From<&ChainLayer<I>> for LayerForm<I> {
+    fn from(layer: &ChainLayer<I>) -> Self {
+        let ChainLayer { disk, id, size, checksum, parent } = layer.clone();
+        Self { disk, id, size, checksum, parent: parent.as_ref().map(ParentForm::from) }
     }
 }
 
-impl<I> TryFrom<LayerForm<I>> for Layer<I> {
+impl<I> TryFrom<LayerForm<I>> for ChainLayer<I> {
     type Error = Infallible;
 
     fn try_from(form: LayerForm<I>) -> Result<Self, Infallible> {
-        let LayerForm { disk, id, parent, size } = form;
-        Ok(Self { disk, id, parent, size })
+        let LayerForm { disk, id, size, checksum, parent } = form;
+        Ok(Self { disk, id, size, checksum, parent: parent.map(ParentLayer::try_from).transpose()? })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "ParentLayer", deny_unknown_fields)]
+struct ParentForm<I> {
+    id: Option<I>,
+    size: Option<u64>,
+    checksum: Option<Checksum>,
+}
+
+impl<I: Clone> From<&ParentLayer<I>> for ParentForm<I> {
+    fn from(parent: &ParentLayer<I>) -> Self {
+        let ParentLayer { id, size, checksum } = parent.clone();
+        Self { id, size, checksum }
+    }
+}
+
+impl<I> TryFrom<ParentForm<I>> for ParentLayer<I> {
+    type Error = Infallible;
+
+    fn try_from(form: ParentForm<I>) -> Result<Self, Infallible> {
+        let ParentForm { id, size, checksum } = form;
+        Ok(Self { id, size, checksum })
+    }
+}
+
+/// 32 hexadecimal digits: few formats have numbers of 128 bits.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct ChecksumForm(String);
+
+impl From<&Checksum> for ChecksumForm {
+    fn from(checksum: &Checksum) -> Self {
+        Self(checksum.to_string())
+    }
+}
+
+impl TryFrom<ChecksumForm> for Checksum {
+    type Error = ChecksumError;
+
+    fn try_from(form: ChecksumForm) -> Result<Self, ChecksumError> {
+        form.0.parse()
     }
 }

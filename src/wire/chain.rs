@@ -8,7 +8,7 @@ use super::source::{DescriptorSource, RawList};
 /// The descriptors of many lists, list after list: see [`chain`].
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy"]
-pub struct Chain<'a, R: RawDescriptor, L> {
+pub struct ChainedLists<'a, R: RawDescriptor, L> {
     /// Never empty while there is something left to read.
     list: Descriptors<'a, R>,
     rest: Fuse<L>,
@@ -30,17 +30,17 @@ pub struct Chain<'a, R: RawDescriptor, L> {
 /// assert_eq!(ranges, [0..65536, 65536..196608]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn chain<'a, R, L>(lists: L) -> Chain<'a, R, L::IntoIter>
+pub fn chain<'a, R, L>(lists: L) -> ChainedLists<'a, R, L::IntoIter>
 where
     R: RawDescriptor + 'a,
     L: IntoIterator<Item = Descriptors<'a, R>>,
 {
-    let mut chain = Chain { list: Descriptors::new(&[]), rest: lists.into_iter().fuse() };
+    let mut chain = ChainedLists { list: Descriptors::new(&[]), rest: lists.into_iter().fuse() };
     chain.refill();
     chain
 }
 
-impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Chain<'a, R, L> {
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> ChainedLists<'a, R, L> {
     /// Goes on to the next list with anything in it when the current one has been read.
     #[inline]
     fn refill(&mut self) {
@@ -57,7 +57,7 @@ impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Chain<'a, R, 
     }
 }
 
-impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Iterator for Chain<'a, R, L> {
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Iterator for ChainedLists<'a, R, L> {
     type Item = Descriptor;
 
     #[inline]
@@ -77,9 +77,11 @@ impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Iterator for 
     }
 }
 
-impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> FusedIterator for Chain<'a, R, L> {}
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> FusedIterator for ChainedLists<'a, R, L> {}
 
-impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> DescriptorSource for Chain<'a, R, L> {
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> DescriptorSource
+    for ChainedLists<'a, R, L>
+{
     fn raw(&self) -> Option<RawList<'_>> {
         self.list.raw()
     }

@@ -12,7 +12,7 @@ mod descriptor;
 mod encode;
 mod source;
 
-pub use chain::{Chain, chain};
+pub use chain::{ChainedLists, chain};
 pub use decode::{BlockStatus, parse_compact, parse_extended};
 pub use descriptor::{
     Compact, Descriptor, Descriptors, Extended, Measured, Pair32, Pair64, RawDescriptor, pairs,

@@ -1,15 +1,20 @@
-//! `chains`: the input is the catalogue of a backup repository, which may be damaged: layers with names, parents and sizes, and what each has stored.
-//! Asserts that exactly the layers that follow each other are a chain, that a restore and a merge say of each byte what writing the layers one after
-//! the other says, and that bytes that no layer has are an error that names them, never a zero.
+//! `chains`: the input is the catalogue of a backup repository, which may be damaged: layers with
+//! names, parents and sizes, and what each has stored. Asserts that exactly the layers that follow
+//! each other are a chain, that a restore and a merge say of each byte what writing the layers one
+//! after the other says, and that bytes that no layer has are an error that names them, never a
+//! zero.
 //!
 //! ```text
-//! options   growth:1 (bit 0: what a disk has grown by reads as zero) merge from:1 merge to:1
-//! layers    count:1 (modulo 8) {disk:1 id:1 parent:1 (0: what they should be; parent 255: a full) size:1 (modulo 100) filled:1 (bit 0: no gaps)
-//!           count:1 (modulo 12) {gap and length - 1:1 (4 bits each) action:1 (modulo 5)}*}*
+//! options   growth:1 (bit 0: what a disk has grown by reads as zero; bit 1: the first layer lies on a base, of the
+//!           size in the next byte modulo 100) merge from:1 merge to:1
+//! layers    count:1 (modulo 8) {disk:1 id:1 parent:1 (0: what they should be; parent 255: a full; id 254: none)
+//!           size:1 (modulo 100) filled:1 (bit 0: no gaps; bits 1, 2, 3: the parent's name, size, checksum are not
+//!           stated; bits 4, 5: size, checksum are wrong; bit 6: the layer has no checksum) count:1 (modulo 12)
+//!           {gap and length - 1:1 (4 bits each) action:1 (modulo 5)}*}*
 //! ```
 
 use super::bytes::Bytes;
-use nbd_extents::chain::{Chain, Layer, ReadError, Source};
+use nbd_extents::chain::{Chain, ChainLayer, Checksum, ParentLayer, Source, SourceError};
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Action, Extent, StreamError};
 
@@ -20,46 +25,84 @@ impl<S: ExtentStream<Status = Action, Error = StreamError> + Clone> Stream for S
 /// A layer as the catalogue has it.
 #[derive(Clone, Debug)]
 struct Entry {
-    layer: Layer<u8>,
+    layer: ChainLayer<u8>,
     extents: Vec<Extent<Action>>,
 }
 
 pub fn chains(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let growth_is_zero = bytes.u8() & 1 == 1;
+    let options = bytes.u8();
+    let growth_is_zero = options & 1 == 1;
+    let base = (options & 2 == 2).then(|| base(u64::from(bytes.u8() % 100)));
     let merged = usize::from(bytes.u8())..usize::from(bytes.u8());
     let count = bytes.u8() % 8;
-    let entries: Vec<Entry> = (0..count).map(|position| entry(&mut bytes, position)).collect();
+    let mut entries: Vec<Entry> = Vec::new();
+    for position in 0..count {
+        let below = entries.last().map(|entry| &entry.layer).or(base.as_ref());
+        let entry = entry(&mut bytes, position, below);
+        entries.push(entry);
+    }
 
     let layers = entries.iter().map(|entry| (entry.layer.clone(), from_iter(entry.extents.clone())));
-    let chain = match Chain::new(layers) {
+    let chain = match &base {
+        Some(base) => Chain::onto(base.clone(), layers),
+        None => Chain::new(layers),
+    };
+    let chain = match chain {
         Ok(chain) => chain,
         Err(error) => {
-            assert!(!is_chain(&entries), "{error}");
+            assert!(!is_chain(base.as_ref(), &entries), "{error}");
             return;
         }
     };
-    assert!(is_chain(&entries), "no chain, and not refused");
+    assert!(is_chain(base.as_ref(), &entries), "no chain, and not refused");
     let chain = if growth_is_zero { chain.growth_reads_as_zero() } else { chain };
     let whole = entries.iter().all(Entry::covers_its_disk);
-    let restored = restore(&chain, &entries, whole, growth_is_zero);
+    let judge = Judge { base: base.map(|base| base.size), entries: &entries, whole, growth_is_zero };
+    let restored = judge.restore(&chain);
     assert_eq!(chain.check().is_ok(), whole && restored);
-    merge(chain, merged, &entries, whole, growth_is_zero);
+    judge.merge(chain, merged);
 }
 
-fn entry(bytes: &mut Bytes<'_>, position: u8) -> Entry {
+/// The name of the layer that should stand at this position.
+fn right_id(position: u8) -> u8 {
+    position + 100
+}
+
+/// What the first layer may lie on.
+fn base(size: u64) -> ChainLayer<u8> {
+    ChainLayer { checksum: Some(Checksum::new(99)), ..ChainLayer::full(0, 99, size) }
+}
+
+fn entry(bytes: &mut Bytes<'_>, position: u8, below: Option<&ChainLayer<u8>>) -> Entry {
     let [disk, id, parent] = [bytes.u8(), bytes.u8(), bytes.u8()];
-    let layer = Layer {
-        disk,
-        id: if id == 0 { position + 100 } else { id },
-        parent: match parent {
-            0 => position.checked_sub(1).map(|before| before + 100),
-            255 => None,
+    let size = u64::from(bytes.u8() % 100);
+    let facts = bytes.u8();
+    let layer = ChainLayer {
+        disk: (disk < 254).then_some(disk),
+        id: match id {
+            0 => Some(right_id(position)),
+            254 => None,
             other => Some(other),
         },
-        size: u64::from(bytes.u8() % 100),
+        size,
+        checksum: (facts & 64 == 0).then(|| Checksum::new(u128::from(position))),
+        parent: match parent {
+            255 => None,
+            0 => below.map(|below| {
+                let [name, size, checksum, wrong_size, wrong_checksum] =
+                    [2, 4, 8, 16, 32].map(|bit| facts & bit > 0);
+                let wrong = |sum: Checksum| Checksum::new(sum.bits() ^ u128::from(wrong_checksum));
+                ParentLayer {
+                    id: below.id.filter(|_| !name),
+                    size: (!size).then_some(below.size + u64::from(wrong_size)),
+                    checksum: below.checksum.filter(|_| !checksum).map(wrong),
+                }
+            }),
+            other => Some(ParentLayer { id: Some(other), ..ParentLayer::default() }),
+        },
     };
-    let filled = bytes.u8() & 1 == 1;
+    let filled = facts & 1 == 1;
     let count = bytes.u8() % 12;
     let mut at = 0;
     let extents = (0..count).map(|_| {
@@ -93,16 +136,25 @@ impl Entry {
     }
 }
 
-/// Each on top of the one before, all of one disk, no name twice.
-fn is_chain(entries: &[Entry]) -> bool {
-    let layers: Vec<_> = entries.iter().map(|entry| &entry.layer).collect();
-    let names: std::collections::HashSet<u8> = layers.iter().map(|layer| layer.id).collect();
-    let follows = layers.windows(2).all(|pair| pair[1].parent == Some(pair[0].id));
-    let one_disk = layers.windows(2).all(|pair| pair[1].disk == pair[0].disk);
-    layers.first().is_some_and(|first| first.parent.is_none())
-        && follows
-        && one_disk
-        && names.len() == layers.len()
+/// Each on top of the one before, no name and no checksum twice, and no stated fact of a parent is
+/// wrong.
+fn is_chain(base: Option<&ChainLayer<u8>>, entries: &[Entry]) -> bool {
+    let layers: Vec<_> = base.into_iter().chain(entries.iter().map(|entry| &entry.layer)).collect();
+    let agree =
+        |stated: Option<u128>, found: Option<u128>| stated.is_none() || found.is_none() || stated == found;
+    let number = |id: Option<u8>| id.map(u128::from);
+    let bits = |sum: Option<Checksum>| sum.map(Checksum::bits);
+    let follows = layers.windows(2).all(|pair| {
+        let Some(parent) = &pair[1].parent else { return false };
+        agree(number(pair[1].disk), number(pair[0].disk))
+            && agree(number(parent.id), number(pair[0].id))
+            && agree(parent.size.map(u128::from), Some(u128::from(pair[0].size)))
+            && agree(bits(parent.checksum), bits(pair[0].checksum))
+    });
+    let names: Vec<_> = entries.iter().filter_map(|entry| entry.layer.id).collect();
+    let distinct: std::collections::HashSet<_> = names.iter().collect();
+    let begins = layers.first().is_some_and(|first| first.parent.is_none());
+    !entries.is_empty() && begins && follows && names.len() == distinct.len()
 }
 
 /// What is known of a byte while layers are written one after the other.
@@ -131,28 +183,17 @@ fn write(entries: &[Entry], first: usize, below: usize) -> Vec<Byte> {
     disk
 }
 
-/// What must come out of it, or the first byte that is in no layer, and the layer that should have it.
-fn expected(disk: &[Byte], growth_is_zero: bool) -> Result<Vec<Source>, (usize, u64)> {
-    let byte = |(at, byte): (u64, &Byte)| match *byte {
-        Byte::Below => Ok(Source::Below),
-        Byte::Said(source) => Ok(source),
-        Byte::New(layer) if growth_is_zero && layer > 0 => Ok(Source::Zero { layer, may_unmap: true }),
-        Byte::New(layer) => Err((layer, at)),
-    };
-    (0..).zip(disk).map(byte).collect()
-}
-
 /// Compares; says whether there was no error.
 fn compare<S>(sources: S, whole: bool, expected: impl FnOnce() -> Result<Vec<Source>, (usize, u64)>) -> bool
 where
-    S: ExtentStream<Status = Source, Error = ReadError<StreamError>>,
+    S: ExtentStream<Status = Source, Error = SourceError<StreamError>>,
 {
     let mut said = Vec::new();
     let done = sources.for_each(|extent| {
         assert_eq!(extent.start(), said.len() as u64, "a gap or an overlap");
         said.extend(extent.range().map(|_| *extent.status()));
     });
-    if let Err(ReadError::Layer { .. }) = done {
+    if let Err(SourceError::Layer { .. }) = done {
         assert!(!whole, "{done:?} of layers that cover their disks");
         return false;
     }
@@ -161,34 +202,57 @@ where
     }
     match (done, expected()) {
         (Ok(()), expected) => assert_eq!(Ok(said), expected),
-        (Err(ReadError::Uncovered { range }), expected) => assert_eq!(expected, Err((0, range.start))),
-        (Err(ReadError::Grown { layer, range }), expected) => assert_eq!(expected, Err((layer, range.start))),
+        (Err(SourceError::Uncovered { range }), expected) => assert_eq!(expected, Err((0, range.start))),
+        (Err(SourceError::Grown { layer, range }), expected) => {
+            assert_eq!(expected, Err((layer, range.start)))
+        }
         (Err(error), _) => panic!("{error}"),
     }
     true
 }
 
-fn restore(chain: &Chain<u8, impl Stream>, entries: &[Entry], whole: bool, growth_is_zero: bool) -> bool {
-    let result = || expected(&write(entries, 0, 0), growth_is_zero);
-    compare(chain.clone().restore(), whole, result);
-    chain.clone().restore().for_each(drop).is_ok()
-}
-
-fn merge(
-    chain: Chain<u8, impl Stream>,
-    range: core::ops::Range<usize>,
-    entries: &[Entry],
+/// What writing the layers one after the other says.
+struct Judge<'a> {
+    /// The size of the disk below the first layer.
+    base: Option<u64>,
+    entries: &'a [Entry],
+    /// Each layer covers its disk.
     whole: bool,
     growth_is_zero: bool,
-) {
-    let Ok((layer, sources)) = chain.merge(range.clone()) else {
-        assert!(range.is_empty() || range.end > entries.len());
-        return;
-    };
-    let newest = &entries[range.end - 1].layer;
-    assert_eq!((layer.id, layer.size), (newest.id, newest.size));
-    assert_eq!(layer.parent, entries[range.start].layer.parent);
-    let below = range.start.checked_sub(1).map_or(0, |below| entries[below].layer.size as usize);
-    let result = || expected(&write(&entries[range.clone()], range.start, below), growth_is_zero);
-    compare(sources, whole, result);
+}
+
+impl Judge<'_> {
+    fn restore(&self, chain: &Chain<u8, impl Stream>) -> bool {
+        let result = || self.expected(0..self.entries.len());
+        compare(chain.clone().restore(), self.whole, result);
+        chain.clone().restore().for_each(drop).is_ok()
+    }
+
+    fn merge(&self, chain: Chain<u8, impl Stream>, range: core::ops::Range<usize>) {
+        let Ok((layer, sources)) = chain.merge(range.clone()) else {
+            assert!(range.is_empty() || range.end > self.entries.len());
+            return;
+        };
+        let newest = &self.entries[range.end - 1].layer;
+        assert_eq!((layer.id, layer.size), (newest.id, newest.size));
+        assert_eq!(layer.parent, self.entries[range.start].layer.parent);
+        compare(sources, self.whole, || self.expected(range.clone()));
+    }
+
+    /// What must come out of these layers, or the first byte that is in none, and the layer that
+    /// should have it.
+    fn expected(&self, range: core::ops::Range<usize>) -> Result<Vec<Source>, (usize, u64)> {
+        let below = range.start.checked_sub(1).map(|below| self.entries[below].layer.size).or(self.base);
+        let disk = write(&self.entries[range.clone()], range.start, below.unwrap_or(0) as usize);
+        let grown = |layer: usize| layer > 0 || self.base.is_some();
+        let byte = |(at, byte): (u64, &Byte)| match *byte {
+            Byte::Below => Ok(Source::Below),
+            Byte::Said(source) => Ok(source),
+            Byte::New(layer) if self.growth_is_zero && grown(layer) => {
+                Ok(Source::Zero { layer, may_unmap: true })
+            }
+            Byte::New(layer) => Err((layer, at)),
+        };
+        (0..).zip(&disk).map(byte).collect()
+    }
 }

@@ -45,9 +45,14 @@ impl Budget {
         self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    /// Counts a payload in.
-    pub(super) fn hold(&mut self, bytes: Vec<u8>) -> Payload {
-        let used = self.used.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+    /// Counts a payload in, by the memory that it holds.
+    ///
+    /// A caller may hand over a large buffer of which little is used. Room was asked for by the length, so
+    /// the rest goes back to the allocator first.
+    pub(super) fn hold(&mut self, mut bytes: Vec<u8>) -> Payload {
+        bytes.shrink_to_fit();
+        let held = bytes.capacity();
+        let used = self.used.fetch_add(held, Ordering::Relaxed) + held;
         self.peak = self.peak.max(used);
         Payload { bytes, used: Some(Arc::clone(&self.used)) }
     }
@@ -71,7 +76,25 @@ impl Payload {
 impl Drop for Payload {
     fn drop(&mut self) {
         if let Some(used) = &self.used {
-            used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+            used.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buffers of 1 MiB, cut to what came, must not hold a thousand times what is counted.
+    #[test]
+    fn what_is_counted_is_what_is_held() {
+        let mut budget = Budget::new(1 << 20);
+        let mut buffer = Vec::with_capacity(1 << 20);
+        buffer.extend([0; 100]);
+        let payload = budget.hold(buffer);
+        assert_eq!((payload.bytes.capacity(), budget.peak()), (100, 100));
+        assert_eq!(budget.room(), (1 << 20) - 100);
+        drop(payload);
+        assert_eq!(budget.room(), 1 << 20);
     }
 }

@@ -4,6 +4,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use smallvec::SmallVec;
 
@@ -12,6 +13,8 @@ use crate::status::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Status};
 
 /// The longest name of a metadata context, in bytes. NBD protocol, "Values", strings.
 const MAX_NAME: usize = 4096;
+const ALLOCATION: &str = "base:allocation";
+const DEPTH: &str = "qemu:allocation-depth";
 const BITMAP_PREFIX: &str = "qemu:dirty-bitmap:";
 
 /// A metadata context that this library knows the meaning of.
@@ -42,9 +45,32 @@ impl Context {
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Allocation => f.write_str("base:allocation"),
-            Self::Depth => f.write_str("qemu:allocation-depth"),
+            Self::Allocation => f.write_str(ALLOCATION),
+            Self::Depth => f.write_str(DEPTH),
             Self::Bitmap(name) => write!(f, "{BITMAP_PREFIX}{name}"),
+        }
+    }
+}
+
+/// Reads a full name. Errors with [`ContextError::Unknown`] where its meaning is not known.
+///
+/// ```
+/// use nbd_extents::{Context, ContextError};
+///
+/// assert_eq!("qemu:dirty-bitmap:b0".parse(), Ok(Context::bitmap("b0")));
+/// assert!(matches!("base:other".parse::<Context>(), Err(ContextError::Unknown { .. })));
+/// ```
+impl FromStr for Context {
+    type Err = ContextError;
+
+    fn from_str(name: &str) -> Result<Self, ContextError> {
+        match name {
+            ALLOCATION => Ok(Self::Allocation),
+            DEPTH => Ok(Self::Depth),
+            _ => match name.strip_prefix(BITMAP_PREFIX) {
+                Some(bitmap) => Ok(Self::bitmap(bitmap)),
+                None => Err(ContextError::Unknown { name: name.into() }),
+            },
         }
     }
 }
@@ -167,6 +193,24 @@ impl Contexts {
     /// too long or has a NUL.
     pub fn require(self, context: Context) -> Result<Self, ContextError> {
         self.add(context, Need::Required)
+    }
+
+    /// Adds contexts that the survey cannot do without, each as [`require`](Self::require) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`require`](Self::require), for the first context that cannot be added.
+    ///
+    /// ```
+    /// use nbd_extents::{Context, Contexts};
+    ///
+    /// let bitmaps = ["daily", "weekly"].map(Context::bitmap);
+    /// let wanted = Contexts::new().require_all([Context::Allocation])?.require_all(bitmaps)?;
+    /// assert_eq!(wanted.names().count(), 3);
+    /// # Ok::<(), nbd_extents::ContextError>(())
+    /// ```
+    pub fn require_all(self, contexts: impl IntoIterator<Item = Context>) -> Result<Self, ContextError> {
+        contexts.into_iter().try_fold(self, Self::require)
     }
 
     /// Adds a context that may be missing; its part of every [`Status`] is `None` then.
@@ -299,6 +343,32 @@ impl Contexts {
             Some(wanted) => Err(ContextError::Missing { name: wanted.name.clone(), offered: None }),
             None => Ok(Negotiated { slots }),
         }
+    }
+
+    /// The same for clients that learn the granted contexts by name alone, as users of libnbd do.
+    ///
+    /// The ids in [`Negotiated::ids`] are then made up. Replies go to
+    /// [`Survey::extents32`](crate::Survey::extents32) and
+    /// [`Survey::extents64`](crate::Survey::extents64), which take a context's name.
+    ///
+    /// # Errors
+    ///
+    /// As [`negotiate`](Self::negotiate).
+    ///
+    /// ```
+    /// use nbd_extents::{Context, Contexts};
+    ///
+    /// let wanted = Contexts::new().require(Context::Allocation)?.optional(Context::Depth)?;
+    /// # let can_meta_context = |name: &str| name == "base:allocation";
+    /// let granted = wanted.negotiate_names(wanted.names().filter(|name| can_meta_context(name)))?;
+    /// assert!(granted.has(&Context::Allocation) && !granted.has(&Context::Depth));
+    /// # Ok::<(), nbd_extents::ContextError>(())
+    /// ```
+    pub fn negotiate_names<N: AsRef<str>>(
+        &self,
+        granted: impl IntoIterator<Item = N>,
+    ) -> Result<Negotiated, ContextError> {
+        self.negotiate((0..).zip(granted))
     }
 }
 

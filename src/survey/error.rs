@@ -39,6 +39,16 @@ pub enum ContextError {
         /// The full name that it would have.
         name: String,
     },
+    /// The meaning of a context is not known, so a survey cannot ask about it.
+    #[error(
+        "the meaning of the context {} is not known; known are base:allocation, qemu:allocation-depth and \
+         qemu:dirty-bitmap:NAME",
+        name.escape_debug()
+    )]
+    Unknown {
+        /// Its full name.
+        name: String,
+    },
     /// The server did not grant a context that the survey requires.
     #[error("the server did not grant the context {}{}", name.escape_debug(), Offered(offered))]
     Missing {
@@ -160,6 +170,14 @@ pub enum SurveyError {
     /// The request is not outstanding: never made, or over already.
     #[error("{0} is not outstanding")]
     UnknownRequest(RequestId),
+    /// The entries of a reply start elsewhere than the request.
+    #[error("the entries start at byte {got}, but the request starts at byte {expected}")]
+    WrongOffset {
+        /// Where the request starts, in bytes.
+        expected: u64,
+        /// Where the entries start, in bytes.
+        got: u64,
+    },
     /// A reply breaks the protocol; nothing of it is used.
     #[error("the reply about byte {offset}: {fault}")]
     Reply {

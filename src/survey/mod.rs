@@ -35,6 +35,7 @@ mod ahead;
 mod bitmap_first;
 mod budget;
 mod contexts;
+mod entries;
 mod error;
 mod layer;
 mod options;
@@ -149,7 +150,7 @@ impl Survey {
             return Err(SurveyError::NoContext);
         }
         let pass = Pass::new(Topic::All, contexts, &options).over(options.range.clone());
-        Self::new(options, Order::Together(Box::new(pass)))
+        Self::start(options, Order::Together(Box::new(pass)))
     }
 
     /// A survey that asks the dirty bitmaps over the whole range, and the other contexts only inside dirty ranges. Everywhere else those are
@@ -176,10 +177,10 @@ impl Survey {
         }
         let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, &options).over(options.range.clone());
         let details = Pass::new(Topic::Details, details, &options);
-        Self::new(options, Order::BitmapFirst(Box::new(BitmapFirst::new(bitmaps, details))))
+        Self::start(options, Order::BitmapFirst(Box::new(BitmapFirst::new(bitmaps, details))))
     }
 
-    fn new(options: SurveyOptions, order: Order) -> Result<Self, SurveyError> {
+    fn start(options: SurveyOptions, order: Order) -> Result<Self, SurveyError> {
         if !options.export.read_only && !options.writable {
             return Err(SurveyError::Writable);
         }
@@ -244,8 +245,9 @@ impl Survey {
     /// When the budget is used up the answer is [`Admission::Drain`]; go on reading the reply as usual: the survey will ask for less at
     /// a time. Callers that have the payload in memory anyway need not ask; [`chunk`](Self::chunk) does.
     pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
+        let form = self.options.export.form;
         match self.awaiting(id) {
-            Some((pass, mut cx)) => pass.admit(id, length, &mut cx),
+            Some((pass, mut cx)) => pass.admit(id, length, form, &mut cx),
             None => Admission::Drain,
         }
     }
@@ -261,9 +263,10 @@ impl Survey {
         id: RequestId,
         payload: impl AsRef<[u8]> + Into<Vec<u8>>,
     ) -> Result<(), SurveyError> {
+        let form = self.options.export.form;
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        match pass.admit(id, payload.as_ref().len() as u64, &mut cx) {
-            Admission::Take => pass.chunk(id, payload.into(), &mut cx),
+        match pass.admit(id, payload.as_ref().len() as u64, form, &mut cx) {
+            Admission::Take => pass.chunk(id, payload.into(), form, &mut cx),
             Admission::Drain => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use super::budget::Budget;
 use super::contexts::Negotiated;
-use super::error::SurveyError;
+use super::error::{ReplyFault, SurveyError};
 use super::layer::{Answer, Layer};
 use super::options::SurveyOptions;
 use super::output_queue::OutputQueue;
@@ -20,6 +20,7 @@ use super::window::{Reader, Told};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
+use crate::wire::Form;
 
 /// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs; so are those that did not
 /// fit the budget.
@@ -200,7 +201,13 @@ impl Pass {
     }
 
     /// Whether a chunk of so many bytes may be taken, by the limits.
-    pub(super) fn admit(&mut self, id: RequestId, length: u64, cx: &mut PassContext<'_>) -> Admission {
+    pub(super) fn admit(
+        &mut self,
+        id: RequestId,
+        length: u64,
+        form: Form,
+        cx: &mut PassContext<'_>,
+    ) -> Admission {
         let share = self.share(cx.budget);
         let has_room = cx.budget.has_room_for(length, share) || self.make_room(id, length, share, cx);
         let waited_for = cx.alone && self.pieces.is_first(id);
@@ -208,7 +215,7 @@ impl Pass {
             return Admission::Drain;
         };
         reply.hopeless |= waited_for && !has_room;
-        reply.admit(length, has_room, cx.options)
+        reply.admit(length, form, has_room, cx.options)
     }
 
     /// Drops answers behind this request, to be asked again, until there is room for so many bytes more. Where that would not be enough, nothing is
@@ -254,18 +261,37 @@ impl Pass {
         &mut self,
         id: RequestId,
         payload: Vec<u8>,
+        form: Form,
         cx: &mut PassContext<'_>,
     ) -> Result<(), SurveyError> {
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Ok(());
         };
         let slots = self.contexts.slots();
-        let offset = reply.asked.start;
-        let taken = reply.chunk(payload, slots, cx.options, cx.budget);
-        taken.map_err(|fault| {
-            self.abandon(id, cx);
-            SurveyError::Reply { offset, fault }
-        })
+        let taken = reply.chunk(payload, form, slots, cx.options, cx.budget);
+        taken.map_err(|fault| self.refuse(id, fault, cx))
+    }
+
+    /// Ends a request in flight whose reply breaks the protocol.
+    pub(super) fn refuse(
+        &mut self,
+        id: RequestId,
+        fault: ReplyFault,
+        cx: &mut PassContext<'_>,
+    ) -> SurveyError {
+        let offset = self.offset_of(id).unwrap_or_default();
+        self.abandon(id, cx);
+        SurveyError::Reply { offset, fault }
+    }
+
+    /// Where a request in flight starts.
+    pub(super) fn offset_of(&self, id: RequestId) -> Option<u64> {
+        self.flight.iter().find(|reply| reply.id == id).map(|reply| reply.asked.start)
+    }
+
+    /// The id of the context with this name, if the pass asks about it.
+    pub(super) fn context_id(&self, name: &str) -> Option<u32> {
+        self.contexts.slots().iter().find(|slot| slot.name == name).map(|slot| slot.id)
     }
 
     /// Forgets a request in flight; nothing of its reply remains, and what it asked is open again.

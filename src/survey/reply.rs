@@ -23,7 +23,7 @@ pub(super) struct Reply {
     /// The bytes asked about.
     pub(super) asked: Range<u64>,
     /// What has come, one place a context.
-    chunks: SmallVec<[Option<Payload>; 4]>,
+    chunks: SmallVec<[Option<(Payload, Form)>; 4]>,
     /// A chunk was drained because it did not fit the budget.
     over_budget: bool,
     /// It was drained although nothing that comes before it held any of the budget.
@@ -59,7 +59,7 @@ impl Reply {
 
     /// Bytes of payload that it holds.
     pub(super) fn held(&self) -> u64 {
-        self.chunks.iter().flatten().map(|chunk| chunk.as_slice().len() as u64).sum()
+        self.chunks.iter().flatten().map(|(payload, _)| payload.as_slice().len() as u64).sum()
     }
 
     /// Gives back what has come of it: it is to be asked again.
@@ -71,8 +71,14 @@ impl Reply {
     }
 
     /// Whether a chunk of so many bytes may be taken. What may not is remembered.
-    pub(super) fn admit(&mut self, length: u64, has_room: bool, options: &SurveyOptions) -> Admission {
-        let longest = wire::encoded_size(options.export.form, options.max_descriptors);
+    pub(super) fn admit(
+        &mut self,
+        length: u64,
+        form: Form,
+        has_room: bool,
+        options: &SurveyOptions,
+    ) -> Admission {
+        let longest = wire::encoded_size(form, options.max_descriptors);
         if longest.is_some_and(|longest| length > longest as u64) {
             self.too_long = Some(length);
             return Admission::Drain;
@@ -86,11 +92,12 @@ impl Reply {
     pub(super) fn chunk(
         &mut self,
         payload: Vec<u8>,
+        form: Form,
         slots: &[GrantedContext],
         options: &SurveyOptions,
         budget: &mut Budget,
     ) -> Result<(), ReplyFault> {
-        let id = context_of(options.export.form, &payload)?;
+        let id = context_of(form, &payload)?;
         let Some((slot, chunk)) = slots.iter().zip(&mut self.chunks).find(|(slot, _)| slot.id == id) else {
             if options.strictness.is_strict() {
                 return Err(ReplyFault::UnknownContext { id });
@@ -101,7 +108,7 @@ impl Reply {
         if chunk.is_some() {
             return Err(ReplyFault::Twice { context: slot.name.clone() });
         }
-        *chunk = Some(budget.hold(payload));
+        *chunk = Some((budget.hold(payload), form));
         Ok(())
     }
 
@@ -126,7 +133,7 @@ impl Reply {
             .iter()
             .zip(self.chunks)
             .map(|(slot, chunk)| match chunk {
-                Some(payload) => layer(payload, options.export.form, slot, &rules, forgiven),
+                Some((payload, form)) => layer(payload, form, slot, &rules, forgiven),
                 None => Err(ReplyFault::Missing { context: slot.name.clone() }),
             })
             .collect()

@@ -1,0 +1,187 @@
+//! Replies as a client library hands them on: a context's name, and (length, flags) entries in host order.
+//!
+//! libnbd has read the payload by the time its callback runs, and tells neither the id of the context nor
+//! the form on the wire. A survey keeps payloads as they stand on the wire (8 or 16 bytes a descriptor),
+//! so the entries are put back into that shape here and then take the same way as [`Survey::chunk`].
+
+use alloc::vec::Vec;
+use core::borrow::Borrow;
+
+use super::error::{ReplyFault, SurveyError};
+use super::request::{Admission, RequestId};
+use super::{Contexts, ExportParams, Survey, SurveyOptions};
+use crate::error::DecodeError;
+use crate::wire::{Form, Pair64, encoded_size};
+
+impl Survey {
+    /// A survey of a whole read-only export of `size` bytes, for clients that know contexts by name.
+    ///
+    /// `contexts` are full names (`base:allocation`, `qemu:dirty-bitmap:NAME`, `qemu:allocation-depth`).
+    /// All are required, and the caller has made sure that the server granted them. Each request asks
+    /// about at most 2 GiB, aligned to 512 bytes. Give replies to [`extents32`](Self::extents32) or
+    /// [`extents64`](Self::extents64).
+    ///
+    /// For anything else, [`Survey::together`] takes [`SurveyOptions`] and
+    /// [`Contexts::negotiate_names`].
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Context`] for a name without a known meaning, or one that comes twice;
+    /// [`SurveyError::NoContext`] without any; [`SurveyError::TooLarge`] for a size above
+    /// [`MAX_END`](crate::MAX_END).
+    ///
+    /// ```
+    /// use nbd_extents::Survey;
+    ///
+    /// let mut survey = Survey::new(1 << 20, ["base:allocation", "qemu:dirty-bitmap:b0"])?;
+    /// while let Some(request) = survey.next_request()? {
+    ///     let (id, offset) = (request.id(), request.offset());
+    ///     // nbd.block_status(request.length(), offset, |name, offset, entries| ...)
+    ///     survey.extents32(id, "base:allocation", offset, &[65536, 0, 983_040, 3])?;
+    ///     survey.extents32(id, "qemu:dirty-bitmap:b0", offset, &[1 << 20, 1])?;
+    ///     survey.reply_done(id)?;
+    /// }
+    /// let mut rows = Vec::new();
+    /// while let Some(extent) = survey.next_extent()? {
+    ///     rows.push(extent.to_string());
+    /// }
+    /// survey.complete()?;
+    /// assert_eq!(rows, ["0..65536 dirty,data", "65536..1048576 dirty,zero,hole"]);
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    pub fn new<N: AsRef<str>>(size: u64, contexts: impl IntoIterator<Item = N>) -> Result<Self, SurveyError> {
+        let mut wanted = Contexts::new();
+        for name in contexts {
+            wanted = wanted.require(name.as_ref().parse()?)?;
+        }
+        let granted = wanted.negotiate_names(wanted.names())?;
+        let export = ExportParams::new(size, Form::Compact)?.read_only(true);
+        Self::together(SurveyOptions::new(export), granted)
+    }
+
+    /// Takes one context's part of a reply, as libnbd's callback of `block_status` has it.
+    ///
+    /// `entries` are a length in bytes and flags for each extent, one after the other. The first of them
+    /// starts at `offset`, where the request starts. They may describe less than was asked; the rest is
+    /// asked again. A context that the survey does not ask about is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding;
+    /// [`SurveyError::WrongOffset`] when the entries start elsewhere (the request stays outstanding);
+    /// [`SurveyError::Reply`] when the number of entries is odd, when there are none, and as for
+    /// [`chunk`](Self::chunk): the request is over then.
+    ///
+    /// ```
+    /// use nbd_extents::{Survey, SurveyError};
+    ///
+    /// let mut survey = Survey::new(8192, ["base:allocation"])?;
+    /// let request = survey.next_request()?.unwrap();
+    /// let odd = survey.extents32(request.id(), "base:allocation", 0, &[8192]);
+    /// assert_eq!(
+    ///     odd.unwrap_err().to_string(),
+    ///     "the reply about byte 0: a list of 1 numbers is not made of (length, flags) pairs"
+    /// );
+    /// # Ok::<(), SurveyError>(())
+    /// ```
+    pub fn extents32(
+        &mut self,
+        id: RequestId,
+        context: &str,
+        offset: u64,
+        entries: &[u32],
+    ) -> Result<(), SurveyError> {
+        let (pairs, rest) = entries.as_chunks::<2>();
+        let odd = (!rest.is_empty()).then_some(DecodeError::OddPairs { got: entries.len() });
+        let list = Entries { form: Form::Compact, count: pairs.len(), odd };
+        self.entries(id, context, offset, &list, |payload| {
+            for number in pairs.as_flattened() {
+                payload.extend_from_slice(&number.to_be_bytes());
+            }
+        })
+    }
+
+    /// Takes one context's part of a reply, as libnbd's callback of `block_status_64` has it.
+    ///
+    /// The same as [`extents32`](Self::extents32) with entries of (length, flags) in 64 bits each.
+    ///
+    /// # Errors
+    ///
+    /// As [`extents32`](Self::extents32); the number of entries cannot be odd.
+    ///
+    /// ```
+    /// use nbd_extents::Survey;
+    ///
+    /// let mut survey = Survey::new(8192, ["base:allocation"])?;
+    /// let request = survey.next_request()?.unwrap();
+    /// survey.extents64(request.id(), "base:allocation", 0, &[(4096, 0), (4096, 3)])?;
+    /// survey.reply_done(request.id())?;
+    /// assert_eq!(survey.next_extent()?.map(|extent| extent.end()), Some(4096));
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    pub fn extents64<I>(
+        &mut self,
+        id: RequestId,
+        context: &str,
+        offset: u64,
+        entries: I,
+    ) -> Result<(), SurveyError>
+    where
+        I: IntoIterator<Item: Borrow<Pair64>, IntoIter: ExactSizeIterator>,
+    {
+        let entries = entries.into_iter();
+        let list = Entries { form: Form::Extended, count: entries.len(), odd: None };
+        self.entries(id, context, offset, &list, |payload| {
+            for entry in entries.take(list.count) {
+                let &(length, flags) = entry.borrow();
+                payload.extend_from_slice(&length.to_be_bytes());
+                payload.extend_from_slice(&flags.to_be_bytes());
+            }
+        })
+    }
+
+    fn entries(
+        &mut self,
+        id: RequestId,
+        context: &str,
+        offset: u64,
+        list: &Entries,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), SurveyError> {
+        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        let expected = pass.offset_of(id).unwrap_or(offset);
+        if offset != expected {
+            return Err(SurveyError::WrongOffset { expected, got: offset });
+        }
+        let Some(context_id) = pass.context_id(context) else {
+            return Ok(());
+        };
+        if let Some(odd) = list.odd {
+            return Err(pass.refuse(id, odd.into(), &mut cx));
+        }
+        if list.count == 0 {
+            return Err(pass.refuse(id, ReplyFault::Missing { context: context.into() }, &mut cx));
+        }
+        // the budget is asked before anything is allocated
+        let size = encoded_size(list.form, list.count).unwrap_or(usize::MAX);
+        if pass.admit(id, size as u64, list.form, &mut cx) == Admission::Drain {
+            return Ok(());
+        }
+        let mut payload = Vec::with_capacity(size);
+        payload.extend_from_slice(&context_id.to_be_bytes());
+        if list.form == Form::Extended {
+            let count = u32::try_from(list.count).unwrap_or(u32::MAX);
+            payload.extend_from_slice(&count.to_be_bytes());
+        }
+        write(&mut payload);
+        pass.chunk(id, payload, list.form, &mut cx)
+    }
+}
+
+/// What is known of a list of entries before it is read.
+struct Entries {
+    form: Form,
+    count: usize,
+    /// A number is left over.
+    odd: Option<DecodeError>,
+}

@@ -101,7 +101,9 @@ impl Disk {
     }
 
     fn pairs(&self) -> impl Iterator<Item = (RangeInclusive<u64>, Status)> {
-        self.stream().iter().map(|extent| extent.map(|e| (e.start()..=e.end() - 1, *e.status())).unwrap())
+        self.stream()
+            .into_iter()
+            .map(|extent| extent.map(|e| (e.start()..=e.end() - 1, *e.status())).unwrap())
     }
 
     fn range_map(&self) -> RangeMap<u64, Status> {
@@ -119,7 +121,10 @@ impl Disk {
 }
 
 fn build(criterion: &mut Criterion, disk: &Disk) {
-    assert!(disk.map().extents().eq(disk.stream().iter().map(Result::unwrap)), "the map is not the disk");
+    assert!(
+        disk.map().extents().eq(disk.stream().into_iter().map(Result::unwrap)),
+        "the map is not the disk"
+    );
     assert_eq!(disk.range_map().len(), disk.extents);
     assert_eq!(disk.blaze().ranges_len(), disk.extents);
     let mut group = criterion.benchmark_group("map/build");

@@ -264,7 +264,7 @@ fn a_shrink_brings_no_old_bytes_back() {
 #[test]
 fn dirty_zeroes_hide_what_lies_under() {
     let layers = [vec![(8, COPY)], vec![(2, Action::Skip), (3, UNMAP), (3, Action::Absent)]];
-    let plan: Vec<_> = chain(&layers).restore().iter().map(|e| e.unwrap().to_string()).collect();
+    let plan: Vec<_> = chain(&layers).restore().into_iter().map(|e| e.unwrap().to_string()).collect();
     assert_eq!(plan, ["0..2 copy from layer 0", "2..5 zero by layer 1", "5..8 copy from layer 0"]);
 }
 

@@ -1,7 +1,7 @@
 //! Lists that lie in pieces, as replies bring them, are one list to every stream: whichever way it is read, wherever the pieces end.
 
-use nbd_extents::stream::{ExtentStream, place};
-use nbd_extents::wire::{DescriptorSource, Descriptors, Pair64, chain};
+use nbd_extents::stream::{ExtentStream, Place, place, place_all};
+use nbd_extents::wire::{Descriptors, Pair64};
 use nbd_extents::{Extent, StreamError};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -24,8 +24,11 @@ fn pieces<'a>(list: &'a [Pair64], cuts: &[Index]) -> Vec<&'a [Pair64]> {
     at.into_iter().map(piece).collect()
 }
 
-fn chained<'a>(pieces: &'a [&'a [Pair64]]) -> impl DescriptorSource + Clone + 'a {
-    chain(pieces.iter().copied().map(Descriptors::new))
+fn chained<'a>(
+    pieces: &'a [&'a [Pair64]],
+    start: u64,
+) -> Place<'a, Pair64, impl Iterator<Item = Descriptors<'a, Pair64>> + Clone> {
+    place_all(pieces.iter().copied().map(Descriptors::new), start)
 }
 
 /// The plain way.
@@ -59,7 +62,7 @@ proptest! {
         let (right, right_cuts) = if same_pieces { (&left, &cuts.0) } else { (&right, &cuts.1) };
         let in_pieces = (pieces(&left, &cuts.0), pieces(right, right_cuts));
         let whole = || (place(Descriptors::new(&left), 4096), place(Descriptors::new(right), 4096));
-        let chained = || (place(chained(&in_pieces.0), 4096), place(chained(&in_pieces.1), 4096));
+        let chained = || (chained(&in_pieces.0, 4096), chained(&in_pieces.1, 4096));
         let both = |&a: &u64, &b: &u64| a | b << 2;
         macro_rules! same {
             ($name:literal, |$a:ident, $b:ident| $stream:expr) => {{
@@ -84,7 +87,7 @@ fn pieces_that_end_together_do_not_end_the_fast_way() {
     let list: Vec<Pair64> = (0..4000).map(|n| (512, n % 4)).collect();
     for length in [1, 7, 63, 64, 65, 512, 1000] {
         let in_pieces: Vec<_> = list.chunks(length).collect();
-        let (left, right) = (place(chained(&in_pieces), 0), place(chained(&in_pieces), 0));
+        let (left, right) = (chained(&in_pieces, 0), chained(&in_pieces, 0));
         let (merged, error) = at_once(left.merge(right, |&a, &b| a * 4 + b));
         assert_eq!((merged.len(), error), (4000, None), "pieces of {length}");
         assert!(merged.iter().zip(0_u64..).all(|(e, n)| e.start() == n * 512 && *e.status() == n % 4 * 5));

@@ -82,8 +82,8 @@ fn what_is_not_equal_to_itself_is_not_joined() {
     let list: List = (0..1024).map(|nth| (8, nth & 1)).collect();
     let side = || place(Descriptors::new(&list), 0);
     let joined = || side().merge(side(), |a, _| if *a == 1 { f64::NAN } else { 1.0 }).coalesce();
-    assert_eq!(joined().collect_vec().unwrap().len(), joined().iter().count());
+    assert_eq!(joined().collect_vec().unwrap().len(), joined().into_iter().count());
     let kept = || side().merge(side(), |_, _| f64::NAN).filter(|status| status.is_nan()).coalesce();
-    assert_eq!(kept().collect_vec().unwrap().len(), kept().iter().count());
-    assert_eq!(kept().iter().count(), 1024);
+    assert_eq!(kept().collect_vec().unwrap().len(), kept().into_iter().count());
+    assert_eq!(kept().into_iter().count(), 1024);
 }

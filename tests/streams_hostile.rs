@@ -6,8 +6,8 @@ use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place};
-use nbd_extents::wire::{Descriptor, DescriptorSource};
+use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place_iter};
+use nbd_extents::wire::Descriptor;
 use nbd_extents::{Extent, StreamError};
 
 fn extent(start: u64, end: u64, status: u8) -> Extent<u8> {
@@ -30,8 +30,6 @@ impl<T> Iterator for Unfused<T> {
     }
 }
 
-impl DescriptorSource for Unfused<Descriptor> {}
-
 fn unfused() -> Unfused<Extent<u8>> {
     Unfused(vec![Some(extent(0, 10, 1)), None, Some(extent(10, 20, 2)), None, Some(extent(20, 30, 3))])
 }
@@ -48,7 +46,7 @@ fn from_iter_ends_at_the_first_none() {
 #[test]
 fn a_lying_size_hint_is_not_believed() {
     assert_eq!(from_iter(unfused()).collect_vec().unwrap(), [extent(0, 10, 1)]);
-    assert_eq!(from_iter(unfused()).iter().count(), 1);
+    assert_eq!(from_iter(unfused()).into_iter().count(), 1);
     let merged = from_iter(unfused()).merge(from_iter(unfused()), |a, b| a + b).collect_vec();
     assert_eq!(merged.unwrap(), [extent(0, 10, 2)]);
 }
@@ -101,7 +99,7 @@ fn fill_takes_the_first_end_for_the_end() {
     ends_with(Undead(unfused()).fill(0..30, 9), &[extent(0, 10, 1), extent(10, 30, 9)]);
 }
 
-/// The same with what the crate itself offers: `place` over an iterator that is not fused.
+/// The same with what the crate itself offers: `place_iter` over an iterator that is not fused.
 #[test]
 fn fill_over_place_never_overlaps() {
     let descriptors = Unfused(vec![
@@ -109,7 +107,7 @@ fn fill_over_place_never_overlaps() {
         None,
         Some(Descriptor { length: 10, flags: 0 }),
     ]);
-    let filled = place(descriptors, 0).fill(0..30, 9).collect_vec().unwrap();
+    let filled = place_iter(descriptors, 0).fill(0..30, 9).collect_vec().unwrap();
     for pair in filled.windows(2) {
         assert!(pair[0].end() <= pair[1].start(), "{filled:?}");
     }
@@ -135,7 +133,7 @@ fn errors_come_through_every_adapter() {
 
 #[test]
 fn iter_is_over_after_an_error() {
-    let mut iter = from_iter([extent(0, 10, 1), extent(5, 30, 3), extent(30, 40, 3)]).iter();
+    let mut iter = from_iter([extent(0, 10, 1), extent(5, 30, 3), extent(30, 40, 3)]).into_iter();
     assert!(iter.next().unwrap().is_ok());
     assert!(iter.next().unwrap().is_err());
     assert!(iter.next().is_none() && iter.next().is_none());

@@ -44,7 +44,7 @@ pub(crate) fn filter<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
 
 /// What [`filter`] reports, range by range.
 pub(crate) fn wanted_ranges<R: Raw>(workload: &Workload) -> impl Iterator<Item = Range<u64>> {
-    wanted::<R>(workload).iter().map(|extent| extent.unwrap().range())
+    wanted::<R>(workload).into_iter().map(|extent| extent.unwrap().range())
 }
 
 fn add(hash: u64, extent: Extent<u8>) -> u64 {

@@ -1,7 +1,7 @@
 //! The merge of a disk's payloads: as a caller of this crate writes it, and as the loop that it is compared with.
 
-use nbd_extents::stream::{ExtentStream, place};
-use nbd_extents::wire::{DescriptorSource, chain, parse_compact};
+use nbd_extents::stream::{ExtentStream, place_all};
+use nbd_extents::wire::{Compact, Descriptors, parse_compact};
 use nbd_extents::{Allocation, Dirtiness, Extent, StreamError};
 
 use crate::answer::{add_segment, shown};
@@ -47,15 +47,15 @@ fn add(hash: u64, extent: Extent<u8>) -> u64 {
 }
 
 fn allocation(payloads: &[Vec<u8>]) -> impl ExtentStream<Status = Allocation, Error = StreamError> {
-    place(descriptors(payloads), 0).map_status(Allocation::from_flags)
+    place_all(descriptors(payloads), 0).map_status(Allocation::from_flags)
 }
 
 fn bitmap(payloads: &[Vec<u8>]) -> impl ExtentStream<Status = Dirtiness, Error = StreamError> {
-    place(descriptors(payloads), 0).map_status(Dirtiness::from_flags)
+    place_all(descriptors(payloads), 0).map_status(Dirtiness::from_flags)
 }
 
-fn descriptors(payloads: &[Vec<u8>]) -> impl DescriptorSource {
-    chain(payloads.iter().map(|payload| parse_compact(payload).unwrap().descriptors()))
+fn descriptors(payloads: &[Vec<u8>]) -> impl Iterator<Item = Descriptors<'_, Compact>> {
+    payloads.iter().map(|payload| parse_compact(payload).unwrap().descriptors())
 }
 
 /// The least that any merge must do: one pass over both inputs, which only sums the lengths.

@@ -17,7 +17,7 @@
 //!
 //! let size = 300_000 * BLOCK;
 //! let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size)?;
-//! let rows: Vec<_> = from_iter(disk).decide(policy).iter().map(|row| row.unwrap().to_string()).collect();
+//! let rows: Vec<_> = from_iter(disk).decide(policy).into_iter().map(|row| row.unwrap().to_string()).collect();
 //! assert_eq!(
 //!     rows,
 //!     [

@@ -1,4 +1,5 @@
-//! The entrance for extents from anywhere: a list, a parser, another library. It checks what the source cannot promise.
+//! The entrance for extents from anywhere: a list, a parser, another library. It checks the order, which such a source
+//! cannot promise.
 
 use core::iter::Fuse;
 
@@ -10,14 +11,22 @@ use crate::extent::Extent;
 #[derive(Clone, Debug)]
 pub struct FromIter<I> {
     iter: Fuse<I>,
-    /// Where the last extent ended.
+    /// The end of the last extent.
     position: u64,
 }
 
-/// Makes a stream of an iterator of extents. Reading fails with [`StreamError::Overlap`] at the first extent that is not in order.
+/// A checked stream over an iterator of `Result`s: see [`try_from_iter`].
+#[derive(Clone, Debug)]
+pub struct TryFromIter<I> {
+    iter: Fuse<I>,
+    /// The end of the last extent.
+    position: u64,
+}
+
+/// Makes a stream of an iterator of extents. Reading fails with [`StreamError::Overlap`] at the first extent out of order.
 ///
-/// The iterator need not be fused and its size hint is not looked at. Extents may leave gaps; ask [`ExtentStream::covering`] where none is
-/// allowed.
+/// The iterator need not be fused, and its size hint is ignored. Extents may leave gaps; add
+/// [`covering`](ExtentStream::covering) where none is allowed.
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, from_iter};
@@ -32,6 +41,41 @@ pub fn from_iter<T, I: IntoIterator<Item = Extent<T>>>(iter: I) -> FromIter<I::I
     FromIter { iter: iter.into_iter().fuse(), position: 0 }
 }
 
+/// Makes a stream of an iterator of `Result<Extent<T>, E>`: a parser or another program's list, which can fail by itself.
+///
+/// Reading ends at the first `Err`. As for [`from_iter`], an extent out of order is a [`StreamError::Overlap`], so `E`
+/// must be able to carry a [`StreamError`].
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::stream::{ExtentStream, try_from_iter};
+///
+/// type AnyError = Box<dyn std::error::Error>;
+///
+/// let rows = "0 512\n512 4096".lines().map(|row| -> Result<_, AnyError> {
+///     let (start, length) = row.split_once(' ').ok_or("a row without a length")?;
+///     Ok(Extent::new(start.parse()?, length.parse()?, ())?)
+/// });
+/// assert_eq!(try_from_iter(rows).collect_vec()?[1].range(), 512..4608);
+/// # Ok::<(), AnyError>(())
+/// ```
+pub fn try_from_iter<T, E, I>(iter: I) -> TryFromIter<I::IntoIter>
+where
+    I: IntoIterator<Item = Result<Extent<T>, E>>,
+{
+    TryFromIter { iter: iter.into_iter().fuse(), position: 0 }
+}
+
+/// Checks that `extent` starts at `position` or beyond, and moves `position` to its end.
+#[inline]
+fn advance<T>(position: &mut u64, extent: &Extent<T>) -> Result<(), StreamError> {
+    if extent.start() < *position {
+        return Err(StreamError::Overlap { start: extent.start(), expected: *position });
+    }
+    *position = extent.end();
+    Ok(())
+}
+
 impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
     type Status = T;
     type Error = StreamError;
@@ -41,10 +85,21 @@ impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
         let Some(extent) = self.iter.next() else {
             return Ok(None);
         };
-        if extent.start() < self.position {
-            return Err(StreamError::Overlap { start: extent.start(), expected: self.position });
-        }
-        self.position = extent.end();
+        advance(&mut self.position, &extent)?;
+        Ok(Some(extent))
+    }
+}
+
+impl<T, E: From<StreamError>, I: Iterator<Item = Result<Extent<T>, E>>> ExtentStream for TryFromIter<I> {
+    type Status = T;
+    type Error = E;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<T>>, E> {
+        let Some(extent) = self.iter.next().transpose()? else {
+            return Ok(None);
+        };
+        advance(&mut self.position, &extent)?;
         Ok(Some(extent))
     }
 }

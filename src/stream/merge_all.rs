@@ -14,6 +14,10 @@ use crate::extent::Extent;
 pub struct MergeAll<S: ExtentStream, F> {
     streams: SmallVec<[Cursor<S>; 4]>,
     combine: F,
+    /// The end of the last extent that was yielded.
+    position: u64,
+    /// Ends where the shortest stream ends, instead of failing there.
+    shortest: bool,
 }
 
 /// Merges any number of streams: each byte gets its statuses joined by `combine`, cut wherever any stream is cut.
@@ -37,7 +41,55 @@ where
     S: ExtentStream,
     F: Fn(S::Status, &S::Status) -> S::Status,
 {
-    MergeAll { streams: streams.into_iter().map(Cursor::new).collect(), combine }
+    MergeAll {
+        streams: streams.into_iter().map(Cursor::new).collect(),
+        combine,
+        position: 0,
+        shortest: false,
+    }
+}
+
+/// Like [`merge_all`], but ends where the shortest stream ends; [`MergeAll::position`] says where that is.
+///
+/// Contexts of one reply rightly reach differently far. Bytes that a stream leaves out before its end are still an error.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents::stream::{ExtentStream, from_iter, merge_all_shortest};
+///
+/// let contexts = [(4096, 1), (512, 2), (8192, 4)].map(|(length, flag)| from_iter(Extent::new(0, length, flag)));
+/// let mut merged = merge_all_shortest(contexts, |a, b| a | b);
+/// assert_eq!(merged.next_extent()?, Some(Extent::new(0, 512, 7)?));
+/// assert_eq!(merged.next_extent()?, None);
+/// assert_eq!(merged.position(), 512, "ask the server on from here");
+/// # Ok::<(), nbd_extents::StreamError>(())
+/// ```
+pub fn merge_all_shortest<S, F>(streams: impl IntoIterator<Item = S>, combine: F) -> MergeAll<S, F>
+where
+    S: ExtentStream,
+    F: Fn(S::Status, &S::Status) -> S::Status,
+{
+    MergeAll { shortest: true, ..merge_all(streams, combine) }
+}
+
+impl<S: ExtentStream, F> MergeAll<S, F> {
+    /// The end of the last extent that was yielded, in bytes; 0 before the first.
+    ///
+    /// At the end of [`merge_all_shortest`] this is where to ask on from.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether a stream has ended. Reads the next extent of each.
+    fn any_ended(&mut self) -> Result<bool, S::Error> {
+        for cursor in &mut self.streams {
+            if cursor.head()?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl<S, F> ExtentStream for MergeAll<S, F>
@@ -50,6 +102,9 @@ where
     type Error = S::Error;
 
     fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        if self.shortest && self.any_ended()? {
+            return Ok(None);
+        }
         let mut merged: Option<Extent<S::Status>> = None;
         for nth in 0..self.streams.len() {
             let head = match self.streams.get_mut(nth) {
@@ -71,6 +126,7 @@ where
             };
         }
         if let Some(merged) = &merged {
+            self.position = merged.end();
             for cursor in &mut self.streams {
                 cursor.consume_to(merged.end());
             }
@@ -94,13 +150,21 @@ fn apart(merged: Option<Range<u64>>, head: Option<Range<u64>>, nth: usize) -> cr
 
 impl<S: ExtentStream<Status: Clone> + Clone, F: Clone> Clone for MergeAll<S, F> {
     fn clone(&self) -> Self {
-        Self { streams: self.streams.clone(), combine: self.combine.clone() }
+        Self {
+            streams: self.streams.clone(),
+            combine: self.combine.clone(),
+            position: self.position,
+            shortest: self.shortest,
+        }
     }
 }
 
 impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAll<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MergeAll").field("streams", &self.streams).finish_non_exhaustive()
+        f.debug_struct("MergeAll")
+            .field("streams", &self.streams)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +172,7 @@ impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAl
 mod tests {
     use super::*;
     use crate::StreamError;
-    use crate::stream::from_iter;
+    use crate::stream::{FromIter, from_iter};
     use alloc::vec::Vec;
 
     fn merge(lists: &[&[(u64, u64, u8)]]) -> Result<Vec<(u64, u64, u8)>, StreamError> {
@@ -127,6 +191,32 @@ mod tests {
         assert_eq!(merge(&[&[(0, 4, 1), (6, 8, 2)]]).unwrap(), [(0, 4, 1), (6, 8, 2)]);
         let three = merge(&[&[(0, 10, 1)], &[(0, 3, 10), (3, 10, 20)], &[(0, 7, 100), (7, 10, 200)]]);
         assert_eq!(three.unwrap(), [(0, 3, 111), (3, 7, 121), (7, 10, 221)]);
+    }
+
+    #[test]
+    fn shortest_ends_early_but_forgives_no_gap() {
+        let stream = |list: &[(u64, u64)]| {
+            from_iter(
+                list.iter()
+                    .map(|&(start, end)| Extent::from_range(start..end, 1).unwrap())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let whole = || stream(&[(0, 10), (10, 20)]);
+        for nth in 0..3 {
+            let mut streams = [whole(), whole(), whole()];
+            streams[nth] = stream(&[(0, 12)]);
+            let mut merged = merge_all_shortest(streams, |a, b| a + b);
+            assert_eq!((&mut merged).collect_vec().unwrap().len(), 2);
+            assert_eq!((merged.position(), merged.next_extent()), (12, Ok(None)));
+            let mut streams = [whole(), whole(), whole()];
+            streams[nth] = stream(&[(0, 4), (6, 12)]);
+            let error = merge_all_shortest(streams, |a, b| a + b).collect_vec().unwrap_err();
+            let StreamError::Uneven { range, silent } = error else { panic!("{error}") };
+            assert_eq!((range, silent), (4..6, nth), "the stream with the gap is silent there");
+        }
+        let none: [FromIter<core::iter::Empty<Extent<u8>>>; 0] = [];
+        assert_eq!(merge_all_shortest(none, |a, b| a + b).next_extent(), Ok(None));
     }
 
     #[test]

@@ -34,7 +34,9 @@ mod cursor;
 mod fill;
 mod filter;
 mod from_iter;
-mod iter;
+mod inspect;
+mod into_iter;
+mod map_err;
 mod map_status;
 mod merge;
 #[cfg(feature = "alloc")]
@@ -44,7 +46,7 @@ mod place;
 mod tiles;
 
 #[cfg(feature = "alloc")]
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
 pub use check::Check;
@@ -54,15 +56,17 @@ pub use clip::Clip;
 pub use coalesce::Coalesce;
 pub use fill::Fill;
 pub use filter::Filter;
-pub use from_iter::{FromIter, from_iter};
-pub use iter::Iter;
+pub use from_iter::{FromIter, TryFromIter, from_iter, try_from_iter};
+pub use inspect::Inspect;
+pub use into_iter::IntoIter;
+pub use map_err::MapErr;
 pub use map_status::MapStatus;
 pub use merge::Merge;
 #[cfg(feature = "alloc")]
-pub use merge_all::{MergeAll, merge_all};
+pub use merge_all::{MergeAll, merge_all, merge_all_shortest};
 #[doc(hidden)]
 pub use pick::Pick;
-pub use place::{Place, place};
+pub use place::{Place, PlaceIter, place, place_all, place_iter};
 
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -134,6 +138,36 @@ pub trait ExtentStream {
         self.fold((), |(), extent| f(extent))
     }
 
+    /// Reads all that is left, gives each extent to `f`, and ends at the first error, `f`'s or the stream's.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `f`, or the stream's error as an `E`.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::Extent;
+    /// use std::io::Write;
+    ///
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+    /// let mut out = Vec::new();
+    /// from_iter(list).try_for_each(|extent| writeln!(out, "{extent}").map_err(Box::<dyn std::error::Error>::from))?;
+    /// assert_eq!(out, b"0..512 a\n512..1024 b\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn try_for_each<E: From<Self::Error>>(
+        mut self,
+        mut f: impl FnMut(Extent<Self::Status>) -> Result<(), E>,
+    ) -> Result<(), E>
+    where
+        Self: Sized,
+    {
+        while let Some(extent) = self.next_extent()? {
+            f(extent)?;
+        }
+        Ok(())
+    }
+
     /// Reads all that is left into a `Vec`.
     ///
     /// # Errors
@@ -159,21 +193,89 @@ pub trait ExtentStream {
         })
     }
 
-    /// An ordinary iterator of `Result`s over the stream.
+    /// Turns the stream into an ordinary iterator of `Result`s.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
-    /// let longest = from_iter(list).iter().collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(Extent::length);
-    /// assert_eq!(longest.map(|extent| extent.length()), Some(512));
+    /// let lengths = from_iter(list).into_iter().map(|extent| Ok(extent?.length()));
+    /// assert_eq!(lengths.collect::<Result<Vec<_>, StreamError>>()?, [512, 512, 512]);
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn iter(self) -> Iter<Self>
+    fn into_iter(self) -> IntoIter<Self>
     where
         Self: Sized,
     {
-        Iter::new(self)
+        IntoIter::new(self)
+    }
+
+    /// Replaces the stream's error by the result of `f`, so that streams of different sources can be merged.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter, try_from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// #[derive(Debug, PartialEq)]
+    /// enum Error {
+    ///     Stream(StreamError),
+    ///     Row(usize),
+    /// }
+    /// # impl From<StreamError> for Error {
+    /// #     fn from(error: StreamError) -> Self {
+    /// #         Self::Stream(error)
+    /// #     }
+    /// # }
+    ///
+    /// let parsed = try_from_iter([Ok(Extent::new(0, 512, 'a')?), Err(Error::Row(2))]);
+    /// let known = from_iter(Extent::new(0, 1024, 1)).map_err(Error::Stream);
+    /// let merged = parsed.merge(known, |&a, &b| (a, b));
+    /// assert_eq!(merged.collect_vec(), Err(Error::Row(2)));
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    fn map_err<E, F>(self, f: F) -> MapErr<Self, F>
+    where
+        Self: Sized,
+        E: From<StreamError>,
+        F: Fn(Self::Error) -> E,
+    {
+        MapErr::new(self, f)
+    }
+
+    /// Converts the stream's error by [`From`]: [`map_err`](Self::map_err) for an error type that has the conversion.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::Extent;
+    /// type AnyError = Box<dyn std::error::Error>;
+    ///
+    /// let stream = from_iter(Extent::new(0, 512, 'a')).err_into::<AnyError>();
+    /// assert_eq!(stream.collect_vec()?.len(), 1);
+    /// # Ok::<(), AnyError>(())
+    /// ```
+    fn err_into<E>(self) -> MapErr<Self, fn(Self::Error) -> E>
+    where
+        Self: Sized,
+        E: From<Self::Error> + From<StreamError>,
+    {
+        MapErr::new(self, E::from)
+    }
+
+    /// Shows each extent to `f` when it is read, for progress or a log, and hands it on unchanged.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let mut bytes = 0;
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+    /// from_iter(list).inspect(|extent| bytes += extent.length()).collect_vec()?;
+    /// assert_eq!(bytes, 1024);
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    fn inspect<F: FnMut(&Extent<Self::Status>)>(self, f: F) -> Inspect<Self, F>
+    where
+        Self: Sized,
+    {
+        Inspect::new(self, f)
     }
 
     /// Replaces each status by what `f` makes of it, which must be pure and may be asked about statuses that do not occur. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
@@ -428,6 +530,17 @@ pub trait ExtentStream {
 }
 
 impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+        (**self).next_extent()
+    }
+}
+
+/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different types.
+#[cfg(feature = "alloc")]
+impl<S: ExtentStream + ?Sized> ExtentStream for Box<S> {
     type Status = S::Status;
     type Error = S::Error;
 

@@ -241,8 +241,8 @@ where
 mod tests {
     use super::*;
     use crate::error::StreamError;
-    use crate::stream::place;
-    use crate::wire::{Descriptors, chain};
+    use crate::stream::{place, place_all};
+    use crate::wire::Descriptors;
     use alloc::vec::Vec;
 
     fn list(count: u64) -> Vec<(u64, u64)> {
@@ -265,8 +265,7 @@ mod tests {
         }
         // how long a list in pieces is shows only at its end
         let pieces = list(2);
-        let pieces =
-            || place(chain((0..2).map(|_| Descriptors::new(&pieces))), 0).map_status(|flags| flags & 1);
+        let pieces = || place_all((0..2).map(|_| Descriptors::new(&pieces)), 0).map_status(|flags| flags & 1);
         let short = list(2);
         assert!(pieces().merge(side(&short), |a, b| a | b).is_long());
         assert!(side(&short).merge(pieces(), |a, b| a | b).is_long());

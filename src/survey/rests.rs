@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(join(&old, &fresh, BITMAP, 50, size - 1), None);
         let joined = layer(budget.hold(joined), BITMAP, &(50..300));
         assert_eq!(joined.left(), (size - 8) / 16);
-        let rows: Vec<_> = joined.iter().map(|extent| extent.unwrap()).collect();
+        let rows: Vec<_> = joined.into_iter().map(|extent| extent.unwrap()).collect();
         let rows: Vec<_> =
             rows.iter().map(|e| (e.range(), e.status() & !DISPUTED, e.status() & DISPUTED != 0)).collect();
         let (agreed, disputed) = (false, true);

@@ -5,10 +5,10 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::slice;
 
-use super::source::RawList;
+use super::raw::Raw;
 use crate::error::DecodeError;
 
-/// A descriptor as it stands on the wire: so many bytes, with these flags. Not checked: the length may be 0.
+/// A descriptor as it stands on the wire: a length and flags. Not checked: the length may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Descriptor {
     /// The length in bytes.
@@ -26,118 +26,19 @@ pub type Pair32 = [u32; 2];
 /// A (length, flags) pair of 64-bit numbers in host order, as libnbd's `block_status_64` callback has them.
 pub type Pair64 = (u64, u64);
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Compact {}
-    impl Sealed for super::Extended {}
-    impl Sealed for super::Pair32 {}
-    impl Sealed for super::Pair64 {}
-}
-
 /// The representations of a descriptor that this crate reads: [`Compact`], [`Extended`], [`Pair32`] and [`Pair64`].
-pub trait RawDescriptor: sealed::Sealed + Copy {
-    /// Reads it.
-    fn read(self) -> Descriptor;
-
-    /// A list of them, with its form told apart.
-    #[doc(hidden)]
-    fn raw_list(list: &[Self]) -> RawList<'_>;
-
-    /// What all of a list have in common.
-    #[doc(hidden)]
-    #[inline(always)]
-    fn measure(list: &[Self]) -> Measured {
-        let mut all = Measured::default();
-        for raw in list {
-            let Descriptor { length, flags } = raw.read();
-            all.sum = all.sum.wrapping_add(length);
-            all.lengths |= length;
-            all.flags |= flags;
-            all.empty |= length == 0;
-        }
-        all
-    }
-}
-
-/// What descriptors have in common.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Measured {
-    /// The sum of the lengths, modulo 2^64.
-    pub sum: u64,
-    /// All bits of the lengths, or more.
-    pub lengths: u64,
-    /// All bits of the flags.
-    pub flags: u64,
-    /// Whether a length is 0.
-    pub empty: bool,
-}
-
-impl RawDescriptor for Compact {
+pub trait RawDescriptor: Raw {
+    /// Decodes it.
     #[inline]
     fn read(self) -> Descriptor {
-        let [a, b, c, d, e, f, g, h] = self;
-        Descriptor {
-            length: u64::from(u32::from_be_bytes([a, b, c, d])),
-            flags: u64::from(u32::from_be_bytes([e, f, g, h])),
-        }
-    }
-
-    fn raw_list(list: &[Self]) -> RawList<'_> {
-        RawList::Compact(list)
-    }
-
-    /// Only for the sum have the bytes to be turned round; the rest is seen in two descriptors at once.
-    #[inline(always)]
-    fn measure(list: &[Self]) -> Measured {
-        let sum = list.iter().map(|raw| raw.read().length).sum();
-        let (mut all, mut empty) = (0, 0);
-        for raw in list {
-            let raw = u64::from_le_bytes(*raw);
-            all |= raw;
-            empty |= (raw & u64::from(u32::MAX)).wrapping_sub(1);
-        }
-        let flags = u64::from(((all >> 32) as u32).swap_bytes());
-        Measured { sum, lengths: u64::from(u32::MAX), flags, empty: empty >> 63 == 1 }
+        self.decode()
     }
 }
 
-impl RawDescriptor for Extended {
-    #[inline]
-    fn read(self) -> Descriptor {
-        let both = u128::from_be_bytes(self);
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 128 bits")]
-        Descriptor { length: (both >> 64) as u64, flags: both as u64 }
-    }
-
-    fn raw_list(list: &[Self]) -> RawList<'_> {
-        RawList::Extended(list)
-    }
-}
-
-impl RawDescriptor for Pair32 {
-    #[inline]
-    fn read(self) -> Descriptor {
-        let [length, flags] = self;
-        Descriptor { length: u64::from(length), flags: u64::from(flags) }
-    }
-
-    fn raw_list(list: &[Self]) -> RawList<'_> {
-        RawList::Pair32(list)
-    }
-}
-
-impl RawDescriptor for Pair64 {
-    #[inline]
-    fn read(self) -> Descriptor {
-        let (length, flags) = self;
-        Descriptor { length, flags }
-    }
-
-    fn raw_list(list: &[Self]) -> RawList<'_> {
-        RawList::Pair64(list)
-    }
-}
+impl RawDescriptor for Compact {}
+impl RawDescriptor for Extended {}
+impl RawDescriptor for Pair32 {}
+impl RawDescriptor for Pair64 {}
 
 /// The descriptors of one context in one reply, read one by one from the borrowed list.
 #[derive(Clone)]
@@ -161,7 +62,7 @@ impl<'a, R: RawDescriptor> Descriptors<'a, R> {
     }
 
     /// The descriptors that have not been read yet.
-    pub(super) fn as_slice(&self) -> &'a [R] {
+    pub(crate) fn as_slice(&self) -> &'a [R] {
         self.raw.as_slice()
     }
 }

@@ -6,23 +6,17 @@
 //! the right count). Lengths are looked at where they are used: [`place`](crate::stream::place) checks each while it is read, and a
 //! [`Survey`](crate::Survey) checks a whole reply before anything of it is visible.
 
-mod chain;
 mod decode;
 mod descriptor;
 mod encode;
-mod source;
+mod raw;
 
-pub use chain::{ChainedLists, chain};
 pub use decode::{BlockStatus, parse_compact, parse_extended};
-pub use descriptor::{
-    Compact, Descriptor, Descriptors, Extended, Measured, Pair32, Pair64, RawDescriptor, pairs,
-};
+pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
 #[cfg(feature = "alloc")]
 pub use encode::encode;
 pub use encode::{encode_into, encoded_size};
-pub use source::DescriptorSource;
-#[doc(hidden)]
-pub use source::RawList;
+pub(crate) use raw::{Measured, RawList};
 
 /// The two layouts of a block-status payload.
 ///

@@ -128,7 +128,7 @@ fn check(list: &List, range: &Range<u64>) {
 
 /// All ways of reading a stream agree.
 fn iter(list: &List) {
-    let read: Result<List, StreamError> = from_iter(list.clone()).iter().collect();
+    let read: Result<List, StreamError> = from_iter(list.clone()).into_iter().collect();
     assert_eq!(read.as_ref(), Ok(list));
     let mut seen = Vec::new();
     from_iter(list.clone()).for_each(|extent| seen.push(extent)).unwrap();

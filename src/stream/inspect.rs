@@ -1,0 +1,57 @@
+//! A look at each extent on its way: for progress, logs and totals.
+
+use core::fmt;
+
+use super::ExtentStream;
+use crate::extent::Extent;
+
+/// A stream that shows each extent to a function: see [`ExtentStream::inspect`].
+///
+/// ```
+/// # use nbd_extents::stream::{ExtentStream, Inspect, from_iter};
+/// # use nbd_extents::{Extent, StreamError};
+/// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
+/// let inspected: Inspect<_, _> = from_iter(list).inspect(|extent| println!("{extent}"));
+/// assert_eq!(inspected.collect_vec()?, list);
+/// # Ok::<(), StreamError>(())
+/// ```
+#[derive(Clone)]
+pub struct Inspect<S, F> {
+    stream: S,
+    f: F,
+}
+
+impl<S, F> Inspect<S, F> {
+    pub(super) fn new(stream: S, f: F) -> Self {
+        Self { stream, f }
+    }
+}
+
+impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentStream for Inspect<S, F> {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    #[inline]
+    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+        let next = self.stream.next_extent()?;
+        if let Some(extent) = &next {
+            (self.f)(extent);
+        }
+        Ok(next)
+    }
+
+    #[inline]
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        let Self { stream, f: mut inspect } = self;
+        stream.fold(init, |acc, extent| {
+            inspect(&extent);
+            f(acc, extent)
+        })
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for Inspect<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspect").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

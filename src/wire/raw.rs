@@ -1,0 +1,126 @@
+//! The sealed half of [`RawDescriptor`](super::RawDescriptor): how the kernel sees a list in memory.
+
+use super::descriptor::{Compact, Descriptor, Extended, Pair32, Pair64};
+
+/// The four representations, and no other: the kernel has code for each.
+pub trait Raw: Copy {
+    /// Decodes it.
+    fn decode(self) -> Descriptor;
+
+    /// A list of them, with its representation as a variant.
+    fn raw_list(list: &[Self]) -> RawList<'_>;
+
+    /// Sums the lengths of a list and collects the bits of all its descriptors.
+    #[inline(always)]
+    fn measure(list: &[Self]) -> Measured {
+        let mut all = Measured::default();
+        for raw in list {
+            let Descriptor { length, flags } = raw.decode();
+            all.sum = all.sum.wrapping_add(length);
+            all.lengths |= length;
+            all.flags |= flags;
+            all.empty |= length == 0;
+        }
+        all
+    }
+}
+
+/// The bits that the descriptors of a list have in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// The sum of the lengths, modulo 2^64.
+    pub(crate) sum: u64,
+    /// The OR of the lengths, or more bits than that.
+    pub(crate) lengths: u64,
+    /// The OR of the flags.
+    pub(crate) flags: u64,
+    /// Whether a length is 0.
+    pub(crate) empty: bool,
+}
+
+/// A borrowed list in one of the four representations.
+#[derive(Clone, Copy, Debug)]
+pub enum RawList<'a> {
+    Compact(&'a [Compact]),
+    Extended(&'a [Extended]),
+    Pair32(&'a [Pair32]),
+    Pair64(&'a [Pair64]),
+}
+
+impl RawList<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Compact(list) => list.len(),
+            Self::Extended(list) => list.len(),
+            Self::Pair32(list) => list.len(),
+            Self::Pair64(list) => list.len(),
+        }
+    }
+}
+
+impl Raw for Compact {
+    #[inline]
+    fn decode(self) -> Descriptor {
+        let [a, b, c, d, e, f, g, h] = self;
+        Descriptor {
+            length: u64::from(u32::from_be_bytes([a, b, c, d])),
+            flags: u64::from(u32::from_be_bytes([e, f, g, h])),
+        }
+    }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Compact(list)
+    }
+
+    /// Only the sum needs the numbers in host order; the other three read a descriptor as one number of 64 bits.
+    #[inline(always)]
+    fn measure(list: &[Self]) -> Measured {
+        let sum = list.iter().map(|raw| raw.decode().length).sum();
+        let (mut all, mut empty) = (0, 0);
+        for raw in list {
+            let raw = u64::from_le_bytes(*raw);
+            all |= raw;
+            // The highest bit is set where the length, the lower half, is 0.
+            empty |= (raw & u64::from(u32::MAX)).wrapping_sub(1);
+        }
+        let flags = u64::from(((all >> 32) as u32).swap_bytes());
+        Measured { sum, lengths: u64::from(u32::MAX), flags, empty: empty >> 63 == 1 }
+    }
+}
+
+impl Raw for Extended {
+    #[inline]
+    fn decode(self) -> Descriptor {
+        let both = u128::from_be_bytes(self);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 128 bits")]
+        Descriptor { length: (both >> 64) as u64, flags: both as u64 }
+    }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Extended(list)
+    }
+}
+
+impl Raw for Pair32 {
+    #[inline]
+    fn decode(self) -> Descriptor {
+        let [length, flags] = self;
+        Descriptor { length: u64::from(length), flags: u64::from(flags) }
+    }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Pair32(list)
+    }
+}
+
+impl Raw for Pair64 {
+    #[inline]
+    fn decode(self) -> Descriptor {
+        let (length, flags) = self;
+        Descriptor { length, flags }
+    }
+
+    fn raw_list(list: &[Self]) -> RawList<'_> {
+        RawList::Pair64(list)
+    }
+}

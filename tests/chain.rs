@@ -423,7 +423,7 @@ fn incrementals_stand_on_a_base() {
     let grown = vec![(3, Action::Skip), (1, COPY), (2, ZERO)];
     let chain = on(base(), &[(2, 1, grown.clone())]).unwrap();
     assert_eq!(chain.check(), Ok(()));
-    let plan: Vec<_> = chain.restore().iter().map(|e| e.unwrap().to_string()).collect();
+    let plan: Vec<_> = chain.restore().into_iter().map(|e| e.unwrap().to_string()).collect();
     assert_eq!(plan, ["0..3 below", "3..4 copy from layer 0", "4..6 zero by layer 0"]);
 
     let lost = vec![(4, Action::Skip), (1, COPY), (1, Action::Skip)];

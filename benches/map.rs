@@ -231,9 +231,9 @@ fn looked_up(extents: usize) -> f64 {
 /// Two disks that differ nearly everywhere.
 fn differing(extents: usize) -> f64 {
     let map = Disk::new(extents).map();
-    let half = ExtentMap::covering(map.as_slice().stream().map_status(|s| s.zero()).coalesce(), map.range());
+    let half = ExtentMap::covering(map.stream().map_status(|s| s.zero()).coalesce(), map.range());
     let other = half.unwrap();
-    let zero = ExtentMap::covering(map.as_slice().stream().map_status(|s| s.hole()), map.range()).unwrap();
+    let zero = ExtentMap::covering(map.stream().map_status(|s| s.hole()), map.range()).unwrap();
     // several times, as one is too short for the clock
     let differs = || assert!(black_box(zero.as_slice()).diff(other.as_slice()).count() > extents / 4);
     seconds(|| (0..8).for_each(|_| differs())) / 8.0

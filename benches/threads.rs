@@ -101,15 +101,15 @@ impl Maps {
     }
 
     fn by_streams(&self) -> Merged {
-        let merged = self.zero.as_slice().stream().merge(self.dirty.as_slice().stream(), both);
+        let merged = self.zero.stream().merge(self.dirty.stream(), both);
         ExtentMap::covering(merged, self.zero.range()).unwrap()
     }
 
     fn one_core(&self) -> Merged {
-        self.zero.as_slice().merge(self.dirty.as_slice(), both).unwrap()
+        self.zero.merge(&self.dirty, both).unwrap()
     }
 
     fn all_cores(&self) -> Merged {
-        self.zero.as_slice().merge_parallel(self.dirty.as_slice(), both).unwrap()
+        self.zero.merge_parallel(&self.dirty, both).unwrap()
     }
 }

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     println!();
-    for total in plan.as_slice().totals() {
+    for total in plan.totals() {
         println!("{:>10} MiB  {}", total.bytes / MIB, words(total.status, &names));
     }
     Ok(())

@@ -27,6 +27,14 @@ pub enum ExtentError {
         /// Where it would start, in bytes.
         start: u64,
     },
+    /// The range ends before it starts.
+    #[error("a range that starts at byte {start} cannot end at byte {end}, before its start")]
+    Inverted {
+        /// Where it would start, in bytes.
+        start: u64,
+        /// Where it would end, in bytes.
+        end: u64,
+    },
     /// The extent would end above [`MAX_END`].
     #[error("an extent of {length} bytes at byte {start} ends above {max}", max = MAX_END)]
     TooLarge {

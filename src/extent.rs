@@ -61,15 +61,20 @@ impl<T> Extent<T> {
     ///
     /// # Errors
     ///
-    /// As [`Extent::new`]; a range that ends before it starts is [`ExtentError::Empty`] too.
+    /// As [`Extent::new`], and [`ExtentError::Inverted`] for a range that ends before it starts.
     ///
     /// ```
-    /// # use nbd_extents::Extent;
+    /// # use nbd_extents::{Extent, ExtentError};
     /// assert_eq!(Extent::from_range(10..30, 'x')?, Extent::new(10, 20, 'x')?);
+    /// # #[allow(clippy::reversed_empty_ranges)]
+    /// let inverted = Extent::from_range(30..10, 'x');
+    /// assert_eq!(inverted, Err(ExtentError::Inverted { start: 30, end: 10 }));
     /// # Ok::<(), nbd_extents::ExtentError>(())
     /// ```
     pub fn from_range(range: Range<u64>, status: T) -> Result<Self, ExtentError> {
-        Self::new(range.start, range.end.saturating_sub(range.start), status)
+        let Range { start, end } = range;
+        let length = end.checked_sub(start).ok_or(ExtentError::Inverted { start, end })?;
+        Self::new(start, length, status)
     }
 
     /// An extent whose invariants the caller has established. Only for adapters that cut what was an extent before.
@@ -190,9 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn an_inverted_range_is_empty() {
+    fn an_inverted_range_is_named_with_both_ends() {
         let inverted = Range { start: 9, end: 3 };
-        assert_eq!(Extent::from_range(inverted, ()), Err(ExtentError::Empty { start: 9 }));
+        assert_eq!(Extent::from_range(inverted, ()), Err(ExtentError::Inverted { start: 9, end: 3 }));
+        assert_eq!(Extent::from_range(9..9, ()), Err(ExtentError::Empty { start: 9 }));
     }
 
     #[test]

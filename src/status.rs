@@ -344,6 +344,35 @@ impl Status {
     }
 }
 
+/// A status of `base:allocation` alone.
+///
+/// ```
+/// use nbd_extents::{Allocation, Depth, Dirtiness, Status};
+///
+/// let status = Status::from(Dirtiness::DIRTY).combine(Allocation::from_flags(3).into());
+/// assert_eq!(status.to_string(), "dirty,zero,hole");
+/// assert_eq!(status.combine(Depth::from_flags(1).into()).depth(), Some(1));
+/// ```
+impl From<Allocation> for Status {
+    fn from(allocation: Allocation) -> Self {
+        Self::UNKNOWN.with_allocation(allocation)
+    }
+}
+
+/// A status of the [first](BitmapIndex::FIRST) bitmap alone.
+impl From<Dirtiness> for Status {
+    fn from(dirtiness: Dirtiness) -> Self {
+        Self::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirtiness)
+    }
+}
+
+/// A status of `qemu:allocation-depth` alone.
+impl From<Depth> for Status {
+    fn from(depth: Depth) -> Self {
+        Self::UNKNOWN.with_depth(depth)
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Words { f, any: false };

@@ -5,7 +5,7 @@ mod support;
 
 use core::ops::Range;
 
-use nbd_extents::map::{Cap, CapError, Change, ExtentMap, MapSlice};
+use nbd_extents::map::{Cap, CapError, Change, ExtentMap, MapBuilder, MapSlice};
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Action, BitmapIndex, Depth, Dirtiness, Extent, Status, StreamError};
 use proptest::prelude::*;
@@ -43,6 +43,17 @@ fn dense(list: &[Extent<u8>]) -> Dense<u8> {
     from_extents(list, SIZE)
 }
 
+/// The map of extents that come one at a time, or the first fault, which every later call repeats.
+fn pushed(mut builder: MapBuilder<u8>, list: &[Extent<u8>]) -> Result<ExtentMap<u8>, StreamError> {
+    let first = list.iter().find_map(|&extent| builder.push(extent).err());
+    if let (Some(first), Some(&last)) = (&first, list.last()) {
+        assert_eq!(builder.push(last).as_ref(), Err(first));
+    }
+    let built = builder.finish();
+    assert!(first.is_none() || built.as_ref().err() == first.as_ref());
+    built
+}
+
 /// What a slice should hold: the bytes of the range, and nothing of the others.
 fn dense_part(list: &[Extent<u8>], range: &Range<u64>) -> Dense<u8> {
     dense(list)
@@ -78,7 +89,7 @@ proptest! {
         let extents: Vec<_> = map.extents().collect();
         assert_canonical(&extents);
         prop_assert_eq!(&extents, &to_extents(&dense(&list)));
-        prop_assert_eq!(&map.as_slice().stream().collect_vec().unwrap(), &extents);
+        prop_assert_eq!(&map.stream().collect_vec().unwrap(), &extents);
         for (byte, status) in dense(&list).into_iter().enumerate() {
             let found = map.get(byte as u64);
             prop_assert_eq!(found.map(|e| *e.status()), status);
@@ -180,12 +191,15 @@ proptest! {
         let streamed = from_iter(list.clone()).covering(range.clone()).for_each(drop);
         let built = ExtentMap::covering(from_iter(list.clone()), range.clone());
         prop_assert_eq!(built.as_ref().map(|_| ()), streamed.as_ref().map(|&()| ()));
+        prop_assert_eq!(&pushed(MapBuilder::covering(range.clone()), &list), &built);
+        let within = ExtentMap::within(from_iter(list.clone()), range.clone());
+        prop_assert_eq!(pushed(MapBuilder::within(range.clone()), &list), within);
         if let Ok(built) = built {
             prop_assert_eq!(built.range(), range.clone());
-            prop_assert_eq!(built.as_slice().covers(range.clone()), Ok(()));
+            prop_assert_eq!(built.covers(range.clone()), Ok(()));
         }
         // a map joins what a stream had cut, so that its faults name longer extents: whether there is one must agree
-        prop_assert_eq!(map(&list).as_slice().covers(range).is_ok(), streamed.is_ok());
+        prop_assert_eq!(map(&list).covers(range).is_ok(), streamed.is_ok());
     }
 }
 
@@ -217,7 +231,7 @@ fn empty_maps_and_extreme_ranges() {
     assert_eq!(empty.as_slice().parts(3).count(), 0);
     let all = ExtentMap::within(none(), 0..u64::MAX).unwrap();
     assert_eq!((all.run_count(), all.extents().count()), (1, 0));
-    assert_eq!(all.as_slice().diff(empty.as_slice()).count(), 0);
+    assert_eq!(all.diff(&empty).count(), 0);
     let inverted = Range { start: 9, end: 3 };
     assert_eq!(ExtentMap::within(none(), inverted.clone()).unwrap().range(), 9..9);
     assert_eq!(all.slice(inverted).range(), 9..9);
@@ -241,7 +255,7 @@ fn any_number_of_statuses() {
         let list = (0..extents).map(|n| Extent::new(n * 512, 512, status(n)).unwrap());
         let map = ExtentMap::covering(from_iter(list.clone()), 0..extents * 512).unwrap();
         assert!(map.extents().eq(list), "{statuses} statuses");
-        assert_eq!(map.as_slice().totals().len() as u64, statuses);
+        assert_eq!(map.totals().len() as u64, statuses);
         assert!(map.memory_usage() <= 80_000 * most, "{} bytes for {statuses} statuses", map.memory_usage());
         let parts: Vec<_> = map.as_slice().parts(7).map(|part| part.to_map()).collect();
         assert_eq!(ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), map);
@@ -290,7 +304,7 @@ fn maps_of_many_statuses_are_merged() {
         ExtentMap::covering(from_iter(list), 0..6000).unwrap()
     };
     let (a, b) = (disk(10), disk(15));
-    let merged = a.as_slice().merge(b.as_slice(), |&a, &b| (a, b)).unwrap();
+    let merged = a.merge(&b, |&a, &b| (a, b)).unwrap();
     assert_eq!(merged.run_count(), 800);
     assert!(
         merged

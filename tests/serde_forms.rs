@@ -15,6 +15,14 @@ use serde::de::DeserializeOwned;
 fn form<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: &str) {
     assert_eq!(serde_json::to_string(value).unwrap(), json);
     assert_eq!(serde_json::from_str::<T>(json).unwrap(), *value);
+    binary(value);
+}
+
+/// A form that does not describe itself has no names to go by, and must know each length beforehand.
+#[track_caller]
+fn binary<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    let bytes = postcard::to_allocvec(value).unwrap();
+    assert_eq!(postcard::from_bytes::<T>(&bytes).unwrap(), *value);
 }
 
 #[track_caller]
@@ -129,6 +137,7 @@ proptest! {
             .collect();
         let map = ExtentMap::within(from_iter(extents), 0..position).unwrap();
         let json = serde_json::to_string(&map).unwrap();
-        prop_assert_eq!(serde_json::from_str::<ExtentMap<Status>>(&json).unwrap(), map);
+        prop_assert_eq!(&serde_json::from_str::<ExtentMap<Status>>(&json).unwrap(), &map);
+        binary(&map);
     }
 }

@@ -1,6 +1,7 @@
 //! From a stream to a map, at the speed of memory: one comparison says that an extent follows where the one before it ended.
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::hash::Hash;
 use core::ops::Range;
 
@@ -8,7 +9,7 @@ use super::ExtentMap;
 use super::recent::Recent;
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::stream::{ExtentStream, check, from_iter};
+use crate::stream::{ExtentStream, UNNUMBERED, check, from_iter};
 
 /// The numbers of extents that are remembered: all that a kernel gives.
 const NUMBERS: usize = 64;
@@ -22,14 +23,90 @@ pub(super) fn read<S>(stream: S, range: Range<u64>, gaps: bool) -> Result<Extent
 where
     S: ExtentStream<Status: Copy + Eq + Hash>,
 {
-    let mut builder = Builder::new(range, gaps);
+    let mut builder = RunCollector::new(range, gaps);
     stream.for_each_while(|extent, number| builder.push(&extent, number))?;
     Ok(builder.end()?)
 }
 
+/// Builds an [`ExtentMap`] from extents that come one at a time, without a list of them in between.
+///
+/// For sources that are no stream: a channel, an async survey, rows of a file. Where there is a stream,
+/// [`ExtentMap::covering`] and [`ExtentMap::within`] do the same faster.
+///
+/// ```
+/// use nbd_extents::map::MapBuilder;
+/// use nbd_extents::{Extent, StreamError};
+///
+/// let mut builder = MapBuilder::covering(0..1024);
+/// builder.push(Extent::new(0, 512, 'a')?)?;
+/// builder.push(Extent::new(512, 256, 'a')?)?;
+/// let missing = builder.clone().finish();
+/// assert_eq!(missing, Err(StreamError::Gap { range: 768..1024 }));
+///
+/// builder.push(Extent::new(768, 256, 'b')?)?;
+/// assert_eq!(builder.finish()?.run_count(), 2);
+/// # Ok::<(), StreamError>(())
+/// ```
+#[derive(Clone)]
+pub struct MapBuilder<T>(RunCollector<T>);
+
+impl<T: Copy + Eq + Hash> MapBuilder<T> {
+    /// A map whose extents must cover every byte of `range` exactly once.
+    #[must_use]
+    pub const fn covering(range: Range<u64>) -> Self {
+        Self(RunCollector::new(range, false))
+    }
+
+    /// A map whose extents stay within `range` and may leave gaps.
+    #[must_use]
+    pub const fn within(range: Range<u64>) -> Self {
+        Self(RunCollector::new(range, true))
+    }
+
+    /// Adds an extent, which must not start before the end of the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Gap`], [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the fault. It stays:
+    /// every later call returns it, too.
+    pub fn push(&mut self, extent: Extent<T>) -> Result<(), StreamError> {
+        if self.0.fault.is_none() {
+            self.0.push(&extent, UNNUMBERED);
+        }
+        self.0.fault.clone().map_or(Ok(()), Err)
+    }
+
+    /// The memory that the map holds by now, in bytes. For callers that bound it.
+    #[must_use]
+    pub fn memory_usage(&self) -> usize {
+        self.0.map.memory_usage()
+    }
+
+    /// The map.
+    ///
+    /// # Errors
+    ///
+    /// The first fault of [`push`](Self::push), and [`StreamError::Gap`] when the end of a range to be
+    /// covered is missing.
+    pub fn finish(self) -> Result<ExtentMap<T>, StreamError> {
+        self.0.end()
+    }
+}
+
+impl<T: Copy + fmt::Debug> fmt::Debug for MapBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapBuilder")
+            .field("range", &self.0.range)
+            .field("position", &self.0.position)
+            .field("map", &self.0.map)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A map being read. What the usual extent needs is small and without branches that cannot be foretold, so that it becomes a part of the loop over a
 /// tile; everything else lies in functions of its own.
-struct Builder<T> {
+#[derive(Clone)]
+struct RunCollector<T> {
     range: Range<u64>,
     gaps: bool,
     /// Up to where the stream has been read.
@@ -49,7 +126,7 @@ struct Builder<T> {
     fault: Option<StreamError>,
 }
 
-impl<T: Copy + Eq + Hash> Builder<T> {
+impl<T: Copy + Eq + Hash> RunCollector<T> {
     const fn new(range: Range<u64>, gaps: bool) -> Self {
         Self {
             gaps,

@@ -182,7 +182,7 @@ impl ExtentMap<Action> {
     where
         S: ExtentStream<Status = Action>,
     {
-        let mut builder = Builder::new(range.start, cap);
+        let mut builder = CappedBuilder::new(range.start, cap);
         let mut fits = true;
         let read = stream.covering(range).for_each_while(|extent, _| {
             fits = builder.push(extent.end(), *extent.status());
@@ -198,14 +198,14 @@ impl ExtentMap<Action> {
 }
 
 /// A capped map being built.
-struct Builder {
+struct CappedBuilder {
     capped: Capped,
     cap: Cap,
     /// The most runs that fit.
     most: usize,
 }
 
-impl Builder {
+impl CappedBuilder {
     fn new(start: u64, cap: Cap) -> Self {
         let capped = Capped { map: ExtentMap::starting_at(start), zero_copied: 0, skip_copied: 0 };
         Self { capped, cap, most: cap.most() }

@@ -15,7 +15,7 @@ use crate::extent::Extent;
 ///
 /// let before = ExtentMap::covering(from_iter(Extent::new(0, 1024, "data")), 0..1024)?;
 /// let after = ExtentMap::covering(from_iter(Extent::new(0, 512, "data")), 0..512)?;
-/// let shrunk = before.as_slice().diff(after.as_slice()).next().unwrap();
+/// let shrunk = before.diff(&after).next().unwrap();
 /// assert_eq!(shrunk, Extent::from_range(512..1024, Change { before: Some("data"), after: None })?);
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```

@@ -32,7 +32,7 @@ impl<T: Copy> MapSlice<'_, T> {
     /// let zero = [Extent::new(0, 2048, false)?, Extent::new(2048, 2048, true)?];
     /// let dirty = ExtentMap::covering(from_iter(dirty), 0..4096)?;
     /// let zero = ExtentMap::covering(from_iter(zero), 0..4096)?;
-    /// let read = dirty.as_slice().merge(zero.as_slice(), |&dirty, &zero| dirty && !zero)?;
+    /// let read = dirty.merge(&zero, |&dirty, &zero| dirty && !zero)?;
     /// let ranges: Vec<_> = read.extents().filter(|e| *e.status()).map(|e| e.range()).collect();
     /// assert_eq!(ranges, [1024..2048]);
     /// # Ok::<(), nbd_extents::StreamError>(())

@@ -57,8 +57,9 @@ mod totals;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::Hash;
-use core::ops::{Bound, Range, RangeBounds};
+use core::ops::{Range, RangeBounds};
 
+pub use build::MapBuilder;
 pub use cap::{Cap, CapError, Capped};
 pub use diff::{Change, Diff};
 pub use iter::MapExtents;
@@ -67,7 +68,7 @@ pub use totals::Total;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::stream::ExtentStream;
+use crate::stream::{ExtentStream, FromIter};
 use index::Index;
 use indices::Indices;
 use palette::Palette;
@@ -201,17 +202,7 @@ impl<T> ExtentMap<T> {
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     pub fn slice(&self, range: impl RangeBounds<u64>) -> MapSlice<'_, T> {
-        let start = match range.start_bound() {
-            Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&last) => last.saturating_add(1),
-            Bound::Excluded(&end) => end,
-            Bound::Unbounded => u64::MAX,
-        };
-        self.as_slice().slice(start..end)
+        self.as_slice().slice(range)
     }
 }
 
@@ -246,6 +237,69 @@ impl<T: Copy> ExtentMap<T> {
     /// ```
     pub fn extents(&self) -> MapExtents<'_, T> {
         self.as_slice().extents()
+    }
+
+    /// The extents as a stream: see [`MapSlice::stream`].
+    #[must_use]
+    pub fn stream(&self) -> FromIter<MapExtents<'_, T>> {
+        self.as_slice().stream()
+    }
+
+    /// The bytes and extents of each status: see [`MapSlice::totals`].
+    #[must_use]
+    pub fn totals(&self) -> Vec<Total<T>> {
+        self.as_slice().totals()
+    }
+
+    /// Checks that every byte of `range` is described, and nothing else: see [`MapSlice::covers`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MapSlice::covers`].
+    pub fn covers(&self, range: Range<u64>) -> Result<(), StreamError> {
+        self.as_slice().covers(range)
+    }
+
+    /// Where a later map differs from this one: see [`MapSlice::diff`].
+    pub fn diff<'b>(&self, after: &'b Self) -> Diff<'_, 'b, T>
+    where
+        T: PartialEq,
+    {
+        self.as_slice().diff(after.as_slice())
+    }
+
+    /// A map of what both say of the same bytes: see [`MapSlice::merge`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MapSlice::merge`].
+    pub fn merge<U, V, F>(&self, other: &ExtentMap<U>, combine: F) -> Result<ExtentMap<V>, StreamError>
+    where
+        U: Copy,
+        V: Copy + Eq + Hash,
+        F: Fn(&T, &U) -> V,
+    {
+        self.as_slice().merge(other.as_slice(), combine)
+    }
+
+    /// The same as [`merge`](Self::merge), on the threads of rayon's current pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`MapSlice::merge`].
+    #[cfg(feature = "rayon")]
+    pub fn merge_parallel<U, V, F>(
+        &self,
+        other: &ExtentMap<U>,
+        combine: F,
+    ) -> Result<ExtentMap<V>, StreamError>
+    where
+        T: Sync,
+        U: Copy + Sync,
+        V: Copy + Eq + Hash + Send,
+        F: Fn(&T, &U) -> V + Sync,
+    {
+        self.as_slice().merge_parallel(other.as_slice(), combine)
     }
 }
 

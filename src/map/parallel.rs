@@ -31,8 +31,8 @@ impl<T: Copy + Sync> MapSlice<'_, T> {
     /// let b = (0..1500).map(|n| Extent::new(n * 4096, 4096, n % 2)).collect::<Result<Vec<_>, _>>()?;
     /// let a = ExtentMap::covering(from_iter(a), 0..6_144_000)?;
     /// let b = ExtentMap::covering(from_iter(b), 0..6_144_000)?;
-    /// let merged = a.as_slice().merge_parallel(b.as_slice(), |&a, &b| (a, b))?;
-    /// assert_eq!(merged, a.as_slice().merge(b.as_slice(), |&a, &b| (a, b))?);
+    /// let merged = a.merge_parallel(&b, |&a, &b| (a, b))?;
+    /// assert_eq!(merged, a.merge(&b, |&a, &b| (a, b))?);
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     pub fn merge_parallel<U, V, F>(
@@ -216,7 +216,7 @@ mod tests {
                 let possible = count >= 2 && expected.is_ok();
                 prop_assert_eq!(got.is_some(), possible);
                 if let (Some(got), Ok(expected)) = (got, expected) {
-                    prop_assert_eq!(got.as_slice().totals(), expected.as_slice().totals());
+                    prop_assert_eq!(got.totals(), expected.totals());
                     prop_assert_eq!(got, expected);
                 }
             }
@@ -247,8 +247,8 @@ mod tests {
         };
         let (left, right) = (disk(60), disk(80));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
-        let merged = pool.install(|| left.as_slice().merge_parallel(right.as_slice(), |&a, &b| (a, b)));
-        assert_eq!(merged, left.as_slice().merge(right.as_slice(), |&a, &b| (a, b)));
+        let merged = pool.install(|| left.merge_parallel(&right, |&a, &b| (a, b)));
+        assert_eq!(merged, left.merge(&right, |&a, &b| (a, b)));
         assert_eq!(merged.unwrap().run_count(), 98_304, "two in three cuts are not the other side's");
     }
 }

@@ -9,6 +9,7 @@ use super::palette::Palette;
 const SLOTS: usize = 256;
 
 /// For each of some hashes the place of the status that last had it. Only a memory: the palette decides.
+#[derive(Clone)]
 pub(super) struct Recent([usize; SLOTS]);
 
 impl Recent {

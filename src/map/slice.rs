@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Bound, Range, RangeBounds};
 
 use super::diff::Diff;
 use super::index::Index;
@@ -71,9 +71,19 @@ impl<'a, T> MapSlice<'a, T> {
 
     /// The part that lies in `range` (bytes). What lies outside of this slice is left out.
     #[must_use]
-    pub fn slice(&self, range: Range<u64>) -> Self {
-        let start = range.start.clamp(self.start, self.end);
-        let end = range.end.clamp(start, self.end);
+    pub fn slice(&self, range: impl RangeBounds<u64>) -> Self {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => self.start,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => self.end,
+        };
+        let start = start.clamp(self.start, self.end);
+        let end = end.clamp(start, self.end);
         let first = self.run_at(start);
         let last = if start == end { first } else { self.run_at(end - 1) + 1 };
         Self {
@@ -199,7 +209,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     /// # use nbd_extents::map::ExtentMap;
     /// # use nbd_extents::stream::from_iter;
     /// let map = ExtentMap::within(from_iter([Extent::new(512, 512, ())?]), 0..2048)?;
-    /// assert_eq!(map.as_slice().covers(0..2048), Err(StreamError::Gap { range: 0..512 }));
+    /// assert_eq!(map.covers(0..2048), Err(StreamError::Gap { range: 0..512 }));
     /// assert_eq!(map.slice(512..1024).covers(512..1024), Ok(()));
     /// # Ok::<(), StreamError>(())
     /// ```
@@ -215,7 +225,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     /// # use nbd_extents::stream::from_iter;
     /// let list = [Extent::new(0, 512, "zero")?, Extent::new(512, 100, "data")?, Extent::new(612, 412, "zero")?];
     /// let map = ExtentMap::covering(from_iter(list), 0..1024)?;
-    /// let rows: Vec<_> = map.as_slice().totals().iter().map(|t| (t.status, t.bytes, t.extents)).collect();
+    /// let rows: Vec<_> = map.totals().iter().map(|t| (t.status, t.bytes, t.extents)).collect();
     /// assert_eq!(rows, [("zero", 924, 2), ("data", 100, 1)]);
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
@@ -233,7 +243,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     /// let before = ExtentMap::covering(from_iter([Extent::new(0, 1024, 'a')?]), 0..1024)?;
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 1024, 'b')?];
     /// let after = ExtentMap::covering(from_iter(list), 0..1536)?;
-    /// let changes: Vec<_> = before.as_slice().diff(after.as_slice()).collect();
+    /// let changes: Vec<_> = before.diff(&after).collect();
     /// assert_eq!(
     ///     changes,
     ///     [

@@ -15,7 +15,7 @@ use super::slice::MapSlice;
 /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
 /// use nbd_extents::map::Total;
 ///
-/// assert_eq!(map.as_slice().totals()[0], Total { status: 'a', bytes: 512, extents: 1 });
+/// assert_eq!(map.totals()[0], Total { status: 'a', bytes: 512, extents: 1 });
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

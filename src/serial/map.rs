@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::hash::Hash;
 
 use serde::de::Error;
-use serde::ser::SerializeStruct;
+use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Extent;
@@ -16,16 +16,21 @@ impl<T: Serialize + Copy> Serialize for ExtentMap<T> {
         let mut form = serializer.serialize_struct("ExtentMap", 3)?;
         form.serialize_field("start", &self.range().start)?;
         form.serialize_field("end", &self.range().end)?;
-        form.serialize_field("extents", &Extents(self.as_slice()))?;
+        form.serialize_field("extents", &ExtentList(self.as_slice()))?;
         form.end()
     }
 }
 
-struct Extents<'a, T>(MapSlice<'a, T>);
+struct ExtentList<'a, T>(MapSlice<'a, T>);
 
-impl<T: Serialize + Copy> Serialize for Extents<'_, T> {
+impl<T: Serialize + Copy> Serialize for ExtentList<'_, T> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        serializer.collect_seq(self.0.extents())
+        // forms that do not describe themselves (postcard, bincode) write the length first, and gaps are no rows
+        let mut list = serializer.serialize_seq(Some(self.0.extents().count()))?;
+        for extent in self.0 {
+            list.serialize_element(&extent)?;
+        }
+        list.end()
     }
 }
 

@@ -6,7 +6,7 @@ small blocks all over them, as a file system's metadata would be. The next incre
 (zero status ignored), and by bitmap and zero status. The script prints how many times smaller and faster the second is, restores the chain, the
 last incremental into a new qcow2 on its backing file, and compares. Last, a disk whose bitmap is gone: the backup falls back to a full one.
 
-Needs qemu-utils, `cargo build --release -p nbd-client --example sparse_stream`, and 10 GiB in the folder for temporary files (TMPDIR).
+Needs qemu-utils, `cargo build --release`, and 10 GiB in the folder for temporary files (TMPDIR).
 A first argument gives another size of the data, in MiB.
 """
 
@@ -18,10 +18,11 @@ import sys
 import tempfile
 import time
 
+import program
+
 ROUNDS = 5
 BLOCKS = 480
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPARSE_STREAM = os.path.join(HERE, "..", "target", "release", "examples", "sparse_stream")
+PROGRAM = program.path()
 
 
 def run(*command, **options):
@@ -52,13 +53,12 @@ class Server:
             os.remove(self.socket)
 
 
-def download(uri, to, *options):
+def run_backup(uri, to, *options):
     """The seconds that it took, and its report. On failure the exit code and the message instead."""
     report = to + ".report" if to != os.devnull else os.path.join(tempfile.gettempdir(), "report-%d" % os.getpid())
-    with open(to, "wb") as out:
-        start = time.monotonic()
-        done = subprocess.run([SPARSE_STREAM, "download", *options, "--report", report, uri], stdout=out, stderr=subprocess.PIPE, text=True)
-        seconds = time.monotonic() - start
+    start = time.monotonic()
+    done = subprocess.run([PROGRAM, "backup", *options, "--report", report, uri, to], stderr=subprocess.PIPE, text=True)
+    seconds = time.monotonic() - start
     if done.returncode != 0:
         return done.returncode, done.stderr.strip()
     with open(report) as file:
@@ -68,17 +68,15 @@ def download(uri, to, *options):
 
 
 def back_up(uri, to, *options):
-    seconds, report = download(uri, to, *options)
+    seconds, report = run_backup(uri, to, *options)
     if isinstance(report, str):
         sys.exit(report)
     return seconds, report
 
 
-def restore(disk, *streams):
+def restore(disk, *arguments):
     with Server(disk, "--cache=unsafe") as uri:
-        for stream in streams:
-            with open(stream, "rb") as file:
-                run(SPARSE_STREAM, "upload", uri, stdin=file)
+        run(PROGRAM, "restore", uri, *arguments)
 
 
 def compare_ways(uri):
@@ -101,8 +99,6 @@ def compare_ways(uri):
 def main():
     arguments = [argument for argument in sys.argv[1:] if argument != "--discard"]
     discard = "--discard" in sys.argv
-    if not os.path.exists(SPARSE_STREAM):
-        sys.exit("first: cargo build --release -p nbd-client --example sparse_stream")
     mib = int(arguments[0]) if arguments else 3072
     with tempfile.TemporaryDirectory() as folder:
         path = lambda name: os.path.join(folder, name)
@@ -115,7 +111,7 @@ def main():
         run("qemu-img", "bitmap", "--add", disk, "b1")
         qemu_io(disk, ["write -q -P %d %dM 64M" % (n % 250 + 2, 16 + n * 64) for n in range(mib // 64)])
         with Server(disk, "-r", "-B", "b1") as uri:
-            seconds, report = back_up(uri, path("first"), "--bitmap", "b1", "--checkpoint", "b1", "--parent", "full")
+            seconds, report = back_up(uri, path("first"), "--bitmap", "b1", "--checkpoint", "b1", "--after", path("full"))
         print("incremental 1    %10.3f %14d %16d  the data" % (seconds, report["received"], report["stream"]))
 
         run("qemu-img", "bitmap", "--disable", disk, "b1")
@@ -126,24 +122,24 @@ def main():
         qemu_io(disk, zeroes + ["write -q -P 255 %d 4k" % ((16 << 20) + n * step) for n in range(BLOCKS)])
         with Server(disk, "-r", "-B", "b2") as uri:
             compare_ways(uri)
-            back_up(uri, path("second"), "--bitmap", "b2", "--checkpoint", "b2", "--parent", "b1")
-        run(SPARSE_STREAM, "verify", path("full"), path("first"), path("second"))
+            back_up(uri, path("second"), "--bitmap", "b2", "--checkpoint", "b2", "--after", path("first"))
+        run(PROGRAM, "verify", path("full"), path("first"), path("second"))
 
         base, overlay = path("base.qcow2"), path("restored.qcow2")
         run("qemu-img", "create", "-q", "-f", "qcow2", base, "%dM" % (mib + 1024))
         restore(base, path("full"), path("first"))
         run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
-        restore(overlay, path("second"))
+        restore(overlay, path("second"), "--base", "b1")
         run("qemu-img", "compare", disk, overlay)
 
         run("qemu-img", "bitmap", "--remove", disk, "b2")
         with Server(disk, "-r") as uri:
-            code, reason = download(uri, path("third"), "--bitmap", "b2")
+            code, reason = run_backup(uri, path("third"), "--bitmap", "b2")
             if code != 3:
                 sys.exit("exit code %s where the bitmap is gone" % code)
             print("no incremental of the disk without its bitmap: %s" % reason)
             back_up(uri, path("third"))
-        run(SPARSE_STREAM, "verify", path("third"))
+        run(PROGRAM, "verify", path("third"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times `sparse_stream download` of a disk full of data against nbdcopy with one connection, side by side.
+"""Times `nbd-extents backup` of a disk full of data against nbdcopy with one connection, side by side.
 
 Both read the same export of the same qemu-nbd: ours to /dev/null, as a stream, nbdcopy to null:. The disk has 2 GiB of data (or as many MiB as the
 first argument says) and lies in the page cache.
 
-Needs qemu-utils and nbdcopy (Debian: libnbd-bin), and `cargo build --release -p nbd-client --example sparse_stream`. Prints medians of 5
+Needs qemu-utils and nbdcopy (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5
 interleaved rounds, their ratio, and the peak memory of both.
 """
 
@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 
+import program
+
 ROUNDS = 5
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPARSE_STREAM = os.path.join(HERE, "..", "target", "release", "examples", "sparse_stream")
+PROGRAM = program.path()
 
 
 def make_disk(path, mib):
@@ -40,8 +41,6 @@ def timed(command):
 
 
 def main():
-    if not os.path.exists(SPARSE_STREAM):
-        sys.exit("first: cargo build --release -p nbd-client --example sparse_stream")
     mib = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
     with tempfile.TemporaryDirectory() as folder:
         disk, socket = os.path.join(folder, "disk"), os.path.join(folder, "s")
@@ -51,7 +50,7 @@ def main():
             while not os.path.exists(socket):
                 time.sleep(0.05)
             uri = "nbd+unix:///?socket=" + socket
-            ours = [SPARSE_STREAM, "download", uri]
+            ours = [PROGRAM, "backup", uri, os.devnull]
             theirs = ["nbdcopy", "--connections=1", uri, "null:"]
             timed(ours), timed(theirs)  # the server's caches
             rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
@@ -60,7 +59,7 @@ def main():
             server.wait()
     a = statistics.median(round[0][0] for round in rounds)
     b = statistics.median(round[1][0] for round in rounds)
-    print("sparse_stream download   %.3f s  peak %4.0f MiB" % (a, max(round[0][1] for round in rounds)))
+    print("nbd-extents backup       %.3f s  peak %4.0f MiB" % (a, max(round[0][1] for round in rounds)))
     print("nbdcopy, one connection  %.3f s  peak %4.0f MiB" % (b, max(round[1][1] for round in rounds)))
     print("ratio                    %.2f" % (a / b))
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times `extents --json` against nbdinfo on a fragmented disk, side by side.
+"""Times `nbd-extents map --json` against nbdinfo on a fragmented disk, side by side.
 
 The disk: 1200 MiB, 4 KiB clusters, every second one written, a bitmap, then two writes: 300,000 extents in base:allocation, so that one context
-exceeds the 131,072 extents that qemu gives in one reply, and two dirty ranges. One run of `extents` gives the map of zero and dirty; with nbdinfo the
+exceeds the 131,072 extents that qemu gives in one reply, and two dirty ranges. One run of `map` gives the map of zero and dirty; with nbdinfo the
 same takes two runs of `nbdinfo --map`, one a context, and merging them by hand.
 
-Needs qemu-utils and nbdinfo (Debian: libnbd-bin), and `cargo build --release --example extents`. Prints medians of 5 interleaved rounds, their
+Needs qemu-utils and nbdinfo (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5 interleaved rounds, their
 ratio, and the peak memory of both.
 """
 
@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 
+import program
+
 ROUNDS = 5
 CLUSTERS = 300_000
-HERE = os.path.dirname(os.path.abspath(__file__))
-EXTENTS = os.path.join(HERE, "..", "target", "release", "examples", "extents")
+PROGRAM = program.path()
 
 
 def quiet(*command, stdin=None):
@@ -49,8 +50,6 @@ def timed(commands):
 
 
 def main():
-    if not os.path.exists(EXTENTS):
-        sys.exit("first: cargo build --release --example extents")
     with tempfile.TemporaryDirectory() as folder:
         image, socket = os.path.join(folder, "disk.qcow2"), os.path.join(folder, "nbd.sock")
         make_image(image)
@@ -59,7 +58,7 @@ def main():
             while not os.path.exists(socket):
                 time.sleep(0.05)
             uri = "nbd+unix:///?socket=" + socket
-            ours = [[EXTENTS, uri, "--bitmap", "b0", "--json"]]
+            ours = [[PROGRAM, "map", uri, "--bitmap", "b0", "--json"]]
             theirs = [["nbdinfo", "--json", "--map=" + name, uri] for name in ("base:allocation", "qemu:dirty-bitmap:b0")]
             timed(ours), timed(theirs)  # the server's caches
             rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]

@@ -37,7 +37,7 @@ impl Forgiven {
         Self::ErrorSlop,
     ];
 
-    /// The number of its row in the repository's `TABLE-B.md`.
+    /// The number of its row in the repository's `SERVER-BEHAVIOUR.md`.
     #[must_use]
     pub const fn row(self) -> u8 {
         match self {

@@ -2,8 +2,6 @@
 //! dropped, servers that stop.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use nbd_client::aio::{AsyncClient, AsyncSurveyor, Connection};
@@ -13,10 +11,10 @@ use nbd_client::{
 };
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
-use support::image::{Recipe, Step};
-use support::random;
-use support::server::{Server, folder};
-use support::tools::{require, require_qemu};
+use testkit::image::{Recipe, Step};
+use testkit::random;
+use testkit::server::{Server, folder};
+use testkit::tools::{require, require_qemu};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

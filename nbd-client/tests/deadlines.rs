@@ -1,67 +1,25 @@
 //! Servers that die, stop, or answer a byte a second: a typed error within the deadline, and all that was handed out before stays true.
 #![cfg(target_os = "linux")]
 
-mod hostile;
-
-use std::io::Result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hostile::M;
-use hostile::run::extents;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
+use nbd_client::testing::{DONE, Good, ScriptedServer};
 use nbd_client::{
     Canceller, Client, Error, ErrorClass, Options, Order, RequestError, StatusRequest, Surveyor,
     SurveyorError,
 };
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::endings::{self, Ending};
+
+const M: u64 = 1 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-type Ending = fn(&mut Conn, &SeenRequest) -> Result<()>;
-
-fn dies(conn: &mut Conn, _: &SeenRequest) -> Result<()> {
-    conn.hang_up()
-}
-
-fn dies_in_a_payload(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
-    conn.chunk_header(request, DONE, 5, 8004)?;
-    conn.send(&[0; 100])?;
-    conn.hang_up()
-}
-
-fn stops(conn: &mut Conn, _: &SeenRequest) -> Result<()> {
-    conn.stall()
-}
-
-fn stops_in_a_payload(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
-    conn.chunk_header(request, DONE, 5, 8004)?;
-    conn.send(&[0; 100])?;
-    conn.stall()
-}
-
-/// A byte a second keeps a connection alive for ever, if each byte is allowed its own timeout.
-fn drips(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
-    let chunk = bytes::structured_chunk(DONE, 5, request.cookie, &[0; 12]);
-    conn.drip(&chunk, Duration::from_secs(1))
-}
-
-/// A disk of 4 MiB: data, zeroes, data up to 3 MiB; then something else happens.
-fn server(ending: Ending) -> ScriptedServer {
-    let started = ScriptedServer::start(move |conn| {
-        conn.handshake(&Good::compact())?;
-        conn.serve(|conn, request| match request.offset {
-            0 => conn.status(request, 0, &[(M, 0), (M, 3), (M, 0)], DONE),
-            _ => ending(conn, request),
-        })
-    });
-    started.unwrap()
-}
 
 /// Surveys the disk, and returns the extents that were handed out and what ended it.
 fn survey(server: &ScriptedServer, options: &Options) -> (Vec<String>, SurveyorError) {
@@ -89,7 +47,7 @@ const HANDED_OUT: [&str; 2] = ["0..1048576 data", "1048576..2097152 zero,hole"];
 
 #[track_caller]
 fn ends_in_time(ending: Ending, waits: bool, is_typed: fn(&Error) -> bool) {
-    let server = server(ending);
+    let server = endings::server(ending);
     let started = Instant::now();
     let (handed_out, error) = survey(&server, &Options::new().request_timeout(TIMEOUT));
     let took = started.elapsed();
@@ -98,12 +56,6 @@ fn ends_in_time(ending: Ending, waits: bool, is_typed: fn(&Error) -> bool) {
     assert!(is_typed(&error), "{error:?}");
     assert_eq!(error.class(), ErrorClass::Connection);
     assert!(took < TIMEOUT + PATIENCE && (!waits || took >= TIMEOUT - Duration::from_millis(50)), "{took:?}");
-
-    let run = extents(&[&server.uri(), "--json"], TIMEOUT);
-    run.fails(4, "");
-    // What it prints waits for its neighbour once more.
-    let map = r#"[{"start": 0, "length": 1048576, "zero": false, "hole": false}"#;
-    assert_eq!(run.stdout, map, "{run}");
 }
 
 const LOST: fn(&Error) -> bool = |error| matches!(error, Error::ConnectionLost(_) | Error::Io { .. });
@@ -111,61 +63,33 @@ const TIMED_OUT: fn(&Error) -> bool = |error| matches!(error, Error::Timeout { .
 
 #[test]
 fn a_server_that_dies() {
-    ends_in_time(dies, false, LOST);
+    ends_in_time(endings::dies, false, LOST);
 }
 
 #[test]
 fn a_server_that_dies_in_a_payload() {
-    ends_in_time(dies_in_a_payload, false, LOST);
+    ends_in_time(endings::dies_in_a_payload, false, LOST);
 }
 
 #[test]
 fn a_server_that_stops() {
-    ends_in_time(stops, true, TIMED_OUT);
+    ends_in_time(endings::stops, true, TIMED_OUT);
 }
 
 #[test]
 fn a_server_that_stops_in_a_payload() {
-    ends_in_time(stops_in_a_payload, true, TIMED_OUT);
+    ends_in_time(endings::stops_in_a_payload, true, TIMED_OUT);
 }
 
 #[test]
 fn a_server_that_answers_a_byte_a_second() {
-    ends_in_time(drips, true, TIMED_OUT);
-}
-
-/// The deadline of the whole run holds where every single request is in time.
-#[test]
-fn a_server_that_is_slow_but_never_late() {
-    let server = ScriptedServer::start(|conn| {
-        conn.handshake(&Good::compact().size(1 << 40))?;
-        conn.serve(|conn, request| {
-            conn.pause(Duration::from_millis(100))?;
-            conn.status(request, 0, &[(M, 0)], DONE)
-        })
-    });
-    extents(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, " out");
-}
-
-#[test]
-fn a_handshake_of_a_byte_a_second() {
-    let server = ScriptedServer::start(|conn| {
-        conn.drip(&bytes::hello(3), Duration::from_secs(1))?;
-        conn.stall()
-    });
-    extents(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, "during the server's hello");
-    let server = ScriptedServer::start(|conn| {
-        conn.hello()?;
-        conn.drip(&bytes::option_reply(11, 1, b""), Duration::from_secs(1))?;
-        conn.stall()
-    });
-    extents(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, "during the handshake");
+    ends_in_time(endings::drips, true, TIMED_OUT);
 }
 
 /// A blocked read wakes up at once, the error says what it is, and what was handed out stays.
 #[test]
 fn cancelling_from_another_thread() {
-    for ending in [stops as Ending, stops_in_a_payload, drips] {
+    for ending in [endings::stops as Ending, endings::stops_in_a_payload, endings::drips] {
         let (asked, is_asked) = mpsc::channel();
         let server = ScriptedServer::start(move |conn| {
             conn.handshake(&Good::compact())?;
@@ -216,5 +140,4 @@ fn a_server_that_shuts_down_gets_its_goodbye() {
     said.1.recv_timeout(PATIENCE).unwrap();
     assert!(goodbye.load(Ordering::SeqCst), "no DISC came");
     assert_eq!(ask().class(), ErrorClass::Server, "no more requests");
-    extents(&[&uri, "--json"], TIMEOUT).fails(5, "ESHUTDOWN: going down");
 }

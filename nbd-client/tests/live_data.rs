@@ -1,16 +1,14 @@
 //! Reading and writing through qemu-nbd and nbdkit, judged by the bytes of the file that they serve.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use nbd_client::{Client, Error, Headers, Options, StartError, TrimRequest, ZeroRequest};
-use support::command::succeed;
-use support::image::{Format, Image, KIB, MIB, Recipe};
-use support::server::{Server, folder};
-use support::tools;
+use testkit::command::succeed;
+use testkit::image::{Format, Image, KIB, MIB, Recipe};
+use testkit::server::{Server, folder};
+use testkit::tools;
 
 const SIZE: u64 = 8 * MIB;
 

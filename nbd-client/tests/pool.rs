@@ -1,8 +1,6 @@
 //! Several connections used as one, against scripted and real servers; and what a server lists.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,9 +11,9 @@ use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer, bytes};
 use nbd_client::{
     Client, Error, ErrorClass, HandshakeError, Options, Pace, Pool, ReadAhead, StartError, WriteBehind,
 };
-use support::image::{MIB, Recipe};
-use support::server::{Server, folder};
-use support::tools;
+use testkit::image::{MIB, Recipe};
+use testkit::server::{Server, folder};
+use testkit::tools;
 
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
 const FLAGS: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
@@ -150,7 +148,7 @@ fn exports_and_contexts_of_real_servers() {
         return;
     }
     let folder = folder();
-    let image = Recipe::qcow2(64 << 10, MIB, vec![support::image::Step::bitmap("b0")]).make(folder.path());
+    let image = Recipe::qcow2(64 << 10, MIB, vec![testkit::image::Step::bitmap("b0")]).make(folder.path());
     let server =
         Server::qemu_nbd_writable(&image, &["-r", "-x", "disk", "-D", "the disk\nof it", "-A", "-B", "b0"]);
     let uri = server.uri("disk").parse().unwrap();

@@ -1,8 +1,6 @@
 //! A real server: qemu-nbd with a qcow2 image that has a bitmap.
 #![cfg(unix)]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -10,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::{Client, Error, ErrorClass, Headers, Options, StatusRequest, Uri};
-use support::tools::require_qemu;
+use testkit::tools::require_qemu;
 
 const CONTEXTS: [&str; 3] = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"];
 

@@ -1,7 +1,7 @@
 //! The protocol's rules for the list of descriptors of one context in one reply, and what a lenient survey makes of a breach.
 //!
 //! NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS`, and `NBD_CMD_BLOCK_STATUS`. The rows are those of the
-//! table of server behaviours in the repository's TABLE-B.md.
+//! table of server behaviours in the repository's SERVER-BEHAVIOUR.md.
 
 use core::ops::Range;
 

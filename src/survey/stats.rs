@@ -54,7 +54,7 @@ pub struct SurveyStats {
     pub forgiven: Forgiven,
 }
 
-/// Deviations that a lenient survey corrects and counts. Each names a row of the table in the repository's `TABLE-B.md`.
+/// Deviations that a lenient survey corrects and counts. Each names a row of the table in the repository's `SERVER-BEHAVIOUR.md`.
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
@@ -104,7 +104,7 @@ impl Forgiven {
         self.not_one += other.not_one;
     }
 
-    /// Each count with the number of its row in `TABLE-B.md`.
+    /// Each count with the number of its row in `SERVER-BEHAVIOUR.md`.
     ///
     /// ```
     /// use nbd_extents::SurveyStats;

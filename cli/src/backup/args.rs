@@ -1,0 +1,67 @@
+//! The command line of `backup`.
+
+use std::path::PathBuf;
+
+use nbd_client::Uri;
+
+use crate::connection::ConnectionArgs;
+use crate::values::{parse_size, parse_uri};
+
+/// Writes a backup of an export to a file: all of it, or what has changed
+///
+/// Without --bitmap it is a full backup, with --bitmap an incremental: what is dirty in the bitmap. The file is a
+/// sparse stream, ovirt-imageio's format. It is written beside FILE and gets its name when it is whole and on disk.
+#[derive(Debug, clap::Args)]
+#[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
+pub(crate) struct Args {
+    /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
+    #[arg(value_parser = parse_uri)]
+    pub(super) uri: Uri,
+    /// Where the backup goes; - is standard output
+    pub(super) file: PathBuf,
+    /// Only what is dirty in this bitmap (its own name, as b0); may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(super) bitmap: Vec<String>,
+    /// The name of the checkpoint that this backup is of
+    #[arg(long, value_name = "NAME")]
+    pub(super) checkpoint: Option<String>,
+    /// The previous backup, which this one stands on
+    ///
+    /// Its checkpoint becomes this one's parent, and the size of its disk the previous size.
+    #[arg(long, value_name = "FILE", requires = "bitmap", conflicts_with_all = ["parent", "previous_size"])]
+    pub(super) after: Option<PathBuf>,
+    /// The name of the checkpoint that this backup stands on
+    #[arg(long, value_name = "NAME", requires = "bitmap", requires = "previous_size")]
+    pub(super) parent: Option<String>,
+    /// The size of the disk at the previous backup
+    ///
+    /// If the disk has another size now, the run ends with exit code 3: after a disk has grown, qemu calls the
+    /// new part clean.
+    #[arg(long, value_name = "N", value_parser = parse_size, requires = "bitmap")]
+    pub(super) previous_size: Option<u64>,
+    /// A disk that has grown is no error: all beyond its old end is backed up
+    #[arg(long, requires = "bitmap")]
+    pub(super) grown: bool,
+    /// Ask the bitmaps first, and read nothing outside of dirty ranges
+    ///
+    /// This needs a second connection where the server has no extended headers.
+    #[arg(long, requires = "bitmap")]
+    pub(super) bitmap_first: bool,
+    /// Look for zeroes in what is read: for servers that never say what is zero
+    #[arg(long)]
+    pub(super) detect_zeroes: bool,
+    /// Read what the server says is zero, as if it held data
+    #[arg(long)]
+    pub(super) ignore_zero_status: bool,
+    /// Back up an export that is not read-only, though it may change meanwhile
+    #[arg(long)]
+    pub(super) allow_writable: bool,
+    /// Write what was done, in bytes and seconds, to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// How many connections to read over, where the server allows several
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(super) connections: u8,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+}

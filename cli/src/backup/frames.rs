@@ -1,0 +1,117 @@
+//! The frames of a backup, with zeroes that touch joined into one frame.
+
+use core::ops::Range;
+use std::io::{self, BufWriter, Write};
+
+use nbd_extents_formats::sparse_stream::{Frame, Meta, Writer};
+
+use crate::failure::Failure;
+
+/// Zeroes are looked for in blocks of this size: file systems and qcow2 images mostly keep to it.
+const BLOCK: usize = 4096;
+/// Headers wait for the payload; a payload is larger and goes straight out.
+const BUFFER: usize = 64 << 10;
+
+/// A stream being written. Dropped without [`finish`](Self::finish), it has no stop frame and is not whole.
+pub(super) struct Frames<W: Write> {
+    out: BufWriter<W>,
+    writer: Writer,
+    /// Zeroes that may go on.
+    zeroes: Option<Range<u64>>,
+    detect_zeroes: bool,
+    /// The bytes of the frames written.
+    length: u64,
+}
+
+impl<W: Write> Frames<W> {
+    pub(super) fn new(out: W, meta: &Meta, detect_zeroes: bool) -> Result<Self, Failure> {
+        let (writer, first) = Writer::new(meta)?;
+        let mut out = BufWriter::with_capacity(BUFFER, out);
+        out.write_all(&first)?;
+        Ok(Self { out, writer, zeroes: None, detect_zeroes, length: first.len() as u64 })
+    }
+
+    /// These bytes read as zero.
+    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<(), Failure> {
+        match &mut self.zeroes {
+            Some(zeroes) if zeroes.end == range.start => zeroes.end = range.end,
+            _ => {
+                self.flush_zeroes()?;
+                self.zeroes = Some(range);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the disk from `offset` on.
+    pub(super) fn copy(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.detect_zeroes {
+            return self.data(offset, bytes);
+        }
+        let mut at = offset;
+        for run in runs(bytes) {
+            let end = at + run.len() as u64;
+            if is_zero(run.get(..BLOCK).unwrap_or(run)) {
+                self.zero(at..end)?
+            } else {
+                self.data(at, run)?
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Writes the last frame, and gives back the output and the length of the stream.
+    pub(super) fn finish(mut self) -> Result<(W, u64), Failure> {
+        self.flush_zeroes()?;
+        let stop = self.writer.stop()?;
+        for part in stop.parts() {
+            self.out.write_all(part)?;
+            self.length += part.len() as u64;
+        }
+        let out = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok((out, self.length))
+    }
+
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.flush_zeroes()?;
+        let frame = self.writer.data(offset, bytes)?;
+        self.length += put(&mut self.out, &frame)?;
+        Ok(())
+    }
+
+    fn flush_zeroes(&mut self) -> Result<(), Failure> {
+        if let Some(range) = self.zeroes.take() {
+            let frame = self.writer.zero(range)?;
+            self.length += put(&mut self.out, &frame)?;
+        }
+        Ok(())
+    }
+}
+
+fn put(out: &mut impl Write, frame: &Frame<'_>) -> io::Result<u64> {
+    let parts = frame.parts();
+    for part in parts {
+        out.write_all(part)?;
+    }
+    Ok(parts.iter().map(|part| part.len() as u64).sum())
+}
+
+/// The longest runs of whole blocks that are all zero, or all not.
+fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let mut blocks = rest.chunks(BLOCK);
+        let first = blocks.next()?;
+        let zero = is_zero(first);
+        let more: usize = blocks.take_while(|block| is_zero(block) == zero).map(<[u8]>::len).sum();
+        let (run, later) = rest.split_at(first.len() + more);
+        rest = later;
+        Some(run)
+    })
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    const ZEROES: [u8; BLOCK] = [0; BLOCK];
+    ZEROES.get(..block.len()) == Some(block)
+}

@@ -1,0 +1,182 @@
+//! `backup`: one map says what is to be copied and zeroed, its totals, and what is read.
+//!
+//! ```text
+//! survey -> actions -> one map -> plan -> reads, several in flight -> frames -> a file beside FILE -> FILE
+//! ```
+
+mod args;
+mod copy;
+mod frames;
+mod report;
+mod target;
+
+use std::time::SystemTime;
+
+use nbd_client::{Client, Error, Export, HandshakeError, Order, Pool, Surveyor, SurveyorError};
+use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
+use nbd_extents::map::ExtentMap;
+use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
+use nbd_extents::stream::from_iter;
+use nbd_extents::{Action, Context, Contexts, Extent, MAX_END};
+use nbd_extents_formats::sparse_stream::Meta;
+
+use crate::connection::{self, more_connections};
+use crate::failure::Failure;
+use crate::map::Previous;
+use crate::progress::Progress;
+use crate::streams;
+use crate::values::human;
+pub(crate) use args::Args;
+use frames::Frames;
+use report::Report;
+use target::Target;
+
+/// Does what the command line asks.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let base = Base::of(args)?;
+    let target = Target::create(&args.file, args.after.as_deref())?;
+    let report = Report::create(args.report.as_deref())?;
+    let (map, mut pool, surveyed) = survey(args, base.previous)?;
+
+    let plan = Plan::new(from_iter(map.extents()), plan_options(pool.export(), args)?);
+    let totals = plan.clone().measure()?.bytes;
+    let meta = meta(args, &base, pool.export().size, totals.copy);
+    let mut frames = Frames::new(target, &meta, args.detect_zeroes)?;
+    {
+        let progress = Progress::new("copying", totals.copy);
+        copy::run(&mut pool, plan, &mut frames, &progress)?;
+    }
+    pool.disconnect().ok(); // all that was asked has been answered
+    let (target, length) = frames.finish()?;
+    target.commit()?;
+    report.write(&totals, map.run_count(), surveyed, length)
+}
+
+/// What the backup stands on.
+struct Base {
+    previous: Previous,
+    /// The checkpoint of the previous backup.
+    parent: Option<String>,
+}
+
+impl Base {
+    fn of(args: &Args) -> Result<Self, Failure> {
+        let Some(file) = &args.after else {
+            let previous = Previous::new(args.previous_size, args.grown);
+            if args.grown && previous == Previous::Unsaid {
+                let wrong = "'--grown' needs the old size: '--after <FILE>' or '--previous-size <N>'";
+                return Err(crate::wrong_usage("backup", wrong));
+            }
+            return Ok(Self { previous, parent: args.parent.clone() });
+        };
+        let meta = streams::read_meta(file)?;
+        let Some(parent) = meta.checkpoint else {
+            return Err(Failure::not_there(format!(
+                "{}: it names no checkpoint, so nothing can be said to stand on it",
+                file.display()
+            )));
+        };
+        Ok(Self { previous: Previous::new(Some(meta.virtual_size), args.grown), parent: Some(parent) })
+    }
+}
+
+/// Zero status and the bitmaps named, all required: without one of them the backup would be another one.
+fn contexts(args: &Args) -> Result<Contexts, Failure> {
+    let mut contexts = Contexts::new();
+    for name in &args.bitmap {
+        contexts = contexts.require(Context::bitmap(name))?;
+    }
+    Ok(contexts.require(Context::Allocation)?)
+}
+
+/// What is to be done with each byte, the connections to do it over, and the bytes received until now.
+fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u64), Failure> {
+    let contexts = contexts(args)?;
+    let options = args.connection.options();
+    let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
+    let (map, client, surveyed) = match Surveyor::connect(&args.uri, &options, &contexts, order) {
+        Ok(mut surveyor) => {
+            let map = decide_all(&mut surveyor, &contexts, args, previous)
+                .map_err(|failure| failure.hint_bitmap_first(!args.bitmap.is_empty(), args.bitmap_first))?;
+            let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
+            (map, surveyor.into_client()?, received)
+        }
+        Err(SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })))
+            if args.bitmap.is_empty() =>
+        {
+            let client = Client::connect(&args.uri, &options)?;
+            check_writable(client.export().flags.is_read_only(), args)?;
+            (all_data(client.export().size)?, client, 0)
+        }
+        Err(error) => return Err(connection::failure(&args.uri, &options, error)),
+    };
+    let clients = more_connections(client, &args.uri, &options, args.connections)?;
+    Ok((map, Pool::of(clients)?, surveyed))
+}
+
+/// A server without structured replies has no block status: all of its export is data.
+fn all_data(size: u64) -> Result<ExtentMap<Action>, Failure> {
+    let all = (size > 0).then(|| Extent::new(0, size, Action::Copy)).transpose();
+    let all = all.map_err(|error| Failure::broken(error.to_string()))?;
+    Ok(ExtentMap::covering(from_iter(all), 0..size)?)
+}
+
+fn check_writable(read_only: bool, args: &Args) -> Result<(), Failure> {
+    if read_only || args.allow_writable {
+        return Ok(());
+    }
+    Err(Failure::other(
+        "the export is writable, and may change while it is read (--allow-writable backs it up all the same)",
+    ))
+}
+
+fn decide_all(
+    surveyor: &mut Surveyor,
+    contexts: &Contexts,
+    args: &Args,
+    previous: Previous,
+) -> Result<ExtentMap<Action>, Failure> {
+    check_writable(surveyor.is_read_only(), args)?;
+    let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
+    if args.bitmap.is_empty() {
+        return decide(surveyor, Full::new().with_zeroes(zeroes));
+    }
+    let policy = previous.incremental(contexts.all_bitmaps(), surveyor.export().size)?;
+    decide(surveyor, policy.with_zeroes(zeroes))
+}
+
+fn decide(surveyor: &mut Surveyor, policy: impl Policy) -> Result<ExtentMap<Action>, Failure> {
+    let size = surveyor.export().size;
+    let options = surveyor.survey_options()?.allow_writable();
+    Ok(ExtentMap::covering(surveyor.survey(options)?.decide(policy), 0..size)?)
+}
+
+/// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left alone.
+fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
+    let minimum = u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()));
+    if !export.size.is_multiple_of(minimum) {
+        let tail = export.size % minimum;
+        return Err(Failure::broken(format!(
+            "the last {} of the export cannot be read: it has {} bytes, and the server takes whole blocks of {minimum}",
+            human(tail),
+            export.size
+        )));
+    }
+    let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
+    // The reads are cut later, when they are asked for.
+    Ok(PlanOptions::new(export.size, BlockSize::new(minimum)?)?
+        .max_copy(MAX_END)?
+        .max_zero(MAX_END)?
+        .access(access))
+}
+
+/// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be less.
+fn meta(args: &Args, base: &Base, size: u64, data: u64) -> Meta {
+    let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
+    meta.incremental = !args.bitmap.is_empty();
+    meta.checkpoint.clone_from(&args.checkpoint);
+    meta.parent.clone_from(&base.parent);
+    meta.data_size_is_limit = args.detect_zeroes;
+    meta
+}

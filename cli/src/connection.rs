@@ -1,0 +1,120 @@
+//! The options of every command that connects, and what is said when no connection comes about.
+
+use core::time::Duration;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use nbd_client::{
+    Client, Error, HandshakeError, ListedExport, Options, Refusal, ServerText, SurveyorError, Uri,
+};
+
+use crate::failure::Failure;
+use crate::values::parse_seconds;
+
+/// How many exports a message names at most.
+const NAMED: usize = 8;
+/// How long a server may take for what is welcome and not needed: one more connection, a list of its exports.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// The options of a connection.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Do without extended headers
+    #[arg(long)]
+    pub(crate) compact: bool,
+    /// Reject whatever violates a MUST of the protocol
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// End after this time, whatever has been reached
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// The time that the server has for each request
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) request_timeout: Option<Duration>,
+}
+
+impl ConnectionArgs {
+    /// The options for the client. The time for the whole run starts now.
+    pub(crate) fn options(&self) -> Options {
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let options = Options::new().extended_headers(!self.compact).strict(self.strict).deadline(deadline);
+        match self.request_timeout {
+            Some(timeout) => options.request_timeout(timeout),
+            None => options,
+        }
+    }
+}
+
+/// As many connections to one export as the user asked for: fewer where the server does not say that several are safe,
+/// or takes no more of them soon.
+pub(crate) fn more_connections(
+    first: Client,
+    uri: &Uri,
+    options: &Options,
+    connections: u8,
+) -> Result<Vec<Client>, Failure> {
+    let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
+    let mut clients = vec![first];
+    let hurried = options.clone().connect_timeout(HURRY);
+    for _ in 0..more {
+        match Client::connect(uri, &hurried) {
+            Ok(client) => clients.push(client),
+            Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,
+            Err(error) => return Err(failure(uri, options, error)),
+        }
+    }
+    Ok(clients)
+}
+
+/// The failure of a connection, with what may help: the exports that there are, TLS, the bitmaps.
+pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorError>) -> Failure {
+    let error = error.into();
+    let (SurveyorError::Client(Error::Handshake(reason))
+    | SurveyorError::SecondConnection(Error::Handshake(reason))) = &error
+    else {
+        return error.into();
+    };
+    match reason {
+        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => {
+            Failure::connection("the server demands TLS, which this URI does not ask for (nbds:// would)")
+        }
+        HandshakeError::ExportUnknown { .. } => {
+            let exports = Client::list_exports(uri, &options.clone().connect_timeout(HURRY));
+            Failure::from(error).hint(&exports.map_or_else(|_| String::new(), |exports| name(&exports)))
+        }
+        HandshakeError::ContextMissing { name, offered: Some(offered) }
+            if is_bitmap(name) && !offered.iter().any(is_bitmap) =>
+        {
+            Failure::from(error).hint(
+                " (it has no dirty bitmap, as the export of a full backup: without --bitmap the whole disk is meant)",
+            )
+        }
+        _ => error.into(),
+    }
+}
+
+fn is_bitmap(context: &ServerText) -> bool {
+    context.to_string().starts_with("qemu:dirty-bitmap:")
+}
+
+/// The exports that there are, at most a handful of them.
+fn name(exports: &[ListedExport]) -> String {
+    if exports.is_empty() {
+        return "; it lists no exports".to_owned();
+    }
+    let mut text = "; it has".to_owned();
+    for (nth, export) in exports.iter().take(NAMED).enumerate() {
+        // a String takes whatever is written to it
+        let _ = write!(
+            text,
+            "{} \"{}\"",
+            if nth == 0 { "" } else { "," },
+            ServerText::new(export.name.as_bytes())
+        );
+    }
+    if let Some(more) = exports.len().checked_sub(NAMED).filter(|&more| more > 0) {
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}

@@ -1,0 +1,215 @@
+//! How a run ends when it does not end well: one line on stderr, and the exit code that scripts rely on.
+
+use core::error::Error as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
+use nbd_extents::action::{BaselineError, DecideError};
+use nbd_extents::plan::PlanError;
+use nbd_extents::{StreamError, SurveyError};
+use nbd_extents_formats::sparse_stream::{ReadError, WriteError};
+
+/// The exit code of wrong usage.
+pub(crate) const USAGE: u8 = 2;
+/// What was asked for is not there, or does not fit.
+const NOT_THERE: u8 = 3;
+/// Connection lost, refused or out of time; TLS not agreed.
+const CONNECTION: u8 = 4;
+/// The server or the file broke the rules.
+const BROKEN: u8 = 5;
+/// The rest.
+const OTHER: u8 = 1;
+
+/// A message and an exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+    /// The server refused a request as invalid.
+    refusal: bool,
+    /// The message is clap's, of several lines.
+    whole: bool,
+}
+
+impl Failure {
+    /// The command line makes no sense for this export or file.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message.into())
+    }
+
+    /// clap's message, with its hints.
+    pub(crate) fn of_clap(error: &clap::Error) -> Self {
+        Self { whole: true, ..Self::new(USAGE, error.to_string()) }
+    }
+
+    /// What was asked for is not there, or does not fit.
+    pub(crate) fn not_there(message: impl Into<String>) -> Self {
+        Self::new(NOT_THERE, message.into())
+    }
+
+    /// No connection.
+    pub(crate) fn connection(message: impl Into<String>) -> Self {
+        Self::new(CONNECTION, message.into())
+    }
+
+    /// A file broke the rules of its format.
+    pub(crate) fn broken(message: impl Into<String>) -> Self {
+        Self::new(BROKEN, message.into())
+    }
+
+    /// Anything else.
+    pub(crate) fn other(message: impl Into<String>) -> Self {
+        Self::new(OTHER, message.into())
+    }
+
+    /// A file that cannot be read or written.
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        Self::other(format!("{}: {error}", path.display()))
+    }
+
+    /// Output that cannot be written. A reader that has gone away (`| head`) is nothing to talk about.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        let gone = error.kind() == io::ErrorKind::BrokenPipe;
+        Self::other(if gone { String::new() } else { format!("cannot write the output: {error}") })
+    }
+
+    const fn new(code: u8, message: String) -> Self {
+        Self { code, message, refusal: false, whole: false }
+    }
+
+    /// Says what it is about: a file, one of two inputs.
+    pub(crate) fn about(self, what: &str) -> Self {
+        if self.message.is_empty() {
+            return self;
+        }
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// Adds a sentence about what might help.
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        self.message.push_str(hint);
+        self
+    }
+
+    /// Says what helps where a server refuses questions about clean bytes, as the export of a live backup does.
+    pub(crate) fn hint_bitmap_first(self, has_bitmap: bool, bitmap_first: bool) -> Self {
+        match (self.refusal, bitmap_first, has_bitmap) {
+            (false, ..) | (_, true, _) => self,
+            (_, _, true) => self.hint(" (an export that answers only for dirty ranges needs --bitmap-first)"),
+            (_, _, false) => self
+                .hint(" (an export that answers only for dirty ranges needs --bitmap NAME --bitmap-first)"),
+        }
+    }
+
+    /// Prints the message, and gives the exit code. Where nobody reads stderr the code has to do.
+    pub(crate) fn report(self) -> ExitCode {
+        let mut stderr = io::stderr().lock();
+        let _ = match (self.whole, self.message.as_str()) {
+            (_, "") => Ok(()),
+            (true, message) => write!(stderr, "{message}"),
+            (false, message) => writeln!(stderr, "nbd-extents: {message}"),
+        };
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<SurveyorError> for Failure {
+    fn from(error: SurveyorError) -> Self {
+        let code = match (&error, error.class()) {
+            (SurveyorError::Survey(SurveyError::OutOfRange { .. }), _) => USAGE,
+            (SurveyorError::Client(Error::TlsNotSupported), _) => CONNECTION,
+            (_, ErrorClass::NotThere) => NOT_THERE,
+            (_, ErrorClass::Connection) => CONNECTION,
+            (_, ErrorClass::Server) => BROKEN,
+            _ => OTHER,
+        };
+        Self { refusal: is_invalid(&error), ..Self::new(code, error.to_string()) }
+    }
+}
+
+/// Whether a request failed with EINVAL.
+fn is_invalid(error: &SurveyorError) -> bool {
+    let SurveyorError::Client(error) = error else { return false };
+    error.request().and_then(RequestError::errno).and_then(Errno::name) == Some("EINVAL")
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        SurveyorError::from(error).into()
+    }
+}
+
+impl From<SurveyError> for Failure {
+    fn from(error: SurveyError) -> Self {
+        SurveyorError::from(error).into()
+    }
+}
+
+impl From<nbd_extents::ContextError> for Failure {
+    /// A context that the command line cannot ask for.
+    fn from(error: nbd_extents::ContextError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl<E> From<DecideError<E>> for Failure
+where
+    Self: From<E>,
+{
+    fn from(error: DecideError<E>) -> Self {
+        match error {
+            DecideError::Stream(error) => error.into(),
+            DecideError::Policy(error) => Self::other(error.to_string()),
+            _ => Self::other("no action could be chosen"),
+        }
+    }
+}
+
+impl From<BaselineError> for Failure {
+    /// The previous backup is of another size than the disk.
+    fn from(error: BaselineError) -> Self {
+        let failure = Self::not_there(error.to_string());
+        match error {
+            BaselineError::SizeChanged { baseline, export } if baseline < export => {
+                failure.hint(" (--grown takes all beyond the old end for dirty)")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        SurveyError::from(error).into()
+    }
+}
+
+impl From<ReadError> for Failure {
+    /// A stream that is not sound, or not whole.
+    fn from(error: ReadError) -> Self {
+        match error.source() {
+            Some(source) => Self::broken(format!("{error}: {source}")),
+            None => Self::broken(error.to_string()),
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::other(error.to_string())
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::other(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::output(&error)
+    }
+}

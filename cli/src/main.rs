@@ -1,0 +1,91 @@
+//! `nbd-extents`: which ranges of a disk are dirty, zero or data, asked of an NBD server; and what a backup
+//! makes of that.
+//!
+//! One file a command. [`connection`] has the options of all that connect, [`failure`] the exit codes,
+//! [`streams`] the reading of backups.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod help;
+
+mod backup;
+mod chain;
+mod connection;
+mod convert;
+mod failure;
+mod info;
+mod manual;
+mod map;
+mod output;
+mod progress;
+mod restore;
+mod streams;
+mod values;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+use failure::Failure;
+
+/// Shows which ranges of an NBD export are dirty, zero or data, and backs it up and restores it by that
+#[derive(Debug, Parser)]
+#[command(name = "nbd-extents", version, term_width = 80, arg_required_else_help = true)]
+#[command(after_help = example!("  nbd-extents map --demo"))]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Map(Box<map::Args>),
+    Info(Box<info::Args>),
+    Backup(Box<backup::Args>),
+    Restore(Box<restore::Args>),
+    Verify(verify::Args),
+    Convert(convert::Args),
+    Chain(chain::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
+}
+
+impl Command {
+    fn run(&self) -> Result<(), Failure> {
+        match self {
+            Self::Map(args) => map::run(args),
+            Self::Info(args) => info::run(args),
+            Self::Backup(args) => backup::run(args),
+            Self::Restore(args) => restore::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Convert(args) => convert::run(args),
+            Self::Chain(args) => chain::run(args),
+            Self::Completions(args) => manual::completions(args),
+            Self::Man(args) => manual::man(args),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Program::try_parse() {
+        Ok(program) => program.command.run().map_or_else(Failure::report, |()| ExitCode::SUCCESS),
+        Err(answer) => {
+            // Help and version come this way too. A reader that has gone (`--help | true`) has seen enough.
+            let _ = answer.print();
+            if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+/// A combination of options that clap's rules cannot express, reported as clap reports the others.
+fn wrong_usage(command: &str, message: &str) -> Failure {
+    let mut program = Program::command();
+    program.build();
+    let error = match program.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::ArgumentConflict, message),
+        None => program.error(ErrorKind::ArgumentConflict, message),
+    };
+    Failure::of_clap(&error)
+}

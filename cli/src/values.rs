@@ -1,0 +1,97 @@
+//! Values of the command line, and the form in which sizes are shown.
+
+use core::num::NonZeroU64;
+use core::time::Duration;
+
+use nbd_client::{Uri, UriError};
+
+/// Reads a number of bytes, with an optional binary unit: `4096`, `64K`, `10G`.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(digits) => (digits, 10 * (1 + "KMGT".find(&text[digits.len()..]).unwrap_or(0))),
+        None => (text, 0),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("not a number of bytes, with or without K, M, G, T".to_owned());
+    }
+    let number: u64 = digits.parse().map_err(|_| "too large".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+/// Reads a number of bytes that is not 0.
+pub(crate) fn parse_length(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "0 bytes hold nothing".to_owned())
+}
+
+/// Reads a positive number of seconds, with or without decimals.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if !timeout.is_zero() => Ok(timeout),
+        _ => Err("not a positive number of seconds".to_owned()),
+    }
+}
+
+/// Reads an NBD URI. Those that ask for TLS are refused here, before anything is sent in the clear.
+pub(crate) fn parse_uri(text: &str) -> Result<Uri, String> {
+    match text.parse::<Uri>() {
+        Err(UriError::UnknownParameter(name)) if name.starts_with("tls-") => {
+            Err(format!("the parameter {name:?} is about TLS, which this version does not have yet"))
+        }
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+/// A number of bytes for people, rounded to a tenth: `512 B`, `64 KiB`, `1.5 GiB`.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut exponent = bytes.checked_ilog2().map_or(0, |log| log / 10);
+    let mut tenths = tenths(bytes, exponent);
+    if tenths >= 10_240 {
+        // 1023.97 KiB rounds to 1024.0 KiB, which is 1 MiB.
+        exponent += 1;
+        tenths = 10;
+    }
+    let unit = UNITS.get(exponent as usize).copied().unwrap_or("EiB");
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
+/// Tenths of `1024^exponent` bytes, rounded.
+fn tenths(bytes: u64, exponent: u32) -> u128 {
+    let unit = 1_u128 << (10 * exponent);
+    (u128::from(bytes) * 10 + unit / 2) / unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_not_cut() {
+        let shown = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (1_256_277_934, "1.2 GiB"), // 1.17 GiB
+            (1_048_575, "1 MiB"),
+            (u64::MAX, "16 EiB"),
+            (3_040_870, "2.9 MiB"),
+        ];
+        for (bytes, text) in shown {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn units_are_binary_and_what_is_too_large_is_refused() {
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("16777215T"), Ok(16_777_215 << 40));
+        for text in ["", "K", "1k", "-1", "1.5", "16777216T", "99999999999999999999"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

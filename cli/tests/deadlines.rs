@@ -1,0 +1,69 @@
+//! The program and servers that die, stop, or answer a byte a second: it ends in time, says what happened, and what it
+//! has printed stays true.
+#![cfg(target_os = "linux")]
+
+mod hostile;
+
+use std::time::Duration;
+
+use hostile::M;
+use hostile::run::map;
+use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
+use testkit::endings::{self, Ending};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+#[test]
+fn what_was_found_before_the_end_is_printed_and_the_list_stays_open() {
+    let all: [Ending; 5] = [
+        endings::dies,
+        endings::dies_in_a_payload,
+        endings::stops,
+        endings::stops_in_a_payload,
+        endings::drips,
+    ];
+    for ending in all {
+        let run = map(&[&endings::server(ending).uri(), "--json"], TIMEOUT);
+        run.fails(4, "");
+        // What it prints waits for its neighbour, as what the survey hands out does.
+        let list = r#"[{"start": 0, "length": 1048576, "zero": false, "hole": false}"#;
+        assert_eq!(run.stdout, list, "{run}");
+    }
+}
+
+/// The deadline of the whole run holds where every single request is in time.
+#[test]
+fn a_server_that_is_slow_but_never_late() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(1 << 40))?;
+        conn.serve(|conn, request| {
+            conn.pause(Duration::from_millis(100))?;
+            conn.status(request, 0, &[(M, 0)], DONE)
+        })
+    });
+    map(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, " out");
+}
+
+#[test]
+fn a_handshake_of_a_byte_a_second() {
+    let server = ScriptedServer::start(|conn| {
+        conn.drip(&bytes::hello(3), Duration::from_secs(1))?;
+        conn.stall()
+    });
+    map(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, "during the server's hello");
+    let server = ScriptedServer::start(|conn| {
+        conn.hello()?;
+        conn.drip(&bytes::option_reply(11, 1, b""), Duration::from_secs(1))?;
+        conn.stall()
+    });
+    map(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, "during the handshake");
+}
+
+#[test]
+fn a_server_that_shuts_down_says_so() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| conn.error(request, 108, "going down", DONE))
+    });
+    map(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(5, "ESHUTDOWN: going down");
+}

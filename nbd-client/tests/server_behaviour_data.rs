@@ -1,0 +1,334 @@
+//! SERVER-BEHAVIOUR.md, rows 71 to 89: what a server may do wrong with reads and writes. Each test is one of its rows.
+#![cfg(target_os = "linux")]
+
+use std::io::Result;
+
+use nbd_client::frame::command;
+use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
+use nbd_client::{Client, Error, Event, Options, ReadRequest, StatusRequest, TakeAll};
+use testkit::behaviour::{Word, words};
+
+const DATA: u16 = 1;
+const HOLE: u16 = 2;
+const EIO: u32 = 5;
+const ESHUTDOWN: u32 = 108;
+/// Where the read of each row is, and how long it is.
+const AT: u64 = 4096;
+const LENGTH: u64 = 1024;
+
+type Answer = fn(&mut Conn, &SeenRequest) -> Result<()>;
+type Call = fn(&mut Client) -> core::result::Result<(), Error>;
+
+fn both() -> [Good; 2] {
+    [Good::compact(), Good::extended()]
+}
+
+fn content(offset: u64, length: u64) -> Vec<u8> {
+    (offset..offset + length).map(|at| (at % 251) as u8 | 1).collect()
+}
+
+/// The whole answer of an honest server.
+fn honest(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
+    match request.command {
+        command::READ => conn.data(request, request.offset, &content(request.offset, request.length), DONE),
+        command::BLOCK_STATUS => conn.honest(request, 0),
+        _ => conn.done(request),
+    }
+}
+
+/// The read of all rows that say nothing else; the data have to be right where it goes well.
+fn read(client: &mut Client) -> core::result::Result<(), Error> {
+    let mut buffer = vec![0; LENGTH as usize];
+    client.read(AT, &mut buffer)?;
+    let holes = buffer.iter().all(|&byte| byte == 0);
+    assert!(holes || buffer == content(AT, LENGTH) || buffer[512..] == [0; 512], "wrong data");
+    Ok(())
+}
+
+fn status(client: &mut Client) -> core::result::Result<(), Error> {
+    client.block_status(&StatusRequest::new(AT, LENGTH), &mut |_: u32, _: &[u8]| {})
+}
+
+fn write(client: &mut Client) -> core::result::Result<(), Error> {
+    client.write(AT, &[1; LENGTH as usize])
+}
+
+/// What becomes of the first request, for a lenient and a strict client; what follows is answered honestly. Where a request fails the
+/// connection has to stay in step, and where the connection fails it has to stay so.
+fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {
+    for good in goods {
+        let good = good.clone().flags(1 | 1 << 7);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&good)?;
+            let mut first = true;
+            conn.serve(|conn, request| {
+                if core::mem::take(&mut first) { answer(conn, request) } else { honest(conn, request) }
+            })
+        })
+        .unwrap();
+        let (lenient, strict) = words(row);
+        for (expected, is_strict) in [(lenient, false), (strict, true)] {
+            let options = Options::new().require_context("base:allocation").strict(is_strict);
+            let mut client = Client::connect(&server.uri().parse().unwrap(), &options).unwrap();
+            let result = call(&mut client);
+            let word = match &result {
+                Ok(()) => Word::Accept,
+                Err(Error::Request(_)) => Word::RequestError,
+                Err(Error::Protocol(_) | Error::ConnectionLost(_)) => Word::Fatal,
+                Err(other) => panic!("row {row}: {other}"),
+            };
+            assert_eq!(word, expected, "row {row}, strict: {is_strict}: {result:?}");
+            let next = read(&mut client);
+            match (word, next) {
+                (Word::Fatal, Err(Error::GivenUp)) | (Word::Accept | Word::RequestError, Ok(())) => {}
+                (_, next) => panic!("row {row}, strict: {is_strict}: the next request: {next:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn row_71_data_and_holes_in_any_order() {
+    check("71", &both(), read, |conn, request| {
+        conn.hole(request, AT + 768, 256, 0)?;
+        conn.data(request, AT, &content(AT, 512), 0)?;
+        conn.hole(request, AT + 512, 256, DONE)
+    });
+    check("71", &both(), read, |conn, request| {
+        conn.data(request, AT + 256, &content(AT + 256, 768), 0)?;
+        conn.data(request, AT, &content(AT, 256), 0)?;
+        conn.chunk(request, DONE, 0, &[])
+    });
+}
+
+#[test]
+fn row_72_content_outside_of_the_read() {
+    let answers: [Answer; 6] = [
+        |conn, request| conn.data(request, AT - 1, &content(AT - 1, LENGTH), DONE),
+        |conn, request| conn.data(request, AT, &content(AT, LENGTH + 1), DONE),
+        |conn, request| conn.data(request, AT + LENGTH, &[1], DONE),
+        |conn, request| conn.data(request, u64::MAX, &[1; 512], DONE),
+        |conn, request| conn.hole(request, AT, u32::MAX, DONE),
+        |conn, request| conn.hole(request, u64::MAX - 1, 512, DONE),
+    ];
+    answers.into_iter().for_each(|answer| check("72", &both(), read, answer));
+}
+
+#[test]
+fn row_73_content_that_comes_again() {
+    let answers: [Answer; 3] = [
+        |conn, request| {
+            conn.data(request, AT, &content(AT, LENGTH), 0)?;
+            conn.data(request, AT, &content(AT, LENGTH), DONE)
+        },
+        |conn, request| {
+            conn.hole(request, AT, 513, 0)?;
+            conn.data(request, AT + 512, &content(AT + 512, 512), DONE)
+        },
+        |conn, request| {
+            conn.data(request, AT + 100, &content(AT + 100, 100), 0)?;
+            conn.data(request, AT, &content(AT, LENGTH), DONE)
+        },
+    ];
+    answers.into_iter().for_each(|answer| check("73", &both(), read, answer));
+}
+
+#[test]
+fn row_74_content_that_does_not_come() {
+    let answers: [Answer; 3] = [
+        |conn, request| conn.chunk(request, DONE, 0, &[]),
+        |conn, request| conn.data(request, AT, &content(AT, LENGTH - 1), DONE),
+        |conn, request| {
+            conn.data(request, AT, &content(AT, 500), 0)?;
+            conn.hole(request, AT + 501, 523, DONE)
+        },
+    ];
+    answers.into_iter().for_each(|answer| check("74", &both(), read, answer));
+}
+
+#[test]
+fn row_75_data_chunk_without_data() {
+    let answers: [Answer; 3] = [
+        |conn, request| conn.data(request, AT, &[], DONE),
+        |conn, request| conn.chunk(request, DONE, DATA, &[0; 7]),
+        |conn, request| conn.chunk(request, DONE, DATA, &[]),
+    ];
+    answers.into_iter().for_each(|answer| check("75", &both(), read, answer));
+}
+
+#[test]
+fn row_76_hole_of_a_wrong_length() {
+    let answers: [Answer; 4] = [
+        |conn, request| conn.hole(request, AT, 0, DONE),
+        |conn, request| conn.chunk(request, DONE, HOLE, &[0; 11]),
+        |conn, request| conn.chunk(request, DONE, HOLE, &[0; 16]),
+        |conn, request| conn.chunk(request, DONE, HOLE, &[]),
+    ];
+    answers.into_iter().for_each(|answer| check("76", &both(), read, answer));
+}
+
+#[test]
+fn row_77_content_after_the_last_chunk() {
+    check("77", &both(), two_reads, |conn, request| {
+        honest(conn, request)?;
+        honest(conn, request)
+    });
+    check("77", &both(), two_reads, |conn, request| {
+        conn.error(request, EIO, "", DONE)?;
+        honest(conn, request)
+    });
+}
+
+/// Two reads in flight, so that what comes behind the first is seen.
+fn two_reads(client: &mut Client) -> core::result::Result<(), Error> {
+    for _ in 0..2 {
+        client.start_read(&ReadRequest::new(AT), vec![0; LENGTH as usize])?;
+    }
+    while client.next_event(&mut TakeAll)?.is_some() {}
+    Ok(())
+}
+
+#[test]
+fn row_78_failure_in_the_middle_of_a_read() {
+    let answers: [Answer; 3] = [
+        |conn, request| {
+            conn.data(request, AT, &content(AT, 512), 0)?;
+            conn.error(request, EIO, "bad sector", DONE)
+        },
+        |conn, request| {
+            conn.error(request, EIO, "bad sector", 0)?;
+            conn.data(request, AT, &content(AT, LENGTH), DONE)
+        },
+        |conn, request| {
+            conn.data(request, AT, &content(AT, LENGTH), 0)?;
+            let offset = [&bytes::error(EIO, b"late")[..], &AT.to_be_bytes()].concat();
+            conn.chunk(request, DONE, 0x8002, &offset)
+        },
+    ];
+    answers.into_iter().for_each(|answer| check("78", &both(), read, answer));
+}
+
+#[test]
+fn row_79_block_status_for_a_read() {
+    check("79", &both(), read, |conn, request| conn.status(request, 0, &[(LENGTH, 0)], DONE));
+}
+
+#[test]
+fn row_80_content_for_block_status() {
+    let answers: [Answer; 2] = [
+        |conn, request| conn.data(request, AT, &content(AT, LENGTH), DONE),
+        |conn, request| conn.hole(request, AT, LENGTH as u32, DONE),
+    ];
+    answers.into_iter().for_each(|answer| check("80", &both(), status, answer));
+}
+
+#[test]
+fn row_81_simple_success_of_a_read_where_replies_are_structured() {
+    check("81", &[Good::compact()], read, |conn, request| {
+        conn.simple(request, 0)?;
+        conn.send(&content(AT, LENGTH))
+    });
+}
+
+#[test]
+fn row_82_simple_reply_where_headers_are_extended() {
+    check("82", &[Good::extended()], write, |conn, request| conn.simple(request, 0));
+    check("82", &[Good::extended()], read, |conn, request| conn.simple(request, EIO));
+}
+
+#[test]
+fn row_83a_simple_error_of_a_read() {
+    check("83a", &[Good::compact()], read, |conn, request| conn.simple(request, EIO));
+}
+
+#[test]
+fn row_83b_simple_success_of_a_write() {
+    check("83b", &[Good::compact()], write, |conn, request| conn.simple(request, 0));
+}
+
+#[test]
+fn row_84_several_chunks_where_one_was_asked_for() {
+    check("84", &both(), read_df, |conn, request| {
+        conn.data(request, AT, &content(AT, 512), 0)?;
+        conn.data(request, AT + 512, &content(AT + 512, 512), DONE)
+    });
+}
+
+fn read_df(client: &mut Client) -> core::result::Result<(), Error> {
+    client.start_read(&ReadRequest::new(AT).df(), vec![0; LENGTH as usize])?;
+    while let Some(event) = client.next_event(&mut TakeAll)? {
+        if let Event::Failed { error, .. } = event {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn row_85_an_answer_where_only_success_is_due() {
+    let answers: [Answer; 3] = [
+        |conn, request| conn.data(request, AT, &content(AT, LENGTH), DONE),
+        |conn, request| conn.hole(request, AT, LENGTH as u32, DONE),
+        |conn, request| conn.status(request, 0, &[(LENGTH, 0)], DONE),
+    ];
+    answers.into_iter().for_each(|answer| check("85", &both(), write, answer));
+}
+
+#[test]
+fn row_86_the_end_in_the_middle_of_data() {
+    check("86", &both(), read, |conn, request| {
+        conn.cut_after(300);
+        conn.data(request, AT, &content(AT, LENGTH), DONE)
+    });
+}
+
+#[test]
+fn row_87_more_separate_pieces_than_are_remembered() {
+    check("87", &[Good::compact()], read_much, |conn, request| {
+        for nth in 0..20_000 {
+            // the chunks of a request that failed are counted, so the rest is one
+            let flags = if nth == 8192 { DONE } else { 0 };
+            conn.data(request, nth * 2, &[1], flags)?;
+            if flags == DONE {
+                break;
+            }
+        }
+        Ok(())
+    });
+}
+
+fn read_much(client: &mut Client) -> core::result::Result<(), Error> {
+    client.start_read(&ReadRequest::new(0), vec![0; 1 << 20])?;
+    while let Some(event) = client.next_event(&mut TakeAll)? {
+        if let Event::Failed { error, .. } = event {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// The client MUST disconnect then, so the next request cannot be asked: a row of its own shape.
+#[test]
+fn row_88_shutdown_of_a_write() {
+    assert_eq!(words("88"), (Word::RequestError, Word::RequestError));
+    for good in both() {
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&good.clone().flags(1))?;
+            let request = conn.request()?;
+            conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+            assert_eq!(conn.request()?.command, command::DISC);
+            Ok(())
+        })
+        .unwrap();
+        let mut client = Client::connect(&server.uri().parse().unwrap(), &Options::new()).unwrap();
+        let error = write(&mut client).unwrap_err();
+        assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{error}");
+        let next = write(&mut client).unwrap_err();
+        assert!(matches!(next, Error::Start(nbd_client::StartError::Ending)), "{next}");
+    }
+}
+
+#[test]
+fn row_89_a_data_chunk_of_more_than_the_limit() {
+    check("89", &both(), read, |conn, request| conn.chunk_header(request, DONE, DATA, (1 << 25) + 65));
+}

@@ -77,7 +77,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     };
     match reason {
         HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => {
-            Failure::connection("the server demands TLS, which this URI does not ask for (nbds:// would)")
+            Failure::connection("the server demands TLS, which this version of nbd-extents does not have yet")
         }
         HandshakeError::ExportUnknown { .. } => {
             let exports = Client::list_exports(uri, &options.clone().connect_timeout(HURRY));

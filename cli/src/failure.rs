@@ -9,7 +9,7 @@ use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
-use nbd_extents_formats::sparse_stream::{ReadError, WriteError};
+use nbd_extents_formats::sparse_stream::{FrameError, FrameWriteError};
 
 /// The exit code of wrong usage.
 pub(crate) const USAGE: u8 = 2;
@@ -186,9 +186,9 @@ impl From<StreamError> for Failure {
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<FrameError> for Failure {
     /// A stream that is not sound, or not whole.
-    fn from(error: ReadError) -> Self {
+    fn from(error: FrameError) -> Self {
         match error.source() {
             Some(source) => Self::broken(format!("{error}: {source}")),
             None => Self::broken(error.to_string()),
@@ -196,8 +196,8 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<WriteError> for Failure {
-    fn from(error: WriteError) -> Self {
+impl From<FrameWriteError> for Failure {
+    fn from(error: FrameWriteError) -> Self {
         Self::other(error.to_string())
     }
 }

@@ -1,20 +1,22 @@
-//! One frame's 40 bytes of header, and the frame as it goes out.
+//! The 40 bytes of a frame's header, and a frame as it is written.
 
 use std::fmt;
+
+use nbd_extents::chain::Checksum;
 
 use super::TERM;
 
 /// The bytes of a frame's header.
 pub const HEADER_SIZE: usize = 40;
 
-/// What a frame is.
+/// The kind of a frame.
 ///
 /// ```
 /// assert_eq!(nbd_extents_formats::sparse_stream::FrameKind::Zero.to_string(), "zero");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
-    /// The first frame: what the stream is about.
+    /// The first frame, which describes the stream.
     Meta,
     /// Bytes of the disk.
     Data,
@@ -48,7 +50,7 @@ impl fmt::Display for FrameKind {
     }
 }
 
-/// A header, as it stands in the stream.
+/// The header of a frame. In a stop frame both numbers are halves of the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: FrameKind,
@@ -68,6 +70,19 @@ impl Header {
         bytes
     }
 
+    /// The stop frame with this checksum; of zeroes where the stream has none.
+    pub(super) fn stop(checksum: Option<Checksum>) -> Self {
+        let bits = checksum.map_or(0, Checksum::bits);
+        let [start, length] = split(bits);
+        Self { kind: FrameKind::Stop, start, length }
+    }
+
+    /// The checksum of a stop frame; `None` for zeroes, which stand for no checksum.
+    pub(super) fn checksum(self) -> Option<Checksum> {
+        let bits = u128::from(self.start) << 64 | u128::from(self.length);
+        (bits > 0).then_some(Checksum::new(bits))
+    }
+
     /// `None` when these bytes are not a header.
     pub(super) fn decode(bytes: &[u8; HEADER_SIZE]) -> Option<Self> {
         let (word, rest) = bytes.split_first_chunk()?;
@@ -76,6 +91,12 @@ impl Header {
         let kind = FrameKind::ALL.into_iter().find(|kind| kind.word() == word)?;
         (rest == TERM).then_some(Self { kind, start: number(start)?, length: number(length)? })
     }
+}
+
+/// The high half and the low half.
+#[allow(clippy::cast_possible_truncation, reason = "each half is cut on purpose")]
+const fn split(bits: u128) -> [u64; 2] {
+    [(bits >> 64) as u64, bits as u64]
 }
 
 fn hex(number: u64) -> [u8; 16] {
@@ -94,7 +115,7 @@ fn number(digits: &[u8; 16]) -> Option<u64> {
     })
 }
 
-/// A whole frame, to be written as it is: what [`Writer`](super::Writer) makes.
+/// A whole frame of a [`Writer`](super::Writer), to be written as it is.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, Writer};
@@ -102,7 +123,7 @@ fn number(digits: &[u8; 16]) -> Option<u64> {
 /// let (mut writer, _) = Writer::new(&Meta::incremental(1 << 20, 4, "now"))?;
 /// let frame = writer.data(4096, b"data")?;
 /// assert_eq!(frame.parts(), [&b"data 0000000000001000 0000000000000004\r\n"[..], b"data", b"\r\n"]);
-/// # Ok::<(), nbd_extents_formats::sparse_stream::WriteError>(())
+/// # Ok::<(), nbd_extents_formats::sparse_stream::FrameWriteError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a frame that was made has to be written"]
@@ -112,11 +133,11 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn new(kind: FrameKind, start: u64, length: u64, payload: &'a [u8]) -> Self {
-        Self { header: Header { kind, start, length }.encode(), payload }
+    pub(super) fn new(header: Header, payload: &'a [u8]) -> Self {
+        Self { header: header.encode(), payload }
     }
 
-    /// The bytes of the frame, in three parts so that the payload is not copied: header, payload, and what ends a payload.
+    /// The bytes of the frame: header, payload and the payload's line end. The payload is not copied.
     #[must_use]
     pub fn parts(&self) -> [&[u8]; 3] {
         let end: &[u8] = if self.payload.is_empty() { &[] } else { &TERM };
@@ -145,6 +166,20 @@ mod tests {
                 assert_eq!(Header::decode(&header.encode()), Some(header));
             }
         }
+    }
+
+    #[test]
+    fn both_halves_of_a_checksum_come_back() {
+        for bits in [1, 1 << 64, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
+            let header = Header::stop(Some(Checksum::new(bits)));
+            assert_eq!(Header::decode(&header.encode()), Some(header));
+            assert_eq!(header.checksum(), Some(Checksum::new(bits)));
+        }
+        let plain = Header::stop(None);
+        assert_eq!(&plain.encode(), b"stop 0000000000000000 0000000000000000\r\n");
+        assert_eq!(plain.checksum(), None);
+        let text = Header::stop(Some(Checksum::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677))).encode();
+        assert_eq!(&text, b"stop 0123456789abcdef 0011223344556677\r\n");
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! stop 0000000000000000 0000000000000000\r\n    always last: without it the stream is not whole
 //! ```
 //!
-//! Frames ascend and do not overlap. A full stream covers the whole disk with data and zeroes. An incremental one has what has changed alone: data to
-//! write and zeroes to make, and both have to reach the disk, for the backup before it has other bytes there.
+//! Frames ascend and do not overlap. A full stream covers the whole disk with data and zeroes. An incremental has
+//! only the changes: data to write and zeroes to make. Both have to reach the disk, since its parent has other
+//! bytes there.
 //!
-//! A [`Writer`] makes the bytes and sees to it that what it made can be read; a [`Reader`] takes them in any pieces:
+//! A [`Writer`] makes the bytes, and refuses whatever a reader would; a [`Reader`] takes them in any pieces:
 //!
 //! ```
 //! use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Writer};
@@ -42,24 +43,43 @@
 //!
 //! # What this reader refuses and imageio's takes
 //!
-//! Frames out of order or over each other, frames past the disk's end, a full stream that leaves bytes out, an empty frame, more data than
-//! [`Meta::data_size`] says, and bytes behind the stop frame. None of these is written by a sound program, and each would restore a disk that
-//! is not the one that was backed up. Upper-case digits, other JSON keys and any layout of the JSON are taken.
+//! Frames out of order or over each other, frames that leave the disk, a full stream that leaves bytes out, an
+//! empty frame, another amount of data than [`Meta::data_size`] promises, and bytes after the stop frame. No sound
+//! program writes any of these, and each would restore another disk than the one that was backed up. Upper-case
+//! digits, unknown JSON keys and any layout of the JSON are taken.
 //!
-//! What imageio itself writes of an incremental has a `data-size` that counts clean data too: more than the stream carries, and taken as such. Here it
-//! is what the stream carries, unless [`Meta::data_size_is_limit`] says that it is an upper bound.
+//! An incremental by imageio has a `data-size` that counts clean data too: more than the stream carries. See
+//! [`Meta::is_data_size_exact`].
+//!
+//! # What makes a chain safe
+//!
+//! The format has no checksum and no names of its own. Streams of this project add both, where imageio's reader
+//! does not look: the stop frame carries a checksum over all bytes before it, and the meta frame of an incremental
+//! names the checkpoint, the disk size and the checksum of its parent, and the disk. [`chain()`] checks them. A
+//! stream that lacks some of them is read all the same, and [`Contents::unchecked`] and
+//! [`Chain::unchecked`](nbd_extents::chain::Chain::unchecked) list what could not be checked. Every key and every
+//! rule stands in the [`specification`].
 
+mod chain;
+mod checksum;
+mod contents;
+mod error;
 mod frame;
 mod meta;
 mod reader;
-mod reader_error;
 mod writer;
 
+pub use chain::{StreamChain, StreamChainError, chain};
+pub use checksum::ChecksumAlgorithm;
+pub use contents::{Contents, ContentsError, StreamEnds, StreamFact, read};
+pub use error::{FrameError, FrameFault, FramePart};
 pub use frame::{Frame, FrameKind, HEADER_SIZE};
-pub use meta::Meta;
+pub use meta::{Meta, MetaError};
 pub use reader::{Event, Reader, Summary};
-pub use reader_error::{Place, ReadError};
-pub use writer::{WriteError, Writer};
+pub use writer::{FrameWriteError, Writer};
 
-/// What ends every header and every payload.
+#[doc = include_str!("FORMAT.md")]
+pub mod specification {}
+
+/// The end of every header and every payload.
 const TERM: [u8; 2] = *b"\r\n";

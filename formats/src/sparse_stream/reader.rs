@@ -1,15 +1,21 @@
-//! Reading a stream that comes in pieces of any size. Nothing is held but one header or the JSON of the meta frame: payloads are borrowed.
+//! Reading a stream that comes in pieces of any size.
+//!
+//! The reader holds one header or the JSON of the meta frame, and borrows payloads. Every byte before the stop
+//! frame goes through the checksum, in the order of the stream, as it is taken off the input.
 
 use std::ops::Range;
-use std::vec::Vec;
 
-use super::frame::Header;
-use super::{FrameKind, HEADER_SIZE, Meta, Place, ReadError, TERM};
 use nbd_extents::Extent;
+use nbd_extents::chain::Checksum;
 
-/// Takes the bytes of one stream and hands out what they say. See the [module](super) for an example and for what is refused.
+use super::checksum::Hasher;
+use super::frame::Header;
+use super::{FrameError, FrameFault, FrameKind, FramePart, HEADER_SIZE, Meta, TERM};
+
+/// Takes the bytes of one stream and hands out its frames.
 ///
-/// After an error the stream is over: [`next`](Self::next) gives the same error again.
+/// The [module](super) has an example and says what is refused. After an error the stream is over:
+/// [`next`](Self::next) gives the same error again.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, Reader, Writer};
@@ -25,8 +31,10 @@ use nbd_extents::Extent;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// How many bytes of the stream have been used.
+    /// The bytes of the stream that have been taken.
     at: u64,
+    /// The frame that is read next or just now.
+    frame: u64,
     state: State,
     /// The start of a header or of the JSON, while it is not all there.
     partial: Vec<u8>,
@@ -34,10 +42,12 @@ pub struct Reader {
     /// The end of the last frame on the disk.
     position: u64,
     summary: Summary,
-    failed: Option<ReadError>,
+    /// `None` once the meta frame has named no checksum.
+    hasher: Option<Hasher>,
+    failed: Option<FrameError>,
 }
 
-/// What is read next.
+/// The part of the stream that comes next.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Header,
@@ -47,7 +57,7 @@ enum State {
     Stopped,
 }
 
-/// What a stream says next.
+/// The next part of a stream.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Writer};
@@ -64,7 +74,7 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// What the stream is about: always the first.
+    /// The meta frame: always the first event.
     Meta(Meta),
     /// A data frame begins; its bytes follow as [`Payload`](Self::Payload).
     Data {
@@ -78,16 +88,16 @@ pub enum Event<'a> {
         /// The bytes; never none.
         bytes: &'a [u8],
     },
-    /// These bytes of the disk read as zero, and have to be made so.
+    /// These bytes of the disk read as zero, and must be zeroed.
     Zero {
         /// The bytes of the disk.
         range: Range<u64>,
     },
-    /// The last frame. What is left is to see that nothing follows: [`Reader::finish`].
+    /// The last frame. [`Reader::finish`] then sees that nothing follows.
     Stop,
 }
 
-/// What was in a stream.
+/// The figures of a stream.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, Reader, Writer};
@@ -99,6 +109,7 @@ pub enum Event<'a> {
 /// while reader.next(&mut input)?.is_some() {}
 /// let summary = reader.finish()?;
 /// assert_eq!((summary.data, summary.zero, summary.frames), (0, 4096, 1));
+/// assert!(summary.checksum.is_some());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,6 +123,9 @@ pub struct Summary {
     pub zero: u64,
     /// Frames of data and zeroes.
     pub frames: u64,
+    /// The checksum in the stop frame, which has been compared with the stream's bytes; `None` until then, and
+    /// for a stream that has none.
+    pub checksum: Option<Checksum>,
 }
 
 impl Reader {
@@ -123,39 +137,43 @@ impl Reader {
     pub const fn new() -> Self {
         Self {
             at: 0,
+            frame: 0,
             state: State::Header,
             partial: Vec::new(),
             meta: None,
             position: 0,
-            summary: Summary { length: 0, data: 0, zero: 0, frames: 0 },
+            summary: Summary { length: 0, data: 0, zero: 0, frames: 0, checksum: None },
+            hasher: Some(Hasher::new()),
             failed: None,
         }
     }
 
-    /// What the stream is about, once that has been read.
+    /// The meta frame, once it has been read.
     #[must_use]
     pub const fn meta(&self) -> Option<&Meta> {
         self.meta.as_ref()
     }
 
-    /// How many bytes of the stream have been used.
+    /// The number of bytes of the stream that have been taken.
     #[must_use]
     pub const fn consumed(&self) -> u64 {
         self.at
     }
 
-    /// What was in the stream so far.
+    /// The figures of the frames that have begun.
     #[must_use]
     pub const fn summary(&self) -> Summary {
         Summary { length: self.at, ..self.summary }
     }
 
-    /// The next event in `input`, which is moved on over what was used. `None` when all of it is used and more is needed.
+    /// The next event in `input`, which is moved on over the bytes taken.
+    ///
+    /// `None` when all of the input has been taken and more is needed.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] says what is wrong, and at which byte of the stream.
-    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, ReadError> {
+    /// [`FrameError`] says what is wrong, in which frame, and at which byte of the stream.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FrameError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -166,35 +184,38 @@ impl Reader {
         event
     }
 
-    /// The end of the input: was the stream whole?
+    /// Says that the input has ended, and gives the figures of a stream that is whole.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Truncated`] when the stop frame has not been seen; the reader's error when there was one.
-    pub fn finish(self) -> Result<Summary, ReadError> {
-        let place = match self.state {
-            State::Stopped => Place::BetweenFrames,
-            State::Header if self.partial.is_empty() => Place::BetweenFrames,
-            State::Header => Place::Header,
-            State::Meta { .. } => Place::Meta,
-            State::Payload { .. } => Place::Payload,
-            State::Terminator { .. } => Place::Terminator,
-        };
-        match (self.failed, self.state) {
-            (Some(error), _) => Err(error),
-            (None, State::Stopped) => Ok(Summary { length: self.at, ..self.summary }),
-            (None, _) => Err(ReadError::Truncated { at: self.at, place }),
+    /// [`FrameFault::Truncated`] when there was no stop frame; the reader's error when there was one.
+    pub fn finish(self) -> Result<Summary, FrameError> {
+        if let Some(error) = self.failed {
+            return Err(error);
         }
+        let part = match self.state {
+            State::Stopped => return Ok(Summary { length: self.at, ..self.summary }),
+            State::Header if self.partial.is_empty() => FramePart::Between,
+            State::Header => FramePart::Header,
+            State::Meta { .. } => FramePart::Meta,
+            State::Payload { .. } => FramePart::Payload,
+            State::Terminator { .. } => FramePart::Terminator,
+        };
+        Err(self.fault(self.at, FrameFault::Truncated { part }))
     }
 
-    fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, ReadError> {
+    fn fault(&self, at: u64, fault: FrameFault) -> FrameError {
+        FrameError { frame: self.frame, at, fault }
+    }
+
+    fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FrameError> {
         while !input.is_empty() {
             let event = match self.state {
                 State::Header => self.header(input)?,
                 State::Meta { length } => self.json(input, length)?,
                 State::Payload { offset, left } => Some(self.payload(input, offset, left)),
                 State::Terminator { nth } => self.terminator(input, nth)?,
-                State::Stopped => return Err(ReadError::Trailing { at: self.at }),
+                State::Stopped => return Err(self.fault(self.at, FrameFault::Trailing)),
             };
             if event.is_some() {
                 return Ok(event);
@@ -203,64 +224,48 @@ impl Reader {
         Ok(None)
     }
 
-    fn header<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, ReadError> {
+    fn header<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FrameError> {
         if !self.collect(input, HEADER_SIZE) {
             return Ok(None);
         }
         let at = self.at - HEADER_SIZE as u64;
-        let header = self.partial.first_chunk().and_then(Header::decode).ok_or(ReadError::Header { at })?;
+        let header = self.partial.first_chunk().and_then(Header::decode);
+        let header = header.ok_or_else(|| self.fault(at, FrameFault::Header))?;
+        // the stop frame holds the checksum, and is not part of it
+        if let (Some(hasher), true) = (&mut self.hasher, header.kind != FrameKind::Stop) {
+            hasher.update(&self.partial);
+        }
         self.partial.clear();
-        match (header.kind, &self.meta) {
-            (FrameKind::Meta, None) => self.begin_meta(&header, at).map(|()| None),
+        let event = match (header.kind, &self.meta) {
+            (FrameKind::Meta, None) => self.begin_meta(&header).map(|()| None),
             (FrameKind::Data | FrameKind::Zero, Some(meta)) => {
-                let (size, full, most) = (meta.virtual_size, !meta.incremental, meta.data_size);
-                let extent = self.place(&header, at, size, full)?;
-                self.begin_frame(&header, extent, at, most).map(Some)
+                let most = meta.data_size;
+                let range = place(meta, &header, self.position);
+                range.and_then(|range| self.begin_frame(&header, range, most)).map(Some)
             }
             (FrameKind::Stop, Some(meta)) => {
-                if header.start != 0 || header.length != 0 {
-                    return Err(ReadError::Header { at });
-                }
-                if !meta.incremental {
-                    check_gap(self.position, meta.virtual_size, at)?;
-                }
-                self.state = State::Stopped;
-                Ok(Some(Event::Stop))
+                let checksum = self.check_stop(meta, header);
+                checksum.map(|checksum| {
+                    self.summary.checksum = checksum;
+                    self.state = State::Stopped;
+                    self.frame += 1;
+                    Some(Event::Stop)
+                })
             }
-            (kind, _) => Err(ReadError::OutOfPlace { at, kind }),
-        }
+            (kind, _) => Err(FrameFault::OutOfPlace { kind }),
+        };
+        event.map_err(|fault| self.fault(at, fault))
     }
 
-    fn begin_meta(&mut self, header: &Header, at: u64) -> Result<(), ReadError> {
+    fn begin_meta(&mut self, header: &Header) -> Result<(), FrameFault> {
         let &Header { start, length, .. } = header;
         if start != 0 || length == 0 {
-            return Err(ReadError::Header { at });
+            return Err(FrameFault::Header);
         }
-        if length > Self::MAX_META {
-            return Err(ReadError::MetaTooLarge { at, length });
-        }
-        let length = usize::try_from(length).map_err(|_| ReadError::MetaTooLarge { at, length })?;
+        let too_large = FrameFault::MetaTooLarge { length };
+        let length = usize::try_from(length).ok().filter(|_| length <= Self::MAX_META).ok_or(too_large)?;
         self.state = State::Meta { length };
         Ok(())
-    }
-
-    /// Where on the disk a frame is, if it may come next.
-    fn place(&self, header: &Header, at: u64, size: u64, full: bool) -> Result<Range<u64>, ReadError> {
-        let &Header { kind, start, length } = header;
-        if length == 0 {
-            return Err(ReadError::Empty { at, kind, start });
-        }
-        let range = match Extent::new(start, length, ()) {
-            Ok(extent) if extent.end() <= size => extent.range(),
-            _ => return Err(ReadError::PastEnd { at, start, length, size }),
-        };
-        if start < self.position {
-            return Err(ReadError::Overlap { at, start, expected: self.position });
-        }
-        if full {
-            check_gap(self.position, start, at)?;
-        }
-        Ok(range)
     }
 
     /// `most` bytes of data may be in the whole stream.
@@ -268,19 +273,19 @@ impl Reader {
         &mut self,
         header: &Header,
         range: Range<u64>,
-        at: u64,
         most: u64,
-    ) -> Result<Event<'a>, ReadError> {
-        // sums of what does not overlap, and so no larger than the disk
+    ) -> Result<Event<'a>, FrameFault> {
+        // the sums cannot overflow: frames do not overlap, so that both stay below the size of the disk
         let event = if header.kind == FrameKind::Data {
             self.summary.data += header.length;
             if self.summary.data > most {
-                return Err(ReadError::TooMuchData { at, expected: most });
+                return Err(FrameFault::TooMuchData { expected: most });
             }
             self.state = State::Payload { offset: header.start, left: header.length };
             Event::Data { range: range.clone() }
         } else {
             self.summary.zero += header.length;
+            self.frame += 1;
             Event::Zero { range: range.clone() }
         };
         self.summary.frames += 1;
@@ -288,12 +293,37 @@ impl Reader {
         Ok(event)
     }
 
-    fn json<'a>(&mut self, input: &mut &'a [u8], length: usize) -> Result<Option<Event<'a>>, ReadError> {
+    /// Compares the promises of the meta frame with what came. Returns the checksum.
+    fn check_stop(&self, meta: &Meta, stop: Header) -> Result<Option<Checksum>, FrameFault> {
+        check_gap(meta, self.position, meta.virtual_size)?;
+        let (expected, got) = (meta.data_size, self.summary.data);
+        if got < expected && meta.is_data_size_exact() {
+            return Err(FrameFault::TooLittleData { expected, got });
+        }
+        match (&self.hasher, stop.checksum()) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(FrameFault::Header),
+            (Some(_), None) => Err(FrameFault::NoChecksum),
+            (Some(hasher), Some(stated)) => {
+                let computed = hasher.checksum();
+                if stated != computed {
+                    return Err(FrameFault::Checksum { stated, computed });
+                }
+                Ok(Some(stated))
+            }
+        }
+    }
+
+    fn json<'a>(&mut self, input: &mut &'a [u8], length: usize) -> Result<Option<Event<'a>>, FrameError> {
         if !self.collect(input, length) {
             return Ok(None);
         }
         let at = self.at - length as u64;
-        let meta = Meta::from_json(&self.partial).map_err(|error| ReadError::Meta { at, error })?;
+        let meta = Meta::from_json(&self.partial).map_err(|error| self.fault(at, FrameFault::Meta(error)))?;
+        match &mut self.hasher {
+            Some(hasher) if meta.checksum.is_some() => hasher.update(&self.partial),
+            _ => self.hasher = None,
+        }
         self.partial = Vec::with_capacity(HEADER_SIZE);
         self.meta = Some(meta.clone());
         self.state = State::Terminator { nth: 0 };
@@ -303,6 +333,9 @@ impl Reader {
     fn payload<'a>(&mut self, input: &mut &'a [u8], offset: u64, left: u64) -> Event<'a> {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
         let bytes = self.take(input, count);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         let used = bytes.len() as u64;
         self.state = if used < left {
             State::Payload { offset: offset + used, left: left - used }
@@ -312,16 +345,24 @@ impl Reader {
         Event::Payload { offset, bytes }
     }
 
-    fn terminator<'a>(&mut self, input: &mut &'a [u8], nth: usize) -> Result<Option<Event<'a>>, ReadError> {
+    fn terminator<'a>(&mut self, input: &mut &'a [u8], nth: usize) -> Result<Option<Event<'a>>, FrameError> {
         if input.first() != TERM.get(nth) {
-            return Err(ReadError::Terminator { at: self.at });
+            return Err(self.fault(self.at, FrameFault::Terminator));
         }
-        self.take(input, 1);
-        self.state = if nth + 1 < TERM.len() { State::Terminator { nth: nth + 1 } } else { State::Header };
+        let byte = self.take(input, 1);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(byte);
+        }
+        self.state = if nth + 1 < TERM.len() {
+            State::Terminator { nth: nth + 1 }
+        } else {
+            self.frame += 1;
+            State::Header
+        };
         Ok(None)
     }
 
-    /// Adds to what is held until it is `whole` bytes: true when it is.
+    /// Adds to the bytes that are held until they are `whole`; true when they are.
     fn collect(&mut self, input: &mut &[u8], whole: usize) -> bool {
         let count = (whole - self.partial.len()).min(input.len());
         let bytes = self.take(input, count);
@@ -330,6 +371,7 @@ impl Reader {
     }
 
     fn take<'a>(&mut self, input: &mut &'a [u8], count: usize) -> &'a [u8] {
+        debug_assert!(count <= input.len(), "the caller takes no more than there is");
         let (bytes, rest) = input.split_at_checked(count).unwrap_or((*input, &[]));
         *input = rest;
         self.at += bytes.len() as u64;
@@ -343,10 +385,33 @@ impl Default for Reader {
     }
 }
 
-/// A full stream has to go on where it was.
-fn check_gap(position: u64, next: u64, at: u64) -> Result<(), ReadError> {
-    if position < next {
-        return Err(ReadError::Gap { at, range: position..next });
+/// The bytes of the disk that a frame is about, if it may come next.
+fn place(meta: &Meta, header: &Header, position: u64) -> Result<Range<u64>, FrameFault> {
+    let &Header { kind, start, length } = header;
+    if length == 0 {
+        return Err(FrameFault::Empty { kind, start });
     }
-    Ok(())
+    let size = meta.virtual_size;
+    let range = match Extent::new(start, length, ()) {
+        Ok(extent) if extent.end() <= size => extent.range(),
+        _ => return Err(FrameFault::PastEnd { start, length, size }),
+    };
+    if start < position {
+        return Err(FrameFault::Overlap { start, expected: position });
+    }
+    check_gap(meta, position, start)?;
+    Ok(range)
+}
+
+/// Whether the frames may leave out the bytes from `position` to `next`.
+///
+/// A full stream leaves out none. An incremental leaves out none beyond its parent's disk: no other stream of the
+/// chain has them, and qemu calls clean the part by which a disk has grown.
+fn check_gap(meta: &Meta, position: u64, next: u64) -> Result<(), FrameFault> {
+    let range = position.max(meta.covered_from())..next;
+    match meta.parent_size {
+        _ if range.is_empty() => Ok(()),
+        Some(parent_size) if meta.incremental => Err(FrameFault::GrowthGap { range, parent_size }),
+        _ => Err(FrameFault::Gap { range }),
+    }
 }

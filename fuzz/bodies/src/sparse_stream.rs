@@ -1,10 +1,16 @@
-//! `sparse_stream`: the input is how a stream comes in pieces, and the stream. Asserts that a reader says the same of it whatever the pieces, events,
-//! errors and their places alike; that it is taken exactly when a slow reader of the whole takes it; and that what was taken can be written
-//! again. Then the input is a list of frames: what a writer makes of them is read back, whatever it refused.
+//! `sparse_stream`: the input is how a stream comes in pieces, and the stream.
+//!
+//! Asserts that a reader says the same of it whatever the pieces, events, errors and their places alike; that it is
+//! taken exactly when a slow reader of the whole takes it; and that a stream that was taken can be written again.
+//! Most inputs have a wrong checksum, so that the same stream with the right one is read as well. Then the input is
+//! a list of frames: what a writer makes of them is read back, whatever it refused.
 
 use super::bytes::Bytes;
 use super::pieces::Pieces;
-use nbd_extents_formats::sparse_stream::{Event, Meta, ReadError, Reader, Summary, Writer};
+use nbd_extents_formats::sparse_stream::{
+    Contents, Event, FrameError, FrameFault, Meta, Reader, StreamEnds, Summary, Writer,
+};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// An event, with the payload of a frame as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +26,24 @@ pub fn sparse_stream(data: &[u8]) {
     let pieces = Pieces::read(&mut bytes);
     let stream = bytes.rest();
     let _ = check(stream, &pieces);
+    if let Some(sealed) = sealed(stream) {
+        let _ = check(&sealed, &pieces);
+    }
     written(&mut Bytes::new(data), &pieces);
 }
 
-fn check(stream: &[u8], pieces: &Pieces) -> Result<Summary, ReadError> {
+fn check(stream: &[u8], pieces: &Pieces) -> Result<Summary, FrameError> {
     let whole = read(stream, &Pieces::Whole);
     assert_eq!(read(stream, &Pieces::Bytewise), whole);
     assert_eq!(read(stream, pieces), whole);
     let (said, end) = whole;
+    let contents = Contents::read(stream);
+    assert_eq!(contents.is_ok(), end.is_ok());
+    if let Ok(contents) = contents {
+        assert_eq!(Ok(contents.summary()), end);
+        let ends = StreamEnds::read(std::io::Cursor::new(stream)).unwrap();
+        assert_eq!((&ends.meta, ends.checksum), (contents.meta(), contents.summary().checksum));
+    }
     let slow = slow(stream);
     assert_eq!(end.as_ref().ok().map(|_| &said), slow.as_ref(), "{end:?}");
     if let Ok(summary) = end {
@@ -37,8 +53,19 @@ fn check(stream: &[u8], pieces: &Pieces) -> Result<Summary, ReadError> {
     end
 }
 
+/// The same stream with the checksum of its bytes, if it ends with a stop frame.
+fn sealed(stream: &[u8]) -> Option<Vec<u8>> {
+    let (before, stop) = stream.split_last_chunk::<40>()?;
+    if !stop.starts_with(b"stop ") {
+        return None;
+    }
+    let sum = xxh3_128(before);
+    let stop = format!("stop {:016x} {:016x}\r\n", sum >> 64, sum & u128::from(u64::MAX));
+    Some([before, stop.as_bytes()].concat())
+}
+
 /// All that a reader says of a stream that comes in such pieces, and how it ended.
-fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, ReadError>) {
+fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, FrameError>) {
     let mut reader = Reader::new();
     let mut said: Vec<Said> = Vec::new();
     let mut rest = stream;
@@ -102,15 +129,27 @@ fn slow(stream: &[u8]) -> Option<Vec<Said>> {
         return None;
     }
     let (mut position, mut data) = (0, 0);
+    let whole_from = if meta.incremental { meta.parent_size.unwrap_or(u64::MAX) } else { 0 };
     loop {
+        let at = stream.len() - rest.len();
+        let mut cut = |count: usize| -> Option<&[u8]> {
+            let (now, later) = rest.split_at_checked(count)?;
+            rest = later;
+            Some(now)
+        };
         let (word, start, length) = header(cut(40)?)?;
         let next = if &word == b"stop" { meta.virtual_size } else { start };
-        if !meta.incremental && next != position {
+        if next > whole_from.max(position) {
             return None;
         }
         if &word == b"stop" {
             said.push(Said::Stop);
-            return (start == 0 && length == 0 && rest.is_empty()).then_some(said);
+            let sum = if meta.checksum.is_some() { xxh3_128(&stream[..at]) } else { 0 };
+            let exact = !meta.data_size_is_limit && (!meta.incremental || meta.checksum.is_some());
+            let right = (u128::from(start) << 64 | u128::from(length)) == sum
+                && (sum > 0 || meta.checksum.is_none())
+                && (data == meta.data_size || !exact);
+            return (right && rest.is_empty()).then_some(said);
         }
         let end = start.checked_add(length)?;
         if length == 0 || start < position || end > meta.virtual_size {
@@ -164,8 +203,11 @@ fn written(bytes: &mut Bytes<'_>, pieces: &Pieces) {
     let bits = bytes.u8();
     (meta.incremental, meta.data_size_is_limit) = (bits & 1 > 0, bits & 2 > 0);
     meta.parent = (bits & 4 > 0).then(|| String::from_utf8_lossy(bytes.take(4)).into_owned());
+    meta.parent_size = (bits & 8 > 0).then(|| u64::from(bytes.u8()));
+    let meta = if bits & 16 > 0 { meta.without_checksum() } else { meta };
     let Ok((mut writer, mut stream)) = Writer::new(&meta) else {
-        return assert!(meta.data_size > size);
+        let of_a_parent = meta.parent.is_some() || meta.parent_size.is_some();
+        return assert!(meta.data_size > size || (!meta.incremental && of_a_parent));
     };
     let mut said = vec![Said::Meta(meta.clone())];
     while !bytes.is_empty() {
@@ -184,7 +226,7 @@ fn written(bytes: &mut Bytes<'_>, pieces: &Pieces) {
     }
     let (unfinished, end) = read(&stream, pieces);
     assert_eq!(unfinished, said);
-    assert!(matches!(end, Err(ReadError::Truncated { .. })), "{end:?}");
+    assert!(matches!(&end, Err(error) if matches!(error.fault, FrameFault::Truncated { .. })), "{end:?}");
     if let Ok(frame) = writer.stop() {
         stream.extend(frame.parts().concat());
         check(&stream, pieces).unwrap();

@@ -1,0 +1,129 @@
+//! Which Python exception each Rust error becomes: the classes of the program's exit codes for
+//! failures of servers and files, `ValueError` and `OverflowError` for arguments.
+
+use core::fmt::Display;
+
+use nbd_client::{Error, ErrorClass, SurveyorError};
+use nbd_extents::{ExtentError, StreamError, SurveyError};
+use pyo3::PyErr;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+
+/// The exceptions, which are written in Python: `package/nbd_extents/_errors.py`.
+mod classes {
+    use pyo3::import_exception;
+
+    import_exception!(nbd_extents._errors, NotThereError);
+    import_exception!(nbd_extents._errors, LostConnectionError);
+    import_exception!(nbd_extents._errors, BrokenRulesError);
+    import_exception!(nbd_extents._errors, OtherError);
+}
+
+/// A failure on its way to Python. Unlike a `PyErr`, it can be made without the GIL.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Exit code 2: `ValueError`.
+    Usage,
+    /// A number beyond what the library holds: `OverflowError`.
+    Overflow,
+    NotThere,
+    Connection,
+    Rules,
+    Other,
+}
+
+impl Failure {
+    /// A wrong argument.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Something that was asked for is not there, or does not fit.
+    pub(crate) fn not_there(message: impl Display) -> Self {
+        Self::new(Kind::NotThere, message)
+    }
+
+    /// The server or a file broke the rules.
+    pub(crate) fn rules(message: impl Display) -> Self {
+        Self::new(Kind::Rules, message)
+    }
+
+    /// Anything else.
+    pub(crate) fn other(message: impl Display) -> Self {
+        Self::new(Kind::Other, message)
+    }
+
+    fn new(kind: Kind, message: impl Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(Failure { kind, message }: Failure) -> Self {
+        match kind {
+            Kind::Usage => PyValueError::new_err(message),
+            Kind::Overflow => PyOverflowError::new_err(message),
+            Kind::NotThere => classes::NotThereError::new_err(message),
+            Kind::Connection => classes::LostConnectionError::new_err(message),
+            Kind::Rules => classes::BrokenRulesError::new_err(message),
+            Kind::Other => classes::OtherError::new_err(message),
+        }
+    }
+}
+
+impl From<ErrorClass> for Kind {
+    fn from(class: ErrorClass) -> Self {
+        match class {
+            ErrorClass::NotThere => Self::NotThere,
+            ErrorClass::Connection => Self::Connection,
+            ErrorClass::Server => Self::Rules,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<SurveyorError> for Failure {
+    fn from(error: SurveyorError) -> Self {
+        match error {
+            SurveyorError::Survey(error) => error.into(),
+            other => Self::new(other.class().into(), other),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error.class().into(), error)
+    }
+}
+
+impl From<SurveyError> for Failure {
+    fn from(error: SurveyError) -> Self {
+        let kind = match &error {
+            SurveyError::TooLarge { .. } => Kind::Overflow,
+            SurveyError::UnknownRequest(_)
+            | SurveyError::WrongOffset { .. }
+            | SurveyError::OutOfRange { .. }
+            | SurveyError::NoContext
+            | SurveyError::NotBitmapFirst => Kind::Usage,
+            _ => return Self::new(SurveyorError::from(error.clone()).class().into(), error),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<StreamError> for Failure {
+    /// Lists of the caller's own that cannot be merged.
+    fn from(error: StreamError) -> Self {
+        let kind = match error {
+            StreamError::Extent(ExtentError::TooLarge { .. }) => Kind::Overflow,
+            _ => Kind::Usage,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,166 @@
+//! `survey`: the merged map of a live export.
+
+use core::ops::Range;
+use core::time::Duration;
+use std::sync::Arc;
+
+use nbd_client::{Canceller, Options, Order, Surveyor, SurveyorError, Uri};
+use nbd_extents::map::ExtentMap;
+use nbd_extents::stream::ExtentStream;
+use nbd_extents::{Context, Contexts, Extent, Status};
+use pyo3::prelude::*;
+
+use crate::errors::Failure;
+use crate::job::{self, Progress, Report};
+use crate::map::PyMap;
+use crate::survey::strings;
+
+/// Asks an NBD server for the map of an export: which bytes are dirty, zero, or data.
+///
+/// `uri` is an NBD URI: `nbd://host:port/export` or `nbd+unix:///export?socket=/path`. `bitmaps`
+/// are the names of dirty bitmaps, without `qemu:dirty-bitmap:`; the server must have all of them.
+///
+/// bitmap_first
+///     Asks the bitmaps over the whole range and the rest only inside dirty ranges. Elsewhere `zero`
+///     and `hole` are None. Some exports of live backups answer in this order alone.
+/// depth
+///     Asks for `qemu:allocation-depth` as well, which cuts extents where the layer changes.
+/// offset, length
+///     The part of the disk, in bytes; all of it unless set.
+/// timeout
+///     The seconds that the whole call may take.
+/// request_timeout
+///     The seconds that the server may take for one answer.
+/// allow_writable
+///     Accepts an export that is not read-only. Its map is of no single moment then.
+/// strict
+///     Refuses a server that breaks the protocol in ways that do no harm.
+/// progress
+///     A function that is called with (bytes done, bytes in all) some twenty times a second.
+///
+/// Other threads run while it waits, Ctrl-C ends it at once, and an exception of `progress` ends it
+/// as well. With asyncio, call `await asyncio.to_thread(nbd_extents.survey, uri)`.
+///
+/// Raises NotThereError, LostConnectionError, BrokenRulesError or OtherError; ValueError for a URI
+/// that is none, and for a range that leaves the disk.
+#[pyfunction]
+#[pyo3(signature = (
+    uri,
+    bitmaps=None,
+    *,
+    bitmap_first=false,
+    depth=false,
+    offset=0,
+    length=None,
+    timeout=None,
+    request_timeout=None,
+    allow_writable=true,
+    strict=false,
+    progress=None
+), text_signature = "(uri, bitmaps=(), *, bitmap_first=False, depth=False, offset=0, length=None, timeout=None, request_timeout=None, allow_writable=True, strict=False, progress=None)")]
+#[expect(clippy::too_many_arguments, reason = "Python programs name them")]
+pub(crate) fn survey(
+    py: Python<'_>,
+    uri: &str,
+    bitmaps: Option<&Bound<'_, PyAny>>,
+    bitmap_first: bool,
+    depth: bool,
+    offset: u64,
+    length: Option<u64>,
+    timeout: Option<f64>,
+    request_timeout: Option<f64>,
+    allow_writable: bool,
+    strict: bool,
+    progress: Option<&Bound<'_, PyAny>>,
+) -> PyResult<PyMap> {
+    let bitmaps = bitmaps.map_or_else(|| Ok(Vec::new()), |names| strings(names, "bitmaps"))?;
+    if bitmap_first && bitmaps.is_empty() {
+        return Err(Failure::usage("bitmap_first needs the name of a bitmap").into());
+    }
+    let canceller = Canceller::new();
+    let counts = Progress::default();
+    let job = Job {
+        uri: self::uri(uri)?,
+        contexts: contexts(&bitmaps, depth)?,
+        order: if bitmap_first { Order::BitmapFirst } else { Order::Together },
+        offset,
+        length,
+        options: options(
+            &canceller,
+            job::duration(timeout, "timeout")?,
+            job::duration(request_timeout, "request_timeout")?,
+        )
+        .strict(strict),
+        allow_writable,
+        progress: counts.clone(),
+    };
+    let report = Report::new(progress, &counts);
+    let (map, size) = job::run(py, &canceller, report, move || job.run())?;
+    Ok(PyMap::new(map, Arc::from(bitmaps), size))
+}
+
+/// An NBD URI that a Python program gave.
+pub(crate) fn uri(text: &str) -> Result<Uri, Failure> {
+    text.parse().map_err(Failure::usage)
+}
+
+/// The options of a connection, with the limits of time that the caller has set.
+pub(crate) fn options(
+    canceller: &Canceller,
+    timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
+) -> Options {
+    let options = Options::new().canceller(canceller.clone()).deadline(job::deadline(timeout));
+    match request_timeout {
+        Some(limit) => options.request_timeout(limit),
+        None => options,
+    }
+}
+
+/// What a survey asks: all of it is required.
+fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Failure> {
+    let depth = depth.then_some(Context::Depth);
+    let bitmaps = bitmaps.iter().map(Context::bitmap);
+    Contexts::new().require_all(bitmaps.chain([Context::Allocation]).chain(depth)).map_err(Failure::usage)
+}
+
+/// A survey of an export, ready to run on a thread of its own.
+struct Job {
+    uri: Uri,
+    contexts: Contexts,
+    order: Order,
+    offset: u64,
+    length: Option<u64>,
+    options: Options,
+    allow_writable: bool,
+    progress: Progress,
+}
+
+impl Job {
+    fn run(self) -> Result<(ExtentMap<Status>, u64), Failure> {
+        let mut surveyor = Surveyor::connect(&self.uri, &self.options, &self.contexts, self.order)?;
+        let size = surveyor.export().size;
+        let range = self.range(size)?;
+        self.progress.total(range.end - range.start);
+        let mut options = surveyor.survey_options()?.range(range.clone())?;
+        if self.allow_writable {
+            options = options.allow_writable();
+        }
+        let progress = &self.progress;
+        let extents = surveyor.survey(options)?.inspect(|extent: &Extent<Status>| {
+            progress.done(extent.end() - range.start);
+        });
+        let map = ExtentMap::covering(extents, range.clone()).map_err(SurveyorError::from)?;
+        // all that was asked has been answered
+        surveyor.disconnect().ok();
+        Ok((map, size))
+    }
+
+    fn range(&self, size: u64) -> Result<Range<u64>, Failure> {
+        let end = self.length.map_or(Some(size), |length| self.offset.checked_add(length));
+        match end {
+            Some(end) if self.offset <= end && end <= size => Ok(self.offset..end),
+            _ => Err(Failure::usage(format!("the range does not lie within the export of {size} bytes"))),
+        }
+    }
+}

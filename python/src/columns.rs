@@ -68,9 +68,7 @@ impl Column {
             Self::Dirty => of_status(py, map, "?", |status| [u8::from(status.dirty().unwrap_or(true))]),
             Self::Zero => of_status(py, map, "?", |status| [u8::from(status.zero().unwrap_or(false))]),
             Self::Hole => of_status(py, map, "?", |status| [u8::from(status.hole().unwrap_or(false))]),
-            Self::Depth => {
-                of_status(py, map, "I", |status| status.depth().unwrap_or(u32::MAX).to_ne_bytes())
-            }
+            Self::Depth => of_status(py, map, "I", |status| status.depth().unwrap_or(u32::MAX).to_ne_bytes()),
             Self::Bitmaps => of_status(py, map, "I", |status| mask(status).to_ne_bytes()),
             Self::Known => of_status(py, map, "B", |status| [known(status)]),
         }

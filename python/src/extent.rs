@@ -85,7 +85,8 @@ impl PyExtent {
         depth: Option<u32>,
         bitmaps: Option<u32>,
     ) -> PyResult<Self> {
-        Extent::new(start, length, ()).map_err(|error| Failure::from(nbd_extents::StreamError::from(error)))?;
+        Extent::new(start, length, ())
+            .map_err(|error| Failure::from(nbd_extents::StreamError::from(error)))?;
         let bitmaps = bitmaps.unwrap_or(u32::from(dirty == Some(true)));
         if bitmaps != 0 && dirty != Some(true) {
             return Err(Failure::usage("an extent that bitmaps mark is dirty").into());

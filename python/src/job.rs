@@ -21,19 +21,26 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much is done, shared by the thread that works and the one that reports.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<[AtomicU64; 2]>);
+pub(crate) struct Progress(Arc<Counts>);
+
+/// Both in bytes.
+#[derive(Debug, Default)]
+struct Counts {
+    done: AtomicU64,
+    total: AtomicU64,
+}
 
 impl Progress {
     pub(crate) fn done(&self, bytes: u64) {
-        self.0[0].store(bytes, Ordering::Relaxed);
+        self.0.done.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn total(&self, bytes: u64) {
-        self.0[1].store(bytes, Ordering::Relaxed);
+        self.0.total.store(bytes, Ordering::Relaxed);
     }
 
     fn get(&self) -> (u64, u64) {
-        (self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed))
+        (self.0.done.load(Ordering::Relaxed), self.0.total.load(Ordering::Relaxed))
     }
 }
 
@@ -105,7 +112,9 @@ pub(crate) fn wait<T: Send>(
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Failure::other("a fault of nbd_extents: its thread ended without an answer").into());
+                return Err(
+                    Failure::other("a fault of nbd_extents: its thread ended without an answer").into()
+                );
             }
         }
     }

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
-use nbd_client::{Canceller, Options, Order, Surveyor, SurveyorError, Uri};
+use nbd_client::{Canceller, Options, Order, Surveyor, Uri};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
@@ -150,7 +150,7 @@ impl Job {
         let extents = surveyor.survey(options)?.inspect(|extent: &Extent<Status>| {
             progress.done(extent.end() - range.start);
         });
-        let map = ExtentMap::covering(extents, range.clone()).map_err(SurveyorError::from)?;
+        let map = ExtentMap::covering(extents, range.clone())?;
         // all that was asked has been answered
         surveyor.disconnect().ok();
         Ok((map, size))

@@ -136,13 +136,10 @@ pub unsafe extern "C" fn nbdx_map_read_survey(map: *mut nbdx_map, survey: *mut n
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nbdx_map_covers(map: *const nbdx_map, start: u64, end: u64) -> c_int {
     let work = |map: &nbdx_map| {
-        let described = map.map.range();
-        if start > end || start < described.start || end > described.end {
-            return Err(Failure::new(format_args!(
-                "the map describes the bytes {}..{}, not {start}..{end}",
-                described.start, described.end
-            )));
+        if start > end {
+            return Err(Failure::new(format_args!("the range {start}..{end} ends before it starts")));
         }
+        map.map.slice(start..end).covers(start..end)?;
         Ok(0)
     };
     // SAFETY: as the header says
@@ -227,7 +224,7 @@ pub unsafe extern "C" fn nbdx_map_action_totals(
     let work = |map: &nbdx_map| {
         // SAFETY: as the header says
         let (out, policy) = unsafe { (border::place(totals, "totals")?, border::other(policy)?) };
-        let totals = Totals::of(map.map.as_slice().stream().decide(policy.kind))?;
+        let totals = Totals::of(map.map.stream().decide(policy.kind))?;
         let Totals { copy, zero, skip, absent, .. } = totals;
         out.write(nbdx_totals { copy, zero, skip, absent, copies: 0, zeroes: 0 });
         Ok(0)
@@ -250,7 +247,7 @@ pub unsafe extern "C" fn nbdx_map_totals(
     let work = |map: &nbdx_map| {
         // SAFETY: as the header says
         let out = unsafe { border::room(out, capacity, "out") }?;
-        let rows = map.map.as_slice().totals().into_iter().map(|total| {
+        let rows = map.map.totals().into_iter().map(|total| {
             let Columns { flags, depth, bitmaps } = Columns::of(&total.status);
             let (bytes, extents) = (total.bytes, total.extents);
             nbdx_total { bytes, extents, flags, depth, bitmaps, reserved: 0 }

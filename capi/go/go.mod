@@ -1,0 +1,3 @@
+module nbdextents
+
+go 1.19

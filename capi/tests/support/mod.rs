@@ -1,0 +1,82 @@
+//! The library as C programs get it: built by cargo as anyone would build it, and linked by gcc.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+pub(crate) const HEADER: &str = include_str!("../../include/nbd_extents.h");
+
+/// Where the built libraries lie.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) shared: PathBuf,
+    pub(crate) archive: PathBuf,
+}
+
+/// Builds the library, once. A test cannot depend on a library that Rust does not link, so cargo does not
+/// build it by itself. It lies in the target folder that the tests lie in, and cargo's own lock is free
+/// while tests run.
+pub(crate) fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "nbd-extents-capi", "--message-format=json"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let messages = String::from_utf8(built.stdout).unwrap();
+        let find = |end: &str| {
+            let quoted = messages.split('"').filter(|word| word.ends_with(end)).map(PathBuf::from);
+            let mut found = quoted.filter(|path| path.is_absolute());
+            found.next_back().unwrap_or_else(|| panic!("cargo names no {end}:\n{messages}"))
+        };
+        Library { shared: find("/libnbd_extents.so"), archive: find("/libnbd_extents.a") }
+    })
+}
+
+/// How a program is linked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Linking {
+    Shared,
+    Static,
+}
+
+/// Compiles a program of `tests/c` with warnings as errors, runs it, and expects success.
+pub(crate) fn run(source: &str, linking: Linking) -> String {
+    let output = outcome(source, linking);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{source}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+fn outcome(source: &str, linking: Linking) -> Output {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = library();
+    // the soname is not the name of the file that cargo builds: the loader finds it by this link
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let soname = work.join("libnbd_extents.so.0");
+    let _ = std::os::unix::fs::symlink(&library.shared, &soname);
+    let program = work.join(format!("{source}-{linking:?}"));
+    let compiler = if source.ends_with(".cpp") { "g++" } else { "gcc" };
+    let mut compile = Command::new(compiler);
+    compile
+        .args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .arg(&program)
+        .arg(folder.join("tests/c").join(source))
+        .arg("-I")
+        .arg(folder.join("include"));
+    match linking {
+        Linking::Shared => compile.arg(&library.shared),
+        // the libraries that Rust's own needs
+        Linking::Static => compile.arg(&library.archive).args(["-ldl", "-lm"]),
+    };
+    let compiled = compile.output().unwrap();
+    assert!(compiled.status.success(), "{source}: {}", text(&compiled.stderr));
+    Command::new(program).env("LD_LIBRARY_PATH", work).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

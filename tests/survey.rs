@@ -192,7 +192,7 @@ fn resumed(setup: &Setup, replies: u64) -> Vec<Extent<Status>> {
 
 /// Runs a survey on a server that fails replies: each fault is the way in which one reply fails, or 0 for one that is well.
 fn drive_with_faults(setup: &Setup, faults: &[usize]) -> Run {
-    let mut survey = setup.survey();
+    let mut survey = setup.survey_with(setup.options().max_retries(u32::MAX)).unwrap();
     let mut server = setup.server();
     let mut extents = Vec::new();
     let mut faults = faults.iter();

@@ -9,6 +9,7 @@
 //!
 //! The details' pass holds clean ranges too, as settled, so that all of it is read in order.
 
+use super::error::SurveyError;
 use super::layer::Answer;
 use super::pass::{Pass, PassContext};
 use super::request::{Request, RequestId};
@@ -34,24 +35,30 @@ impl BitmapFirst {
 
     /// What to ask next: the details of dirty ranges, or more of the bitmaps. With several requests in flight the bitmaps go on as soon as
     /// nothing of them is left to follow up.
-    pub(super) fn next_request(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Option<Request> {
+    pub(super) fn next_request(
+        &mut self,
+        id: RequestId,
+        cx: &mut PassContext<'_>,
+    ) -> Result<Option<Request>, SurveyError> {
         let (asked, awaited) = (self.details.in_flight(), self.bitmaps.in_flight());
         let ahead = cx.options.width() > 1 && !self.bitmaps.is_provided();
         let bitmaps = |order: &mut Self, cx: &mut PassContext<'_>| {
             if order.details.is_full() {
-                return None;
+                return Ok(None);
             }
             cx.elsewhere = asked;
             cx.alone = order.is_down_to_bitmaps();
             order.bitmaps.next_request(id, cx)
         };
-        if ahead && let Some(request) = bitmaps(self, cx) {
-            return Some(request);
+        if ahead && let Some(request) = bitmaps(self, cx)? {
+            return Ok(Some(request));
         }
         cx.elsewhere = awaited;
         cx.alone = true;
-        let details = self.details.next_request(id, cx);
-        details.or_else(|| bitmaps(self, cx))
+        match self.details.next_request(id, cx)? {
+            Some(request) => Ok(Some(request)),
+            None => bitmaps(self, cx),
+        }
     }
 
     /// The next extent in order, with its details or clean.

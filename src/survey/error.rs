@@ -186,6 +186,17 @@ pub enum SurveyError {
         /// What is wrong with it.
         fault: ReplyFault,
     },
+    /// The server fails the request for a range again and again.
+    #[error(
+        "the server failed to describe bytes {}..{} {failures} times (safe_on_failure takes them for data and dirty)",
+        range.start, range.end
+    )]
+    Failing {
+        /// The bytes that the request asked about.
+        range: Range<u64>,
+        /// How often it has failed.
+        failures: u32,
+    },
     /// Even a request for one block is answered with more than the budget allows.
     #[error("the reply about {length} bytes at byte {offset} does not fit the budget of {budget} bytes")]
     OverBudget {
@@ -212,9 +223,22 @@ pub enum SurveyError {
         /// The end of the range, in bytes.
         end: u64,
     },
+    /// The book-keeping of a survey is wrong: a fault in this library, caught before it could lose data.
+    #[error("a fault in nbd-extents: {what}; please report it")]
+    Bug {
+        /// What cannot be.
+        what: &'static str,
+    },
     /// The pieces did not fit together: a fault in this library, caught before it could lose data.
     #[error("the merged extents do not fit together: {0}")]
     Stream(#[from] StreamError),
+}
+
+/// The error of a branch that cannot be reached. Debug builds stop there.
+#[cold]
+pub(super) fn bug(what: &'static str) -> SurveyError {
+    debug_assert!(false, "{what}");
+    SurveyError::Bug { what }
 }
 
 /// What can be wrong with a reply. NBD protocol, "Structured reply types" and `NBD_CMD_BLOCK_STATUS`.

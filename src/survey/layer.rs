@@ -23,6 +23,11 @@ impl Answer {
         Self { status, disputed: false }
     }
 
+    /// The same with a status that is not disputed.
+    pub(super) fn combine(self, other: Status) -> Self {
+        Self { status: self.status.combine(other), ..self }
+    }
+
     /// Joins two answers about the same bytes; the safer one holds.
     pub(super) fn join(self, other: &Self) -> Self {
         Self {

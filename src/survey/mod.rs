@@ -37,6 +37,7 @@ mod budget;
 mod contexts;
 mod entries;
 mod error;
+mod failures;
 mod layer;
 mod options;
 mod output_queue;
@@ -201,7 +202,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Stream`] when the survey has failed before.
+    /// [`SurveyError::Failing`] when the next range has failed too often, [`SurveyError::Stream`] when the survey has failed before.
     pub fn next_request(&mut self) -> Result<Option<Request>, SurveyError> {
         self.check_alive()?;
         if let Order::BitmapFirst(order) = &mut self.order
@@ -218,8 +219,8 @@ impl Survey {
             alone: true,
         };
         let request = match &mut self.order {
-            Order::Together(pass) => pass.next_request(id, &mut cx),
-            Order::BitmapFirst(order) => order.next_request(id, &mut cx),
+            Order::Together(pass) => pass.next_request(id, &mut cx)?,
+            Order::BitmapFirst(order) => order.next_request(id, &mut cx)?,
         };
         if let Some(request) = &request {
             self.next_id += 1;
@@ -282,15 +283,17 @@ impl Survey {
         pass.finish(id, &mut cx)
     }
 
-    /// Says that the server answered the request with an error. Nothing of its reply remains; a survey that goes on asks again.
+    /// Says that the server answered the request with an error. Nothing of its reply remains.
+    ///
+    /// A survey that goes on asks again, as often as [`max_retries`](SurveyOptions::max_retries) allows. Where the range still fails, the
+    /// survey ends with an error, or takes the safe status with [`safe_on_failure`](SurveyOptions::safe_on_failure).
     ///
     /// # Errors
     ///
-    /// [`SurveyError::UnknownRequest`] when no such request is outstanding.
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding; [`SurveyError::Failing`] when the range has failed too often.
     pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.abandon(id, &mut cx);
-        Ok(())
+        pass.abandon(id, &mut cx)
     }
 
     /// The next merged extent, or `None` until more has been answered. Call it until it is `None` after each reply.
@@ -330,7 +333,11 @@ impl Survey {
     /// What the survey has cost and forgiven so far.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        SurveyStats { peak_bytes: self.budget.peak(), ..self.stats }
+        let assumed_bytes = match &self.order {
+            Order::Together(pass) => pass.assumed_bytes(),
+            Order::BitmapFirst(order) => order.bitmaps.assumed_bytes() + order.details.assumed_bytes(),
+        };
+        SurveyStats { peak_bytes: self.budget.peak(), assumed_bytes, ..self.stats }
     }
 
     /// Ends the survey: proves that every extent of the range was handed out, once.

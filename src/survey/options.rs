@@ -9,20 +9,22 @@ use crate::wire::Form;
 /// Requests in the compact form ask about at most this many bytes: 2 GiB. The field would hold almost twice that, but lengths near its
 /// end have crashed servers (CVE-2025-47711).
 pub(super) const MAX_COMPACT_REQUEST: u64 = 1 << 31;
-/// Requests in the extended form ask about at most this many bytes unless the caller says otherwise: 128 GiB, which a server can answer
-/// within a usual deadline even when it has to read all the metadata.
-const MAX_EXTENDED_REQUEST: u64 = 1 << 37;
+/// The first request in the extended form asks about at most this many bytes: 128 GiB, which a server can answer within a usual deadline even
+/// when it has to read all the metadata. Later ones grow with what the answers reach.
+pub(super) const FIRST_EXTENDED_REQUEST: u64 = 1 << 37;
 /// Bytes of payload held at one time unless the caller says otherwise.
 const DEFAULT_BUDGET: usize = 32 << 20;
 /// Descriptors in a chunk unless the caller says otherwise: the protocol's own recommendation, 2^20.
 const DEFAULT_MAX_DESCRIPTORS: usize = 1 << 20;
 /// Replies without real progress that are borne unless the caller says otherwise.
 const DEFAULT_MAX_STALLED: u32 = 1024;
+/// How often a failing range is asked again unless the caller says otherwise.
+const DEFAULT_MAX_RETRIES: u32 = 3;
 /// Requests in flight at one time unless the caller says otherwise: as many as qemu and nbdkit work on for one connection. Against nbdkit with
 /// answers that take 5 ms, 8 were 7.5 times as fast as one, 16 were 13.7 times, and more than 16 no faster.
 const DEFAULT_IN_FLIGHT: usize = 16;
 /// The minimum block size where the server names none. The protocol advises clients to assume 512.
-const DEFAULT_MIN_BLOCK: u32 = 512;
+const DEFAULT_BLOCK: u32 = 512;
 
 /// How to take deviations from the protocol that do no harm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,7 +49,10 @@ impl Strictness {
 pub struct ExportParams {
     pub(super) size: u64,
     pub(super) form: Form,
-    pub(super) min_block: u32,
+    /// What the server announced.
+    pub(super) min_block: Option<u32>,
+    /// What holds where it announced nothing.
+    pub(super) assumed_block: u32,
     pub(super) read_only: bool,
 }
 
@@ -62,20 +67,71 @@ impl ExportParams {
         if size > MAX_END {
             return Err(SurveyError::TooLarge { size });
         }
-        Ok(Self { size, form, min_block: DEFAULT_MIN_BLOCK, read_only: false })
+        Ok(Self { size, form, min_block: None, assumed_block: DEFAULT_BLOCK, read_only: false })
     }
 
     /// The minimum block size that the server announced (`NBD_INFO_BLOCK_SIZE`), in bytes.
+    ///
+    /// Every request then is whole blocks, as the protocol demands. Where the size of the export is no
+    /// multiple of it, no request can reach the bytes beyond the last whole block: they get the safe
+    /// status (data, dirty), and [`SurveyStats::assumed_bytes`](crate::SurveyStats) counts them.
     ///
     /// # Errors
     ///
     /// [`SurveyError::BlockSize`] unless it is a power of two from 1 to 65536.
     pub const fn min_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
-        if !bytes.is_power_of_two() || bytes > 1 << 16 {
+        if !is_block_size(bytes) {
             return Err(SurveyError::BlockSize { got: bytes });
         }
-        self.min_block = bytes;
+        self.min_block = Some(bytes);
         Ok(self)
+    }
+
+    /// The block size in bytes that requests are aligned to where the server announced none: 512 unless
+    /// set, as the protocol advises.
+    ///
+    /// The last request may end within a block, at the end of the export. An answer that ends within a
+    /// block is rounded: the rest of the block gets the safe status. With blocks of 1 byte every answer is
+    /// taken as it is, which suits disks that are described to the byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`min_block`](Self::min_block).
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    /// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+    ///
+    /// let export = ExportParams::new(32, Form::Compact)?.read_only(true).assumed_block(1)?;
+    /// let contexts = Contexts::new().require(Context::Allocation)?;
+    /// let granted = contexts.negotiate_names(["base:allocation"])?;
+    /// let mut survey = Survey::together(SurveyOptions::new(export), granted)?;
+    /// let first = survey.next_request()?.unwrap();
+    /// survey.extents32(first.id(), "base:allocation", 0, &[1, 3, 1, 0])?;
+    /// survey.reply_done(first.id())?;
+    /// assert_eq!(survey.next_extent()?.unwrap().to_string(), "0..1 zero,hole");
+    /// assert_eq!(survey.next_request()?.unwrap().offset(), 2);
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    pub const fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        if !is_block_size(bytes) {
+            return Err(SurveyError::BlockSize { got: bytes });
+        }
+        self.assumed_block = bytes;
+        Ok(self)
+    }
+
+    /// The block size that requests keep to, in bytes.
+    pub(super) fn block(&self) -> u64 {
+        u64::from(self.min_block.unwrap_or(self.assumed_block))
+    }
+
+    /// The end of the bytes that a request may ask about.
+    pub(super) fn reachable(&self) -> u64 {
+        match self.min_block {
+            Some(block) => self.size - self.size % u64::from(block),
+            None => self.size,
+        }
     }
 
     /// Whether the server said `NBD_FLAG_READ_ONLY`.
@@ -84,6 +140,11 @@ impl ExportParams {
         self.read_only = read_only;
         self
     }
+}
+
+/// NBD protocol, "Block size constraints": a minimum is a power of two up to 64 KiB.
+const fn is_block_size(bytes: u32) -> bool {
+    bytes.is_power_of_two() && bytes <= 1 << 16
 }
 
 /// How to survey: the range, the limits and the tolerance. Start from [`SurveyOptions::new`] and change what differs.
@@ -110,6 +171,8 @@ pub struct SurveyOptions {
     pub(super) one_extent: bool,
     pub(super) in_flight: usize,
     pub(super) join_details: u64,
+    pub(super) max_retries: u32,
+    pub(super) safe_on_failure: bool,
 }
 
 impl SurveyOptions {
@@ -124,13 +187,15 @@ impl SurveyOptions {
             max_descriptors: DEFAULT_MAX_DESCRIPTORS,
             max_request: match export.form {
                 Form::Compact => MAX_COMPACT_REQUEST,
-                Form::Extended => MAX_EXTENDED_REQUEST,
+                Form::Extended => MAX_END,
             },
             max_stalled_replies: DEFAULT_MAX_STALLED,
             writable: false,
             one_extent: false,
             in_flight: DEFAULT_IN_FLIGHT,
             join_details: 0,
+            max_retries: DEFAULT_MAX_RETRIES,
+            safe_on_failure: false,
         }
     }
 
@@ -196,7 +261,8 @@ impl SurveyOptions {
         self
     }
 
-    /// How many bytes a request may ask about: 128 GiB unless set, and never more than 2 GiB in the compact form. At least one block is asked about.
+    /// How many bytes a request may ask about: as many as the answers reach unless set, and never more than 2 GiB in the compact form. At least
+    /// one block is asked about, and at most 128 GiB at first.
     #[must_use]
     pub fn max_request(mut self, bytes: u64) -> Self {
         self.max_request = match self.export.form {
@@ -211,6 +277,41 @@ impl SurveyOptions {
     #[must_use]
     pub const fn max_stalled_replies(mut self, replies: u32) -> Self {
         self.max_stalled_replies = replies;
+        self
+    }
+
+    /// How often a range is asked again after its request has failed: 3 times unless set. One that fails once
+    /// more ends the survey with [`SurveyError::Failing`].
+    #[must_use]
+    pub const fn max_retries(mut self, retries: u32) -> Self {
+        self.max_retries = retries;
+        self
+    }
+
+    /// Takes the safe status (data, dirty, depth unknown) for a range whose request keeps failing, instead of
+    /// ending the survey. [`SurveyStats::assumed_bytes`](crate::SurveyStats) counts these bytes.
+    ///
+    /// For servers whose block status fails although reads work. Off unless said: for an incremental it
+    /// means that all of the range is read, and nobody may notice why.
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    /// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+    ///
+    /// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
+    /// let contexts = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+    /// let granted = contexts.negotiate_names(contexts.names())?;
+    /// let options = SurveyOptions::new(export).max_retries(0).safe_on_failure();
+    /// let mut survey = Survey::together(options, granted)?;
+    /// let request = survey.next_request()?.unwrap();
+    /// survey.reply_failed(request.id())?;
+    /// assert_eq!(survey.next_extent()?.unwrap().to_string(), "0..8192 dirty,data");
+    /// assert_eq!(survey.complete()?.assumed_bytes, 8192);
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    #[must_use]
+    pub const fn safe_on_failure(mut self) -> Self {
+        self.safe_on_failure = true;
         self
     }
 

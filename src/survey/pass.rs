@@ -6,11 +6,12 @@ use core::ops::Range;
 
 use super::budget::Budget;
 use super::contexts::Negotiated;
-use super::error::{ReplyFault, SurveyError};
+use super::error::{ReplyFault, SurveyError, bug};
+use super::failures::Failures;
 use super::layer::{Answer, Layer};
-use super::options::SurveyOptions;
+use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
 use super::output_queue::OutputQueue;
-use super::pieces::{Piece, Pieces, State};
+use super::pieces::{Piece, PieceState, Pieces};
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::request_sizer::RequestSizer;
@@ -51,10 +52,15 @@ pub(super) struct Pass {
     reader: Reader,
     /// The requests in flight, and what has come of their replies.
     flight: Vec<Reply>,
-    step: RequestSizer,
+    sizer: RequestSizer,
     /// On a writable export: what earlier replies said of bytes that are still to do.
     rests: Rests,
     stalled_replies: u32,
+    failures: Failures,
+    /// No request may reach beyond this byte.
+    reachable: u64,
+    /// Bytes that got the safe status because the server did not describe them.
+    assumed_bytes: u64,
 }
 
 impl Pass {
@@ -66,9 +72,12 @@ impl Pass {
             pieces: Pieces::default(),
             reader: Reader::default(),
             flight: Vec::new(),
-            step: RequestSizer::new(options.max_request),
+            sizer: RequestSizer::new(options.max_request.min(FIRST_EXTENDED_REQUEST)),
             rests: Rests::default(),
             stalled_replies: 0,
+            failures: Failures::default(),
+            reachable: options.export.reachable(),
+            assumed_bytes: 0,
         }
     }
 
@@ -80,12 +89,27 @@ impl Pass {
 
     /// Adds a range to ask about, behind all others, of which `known` is known.
     pub(super) fn ask_about(&mut self, range: Range<u64>, known: Answer) {
-        self.pieces.push(range, known, State::Open);
+        // the bytes beyond the last whole block can be part of no request
+        let end = self.reachable.clamp(range.start, range.end);
+        self.pieces.push(range.start..end, known, PieceState::Open);
+        self.assumed_bytes += range.end - end;
+        self.pieces.push(end..range.end, known.combine(self.safe_status()), PieceState::Settled);
+    }
+
+    /// The status that all contexts of the pass have where the server's answer is in doubt.
+    fn safe_status(&self) -> Status {
+        let each = self.contexts.slots().iter().map(|slot| slot.kind.safe_status());
+        each.fold(Status::UNKNOWN, Status::combine)
+    }
+
+    /// See [`SurveyStats::assumed_bytes`].
+    pub(super) fn assumed_bytes(&self) -> u64 {
+        self.assumed_bytes
     }
 
     /// Adds an extent of which nothing more is to be known.
     pub(super) fn settle(&mut self, extent: &Extent<Answer>) {
-        self.pieces.push(extent.range(), *extent.status(), State::Settled);
+        self.pieces.push(extent.range(), *extent.status(), PieceState::Settled);
     }
 
     /// Whether there is nothing to ask, to await or to read but what is being read.
@@ -130,7 +154,7 @@ impl Pass {
     fn next_piece(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         loop {
             match self.pieces.pop_ready() {
-                Some(Piece { range, known, state: State::Answered(told) }) => {
+                Some(Piece { range, known, state: PieceState::Answered(told) }) => {
                     self.reader.open(&range, told, known);
                     if let Some(extent) = self.reader.next_extent() {
                         return Ok(Some(extent));
@@ -146,24 +170,36 @@ impl Pass {
     }
 
     /// The next request, unless all is asked or enough is in flight.
-    pub(super) fn next_request(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Option<Request> {
-        let (place, awaits) = self.pieces.first_open()?;
+    ///
+    /// Fails where the next range has failed too often already.
+    pub(super) fn next_request(
+        &mut self,
+        id: RequestId,
+        cx: &mut PassContext<'_>,
+    ) -> Result<Option<Request>, SurveyError> {
+        let Some((place, awaits)) = self.pieces.first_open() else {
+            return Ok(None);
+        };
         if !self.may_ask(awaits, cx) {
-            return None;
+            return Ok(None);
         }
         let options = cx.options;
-        let asked = self.span(place, options);
+        let asked = self.span(place, options)?;
+        let failures = self.failures.of(asked.start);
+        if failures > options.max_retries {
+            return Err(SurveyError::Failing { range: asked, failures });
+        }
         self.rests.skip_to(asked.start);
         self.pieces.ask(place, asked.end, id);
         self.flight.push(Reply::new(id, asked.clone(), self.contexts.slots().len()));
-        Some(Request {
+        Ok(Some(Request {
             id,
             topic: self.topic,
             offset: asked.start,
             length: asked.end - asked.start,
             context_ids: self.contexts.ids().collect(),
             one_extent: options.one_extent,
-        })
+        }))
     }
 
     /// Whether a request may go out now. What everything else waits for may always; the others when the replies will fit.
@@ -173,25 +209,26 @@ impl Pass {
             return true;
         }
         // the first answer shows how far they reach
-        let known = self.flight.is_empty() || self.step.is_known();
+        let known = self.flight.is_empty() || self.sizer.is_known();
         if flying >= cx.options.width() || !known {
             return false;
         }
         let first = !awaits && cx.alone;
-        let expected = self.step.expected().saturating_mul(self.flight.len() as u64 + 1);
+        let expected = self.sizer.expected().saturating_mul(self.flight.len() as u64 + 1);
         first || !self.is_full() && cx.budget.has_room_for(expected, self.share(cx.budget))
     }
 
     /// Whole blocks, from the one that holds the first byte to ask about: as many as the step allows, none past what is to do.
-    fn span(&self, place: usize, options: &SurveyOptions) -> Range<u64> {
-        let block = u64::from(options.export.min_block);
-        let Some(first) = self.pieces.iter().nth(place) else { return 0..0 };
+    fn span(&self, place: usize, options: &SurveyOptions) -> Result<Range<u64>, SurveyError> {
+        let block = options.export.block();
+        let first = self.pieces.iter().nth(place).ok_or_else(|| bug("a range to ask about is not there"))?;
         let start = first.range.start - first.range.start % block;
-        let step = self.step.length();
-        let most = start.saturating_add((step - step % block).max(block));
+        let most = self.sizer.length();
+        let most = start.saturating_add((most - most % block).max(block));
         // what was said of bytes ahead is kept for one range only
-        let span = self.pieces.span(place, most, options.export.read_only, options.join_details);
-        start..span.end.next_multiple_of(block).min(options.export.size)
+        let end = self.pieces.span_end(place, most, options.export.read_only, options.join_details);
+        let end = end.ok_or_else(|| bug("a range to ask about has no end"))?;
+        Ok(start..end.next_multiple_of(block).min(self.reachable))
     }
 
     /// The part of the budget that this pass may fill. The bitmaps' answers are held while the details are asked: they must leave them half of it.
@@ -242,11 +279,11 @@ impl Pass {
         let mut last: Option<&Arc<Told>> = None;
         for piece in self.pieces.behind(id) {
             match &piece.state {
-                State::Answered(told) if last.is_none_or(|last| !Arc::ptr_eq(last, told)) => {
+                PieceState::Answered(told) if last.is_none_or(|last| !Arc::ptr_eq(last, told)) => {
                     held += told.iter().map(|(layer, _)| layer.bytes() as u64).sum::<u64>();
                     last = Some(told);
                 }
-                State::Asked(other) => {
+                PieceState::Asked(other) => {
                     let reply = self.flight.iter().find(|reply| reply.id == *other);
                     held += reply.map_or(0, Reply::held);
                 }
@@ -265,7 +302,7 @@ impl Pass {
         cx: &mut PassContext<'_>,
     ) -> Result<(), SurveyError> {
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
-            return Ok(());
+            return Err(bug("a chunk is of a reply that nobody awaits"));
         };
         let slots = self.contexts.slots();
         let taken = reply.chunk(payload, form, slots, cx.options, cx.budget);
@@ -279,9 +316,15 @@ impl Pass {
         fault: ReplyFault,
         cx: &mut PassContext<'_>,
     ) -> SurveyError {
-        let offset = self.offset_of(id).unwrap_or_default();
-        self.abandon(id, cx);
-        SurveyError::Reply { offset, fault }
+        match self.take_reply(id) {
+            Some(reply) => self.refuse_taken(&reply, fault, cx),
+            None => bug("a reply that nobody awaits is refused"),
+        }
+    }
+
+    fn refuse_taken(&mut self, reply: &Reply, fault: ReplyFault, cx: &mut PassContext<'_>) -> SurveyError {
+        self.give_up(reply, cx);
+        SurveyError::Reply { offset: reply.asked.start, fault }
     }
 
     /// Where a request in flight starts.
@@ -294,11 +337,30 @@ impl Pass {
         self.contexts.slots().iter().find(|slot| slot.name == name).map(|slot| slot.id)
     }
 
-    /// Forgets a request in flight; nothing of its reply remains, and what it asked is open again.
-    pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext<'_>) {
-        if self.take_reply(id).is_some() {
-            cx.stats.failed += 1;
-            self.pieces.reopen(id);
+    /// Forgets a request that the server has failed; nothing of its reply remains, and what it asked is open again.
+    ///
+    /// Fails when the same range has failed too often.
+    pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
+        let reply = self.take_reply(id).ok_or_else(|| bug("a reply that nobody awaits has failed"))?;
+        self.give_up(&reply, cx);
+        match self.failures.of(reply.asked.start) {
+            failures if failures > cx.options.max_retries => {
+                Err(SurveyError::Failing { range: reply.asked, failures })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a failed request. Its range is open again, or gets the safe status where the caller prefers that to an end.
+    fn give_up(&mut self, reply: &Reply, cx: &mut PassContext<'_>) {
+        cx.stats.failed += 1;
+        let start = reply.asked.start;
+        let failures = self.failures.count(start);
+        if failures > cx.options.max_retries && cx.options.safe_on_failure {
+            self.assumed_bytes += self.pieces.settle(reply.id, self.safe_status());
+            self.failures.forget(start);
+        } else {
+            self.pieces.reopen(reply.id);
         }
     }
 
@@ -310,21 +372,15 @@ impl Pass {
     /// Turns a complete reply into the answer about what it asked, as far as all its contexts describe that. When it did not fit the budget, it
     /// is asked again.
     pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
-        let Some(reply) = self.take_reply(id) else {
-            return Ok(());
-        };
-        let asked = reply.asked.clone();
-        self.step.expect(reply.wanted.min(cx.budget.limit() as u64));
+        let mut reply = self.take_reply(id).ok_or_else(|| bug("a reply that nobody awaits is whole"))?;
+        self.sizer.expect(reply.wanted.min(cx.budget.limit() as u64));
         if reply.is_given_up() {
             return self.ask_again(reply, cx);
         }
         let mut forgiven = Forgiven::default();
-        let checked = reply.into_layers(self.contexts.slots(), cx.options, &mut forgiven);
-        let layers = checked.map_err(|fault| {
-            cx.stats.failed += 1;
-            self.pieces.reopen(id);
-            SurveyError::Reply { offset: asked.start, fault }
-        })?;
+        let checked = reply.take_layers(self.contexts.slots(), cx.options, &mut forgiven);
+        let layers = checked.map_err(|fault| self.refuse_taken(&reply, fault, cx))?;
+        self.failures.forget(reply.asked.start);
         self.accept(id, layers.as_slice(), &mut forgiven, cx)?;
         cx.stats.replies += 1;
         cx.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
@@ -343,12 +399,12 @@ impl Pass {
         }
         self.count_crumb(0, cx)?;
         let Reply { asked, wanted, hopeless, .. } = &reply;
-        let (length, block) = (asked.end - asked.start, u64::from(cx.options.export.min_block));
+        let (length, block) = (asked.end - asked.start, cx.options.export.block());
         if !hopeless && *wanted <= self.share(cx.budget) as u64 {
             return Ok(());
         }
         if length > block {
-            self.step.halve(length);
+            self.sizer.halve(length);
             return Ok(());
         }
         let coarsened = self.rests.coarsen(self.contexts.slots(), asked.start);
@@ -367,14 +423,14 @@ impl Pass {
         forgiven: &mut Forgiven,
         cx: &mut PassContext<'_>,
     ) -> Result<(), SurveyError> {
-        let Some((question, most)) = self.pieces.in_question(id) else {
-            return Ok(());
-        };
-        let shortest = layers.iter().map(Layer::end).min().unwrap_or(question.start);
+        let question = self.pieces.in_question(id);
+        let (question, most) = question.ok_or_else(|| bug("a reply answers no question"))?;
+        let shortest = layers.iter().map(Layer::end).min();
+        let shortest = shortest.ok_or_else(|| bug("a reply has no context"))?;
         let mut end = shortest.min(most);
         if end <= question.start {
             // all that was said lies in the part of the block that is done: the rest of it gets the safe status
-            let block = u64::from(cx.options.export.min_block);
+            let block = cx.options.export.block();
             end = (question.start + 1).next_multiple_of(block).min(most);
             forgiven.split_blocks += 1;
         }
@@ -385,7 +441,7 @@ impl Pass {
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, question.end, end, &told);
         let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
-        self.step.learn(advanced, question.end - question.start, payload, cx.options);
+        self.sizer.learn(advanced, question.end - question.start, payload, cx.options);
         self.keep_rests(layers, end, cx);
         Ok(())
     }

@@ -15,6 +15,7 @@ use core::ops::Range;
 use super::layer::Answer;
 use super::request::RequestId;
 use super::window::Told;
+use crate::status::Status;
 
 /// A range of bytes that share a state.
 #[derive(Clone, Debug)]
@@ -22,11 +23,11 @@ pub(super) struct Piece {
     pub(super) range: Range<u64>,
     /// What is known of all of it from elsewhere: the bitmaps, when the details are asked apart.
     pub(super) known: Answer,
-    pub(super) state: State,
+    pub(super) state: PieceState,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum State {
+pub(super) enum PieceState {
     /// There is nothing to ask: what is known from elsewhere is all that is wanted.
     Settled,
     /// To be asked.
@@ -39,30 +40,30 @@ pub(super) enum State {
 
 impl Piece {
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
+        matches!(self.state, PieceState::Open)
     }
 
     /// The request that it is in, while that is in flight.
     pub(super) fn asked_in(&self) -> Option<RequestId> {
         match self.state {
-            State::Asked(id) => Some(id),
+            PieceState::Asked(id) => Some(id),
             _ => None,
         }
     }
 
     fn is_asked(&self, id: RequestId) -> bool {
-        matches!(self.state, State::Asked(other) if other == id)
+        matches!(self.state, PieceState::Asked(other) if other == id)
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.state, State::Settled | State::Answered(_))
+        matches!(self.state, PieceState::Settled | PieceState::Answered(_))
     }
 
     /// Whether `next`, which follows, is more of the same.
     fn goes_on_in(&self, next: &Self) -> bool {
         let alike = matches!(
             (&self.state, &next.state),
-            (State::Open, State::Open) | (State::Settled, State::Settled)
+            (PieceState::Open, PieceState::Open) | (PieceState::Settled, PieceState::Settled)
         );
         alike && self.range.end == next.range.start && self.known == next.known
     }
@@ -88,7 +89,7 @@ impl Pieces {
     }
 
     /// Adds a range behind all others, joined to the last piece where that is the same.
-    pub(super) fn push(&mut self, range: Range<u64>, known: Answer, state: State) {
+    pub(super) fn push(&mut self, range: Range<u64>, known: Answer, state: PieceState) {
         if range.is_empty() {
             return;
         }
@@ -122,22 +123,22 @@ impl Pieces {
         self.list.iter().find(|piece| !piece.is_ready()).is_some_and(|piece| piece.is_asked(id))
     }
 
-    /// What a request asks when it starts with the piece at `place` and ends at `most` at the latest: that piece and, when `joins` says so,
-    /// the open ones that follow without a gap, or with settled pieces of at most `over` bytes in between.
-    pub(super) fn span(&self, place: usize, most: u64, joins: bool, over: u64) -> Range<u64> {
-        let mut rest = self.list.range(place..);
-        let Some(first) = rest.next() else { return most..most };
+    /// Where a request ends that starts with the piece at `place` and must end at `most`: it asks about that piece and, when `joins` says
+    /// so, the open ones that follow without a gap, or with settled pieces of at most `over` bytes in between. `None` without such a piece.
+    pub(super) fn span_end(&self, place: usize, most: u64, joins: bool, over: u64) -> Option<u64> {
+        let mut rest = self.list.iter().skip(place);
+        let first = rest.next()?;
         let mut span = first.range.clone();
         for next in rest.take_while(|_| joins) {
             let gap = next.range.start.saturating_sub(span.end);
             let reachable = next.range.start < most && gap <= over;
             match next.state {
-                State::Open if reachable => span.end = next.range.end,
-                State::Settled if reachable => {}
+                PieceState::Open if reachable => span.end = next.range.end,
+                PieceState::Settled if reachable => {}
                 _ => break,
             }
         }
-        span.start..span.end.min(most)
+        Some(span.end.min(most))
     }
 
     /// Marks what is open from the piece at `place` up to `end` as asked.
@@ -146,7 +147,7 @@ impl Pieces {
         while let Some(piece) = self.list.get_mut(place).filter(|piece| piece.range.start < end) {
             if piece.is_open() {
                 self.split(place, end);
-                self.set(place, State::Asked(id));
+                self.set(place, PieceState::Asked(id));
             }
             place += 1;
         }
@@ -179,7 +180,7 @@ impl Pieces {
             if (asked || follows) && piece.range.start < end {
                 known = Some((piece.range.end, piece.known));
                 self.split(place, end);
-                self.set(place, State::Answered(Arc::clone(told)));
+                self.set(place, PieceState::Answered(Arc::clone(told)));
             } else {
                 known = None;
                 short |= asked;
@@ -195,10 +196,23 @@ impl Pieces {
     pub(super) fn reopen(&mut self, id: RequestId) {
         for piece in &mut self.list {
             if piece.is_asked(id) {
-                piece.state = State::Open;
+                piece.state = PieceState::Open;
             }
         }
         self.join_open();
+    }
+
+    /// Gives all that was asked in this request the safe status, without an answer. Returns how many bytes that are.
+    pub(super) fn settle(&mut self, id: RequestId, safe: Status) -> u64 {
+        let mut bytes = 0;
+        for piece in &mut self.list {
+            if piece.is_asked(id) {
+                piece.state = PieceState::Settled;
+                piece.known = piece.known.combine(safe);
+                bytes += piece.range.end - piece.range.start;
+            }
+        }
+        bytes
     }
 
     /// Opens the last answered piece behind this request again. `false` when there is none.
@@ -207,8 +221,8 @@ impl Pieces {
             if piece.is_asked(id) {
                 return false;
             }
-            if matches!(piece.state, State::Answered(_)) {
-                piece.state = State::Open;
+            if matches!(piece.state, PieceState::Answered(_)) {
+                piece.state = PieceState::Open;
                 self.join_open();
                 return true;
             }
@@ -235,7 +249,7 @@ impl Pieces {
         }
     }
 
-    fn set(&mut self, place: usize, state: State) {
+    fn set(&mut self, place: usize, state: PieceState) {
         if let Some(piece) = self.list.get_mut(place) {
             piece.state = state;
         }

@@ -1,6 +1,7 @@
 //! The reply to one request while its chunks come in, in any order. Nothing of it is visible before it is whole and checked.
 
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
 
 use smallvec::SmallVec;
@@ -113,8 +114,8 @@ impl Reply {
     }
 
     /// The whole reply, checked: a layer for each context, in the contexts' order.
-    pub(super) fn into_layers(
-        self,
+    pub(super) fn take_layers(
+        &mut self,
         slots: &[GrantedContext],
         options: &SurveyOptions,
         forgiven: &mut Forgiven,
@@ -123,7 +124,7 @@ impl Reply {
             return Err(ReplyFault::TooLong { got, limit: options.max_descriptors });
         }
         let rules = Rules {
-            asked: self.asked,
+            asked: self.asked.clone(),
             export_size: options.export.size,
             strictness: options.strictness,
             one_extent: options.one_extent,
@@ -131,7 +132,7 @@ impl Reply {
         forgiven.unknown_contexts += self.unknown_contexts;
         slots
             .iter()
-            .zip(self.chunks)
+            .zip(mem::take(&mut self.chunks))
             .map(|(slot, chunk)| match chunk {
                 Some((payload, form)) => layer(payload, form, slot, &rules, forgiven),
                 None => Err(ReplyFault::Missing { context: slot.name.clone() }),

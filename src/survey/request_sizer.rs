@@ -1,6 +1,6 @@
 //! How much to ask at a time, learned from the replies.
 
-use super::options::SurveyOptions;
+use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
 use super::pass::STRIDE;
 
 /// After a reply that did not fit the budget, so many must fit before more is asked again.
@@ -62,9 +62,17 @@ impl RequestSizer {
         } else if ahead && described < asked {
             self.length = self.length.min(described.max(asked / 4).max(STRIDE));
         } else if self.caution == 0 && (!ahead || asked >= self.length / 2) {
-            self.length = self.length.saturating_mul(2).min(options.max_request);
+            self.length = self.length.saturating_mul(growth(asked, payload)).min(options.max_request);
         }
     }
+}
+
+/// By how much the next request may be longer than one that was described whole.
+///
+/// An export of exabytes would take millions of requests of 128 GiB. Where such a request is answered by a
+/// handful of descriptors, a thousand times as much is asked: the reply would still be a handy one.
+fn growth(asked: u64, payload: u64) -> u64 {
+    if asked < FIRST_EXTENDED_REQUEST { 2 } else { (HANDY / payload.max(1)).clamp(2, 1024) }
 }
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ pub struct SurveyStats {
     /// Pieces of the disk whose answer was dropped to make room for one that was needed earlier, and asked again. More than 0 only with several requests
     /// in flight.
     pub dropped: u64,
+    /// Bytes that got the safe status because the server did not describe them: their request failed again and again
+    /// ([`safe_on_failure`](crate::SurveyOptions::safe_on_failure)), or they lie beyond the last whole block of the minimum that the
+    /// server announced, where no request may reach. In a bitmap-first survey a byte counts once for its bitmaps and once for its details.
+    pub assumed_bytes: u64,
     /// The most requests in flight at one time.
     pub peak_in_flight: usize,
     /// The most bytes of payload held at one time.

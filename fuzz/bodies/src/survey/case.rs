@@ -111,7 +111,11 @@ impl Case {
 
     fn options(&self) -> Result<SurveyOptions, SurveyError> {
         let export = ExportParams::new(self.export_size(), self.form)?;
-        let export = export.min_block(u32::try_from(self.block).unwrap())?.read_only(!self.writable);
+        // an announced minimum leaves the tail out of reach: tests of the library are about that
+        let block = u32::try_from(self.block).unwrap();
+        let whole = self.export_size().is_multiple_of(u64::from(block));
+        let export = if whole { export.min_block(block)? } else { export.assumed_block(block)? };
+        let export = export.read_only(!self.writable);
         let range = self.base + self.range.start as u64..self.base + self.range.end as u64;
         let mut options = SurveyOptions::new(export).range(range)?.in_flight(self.in_flight);
         if self.strict {

@@ -10,7 +10,12 @@ use crate::values::{parse_size, parse_uri};
 /// Writes a backup of an export to a file: all of it, or what has changed
 ///
 /// Without --bitmap it is a full backup, with --bitmap an incremental: what is dirty in the bitmap. The file is a
-/// sparse stream, ovirt-imageio's format. It is written beside FILE and gets its name when it is whole and on disk.
+/// sparse stream, ovirt-imageio's format.
+///
+/// It is written beside FILE, as .FILE.RANDOM.partial, and gets its name when it is whole and on disk. A file of that
+/// name is replaced then: the new one has its permissions, and belongs to the user who runs this. A symbolic link
+/// stays, and the file that it names is replaced. A pipe or a device is written as it is. A run that fails, or is
+/// ended by SIGINT, SIGTERM or SIGHUP, leaves FILE as it was and removes the unfinished file; SIGKILL leaves both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
 pub(crate) struct Args {

@@ -9,6 +9,7 @@ mod copy;
 mod frames;
 mod report;
 mod target;
+mod unfinished;
 
 use std::time::SystemTime;
 

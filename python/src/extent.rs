@@ -3,7 +3,6 @@
 use nbd_extents::{Extent, Status};
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::errors::Failure;
 
@@ -100,12 +99,9 @@ impl PyExtent {
         self.start + self.length
     }
 
-    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        (self.start, self.length, self.dirty, self.zero, self.hole).into_pyobject(py)
-    }
-
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.fields(py)?.try_iter()?.into_any())
+        let fields = (self.start, self.length, self.dirty, self.zero, self.hole).into_pyobject(py)?;
+        Ok(fields.try_iter()?.into_any())
     }
 
     fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {

@@ -9,27 +9,37 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![warn(clippy::cast_possible_truncation)]
 
+mod chain;
 mod columns;
 mod entries;
 mod errors;
 mod extent;
+mod formats;
 mod job;
 mod live;
 mod map;
 mod merge;
+mod plan;
+mod saved;
 mod survey;
 
 /// The compiled part of `nbd_extents`.
 #[pyo3::pymodule]
 mod _nbd_extents {
     #[pymodule_export]
+    use crate::chain::{PySource, chain};
+    #[pymodule_export]
     use crate::extent::PyExtent;
+    #[pymodule_export]
+    use crate::formats::formats;
     #[pymodule_export]
     use crate::live::survey;
     #[pymodule_export]
     use crate::map::{PyMap, PyMapIterator};
     #[pymodule_export]
     use crate::merge::merge;
+    #[pymodule_export]
+    use crate::plan::PyStep;
     #[pymodule_export]
     use crate::survey::{PyRequest, PySurvey};
 }

@@ -18,7 +18,18 @@ from ._errors import (
     NotThereError,
     OtherError,
 )
-from ._nbd_extents import Extent, Map, Request, Survey, merge, survey
+from ._nbd_extents import (
+    Extent,
+    Map,
+    Request,
+    Source,
+    Step,
+    Survey,
+    chain,
+    formats,
+    merge,
+    survey,
+)
 
 __all__ = [
     "BrokenRulesError",
@@ -29,7 +40,11 @@ __all__ = [
     "NotThereError",
     "OtherError",
     "Request",
+    "Source",
+    "Step",
     "Survey",
+    "chain",
+    "formats",
     "merge",
     "survey",
 ]

@@ -1,4 +1,4 @@
-//! The options of every command that connects, and what is said when no connection comes about.
+//! The options of every command that connects, and the message when no connection comes about.
 
 use core::time::Duration;
 use std::fmt::Write as _;
@@ -11,9 +11,9 @@ use nbd_client::{
 use crate::failure::Failure;
 use crate::values::parse_seconds;
 
-/// How many exports a message names at most.
+/// The most exports that a message names.
 const NAMED: usize = 8;
-/// How long a server may take for what is welcome and not needed: one more connection, a list of its exports.
+/// The time limit of a step that helps and is not needed: one more connection, the list of the exports.
 const HURRY: Duration = Duration::from_secs(5);
 
 /// The options of a connection.
@@ -77,7 +77,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     };
     match reason {
         HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => {
-            Failure::connection("the server demands TLS, which this version of nbd-extents does not have yet")
+            Failure::connection("the server demands TLS, which this version of nbd-extents does not support yet")
         }
         HandshakeError::ExportUnknown { .. } => {
             let exports = Client::list_exports(uri, &options.clone().connect_timeout(HURRY));
@@ -87,7 +87,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
             if is_bitmap(name) && !offered.iter().any(is_bitmap) =>
         {
             Failure::from(error).hint(
-                " (it has no dirty bitmap, as the export of a full backup: without --bitmap the whole disk is meant)",
+                " (no dirty bitmap at all, as for a full backup: without --bitmap the whole disk is mapped or backed up)",
             )
         }
         _ => error.into(),

@@ -17,7 +17,7 @@ use nbd_extents_formats::{
 };
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, remark};
 use crate::values::{parse_length, parse_size};
 
 /// Turns the extent list of one program into that of another: stdin to stdout
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (Err(error), None) => return Err(failure(error)),
     }
     if !encoder.lost().is_empty() {
-        eprintln!("nbd-extents: left out: {}", encoder.lost());
+        remark(format_args!("left out: {}", encoder.lost()));
     }
     Ok(())
 }

@@ -10,13 +10,13 @@ macro_rules! example {
             $example,
             "\n\n\
 Exit codes:
-  0  done
-  1  anything else, as an output that cannot be written or a full disk
+  0  success
+  1  any other failure, such as a full output disk
   2  wrong usage
-  3  not there or does not fit: export, bitmap, another size, wrong order,
-     parent or disk, a target too small or read-only
-  4  connection lost, refused or out of time; TLS not agreed
-  5  the server or the file broke the rules, as by a checksum or a cut"
+  3  not there or does not fit: the export, a bitmap, the size, the order,
+     the parent or the disk; or the target is too small or read-only
+  4  connection lost, refused or out of time, or TLS not agreed
+  5  the server or the file broke the rules (also: checksum, truncation)"
         )
     };
 }

@@ -5,6 +5,8 @@
 //! [`streams`] the reading of backups.
 
 #![forbid(unsafe_code)]
+// They panic where nobody reads; `output` has the ways that do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
 mod help;

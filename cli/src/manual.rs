@@ -1,4 +1,4 @@
-//! What packagers install beside the program: completions for shells, and man pages.
+//! The files that packagers install beside the program: completions for shells, and man pages.
 
 use std::io::Write as _;
 
@@ -32,11 +32,15 @@ const COMMANDS: [&str; 9] =
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Program::command(), "nbd-extents", &mut script);
+    // For bash, clap_complete 4.6 takes the hyphen of the program's name for the start of a command in one of two
+    // places, and then completes no command's options.
+    let script = String::from_utf8_lossy(&script).replace("nbd__subcmd__extents", "nbd__extents");
     print(&script)
 }
 
 pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
-    let mut program = Program::command();
+    // `help` has no page of its own.
+    let mut program = Program::command().disable_help_subcommand(true);
     program.build();
     let page = match &args.command {
         None => program,
@@ -47,14 +51,22 @@ pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
         },
     };
     let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text)?;
-    print(&text)
+    let source = concat!("nbd-extents ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(page).source(source).render(&mut text)?;
+    print(&with_sections(&String::from_utf8_lossy(&text)))
 }
 
-/// Prints a text of which nothing is lost where its reader has gone.
-fn print(text: &[u8]) -> Result<(), Failure> {
+/// Makes sections of the two parts of a help text's end, under the names that man pages give them.
+fn with_sections(page: &str) -> String {
+    page.replace(".SH EXTRA\nExample:\n", ".SH EXAMPLES\n.nf\n")
+        .replace("\n\nExit codes:\n", "\n.fi\n.SH EXIT STATUS\n.nf\n")
+        .replace("\n.SH VERSION\n", "\n.fi\n.SH VERSION\n")
+}
+
+/// Prints a text. A reader that goes away has seen enough.
+fn print(text: &str) -> Result<(), Failure> {
     let mut out = Output::held();
-    out.write_all(text)?;
+    out.write_all(text.as_bytes())?;
     match out.finish() {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -1,19 +1,25 @@
-//! Standard output, which is written in long pieces.
+//! Standard output, written in long pieces, and remarks on standard error.
 
+use core::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 
-/// The first bytes of a text are held back, up to this: some 15,000 lines of a map.
+/// A text for people is held back up to this size, in bytes: some 15,000 lines of a map.
 const HELD: usize = 1 << 20;
-/// What a script reads comes in pieces of this.
+/// A script gets its input in pieces of this size, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Standard output, of which the last bytes have not been written yet.
+/// Prints a remark on a run that goes well. A reader of stderr that has gone away misses nothing that it needs.
+pub(crate) fn remark(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "nbd-extents: {text}");
+}
+
+/// Standard output, with the bytes not yet written.
 pub(crate) struct Output {
     out: StdoutLock<'static>,
     bytes: Vec<u8>,
-    /// How many bytes wait at most.
+    /// The most bytes that wait.
     most: usize,
-    /// Whether those that wait are thrown away when the command fails.
+    /// Whether the waiting bytes are dropped when the command fails.
     is_void_on_failure: bool,
 }
 
@@ -23,7 +29,7 @@ impl Output {
         Self::new(HELD, true)
     }
 
-    /// For scripts: a command that fails leaves what was found, in a form that is not finished.
+    /// For scripts: a command that fails leaves the extents found until then, in a list that stays open.
     pub(crate) fn streamed() -> Self {
         Self::new(PIECE, false)
     }
@@ -32,14 +38,14 @@ impl Output {
         Self { out: io::stdout().lock(), bytes: Vec::new(), most, is_void_on_failure }
     }
 
-    /// Writes the rest.
+    /// Writes the waiting bytes.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.write_waiting()?;
         self.out.flush()
     }
 
     fn write_waiting(&mut self) -> io::Result<()> {
-        // Whether or not they can be written, they are not tried again.
+        // Taken first, so that bytes which cannot be written are not tried again on drop.
         let bytes = core::mem::take(&mut self.bytes);
         self.out.write_all(&bytes)
     }
@@ -54,7 +60,7 @@ impl Write for Output {
         Ok(bytes.len())
     }
 
-    /// Does nothing, since the waiting bytes may yet turn out to be void.
+    /// Does nothing: the command can still fail, and the waiting bytes are dropped then.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

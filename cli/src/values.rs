@@ -12,23 +12,25 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         None => (text, 0),
     };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("not a number of bytes, with or without K, M, G, T".to_owned());
+        return Err(
+            "expected a number of bytes, such as 4096, 64K or 10G (K, M, G and T are binary)".to_owned()
+        );
     }
-    let number: u64 = digits.parse().map_err(|_| "too large".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| format!("too large: at most {} bytes", u64::MAX))
 }
 
 /// Reads a number of bytes that is not 0.
 pub(crate) fn parse_length(text: &str) -> Result<NonZeroU64, String> {
-    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "0 bytes hold nothing".to_owned())
+    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "expected at least 1 byte".to_owned())
 }
 
 /// Reads a positive number of seconds, with or without decimals.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(timeout) if !timeout.is_zero() => Ok(timeout),
-        _ => Err("not a positive number of seconds".to_owned()),
+    let timeout = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match timeout {
+        Some(timeout) if !timeout.is_zero() => Ok(timeout),
+        _ => Err("expected a number of seconds above 0, such as 30 or 0.5".to_owned()),
     }
 }
 
@@ -36,7 +38,7 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
 pub(crate) fn parse_uri(text: &str) -> Result<Uri, String> {
     match text.parse::<Uri>() {
         Err(UriError::UnknownParameter(name)) if name.starts_with("tls-") => {
-            Err(format!("the parameter {name:?} is about TLS, which this version does not have yet"))
+            Err(format!("the parameter {name:?} asks for TLS, which this version does not support yet"))
         }
         other => other.map_err(|error| error.to_string()),
     }

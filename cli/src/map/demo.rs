@@ -14,6 +14,7 @@ use nbd_extents::{
 use super::args::{Args, Previous};
 use super::report::{self, Subject};
 use crate::failure::Failure;
+use crate::output::remark;
 
 /// The reply to one request for the whole disk, with structured replies.
 const COMPACT: &str = include_str!("../../demo/compact.hex");
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let bitmaps = Bitmaps::FIRST;
     let subject = Subject { range: 0..size, export_size: size, bitmaps, previous: Previous::Unsaid };
     report::write(Answered(survey), &subject, args.content(), args.format(), out)?;
-    eprintln!("nbd-extents: no server asked: replies of a real qemu-nbd that ship with the program");
+    remark("no server asked: replies of a real qemu-nbd that ship with the program");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::report::{self, Subject};
 use crate::connection;
 use crate::failure::Failure;
 
-/// Asks the server, and writes what was asked for.
+/// Asks the server, and writes its map in the form asked for.
 pub(super) fn run(uri: &Uri, args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let contexts = contexts(args)?;
     let options = args.connection.options();
@@ -65,13 +65,13 @@ fn range(args: &Args, size: u64) -> Result<Range<u64>, Failure> {
     let start = args.offset.unwrap_or(0);
     match args.length {
         None if start < size || args.offset.is_none() => Ok(start..size),
-        None => {
-            Err(Failure::usage(format!("nothing is left from byte {start} on: the export has {size} bytes")))
-        }
+        None => Err(Failure::usage(format!(
+            "the offset {start} is not within the export, which has {size} bytes"
+        ))),
         Some(length) => match start.checked_add(length.get()) {
             Some(end) if end <= size => Ok(start..end),
             _ => Err(Failure::usage(format!(
-                "{length} bytes from byte {start} on do not lie within the export of {size} bytes"
+                "the range of {length} bytes at {start} does not fit the export, which has {size} bytes"
             ))),
         },
     }

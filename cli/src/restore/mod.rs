@@ -11,6 +11,7 @@ use nbd_extents_formats::sparse_stream::Meta;
 
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::Failure;
+use crate::output::remark;
 use crate::progress::Progress;
 use crate::streams::{self, Sink};
 use crate::values::{human, parse_uri};
@@ -118,9 +119,9 @@ fn check_target(export: &Export, wanted: Option<u64>) -> Result<(), Failure> {
     }
     if export.size > wanted {
         let tail = human(export.size - wanted);
-        eprintln!(
-            "nbd-extents: the target is {tail} larger than the disk in the stream: from byte {wanted} on it stays as it is"
-        );
+        remark(format_args!(
+            "the target is {tail} larger than the disk in the stream: from byte {wanted} on it stays as it is"
+        ));
     }
     Ok(())
 }

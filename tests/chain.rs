@@ -385,8 +385,10 @@ fn layers_without_names_are_tied_by_sizes_and_checksums() {
     let layer = |position| LayerName { position, id: None };
 
     let tied = chain(vec![full.clone(), next(Some(8), sum(1))]).unwrap();
-    let facts: Vec<_> = tied.unchecked().map(|unchecked| unchecked.fact).collect();
-    assert_eq!(facts, [ChainFact::Disk, ChainFact::ParentName]);
+    assert_eq!(tied.unchecked().count(), 0, "the checksum says that it is the parent");
+    let sized = chain(vec![full.clone(), next(Some(8), None)]).unwrap();
+    let facts: Vec<_> = sized.unchecked().map(|unchecked| unchecked.fact).collect();
+    assert_eq!(facts, [ChainFact::Disk, ChainFact::ParentName, ChainFact::ParentChecksum]);
     let loose = chain(vec![full.clone(), next(None, None)]).unwrap();
     assert_eq!(loose.unchecked().count(), 4);
     assert!(loose.unchecked().all(|unchecked| unchecked.layer == layer(1)));
@@ -434,7 +436,7 @@ fn incrementals_stand_on_a_base() {
     let missing = ChainError::Missing { layer: name(0, "3"), parent: "2".into() };
     assert_eq!(on(base(), &[(3, 2, grown.clone())]).unwrap_err(), missing);
     let full = (ChainLayer::full(7, 2, 6), from_iter(extents(&grown)));
-    assert_eq!(Chain::onto(base(), [full]).unwrap_err(), ChainError::FullInside { layer: name(0, "2") });
+    assert_eq!(Chain::onto(base(), [full]).unwrap_err(), ChainError::FullOnBase { layer: name(0, "2") });
 }
 
 /// `?` takes the error of a chain into a boxed one, whatever names its layers.

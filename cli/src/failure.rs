@@ -9,7 +9,7 @@ use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
-use nbd_extents_formats::sparse_stream::{FrameError, FrameWriteError};
+use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameWriteError, StreamChainError};
 
 /// The exit code of wrong usage.
 pub(crate) const USAGE: u8 = 2;
@@ -193,6 +193,23 @@ impl From<FrameError> for Failure {
             Some(source) => Self::broken(format!("{error}: {source}")),
             None => Self::broken(error.to_string()),
         }
+    }
+}
+
+impl From<ContentsError> for Failure {
+    fn from(error: ContentsError) -> Self {
+        match error {
+            ContentsError::Frame(error) => error.into(),
+            ContentsError::Input(error) => Self::other(format!("cannot read the stream: {error}")),
+            other => Self::broken(other.to_string()),
+        }
+    }
+}
+
+impl From<StreamChainError> for Failure {
+    /// Streams that do not follow each other: wrong order, parent, disk or size.
+    fn from(error: StreamChainError) -> Self {
+        Self::not_there(error.to_string())
     }
 }
 

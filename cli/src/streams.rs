@@ -1,26 +1,12 @@
-//! Reading a backup: the frames of one stream, piece by piece, to a sink.
+//! Reading backups: one stream to a consumer of its events, or several as a chain.
 
-use core::ops::Range;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Summary};
+use nbd_extents_formats::sparse_stream::{self, Contents, Event, StreamChain, StreamEnds, Summary};
 
 use crate::failure::Failure;
-
-/// How much of a stream is read at a time.
-const PIECE: usize = 256 << 10;
-
-/// Takes the frames of a stream.
-pub(crate) trait Sink {
-    /// The stream is about this; no other call comes before.
-    fn begin(&mut self, meta: &Meta) -> Result<(), Failure>;
-    /// Bytes of the disk.
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure>;
-    /// Bytes of the disk that read as zero.
-    fn zero(&mut self, range: Range<u64>) -> Result<(), Failure>;
-}
 
 /// Whether this is the name of standard input.
 pub(crate) fn is_stdin(file: &Path) -> bool {
@@ -28,63 +14,66 @@ pub(crate) fn is_stdin(file: &Path) -> bool {
 }
 
 /// Reads the stream in a file, or on standard input for `-`, to its end. Its faults name the file.
-pub(crate) fn read_file(file: &Path, sink: &mut impl Sink) -> Result<Summary, Failure> {
+pub(crate) fn read(
+    file: &Path,
+    consumer: impl FnMut(Event<'_>) -> Result<(), Failure>,
+) -> Result<Summary, Failure> {
     if is_stdin(file) {
-        return read(io::stdin().lock(), sink);
+        return sparse_stream::read(io::stdin().lock(), consumer);
     }
-    let input = File::open(file).map_err(|error| Failure::file(file, &error))?;
-    read(input, sink).map_err(|failure| failure.about(&file.display().to_string()))
+    sparse_stream::read(open(file)?, consumer).map_err(|failure| about(failure, file))
 }
 
-/// Reads the meta frame at the head of a file.
-pub(crate) fn read_meta(file: &Path) -> Result<Meta, Failure> {
-    let mut input = File::open(file).map_err(|error| Failure::file(file, &error))?;
-    let mut reader = Reader::new();
-    let mut buffer = vec![0; 4096];
-    let about = |failure: Failure| failure.about(&file.display().to_string());
-    loop {
-        let mut piece = match next_piece(&mut input, &mut buffer).map_err(about)? {
-            [] => return Err(about(reader.finish().map_or_else(Failure::from, |_| nothing()))),
-            piece => piece,
-        };
-        if let Some(Event::Meta(meta)) = reader.next(&mut piece).map_err(|error| about(error.into()))? {
-            return Ok(meta);
-        }
-    }
+/// Reads the two ends of a stream: all that the next one needs of it.
+pub(crate) fn ends(file: &Path) -> Result<StreamEnds, Failure> {
+    StreamEnds::read(open(file)?).map_err(|error| about(error.into(), file))
 }
 
-/// Reads a stream to its end and gives it to a sink. It fails unless the stream is whole.
-fn read(mut input: impl Read, sink: &mut impl Sink) -> Result<Summary, Failure> {
-    let mut reader = Reader::new();
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let mut piece = match next_piece(&mut input, &mut buffer)? {
-            [] => return Ok(reader.finish()?),
-            piece => piece,
+fn open(file: &Path) -> Result<File, Failure> {
+    File::open(file).map_err(|error| Failure::file(file, &error))
+}
+
+fn about(failure: Failure, file: &Path) -> Failure {
+    failure.about(&file.display().to_string())
+}
+
+/// Streams that have been read to their ends, each of them sound.
+pub(crate) struct Streams<'a> {
+    files: &'a [PathBuf],
+    contents: Vec<Contents>,
+}
+
+impl<'a> Streams<'a> {
+    pub(crate) fn read(files: &'a [PathBuf]) -> Result<Self, Failure> {
+        let contents = |file: &PathBuf| {
+            let contents =
+                if is_stdin(file) { Contents::read(io::stdin().lock()) } else { Contents::read(open(file)?) };
+            contents.map_err(|error| about(error.into(), file))
         };
-        while let Some(event) = reader.next(&mut piece)? {
-            match event {
-                Event::Meta(meta) => sink.begin(&meta)?,
-                Event::Payload { offset, bytes } => sink.data(offset, bytes)?,
-                Event::Zero { range } => sink.zero(range)?,
-                _ => {}
+        Ok(Self { files, contents: files.iter().map(contents).collect::<Result<_, _>>()? })
+    }
+
+    pub(crate) fn contents(&self) -> &[Contents] {
+        &self.contents
+    }
+
+    /// The streams as a chain, on top of the checkpoint `base` where there is one.
+    pub(crate) fn chain(&self, base: Option<&'a str>) -> Result<StreamChain<'_>, Failure> {
+        sparse_stream::chain(&self.contents, base).map_err(|error| {
+            let file = error.position().and_then(|position| self.files.get(position));
+            let failure = Failure::from(error);
+            match file {
+                Some(file) => about(failure, file),
+                None => failure,
             }
-        }
+        })
     }
-}
 
-/// The next bytes of an input; none at its end.
-fn next_piece<'a>(input: &mut impl Read, buffer: &'a mut [u8]) -> Result<&'a [u8], Failure> {
-    loop {
-        match input.read(buffer) {
-            Ok(count) => return Ok(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::other(format!("cannot read the stream: {error}"))),
-        }
+    /// What could not be checked of the stream at this position, alone and in the chain.
+    pub(crate) fn unchecked(&self, chain: Option<&StreamChain<'_>>, position: usize) -> Vec<String> {
+        let alone = self.contents.get(position).into_iter().flat_map(Contents::unchecked);
+        let facts = chain.into_iter().flat_map(StreamChain::unchecked);
+        let facts = facts.filter(|unchecked| unchecked.layer.position == position);
+        alone.map(|fact| fact.to_string()).chain(facts.map(|unchecked| unchecked.fact.to_string())).collect()
     }
-}
-
-/// A stream that ended well without a meta frame, which no reader lets pass.
-pub(crate) fn nothing() -> Failure {
-    Failure::broken("the stream has no meta frame")
 }

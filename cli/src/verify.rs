@@ -1,20 +1,19 @@
 //! `verify`: are backups whole, and do they follow each other? No server is asked.
 
-use core::ops::Range;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use nbd_extents_formats::sparse_stream::{Meta, Summary};
+use nbd_extents_formats::sparse_stream::{Contents, Summary};
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::streams::{self, Sink};
+use crate::streams::Streams;
 use crate::values::human;
 
 /// Checks that backups are whole, and that several follow each other
 ///
-/// Of several the first must be a full backup and each other the incremental that follows. A line for each is
-/// printed when all of them are sound.
+/// Of several the first must be a full backup and each other the incremental that follows. When all of them are
+/// sound, a line for each is printed, and what it does not state, so that it could not be checked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbd-extents verify disk.full"))]
@@ -26,15 +25,16 @@ pub(crate) struct Args {
 
 /// Does what the command line asks.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let streams = Streams::read(&args.files)?;
+    // One incremental alone is sound or not, whatever its parent is.
+    let is_alone = matches!(streams.contents(), [only] if only.meta().incremental);
+    let chain = if is_alone { None } else { Some(streams.chain(None)?) };
     let mut out = Output::held();
-    let mut previous: Option<Meta> = None;
-    for file in &args.files {
-        let (meta, summary) = check(file)?;
-        if let Some(fault) = misfit(previous.as_ref(), &meta, args.files.len()) {
-            return Err(Failure::not_there(fault).about(&file.display().to_string()));
+    for (position, contents) in streams.contents().iter().enumerate() {
+        writeln!(out, "{}", line(contents))?;
+        for fact in streams.unchecked(chain.as_ref(), position) {
+            writeln!(out, "  not checked: {fact}")?;
         }
-        writeln!(out, "{}", line(&meta, &summary))?;
-        previous = Some(meta);
     }
     match out.finish() {
         // A reader that has gone away is nothing to talk about, and the check is done.
@@ -43,53 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Why a stream cannot be restored onto the previous one, as far as can be known.
-pub(crate) fn misfit(previous: Option<&Meta>, meta: &Meta, count: usize) -> Option<String> {
-    let Some(previous) = previous else {
-        return (count > 1 && meta.incremental)
-            .then(|| "an incremental cannot be the first of a chain".to_owned());
-    };
-    if !meta.incremental {
-        return Some("a full backup within a chain".to_owned());
-    }
-    if meta.virtual_size < previous.virtual_size {
-        let (now, then) = (meta.virtual_size, previous.virtual_size);
-        return Some(format!("a disk of {now} bytes after one of {then}"));
-    }
-    match (&meta.parent, &previous.checkpoint) {
-        (Some(parent), Some(checkpoint)) if parent != checkpoint => {
-            Some(format!("it stands on checkpoint {parent:?}, but the previous backup is of {checkpoint:?}"))
-        }
-        _ => None,
-    }
-}
-
-/// Reads a whole stream.
-pub(crate) fn check(file: &std::path::Path) -> Result<(Meta, Summary), Failure> {
-    let mut meta = None;
-    let summary = streams::read_file(file, &mut meta)?;
-    meta.map(|meta| (meta, summary)).ok_or_else(streams::nothing)
-}
-
-/// Keeps what the stream is about, and passes over the rest.
-impl Sink for Option<Meta> {
-    fn begin(&mut self, meta: &Meta) -> Result<(), Failure> {
-        *self = Some(meta.clone());
-        Ok(())
-    }
-
-    fn data(&mut self, _: u64, _: &[u8]) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn zero(&mut self, _: Range<u64>) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-fn line(meta: &Meta, summary: &Summary) -> String {
+fn line(contents: &Contents) -> String {
+    let meta = contents.meta();
     let kind = if meta.incremental { "incremental" } else { "full" };
-    let Summary { data, zero, frames, .. } = *summary;
+    let Summary { data, zero, frames, .. } = contents.summary();
     let (size, data, zero) = (human(meta.virtual_size), human(data), human(zero));
     format!("{kind} of {size}: {data} of data, {zero} of zeroes, {frames} frames; whole")
 }

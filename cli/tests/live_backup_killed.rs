@@ -200,8 +200,8 @@ fn stream_cut_short_fails_the_restore() {
         restore_from_stdin(&server.uri(""), &[], &cut).fails(5, &["before its stop frame", "not whole"]);
     }
     fs::write(&cut, [&stream[..], b"\n"].concat()).unwrap();
-    restore(&server.uri(""), &[], &[&cut]).fails(5, &["behind the stop frame"]);
-    restore_from_stdin(&server.uri(""), &[], &cut).fails(5, &["behind the stop frame"]);
+    restore(&server.uri(""), &[], &[&cut]).fails(5, &["after the stop frame"]);
+    restore_from_stdin(&server.uri(""), &[], &cut).fails(5, &["after the stop frame"]);
     drop(server);
     restores_again(&file, &disk, &target);
 }

@@ -110,7 +110,11 @@ impl Disk {
         let guest = Guest::start(server);
         let before = guest.count();
         let file = self.folder.path().join(name);
-        backup(&server.uri("snap"), options, &file).is_well();
+        let mut options = options.to_vec();
+        if options.contains(&"--bitmap") {
+            options.extend(["--after", self.full.to_str().unwrap()]);
+        }
+        backup(&server.uri("snap"), &options, &file).is_well();
         assert!(guest.count() > before, "the guest wrote nothing during the backup");
         guest.wait_for(20);
         guest.stop();

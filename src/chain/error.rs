@@ -59,6 +59,12 @@ pub enum ChainError {
         /// The layer.
         layer: LayerName,
     },
+    /// The first layer is a full backup, and something is to lie below it.
+    #[error("{layer} is a full backup, which cannot be applied on top of another state")]
+    FullOnBase {
+        /// The layer.
+        layer: LayerName,
+    },
     /// A full backup stands on top of other layers.
     #[error("{layer} is a full backup; only the first layer can be one")]
     FullInside {
@@ -133,6 +139,7 @@ impl ChainError {
             | Self::Missing { layer, .. }
             | Self::Reordered { layer, .. }
             | Self::NoFull { layer }
+            | Self::FullOnBase { layer }
             | Self::FullInside { layer }
             | Self::Twice { layer, .. }
             | Self::TooLarge { layer, .. }

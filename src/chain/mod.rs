@@ -158,8 +158,10 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
         Ok(Self { layers, base, growth_is_zero: false })
     }
 
-    /// The comparisons that could not be made, because one of two neighbouring layers does not
-    /// state the fact.
+    /// The comparisons that could not be made, because one of two neighbouring layers does not state
+    /// the fact.
+    ///
+    /// Where the parent's checksum was compared, there are none: it stands for all other facts.
     ///
     /// ```
     /// use nbd_extents::chain::{Chain, ChainFact, ChainLayer, ParentLayer};

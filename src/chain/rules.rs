@@ -28,6 +28,7 @@ pub(super) fn check<I: Display + PartialEq>(
         at.check_twice()?;
         match (&layer.parent, below) {
             (None, None) => {}
+            (None, Some(_)) if position == 0 => return Err(ChainError::FullOnBase { layer: at.name() }),
             (None, Some(_)) => return Err(ChainError::FullInside { layer: at.name() }),
             (Some(parent), None) => return Err(at.no_parent(parent)),
             (Some(parent), Some(below)) => at.check_parent(parent, below)?,
@@ -166,6 +167,8 @@ impl Display for Unchecked {
 }
 
 /// The facts that `upper`, at this position, and the layer below it do not both state.
+///
+/// A checksum that was compared leaves nothing open: the layer below is the parent, whatever its name is.
 pub(super) fn unchecked<'a, I: Display>(
     position: usize,
     below: &'a ChainLayer<I>,
@@ -182,6 +185,7 @@ pub(super) fn unchecked<'a, I: Display>(
             parent.is_some_and(|parent| parent.checksum.is_some()) && below.checksum.is_some(),
         ),
     ];
-    let missing = facts.into_iter().filter(|(_, is_checked)| !is_checked);
+    let is_parent = facts.contains(&(ChainFact::ParentChecksum, true));
+    let missing = facts.into_iter().filter(move |(_, is_checked)| !is_checked && !is_parent);
     missing.map(move |(fact, _)| Unchecked { layer: LayerName { position, id: name() }, fact })
 }

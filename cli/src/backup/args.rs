@@ -32,7 +32,8 @@ pub(crate) struct Args {
     pub(super) checkpoint: Option<String>,
     /// The previous backup, which this one stands on
     ///
-    /// Its checkpoint becomes this one's parent, and the size of its disk the previous size.
+    /// Its checkpoint, the size of its disk and its checksum become those of this one's parent, and its disk this
+    /// one's disk. Only its two ends are read: `verify` checks all of it.
     #[arg(long, value_name = "FILE", requires = "bitmap", conflicts_with_all = ["parent", "previous_size"])]
     pub(super) after: Option<PathBuf>,
     /// The name of the checkpoint that this backup stands on

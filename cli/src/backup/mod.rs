@@ -15,11 +15,11 @@ use std::time::SystemTime;
 
 use nbd_client::{Client, Error, Export, HandshakeError, Order, Pool, Surveyor, SurveyorError};
 use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
-use nbd_extents::map::ExtentMap;
+use nbd_extents::map::{Cap, CapError, ExtentMap};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, Context, Contexts, Extent, MAX_END};
-use nbd_extents_formats::sparse_stream::Meta;
+use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
 
 use crate::connection::{self, more_connections};
 use crate::failure::Failure;
@@ -53,11 +53,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     report.write(&totals, map.run_count(), surveyed, length)
 }
 
-/// What the backup stands on.
+/// The parent of an incremental, as far as the command line states it.
 struct Base {
     previous: Previous,
-    /// The checkpoint of the previous backup.
-    parent: Option<String>,
+    parent: Parent,
+}
+
+enum Parent {
+    /// All of it, from the previous stream.
+    Stream(StreamEnds),
+    /// By hand: the checkpoint's name, where it is stated.
+    Name(Option<String>),
 }
 
 impl Base {
@@ -68,16 +74,26 @@ impl Base {
                 let wrong = "'--grown' needs the old size: '--after <FILE>' or '--previous-size <N>'";
                 return Err(crate::wrong_usage("backup", wrong));
             }
-            return Ok(Self { previous, parent: args.parent.clone() });
+            let base = Self { previous, parent: Parent::Name(args.parent.clone()) };
+            return base.check_names(args);
         };
-        let meta = streams::read_meta(file)?;
-        let Some(parent) = meta.checkpoint else {
-            return Err(Failure::not_there(format!(
-                "{}: it names no checkpoint, so nothing can be said to stand on it",
-                file.display()
-            )));
+        let ends = streams::ends(file)?;
+        let previous = Previous::new(Some(ends.meta.virtual_size), args.grown);
+        Self { previous, parent: Parent::Stream(ends) }.check_names(args)
+    }
+
+    /// A chain in which two backups have one name would be refused when it is restored.
+    fn check_names(self, args: &Args) -> Result<Self, Failure> {
+        let parent = match &self.parent {
+            Parent::Stream(ends) => &ends.meta.checkpoint,
+            Parent::Name(name) => name,
         };
-        Ok(Self { previous: Previous::new(Some(meta.virtual_size), args.grown), parent: Some(parent) })
+        match parent {
+            Some(name) if args.checkpoint.as_ref() == Some(name) => Err(Failure::usage(format!(
+                "the previous backup is of checkpoint {name:?} already: this one needs another name"
+            ))),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -140,16 +156,33 @@ fn decide_all(
     check_writable(surveyor.is_read_only(), args)?;
     let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
     if args.bitmap.is_empty() {
-        return decide(surveyor, Full::new().with_zeroes(zeroes));
+        return decide(surveyor, Full::new().with_zeroes(zeroes), false);
     }
     let policy = previous.incremental(contexts.all_bitmaps(), surveyor.export().size)?;
-    decide(surveyor, policy.with_zeroes(zeroes))
+    decide(surveyor, policy.with_zeroes(zeroes), args.bitmap_first)
 }
 
-fn decide(surveyor: &mut Surveyor, policy: impl Policy) -> Result<ExtentMap<Action>, Failure> {
+/// The most memory that a map may take: some 60 million extents.
+///
+/// Where the disk has more, the shortest ranges that need not be copied are copied all the same, so that a server
+/// cannot decide how much memory a backup takes.
+const MAP: usize = 512 << 20;
+
+/// The map of all actions. With the bitmap first clean bytes may not even be readable, and stay skipped.
+fn decide(
+    surveyor: &mut Surveyor,
+    policy: impl Policy,
+    bitmap_first: bool,
+) -> Result<ExtentMap<Action>, Failure> {
     let size = surveyor.export().size;
     let options = surveyor.survey_options()?.allow_writable();
-    Ok(ExtentMap::covering(surveyor.survey(options)?.decide(policy), 0..size)?)
+    let stream = surveyor.survey(options)?.decide(policy);
+    let cap = if bitmap_first { Cap::bytes(MAP).keeping_skipped() } else { Cap::bytes(MAP) };
+    match ExtentMap::capped(stream, 0..size, cap) {
+        Ok(capped) => Ok(capped.map),
+        Err(CapError::Stream(error)) => Err(error.into()),
+        Err(error) => Err(Failure::other(error.to_string())),
+    }
 }
 
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left alone.
@@ -176,8 +209,18 @@ fn meta(args: &Args, base: &Base, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
     meta.incremental = !args.bitmap.is_empty();
+    match &base.parent {
+        Parent::Stream(previous) => meta.follow(previous),
+        Parent::Name(name) => {
+            meta.parent.clone_from(name);
+            meta.parent_size = base.previous.size();
+        }
+    }
+    if !meta.incremental {
+        // A full backup begins a chain: its incrementals take this identity of the disk from it.
+        meta.disk = Some(uuid::Uuid::new_v4().to_string());
+    }
     meta.checkpoint.clone_from(&args.checkpoint);
-    meta.parent.clone_from(&base.parent);
     meta.data_size_is_limit = args.detect_zeroes;
     meta
 }

@@ -4,18 +4,17 @@
 mod target;
 
 use core::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nbd_client::{Export, Pool, Uri};
-use nbd_extents_formats::sparse_stream::Meta;
+use nbd_extents_formats::sparse_stream::{self, Event, Meta, StreamFact, Summary};
 
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::Failure;
 use crate::output::remark;
 use crate::progress::Progress;
-use crate::streams::{self, Sink};
+use crate::streams::{self, Streams};
 use crate::values::{human, parse_uri};
-use crate::verify;
 use target::Target;
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals
@@ -49,60 +48,87 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.files.len() > 1 && args.files.iter().any(|file| streams::is_stdin(file)) {
         return Err(crate::wrong_usage("restore", "'-' is one stream, and goes with no other file"));
     }
-    let largest = check_files(args)?;
+    // Standard input cannot be read twice. Its checks are made while it is written.
+    let is_checked = !args.files.iter().any(|file| streams::is_stdin(file));
+    let jobs = if is_checked { check_files(args)? } else { Vec::new() };
     let options = args.connection.options();
     let mut pool = Pool::connect(&args.uri, &options, args.connections.into())
         .map_err(|error| connection::failure(&args.uri, &options, error))?;
-    check_target(pool.export(), largest)?;
+    check_target(pool.export(), jobs.last().map(|job| job.meta.virtual_size))?;
+    let mut has_written = false;
     for (nth, file) in args.files.iter().enumerate() {
-        let skip_zeroes = args.target_is_zero && nth == 0;
-        let mut restore = Restore { args, skip_zeroes, target: Target::new(&mut pool)?, progress: None };
-        streams::read_file(file, &mut restore)?;
-        drop(restore.progress);
-        restore.target.finish()?;
+        let job = jobs.get(nth);
+        let restore = Restore {
+            args,
+            skip_zeroes: args.target_is_zero && nth == 0,
+            limit: job.map_or(u64::MAX, |job| job.limit),
+            target: Target::new(&mut pool)?,
+            has_written: &mut has_written,
+            progress: None,
+        };
+        if let Err(failure) = restore.apply(file, job) {
+            return Err(if has_written { failure.hint(PARTIAL) } else { failure });
+        }
     }
     pool.disconnect().ok(); // all of it is there
     Ok(())
 }
 
-/// Checks every file and their order, and gives the size of the disk. Standard input cannot be looked at twice.
-fn check_files(args: &Args) -> Result<Option<u64>, Failure> {
-    let mut previous: Option<Meta> = None;
-    for file in args.files.iter().filter(|file| !streams::is_stdin(file)) {
-        let (meta, _) = verify::check(file)?;
-        let about = |failure: Failure| failure.about(&file.display().to_string());
-        match &previous {
-            None => check_first(&meta, args.base.as_deref(), args.target_is_zero).map_err(about)?,
-            some => {
-                if let Some(fault) = verify::misfit(some.as_ref(), &meta, args.files.len()) {
-                    return Err(about(Failure::not_there(fault)));
-                }
-            }
-        }
-        previous = Some(meta);
-    }
-    Ok(previous.map(|meta| meta.virtual_size))
+/// Added to the message of a restore that fails after its first write.
+const PARTIAL: &str =
+    "; the target now holds neither its old state nor the backup's: restore it again from the full backup on";
+
+/// A stream that has been checked.
+struct Job {
+    meta: Meta,
+    summary: Summary,
+    /// The first byte of the disk that a later stream has cut off.
+    limit: u64,
 }
 
-/// A full backup comes first, or the incremental that stands on the base.
-fn check_first(meta: &Meta, base: Option<&str>, target_is_zero: bool) -> Result<(), Failure> {
-    match (meta.incremental, base) {
-        (false, None) => Ok(()),
-        (false, Some(base)) => {
-            Err(Failure::not_there(format!("a full backup stands on nothing, so not on checkpoint {base:?}")))
-        }
-        (true, _) if target_is_zero => Err(Failure::usage(
-            "an incremental needs the previous backup on the target: not with --target-is-zero",
-        )),
-        (true, None) => Err(Failure::not_there(
-            "an incremental needs the previous backup on the target (--base CHECKPOINT says which is there)",
-        )),
-        (true, Some(base)) if meta.parent.as_deref() == Some(base) => Ok(()),
-        (true, Some(base)) => Err(Failure::not_there(match &meta.parent {
-            Some(parent) => format!("it stands on checkpoint {parent:?}, and the target holds {base:?}"),
-            None => format!("it does not say which checkpoint it stands on, and the target holds {base:?}"),
-        })),
+/// Checks every file, and that they are a chain. Says what could not be checked.
+fn check_files(args: &Args) -> Result<Vec<Job>, Failure> {
+    let streams = Streams::read(&args.files)?;
+    if let Some(first) = streams.contents().first() {
+        check_zero(first.meta(), args)?;
     }
+    let base = args.base.as_deref();
+    let chain = streams.chain(base).map_err(|failure| match streams.contents().first() {
+        Some(first) if base.is_none() && first.meta().incremental => failure.hint(NEEDS_BASE),
+        _ => failure,
+    })?;
+    for (position, file) in args.files.iter().enumerate() {
+        // A base has a name and nothing more, which the user has vouched for.
+        let unchecked = if base.is_some() && position == 0 { None } else { Some(&chain) };
+        warn_unchecked(file, &streams.unchecked(unchecked, position));
+    }
+    let mut limit = u64::MAX;
+    let jobs = streams.contents().iter().rev().map(|contents| {
+        limit = limit.min(contents.meta().virtual_size);
+        Job { meta: contents.meta().clone(), summary: contents.summary(), limit }
+    });
+    let mut jobs: Vec<_> = jobs.collect();
+    jobs.reverse();
+    Ok(jobs)
+}
+
+const NEEDS_BASE: &str =
+    " (--base CHECKPOINT restores incrementals onto a target that holds that checkpoint already)";
+
+/// One line for each stream of which something could not be checked: the user decides whether to trust it.
+fn warn_unchecked(file: &Path, facts: &[String]) {
+    if !facts.is_empty() {
+        eprintln!("nbd-extents: {}: not checked: {}", file.display(), facts.join(", "));
+    }
+}
+
+fn check_zero(first: &Meta, args: &Args) -> Result<(), Failure> {
+    if first.incremental && args.target_is_zero {
+        return Err(Failure::usage(
+            "an incremental needs the previous backup on the target: not with --target-is-zero",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the disk of the backup fits the target.
@@ -130,29 +156,83 @@ fn check_target(export: &Export, wanted: Option<u64>) -> Result<(), Failure> {
 struct Restore<'a> {
     args: &'a Args,
     skip_zeroes: bool,
+    /// Bytes from here on are cut off by a later stream, and the target need not have room for them.
+    limit: u64,
     target: Target<'a>,
+    /// The target is no longer as it was.
+    has_written: &'a mut bool,
     progress: Option<Progress>,
 }
 
-impl Sink for Restore<'_> {
-    fn begin(&mut self, meta: &Meta) -> Result<(), Failure> {
-        if self.args.files.iter().any(|file| streams::is_stdin(file)) {
-            check_first(meta, self.args.base.as_deref(), self.args.target_is_zero)?;
-            check_target(self.target.export(), Some(meta.virtual_size))?;
+impl Restore<'_> {
+    /// Applies the stream in `file`, and waits until it is durable.
+    fn apply(mut self, file: &Path, job: Option<&Job>) -> Result<(), Failure> {
+        let summary = streams::read(file, |event| match event {
+            Event::Meta(meta) => self.begin(&meta, job),
+            Event::Payload { offset, bytes } => self.data(offset, bytes),
+            Event::Zero { range } => self.zero(range),
+            _ => Ok(()),
+        })?;
+        match job {
+            Some(job) if job.summary != summary => Err(changed(file)),
+            None => {
+                // Only now is it known whether the stream of standard input has a checksum.
+                if summary.checksum.is_none() {
+                    warn_unchecked(file, &[StreamFact::Bytes.to_string()]);
+                }
+                self.finish()
+            }
+            Some(_) => self.finish(),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        drop(self.progress.take());
+        self.target.finish()
+    }
+
+    fn begin(&mut self, meta: &Meta, job: Option<&Job>) -> Result<(), Failure> {
+        match job {
+            Some(job) if job.meta != *meta => {
+                return Err(Failure::broken("the stream has changed since it was checked"));
+            }
+            Some(_) => {}
+            None => {
+                check_zero(meta, self.args)?;
+                sparse_stream::check_first(meta, self.args.base.as_deref()).map_err(|error| {
+                    let failure = Failure::from(error);
+                    if self.args.base.is_none() { failure.hint(NEEDS_BASE) } else { failure }
+                })?;
+                check_target(self.target.export(), Some(meta.virtual_size))?;
+            }
         }
         self.progress = Some(Progress::new("writing", meta.data_size));
         Ok(())
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.target.write(offset, bytes)?;
         if let Some(progress) = &self.progress {
             progress.add(bytes.len() as u64);
         }
-        Ok(())
+        let room = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        *self.has_written = true;
+        self.target.write(offset, bytes)
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<(), Failure> {
-        if self.skip_zeroes { Ok(()) } else { self.target.zero(range) }
+        let range = range.start..range.end.min(self.limit);
+        if self.skip_zeroes || range.is_empty() {
+            return Ok(());
+        }
+        *self.has_written = true;
+        self.target.zero(range)
     }
+}
+
+fn changed(file: &Path) -> Failure {
+    Failure::broken("the stream has changed since it was checked").about(&file.display().to_string())
 }

@@ -91,11 +91,20 @@ pub(crate) fn frames(file: &Path) -> Vec<Frame> {
 
 /// The stream of a client that drops dirty zeroes, beside the real one.
 pub(crate) fn without_zeroes(file: &Path) -> PathBuf {
-    let kept: Vec<u8> =
-        frames(file).into_iter().filter(|frame| frame.kind != "zero").flat_map(|frame| frame.bytes).collect();
+    let mut kept = frames(file);
+    kept.retain(|frame| frame.kind != "zero");
     let other = file.with_extension("dropped");
-    fs::write(&other, kept).expect("write a stream");
+    fs::write(&other, sealed(&kept)).expect("write a stream");
     other
+}
+
+/// The bytes of these frames, with the checksum that a writer of them would put into the stop frame.
+pub(crate) fn sealed(frames: &[Frame]) -> Vec<u8> {
+    let (_stop, before) = frames.split_last().expect("a stop frame");
+    let mut stream: Vec<u8> = before.iter().flat_map(|frame| frame.bytes.clone()).collect();
+    let sum = xxhash_rust::xxh3::xxh3_128(&stream);
+    stream.extend(format!("stop {:016x} {:016x}\r\n", sum >> 64, sum & u128::from(u64::MAX)).bytes());
+    stream
 }
 
 /// Restores streams onto a new raw disk with a reader of another language: as imageio's reads them. It prints each stream's meta frame.

@@ -2,11 +2,11 @@
 
 use nbd_extents::chain::{Chain, ChainError, ChainLayer, SourceError};
 use nbd_extents::map::MapExtents;
-use nbd_extents::stream::FromIter;
+use nbd_extents::stream::{FromIter, from_iter};
 use nbd_extents::{Action, StreamError};
 use thiserror::Error;
 
-use super::Contents;
+use super::{Contents, Meta};
 
 /// A chain of streams. Its layers are named by their checkpoints.
 pub type StreamChain<'a> = Chain<&'a str, FromIter<MapExtents<'a, Action>>>;
@@ -46,18 +46,49 @@ pub fn chain<'a>(
         let layer = stream.meta().layer(stream.summary().checksum);
         (layer, stream.map().as_slice().stream())
     });
-    let chain = match base {
-        None => Chain::new(layers)?,
-        Some(base) => Chain::onto(base_layer(base, streams.first()), layers)?,
+    let chain = match (base, streams.first()) {
+        (Some(base), Some(first)) => Chain::onto(base_layer(base, first.meta())?, layers)?,
+        _ => Chain::new(layers)?,
     };
     chain.check()?;
     Ok(chain)
 }
 
+/// Checks that a chain can begin with the stream that has this meta frame, by the rules of [`chain()`].
+///
+/// This is for a stream that is applied while it is read, so that its frames cannot be checked first.
+///
+/// # Errors
+///
+/// [`StreamChainError`] when the stream is an incremental and there is no base, or another base than its parent.
+///
+/// ```
+/// use nbd_extents_formats::sparse_stream::{Meta, check_first};
+///
+/// let mut tuesday = Meta::incremental(4096, 0, "tuesday");
+/// tuesday.parent = Some("m".into());
+/// assert!(check_first(&tuesday, Some("m")).is_ok());
+/// assert!(check_first(&tuesday, Some("s")).is_err());
+/// assert!(check_first(&tuesday, None).is_err());
+/// ```
+pub fn check_first(meta: &Meta, base: Option<&str>) -> Result<(), StreamChainError> {
+    let layer = [(meta.layer(None), from_iter(Vec::new()))];
+    match base {
+        Some(base) => Chain::onto(base_layer(base, meta)?, layer)?,
+        None => Chain::new(layer)?,
+    };
+    Ok(())
+}
+
 /// The state that the target holds. Its size is taken from the first stream, which knows its parent's.
-fn base_layer<'a>(base: &'a str, first: Option<&Contents>) -> ChainLayer<&'a str> {
-    let size = first.map_or(0, |first| first.meta().parent_size.unwrap_or(first.meta().virtual_size));
-    ChainLayer { disk: None, id: Some(base), size, checksum: None, parent: None }
+///
+/// The name of the base is all that ties it to that stream, so that the stream must state it.
+fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, StreamChainError> {
+    if first.incremental && first.parent.is_none() {
+        return Err(StreamChainError::NoParentName { base: base.to_owned() });
+    }
+    let size = first.parent_size.unwrap_or(first.virtual_size);
+    Ok(ChainLayer { disk: None, id: Some(base), size, checksum: None, parent: None })
 }
 
 /// Streams that are not a whole chain.
@@ -75,6 +106,12 @@ pub enum StreamChainError {
     /// The streams do not follow each other.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The first stream does not name its parent, so that nothing ties it to the base.
+    #[error("the first stream does not say what it was made on top of, so that it may not be {base}")]
+    NoParentName {
+        /// The checkpoint that the target holds.
+        base: String,
+    },
     /// Bytes are in none of the streams that should have them.
     #[error(transparent)]
     Extents(#[from] SourceError<StreamError>),
@@ -95,6 +132,7 @@ impl StreamChainError {
             Self::Extents(SourceError::Layer { layer, .. } | SourceError::Grown { layer, .. }) => {
                 Some(*layer)
             }
+            Self::NoParentName { .. } => Some(0),
             Self::Extents(_) => None,
         }
     }

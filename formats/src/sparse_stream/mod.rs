@@ -69,7 +69,7 @@ mod meta;
 mod reader;
 mod writer;
 
-pub use chain::{StreamChain, StreamChainError, chain};
+pub use chain::{StreamChain, StreamChainError, chain, check_first};
 pub use checksum::ChecksumAlgorithm;
 pub use contents::{Contents, ContentsError, StreamEnds, StreamFact, read};
 pub use error::{FrameError, FrameFault, FramePart};

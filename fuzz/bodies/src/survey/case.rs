@@ -117,7 +117,9 @@ impl Case {
         let export = if whole { export.min_block(block)? } else { export.assumed_block(block)? };
         let export = export.read_only(!self.writable);
         let range = self.base + self.range.start as u64..self.base + self.range.end as u64;
-        let mut options = SurveyOptions::new(export).range(range)?.in_flight(self.in_flight);
+        // an input may fail one range as often as it likes
+        let mut options =
+            SurveyOptions::new(export).range(range)?.in_flight(self.in_flight).max_retries(u32::MAX);
         if self.strict {
             options = options.strictness(Strictness::Strict);
         }

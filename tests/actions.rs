@@ -7,10 +7,11 @@ use nbd_extents::action::{
     Base, Baseline, BaselineError, Cause, Content, DecideError, Decision, Explanation, Full, Incremental,
     Policy, PolicyError, Reason, SingleLayer, StatusStream, Totals, Zeroes,
 };
+use nbd_extents::chain::{Chain, ChainLayer, Source};
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{
-    Action, Allocation, BitmapIndex, Bitmaps, Context, Contexts, Depth, Dirtiness, Extent, Status,
-    StreamError,
+    Action, Allocation, BitmapIndex, Bitmaps, Context, Contexts, Depth, Dirtiness, Extent, ExtentError,
+    Status, StreamError,
 };
 use proptest::prelude::*;
 
@@ -390,6 +391,33 @@ fn policies() -> impl Strategy<Value = Box<dyn Shown>> {
 proptest! {
     #![proptest_config(support::config(1024))]
 
+    /// What is left out is lost by name: inside the ranges a copy becomes zeroes, and no other decision changes anywhere.
+    #[test]
+    fn excluding_turns_copies_within_the_ranges_into_zeroes_and_changes_nothing_else(
+        disk in disks(),
+        policy in policies(),
+        cuts in proptest::collection::btree_set(0_u64..200, 0..8),
+    ) {
+        let cuts: Vec<_> = cuts.into_iter().collect();
+        let ranges: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+        let all = from_iter(disk.clone()).decide(&*policy).collect_vec();
+        let excluding = (&*policy).excluding(&ranges).unwrap();
+        let kept = from_iter(disk.clone()).decide(&excluding).collect_vec();
+        prop_assert_eq!(all.is_err(), kept.is_err(), "a range that is left out excuses no other fault");
+        let (Ok(all), Ok(kept)) = (all, kept) else { return Ok(()) };
+        let mut expected = from_extents(&all, 200);
+        for (at, action) in expected.iter_mut().enumerate() {
+            if *action == Some(Action::Copy) && ranges.iter().any(|range| range.contains(&(at as u64))) {
+                *action = Some(Action::Zero { may_unmap: true });
+            }
+        }
+        prop_assert_eq!(kept, to_extents(&expected));
+        for why in from_iter(disk).explain(&excluding).collect_vec().unwrap() {
+            let excluded = ranges.iter().any(|range| range.contains(&why.start()));
+            prop_assert!(excluded || why.status().decision.reason != Reason::LeftOut);
+        }
+    }
+
     /// A stream says of each byte what the policy says of that byte alone; or it ends at the first byte of which the policy says nothing.
     #[test]
     fn a_stream_decides_each_byte_as_if_it_stood_alone(disk in disks(), policy in policies()) {
@@ -460,4 +488,35 @@ fn a_policy_for_a_single_layer_cannot_say_zero_or_copy_at_depth_0() {
     for action in [Action::Zero { may_unmap: true }, Action::Copy, Action::Skip, Action::Absent] {
         assert!(!Base::LowerLayers.permits(&unknown, action), "{action} without the depth");
     }
+}
+
+/// A restore must not take what the previous backup holds for what was left out.
+#[test]
+fn a_chain_serves_zeroes_where_a_backup_has_left_something_out() {
+    let dirty = Status::from(Allocation::DATA).combine(Dirtiness::DIRTY.into());
+    let policy = Incremental::new(Baseline::new(8192, Bitmaps::FIRST), 8192).unwrap();
+    let excluded = [1024..2048];
+    let tuesday = from_iter([extent(0, 8192, dirty)]).decide(policy.excluding(&excluded).unwrap());
+    let monday = vec![Extent::new(0, 8192, Action::Copy).unwrap()];
+    let chain = Chain::new([
+        (ChainLayer::full("vda", "monday", 8192), from_iter(monday)),
+        (
+            ChainLayer::incremental("vda", "tuesday", "monday", 8192),
+            from_iter(tuesday.collect_vec().unwrap()),
+        ),
+    ])
+    .unwrap();
+    let served = chain.restore().collect_vec().unwrap();
+    assert_eq!(*served[1].status(), Source::Zero { layer: 1, may_unmap: true });
+    assert_eq!(served[1].range(), 1024..2048);
+}
+
+#[test]
+fn ranges_to_leave_out_are_checked_when_they_are_given() {
+    let refused = |ranges: &[core::ops::Range<u64>]| Full::new().excluding(ranges).unwrap_err();
+    assert_eq!(refused(&[5..5]), StreamError::Extent(ExtentError::Empty { start: 5 }));
+    let inverted = core::ops::Range { start: 9, end: 3 };
+    assert_eq!(refused(&[inverted]), StreamError::Extent(ExtentError::Inverted { start: 9, end: 3 }));
+    assert_eq!(refused(&[0..10, 9..20]), StreamError::Overlap { start: 9, expected: 10 });
+    Full::new().excluding(&[0..10, 10..20]).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError};
+use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError, Reason};
 use crate::extent::Extent;
 use crate::status::Status;
 use crate::stream::{Coalesce, ExtentStream};
@@ -155,6 +155,11 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
         if !base.permits(&extent, action) {
             let status = *extent.status();
             return Err(PolicyError::Unsafe { range: extent.range(), status, action, base }.into());
+        }
+        // after the check, which no policy passes by itself: this loss has to be named
+        if action == Action::Copy && self.policy.leaves_out(&extent) {
+            let decision = Decision { action: Action::Zero { may_unmap: true }, reason: Reason::LeftOut };
+            return Ok(Some((extent, decision)));
         }
         Ok(Some((extent, decision)))
     }

@@ -82,6 +82,8 @@ pub enum Reason {
     Clean,
     /// Skipped: the bytes read as zero, and so does the target.
     ZeroOnTarget,
+    /// Recorded as zero although it is not: left out on purpose. See [`Policy::excluding`](super::Policy::excluding).
+    LeftOut,
     /// Absent: the layer does not hold the bytes.
     NotInLayer,
     /// What a policy of the caller's own says.
@@ -94,6 +96,7 @@ impl fmt::Display for Reason {
             Self::Needed { cause, content } => write!(f, "{cause}, and {content}"),
             Self::Clean => f.write_str("unchanged since the backup before"),
             Self::ZeroOnTarget => f.write_str("reads as zero, and the target does already"),
+            Self::LeftOut => f.write_str("left out on purpose, so that a restore reads zeroes"),
             Self::NotInLayer => f.write_str("not in this layer"),
             Self::Other(words) => f.write_str(words),
         }

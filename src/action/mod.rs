@@ -52,13 +52,14 @@
 //! # A policy of one's own
 //!
 //! A program can bring a [`Policy`] of its own. It says what its backup stands on ([`Base`]), and the stream checks every decision against that, so
-//! that a mistake in it is an error and not a lost byte.
+//! that a mistake in it is an error and not a lost byte. Bytes are left out by name alone: [`Policy::excluding`].
 
 mod base;
 mod baseline;
 mod decide;
 mod decision;
 mod error;
+mod excluding;
 mod full;
 mod incremental;
 mod layer;
@@ -73,6 +74,7 @@ pub use baseline::Baseline;
 pub use decide::{Decide, Explain, StatusStream};
 pub use decision::{Cause, Content, Decision, Explanation, Reason};
 pub use error::{BaselineError, DecideError, PolicyError};
+pub use excluding::Excluding;
 pub use full::Full;
 pub use incremental::Incremental;
 pub use layer::SingleLayer;

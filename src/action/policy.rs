@@ -1,6 +1,9 @@
 //! What a policy is. The trait is open: a caller's own policies work in every place where this crate's do.
 
-use super::{Base, Decision, PolicyError};
+use core::ops::Range;
+
+use super::{Base, Decision, Excluding, PolicyError};
+use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 
@@ -33,8 +36,31 @@ use crate::status::Status;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// To leave out bytes on purpose although they have changed (a swap partition, say), change the actions after the policy has decided:
-/// merge the stream of actions with the ranges to leave out. A policy cannot do it, so that no policy does it by mistake.
+/// # Bytes that are left out, and other changes of mind
+///
+/// To leave out bytes although they have changed (a swap partition, say), there is [`Policy::excluding`].
+/// Any other change is made to the actions after the policy has decided, by a merge. `map_err` and
+/// [`err_into`](crate::stream::ExtentStream::err_into) bring both sides to one type of error. Here a
+/// caller who trusts no zero in a range copies all of it:
+///
+/// ```
+/// use nbd_extents::action::{DecideError, Full, StatusStream};
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use nbd_extents::{Action, Allocation, Extent};
+///
+/// let disk = [Extent::new(0, 12288, Allocation::from_flags(2).into())?];
+/// let distrusted = [Extent::new(0, 4096, false)?, Extent::new(4096, 4096, true)?, Extent::new(8192, 4096, false)?];
+///
+/// let distrusted = from_iter(distrusted).map_err(DecideError::Stream);
+/// let actions = from_iter(disk)
+///     .decide(Full::new())
+///     .merge(distrusted, |&action, &distrusted| if distrusted { Action::Copy } else { action })
+///     .coalesce()
+///     .collect_vec()?;
+/// let rows: Vec<_> = actions.iter().map(|row| row.to_string()).collect();
+/// assert_eq!(rows, ["0..4096 zero", "4096..8192 copy", "8192..12288 zero"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Policy {
     /// What the target holds before this backup is applied to it.
     fn base(&self) -> Base;
@@ -54,6 +80,64 @@ pub trait Policy {
         let _ = offset;
         None
     }
+
+    /// Returns `true` if the bytes of this extent are left out on purpose, as by
+    /// [`excluding`](Self::excluding). It holds for all of them, like a decision.
+    ///
+    /// Where the policy decides to copy them, they become [`Action::Zero`](super::Action::Zero). Every
+    /// other decision stands. No policy of this crate leaves anything out unless it is told to.
+    fn leaves_out(&self, extent: &Extent<Status>) -> bool {
+        let _ = extent;
+        false
+    }
+
+    /// The same policy, except that it leaves out these ranges of the disk. **Their content is lost.**
+    ///
+    /// `ranges` are byte ranges, ascending and disjoint. Bytes in them that the policy would copy are
+    /// recorded as zeroes instead ([`Action::Zero`](super::Action::Zero), with the reason
+    /// [`Reason::LeftOut`](super::Reason::LeftOut)). All else stays as the policy has decided, inside the
+    /// ranges and outside.
+    ///
+    /// They are zeroes and not skipped, because a skip says "the previous backup holds these bytes". A
+    /// restore would then bring back an old content and take it for the new one. With zeroes,
+    /// [`Chain`](crate::chain::Chain) serves the range from this backup, and a restored disk reads as zero
+    /// there, whatever the previous backups hold. So a disk with a range left out:
+    ///
+    /// - is restored with zeroes in the range, which is right for swap space, caches and free blocks;
+    /// - stays without the range in all incrementals that follow, also in those that leave out nothing:
+    ///   they hold only what has changed since. The next backup that holds it all is a full one.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Extent`] for a range that is empty, inverted or too large, and
+    /// [`StreamError::Overlap`] for one that starts before the end of the range before it.
+    ///
+    /// ```
+    /// use nbd_extents::action::{Baseline, Incremental, Policy, StatusStream};
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    /// use nbd_extents::{Allocation, Bitmaps, Dirtiness, Extent, Status};
+    ///
+    /// let data = |dirtiness| Status::from(Allocation::DATA).combine(Status::from(dirtiness));
+    /// let disk = [
+    ///     Extent::new(0, 4096, data(Dirtiness::DIRTY))?,
+    ///     Extent::new(4096, 4096, data(Dirtiness::from_flags(0)))?,
+    /// ];
+    /// let swap = [1024..3072, 4096..8192];
+    /// let policy = Incremental::new(Baseline::new(8192, Bitmaps::FIRST), 8192)?.excluding(&swap)?;
+    /// let actions = from_iter(disk).decide(&policy).collect_vec()?;
+    /// let rows: Vec<_> = actions.iter().map(|row| row.to_string()).collect();
+    /// assert_eq!(rows, ["0..1024 copy", "1024..3072 zero", "3072..4096 copy", "4096..8192 skip"]);
+    ///
+    /// let why = from_iter(disk).explain(&policy).collect_vec()?;
+    /// assert_eq!(why[1].to_string(), "1024..3072 zero: left out on purpose, so that a restore reads zeroes (dirty,data)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn excluding(self, ranges: &[Range<u64>]) -> Result<Excluding<'_, Self>, StreamError>
+    where
+        Self: Sized,
+    {
+        Excluding::new(self, ranges)
+    }
 }
 
 impl<P: Policy + ?Sized> Policy for &P {
@@ -67,5 +151,9 @@ impl<P: Policy + ?Sized> Policy for &P {
 
     fn next_cut(&self, offset: u64) -> Option<u64> {
         (**self).next_cut(offset)
+    }
+
+    fn leaves_out(&self, extent: &Extent<Status>) -> bool {
+        (**self).leaves_out(extent)
     }
 }

@@ -81,16 +81,18 @@ pub(crate) fn run<T: Send + 'static>(
         sender.send(work()).ok();
     });
     spawned.map_err(|error| Failure::other(format!("no thread for the connection: {error}")))?;
-    wait(py, canceller, &mut report, receiver)
+    let (value, _) = wait(py, canceller, &mut report, receiver)?;
+    report.tell()?;
+    Ok(value)
 }
 
-/// Waits for a result that another thread sends.
+/// Waits for a result that another thread sends; gives the receiver back with it.
 pub(crate) fn wait<T: Send>(
     py: Python<'_>,
     canceller: &Canceller,
     report: &mut Report<'_, '_>,
     mut receiver: Receiver<Result<T, Failure>>,
-) -> PyResult<T> {
+) -> PyResult<(T, Receiver<Result<T, Failure>>)> {
     loop {
         // a receiver cannot be shared with the detached closure, so it moves in and out
         let (back, received) = py.detach(move || {
@@ -99,11 +101,7 @@ pub(crate) fn wait<T: Send>(
         });
         receiver = back;
         match received {
-            Ok(result) => {
-                let value = result?;
-                report.tell()?;
-                return Ok(value);
-            }
+            Ok(result) => return Ok((result?, receiver)),
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(error) = py.check_signals().and_then(|()| report.tell()) {
                     canceller.cancel();

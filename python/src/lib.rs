@@ -9,7 +9,9 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![warn(clippy::cast_possible_truncation)]
 
+mod backup;
 mod chain;
+mod client;
 mod columns;
 mod entries;
 mod errors;
@@ -27,7 +29,11 @@ mod survey;
 #[pyo3::pymodule]
 mod _nbd_extents {
     #[pymodule_export]
+    use crate::backup::backup;
+    #[pymodule_export]
     use crate::chain::{PySource, chain};
+    #[pymodule_export]
+    use crate::client::{PyBlocks, PyClient};
     #[pymodule_export]
     use crate::extent::PyExtent;
     #[pymodule_export]

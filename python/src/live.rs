@@ -118,7 +118,7 @@ pub(crate) fn options(
 }
 
 /// What a survey asks: all of it is required.
-fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Failure> {
+pub(crate) fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Failure> {
     let depth = depth.then_some(Context::Depth);
     let bitmaps = bitmaps.iter().map(Context::bitmap);
     Contexts::new().require_all(bitmaps.chain([Context::Allocation]).chain(depth)).map_err(Failure::usage)

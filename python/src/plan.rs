@@ -1,5 +1,7 @@
 //! What a backup does with a map: actions, totals and plans, decided by the library's policies.
 
+use core::ops::Range;
+
 use nbd_extents::action::{Baseline, DecideError, Full, Incremental, StatusStream, Totals};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanError, PlanOptions, PlanPosition, PlanStep};
@@ -131,12 +133,7 @@ impl PyMap {
         let totals = py.detach(|| -> Result<Totals, Failure> {
             Ok(Totals::of(self.decide(previous_size, grown)?.stream())?)
         })?;
-        let dict = PyDict::new(py);
-        dict.set_item("copy", totals.copy)?;
-        dict.set_item("zero", totals.zero)?;
-        dict.set_item("skip", totals.skip)?;
-        dict.set_item("size", totals.sum())?;
-        Ok(dict)
+        totals_dict(py, &totals)
     }
 
     /// The requests that carry the actions out, as a list of steps: in whole blocks, joined, split.
@@ -191,6 +188,23 @@ impl PyMap {
             let steps = Plan::new(actions.stream(), options);
             Ok(steps.map(|step| step.map(PyStep::from)).collect::<Result<Vec<_>, _>>()?)
         })?)
+    }
+}
+
+/// Totals as the program prints them.
+pub(crate) fn totals_dict<'py>(py: Python<'py>, totals: &Totals) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("copy", totals.copy)?;
+    dict.set_item("zero", totals.zero)?;
+    dict.set_item("skip", totals.skip)?;
+    dict.set_item("size", totals.sum())?;
+    Ok(dict)
+}
+
+impl PyStep {
+    /// The bytes to read for it: none unless it is a copy.
+    pub(crate) fn copied_range(&self) -> Option<Range<u64>> {
+        (self.action == Word::Copy).then(|| self.start..self.end())
     }
 }
 

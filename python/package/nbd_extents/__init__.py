@@ -19,12 +19,14 @@ from ._errors import (
     OtherError,
 )
 from ._nbd_extents import (
+    Client,
     Extent,
     Map,
     Request,
     Source,
     Step,
     Survey,
+    backup,
     chain,
     formats,
     merge,
@@ -33,6 +35,7 @@ from ._nbd_extents import (
 
 __all__ = [
     "BrokenRulesError",
+    "Client",
     "Extent",
     "LostConnectionError",
     "Map",
@@ -43,6 +46,7 @@ __all__ = [
     "Source",
     "Step",
     "Survey",
+    "backup",
     "chain",
     "formats",
     "merge",

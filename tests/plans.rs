@@ -111,6 +111,36 @@ proptest! {
         }
     }
 
+    /// Wherever an old size or a caller's range cuts a block of the server, the block is copied whole; and it can be taken up everywhere.
+    #[test]
+    fn no_request_cuts_a_block_of_the_server(disk in disks(), rules in rules(), log in 0_u32..6, every in pieces()) {
+        let min = (1 << log).min(rules.block);
+        let actions = cut(&disk, every);
+        let options = rules.options(disk.len()).min_block(BlockSize::new(min).unwrap()).unwrap();
+        let size = disk.len() as u64;
+        let absent = |at: u64| disk[usize::try_from(at).unwrap()] == Action::Absent;
+        let mut moved = vec![None; disk.len()];
+        let steps = plan_of(&actions, options);
+        for (done, step) in steps.iter().enumerate() {
+            let (start, end) = (step.start(), step.end());
+            prop_assert!(start % min == 0 || absent(start - 1), "{step} starts within a block of the server");
+            prop_assert!(end % min == 0 || end == size || absent(end), "{step} ends within a block of the server");
+            moved[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(Some(matches!(step, PlanStep::Copy { .. })));
+            if done % 16 == every % 16 {
+                let resumed = options.resume(PlanPosition { offset: end, size }).unwrap();
+                prop_assert_eq!(&plan_of(&actions, resumed), &steps[done + 1..]);
+            }
+        }
+        for (action, moved) in disk.iter().zip(moved) {
+            match action {
+                Action::Copy => prop_assert_eq!(moved, Some(true)),
+                Action::Zero { .. } => prop_assert!(moved.is_some()),
+                Action::Skip => prop_assert_ne!(moved, Some(false)),
+                Action::Absent => prop_assert_eq!(moved, None),
+            }
+        }
+    }
+
     #[test]
     fn the_steps_are_those_of_a_plan_made_by_hand(disk in disks(), rules in rules(), every in pieces()) {
         let expected = by_hand::plan(&disk, &rules);
@@ -264,4 +294,12 @@ fn options_that_make_no_sense_are_refused() {
     assert_eq!(position(8193, 8192), Err(PlanError::Position { offset: 8193, size: 8192 }));
     assert!(position(8192, 8192).is_ok());
     assert_eq!((disk.size(), disk.block()), (8192, block));
+}
+
+#[test]
+fn a_minimum_larger_than_the_blocks_of_the_plan_is_refused() {
+    let (min, block) = (BlockSize::new(4096).unwrap(), BlockSize::SECTOR);
+    let refused = PlanOptions::new(8192, block).unwrap().min_block(min).unwrap_err();
+    assert_eq!(refused, PlanError::MinBlock { min, block });
+    assert_eq!(refused.to_string(), "a plan in blocks of 512 bytes cannot keep to a minimum of 4096 bytes");
 }

@@ -235,3 +235,22 @@ fn a_range_that_is_inverted_or_leaves_the_export_is_refused() {
         options().range(range).unwrap();
     }
 }
+
+/// The bitmaps' answers are held while the details of their dirty ranges are asked: without the other half of the budget for those, neither could go on.
+#[test]
+fn the_bitmaps_may_fill_half_of_the_budget() {
+    let options = options().range(0..2 * KIB_64).unwrap().max_request(KIB_64).budget(1000);
+    let mut survey = Survey::bitmap_first(options, bitmap(), allocation()).unwrap();
+    let dirty = ask(&mut survey);
+    assert_eq!(survey.admit(dirty.id(), 501), Admission::Drain);
+    survey.reply_done(dirty.id()).unwrap();
+    let again = ask(&mut survey);
+    assert_eq!(survey.admit(again.id(), 500), Admission::Take);
+    let list = [Descriptor { length: again.length(), flags: 1 }];
+    survey.chunk(again.id(), encode(Form::Extended, 1, list).unwrap()).unwrap();
+    survey.reply_done(again.id()).unwrap();
+    let details = core::iter::from_fn(|| survey.next_request().unwrap())
+        .find(|request| request.topic() == Topic::Details)
+        .unwrap();
+    assert_eq!(survey.admit(details.id(), 900), Admission::Take, "the details may have all that is left");
+}

@@ -16,6 +16,9 @@ use super::PlanError;
 pub struct BlockSize(u64);
 
 impl BlockSize {
+    /// Single bytes: no grid at all.
+    pub const BYTE: Self = Self(1);
+
     /// Sectors of 512 bytes.
     pub const SECTOR: Self = Self(512);
 

@@ -1,7 +1,7 @@
 //! Actions brought onto the grid of blocks: outwards for copies, inwards for zeroes.
 
-use super::PlanOptions;
-use super::source::Source;
+use super::source::ActionSource;
+use super::{Access, BlockSize};
 use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
@@ -9,40 +9,41 @@ use crate::stream::ExtentStream;
 /// Actions in, actions out. Of the extents that come out, those that are copied or zeroed are whole blocks, except beside the end of the disk and
 /// beside bytes that must not be touched.
 #[derive(Clone, Debug)]
-pub(super) struct Blocks<S> {
-    source: Source<S>,
-    options: PlanOptions,
+pub(super) struct BlockGrid<S> {
+    source: ActionSource<S>,
+    block: BlockSize,
+    access: Access,
 }
 
-impl<S: ExtentStream<Status = Action>> Blocks<S> {
-    pub(super) fn new(source: Source<S>, options: &PlanOptions) -> Self {
-        Self { source, options: *options }
+impl<S: ExtentStream<Status = Action>> BlockGrid<S> {
+    pub(super) fn new(source: ActionSource<S>, block: BlockSize, access: Access) -> Self {
+        Self { source, block, access }
     }
 
     /// The end of the whole blocks at the front of an extent; not above its start when there are none.
     fn end_of_whole_blocks(&self, head: &Extent<Action>) -> u64 {
-        let block = self.options.block;
+        let block = self.block;
         if block.is_aligned(head.start()) { block.floor(head.end()) } else { head.start() }
     }
 
     /// One block, or the tail of the disk, or the piece of a block up to a byte that must not be touched: all of it gets one action.
     fn mixed(&mut self, start: u64) -> Result<Extent<Action>, S::Error> {
-        let block_end = self.options.block.end_of(start).min(self.source.end());
+        let block_end = self.block.end_of(start).min(self.source.end());
         let mut mix = Mix::default();
         while self.source.position() < block_end
             && let Some(head) = self.source.head()?
-            && self.options.may_touch(*head.status())
+            && self.access.may_touch(*head.status())
         {
             mix.add(*head.status());
             self.source.use_up_to(head.end().min(block_end));
         }
         let end = self.source.position();
-        let whole = self.options.block.is_aligned(start) && end == block_end;
+        let whole = self.block.is_aligned(start) && end == block_end;
         Ok(Extent::trusted(start, end, mix.action(whole)))
     }
 }
 
-impl<S: ExtentStream<Status = Action>> ExtentStream for Blocks<S> {
+impl<S: ExtentStream<Status = Action>> ExtentStream for BlockGrid<S> {
     type Status = Action;
     type Error = S::Error;
 
@@ -50,7 +51,7 @@ impl<S: ExtentStream<Status = Action>> ExtentStream for Blocks<S> {
         let Some(head) = self.source.head()? else {
             return Ok(None);
         };
-        let untouched = !self.options.may_touch(*head.status());
+        let untouched = !self.access.may_touch(*head.status());
         let end = if untouched { head.end() } else { self.end_of_whole_blocks(&head) };
         if end <= head.start() {
             return self.mixed(head.start()).map(Some);

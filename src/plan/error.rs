@@ -37,6 +37,14 @@ pub enum PlanError {
         /// The block size.
         block: BlockSize,
     },
+    /// The server's smallest block is larger than the blocks of the plan.
+    #[error("a plan in blocks of {} bytes cannot keep to a minimum of {} bytes", block.bytes(), min.bytes())]
+    MinBlock {
+        /// The smallest block of the server.
+        min: BlockSize,
+        /// The block size.
+        block: BlockSize,
+    },
     /// The disk has another size than when the plan was interrupted.
     #[error("the disk now has {got} bytes, not {expected} as when the plan began")]
     SizeChanged {

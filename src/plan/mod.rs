@@ -63,9 +63,9 @@ pub use totals::PlanTotals;
 
 use core::iter::FusedIterator;
 
-use blocks::Blocks;
+use blocks::BlockGrid;
 use held::Held;
-use source::Source;
+use source::ActionSource;
 
 use crate::action::Action;
 use crate::extent::Extent;
@@ -95,7 +95,7 @@ use crate::stream::ExtentStream;
 #[derive(Clone, Debug)]
 #[must_use = "a plan does nothing unless it is read"]
 pub struct Plan<S: ExtentStream<Status = Action>> {
-    cells: Blocks<S>,
+    cells: BlockGrid<BlockGrid<S>>,
     options: PlanOptions,
     /// What is left of a cell that a request did not use up.
     rest: Option<Extent<Action>>,
@@ -112,9 +112,13 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
     /// A plan for these actions.
     pub fn new(actions: S, options: PlanOptions) -> Self {
         let position = options.start;
-        let source = Source::new(actions, position..options.size);
+        let range = position..options.size;
+        // what the server cannot cut comes first: the larger blocks of the plan are made of those
+        let source = ActionSource::new(actions, range.clone());
+        let whole = BlockGrid::new(source, options.min_block, Access::All);
+        let source = ActionSource::new(whole, range);
         Self {
-            cells: Blocks::new(source, &options),
+            cells: BlockGrid::new(source, options.block, options.access),
             options,
             rest: None,
             held: Held::default(),
@@ -277,7 +281,7 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
             if *cell.status() == Action::Copy {
                 return Ok(self.held.take(nth));
             }
-            if cell.end() > reach || !self.options.may_touch(*cell.status()) {
+            if cell.end() > reach || !self.options.access.may_touch(*cell.status()) {
                 return Ok(None);
             }
             nth += 1;

@@ -28,6 +28,17 @@ pub enum Access {
     DirtyOnly,
 }
 
+impl Access {
+    /// Whether bytes with this action may be read and written along with others.
+    pub(super) fn may_touch(self, action: Action) -> bool {
+        match action {
+            Action::Copy | Action::Zero { .. } => true,
+            Action::Skip => self == Self::All,
+            Action::Absent => false,
+        }
+    }
+}
+
 /// The disk's size, the block size, and how requests are joined and split.
 ///
 /// Unless said otherwise: copies up to 32 MiB (what an NBD server takes that states no maximum), zeroes up to 1 GiB (they carry no
@@ -48,6 +59,7 @@ pub enum Access {
 pub struct PlanOptions {
     pub(super) size: u64,
     pub(super) block: BlockSize,
+    pub(super) min_block: BlockSize,
     pub(super) max_copy: u64,
     pub(super) max_zero: u64,
     pub(super) join_gaps: u64,
@@ -73,6 +85,7 @@ impl PlanOptions {
         Ok(Self {
             size,
             block,
+            min_block: BlockSize::BYTE,
             max_copy: if bytes > Self::MAX_COPY { bytes } else { Self::MAX_COPY },
             max_zero: if bytes > Self::MAX_ZERO { bytes } else { Self::MAX_ZERO },
             join_gaps: 0,
@@ -131,6 +144,38 @@ impl PlanOptions {
         self
     }
 
+    /// The smallest block that the server reads and writes, as it announced; a byte unless set.
+    ///
+    /// Under [`Access::DirtyOnly`] requests end at clean bytes, even within a [block](Self::new). But where
+    /// an old size or a range of the caller's own cuts a block of the server, the block is copied whole
+    /// all the same: the server would refuse anything less. (A bitmap never cuts one.) Only bytes that are
+    /// [absent](Action::Absent) are still left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::MinBlock`] when it is larger than the block size of the plan.
+    ///
+    /// ```
+    /// use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::{Action, Extent};
+    ///
+    /// // the disk has grown, and its old size was no whole block
+    /// let actions = [Extent::new(0, 707, Action::Skip)?, Extent::new(707, 7485, Action::Copy)?];
+    /// let options = PlanOptions::new(8192, BlockSize::new(4096)?)?.access(Access::DirtyOnly);
+    /// let first = |options| Plan::new(from_iter(actions), options).next().unwrap().unwrap();
+    /// assert_eq!(first(options).to_string(), "copy 707..8192");
+    /// assert_eq!(first(options.min_block(BlockSize::SECTOR)?).to_string(), "copy 512..8192");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn min_block(mut self, block: BlockSize) -> Result<Self, PlanError> {
+        if block.bytes() > self.block.bytes() {
+            return Err(PlanError::MinBlock { min: block, block: self.block });
+        }
+        self.min_block = block;
+        Ok(self)
+    }
+
     /// Which bytes may be touched.
     #[must_use]
     pub const fn access(mut self, access: Access) -> Self {
@@ -174,15 +219,6 @@ impl PlanOptions {
     #[must_use]
     pub const fn block(&self) -> BlockSize {
         self.block
-    }
-
-    /// Whether bytes with this action may be read and written along with others.
-    pub(super) fn may_touch(&self, action: Action) -> bool {
-        match action {
-            Action::Copy | Action::Zero { .. } => true,
-            Action::Skip => self.access == Access::All,
-            Action::Absent => false,
-        }
     }
 
     /// Where a request from `start` on must end at the latest. It lies on a block boundary and above `start`, as `max` holds a block.

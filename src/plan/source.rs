@@ -9,7 +9,7 @@ use crate::stream::ExtentStream;
 
 /// A stream of actions that is used piece by piece and must cover the rest of the disk exactly. What lies before the position is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Source<S> {
+pub(super) struct ActionSource<S> {
     stream: S,
     head: Option<Extent<Action>>,
     /// Everything before it has been used.
@@ -22,7 +22,7 @@ pub(super) struct Source<S> {
     ended: bool,
 }
 
-impl<S: ExtentStream<Status = Action>> Source<S> {
+impl<S: ExtentStream<Status = Action>> ActionSource<S> {
     pub(super) fn new(stream: S, range: Range<u64>) -> Self {
         Self { stream, head: None, position: range.start, end: range.end, read_to: 0, ended: false }
     }

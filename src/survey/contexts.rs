@@ -476,6 +476,21 @@ mod tests {
         assert_eq!(id, ContextError::SharedId { id: 5 });
     }
 
+    /// Above them is the mark of a dispute: a server must not be able to set it, whatever flags it sends.
+    #[test]
+    fn known_flags_leave_room_for_a_mark_and_change_no_meaning() {
+        let kinds = [ContextKind::Allocation, ContextKind::Depth, ContextKind::Bitmap(BitmapIndex::FIRST)];
+        for kind in kinds {
+            for bit in 0..64 {
+                for flags in [1 << bit, (1 << bit) | 1, u64::MAX >> bit] {
+                    let known = kind.known_flags(flags);
+                    assert!(known < 1 << 33, "{kind:?} {flags:#x} became {known:#x}");
+                    assert_eq!(kind.status(known), kind.status(flags), "{kind:?} {flags:#x}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn bitmaps_are_named_by_their_places() {
         let contexts = both().optional(Context::bitmap("b1")).unwrap();

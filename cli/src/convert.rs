@@ -1,5 +1,5 @@
-//! `convert`: the extent list of one program as that of another, or two lists about one disk as one. What would lose
-//! its meaning is refused.
+//! `convert`: the extent list of one program as that of another, or two lists about one disk as one. A list that would
+//! lose its meaning is refused.
 
 use core::num::NonZeroU64;
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use nbd_extents::Extent;
 use nbd_extents::stream::ExtentStream;
+use nbd_extents::{Extent, StreamError};
 use nbd_extents_formats::csi::{Blocks, Unallocated};
 use nbd_extents_formats::{
     Assume, Decode, Extents, Facts, Format, InputError, IoInput, IoText, Loss, OutputError, ReadOptions,
@@ -75,16 +75,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let first = args.input(args.from, Box::new(io::stdin().lock()), None)?;
     let mut out = IoText::new(Output::streamed());
     let written = match &args.with {
-        None => write(first, &mut *encoder, &mut out),
+        None => write(first, &mut *encoder, &mut out).map_err(|error| failure(error, ["", ""])),
         Some(with) => {
-            let first = Input { name: Some("standard input".to_owned()), ..first };
-            write(first.merge(args.second(with)?, both), &mut *encoder, &mut out)
+            let second = args.second(with)?;
+            let names = [STDIN, second.name.as_deref().unwrap_or_default()].map(str::to_owned);
+            let first = Input { name: Some(STDIN.to_owned()), ..first };
+            write(first.merge(second, both), &mut *encoder, &mut out)
+                .map_err(|error| failure(error, names.each_ref().map(String::as_str)))
         }
     };
     match (written, out.take_error()) {
         (Ok(()), None) => out.into_inner()?.finish()?,
         (_, Some(error)) => return Err(error.into()),
-        (Err(error), None) => return Err(failure(error)),
+        (Err(failure), None) => return Err(failure),
     }
     if !encoder.lost().is_empty() {
         remark(format_args!("left out: {}", encoder.lost()));
@@ -144,6 +147,22 @@ fn missing_option(error: &WriteError) -> Failure {
     crate::wrong_usage("convert", &format!("{error}: '--size <N>'"))
 }
 
+/// The name of the first of two lists.
+const STDIN: &str = "standard input";
+
+/// Why a list cannot be read, or two lists cannot be merged.
+enum ListError {
+    /// The failure names the list.
+    Read(Failure),
+    Merge(StreamError),
+}
+
+impl From<StreamError> for ListError {
+    fn from(error: StreamError) -> Self {
+        Self::Merge(error)
+    }
+}
+
 /// One list as a stream, whose faults say which list they are of.
 struct Input {
     extents: Extents<Box<dyn Decode<Row = Facts>>, IoInput<Box<dyn BufRead>>>,
@@ -155,16 +174,16 @@ struct Input {
 }
 
 impl Input {
-    fn about(&self, failure: Failure) -> Failure {
-        match &self.name {
+    fn fault(&self, failure: Failure) -> ListError {
+        ListError::Read(match &self.name {
             Some(name) => failure.about(name),
             None => failure,
-        }
+        })
     }
 
     /// Whether the list may end here. One without any extent comes from a program that failed, unless the disk is
     /// empty: taken at its word, nothing would be dirty.
-    fn check_end(&self) -> Result<(), Failure> {
+    fn check_end(&self) -> Result<(), ListError> {
         let fault = match (self.end, self.size) {
             (None, Some(0)) => return Ok(()),
             (None, _) => {
@@ -175,30 +194,30 @@ impl Input {
             }
             _ => return Ok(()),
         };
-        Err(self.about(Failure::broken(fault)))
+        Err(self.fault(Failure::broken(fault)))
     }
 }
 
 impl ExtentStream for Input {
     type Status = Facts;
-    type Error = Failure;
+    type Error = ListError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Facts>>, Failure> {
+    fn next_extent(&mut self) -> Result<Option<Extent<Facts>>, ListError> {
         match self.extents.next_extent() {
             Ok(Some(extent)) => {
                 let starts_late = self.end.is_none() && self.size.is_some() && extent.start() > 0;
                 if starts_late {
                     let start = extent.start();
                     return Err(
-                        self.about(Failure::broken(format!("the list begins at byte {start}, not at 0")))
+                        self.fault(Failure::broken(format!("the list begins at byte {start}, not at 0")))
                     );
                 }
                 self.end = Some(extent.end());
                 Ok(Some(extent))
             }
             Ok(None) => self.check_end().map(|()| None),
-            Err(error @ InputError::Input(_)) => Err(self.about(Failure::other(error.to_string()))),
-            Err(error) => Err(self.about(Failure::broken(error.to_string()))),
+            Err(error @ InputError::Input(_)) => Err(self.fault(Failure::other(error.to_string()))),
+            Err(error) => Err(self.fault(Failure::broken(error.to_string()))),
         }
     }
 }
@@ -222,9 +241,18 @@ fn both(a: &Facts, b: &Facts) -> Facts {
     }
 }
 
-fn failure(error: OutputError<Failure>) -> Failure {
+/// `names` are those of the two lists that were merged.
+fn failure(error: OutputError<ListError>, names: [&str; 2]) -> Failure {
     match error {
-        OutputError::Stream(failure) => failure,
+        OutputError::Stream(ListError::Read(failure)) => failure,
+        OutputError::Stream(ListError::Merge(StreamError::Uneven { range, silent })) => {
+            let (silent, other) = if silent == 0 { (names[0], names[1]) } else { (names[1], names[0]) };
+            Failure::broken(format!(
+                "{silent}: bytes {}..{} are missing, which {other} describes",
+                range.start, range.end
+            ))
+        }
+        OutputError::Stream(ListError::Merge(error)) => error.into(),
         OutputError::Format(error) => {
             let hint = match error {
                 WriteError::Lost { .. } => " (--lossy leaves it out)",

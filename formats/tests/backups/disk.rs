@@ -36,7 +36,11 @@ impl Disk {
     /// Two to six states, of sizes that are no multiple of anything.
     pub(super) fn random(rng: &mut Rng) -> Self {
         // the large blocks seldom, since they take long
-        let grain = GRAINS[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 3][rng.below(16)]];
+        Self::of_blocks(GRAINS[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 3][rng.below(16)]], rng)
+    }
+
+    /// The same, of changes in blocks of `grain` bytes.
+    pub(super) fn of_blocks(grain: usize, rng: &mut Rng) -> Self {
         let blocks = if grain == 65536 { 2 } else { 12 };
         let size = |rng: &mut Rng| 1 + rng.below(blocks * grain + grain / 2 + 3);
         let mut state: Vec<u8> = vec![0; size(rng)];

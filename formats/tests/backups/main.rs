@@ -8,6 +8,8 @@
 
 mod disk;
 mod faults;
+#[cfg(unix)]
+mod python;
 mod streams;
 
 use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event};

@@ -76,6 +76,32 @@ fn a_start_near_the_end_of_all_numbers_is_refused() {
     }
 }
 
+/// A descriptor whose flags do not fit a key, and in which the merge stands when the kernel begins, over many within one
+/// extent of the other side, and over as many that have their cuts in common with it.
+#[test]
+fn odd_flags_of_the_descriptor_that_was_begun_stop_the_kernel() {
+    for flags in [8, 9, 1 << 32] {
+        let mut list: List = (0..1000).map(|nth| (8, nth % 4)).collect();
+        list.insert(0, (1000, flags));
+        for other in [vec![(10, 1), (1 << 20, 3)], vec![(10, 1), (990, 0), (1 << 20, 3)]] {
+            every_kernel(&list, &other, (4096, 4096), 1);
+            every_kernel(&other, &list, (4096, 4096), 1);
+        }
+    }
+}
+
+/// Runs within an extent that a filter rejects are passed over without cuts; a reader must see the same.
+#[test]
+fn runs_that_end_at_and_beyond_the_end_of_an_extent() {
+    for rest in [8 * 15, 8 * 16, 8 * 16 + 1, 8 * 300, 8 * 300 - 1, 8 * 2000] {
+        let finer: List = (0..4000).map(|nth| (8, nth % 4)).collect();
+        let coarser: List = (0..64).map(|nth| (rest, nth % 3)).collect();
+        every_kernel(&finer, &coarser, (4096, 4096), 0);
+        every_kernel(&coarser, &finer, (4096, 4096), 0);
+        every_kernel(&finer, &coarser, (4096, 4096), 3);
+    }
+}
+
 /// NaN is not equal to itself, so that no neighbours are joined.
 #[test]
 fn what_is_not_equal_to_itself_is_not_joined() {
@@ -86,4 +112,10 @@ fn what_is_not_equal_to_itself_is_not_joined() {
     let kept = || side().merge(side(), |_, _| f64::NAN).filter(|status| status.is_nan()).coalesce();
     assert_eq!(kept().collect_vec().unwrap().len(), kept().into_iter().count());
     assert_eq!(kept().into_iter().count(), 1024);
+    // Neighbours of one code, of which some are equal to themselves: only the others stay apart.
+    let list: List = (0..2048).map(|nth| (8, nth / 64 % 2)).collect();
+    let side = || place(Descriptors::new(&list), 0);
+    let joined = || side().merge(side(), |a, _| if *a == 1 { f64::NAN } else { 1.0 }).coalesce();
+    assert_eq!(joined().collect_vec().unwrap().len(), 16 + 16 * 64);
+    assert_eq!(joined().into_iter().count(), 16 + 16 * 64);
 }

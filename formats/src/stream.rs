@@ -110,6 +110,12 @@ pub enum OutputError<E> {
     Format(WriteError),
 }
 
+impl<E> From<E> for OutputError<E> {
+    fn from(error: E) -> Self {
+        Self::Stream(error)
+    }
+}
+
 /// Writes a whole stream. After an error the text is not complete, and for most formats no parser takes it for a whole one.
 ///
 /// ```
@@ -132,12 +138,6 @@ where
     S: ExtentStream,
     E: Encode<Row = S::Status> + ?Sized,
 {
-    let mut written = Ok(());
-    let read = stream.for_each_while(|extent, _| {
-        written = encoder.extent(&extent, out);
-        written.is_ok()
-    });
-    read.map_err(OutputError::Stream)?;
-    written.map_err(OutputError::Format)?;
+    stream.try_for_each(|extent| encoder.extent(&extent, out).map_err(OutputError::Format))?;
     encoder.finish(out).map_err(OutputError::Format)
 }

@@ -1,138 +1,107 @@
 #![doc = include_str!("README.md")]
 
-#[cfg(all(feature = "simd", target_arch = "x86_64"))]
-mod avx512;
+mod block;
 mod decode;
-mod dispatch;
-mod intervals;
-mod joins;
+mod input;
+mod keep;
 mod key;
-mod lanes;
-mod overlaps;
-mod picker;
-mod prefetch;
-mod ranges;
+mod merge;
 mod runs;
-mod side;
-mod tile;
-mod verdicts;
-mod wide;
+mod simd;
 
-pub use dispatch::Processor;
-pub(crate) use dispatch::dispatch;
-pub(crate) use joins::Joins;
-pub(crate) use picker::Picker;
-pub(crate) use side::Taken;
-pub(crate) use tile::{Segment, Tile};
-pub(crate) use verdicts::Picks;
+pub(crate) use block::Block;
+pub(crate) use block::Segment;
+pub(crate) use input::Consumed;
+pub(crate) use keep::Questions;
+pub use simd::Processor;
+pub(crate) use simd::dispatch;
 
+use input::Input;
 use key::{FLAGS, SIDE_BITS};
-use side::Side;
 
-use crate::wire::{RawDescriptor, RawList};
+use crate::extent::MAX_END;
+use crate::wire::RawList;
 
-/// The descriptors behind a stream.
+/// A list of descriptors in memory, and the place from which it is read on.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire<'a> {
-    /// Those that are still to be read.
+    /// The descriptors that have not been read.
     pub(crate) list: RawList<'a>,
-    /// Another list may follow.
+    /// Whether another list may follow.
     pub(crate) goes_on: bool,
-    /// Where the first of them starts.
+    /// The start of the first descriptor of the list, and the end of the one that was read last.
     pub(crate) position: u64,
-    /// The flags of the one that was read last.
+    /// The flags of the descriptor that was read last.
     pub(crate) flags: u64,
 }
 
-/// A side of a merge: its descriptors, and where the merge stands, which is behind [`Wire::position`] or in the descriptor that was read last.
+/// A stream over lists of descriptors in memory.
+pub trait Lists {
+    /// The list that is read now. It is empty only at the end of the stream.
+    fn wire(&self) -> Wire<'_>;
+
+    /// Skips descriptors of the list.
+    fn skip(&mut self, consumed: Consumed);
+}
+
+/// A merge that can be read in blocks.
+pub trait Blocks {
+    /// Whether enough descriptors are left for blocks to pay.
+    fn is_long(&mut self) -> bool;
+
+    /// Merges the next descriptors into `block`, and consumes them.
+    fn next_block(&mut self, block: &mut Block) -> NextBlock;
+}
+
+/// The outcome of [`Blocks::next_block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextBlock {
+    /// The block holds segments, perhaps none of which is wanted.
+    Merged,
+    /// The block needs answers about flags that were not seen before: [`Block::answer`] them, then ask again.
+    NewFlags,
+    /// The scalar merge must go on: at the end, at an error, and at numbers that do not fit a key.
+    Scalar,
+}
+
+/// A side of a merge: a list, and the position of the merge, which is the start of the list, or lies in the descriptor
+/// that was read last.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'a> {
+pub(crate) struct Side<'a> {
     pub(crate) wire: Wire<'a>,
     pub(crate) start: u64,
 }
 
-/// What a tile has used.
+/// The descriptors that a block has consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Where the merge stands.
+    /// The new position of the merge.
     pub(crate) position: u64,
-    pub(crate) left: Taken,
-    pub(crate) right: Taken,
+    pub(crate) left: Consumed,
+    pub(crate) right: Consumed,
 }
 
-/// The flags of both sides.
+/// The flags of the left and of the right side.
 #[inline]
 pub(crate) const fn sides_of(code: u64) -> (u64, u64) {
     (code >> SIDE_BITS, code & (FLAGS - 1))
 }
 
-/// Merges a stretch from where both inputs stand into `tile`. `None` where the plain way must go on: at the end, at what is an error, and where
-/// something does not fit a key.
-pub(crate) fn merge(left: &Input<'_>, right: &Input<'_>, tile: &mut Tile) -> Option<Progress> {
+/// Merges from the start of both sides into `block`.
+pub(crate) fn merge(left: &Side<'_>, right: &Side<'_>, block: &mut Block) -> Result<Progress, NextBlock> {
+    // Beyond MAX_END there is an error to report, and no sum of it fits a key.
+    if left.start != right.start || left.start > MAX_END {
+        return Err(NextBlock::Scalar);
+    }
     match (left.wire.list, right.wire.list) {
-        (RawList::Compact(a), RawList::Compact(b)) => tile.fill(&side(left, a), &side(right, b)),
-        (RawList::Extended(a), RawList::Extended(b)) => tile.fill(&side(left, a), &side(right, b)),
-        (RawList::Pair32(a), RawList::Pair32(b)) => tile.fill(&side(left, a), &side(right, b)),
-        (RawList::Pair64(a), RawList::Pair64(b)) => tile.fill(&side(left, a), &side(right, b)),
-        _ => None,
+        (RawList::Compact(a), RawList::Compact(b)) => block.fill(&input(left, a), &input(right, b)),
+        (RawList::Extended(a), RawList::Extended(b)) => block.fill(&input(left, a), &input(right, b)),
+        (RawList::Pair32(a), RawList::Pair32(b)) => block.fill(&input(left, a), &input(right, b)),
+        (RawList::Pair64(a), RawList::Pair64(b)) => block.fill(&input(left, a), &input(right, b)),
+        _ => Err(NextBlock::Scalar),
     }
 }
 
-/// A merge of what is wanted, from where both inputs stand as far as the kernel comes.
-#[derive(Debug)]
-pub(crate) struct Picking<'a> {
-    left: Input<'a>,
-    right: Input<'a>,
-    /// Where it started, and how long the lists were there.
-    start: u64,
-    lens: (usize, usize),
-}
-
-impl<'a> Picking<'a> {
-    pub(crate) fn new(left: Input<'a>, right: Input<'a>) -> Self {
-        Self { left, right, start: left.start, lens: (left.wire.list.len(), right.wire.list.len()) }
-    }
-
-    /// Merges the next stretch into `picker`, which is to be the same until this ends. `false` where the plain way must go on.
-    pub(crate) fn next(&mut self, picker: &mut Picker, picks: &Picks<'_>) -> bool {
-        match (self.left.wire.list, self.right.wire.list) {
-            (RawList::Compact(a), RawList::Compact(b)) => self.pick(a, b, picker, picks),
-            (RawList::Extended(a), RawList::Extended(b)) => self.pick(a, b, picker, picks),
-            (RawList::Pair32(a), RawList::Pair32(b)) => self.pick(a, b, picker, picks),
-            (RawList::Pair64(a), RawList::Pair64(b)) => self.pick(a, b, picker, picks),
-            _ => false,
-        }
-    }
-
-    fn pick<R: RawDescriptor>(
-        &mut self,
-        a: &'a [R],
-        b: &'a [R],
-        picker: &mut Picker,
-        picks: &Picks<'_>,
-    ) -> bool {
-        let (mut left, mut right) = (side(&self.left, a), side(&self.right, b));
-        let merged = picker.next(&mut left, &mut right, picks);
-        self.left = left.input(self.left);
-        self.right = right.input(self.right);
-        merged
-    }
-
-    /// What has been used, once there is no next stretch; `None` if there was none at all.
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        let taken = |input: &Input<'_>, len: usize| {
-            let Wire { list, position, flags, .. } = input.wire;
-            Taken { count: len - list.len(), end: position, flags }
-        };
-        let position = self.left.start;
-        (position > self.start).then(|| Progress {
-            position,
-            left: taken(&self.left, self.lens.0),
-            right: taken(&self.right, self.lens.1),
-        })
-    }
-}
-
-fn side<'a, R>(input: &Input<'a>, list: &'a [R]) -> Side<'a, R> {
-    Side { list, start: input.start, end: input.wire.position, flags: input.wire.flags }
+fn input<'a, R>(side: &Side<'a>, list: &'a [R]) -> Input<'a, R> {
+    Input { list, start: side.start, end: side.wire.position, flags: side.wire.flags }
 }

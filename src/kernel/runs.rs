@@ -1,84 +1,68 @@
-//! The two easy shapes, which most disks have: both sides cut at the same bytes, and many extents of one side within one of the other. They
-//! need no merge. A block is read as if it had the shape, and given up when it turns out not to.
+//! The two easy shapes, which most disks have: both sides cut at the same bytes, and many extents of one side within one of
+//! the other. They need no merge.
+//!
+//! ```text
+//! ties     left   |---|---|---|---|       decode both lists at once:
+//!          right  |---|---|---|---|       cut = end, flags of both
+//!
+//! within   finer  |-|--|-|-|---|-|        decode the finer side alone:
+//!          coarser|---------------|       cut = end, its flags, the flags of the coarser extent, up to its end
+//!
+//! any:     a probe of 16 descriptors has the shape?      otherwise there is no run
+//!          read 128 at a time while they have it, then 16 at a time
+//! ```
+//!
+//! A block is decoded as if it had the shape, and given up when it turns out not to: the check costs nothing then.
+//!
+//! Within a coarse extent that the reader rejects whatever the finer side says (`Keep::rejects`), the lengths are summed
+//! and nothing else: on the disk of a daily incremental, nearly everything is clean.
 
 use super::Progress;
-use super::decode::{Block, decode, decode_ties, measure};
+use super::block::{CUTS, Merged};
+use super::decode::{Decoded, decode, decode_ties, measure};
+use super::input::{Consumed, Input};
+use super::keep::Keep;
 use super::key::{CODE, CODE_BITS, FLAGS, LEFT, RIGHT};
-use super::side::{Side, Taken};
-use super::tile::CUTS;
 use crate::wire::RawDescriptor;
 
-/// The cuts of a run that a tile takes at once: with both sides to be read a page of each, so that the processor reads ahead while they are handed out
-/// (of half a page it does not: a third slower), and with one side to be read two pages.
+/// The cuts of a run that one block takes. Of ties, two lists are read: a page of each, so that the processor reads ahead
+/// while the segments are yielded (of half a page it does not: a third slower). Otherwise two pages of one list.
 const TIES_AT_ONCE: usize = 512;
-const MANY_AT_ONCE: usize = 1008;
-/// The blocks of a run.
+const WITHIN_AT_ONCE: usize = 1008;
+/// Descriptors that are decoded before they are judged.
 const LARGE: usize = 128;
-/// The blocks at its end. A run has at least one, so that where there is none little is lost.
+/// The same at the end of a run, and the shortest run, so that little is lost where there is none.
 const SMALL: usize = 16;
 
-/// A run that was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) progress: Progress,
-    /// So many cuts are there.
-    pub(super) len: usize,
-    /// All bits of the flags of the left side and of the right.
-    pub(super) flags: [u64; 2],
-}
-
-/// Whether nothing is wanted of an extent of one side with certain flags, over extents of the other whose flags are made of certain bits. The number
-/// is how far the flags of that other side are shifted.
-pub(super) type Unwanted<'a> = &'a mut dyn FnMut(u32, u64, u64) -> bool;
-
-/// A run of either shape, if there is one, into `cuts`. One that is unwanted has no cuts.
+/// Reads a run of either shape into `cuts`, if there is one. A rejected one has no cuts.
 #[inline(always)]
 pub(super) fn any<R: RawDescriptor>(
-    left: &Side<'_, R>,
-    right: &Side<'_, R>,
+    left: &Input<'_, R>,
+    right: &Input<'_, R>,
     cuts: &mut [u64; CUTS],
-    mut unwanted: Option<Unwanted<'_>>,
-) -> Option<Run> {
+    keep: Option<&Keep>,
+) -> Option<Merged> {
     if let Some(run) = ties(left, right, cuts) {
         return Some(run);
     }
-    if let Some(run) = within::<R, LEFT, RIGHT>(left, right, cuts, &mut unwanted) {
-        let Within { position, many, few, len, flags } = run;
-        let progress = Progress { position, left: many, right: few };
-        return Some(Run { progress, len, flags: [flags, few.flags] });
+    if let Some(run) = within::<R, LEFT, RIGHT>(left, right, cuts, keep) {
+        let Within { position, finer, coarser, len, flags } = run;
+        let progress = Progress { position, left: finer, right: coarser };
+        return Some(Merged { progress, len, flags: [flags, coarser.flags] });
     }
-    let run = within::<R, RIGHT, LEFT>(right, left, cuts, &mut unwanted)?;
-    let Within { position, many, few, len, flags } = run;
-    Some(Run { progress: Progress { position, left: few, right: many }, len, flags: [few.flags, flags] })
+    let run = within::<R, RIGHT, LEFT>(right, left, cuts, keep)?;
+    let Within { position, finer, coarser, len, flags } = run;
+    let progress = Progress { position, left: coarser, right: finer };
+    Some(Merged { progress, len, flags: [coarser.flags, flags] })
 }
 
-/// Reads blocks from the front of `list` as long as `read` takes them: it gets how many came before, the block and where it starts. Returns how
-/// many were read, where the last ends, and all bits of their flags.
+/// Reads cuts that both sides have. Neither may stand in a descriptor.
 #[inline(always)]
-fn blocks<R>(
-    list: &[R],
-    most: usize,
-    mut read: impl FnMut(usize, &[R], u64) -> Option<Block>,
-) -> Option<(usize, Block)> {
-    let (mut count, mut all) = (0, Block::default());
-    for size in [LARGE, SMALL] {
-        while count + size <= most {
-            let Some(block) = list.get(count..count + size) else {
-                break;
-            };
-            let Some(next) = read(count, block, all.end) else {
-                break;
-            };
-            count += size;
-            all = Block { end: next.end, flags: all.flags | next.flags };
-        }
-    }
-    (count > 0).then_some((count, all))
-}
-
-/// Cuts that both sides have, from where neither is within a descriptor.
-#[inline(always)]
-fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, cuts: &mut [u64; CUTS]) -> Option<Run> {
+fn ties<R: RawDescriptor>(
+    left: &Input<'_, R>,
+    right: &Input<'_, R>,
+    cuts: &mut [u64; CUTS],
+) -> Option<Merged> {
     let probe = left.list.get(..SMALL)?.iter().zip(right.list.get(..SMALL)?);
     if left.is_begun()
         || right.is_begun()
@@ -86,84 +70,92 @@ fn ties<R: RawDescriptor>(left: &Side<'_, R>, right: &Side<'_, R>, cuts: &mut [u
     {
         return None;
     }
-    let mut others = 0;
-    let (len, block) = blocks(left.list, TIES_AT_ONCE, |count, block, end| {
-        let twins = right.list.get(count..count + block.len())?;
-        let (one, other) = decode_ties(block, twins, end, cuts.get_mut(count..count + block.len())?)?;
-        others |= other.flags;
-        Some(one)
-    })?;
-    let position = left.start + block.end;
-    let progress =
-        Progress { position, left: left.taken(len, position)?, right: right.taken(len, position)? };
-    Some(Run { progress, len, flags: [block.flags, others] })
+    let (mut count, mut end, mut flags) = (0, 0, [0; 2]);
+    for size in [LARGE, SMALL] {
+        while count + size <= TIES_AT_ONCE
+            && let Some(one) = left.list.get(count..count + size)
+            && let Some(other) = right.list.get(count..count + size)
+            && let Some((a, b)) = decode_ties(one, other, end, cuts.get_mut(count..count + size)?)
+        {
+            count += size;
+            end = a.end;
+            flags = [flags[0] | a.flags, flags[1] | b.flags];
+        }
+    }
+    let position = left.start + end;
+    let (left, right) = (left.whole(count, position)?, right.whole(count, position)?);
+    Some(Merged { progress: Progress { position, left, right }, len: count, flags })
 }
 
-/// What was read of a side with many extents within one of the other.
+/// Descriptors of the finer side within one extent of the coarser.
 #[derive(Clone, Copy, Debug)]
 struct Within {
+    /// The end of the last, or of the coarser extent if that comes first.
     position: u64,
-    many: Taken,
-    few: Taken,
+    finer: Consumed,
+    coarser: Consumed,
+    /// The number of cuts.
     len: usize,
-    /// All bits of the flags of the many.
+    /// The OR of the flags of the finer side.
     flags: u64,
 }
 
-/// Extents of the side with many within the extent in which the side with few stands, up to its end if they reach it.
+/// Reads extents of the finer side within the extent in which the coarser side stands, up to its end if they reach it.
 #[inline(always)]
-fn within<R: RawDescriptor, const MANY: u32, const FEW: u32>(
-    many: &Side<'_, R>,
-    few: &Side<'_, R>,
+fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
+    finer: &Input<'_, R>,
+    coarser: &Input<'_, R>,
     cuts: &mut [u64; CUTS],
-    unwanted: &mut Option<Unwanted<'_>>,
+    keep: Option<&Keep>,
 ) -> Option<Within> {
-    let current = few.current()?;
-    let rest = current.end - few.start;
-    let begun = many.begun()?;
-    let probe = many.list.get(..SMALL)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
-    if probe >= rest || begun > 0 && many.flags >= FLAGS {
+    let current = coarser.current()?;
+    let rest = current.end - coarser.start;
+    let begun = finer.begun()?;
+    let probe = finer.list.get(..SMALL)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
+    if probe >= rest || begun > 0 && finer.flags >= FLAGS {
         return None;
     }
-    let passed =
-        unwanted.as_mut().and_then(|unwanted| pass(many, rest, |flags| unwanted(MANY, flags, current.flags)));
-    let run = match passed {
-        Some(passed) => passed,
-        None => read::<R, MANY>(many, rest, current.flags << FEW, cuts)?,
+    let rejected = keep.and_then(|keep| pass(finer, rest, |bits| keep.rejects(FINER, bits, current.flags)));
+    let run = match rejected {
+        Some(rejected) => rejected,
+        None => read::<R, FINER>(finer, rest, current.flags << COARSER, cuts)?,
     };
-    let position = many.start + run.block.end.min(rest);
-    let many = many.taken(run.count, many.start + run.block.end)?;
-    Some(Within { position, many, few: current, len: run.len, flags: run.block.flags })
+    let position = finer.start + run.decoded.end.min(rest);
+    let finer = finer.whole(run.count, finer.start + run.decoded.end)?;
+    Some(Within { position, finer, coarser: current, len: run.len, flags: run.decoded.flags })
 }
 
-/// Descriptors of the side with many: so many, their cuts, where they end and all bits of their flags. Only the last may reach the end of the extent
-/// in which they are.
+/// A run of the finer side.
 #[derive(Clone, Copy, Debug)]
-struct Many {
+struct Run {
+    /// The number of its descriptors.
     count: usize,
+    /// The number of its cuts.
     len: usize,
-    block: Block,
+    /// Its end and its flags. Only the last descriptor may reach the end of the coarser extent.
+    decoded: Decoded,
 }
 
-/// Reads their cuts.
+/// Decodes a run into cuts. The last is made at the end of the coarser extent, `rest`, if a descriptor reaches it; the
+/// rest of that descriptor begins the next block.
 #[inline(always)]
-fn read<R: RawDescriptor, const MANY: u32>(
-    many: &Side<'_, R>,
+fn read<R: RawDescriptor, const FINER: u32>(
+    finer: &Input<'_, R>,
     rest: u64,
     code: u64,
     cuts: &mut [u64; CUTS],
-) -> Option<Many> {
-    let begun = many.begun()?;
+) -> Option<Run> {
+    let begun = finer.begun()?;
     let first = usize::from(begun > 0);
     let (head, cuts) = cuts.split_at_mut_checked(first)?;
-    head.fill(begun << CODE_BITS | many.flags << MANY | code);
-    let mut all = Block { end: begun, flags: if begun > 0 { many.flags } else { 0 } };
+    head.fill(begun << CODE_BITS | finer.flags << FINER | code);
+    let mut all = Decoded { end: begun, flags: if begun > 0 { finer.flags } else { 0 } };
     let mut count = 0;
     for size in [LARGE, SMALL] {
-        while count + size <= MANY_AT_ONCE
-            && let Some(block) = many.list.get(count..count + size)
+        while count + size <= WITHIN_AT_ONCE
+            && let Some(block) = finer.list.get(count..count + size)
             && let Some(keys) = cuts.get_mut(count..count + size)
-            && let Some(next) = decode::<R, MANY>(block, all.end, code, keys)
+            && let Some(next) = decode::<R, FINER>(block, all.end, code, keys)
         {
             all.flags |= next.flags;
             if next.end >= rest {
@@ -172,35 +164,31 @@ fn read<R: RawDescriptor, const MANY: u32>(
                 all.end = *last >> CODE_BITS;
                 *last = rest << CODE_BITS | *last & CODE;
                 count += before + 1;
-                return Some(Many { count, len: first + count, block: all });
+                return Some(Run { count, len: first + count, decoded: all });
             }
             all.end = next.end;
             count += size;
         }
     }
-    (count > 0).then_some(Many { count, len: first + count, block: all })
+    (count > 0).then_some(Run { count, len: first + count, decoded: all })
 }
 
-/// Passes over them, as long as they are unwanted.
+/// Passes over descriptors as long as the reader rejects them. `rejects` gets the OR of their flags.
 #[inline(always)]
-fn pass<R: RawDescriptor>(
-    many: &Side<'_, R>,
-    rest: u64,
-    mut unwanted: impl FnMut(u64) -> bool,
-) -> Option<Many> {
-    let begun = many.begun()?;
-    let mut all = Block { end: begun, flags: if begun > 0 { many.flags } else { 0 } };
+fn pass<R: RawDescriptor>(finer: &Input<'_, R>, rest: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
+    let begun = finer.begun()?;
+    let mut all = Decoded { end: begun, flags: if begun > 0 { finer.flags } else { 0 } };
     let mut count = 0;
     for size in [LARGE, SMALL, 1] {
         while all.end < rest
-            && let Some(block) = many.list.get(count..count + size)
+            && let Some(block) = finer.list.get(count..count + size)
             && let Some(next) = measure(block, all.end)
             && (next.end < rest || size == 1)
-            && unwanted(all.flags | next.flags)
+            && rejects(all.flags | next.flags)
         {
             count += size;
-            all = Block { end: next.end, flags: all.flags | next.flags };
+            all = Decoded { end: next.end, flags: all.flags | next.flags };
         }
     }
-    (count > 0).then_some(Many { count, len: 0, block: all })
+    (count > 0).then_some(Run { count, len: 0, decoded: all })
 }

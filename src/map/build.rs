@@ -9,7 +9,7 @@ use super::ExtentMap;
 use super::recent::Recent;
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::stream::{ExtentStream, UNNUMBERED, check, from_iter};
+use crate::stream::{ExtentStream, Stop, UNNUMBERED, check, from_iter, try_for_each_numbered};
 
 /// The numbers of extents that are remembered: all that a kernel gives.
 const NUMBERS: usize = 64;
@@ -24,7 +24,12 @@ where
     S: ExtentStream<Status: Copy + Eq + Hash>,
 {
     let mut builder = RunCollector::new(range, gaps);
-    stream.for_each_while(|extent, number| builder.push(&extent, number))?;
+    let read = try_for_each_numbered(stream, |extent, number| {
+        if builder.push(&extent, number) { Ok(()) } else { Err(Stop::Adapter(())) }
+    });
+    if let Err(Stop::Stream(error)) = read {
+        return Err(error);
+    }
     Ok(builder.end()?)
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::ExtentMap;
 use super::index::FANOUT;
 use crate::action::Action;
-use crate::stream::ExtentStream;
+use crate::stream::{ExtentStream, Stop};
 
 /// How many bytes a map of actions may hold: see [`ExtentMap::capped`].
 ///
@@ -183,14 +183,13 @@ impl ExtentMap<Action> {
         S: ExtentStream<Status = Action>,
     {
         let mut builder = CappedBuilder::new(range.start, cap);
-        let mut fits = true;
-        let read = stream.covering(range).for_each_while(|extent, _| {
-            fits = builder.push(extent.end(), *extent.status());
-            fits
+        let read = stream.covering(range).try_for_each(|extent| {
+            if builder.push(extent.end(), *extent.status()) { Ok(()) } else { Err(Stop::Adapter(())) }
         });
-        read.map_err(CapError::Stream)?;
-        if !fits {
-            return Err(builder.full());
+        match read {
+            Ok(()) => {}
+            Err(Stop::Stream(error)) => return Err(CapError::Stream(error)),
+            Err(Stop::Adapter(())) => return Err(builder.full()),
         }
         builder.capped.map.finish();
         Ok(builder.capped)

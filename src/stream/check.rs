@@ -1,7 +1,5 @@
-//! Doubt, as an adapter: a stream that must stay in a range, or cover it exactly.
+//! Checks a stream against a range, which it must stay in, or cover exactly.
 
-#[cfg(feature = "alloc")]
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::ExtentStream;
@@ -81,36 +79,28 @@ impl<S: ExtentStream> ExtentStream for Check<S> {
     }
 
     #[inline]
-    fn for_each(self, mut f: impl FnMut(Extent<S::Status>)) -> Result<(), S::Error> {
-        self.for_each_while(|extent, _| {
-            f(extent);
-            true
-        })
-    }
-
-    #[cfg(feature = "alloc")]
-    fn collect_vec(self) -> Result<Vec<Extent<S::Status>>, S::Error> {
-        let mut all = Vec::new();
-        self.for_each(|extent| all.push(extent))?;
-        Ok(all)
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     #[inline]
-    fn for_each_while(self, mut f: impl FnMut(Extent<S::Status>, u64) -> bool) -> Result<(), S::Error> {
+    fn try_fold<A, E: From<S::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
+    ) -> Result<A, E> {
         let Self { stream, range, mut position, gaps } = self;
-        let (mut checked, mut goes_on) = (Ok(()), true);
-        stream.for_each_while(|extent, number| {
-            // one behind the other and within the range there is no fault
+        let acc = stream.try_fold(init, |acc, extent| {
+            // An extent that starts where the last one ended, and stays within the range, has no fault.
             if extent.start() != position || extent.end() > range.end {
-                checked = check(&extent.range(), position, &range, gaps);
+                check(&extent.range(), position, &range, gaps).map_err(S::Error::from)?;
             }
             position = extent.end();
-            goes_on = checked.is_ok() && f(extent, number);
-            goes_on
+            f(acc, extent)
         })?;
-        checked?;
         let end = range.end.max(range.start);
-        if goes_on { Ok(check(&(end..end), position, &range, gaps)?) } else { Ok(()) }
+        check(&(end..end), position, &range, gaps).map_err(S::Error::from)?;
+        Ok(acc)
     }
 }
 

@@ -1,10 +1,10 @@
-//! A stream being consumed piece by piece: what every merge is made of.
+//! A stream that is consumed piece by piece: the step of every merge.
 
 use super::ExtentStream;
 use crate::extent::Extent;
-use crate::kernel::{Input, Taken};
+use crate::kernel::{Consumed, Side};
 
-/// A stream and the part of its current extent that has not been used yet.
+/// A stream, and the part of its current extent that has not been consumed.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<S: ExtentStream> {
     stream: S,
@@ -18,7 +18,7 @@ impl<S: ExtentStream> Cursor<S> {
         Self { stream, head: None, ended: false }
     }
 
-    /// What is left of the current extent, or the next one; `None` at the end.
+    /// The rest of the current extent, or the next one; `None` at the end.
     #[inline]
     pub(super) fn head(&mut self) -> Result<Option<&Extent<S::Status>>, S::Error> {
         if self.head.is_none() && !self.ended {
@@ -28,28 +28,33 @@ impl<S: ExtentStream> Cursor<S> {
         Ok(self.head.as_ref())
     }
 
-    /// Uses the current extent up to `offset`.
+    /// Consumes the current extent up to `offset`.
     #[inline]
     pub(super) fn consume_to(&mut self, offset: u64) {
         self.head = self.head.take().and_then(|extent| extent.starting_at(offset));
     }
 
-    /// What a kernel can read, from where this cursor stands.
-    pub(super) fn input(&self) -> Option<Input<'_>> {
-        let wire = self.stream.wire().filter(|_| !self.ended)?;
+    /// The side of a merge that a kernel can read, from where this cursor stands.
+    pub(super) fn side(&mut self) -> Option<Side<'_>> {
+        if self.ended {
+            return None;
+        }
+        let wire = self.stream.lists()?.wire();
         let start = self.head.as_ref().map_or(wire.position, Extent::start);
-        Some(Input { wire, start })
+        Some(Side { wire, start })
     }
 
-    /// Passes over what a kernel has used, up to `position`.
-    pub(super) fn pass(&mut self, taken: Taken, position: u64) {
-        let Taken { count, end, flags } = taken;
-        self.stream.pass(count, end, flags);
+    /// Skips the descriptors that a kernel has consumed; the merge stands at `position`.
+    pub(super) fn skip(&mut self, consumed: Consumed, position: u64) {
+        let Consumed { end, flags, .. } = consumed;
+        if let Some(lists) = self.stream.lists() {
+            lists.skip(consumed);
+        }
         let status = if position < end { self.stream.status_of(flags) } else { None };
         self.head = status.map(|status| Extent::trusted(position, end, status));
     }
 
-    /// What the stream makes of a descriptor's flags.
+    /// The status that the stream gives to a descriptor's flags.
     #[inline]
     pub(super) fn status_of(&self, flags: u64) -> Option<S::Status> {
         self.stream.status_of(flags)

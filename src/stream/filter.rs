@@ -1,10 +1,10 @@
-//! Only the extents of interest; the others leave gaps.
+//! Drops extents by their status; they leave gaps.
 
 use core::fmt;
 
-use super::ExtentStream;
-use super::pick::{Kept, KeptOf, Pick};
+use super::{ExtentStream, blocks};
 use crate::extent::Extent;
+use crate::kernel::Blocks;
 
 /// A stream without some of its extents: see [`ExtentStream::filter`].
 ///
@@ -43,33 +43,34 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     }
 
     #[inline]
-    fn skips(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+    fn fold<A>(mut self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+        if self.blocks().is_some() {
+            return blocks::fold_kept(self, init, f);
+        }
         let Self { stream, keep } = self;
-        let kept = |acc, extent: Extent<_>| if keep(extent.status()) { f(acc, extent) } else { acc };
-        stream.fold_picked(Kept(&keep), init, kept)
+        stream.fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { acc })
     }
 
     #[inline]
-    fn fold_picked<A, P: Pick<S::Status>>(
-        self,
-        pick: P,
+    fn try_fold<A, E: From<S::Error>>(
+        mut self,
         init: A,
-        mut f: impl FnMut(A, Extent<S::Status>) -> A,
-    ) -> Result<A, S::Error> {
+        mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        if self.blocks().is_some() {
+            return blocks::try_fold(self, init, |acc, extent, _| f(acc, extent));
+        }
         let Self { stream, keep } = self;
-        let kept = |acc, extent: Extent<_>| if keep(extent.status()) { f(acc, extent) } else { acc };
-        stream.fold_picked(KeptOf(&keep, pick), init, kept)
+        stream.try_fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { Ok(acc) })
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        self.stream.blocks()
     }
 
     #[inline]
-    fn for_each_while(self, mut f: impl FnMut(Extent<S::Status>, u64) -> bool) -> Result<(), S::Error> {
-        let Self { stream, keep } = self;
-        stream.for_each_while(|extent, number| !keep(extent.status()) || f(extent, number))
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        self.stream.status_of(code).filter(&self.keep)
     }
 }
 

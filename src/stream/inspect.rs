@@ -48,6 +48,19 @@ impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentStream for Inspect<S, 
             f(acc, extent)
         })
     }
+
+    #[inline]
+    fn try_fold<A, E: From<S::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        let Self { stream, f: mut inspect } = self;
+        stream.try_fold(init, |acc, extent| {
+            inspect(&extent);
+            f(acc, extent)
+        })
+    }
 }
 
 impl<S: fmt::Debug, F> fmt::Debug for Inspect<S, F> {

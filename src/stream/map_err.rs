@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::ExtentStream;
+use super::{ExtentStream, Stop};
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::kernel::Wire;
+use crate::kernel::{Blocks, Lists};
 
 /// A stream with its error replaced: see [`ExtentStream::map_err`] and [`ExtentStream::err_into`].
 ///
@@ -48,17 +48,31 @@ where
         self.stream.fold(init, f).map_err(self.f)
     }
 
-    fn wire(&self) -> Option<Wire<'_>> {
-        self.stream.wire()
+    #[inline]
+    fn try_fold<A, E2: From<E>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E2>,
+    ) -> Result<A, E2> {
+        let Self { stream, f: map } = self;
+        let folded = stream.try_fold(init, |acc, extent| f(acc, extent).map_err(Stop::Adapter));
+        folded.map_err(|stop| match stop {
+            Stop::Stream(error) => map(error).into(),
+            Stop::Adapter(error) => error,
+        })
     }
 
-    fn pass(&mut self, count: usize, position: u64, flags: u64) {
-        self.stream.pass(count, position, flags);
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        self.stream.lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        self.stream.blocks()
     }
 
     #[inline]
-    fn status_of(&self, flags: u64) -> Option<S::Status> {
-        self.stream.status_of(flags)
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        self.stream.status_of(code)
     }
 }
 

@@ -1,11 +1,10 @@
-//! Another status for each extent, the ranges untouched.
+//! Replaces the status of each extent; the ranges stay.
 
 use core::fmt;
 
 use super::ExtentStream;
-use super::pick::{Mapped, Pick};
 use crate::extent::Extent;
-use crate::kernel::Wire;
+use crate::kernel::{Blocks, Lists};
 
 /// A stream with each status replaced: see [`ExtentStream::map_status`].
 ///
@@ -45,38 +44,26 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
     }
 
     #[inline]
-    fn for_each_while(self, mut f: impl FnMut(Extent<U>, u64) -> bool) -> Result<(), S::Error> {
-        let Self { stream, f: map } = self;
-        stream.for_each_while(|extent, number| f(extent.map(&map), number))
-    }
-
-    #[inline]
-    fn fold_picked<A, P: Pick<U>>(
+    fn try_fold<A, E: From<S::Error>>(
         self,
-        pick: P,
         init: A,
-        mut f: impl FnMut(A, Extent<U>) -> A,
-    ) -> Result<A, S::Error> {
+        mut f: impl FnMut(A, Extent<U>) -> Result<A, E>,
+    ) -> Result<A, E> {
         let Self { stream, f: map } = self;
-        stream.fold_picked(Mapped(&map, pick), init, |acc, extent| f(acc, extent.map(&map)))
+        stream.try_fold(init, |acc, extent| f(acc, extent.map(&map)))
+    }
+
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        self.stream.lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        self.stream.blocks()
     }
 
     #[inline]
-    fn skips(&self) -> bool {
-        self.stream.skips()
-    }
-
-    fn wire(&self) -> Option<Wire<'_>> {
-        self.stream.wire()
-    }
-
-    fn pass(&mut self, count: usize, position: u64, flags: u64) {
-        self.stream.pass(count, position, flags);
-    }
-
-    #[inline]
-    fn status_of(&self, flags: u64) -> Option<U> {
-        self.stream.status_of(flags).map(&self.f)
+    fn status_of(&self, code: u64) -> Option<U> {
+        self.stream.status_of(code).map(&self.f)
     }
 }
 

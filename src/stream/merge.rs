@@ -5,9 +5,9 @@ use core::ops::Range;
 
 use super::ExtentStream;
 use super::cursor::Cursor;
-use super::pick::Pick;
 use crate::error::StreamError;
 use crate::extent::Extent;
+use crate::kernel::{Blocks, sides_of};
 
 /// Two merged streams: see [`ExtentStream::merge`] and [`ExtentStream::merge_shortest`].
 ///
@@ -23,8 +23,8 @@ use crate::extent::Extent;
 pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
     pub(super) left: Cursor<A>,
     pub(super) right: Cursor<B>,
-    pub(super) combine: F,
-    /// The byte behind the last extent that was handed out.
+    combine: F,
+    /// The end of the last extent that was yielded.
     pub(super) position: u64,
     /// Ends where the shorter stream ends, instead of failing there.
     shortest: bool,
@@ -39,7 +39,7 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
         Self { shortest: true, ..Self::even(left, right, combine) }
     }
 
-    /// The byte behind the last extent that was handed out; 0 before the first.
+    /// The end of the last extent that was yielded, in bytes; 0 before the first.
     ///
     /// At the end of [`merge_shortest`](ExtentStream::merge_shortest) this is where to ask on from.
     #[must_use]
@@ -66,7 +66,7 @@ where
             _ => return Ok(None),
         };
         if left.start() != right.start() {
-            return Err(apart(left.range(), right.range()).into());
+            return Err(uneven_error(left.range(), right.range()).into());
         }
         let end = left.end().min(right.end());
         let merged = Extent::trusted(left.start(), end, (self.combine)(left.status(), right.status()));
@@ -76,30 +76,20 @@ where
         Ok(Some(merged))
     }
 
-    #[inline]
-    fn fold<Acc>(self, init: Acc, f: impl FnMut(Acc, Extent<V>) -> Acc) -> Result<Acc, A::Error> {
-        self.fold_tiles(init, f)
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        Some(self)
     }
 
     #[inline]
-    fn for_each_while(self, f: impl FnMut(Extent<V>, u64) -> bool) -> Result<(), A::Error> {
-        self.for_each_while_tiles(f)
-    }
-
-    #[inline]
-    fn fold_picked<Acc, P: Pick<V>>(
-        self,
-        pick: P,
-        init: Acc,
-        f: impl FnMut(Acc, Extent<V>) -> Acc,
-    ) -> Result<Acc, A::Error> {
-        if P::DROPS { self.fold_tiles_picked(pick, init, f) } else { self.fold_tiles_joined(pick, init, f) }
+    fn status_of(&self, code: u64) -> Option<V> {
+        let (left, right) = sides_of(code);
+        Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
 }
 
 /// Two extents that should start together and do not: the one that starts first describes bytes that the other stream leaves out.
 #[cold]
-fn apart(left: Range<u64>, right: Range<u64>) -> StreamError {
+fn uneven_error(left: Range<u64>, right: Range<u64>) -> StreamError {
     if left.start < right.start {
         uneven(left.start..left.end.min(right.start), 1)
     } else {

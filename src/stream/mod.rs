@@ -27,6 +27,7 @@
 //! be taken for one that ended, and a merge reads the bytes of both sides' descriptors in blocks when the whole stream is asked for
 //! (`fold`, `for_each`, `collect_vec`), which `Iterator` has no way to say.
 
+mod blocks;
 mod check;
 mod clip;
 mod coalesce;
@@ -41,14 +42,15 @@ mod map_status;
 mod merge;
 #[cfg(feature = "alloc")]
 mod merge_all;
-mod pick;
 mod place;
-mod tiles;
+mod stop;
 
 #[cfg(feature = "alloc")]
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
+#[cfg(feature = "alloc")]
+pub(crate) use blocks::{UNNUMBERED, try_for_each_numbered};
 pub use check::Check;
 #[cfg(feature = "alloc")]
 pub(crate) use check::check;
@@ -64,16 +66,12 @@ pub use map_status::MapStatus;
 pub use merge::Merge;
 #[cfg(feature = "alloc")]
 pub use merge_all::{MergeAll, merge_all, merge_all_shortest};
-#[doc(hidden)]
-pub use pick::Pick;
 pub use place::{Place, PlaceIter, place, place_all, place_iter};
+pub(crate) use stop::Stop;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::kernel::Wire;
-
-/// The number of an extent of which it is not known which others have the same status: see [`ExtentStream::for_each_while`].
-pub(crate) const UNNUMBERED: u64 = u64::MAX;
+use crate::kernel::{Blocks, Lists};
 
 /// A stream of extents in ascending order that do not overlap.
 ///
@@ -107,15 +105,44 @@ pub trait ExtentStream {
     /// assert_eq!(bytes, 1536);
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn fold<A>(mut self, init: A, mut f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
+    #[inline]
+    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
     where
         Self: Sized,
     {
-        let mut acc = init;
-        while let Some(extent) = self.next_extent()? {
-            acc = f(acc, extent);
-        }
-        Ok(acc)
+        blocks::fold(self, init, f)
+    }
+
+    /// Like [`fold`](Self::fold), but ends at the first error, `f`'s or the stream's.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `f`, or the stream's error as an `E`.
+    ///
+    /// ```
+    /// # use nbd_extents::stream::{ExtentStream, from_iter};
+    /// # use nbd_extents::{Extent, StreamError};
+    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let at_most = |limit: u64| {
+    ///     from_iter(list).try_fold(0, |bytes, extent| -> Result<u64, Box<dyn std::error::Error>> {
+    ///         let bytes = bytes + extent.length();
+    ///         if bytes <= limit { Ok(bytes) } else { Err("too many bytes".into()) }
+    ///     })
+    /// };
+    /// assert_eq!(at_most(2048).unwrap(), 1536);
+    /// assert!(at_most(1024).is_err());
+    /// # Ok::<(), StreamError>(())
+    /// ```
+    #[inline]
+    fn try_fold<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<Self::Status>) -> Result<A, E>,
+    ) -> Result<A, E>
+    where
+        Self: Sized,
+    {
+        blocks::try_fold(self, init, |acc, extent, _| f(acc, extent))
     }
 
     /// Reads all that is left, and gives each extent to `f`.
@@ -155,17 +182,15 @@ pub trait ExtentStream {
     /// assert_eq!(out, b"0..512 a\n512..1024 b\n");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline]
     fn try_for_each<E: From<Self::Error>>(
-        mut self,
+        self,
         mut f: impl FnMut(Extent<Self::Status>) -> Result<(), E>,
     ) -> Result<(), E>
     where
         Self: Sized,
     {
-        while let Some(extent) = self.next_extent()? {
-            f(extent)?;
-        }
-        Ok(())
+        self.try_fold((), |(), extent| f(extent))
     }
 
     /// Reads all that is left into a `Vec`.
@@ -456,75 +481,26 @@ pub trait ExtentStream {
         Merge::shortest(self, other, combine)
     }
 
-    /// Like [`fold`](Self::fold), but what `pick` does not want may be missing, and what it joins may be joined.
-    ///
-    /// # Errors
-    ///
-    /// As [`fold`](Self::fold).
+    /// The lists in memory behind this stream, if its status is made of a descriptor's flags alone.
     #[doc(hidden)]
     #[inline]
-    fn fold_picked<A, P: Pick<Self::Status>>(
-        self,
-        pick: P,
-        init: A,
-        f: impl FnMut(A, Extent<Self::Status>) -> A,
-    ) -> Result<A, Self::Error>
-    where
-        Self: Sized,
-    {
-        let _ = pick;
-        self.fold(init, f)
-    }
-
-    /// Like [`for_each`](Self::for_each), but ends once `f` returns `false`. With each extent `f` gets a number: extents with the same number have the same
-    /// status. It is [`UNNUMBERED`] where nothing of the kind is known.
-    ///
-    /// # Errors
-    ///
-    /// As [`for_each`](Self::for_each).
-    #[doc(hidden)]
-    fn for_each_while(
-        mut self,
-        mut f: impl FnMut(Extent<Self::Status>, u64) -> bool,
-    ) -> Result<(), Self::Error>
-    where
-        Self: Sized,
-    {
-        while let Some(extent) = self.next_extent()? {
-            if !f(extent, UNNUMBERED) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether much may have to be read for the next extent.
-    #[doc(hidden)]
-    #[inline]
-    fn skips(&self) -> bool {
-        false
-    }
-
-    /// The descriptors behind this stream that are still to be read, if it is made of nothing but a list in memory and functions of its flags.
-    #[doc(hidden)]
-    fn wire(&self) -> Option<Wire<'_>> {
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
         None
     }
 
-    /// Passes over the first `count` descriptors of [`wire`](Self::wire): the last of them ends at `position` and has these flags.
-    #[doc(hidden)]
-    fn pass(&mut self, count: usize, position: u64, flags: u64) {
-        debug_assert!(
-            count == 0,
-            "{count} descriptors up to byte {position} ({flags:#x}) that are not there"
-        );
-    }
-
-    /// What this stream makes of a descriptor's flags; never `None` where there is a [`wire`](Self::wire).
+    /// The merge behind this stream, if it can be read in blocks and the status is made of the flags of both sides alone.
     #[doc(hidden)]
     #[inline]
-    fn status_of(&self, flags: u64) -> Option<Self::Status> {
-        let _ = flags;
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        None
+    }
+
+    /// The status of a descriptor's flags, or of the flags of both sides of a merge. `None` where a filter drops them, and
+    /// for a stream that has neither lists nor blocks.
+    #[doc(hidden)]
+    #[inline]
+    fn status_of(&self, code: u64) -> Option<Self::Status> {
+        let _ = code;
         None
     }
 }
@@ -536,6 +512,18 @@ impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
     fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
         (**self).next_extent()
     }
+
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        (**self).lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        (**self).blocks()
+    }
+
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        (**self).status_of(code)
+    }
 }
 
 /// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different types.
@@ -546,6 +534,18 @@ impl<S: ExtentStream + ?Sized> ExtentStream for Box<S> {
 
     fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
         (**self).next_extent()
+    }
+
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        (**self).lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        (**self).blocks()
+    }
+
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        (**self).status_of(code)
     }
 }
 

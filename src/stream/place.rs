@@ -5,7 +5,7 @@ use core::iter::{Empty, Fuse, empty};
 use super::ExtentStream;
 use crate::error::{ExtentError, StreamError};
 use crate::extent::{Extent, MAX_END};
-use crate::kernel::Wire;
+use crate::kernel::{Consumed, Lists, Wire};
 use crate::wire::{Descriptor, Descriptors, RawDescriptor};
 
 /// Lists of descriptors at their offsets: see [`place`] and [`place_all`].
@@ -165,21 +165,28 @@ impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> ExtentStream 
         self.last.advance(next).map(Some)
     }
 
-    fn wire(&self) -> Option<Wire<'_>> {
-        let Last { position, flags } = self.last;
-        let goes_on = self.rest.size_hint().1 != Some(0);
-        Some(Wire { list: R::raw_list(self.list.as_slice()), goes_on, position, flags })
-    }
-
-    fn pass(&mut self, count: usize, position: u64, flags: u64) {
-        self.list = Descriptors::new(self.list.as_slice().get(count..).unwrap_or_default());
-        self.refill();
-        self.last = Last { position, flags };
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        Some(self)
     }
 
     #[inline]
     fn status_of(&self, flags: u64) -> Option<u64> {
         Some(flags)
+    }
+}
+
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Lists for Place<'a, R, L> {
+    fn wire(&self) -> Wire<'_> {
+        let Last { position, flags } = self.last;
+        let goes_on = self.rest.size_hint().1 != Some(0);
+        Wire { list: R::raw_list(self.list.as_slice()), goes_on, position, flags }
+    }
+
+    fn skip(&mut self, consumed: Consumed) {
+        let Consumed { count, end, flags } = consumed;
+        self.list = Descriptors::new(self.list.as_slice().get(count..).unwrap_or_default());
+        self.refill();
+        self.last = Last { position: end, flags };
     }
 }
 
@@ -246,11 +253,12 @@ mod tests {
     fn the_raw_list_is_empty_only_at_the_end() {
         let mut placed = place_all(LISTS.into_iter().map(Descriptors::new), 0);
         let mut expect = |expected: &[Pair64], goes_on| {
-            let wire = placed.wire().unwrap();
+            let wire = placed.wire();
             let RawList::Pair64(list) = wire.list else { panic!("{wire:?}") };
             assert_eq!(list, expected);
             assert_eq!(wire.goes_on, goes_on);
-            placed.pass(1.min(list.len()), 0, 0);
+            let consumed = Consumed { count: 1.min(list.len()), end: 0, flags: 0 };
+            placed.skip(consumed);
         };
         expect(&[(1, 0), (2, 1)], true);
         expect(&[(2, 1)], true);

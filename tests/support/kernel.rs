@@ -121,6 +121,20 @@ fn every_sink<R: RawDescriptor>(left: &[R], right: &[R], starts: (u64, u64), ski
         &even.clone().map_status(|(a, b)| b > a).filter(|&greater| greater).coalesce(),
         "map, filter, coalesce",
     );
+    same(
+        &even.clone().filter(|(a, _)| a & 2 == 0).map_status(|(a, b)| a & b & 1).coalesce(),
+        "filter, map, coalesce",
+    );
+    same(
+        &even.clone().filter(|(a, _)| a & 2 == 0).map_status(|(_, b)| b).filter(|b| b & 1 == 1).coalesce(),
+        "filter, map, filter, coalesce",
+    );
+    same(&even.clone().coalesce().filter(|(a, b)| a & 2 == 0 && b & 1 == 1), "coalesce, filter");
+    same(
+        &even.clone().map_err(|error| error).filter(|(_, b)| b & 1 == 1).coalesce(),
+        "map_err, filter, coalesce",
+    );
+    same(&even.clone().filter(|_| true), "filter that keeps everything");
     same(&even.filter(|(a, b)| a & 2 == 0 && b & 1 == 1).coalesce(), "filter, coalesce");
 }
 

@@ -1,12 +1,28 @@
-//! Which processor the kernels run for. With the feature `simd` it is looked at once; some loops are then compiled again for wider registers, and a few are written
-//! for them (`avx512.rs`).
+//! The feature `simd`: everything in the kernel that depends on the processor. The answers are the same.
+//!
+//! ```text
+//! dispatch     runs a loop that is compiled three times: for any processor, for AVX2, for AVX-512
+//! decode       decodes eight descriptors at once where the processor has AVX-512 (avx512.rs)
+//! prefetch     asks for memory before it is needed
+//! ```
+//!
+//! The processor is looked at once. Without the feature, `dispatch` calls, `decode` decodes nothing, and `prefetch` does
+//! nothing.
 
-/// What a processor can do for the kernels.
+#[cfg(all(feature = "simd", target_arch = "x86_64"))]
+mod avx512;
+mod decode;
+mod prefetch;
+
+pub(super) use decode::decode;
+pub(super) use prefetch::prefetch;
+
+/// The instruction set that the kernel uses.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Processor {
-    /// Nothing that is not everywhere.
+    /// Instructions that every processor has.
     Any = 1,
     /// 256-bit registers.
     Avx2,
@@ -43,11 +59,11 @@ mod x86_64 {
     use core::sync::atomic::{AtomicU8, Ordering};
     use std::arch::is_x86_feature_detected;
 
-    /// What is used, as a number; 0 before it was looked.
+    /// The instruction set in use, as a number; 0 until the processor has been looked at.
     static USED: AtomicU8 = AtomicU8::new(0);
 
     impl Processor {
-        /// What the kernels use.
+        /// The instruction set in use.
         #[inline]
         #[must_use]
         pub fn found() -> Self {
@@ -59,8 +75,7 @@ mod x86_64 {
             }
         }
 
-        /// From now on, and for all threads, the kernels use no more than this, and no more than there is. For tests and benches: the answers are
-        /// the same.
+        /// Limits the kernels of all threads to this instruction set, for tests and benches.
         pub fn limit(self) {
             USED.store(self.min(best()) as u8, Ordering::Relaxed);
         }
@@ -89,9 +104,7 @@ mod x86_64 {
         }
     }
 
-    /// Runs `f`, compiled for this processor.
-    ///
-    /// `f` is inlined into the function that has the instruction set; that is what makes it faster, and nothing else depends on it.
+    /// Runs `f`, compiled for this processor: `f` is inlined into a function that has the instruction set.
     #[inline]
     pub(crate) fn dispatch<T>(f: impl FnOnce() -> T) -> T {
         match Processor::found() {

@@ -1,35 +1,31 @@
-//! Eight descriptors at a time, in 512-bit registers. Each function has a twin in safe Rust, which does the same one by one; what a compiler makes of the twin,
-//! even for this processor, is a chain of additions, since it does not find that eight sums are three steps.
+//! Decodes eight descriptors at a time, in 512-bit registers. The twin in safe Rust (`kernel/decode.rs`) does the same one
+//! by one; a compiler makes a chain of additions of it, since it does not find that eight sums are three steps.
 //!
 //! ```text
 //! lengths   a    b    c    d    e    f    g    h
 //! + 1 back  a   a+b  b+c  c+d  d+e  e+f  f+g  g+h
 //! + 2 back  a   a+b  abc  abcd bcde ...
-//! + 4 back  a   a+b  abc  abcd ...        a+b+..+h    and the end so far on top of all
+//! + 4 back  a   a+b  abc  abcd ...        a+b+..+h    plus the end before them
 //! ```
 
 #![allow(unsafe_code, reason = "the feature `simd`: whole registers are loaded and stored through pointers")]
 
 use core::arch::x86_64::{
-    __m512i, _mm_cvtsi64_si128, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512,
-    _mm512_cmpneq_epi64_mask, _mm512_loadu_si512, _mm512_maskz_compress_epi64, _mm512_min_epu64,
-    _mm512_movepi64_mask, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64,
+    __m512i, _mm_cvtsi64_si128, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_loadu_si512,
+    _mm512_min_epu64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64,
     _mm512_reduce_min_epu64, _mm512_reduce_or_epi64, _mm512_set1_epi64, _mm512_setr_epi64,
     _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_sll_epi64, _mm512_slli_epi64, _mm512_srli_epi64,
     _mm512_storeu_si512,
 };
 
-use super::decode::Block;
-use super::intervals::{ALL, INTERVALS, NONE};
-use super::key::{CODE, CODE_BITS, FLAGS, LONGEST};
+use super::super::decode::Decoded;
+use super::super::key::{CODE_BITS, FLAGS, LONGEST};
 use super::prefetch::prefetch;
-use super::verdicts::{Classes, DEAD};
-use super::wide::{Edges, Front};
 
-/// So many descriptors fill a register, or two.
+/// The descriptors that fill a register, or two.
 pub(super) const EIGHT: usize = 8;
 
-/// Eight descriptors in memory: how they lie there is for the type to say.
+/// The layout of a descriptor in memory.
 pub(super) trait Eight {
     /// Whether length and flags have 8 bytes each, and not 4.
     const WIDE: bool;
@@ -74,7 +70,7 @@ fn load<T: Eight>(list: &[T; EIGHT]) -> (__m512i, __m512i) {
     (_mm512_permutex2var_epi64(first, even, second), _mm512_permutex2var_epi64(first, odd, second))
 }
 
-/// Turns the bytes of each number round.
+/// Reverses the bytes of each number.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 #[inline]
 fn swap<const BYTES: i64>(numbers: __m512i) -> __m512i {
@@ -86,10 +82,10 @@ fn swap<const BYTES: i64>(numbers: __m512i) -> __m512i {
     _mm512_shuffle_epi8(numbers, _mm512_setr_epi64(low, high, low, high, low, high, low, high))
 }
 
-/// What all descriptors of a block have in common.
+/// The bits that all descriptors of a block have in common.
 #[derive(Clone, Copy)]
 struct Check {
-    /// The shortest of each place.
+    /// The shortest length, by place in the register.
     shortest: __m512i,
     lengths: __m512i,
     flags: __m512i,
@@ -116,15 +112,15 @@ impl Check {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
     #[inline]
-    fn block(&self, end: u64) -> Option<Block> {
+    fn decoded(&self, end: u64) -> Option<Decoded> {
         let lengths = _mm512_reduce_or_epi64(self.lengths).cast_unsigned();
         let flags = _mm512_reduce_or_epi64(self.flags).cast_unsigned();
         (_mm512_reduce_min_epu64(self.shortest) > 0 && lengths < LONGEST && flags < FLAGS)
-            .then_some(Block { end, flags })
+            .then_some(Decoded { end, flags })
     }
 }
 
-/// Each number and all before it, on top of the last of `before`.
+/// Adds to each number all before it, and the last of `before`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 #[inline]
 fn sums(numbers: __m512i, before: __m512i) -> __m512i {
@@ -152,16 +148,16 @@ fn store(numbers: __m512i, place: &mut [u64; EIGHT]) {
     unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), numbers) }
 }
 
-/// [`decode`](super::decode::decode) of the front of a block, as far as it fills registers. Returns how much of it.
+/// Decodes the front of a list, as far as it fills registers. Returns the number of its descriptors.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 pub(super) fn decode<T: Eight>(
-    block: &[T],
+    list: &[T],
     end: u64,
     code: u64,
     shift: u32,
     keys: &mut [u64],
-) -> Option<(usize, Block)> {
-    let (front, _) = block.as_chunks();
+) -> Option<(usize, Decoded)> {
+    let (front, _) = list.as_chunks();
     let shift = _mm_cvtsi64_si128(i64::from(shift));
     let code = _mm512_set1_epi64(code.cast_signed());
     let mut ends = _mm512_set1_epi64((end << CODE_BITS).cast_signed());
@@ -173,65 +169,5 @@ pub(super) fn decode<T: Eight>(
         let flags = _mm512_or_si512(_mm512_sll_epi64(flags, shift), code);
         store(_mm512_or_si512(ends, flags), keys);
     }
-    Some((front.len() * EIGHT, check.block(last(ends) >> CODE_BITS)?))
+    Some((front.len() * EIGHT, check.decoded(last(ends) >> CODE_BITS)?))
 }
-
-/// Writes the numbers whose bit is set to a list, from `at` on. Returns how many. There must be eight places: `None` where there are not.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-#[inline]
-fn put(list: &mut [u64; INTERVALS], at: usize, which: u8, numbers: __m512i) -> Option<usize> {
-    let place = list.get_mut(at..)?.first_chunk_mut()?;
-    store(_mm512_maskz_compress_epi64(which, numbers), place);
-    Some(which.count_ones() as usize)
-}
-
-/// The intervals of as many descriptors as there is place for: the first starts at `end`, behind a descriptor of `class`.
-///
-/// What bounds it is the one port of the processor that can move numbers about within a register; hence the masks in ordinary registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-pub(super) fn intervals<T: Eight, const JOINING: u8>(
-    list: &[T],
-    end: u64,
-    class: u64,
-    classes: &Classes,
-    edges: &mut Edges<'_>,
-) -> Option<Front> {
-    // SAFETY: there are 64 bytes, and such a load needs no alignment.
-    let table = unsafe { _mm512_loadu_si512(classes.keys.as_ptr().cast()) };
-    let all_flags = _mm512_set1_epi64(CODE.cast_signed());
-    let mut ends = _mm512_set1_epi64((end << CODE_BITS).cast_signed());
-    let mut was_alive = u8::from(class != DEAD);
-    let mut class = _mm512_set1_epi64(class.cast_signed());
-    let mut check = Check::new();
-    let (mut count, mut opened, mut closed) = (0, edges.opened, edges.closed);
-    for eight in list.as_chunks().0 {
-        // behind the last there is place for the one that is open, and for a guard
-        if opened + EIGHT + 2 > INTERVALS {
-            break;
-        }
-        let (lengths, flags) = load(eight);
-        check.see(lengths, flags);
-        let sums = sums(_mm512_slli_epi64(lengths, CODE_BITS), ends);
-        let starts = _mm512_alignr_epi64(sums, ends, 7);
-        let now = _mm512_permutexvar_epi64(flags, table);
-        let alive = !_mm512_movepi64_mask(now);
-        let before_alive = alive << 1 | was_alive;
-        was_alive = alive >> 7;
-        let (changed, cuts) = if JOINING == ALL {
-            (alive ^ before_alive, starts)
-        } else {
-            let before = _mm512_alignr_epi64(now, class, 7);
-            let changed = if JOINING == NONE { u8::MAX } else { _mm512_cmpneq_epi64_mask(now, before) };
-            (changed, _mm512_or_si512(starts, before))
-        };
-        opened += put(edges.starts, opened, changed & alive, _mm512_or_si512(starts, all_flags))?;
-        closed += put(edges.ends, closed, changed & before_alive, cuts)?;
-        ends = sums;
-        class = now;
-        count += EIGHT;
-    }
-    (edges.opened, edges.closed) = (opened, closed);
-    Some(Front { count, block: check.block(last(ends) >> CODE_BITS)?, class: last(class) })
-}
-
-const _: () = assert!(DEAD == 1 << 63, "a dead class is a number below 0");

@@ -1,0 +1,184 @@
+//! The working memory of a kernel: a block of each side as keys, and the cuts that come out. It lies on the stack of one
+//! `fold`, and stays in the nearest cache.
+//!
+//! ```text
+//! fill:
+//!     a run (runs.rs)?              decode it straight into cuts
+//!     otherwise (mixed):            decode both sides into keys, merge them up to the end that comes first
+//!     a reader with wishes (keep.rs)? drop the cuts that it does not want
+//!     drop ties                     the second of two cuts at one byte
+//! ```
+//!
+//! The kernel reports no error. Whatever is odd (a length of 0, an end above `MAX_END`, flags of more than three bits, the
+//! end of a list) makes it give up the block before anything is consumed; the scalar merge then reads the same
+//! descriptors, and finds the error, if there is one.
+
+use super::input::Input;
+use super::keep::{Keep, Questions};
+use super::key::{CODE, CODE_BITS, LAST, LEFT, RIGHT, differ};
+use super::{NextBlock, Progress, dispatch, merge, runs};
+use crate::wire::RawDescriptor;
+
+/// The keys of one side, with the guard after the last.
+pub(super) const SLOTS: usize = 512;
+/// The cuts of a block: both sides together have no more keys.
+pub(super) const CUTS: usize = 2 * SLOTS;
+
+/// The keys of one side that are merged after a run: another run may follow.
+const NARROW: usize = 16;
+/// The keys of one side that are merged where there are no runs.
+const WIDE: usize = SLOTS - 1;
+
+/// A stretch of the disk, merged.
+#[derive(Debug)]
+pub struct Block {
+    left: [u64; SLOTS],
+    right: [u64; SLOTS],
+    cuts: [u64; CUTS],
+    /// The number of cuts.
+    len: usize,
+    /// The start of the first segment, from which the keys count.
+    start: u64,
+    /// The number of keys of each side that are merged next.
+    width: usize,
+    /// The wishes of the reader; `None` where it wants every segment as it is.
+    keep: Option<Keep>,
+    /// The OR of the flags of the left and of the right side.
+    flags: [u64; 2],
+}
+
+/// A merged segment: its range, and the flags of both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) code: u64,
+}
+
+impl Block {
+    /// A block of every segment.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            left: [0; SLOTS],
+            right: [0; SLOTS],
+            cuts: [0; CUTS],
+            len: 0,
+            start: 0,
+            width: NARROW,
+            keep: None,
+            flags: [0; 2],
+        }
+    }
+
+    /// A block for a reader with wishes, which will be asked for them.
+    #[inline(always)]
+    pub(crate) const fn keeping() -> Self {
+        let mut block = Self::new();
+        block.keep = Some(Keep::new());
+        block
+    }
+
+    /// Answers the questions of [`NextBlock::NewFlags`].
+    pub(crate) fn answer(&mut self, questions: &Questions<'_>) {
+        if let Some(keep) = &mut self.keep {
+            keep.ask(self.flags, questions);
+        }
+    }
+
+    /// Merges the next stretch.
+    pub(super) fn fill<R: RawDescriptor>(
+        &mut self,
+        left: &Input<'_, R>,
+        right: &Input<'_, R>,
+    ) -> Result<Progress, NextBlock> {
+        self.start = left.start;
+        let run = dispatch(|| runs::any(left, right, &mut self.cuts, self.keep.as_ref()));
+        let width = self.width;
+        self.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
+        let may_have_ties = run.is_none();
+        let merged = match run {
+            Some(run) => run,
+            None => self.mixed(left, right, width).ok_or(NextBlock::Scalar)?,
+        };
+        let mut len = merged.len;
+        if let Some(keep) = &self.keep {
+            if !keep.knows(merged.flags) {
+                self.flags = merged.flags;
+                return Err(NextBlock::NewFlags);
+            }
+            len = keep.compact(&mut self.cuts, len);
+        }
+        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal neighbours apart.
+        self.len = if may_have_ties { drop_ties(&mut self.cuts, len) } else { len };
+        if let Some(guard) = self.cuts.get_mut(self.len) {
+            *guard = LAST;
+        }
+        Ok(merged.progress)
+    }
+
+    /// Merges up to `width` keys of each side, whatever their shape.
+    fn mixed<R: RawDescriptor>(
+        &mut self,
+        left: &Input<'_, R>,
+        right: &Input<'_, R>,
+        width: usize,
+    ) -> Option<Merged> {
+        let (a, left_flags) = left.decode::<LEFT>(width, &mut self.left)?;
+        let (b, right_flags) = right.decode::<RIGHT>(width, &mut self.right)?;
+        // Up to the end of the side that ends first, both sides are known, so the number of outputs is as well.
+        let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
+        let end = last_of(&self.left, a)?.min(last_of(&self.right, b)?);
+        let up_to = |keys: &[u64; SLOTS], len: usize| {
+            Some(keys.get(..len)?.partition_point(|key| key >> CODE_BITS <= end))
+        };
+        let used = (up_to(&self.left, a)?, up_to(&self.right, b)?);
+        merge::merge(&self.left, &self.right, used, &mut self.cuts);
+        let progress = Progress {
+            position: self.start + end,
+            left: left.consumed(used.0, end, LEFT, &self.left)?,
+            right: right.consumed(used.1, end, RIGHT, &self.right)?,
+        };
+        Some(Merged { progress, len: used.0 + used.1, flags: [left_flags, right_flags] })
+    }
+
+    /// The merged segments. With `COUNTED` their number ends the loop, otherwise the guard after the last: of such a loop
+    /// a compiler makes no vectors.
+    #[inline]
+    pub(crate) fn segments<const COUNTED: bool>(&self) -> impl Iterator<Item = Segment> {
+        let base = self.start;
+        let mut start = base;
+        let cuts = if COUNTED { self.cuts.get(..self.len).unwrap_or_default() } else { &self.cuts };
+        cuts.iter().take_while(|&&cut| COUNTED || cut < LAST).map(move |cut| {
+            let end = base + (cut >> CODE_BITS);
+            let segment = Segment { start, end, code: cut & CODE };
+            start = end;
+            segment
+        })
+    }
+}
+
+/// Descriptors that were merged into the cuts of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merged {
+    pub(super) progress: Progress,
+    /// The number of cuts.
+    pub(super) len: usize,
+    /// The OR of the flags of the left and of the right side, or more bits than that.
+    pub(super) flags: [u64; 2],
+}
+
+/// Drops the second of two cuts at one byte: the first has the flags of the segment, the second would be one of length 0.
+/// Returns the number that is left.
+#[inline(always)]
+#[allow(clippy::indexing_slicing, reason = "indices are masked to the length of the array")]
+fn drop_ties(cuts: &mut [u64; CUTS], len: usize) -> usize {
+    let (mut kept, mut before) = (0, 0);
+    for read in 0..len {
+        let cut = cuts[read % CUTS];
+        cuts[kept % CUTS] = cut;
+        kept += usize::from(differ(cut, before));
+        before = cut;
+    }
+    kept
+}

@@ -1,0 +1,112 @@
+//! One side of a merge: the rest of the descriptor in which the merge stands, and the list that follows.
+//!
+//! ```text
+//!            start        end
+//!              |           |
+//! |----flags----------------|----list[0]----|--list[1]--| ...
+//!              ^ the merge  ^ the list starts
+//! ```
+//!
+//! A block decodes the rest as its first key (`decode`), and knows by the keys afterwards how many descriptors it has
+//! consumed (`consumed`).
+
+use super::block::SLOTS;
+use super::decode::decode;
+use super::key::{CODE_BITS, FLAGS, LAST, LONGEST};
+use crate::extent::MAX_END;
+use crate::wire::RawDescriptor;
+
+/// One side, from the position of the merge on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a, R> {
+    /// The descriptors that have not been read.
+    pub(super) list: &'a [R],
+    /// The position of the merge.
+    pub(super) start: u64,
+    /// The start of the list; beyond `start` where the merge stands in a descriptor.
+    pub(super) end: u64,
+    /// The flags of that descriptor.
+    pub(super) flags: u64,
+}
+
+/// The descriptors of one side that a block has consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumed {
+    /// The number of descriptors of the list.
+    pub(crate) count: usize,
+    /// The end of the last of them, or of the one in which the merge stood.
+    pub(crate) end: u64,
+    /// Its flags.
+    pub(crate) flags: u64,
+}
+
+impl<R: RawDescriptor> Input<'_, R> {
+    /// Whether the merge stands in a descriptor, whose rest is the first key.
+    pub(super) fn is_begun(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// The length of that rest, or 0. `None` where it does not fit a key.
+    pub(super) fn begun(&self) -> Option<u64> {
+        self.end.checked_sub(self.start).filter(|&left| left < LONGEST)
+    }
+
+    /// The descriptor in which the merge stands, consumed. `None` where it does not fit a key.
+    pub(super) fn current(&self) -> Option<Consumed> {
+        let current = if self.is_begun() {
+            Consumed { count: 0, end: self.end, flags: self.flags }
+        } else {
+            let first = self.list.first()?.read();
+            Consumed { count: 1, end: self.end.checked_add(first.length)?, flags: first.flags }
+        };
+        (current.end <= MAX_END && current.flags < FLAGS).then_some(current)
+    }
+
+    /// The first `count` descriptors of the list, consumed; the last ends at `end`. `None` where that is too high.
+    pub(super) fn whole(&self, count: usize, end: u64) -> Option<Consumed> {
+        let last = self.list.get(count.checked_sub(1)?)?;
+        (end <= MAX_END).then_some(Consumed { count, end, flags: last.read().flags })
+    }
+
+    /// Decodes at most `count` keys into the first slots, and a guard after them. Returns their number, and the OR of
+    /// their flags; `None` where the scalar merge must go on.
+    #[inline(always)]
+    pub(super) fn decode<const SHIFT: u32>(
+        &self,
+        count: usize,
+        keys: &mut [u64; SLOTS],
+    ) -> Option<(usize, u64)> {
+        let rest = self.begun()?;
+        let begun = usize::from(self.is_begun());
+        if self.is_begun() {
+            if self.flags >= FLAGS {
+                return None;
+            }
+            *keys.first_mut()? = rest << CODE_BITS | self.flags << SHIFT;
+        }
+        let list = self.list.get(..count - begun).unwrap_or(self.list);
+        let len = begun + list.len();
+        let decoded = decode::<R, SHIFT>(list, rest, 0, keys.get_mut(begun..len)?)?;
+        *keys.get_mut(len)? = LAST;
+        let flags = decoded.flags | if self.is_begun() { self.flags } else { 0 };
+        (len > 0 && self.start + decoded.end <= MAX_END).then_some((len, flags))
+    }
+
+    /// The consumed descriptors, once the merge stands `end` bytes further and the first `used` keys end up to there.
+    pub(super) fn consumed(
+        &self,
+        used: usize,
+        end: u64,
+        shift: u32,
+        keys: &[u64; SLOTS],
+    ) -> Option<Consumed> {
+        let begun = usize::from(self.is_begun());
+        let last = used.checked_sub(1).and_then(|last| keys.get(last));
+        let (count, key) = match last.filter(|&last| last >> CODE_BITS == end) {
+            Some(last) => (used - begun, last),
+            // The merge stands in the next descriptor, whose rest will be the first key of the next block.
+            None => (used + 1 - begun, keys.get(used)?),
+        };
+        Some(Consumed { count, end: self.start + (key >> CODE_BITS), flags: key >> shift & (FLAGS - 1) })
+    }
+}

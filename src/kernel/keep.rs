@@ -1,0 +1,188 @@
+//! Filter and coalesce on a merged block: segments that the reader does not want, and cuts between segments that are
+//! equal to it, are dropped before anything is yielded.
+//!
+//! ```text
+//! the reader is asked once:  class of each code        dead: not wanted;  equal classes: may be one segment
+//!
+//! cuts     [10.a][25.b][30.b][40.c][55.c][60.a]        a, b wanted and equal; c dead
+//! classes    1     1     1    dead  dead   1
+//! kept                 [30.b]     [55.c] [60.a]        the last cut of each row of equal classes
+//! segments  0..30 b             (30..55)  55..60 a     the dead ones are skipped when segments are yielded
+//!
+//! for each cut:
+//!     kept += its class differs from the class before
+//!     cuts[kept] = cut                                 overwrites its predecessor if that had the same class
+//! ```
+//!
+//! Why after the merge, and by a table: there are 64 codes (three bits of flags a side), so that `status_of` and
+//! `combine`, which are pure, can be asked about each code once, however long the lists are. The loop has no branch that
+//! depends on the data, since no processor can foretell which neighbours are equal.
+//!
+//! A status need not be equal to itself (a NaN is not). Such a segment must not be joined with a neighbour of its own
+//! code, hence two tables: the class of a code seen from the segment before it, and from the one after it.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "indices are masked to the length of the arrays: no check is left in the code"
+)]
+
+use super::block::CUTS;
+use super::key::{CODE, CODE_BITS, CODES, FLAGS, LEFT, RIGHT, subsets};
+
+/// The answers of a reader about pairs of flags. Both closures are pure, and may be asked about pairs that do not occur.
+#[derive(Clone, Copy)]
+pub(crate) struct Questions<'a> {
+    /// Whether segments with this code are wanted.
+    pub(crate) wants: &'a dyn Fn(u64) -> bool,
+    /// Whether touching segments with these codes, both wanted, may be yielded as one.
+    pub(crate) joins: &'a dyn Fn(u64, u64) -> bool,
+}
+
+/// The class of all codes that are not wanted.
+const DEAD: u8 = u8::MAX;
+/// The class before the first segment, and of a status that is not equal to itself, seen from the segment after it.
+const NONE: u8 = DEAD - 1;
+
+/// The classes of all codes that were seen.
+#[derive(Clone, Debug)]
+pub(super) struct Keep {
+    /// The OR of the flags of the left and of the right side for which the classes hold.
+    seen: Option<[u64; 2]>,
+    /// By code: its class, compared with the class of the segment before it.
+    classes: [u8; CODES],
+    /// By code: its class, compared with the class of the segment after it.
+    classes_before: [u8; CODES],
+    /// By shift of the finer side, flags of the coarser side and OR of the flags of the finer side: bit by bit, whether
+    /// all of it is dead.
+    rejected: [[u8; FLAGS as usize]; 2],
+}
+
+impl Keep {
+    pub(super) const fn new() -> Self {
+        Self {
+            seen: None,
+            classes: [0; CODES],
+            classes_before: [0; CODES],
+            rejected: [[0; FLAGS as usize]; 2],
+        }
+    }
+
+    /// Whether the classes hold for these flags.
+    #[inline]
+    pub(super) fn knows(&self, [left, right]: [u64; 2]) -> bool {
+        self.seen.is_some_and(|[a, b]| (left & !a) | (right & !b) == 0)
+    }
+
+    /// Whether an extent of the coarser side with `flags` is dead over every extent of the finer side whose flags are
+    /// made of `bits`, which are shifted by `shift`. `false` where that is not known.
+    #[inline]
+    pub(super) fn rejects(&self, shift: u32, bits: u64, flags: u64) -> bool {
+        let side = usize::from(shift == LEFT);
+        self.rejected[side][(flags % FLAGS) as usize] >> (bits % FLAGS) & 1 == 1
+    }
+
+    /// Drops cuts of a block: of each row of segments with one class all but the last. Returns the number that is left.
+    #[inline(always)]
+    pub(super) fn compact(&self, cuts: &mut [u64; CUTS], len: usize) -> usize {
+        // The last cut that was kept; before the first, the place before place 0.
+        let mut last = usize::MAX;
+        let mut before = NONE;
+        for read in 0..len {
+            let cut = cuts[read % CUTS];
+            let code = (cut & CODE) as usize;
+            last = last.wrapping_add(usize::from(self.classes[code] != before));
+            before = self.classes_before[code];
+            cuts[last % CUTS] = cut;
+        }
+        last.wrapping_add(1)
+    }
+
+    /// Asks about all codes that are made of the flags that were seen before and of these.
+    #[cold]
+    pub(super) fn ask(&mut self, flags: [u64; 2], questions: &Questions<'_>) {
+        let [a, b] = self.seen.unwrap_or_default();
+        let [left, right] = [a | flags[0], b | flags[1]];
+        self.seen = Some([left, right]);
+        let codes = || subsets(left).flat_map(move |a| subsets(right).map(move |b| a << LEFT | b << RIGHT));
+        let mut dead = 0_u64;
+        for code in codes() {
+            let (class, before) = if !(questions.wants)(code) {
+                dead |= 1 << code;
+                (DEAD, DEAD)
+            } else if !(questions.joins)(code, code) {
+                (code as u8, NONE)
+            } else {
+                let equal = |&lower: &u64| dead >> lower & 1 == 0 && (questions.joins)(lower, code);
+                let class = codes().take_while(|&lower| lower < code).find(equal).unwrap_or(code);
+                (class as u8, class as u8)
+            };
+            self.classes[code as usize] = class;
+            self.classes_before[code as usize] = before;
+        }
+        for (side, shift) in [(0, RIGHT), (1, LEFT)] {
+            let (finer, coarser) = if shift == LEFT { (left, right) } else { (right, left) };
+            for flags in subsets(coarser) {
+                let code = |other: u64| other << shift | flags << (LEFT - shift);
+                let all_dead = |&bits: &u64| subsets(bits).all(|other| dead >> code(other) & 1 == 1);
+                let rejected = subsets(finer).filter(all_dead).fold(0, |set, bits| set | 1 << bits);
+                self.rejected[side][flags as usize] = rejected;
+            }
+        }
+    }
+}
+
+const _: () =
+    assert!(LEFT == CODE_BITS / 2 && RIGHT == 0 && (NONE as usize) >= CODES, "classes are told apart");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn keep(flags: [u64; 2], wants: impl Fn(u64) -> bool, joins: impl Fn(u64, u64) -> bool) -> Keep {
+        let mut keep = Keep::new();
+        assert!(!keep.knows([0, 0]));
+        keep.ask(flags, &Questions { wants: &wants, joins: &joins });
+        assert!(keep.knows(flags));
+        keep
+    }
+
+    /// (end, code) of the cuts that are left.
+    fn kept(keep: &Keep, cuts: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut list = [0; CUTS];
+        for (slot, (end, code)) in list.iter_mut().zip(cuts) {
+            *slot = end << CODE_BITS | code;
+        }
+        let len = keep.compact(&mut list, cuts.len());
+        list[..len].iter().map(|cut| (cut >> CODE_BITS, cut & CODE)).collect()
+    }
+
+    #[test]
+    fn rows_of_one_class_are_one_cut() {
+        // Wanted: dirty (bit 0 of the right side); equal: the same bit 0 of the left side.
+        let keep = keep([3, 1], |code| code & 1 == 1, |a, b| (a ^ b) & 1 << LEFT == 0);
+        let code = |left: u64, right: u64| left << LEFT | right;
+        let cuts = [(10, code(0, 1)), (20, code(2, 1)), (30, code(1, 1)), (40, code(0, 0)), (50, code(3, 0))];
+        assert_eq!(kept(&keep, &cuts), [(20, code(2, 1)), (30, code(1, 1)), (50, code(3, 0))]);
+    }
+
+    #[test]
+    fn what_is_not_equal_to_itself_is_not_joined() {
+        let equal = |a: u64, b: u64| a == b && a != 1;
+        let keep = keep([0, 1], |_| true, equal);
+        assert_eq!(kept(&keep, &[(10, 1), (20, 1), (30, 0), (40, 0)]), [(10, 1), (20, 1), (40, 0)]);
+    }
+
+    #[test]
+    fn rejects_what_is_dead_whatever_the_finer_side_says() {
+        // Wanted: zero (bit 1 of the left side) and dirty (bit 0 of the right side).
+        let keep = keep([3, 1], |code| code >> LEFT & 2 == 2 && code & 1 == 1, |_, _| true);
+        assert!(keep.rejects(LEFT, 3, 0), "many allocations over clean bytes");
+        assert!(!keep.rejects(LEFT, 3, 1));
+        assert!(keep.rejects(LEFT, 1, 1), "data over dirty bytes");
+        assert!(keep.rejects(RIGHT, 1, 1) && !keep.rejects(RIGHT, 1, 2));
+        assert!(!keep.rejects(LEFT, 4, 0) && !keep.rejects(RIGHT, 1, 4), "flags that were not asked about");
+        assert!(!keep.knows([4, 0]) && !keep.knows([0, 2]) && keep.knows([1, 1]));
+    }
+}

@@ -1,0 +1,294 @@
+//! Reading a merge of two lists in memory block by block (`kernel/`), and everything else one by one.
+//!
+//! ```text
+//! while enough is left of both lists:
+//!     next block merged?      yield its segments, each with status_of(its code)
+//!     new flags in it?        ask the reader which codes it wants and which are equal to it, and try again
+//!     otherwise               yield 512 extents of next_extent, which finds the error or the end if there is one
+//! yield the rest by next_extent
+//! ```
+//!
+//! Adapters that only look at the status (`map_status`, `filter`, `map_err`) hand the merge's blocks on, and answer for the
+//! status of a code. After each block the merge stands exactly where `next_extent` would, so the two ways can take turns.
+
+use super::{ExtentStream, Merge};
+use crate::extent::Extent;
+use crate::kernel::{self, Block, Blocks, NextBlock, Processor, Progress, Questions, Segment};
+
+/// Fewest descriptors of both lists for which a block is worth its memory, 16 KiB that are filled with zeroes first.
+const LONG: usize = 512;
+/// The number of extents that are read one by one where a block cannot be merged, before the next attempt.
+const SCALAR: usize = 512;
+
+/// The number of an extent of which it is not known which others have the same status.
+pub(crate) const UNNUMBERED: u64 = u64::MAX;
+
+/// Whether `stream` is a merge that is worth reading in blocks.
+pub(super) fn is_long<S: ExtentStream>(stream: &mut S) -> bool {
+    stream.blocks().is_some_and(Blocks::is_long)
+}
+
+/// Reads all of a stream, and gives each extent to `f` with the value that `f` returned before.
+#[inline]
+pub(super) fn fold<S: ExtentStream, A>(
+    mut stream: S,
+    init: A,
+    mut f: impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    let mut acc = init;
+    if is_long(&mut stream) {
+        let mut block = Block::new();
+        while is_long(&mut stream) {
+            acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
+        }
+    }
+    fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+}
+
+/// Like [`fold`], for a filter: extents without a status (`status_of`) are dropped in whole blocks.
+#[inline]
+pub(super) fn fold_kept<S: ExtentStream, A>(
+    mut stream: S,
+    init: A,
+    mut f: impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    let mut acc = init;
+    if is_long(&mut stream) {
+        let mut block = Block::keeping();
+        while is_long(&mut stream) {
+            acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
+        }
+    }
+    fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+}
+
+/// Folds the next block, or the next extents where it cannot be merged. Touching extents whose statuses `joins` finds equal
+/// may be joined, if the block is made for that ([`Block::keeping`]).
+#[inline]
+pub(super) fn fold_next<S: ExtentStream, A>(
+    stream: &mut S,
+    block: &mut Block,
+    joins: impl Fn(&S::Status, &S::Status) -> bool,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    if !read(stream, block, joins) {
+        return fold_scalar(stream, SCALAR, init, f);
+    }
+    // A fold that carries its state along is compiled for wider registers, in which a compiler does several extents at
+    // once. One whose state is elsewhere (`for_each`) loses by that: it cannot keep that state in registers across the
+    // call. In the narrow registers that every processor has, all lose.
+    Ok(if size_of::<A>() > 0 && Processor::found() > Processor::Any {
+        kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), init, f))
+    } else {
+        fold_segments(stream, block.segments::<false>(), init, f)
+    })
+}
+
+/// Merges the next block. Returns `false` where the scalar merge must go on.
+fn read<S: ExtentStream>(
+    stream: &mut S,
+    block: &mut Block,
+    joins: impl Fn(&S::Status, &S::Status) -> bool,
+) -> bool {
+    while let Some(blocks) = stream.blocks() {
+        match blocks.next_block(block) {
+            NextBlock::Merged => return true,
+            NextBlock::Scalar => return false,
+            NextBlock::NewFlags => {
+                let status = |code| stream.status_of(code);
+                block.answer(&Questions {
+                    wants: &|code| status(code).is_some(),
+                    joins: &|one, other| {
+                        status(one).zip(status(other)).is_some_and(|(one, other)| joins(&one, &other))
+                    },
+                });
+            }
+        }
+    }
+    false
+}
+
+/// Gives segments to `f`, with their statuses; those that have none are not wanted.
+#[inline(always)]
+fn fold_segments<S: ExtentStream, A>(
+    stream: &S,
+    segments: impl Iterator<Item = Segment>,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
+) -> A {
+    segments.fold(init, |acc, Segment { start, end, code }| match stream.status_of(code) {
+        Some(status) => f(acc, Extent::trusted(start, end, status)),
+        None => acc,
+    })
+}
+
+/// Gives at most `most` extents to `f`, one by one.
+#[inline]
+fn fold_scalar<S: ExtentStream, A>(
+    stream: &mut S,
+    most: usize,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    let mut acc = init;
+    for _ in 0..most {
+        let Some(extent) = stream.next_extent()? else {
+            break;
+        };
+        acc = f(acc, extent);
+    }
+    Ok(acc)
+}
+
+/// Like [`fold`], until the first error. With each extent `f` gets its code, or [`UNNUMBERED`].
+#[inline]
+pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
+    mut stream: S,
+    init: A,
+    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
+    let mut acc = init;
+    if is_long(&mut stream) {
+        let mut block = Block::new();
+        while is_long(&mut stream) {
+            acc = try_fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
+        }
+    }
+    try_fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+}
+
+/// Like [`fold_next`], until the first error.
+#[inline]
+pub(super) fn try_fold_next<S: ExtentStream, A, E: From<S::Error>>(
+    stream: &mut S,
+    block: &mut Block,
+    joins: impl Fn(&S::Status, &S::Status) -> bool,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
+    if !read(stream, block, joins) {
+        return try_fold_scalar(stream, SCALAR, init, f);
+    }
+    let mut segments = block.segments::<false>();
+    segments.try_fold(init, |acc, Segment { start, end, code }| match stream.status_of(code) {
+        Some(status) => f(acc, Extent::trusted(start, end, status), code),
+        None => Ok(acc),
+    })
+}
+
+/// Gives at most `most` extents to `f`, one by one.
+#[inline]
+fn try_fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
+    stream: &mut S,
+    most: usize,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
+    let mut acc = init;
+    for _ in 0..most {
+        let Some(extent) = stream.next_extent()? else {
+            break;
+        };
+        acc = f(acc, extent, UNNUMBERED)?;
+    }
+    Ok(acc)
+}
+
+/// Like [`ExtentStream::try_for_each`]. With each extent `f` gets a number: extents with the same number have the same
+/// status. It is [`UNNUMBERED`] where that is not known.
+#[cfg(feature = "alloc")]
+#[inline]
+pub(crate) fn try_for_each_numbered<S: ExtentStream, E: From<S::Error>>(
+    mut stream: S,
+    mut f: impl FnMut(Extent<S::Status>, u64) -> Result<(), E>,
+) -> Result<(), E> {
+    if stream.blocks().is_some() {
+        try_fold(stream, (), |(), extent, number| f(extent, number))
+    } else {
+        // There may be a merge deeper down all the same, which the stream's own way reads in blocks.
+        stream.try_for_each(|extent| f(extent, UNNUMBERED))
+    }
+}
+
+impl<A: ExtentStream, B: ExtentStream, F> Blocks for Merge<A, B, F> {
+    fn is_long(&mut self) -> bool {
+        let (Some(left), Some(right)) = (self.left.side(), self.right.side()) else {
+            return false;
+        };
+        let (left, right) = (left.wire, right.wire);
+        // The length of a stream of many lists shows only at its end.
+        left.list.len() + right.list.len() >= LONG || left.goes_on || right.goes_on
+    }
+
+    fn next_block(&mut self, block: &mut Block) -> NextBlock {
+        let (Some(left), Some(right)) = (self.left.side(), self.right.side()) else {
+            return NextBlock::Scalar;
+        };
+        match kernel::merge(&left, &right, block) {
+            Ok(Progress { position, left, right }) => {
+                self.position = position;
+                self.left.skip(left, position);
+                self.right.skip(right, position);
+                NextBlock::Merged
+            }
+            Err(refused) => refused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::StreamError;
+    use crate::stream::{place, place_all};
+    use crate::wire::Descriptors;
+    use alloc::vec::Vec;
+
+    fn list(count: u64) -> Vec<(u64, u64)> {
+        (0..count).map(|nth| (512, nth & 3)).collect()
+    }
+
+    fn side(list: &[(u64, u64)]) -> impl ExtentStream<Status = u64, Error = StreamError> {
+        place(Descriptors::new(list), 0).map_status(|flags| flags & 1)
+    }
+
+    /// Both ways give the same (`tests/kernel.rs`); this is that the fast one is taken, and not below the length from
+    /// which it pays.
+    #[test]
+    fn long_lists_are_read_in_blocks() {
+        for (left, right, long) in
+            [(256, 256, true), (511, 1, true), (256, 255, false), (0, 512, true), (0, 511, false)]
+        {
+            let (left, right) = (list(left), list(right));
+            let mut merge = side(&left).merge(side(&right), |a, b| a | b);
+            assert_eq!(is_long(&mut merge), long, "{} and {}", left.len(), right.len());
+        }
+        let pieces = list(2);
+        let pieces = || {
+            place_all((0..2).map(|_| Descriptors::new(&pieces)), 0)
+                .map_status(|flags| flags & 1)
+                .err_into::<StreamError>()
+        };
+        let short = list(2);
+        assert!(is_long(&mut pieces().merge(side(&short), |a, b| a | b)));
+        assert!(is_long(&mut side(&short).merge(pieces(), |a, b| a | b)));
+        assert!(!is_long(&mut side(&short)) && !is_long(&mut pieces().coalesce()));
+    }
+
+    /// Whatever adapters only look at the status, and however the stream is held, the merge is read in blocks.
+    #[test]
+    fn adapters_and_boxes_hand_blocks_on() {
+        let (left, right) = (list(1000), list(1000));
+        let merge = side(&left).merge(side(&right), |a, b| a | b);
+        let mut adapted = merge.map_status(|status| status > 0).filter(|_| true).err_into::<StreamError>();
+        assert!(is_long(&mut adapted));
+        assert!(is_long(&mut &mut adapted));
+        let mut boxed = alloc::boxed::Box::new(adapted);
+        let mut block = Block::new();
+        assert!(read(&mut boxed, &mut block, |_, _| false));
+        assert!(block.segments::<false>().count() > 0);
+        let next = boxed.next_extent().unwrap().unwrap();
+        assert_eq!(block.segments::<false>().last().unwrap().end, next.start(), "it goes on after the block");
+    }
+}

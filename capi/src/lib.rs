@@ -14,6 +14,8 @@
 #![warn(clippy::cast_possible_truncation)]
 
 mod border;
+#[cfg(any(test, fuzzing))]
+pub mod calls;
 pub mod layout;
 pub mod library;
 pub mod map;

@@ -313,3 +313,9 @@ fn messages_of_null_objects_are_messages() {
         plan::nbdx_plan_free(null_mut());
     }
 }
+
+/// The fuzz target over its corpus, and over inputs made from it.
+#[test]
+fn random_calls() {
+    nbd_extents_fuzz_bodies::replay::replay("c_interface", super::calls::calls);
+}

@@ -4,9 +4,11 @@ use core::time::Duration;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use nbd_client::{
-    Client, Error, HandshakeError, ListedExport, Options, Refusal, ServerText, SurveyorError, Uri,
-};
+use nbd_client::export::ListedExport;
+use nbd_client::handshake::{HandshakeError, Refusal};
+use nbd_client::survey::SurveyorError;
+use nbd_client::text::ServerText;
+use nbd_client::{Client, Error, Options, Uri};
 
 use crate::failure::Failure;
 use crate::values::parse_seconds;

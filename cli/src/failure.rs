@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use nbd_client::{Errno, Error, ErrorClass, RequestError, SurveyorError};
+use nbd_client::session::{Errno, RequestError};
+use nbd_client::survey::SurveyorError;
+use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};

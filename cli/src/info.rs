@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use nbd_client::{Client, Export, Headers, Options, ServerText, Uri};
+use nbd_client::frame::Headers;
+use nbd_client::text::ServerText;
+use nbd_client::{Client, Export, Options, Uri};
 use serde_json::{Value, json};
 
 use crate::connection::{self, ConnectionArgs};
@@ -84,7 +86,7 @@ fn text(export: &Export, uri: &Uri, out: &mut impl Write) -> io::Result<()> {
     if let Some(description) = &export.description {
         writeln!(out, "description   {}", ServerText::new(description.as_bytes()))?;
     }
-    writeln!(out, "size          {} ({})", export.size, human(export.size))?;
+    writeln!(out, "size          {} ({})", export.size(), human(export.size()))?;
     match export.block_size {
         Some(sizes) => {
             let (minimum, preferred, maximum) = (sizes.minimum(), sizes.preferred(), sizes.maximum());
@@ -108,7 +110,7 @@ fn value(export: &Export, uri: &Uri) -> Value {
     json!({
         "export": export.name,
         "description": export.description,
-        "size": export.size,
+        "size": export.size(),
         "block_size": sizes,
         "flags": flags(export),
         "headers": headers(export),
@@ -154,15 +156,15 @@ fn flags(export: &Export) -> Vec<&'static str> {
     [
         (flags.is_read_only(), "read-only"),
         (!flags.is_read_only(), "writable"),
-        (flags.send_flush(), "flush"),
-        (flags.send_fua(), "fua"),
+        (flags.can_flush(), "flush"),
+        (flags.can_fua(), "fua"),
         (flags.is_rotational(), "rotational"),
-        (flags.send_trim(), "trim"),
-        (flags.send_write_zeroes(), "write-zeroes"),
-        (flags.send_df(), "df"),
+        (flags.can_trim(), "trim"),
+        (flags.can_write_zeroes(), "write-zeroes"),
+        (flags.can_df(), "df"),
         (flags.can_multi_conn(), "multi-conn"),
-        (flags.send_cache(), "cache"),
-        (flags.send_fast_zero(), "fast-zero"),
+        (flags.can_cache(), "cache"),
+        (flags.can_fast_zero(), "fast-zero"),
         (flags.block_status_payload(), "block-status-payload"),
     ]
     .into_iter()

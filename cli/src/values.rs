@@ -3,7 +3,8 @@
 use core::num::NonZeroU64;
 use core::time::Duration;
 
-use nbd_client::{Uri, UriError};
+use nbd_client::Uri;
+use nbd_client::uri::UriError;
 
 /// Reads a number of bytes, with an optional binary unit: `4096`, `64K`, `10G`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use hostile::run::map;
 use hostile::{Accept, Case, Fatal, M, Word, content};
+use nbd_client::frame::Headers;
+use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus};
 use nbd_client::testing::{Conn, DONE, Good, Reaction, ScriptedServer, bytes};
-use nbd_client::{
-    Client, Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus, Headers, Options,
-};
+use nbd_client::{Client, Options};
 
 const GO: u32 = 7;
 const LIST: u32 = 9;
@@ -254,7 +254,7 @@ fn cut_at_every_byte() {
             Err(nbd_client::Error::ConnectionLost(eof)) => assert!(eof.got < eof.expected, "{cut}: {eof}"),
             Err(other) => panic!("{cut}: {other}"),
             Ok(client) => {
-                assert_eq!((client.export().size, cut > 150), (4 * M, true));
+                assert_eq!((client.export().size(), cut > 150), (4 * M, true));
                 break;
             }
         }
@@ -338,7 +338,7 @@ fn limits_of_the_caller() {
     };
     let connect = |server: &ScriptedServer| {
         let options = Options::new().handshake_limits(limits);
-        Client::connect(&server.uri().parse().unwrap(), &options).map(|client| client.export().size)
+        Client::connect(&server.uri().parse().unwrap(), &options).map(|client| client.export().size())
     };
     let long = "x".repeat(63).leak();
     let error = |text, replies| connect(&server(text, replies)).unwrap_err().to_string();

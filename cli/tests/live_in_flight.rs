@@ -7,7 +7,8 @@ use core::time::Duration;
 use std::process::Stdio;
 use std::time::Instant;
 
-use nbd_client::{Options, Order, Surveyor};
+use nbd_client::survey::Order;
+use nbd_client::{Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status, SurveyOptions, SurveyStats};
 use support::run::program;

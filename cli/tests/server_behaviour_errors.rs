@@ -4,8 +4,10 @@
 mod hostile;
 
 use hostile::{Case, M};
+use nbd_client::session::StatusRequest;
+use nbd_client::stats::Tolerated;
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
-use nbd_client::{Client, Forgiven, Options, StatusRequest};
+use nbd_client::{Client, Options};
 
 const ERROR: u16 = 0x8001;
 const ERROR_OFFSET: u16 = 0x8002;
@@ -63,13 +65,13 @@ fn row_36_slop_behind_the_message() {
         conn.chunk(request, DONE, ERROR, &[&bytes::error(5, b"short")[..], &[0; 1000]].concat())
     };
     Case::replies(Good::compact(), slop).says("EIO: short").check("36");
-    assert_eq!(forgiven_after_one_failure(slop, Forgiven::ErrorSlop), 1);
+    assert_eq!(forgiven_after_one_failure(slop, Tolerated::ErrorSlop), 1);
 }
 
 /// How often `kind` was forgiven when the first request has failed.
 fn forgiven_after_one_failure(
     reply: impl Fn(&mut Conn, &SeenRequest) -> std::io::Result<()> + Send + Sync + 'static,
-    kind: Forgiven,
+    kind: Tolerated,
 ) -> u64 {
     let server = ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact())?;

@@ -4,8 +4,11 @@
 mod hostile;
 
 use hostile::{Case, Clip, Fatal, M, RequestError};
+use nbd_client::session::{ProtocolError, StatusRequest};
+use nbd_client::stats::Tolerated;
+use nbd_client::survey::Order;
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
-use nbd_client::{Client, Error, Forgiven, Options, Order, ProtocolError, StatusRequest, Surveyor};
+use nbd_client::{Client, Error, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 use testkit::behaviour::words;
@@ -90,7 +93,7 @@ fn row_28_chunk_of_another_type() {
 #[test]
 fn row_29a_32_bit_status_with_extended_headers() {
     Case::replies(Good::extended(), |conn, request| {
-        conn.chunk(request, DONE, 5, &bytes::status(nbd_client::Headers::Structured, 0, &[(4 * M, 0)]))
+        conn.chunk(request, DONE, 5, &bytes::status(nbd_client::frame::Headers::Structured, 0, &[(4 * M, 0)]))
     })
     .says("32-bit status chunk")
     .check("29a");
@@ -236,7 +239,7 @@ fn row_68_chunks_of_a_failed_request_behind_its_end() {
             Err(Error::Protocol(ProtocolError::ChunkAfterDone { cookie: 1 })) => assert!(strict),
             Err(error) => panic!("{error}"),
         }
-        assert_eq!(client.stats().forgiven.of(Forgiven::LateChunk), u64::from(!strict));
+        assert_eq!(client.stats().forgiven.of(Tolerated::LateChunk), u64::from(!strict));
     }
 }
 
@@ -245,7 +248,7 @@ fn row_68_chunks_of_a_failed_request_behind_its_end() {
 fn replies_of_the_greatest_size_stay_within_the_budget() {
     let good = Good::extended().size(1 << 29);
     let good = good.context(1, "qemu:dirty-bitmap:b0").context(2, "qemu:dirty-bitmap:b1");
-    let list = bytes::status(nbd_client::Headers::Extended, 0, &[(512, 0)])[8..].repeat(1 << 20);
+    let list = bytes::status(nbd_client::frame::Headers::Extended, 0, &[(512, 0)])[8..].repeat(1 << 20);
     let server = ScriptedServer::start(move |conn| {
         conn.handshake(&good)?;
         conn.serve(|conn, request| {

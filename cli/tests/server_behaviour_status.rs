@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hostile::run::map;
 use hostile::{Case, M, RequestError, change, content};
-use nbd_client::Headers;
+use nbd_client::frame::Headers;
 use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 
 /// A disk with the bitmap `b0` besides.

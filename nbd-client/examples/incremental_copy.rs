@@ -6,7 +6,9 @@
 
 use core::error::Error;
 
-use nbd_client::{Client, Options, Order, Pace, ReadAhead, Surveyor, WriteBehind};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::survey::Order;
+use nbd_client::{Options, Pool, ReadAhead, Surveyor, WriteBehind};
 use nbd_extents::action::{Baseline, Incremental, StatusStream};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::{Action, Context, Contexts};
@@ -20,18 +22,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The map of what is to be done: dirty data is copied, dirty zeroes are zeroed, clean bytes are left.
     let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap(bitmap))?;
     let mut surveyor = Surveyor::connect(&source.parse()?, &Options::new(), &wanted, Order::Together)?;
-    let size = surveyor.export().size;
+    let size = surveyor.export().size();
     let baseline = Baseline::new(size_then.parse()?, wanted.all_bitmaps());
     let policy = Incremental::new_or_grown(baseline, size)?;
     let options = surveyor.survey_options()?;
     let map = ExtentMap::covering(surveyor.survey(options)?.decide(policy), 0..size)?;
 
     // The reads go over the connection of the survey, so that they are of the same export.
-    let mut source = surveyor.into_client()?;
-    let mut target = Client::connect(&target.parse()?, &Options::new())?;
+    let mut source = Pool::of(vec![surveyor.into_client()?])?;
+    let mut target = Pool::connect(&target.parse()?, &Options::new(), 1)?;
     let copies = map.extents().filter(|extent| *extent.status() == Action::Copy);
-    let mut blocks = ReadAhead::new(&mut source, copies.map(|extent| extent.range()), Pace::default())?;
-    let mut writes = WriteBehind::new(&mut target, Pace::default())?;
+    let mut blocks =
+        ReadAhead::new(&mut source, copies.map(|extent| extent.range()), PipelineOptions::default())?;
+    let mut writes = WriteBehind::new(&mut target, PipelineOptions::default())?;
     while let Some(block) = blocks.next_block()? {
         let mut data = writes.buffer(block.data.len());
         data.copy_from_slice(block.data);

@@ -6,7 +6,8 @@
 
 use core::error::Error;
 
-use nbd_client::{Options, Order, Surveyor};
+use nbd_client::survey::Order;
+use nbd_client::{Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 
@@ -25,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // A map of an export that is being written may mix several moments, so it is asked for by name.
     let options = surveyor.survey_options()?.allow_writable();
-    let size = surveyor.export().size;
+    let size = surveyor.export().size();
     let mut extents = surveyor.survey(options)?;
     let mut percent = u128::MAX;
     while let Some(extent) = extents.next_extent()? {

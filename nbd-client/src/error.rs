@@ -1,9 +1,9 @@
 //! The one error of the blocking client, and its classes for exit codes.
 
-use core::fmt;
 use core::time::Duration;
 use std::io;
 
+use crate::frame::{During, UnexpectedEof};
 use crate::handshake::HandshakeError;
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 
@@ -16,7 +16,7 @@ use crate::session::{Errno, ProtocolError, RequestError, StartError};
 /// let error = Client::connect(&uri, &Options::new()).unwrap_err();
 /// assert!(matches!(error, Error::Connect { .. }));
 /// assert!(error.to_string().starts_with("cannot connect to "));
-/// # Ok::<(), nbd_client::UriError>(())
+/// # Ok::<(), nbd_client::uri::UriError>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub enum Error {
         /// What was under way.
         during: During,
     },
-    /// The job was cancelled by a [`Canceller`](crate::Canceller).
+    /// The job was cancelled by a [`Canceller`](crate::transport::Canceller).
     #[error("cancelled during {during}")]
     Cancelled {
         /// What was under way.
@@ -69,16 +69,6 @@ pub enum Error {
     /// One request failed; the connection is usable.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// One request of a pipeline failed; the connection is usable.
-    #[error("{length} bytes at {offset}: {error}")]
-    RequestAt {
-        /// Where the request's range begins, in bytes.
-        offset: u64,
-        /// Bytes of its range.
-        length: u64,
-        /// Why.
-        error: RequestError,
-    },
     /// The request cannot be asked at all; nothing was sent.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -102,7 +92,8 @@ pub enum Error {
 /// What kind of failure an [`Error`] is: enough to choose an exit code.
 ///
 /// ```
-/// use nbd_client::{Error, ErrorClass, HandshakeError};
+/// use nbd_client::{Error, ErrorClass};
+/// use nbd_client::handshake::HandshakeError;
 ///
 /// fn exit_code(error: &Error) -> u8 {
 ///     match error.class() {
@@ -134,7 +125,8 @@ impl Error {
     /// True if the server failed a request with this number.
     ///
     /// ```no_run
-    /// use nbd_client::{Client, Errno, Options, ZeroRequest};
+    /// use nbd_client::{Client, Options};
+    /// use nbd_client::session::{Errno, ZeroRequest};
     ///
     /// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
     /// match client.write_zeroes(&ZeroRequest::new(0, 1 << 20).fast()) {
@@ -149,7 +141,7 @@ impl Error {
         self.request().and_then(RequestError::errno) == Some(errno)
     }
 
-    /// The failure of a request, if it is that: [`Error::Request`], or [`Error::RequestAt`] from a pipeline.
+    /// The failure of a request, if it is that.
     ///
     /// ```
     /// use nbd_client::Error;
@@ -164,17 +156,9 @@ impl Error {
     #[must_use]
     pub const fn request(&self) -> Option<&RequestError> {
         match self {
-            Self::Request(error) | Self::RequestAt { error, .. } => Some(error),
+            Self::Request(error) => Some(error),
             _ => None,
         }
-    }
-
-    /// True if the other side takes no more bytes.
-    pub(crate) fn is_hung_up(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-
-        matches!(self, Self::Io { source, .. }
-            if matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
     }
 
     /// The kind of failure.
@@ -192,7 +176,6 @@ impl Error {
             Self::Handshake(_)
             | Self::Protocol(_)
             | Self::Request(_)
-            | Self::RequestAt { .. }
             | Self::Stopped
             | Self::Disagreement { .. } => ErrorClass::Server,
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
@@ -205,69 +188,4 @@ impl Error {
             Self::Cancelled { .. } | Self::Start(_) | Self::TlsNotSupported => ErrorClass::Other,
         }
     }
-}
-
-/// What a connection was doing.
-///
-/// ```
-/// use nbd_client::During;
-///
-/// assert_eq!(format!("lost in {}", During::Payload), "lost in the payload of a reply");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum During {
-    /// Connecting.
-    Connect,
-    /// Waiting for the server's first words.
-    Hello,
-    /// Agreeing on options.
-    Handshake,
-    /// Waiting for the answer to EXPORT_NAME: a server that lacks the export just closes.
-    ExportName,
-    /// Sending.
-    Send,
-    /// Waiting for a reply.
-    ReplyHeader,
-    /// Receiving the payload of a reply.
-    Payload,
-}
-
-impl fmt::Display for During {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "the connection",
-            Self::Hello => "the server's hello",
-            Self::Handshake => "the handshake",
-            Self::ExportName => "EXPORT_NAME (there may be no such export)",
-            Self::Send => "sending",
-            Self::ReplyHeader => "the wait for a reply",
-            Self::Payload => "the payload of a reply",
-        })
-    }
-}
-
-/// The end of a connection in the middle of something.
-///
-/// ```
-/// use nbd_client::{During, Handshake, HandshakeConfig};
-///
-/// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
-/// handshake.feed(b"NBDMAGICIH")?;
-/// // The server closes here.
-/// let eof = handshake.eof();
-/// assert_eq!((eof.during, eof.got, eof.expected), (During::Hello, 2, 8));
-/// assert_eq!(eof.to_string(), "the server closed it during the server's hello, 2 of 8 bytes were there");
-/// # Ok::<(), nbd_client::HandshakeError>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server closed it during {during}, {got} of {expected} bytes were there")]
-#[non_exhaustive]
-pub struct UnexpectedEof {
-    /// What was under way.
-    pub during: During,
-    /// Bytes of the piece under way that had come.
-    pub got: u64,
-    /// Bytes of the whole piece.
-    pub expected: u64,
 }

@@ -13,14 +13,14 @@ pub struct Export {
     pub name: String,
     /// The server's own name of it, if it told one.
     pub canonical_name: Option<String>,
-    /// The server's description, if it told one. Raw: make it a [`ServerText`](crate::ServerText) before printing it.
+    /// The server's description, if it told one. Raw: make it a [`ServerText`](crate::text::ServerText) before printing it.
     pub description: Option<String>,
     /// Size in bytes, at most `i64::MAX`.
-    pub size: u64,
+    pub(crate) size: u64,
     /// What the server can do with it.
     pub flags: TransmissionFlags,
     /// Block sizes, if the server advertised usable ones.
-    pub block_size: Option<BlockSize>,
+    pub block_size: Option<BlockSizes>,
     /// The headers of every message from now on.
     pub headers: Headers,
     /// The contexts granted of those asked for, in the order in which they were asked for.
@@ -32,6 +32,12 @@ pub struct Export {
 }
 
 impl Export {
+    /// Its size in bytes, at most `i64::MAX`.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// True if a status request may name the contexts that it wants (extended headers, and the server's flag).
     #[must_use]
     pub fn payload_status(&self) -> bool {
@@ -67,7 +73,7 @@ pub struct MetaContext {
 /// Transmission flags; unknown bits are kept and mean nothing (NBD protocol, "Transmission flags").
 ///
 /// ```
-/// use nbd_client::TransmissionFlags;
+/// use nbd_client::export::TransmissionFlags;
 ///
 /// let flags = TransmissionFlags::new(0x058f);
 /// assert!(flags.is_read_only() && flags.can_multi_conn() && !flags.block_status_payload());
@@ -106,13 +112,13 @@ impl TransmissionFlags {
 
     /// The server knows FLUSH.
     #[must_use]
-    pub const fn send_flush(self) -> bool {
+    pub const fn can_flush(self) -> bool {
         self.bit(2)
     }
 
     /// The server knows the FUA flag.
     #[must_use]
-    pub const fn send_fua(self) -> bool {
+    pub const fn can_fua(self) -> bool {
         self.bit(3)
     }
 
@@ -124,19 +130,19 @@ impl TransmissionFlags {
 
     /// The server knows TRIM.
     #[must_use]
-    pub const fn send_trim(self) -> bool {
+    pub const fn can_trim(self) -> bool {
         self.bit(5)
     }
 
     /// The server knows WRITE_ZEROES.
     #[must_use]
-    pub const fn send_write_zeroes(self) -> bool {
+    pub const fn can_write_zeroes(self) -> bool {
         self.bit(6)
     }
 
     /// The server knows the DF flag of READ.
     #[must_use]
-    pub const fn send_df(self) -> bool {
+    pub const fn can_df(self) -> bool {
         self.bit(7)
     }
 
@@ -148,19 +154,19 @@ impl TransmissionFlags {
 
     /// The server knows RESIZE.
     #[must_use]
-    pub const fn send_resize(self) -> bool {
+    pub const fn can_resize(self) -> bool {
         self.bit(9)
     }
 
     /// The server knows CACHE.
     #[must_use]
-    pub const fn send_cache(self) -> bool {
+    pub const fn can_cache(self) -> bool {
         self.bit(10)
     }
 
     /// The server knows the FAST_ZERO flag.
     #[must_use]
-    pub const fn send_fast_zero(self) -> bool {
+    pub const fn can_fast_zero(self) -> bool {
         self.bit(11)
     }
 
@@ -179,27 +185,27 @@ impl fmt::Debug for TransmissionFlags {
 
 /// Block sizes in bytes, which do not contradict each other (NBD protocol, "Block size constraints").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockSize {
+pub struct BlockSizes {
     minimum: u32,
     preferred: u32,
     maximum: u32,
 }
 
-impl BlockSize {
+impl BlockSizes {
     /// Checks three sizes of a server.
     ///
     /// # Errors
     ///
-    /// [`BlockSizeError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`, `minimum <= preferred`, and
+    /// [`BlockSizesError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`, `minimum <= preferred`, and
     /// the maximum is `0xffffffff` (no limit) or a multiple of the minimum.
     ///
     /// ```
-    /// use nbd_client::BlockSize;
+    /// use nbd_client::export::BlockSizes;
     ///
-    /// assert!(BlockSize::new(1, 4096, 32 << 20).is_ok());
-    /// assert!(BlockSize::new(0, 4096, 32 << 20).is_err());
+    /// assert!(BlockSizes::new(1, 4096, 32 << 20).is_ok());
+    /// assert!(BlockSizes::new(0, 4096, 32 << 20).is_err());
     /// ```
-    pub const fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, BlockSizeError> {
+    pub const fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, BlockSizesError> {
         let minimum_ok = minimum.is_power_of_two() && minimum <= 65536;
         let preferred_ok = preferred.is_power_of_two() && minimum <= preferred;
         // The first test comes first: nothing is ever divided by a minimum of zero.
@@ -208,7 +214,7 @@ impl BlockSize {
         if minimum_ok && preferred_ok && maximum_ok {
             Ok(Self { minimum, preferred, maximum })
         } else {
-            Err(BlockSizeError { minimum, preferred, maximum })
+            Err(BlockSizesError { minimum, preferred, maximum })
         }
     }
 
@@ -235,7 +241,7 @@ impl BlockSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("block sizes that cannot be: minimum {minimum}, preferred {preferred}, maximum {maximum}")]
 #[non_exhaustive]
-pub struct BlockSizeError {
+pub struct BlockSizesError {
     /// Minimum as sent.
     pub minimum: u32,
     /// Preferred as sent.
@@ -253,17 +259,17 @@ mod tests {
         for (min, pref, max) in
             [(0, 4096, 1 << 25), (3, 4096, 1 << 25), (1 << 17, 1 << 17, 1 << 25), (4096, 512, 1 << 25)]
         {
-            assert!(BlockSize::new(min, pref, max).is_err(), "{min} {pref} {max}");
+            assert!(BlockSizes::new(min, pref, max).is_err(), "{min} {pref} {max}");
         }
-        assert!(BlockSize::new(512, 513, 1 << 25).is_err());
-        assert!(BlockSize::new(512, 4096, 513).is_err());
-        assert!(BlockSize::new(512, 4096, 0).is_err());
+        assert!(BlockSizes::new(512, 513, 1 << 25).is_err());
+        assert!(BlockSizes::new(512, 4096, 513).is_err());
+        assert!(BlockSizes::new(512, 4096, 0).is_err());
     }
 
     #[test]
     fn block_sizes_of_real_servers() {
         for (min, pref, max) in [(1, 4096, 1 << 25), (512, 4096, u32::MAX), (65536, 65536, 1 << 25)] {
-            assert!(BlockSize::new(min, pref, max).is_ok(), "{min} {pref} {max}");
+            assert!(BlockSizes::new(min, pref, max).is_ok(), "{min} {pref} {max}");
         }
     }
 }

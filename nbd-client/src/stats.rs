@@ -8,7 +8,7 @@ use core::fmt;
 /// One kind of fault that a lenient client forgives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Forgiven {
+pub enum Tolerated {
     /// The server granted a context that was not asked for; it is ignored.
     UnaskedContext,
     /// The advertised block sizes contradict each other; they are ignored.
@@ -25,7 +25,7 @@ pub enum Forgiven {
     ErrorSlop,
 }
 
-impl Forgiven {
+impl Tolerated {
     /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::UnaskedContext,
@@ -52,7 +52,7 @@ impl Forgiven {
     }
 }
 
-impl fmt::Display for Forgiven {
+impl fmt::Display for Tolerated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnaskedContext => "context that was not asked for",
@@ -69,13 +69,13 @@ impl fmt::Display for Forgiven {
 /// How often each kind was forgiven.
 ///
 /// ```
-/// use nbd_client::{Forgiven, ForgivenCounts};
+/// use nbd_client::stats::{Tolerated, ToleratedCounts};
 ///
-/// let counts = ForgivenCounts::default();
-/// assert_eq!((counts.of(Forgiven::LateChunk), counts.total()), (0, 0));
+/// let counts = ToleratedCounts::default();
+/// assert_eq!((counts.of(Tolerated::LateChunk), counts.total()), (0, 0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ForgivenCounts {
+pub struct ToleratedCounts {
     unasked_context: u64,
     bad_block_size: u64,
     no_has_flags: u64,
@@ -85,42 +85,42 @@ pub struct ForgivenCounts {
     error_slop: u64,
 }
 
-impl ForgivenCounts {
+impl ToleratedCounts {
     /// How often `kind` was forgiven.
     #[must_use]
-    pub const fn of(&self, kind: Forgiven) -> u64 {
+    pub const fn of(&self, kind: Tolerated) -> u64 {
         match kind {
-            Forgiven::UnaskedContext => self.unasked_context,
-            Forgiven::BadBlockSize => self.bad_block_size,
-            Forgiven::NoHasFlags => self.no_has_flags,
-            Forgiven::BadText => self.bad_text,
-            Forgiven::UnknownContextChunk => self.unknown_context_chunk,
-            Forgiven::LateChunk => self.late_chunk,
-            Forgiven::ErrorSlop => self.error_slop,
+            Tolerated::UnaskedContext => self.unasked_context,
+            Tolerated::BadBlockSize => self.bad_block_size,
+            Tolerated::NoHasFlags => self.no_has_flags,
+            Tolerated::BadText => self.bad_text,
+            Tolerated::UnknownContextChunk => self.unknown_context_chunk,
+            Tolerated::LateChunk => self.late_chunk,
+            Tolerated::ErrorSlop => self.error_slop,
         }
     }
 
     /// How often anything was forgiven.
     #[must_use]
     pub fn total(&self) -> u64 {
-        Forgiven::ALL.iter().map(|&kind| self.of(kind)).sum()
+        Tolerated::ALL.iter().map(|&kind| self.of(kind)).sum()
     }
 
     /// Counts one, and tells `tracing`.
-    pub(crate) fn add(&mut self, kind: Forgiven) {
+    pub(crate) fn add(&mut self, kind: Tolerated) {
         crate::trace::forgiven(kind);
         *self.slot(kind) += 1;
     }
 
-    fn slot(&mut self, kind: Forgiven) -> &mut u64 {
+    fn slot(&mut self, kind: Tolerated) -> &mut u64 {
         match kind {
-            Forgiven::UnaskedContext => &mut self.unasked_context,
-            Forgiven::BadBlockSize => &mut self.bad_block_size,
-            Forgiven::NoHasFlags => &mut self.no_has_flags,
-            Forgiven::BadText => &mut self.bad_text,
-            Forgiven::UnknownContextChunk => &mut self.unknown_context_chunk,
-            Forgiven::LateChunk => &mut self.late_chunk,
-            Forgiven::ErrorSlop => &mut self.error_slop,
+            Tolerated::UnaskedContext => &mut self.unasked_context,
+            Tolerated::BadBlockSize => &mut self.bad_block_size,
+            Tolerated::NoHasFlags => &mut self.no_has_flags,
+            Tolerated::BadText => &mut self.bad_text,
+            Tolerated::UnknownContextChunk => &mut self.unknown_context_chunk,
+            Tolerated::LateChunk => &mut self.late_chunk,
+            Tolerated::ErrorSlop => &mut self.error_slop,
         }
     }
 }
@@ -144,5 +144,5 @@ pub struct SessionStats {
     /// Payload bytes that were read and thrown away.
     pub bytes_drained: u64,
     /// What was forgiven, the handshake included.
-    pub forgiven: ForgivenCounts,
+    pub forgiven: ToleratedCounts,
 }

@@ -11,7 +11,7 @@ use core::fmt;
 /// direction of the text.
 ///
 /// ```
-/// use nbd_client::ServerText;
+/// use nbd_client::text::ServerText;
 ///
 /// let text = ServerText::new(b"no\x1b[2Jsuch\nexport");
 /// assert_eq!(text.to_string(), r"no\u{1b}[2Jsuch\nexport");

@@ -26,14 +26,15 @@ const HOST: &AsciiSet = &ENCODE.add(b'/');
 /// A parsed NBD URI. `Display` gives a URI that parses to the same value.
 ///
 /// ```
-/// use nbd_client::{Address, Uri};
+/// use nbd_client::Uri;
+/// use nbd_client::uri::Address;
 ///
 /// let uri: Uri = "nbd+unix:///disk%201?socket=/run/vm.sock".parse()?;
 /// assert_eq!(uri.export(), "disk 1");
 /// assert!(!uri.is_tls());
 /// assert!(matches!(uri.address(), Address::Unix(socket) if socket.as_bytes() == b"/run/vm.sock"));
 /// assert_eq!(uri.to_string(), "nbd+unix:///disk%201?socket=/run/vm.sock");
-/// # Ok::<(), nbd_client::UriError>(())
+/// # Ok::<(), nbd_client::uri::UriError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Uri {

@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use nbd_client::aio::{AsyncClient, AsyncSurveyor, Connection};
+use nbd_client::aio;
+use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, ZeroRequest};
+use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::testing::{Good, ScriptedServer};
-use nbd_client::{
-    Error, Event, Options, Order, ReadRequest, StartError, Surveyor, SurveyorError, TakeAll, Uri, ZeroRequest,
-};
+use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
 use testkit::image::{Recipe, Step};
@@ -26,7 +26,7 @@ fn contexts() -> Contexts {
 }
 
 async fn survey(uri: &Uri, options: &Options, order: Order) -> Result<Vec<Extent<Status>>, SurveyorError> {
-    let mut surveyor = AsyncSurveyor::connect(uri, options, &contexts(), order).await?;
+    let mut surveyor = aio::Surveyor::connect(uri, options, &contexts(), order).await?;
     let mut extents = surveyor.survey(surveyor.survey_options()?)?;
     let mut all = Vec::new();
     while let Some(extent) = extents.next_extent().await? {
@@ -74,7 +74,7 @@ async fn many_tasks_share_a_connection() {
     let folder = folder();
     let image = Recipe::raw(64 << 20, vec![Step::Write { at: 0, length: 64 << 20 }]).make(folder.path());
     let server = Server::qemu_nbd_writable(&image, &[]);
-    let client = AsyncClient::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
+    let client = aio::Client::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
     let tasks: Vec<_> = (0..32_u8)
         .map(|task| {
             let client = client.clone();
@@ -109,7 +109,7 @@ async fn what_cannot_be_asked_is_said_before_the_wire() {
     let folder = folder();
     let image = Recipe::raw(1 << 20, Vec::new()).make(folder.path());
     let server = Server::qemu_nbd(&image, &[]);
-    let client = AsyncClient::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
+    let client = aio::Client::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
     let past = client.read(MIB as u64 - 1, 2).await;
     assert!(matches!(past, Err(Error::Start(StartError::PastEnd { .. }))), "{past:?}");
     let read_only = client.write(0, vec![1]).await;
@@ -128,7 +128,7 @@ async fn a_dropped_call_leaves_the_connection_usable() {
         return;
     }
     let server = Server::nbdkit(&["--filter=delay"], &["pattern", "1M", "rdelay=200ms"]);
-    let client = AsyncClient::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
+    let client = aio::Client::connect(&server.uri("").parse().unwrap(), &Options::new()).await.unwrap();
     let patient = client.read(0, 512).await.unwrap();
     for _ in 0..3 {
         let hasty = tokio::time::timeout(Duration::from_millis(20), client.read(4096, 512)).await;
@@ -153,7 +153,7 @@ async fn a_survey_loses_nothing_by_dropped_calls() {
     let uri: Uri = server.uri("").parse().unwrap();
     let whole = survey(&uri, &Options::new(), Order::Together).await.unwrap();
     let mut surveyor =
-        AsyncSurveyor::connect(&uri, &Options::new(), &contexts(), Order::Together).await.unwrap();
+        aio::Surveyor::connect(&uri, &Options::new(), &contexts(), Order::Together).await.unwrap();
     let settled = surveyor.survey_options().unwrap().max_request(64 << 10);
     let mut extents = surveyor.survey(settled).unwrap();
     let mut all = Vec::new();
@@ -186,7 +186,7 @@ async fn a_stalled_server_is_a_timeout_for_all_who_wait() {
     })
     .unwrap();
     let options = Options::new().request_timeout(Duration::from_millis(500));
-    let client = AsyncClient::connect(&server.uri().parse().unwrap(), &options).await.unwrap();
+    let client = aio::Client::connect(&server.uri().parse().unwrap(), &options).await.unwrap();
     let started = Instant::now();
     let (one, other) = tokio::join!(client.read(0, 512), client.read(512, 512));
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -201,7 +201,7 @@ async fn a_stalled_server_is_a_timeout_for_all_who_wait() {
 async fn a_silent_server_is_a_timeout() {
     let server = ScriptedServer::start(|conn| conn.stall()).unwrap();
     let options = Options::new().connect_timeout(Duration::from_millis(300));
-    let error = Connection::connect(&server.uri().parse().unwrap(), &options).await.unwrap_err();
+    let error = aio::Driver::connect(&server.uri().parse().unwrap(), &options).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
 }
 
@@ -214,7 +214,7 @@ async fn a_lost_connection_is_said_to_all_who_wait() {
         conn.hang_up()
     })
     .unwrap();
-    let client = AsyncClient::connect(&server.uri().parse().unwrap(), &Options::new()).await.unwrap();
+    let client = aio::Client::connect(&server.uri().parse().unwrap(), &Options::new()).await.unwrap();
     let (one, other) = tokio::join!(client.read(0, 512), client.read(512, 512));
     for result in [one, other] {
         let error = result.unwrap_err();
@@ -235,7 +235,7 @@ async fn a_connection_runs_over_any_stream() {
     let (near, mut far) = tokio::io::duplex(100);
     let mut socket = tokio::net::UnixStream::connect(server.socket()).await.unwrap();
     tokio::spawn(async move { tokio::io::copy_bidirectional(&mut far, &mut socket).await });
-    let mut connection = Connection::over(near, "", &Options::new()).await.unwrap();
+    let mut connection = aio::Driver::over(near, "", &Options::new()).await.unwrap();
     let cookie =
         connection.start(|session| session.start_read(&ReadRequest::new(2048), vec![0; 4096])).unwrap();
     let mut data = Vec::new();

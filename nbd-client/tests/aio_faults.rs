@@ -6,10 +6,12 @@ use std::io::Result;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use nbd_client::aio::{AsyncClient, AsyncSurveyor, Connection};
+use nbd_client::aio;
 use nbd_client::frame::command;
+use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, TakeAll};
+use nbd_client::survey::Order;
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
-use nbd_client::{Error, Event, Options, Order, ReadRequest, SessionLimits, StartError, TakeAll};
+use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
 
 const MIB: u64 = 1 << 20;
@@ -31,12 +33,14 @@ fn good() -> Good {
     Good::extended().size(64 * MIB).flags(WRITABLE)
 }
 
-async fn connect(server: &ScriptedServer, options: &Options) -> AsyncClient {
-    AsyncClient::connect(&server.uri().parse().unwrap(), options).await.unwrap()
+async fn connect(server: &ScriptedServer, options: &Options) -> aio::Client {
+    aio::Client::connect(&server.uri().parse().unwrap(), options).await.unwrap()
 }
 
 fn is_shutdown<V>(result: &core::result::Result<V, Error>) -> bool {
-    result.as_ref().is_err_and(|error| error.request().is_some_and(nbd_client::RequestError::is_shutdown))
+    result
+        .as_ref()
+        .is_err_and(|error| error.request().is_some_and(nbd_client::session::RequestError::is_shutdown))
 }
 
 /// A server whose script tells what it has seen, and where that is heard.
@@ -89,7 +93,7 @@ async fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
     });
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let uri = server.uri().parse().unwrap();
-    let mut surveyor = AsyncSurveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+    let mut surveyor = aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
     let settled = surveyor.survey_options().unwrap().max_request(MIB);
     let mut extents = surveyor.survey(settled).unwrap();
     while let Ok(extent) = extents.next_extent().await {
@@ -233,7 +237,7 @@ async fn calls_wait_where_the_session_allows_less() {
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let options = Options::new().session_limits(limits);
     let uri = server.uri().parse().unwrap();
-    let mut surveyor = AsyncSurveyor::connect(&uri, &options, &wanted, Order::Together).await.unwrap();
+    let mut surveyor = aio::Surveyor::connect(&uri, &options, &wanted, Order::Together).await.unwrap();
     for complete in [false, false, true] {
         let settled = surveyor.survey_options().unwrap().max_request(MIB);
         let mut extents = surveyor.survey(settled).unwrap();
@@ -255,8 +259,8 @@ async fn a_caller_that_takes_its_time_is_no_timeout() {
     .unwrap();
     let options = Options::new().request_timeout(TIMEOUT);
     let uri = server.uri().parse().unwrap();
-    let mut connection = Connection::connect(&uri, &options).await.unwrap();
-    let start = |connection: &mut Connection, offset, length| {
+    let mut connection = aio::Driver::connect(&uri, &options).await.unwrap();
+    let start = |connection: &mut aio::Driver, offset, length| {
         connection.start(|session| session.start_read(&ReadRequest::new(offset), vec![0; length])).unwrap();
     };
     for _ in 0..3 {

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
+use nbd_client::session::{Errno, ProtocolError, RequestError};
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
-use nbd_client::{Client, Errno, Error, ErrorClass, Options, ProtocolError, RequestError};
+use nbd_client::{Client, Error, ErrorClass, Options};
 
 /// Each test reads this much, from `AT` on.
 const LENGTH: usize = 8192;

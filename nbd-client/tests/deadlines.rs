@@ -6,11 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nbd_client::session::{RequestError, StatusRequest};
+use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::testing::{DONE, Good, ScriptedServer};
-use nbd_client::{
-    Canceller, Client, Error, ErrorClass, Options, Order, RequestError, StatusRequest, Surveyor,
-    SurveyorError,
-};
+use nbd_client::transport::Canceller;
+use nbd_client::{Client, Error, ErrorClass, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 use testkit::endings::{self, Ending};

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nbd_client::{Client, Error, Headers, Options, StartError, TrimRequest, ZeroRequest};
+use nbd_client::frame::Headers;
+use nbd_client::session::{StartError, TrimRequest, ZeroRequest};
+use nbd_client::{Client, Error, Options};
 use testkit::command::succeed;
 use testkit::image::{Format, Image, KIB, MIB, Recipe};
 use testkit::server::{Server, folder};
@@ -46,7 +48,7 @@ struct Pair {
 
 impl Pair {
     fn new(client: Client) -> Self {
-        let size = usize::try_from(client.export().size).unwrap();
+        let size = usize::try_from(client.export().size()).unwrap();
         Self { client, model: vec![0; size], seed: 0x9e37_79b9_7f4a_7c15 }
     }
 
@@ -68,7 +70,7 @@ impl Pair {
     fn write(&mut self, unit: u64) {
         let (offset, length) = self.range(unit);
         let data: Vec<u8> = (0..length).map(|_| self.random(256) as u8).collect();
-        if self.random(4) == 0 && self.client.export().flags.send_fua() {
+        if self.random(4) == 0 && self.client.export().flags.can_fua() {
             self.client.write_fua(offset, &data).unwrap();
         } else {
             self.client.write(offset, &data).unwrap();
@@ -79,7 +81,7 @@ impl Pair {
     fn zero(&mut self, unit: u64) {
         let (offset, length) = self.range(unit);
         let request = ZeroRequest::new(offset, length as u64);
-        let exact = self.client.export().flags.send_write_zeroes();
+        let exact = self.client.export().flags.can_write_zeroes();
         match self.random(3) {
             0 if exact => self.client.write_zeroes(&request).unwrap(),
             1 if exact => self.client.write_zeroes(&request.no_hole()).unwrap(),

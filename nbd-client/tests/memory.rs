@@ -2,12 +2,15 @@
 //! own, since it looks at all of the process.
 #![cfg(target_os = "linux")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nbd_client::aio::AsyncClient;
+use nbd_client::aio;
 use nbd_client::frame::command;
+use nbd_client::pipeline::PipelineOptions;
 use nbd_client::testing::{DONE, Good, ScriptedServer};
-use nbd_client::{Client, Options, Pace, Pool, ReadAhead, Requests, WriteBehind};
+use nbd_client::{Options, Pool, ReadAhead, WriteBehind};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, CAN_MULTI_CONN.
@@ -20,8 +23,8 @@ fn peak() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
 }
 
-fn read(requests: &mut impl Requests, size: u64) {
-    let mut blocks = ReadAhead::new(requests, Some(0..size), Pace::default()).unwrap();
+fn read(pool: &mut Pool, size: u64) {
+    let mut blocks = ReadAhead::new(pool, Some(0..size), PipelineOptions::default()).unwrap();
     let mut total = 0;
     while let Some(block) = blocks.next_block().unwrap() {
         total += block.data.len() as u64;
@@ -29,8 +32,8 @@ fn read(requests: &mut impl Requests, size: u64) {
     assert_eq!(total, size);
 }
 
-fn write(requests: &mut impl Requests, size: u64) {
-    let mut writes = WriteBehind::new(requests, Pace::default()).unwrap();
+fn write(pool: &mut Pool, size: u64) {
+    let mut writes = WriteBehind::new(pool, PipelineOptions::default()).unwrap();
     for at in (0..size).step_by(4 << 20) {
         // memory of its own each time, which the pipeline is not to collect
         writes.write(at, vec![7; 4 << 20]).unwrap();
@@ -49,12 +52,12 @@ fn it_follows_the_pace_and_not_the_disk() {
     })
     .unwrap();
     let uri = server.uri().parse().unwrap();
-    let mut client = Client::connect(&uri, &Options::new()).unwrap();
+    let mut one = Pool::connect(&uri, &Options::new(), 1).unwrap();
     let mut pool = Pool::connect(&uri, &Options::new(), 2).unwrap();
     let mut use_all = |size: u64| {
-        read(&mut client, size);
+        read(&mut one, size);
         read(&mut pool, size);
-        write(&mut client, size);
+        write(&mut one, size);
         write(&mut pool, size);
         peak()
     };
@@ -64,20 +67,27 @@ fn it_follows_the_pace_and_not_the_disk() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
     runtime.block_on(async {
-        let slow = ScriptedServer::start(|conn| {
+        let gate = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&gate);
+        let slow = ScriptedServer::start(move |conn| {
             conn.handshake(&Good::extended().size(4 << 30))?;
             conn.serve(|conn, request| {
-                conn.pause(Duration::from_micros(500))?;
+                while request.offset < 16 * MIB && !theirs.load(Ordering::SeqCst) {
+                    conn.pause(Duration::from_millis(1))?;
+                }
                 conn.hole(request, request.offset, request.length as u32, DONE)
             })
         })
         .unwrap();
-        let client = AsyncClient::connect(&slow.uri().parse().unwrap(), &Options::new()).await.unwrap();
+        let client = aio::Client::connect(&slow.uri().parse().unwrap(), &Options::new()).await.unwrap();
         for _ in 0..100 {
+            // nothing is answered while the gate is shut
             let call = client.read(0, 16 << 20);
-            assert!(tokio::time::timeout(Duration::from_millis(4), call).await.is_err(), "it was answered");
+            assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err(), "it was answered");
+            gate.store(true, Ordering::SeqCst);
+            assert_eq!(client.read(1 << 30, 512).await.unwrap(), [0; 512]);
+            gate.store(false, Ordering::SeqCst);
         }
-        assert_eq!(client.read(0, 512).await.unwrap(), [0; 512]);
         client.disconnect().await.unwrap();
     });
     // 64 MiB may be in flight

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, command_flag};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, WriteRequest};
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
-use nbd_client::{
-    Client, Error, Event, Options, Pace, ReadAhead, ReadRequest, StartError, TakeAll, WriteBehind,
-    WriteRequest,
-};
+use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -26,6 +25,11 @@ fn connect(server: &ScriptedServer) -> Client {
 
 fn connect_with(server: &ScriptedServer, options: &Options) -> Client {
     Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+}
+
+/// The same as a pool of one connection, which pipelines run on.
+fn pool(server: &ScriptedServer) -> Pool {
+    Pool::of(vec![connect(server)]).unwrap()
 }
 
 /// What the disk of these tests holds: bytes that tell their place.
@@ -90,8 +94,8 @@ fn blocks_come_in_order_whatever_the_order_of_the_answers() {
         conn.stall()
     })
     .unwrap();
-    let mut client = connect(&server);
-    let pace = Pace::default().requests(8).piece(64 << 10);
+    let mut client = pool(&server);
+    let pace = PipelineOptions::default().requests(8).piece(64 << 10);
     let mut blocks = ReadAhead::new(&mut client, [0..256 * KIB, MIB..MIB + 256 * KIB], pace).unwrap();
     let mut seen = Vec::new();
     while let Some(block) = blocks.next_block().unwrap() {
@@ -118,8 +122,11 @@ fn no_more_is_in_flight_than_the_pace_allows() {
         conn.serve(|conn, request| conn.hole(request, request.offset, request.length as u32, DONE))
     })
     .unwrap();
-    for pace in [Pace::default().requests(4).bytes(1 << 30), Pace::default().requests(100).bytes(MIB)] {
-        let mut client = connect(&server);
+    for pace in [
+        PipelineOptions::default().requests(4).bytes(1 << 30),
+        PipelineOptions::default().requests(100).bytes(MIB),
+    ] {
+        let mut client = pool(&server);
         let mut blocks = ReadAhead::new(&mut client, Some(0..8 * MIB), pace).unwrap();
         let mut total = 0;
         while let Some(block) = blocks.next_block().unwrap() {
@@ -203,8 +210,8 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
         })
     })
     .unwrap();
-    let mut client = connect(&server);
-    let mut blocks = ReadAhead::new(&mut client, Some(0..4 * MIB), Pace::default()).unwrap();
+    let mut client = pool(&server);
+    let mut blocks = ReadAhead::new(&mut client, Some(0..4 * MIB), PipelineOptions::default()).unwrap();
     let error = loop {
         match blocks.next_block() {
             Ok(Some(block)) => assert!(block.offset < 768 * KIB),
@@ -212,10 +219,9 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(&error, Error::RequestAt { offset, length, error } if (*offset, *length) == (768 * KIB, 256 * KIB) && error.errno().unwrap().0 == ENOSPC),
-        "{error}"
-    );
+    let request = error.request().unwrap();
+    assert_eq!((request.request().offset, request.request().length), (768 * KIB, 256 * KIB), "{error}");
+    assert_eq!(request.errno().unwrap().0, ENOSPC, "{error}");
     assert_eq!(blocks.next_block().unwrap(), None, "nothing more comes");
     assert_eq!(client.in_flight(), 0);
     let mut byte = [0];
@@ -263,8 +269,8 @@ fn writes_that_overlap_are_done_one_after_the_other() {
         }
     })
     .unwrap();
-    let mut client = connect(&server);
-    let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+    let mut client = pool(&server);
+    let mut writes = WriteBehind::new(&mut client, PipelineOptions::default()).unwrap();
     writes.write(0, vec![1; 8192]).unwrap();
     writes.write(4096, vec![2; 8192]).unwrap();
     writes.zero(8192, 8192).unwrap();
@@ -326,15 +332,17 @@ fn zeroes_take_the_next_best_way() {
     let payload = command_flag::PAYLOAD_LEN;
     for pipelined in [false, true] {
         let run = |server: &ScriptedServer, (start, end): (u64, u64)| {
-            let mut client = connect(server);
             if pipelined {
-                let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+                let mut pool = pool(server);
+                let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
                 writes.zero(start, end - start).unwrap();
                 writes.finish().unwrap();
+                pool.disconnect().unwrap();
             } else {
+                let mut client = connect(server);
                 client.zero(start, end - start).unwrap();
+                client.disconnect().unwrap();
             }
-            client.disconnect().unwrap();
         };
         let (server, seen) = zero_server(WRITABLE, false);
         run(&server, range);
@@ -364,9 +372,9 @@ fn a_failed_write_is_reported_by_the_end_at_the_latest() {
         })
     })
     .unwrap();
-    let mut client = connect(&server);
-    let writes = |client: &mut Client, count: u64| {
-        let mut writes = WriteBehind::new(client, Pace::default())?;
+    let mut client = pool(&server);
+    let writes = |client: &mut Pool, count: u64| {
+        let mut writes = WriteBehind::new(client, PipelineOptions::default())?;
         for nth in 0..count {
             let data = writes.buffer(256 << 10);
             writes.write(nth * 256 * KIB, data)?;
@@ -378,10 +386,11 @@ fn a_failed_write_is_reported_by_the_end_at_the_latest() {
         assert_eq!(error.to_string().split(" failed").nth(1).unwrap(), " with ENOSPC: full");
         assert_eq!(client.in_flight(), 0);
     }
-    let mut again = WriteBehind::new(&mut client, Pace::default()).unwrap();
+    let mut again = WriteBehind::new(&mut client, PipelineOptions::default()).unwrap();
     again.write(0, vec![1; 512]).unwrap();
     let error = core::iter::repeat_with(|| again.zero(MIB, 512)).find_map(|result| result.err()).unwrap();
-    assert!(matches!(error, Error::RequestAt { offset: 0, length: 512, .. }), "{error}");
+    let request = error.request().unwrap().request();
+    assert_eq!((request.offset, request.length), (0, 512), "{error}");
     assert!(matches!(again.write(MIB, vec![1; 512]), Err(Error::Stopped)));
     assert!(matches!(again.finish(), Err(Error::Stopped)));
 }
@@ -400,7 +409,6 @@ fn blocking_calls_want_the_connection_for_themselves() {
     busy(client.read(0, &mut [0; 512]).unwrap_err());
     busy(client.write(0, &[0; 512]).unwrap_err());
     busy(client.flush().unwrap_err());
-    busy(ReadAhead::new(&mut client, Some(0..512), Pace::default()).map(drop).unwrap_err());
     client.abandon().unwrap();
     client.read(0, &mut [0; 512]).unwrap();
 }
@@ -433,15 +441,15 @@ fn a_server_that_dies_in_the_middle() {
     failures.push(client.read(0, &mut vec![0; 16 << 20]).unwrap_err());
     let mut client = connect(&server);
     failures.push(client.write(0, &vec![0; 16 << 20]).unwrap_err());
-    let mut client = connect(&server);
-    let mut blocks = ReadAhead::new(&mut client, Some(0..16 * MIB), Pace::default()).unwrap();
+    let mut pool_of_one = pool(&server);
+    let mut blocks = ReadAhead::new(&mut pool_of_one, Some(0..16 * MIB), PipelineOptions::default()).unwrap();
     failures.push(loop {
         if let Err(error) = blocks.next_block() {
             break error;
         }
     });
-    let mut client = connect(&server);
-    let mut writes = WriteBehind::new(&mut client, Pace::default()).unwrap();
+    let mut pool_of_one = pool(&server);
+    let mut writes = WriteBehind::new(&mut pool_of_one, PipelineOptions::default()).unwrap();
     failures.push((0..100).find_map(|nth| writes.write(nth * MIB / 2, vec![1; 512 << 10]).err()).unwrap());
     for error in failures {
         assert_eq!(error.class(), nbd_client::ErrorClass::Connection, "{error}");
@@ -464,7 +472,8 @@ fn deadlines_hold_for_reads_and_writes() {
         conn.pause(Duration::from_secs(60))
     })
     .unwrap();
-    let options = Options::new().request_timeout(Duration::from_millis(400));
+    let limit = Duration::from_millis(400);
+    let options = Options::new().request_timeout(limit).flush_timeout(Some(limit));
     for call in [
         |client: &mut Client| client.read(0, &mut [0; 4096]),
         |client: &mut Client| client.write(0, &vec![1; 32 << 20]),

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, option_type};
+use nbd_client::handshake::HandshakeError;
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::session::StartError;
 use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer, bytes};
-use nbd_client::{
-    Client, Error, ErrorClass, HandshakeError, Options, Pace, Pool, ReadAhead, StartError, WriteBehind,
-};
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, ReadAhead, WriteBehind};
 use testkit::image::{MIB, Recipe};
 use testkit::server::{Server, folder};
 use testkit::tools;
@@ -47,7 +48,7 @@ fn a_flush_comes_after_every_answer_and_covers_all_connections() {
     .unwrap();
     let mut pool = pool(&server, 4).unwrap();
     assert_eq!(pool.connections(), 4);
-    let mut behind = WriteBehind::new(&mut pool, Pace::default()).unwrap();
+    let mut behind = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
     for nth in 0..32 {
         let data = behind.buffer(4096);
         behind.write(nth * 4096, data).unwrap();
@@ -104,7 +105,7 @@ fn a_lost_connection_ends_the_pool_and_soon() {
     .unwrap();
     let started = Instant::now();
     let mut pool = pool(&server, 3).unwrap();
-    let mut blocks = ReadAhead::new(&mut pool, Some(0..64 * MIB), Pace::default()).unwrap();
+    let mut blocks = ReadAhead::new(&mut pool, Some(0..64 * MIB), PipelineOptions::default()).unwrap();
     let error = loop {
         match blocks.next_block() {
             Ok(block) => assert!(block.is_some(), "it ended well"),

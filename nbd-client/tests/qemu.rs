@@ -7,7 +7,9 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nbd_client::{Client, Error, ErrorClass, Headers, Options, StatusRequest, Uri};
+use nbd_client::frame::Headers;
+use nbd_client::session::StatusRequest;
+use nbd_client::{Client, Error, ErrorClass, Options, Uri};
 use testkit::tools::require_qemu;
 
 const CONTEXTS: [&str; 3] = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"];
@@ -83,7 +85,7 @@ fn qemu_answers_with_extended_and_compact_headers() {
     for (extended, headers) in [(true, Headers::Extended), (false, Headers::Structured)] {
         let mut client = Client::connect(&uri, &options().extended_headers(extended).strict(true)).unwrap();
         let export = client.export();
-        assert_eq!((export.size, export.headers, export.missing.len()), (6 << 20, headers, 0));
+        assert_eq!((export.size(), export.headers, export.missing.len()), (6 << 20, headers, 0));
         assert!(export.flags.is_read_only() && export.flags.can_multi_conn());
         assert_eq!(export.block_size.map(|sizes| sizes.minimum()), Some(1));
         let found = survey(&mut client, &StatusRequest::new(0, 6 << 20));

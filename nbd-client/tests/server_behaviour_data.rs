@@ -4,8 +4,9 @@
 use std::io::Result;
 
 use nbd_client::frame::command;
+use nbd_client::session::{Event, ReadRequest, StatusRequest, TakeAll};
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
-use nbd_client::{Client, Error, Event, Options, ReadRequest, StatusRequest, TakeAll};
+use nbd_client::{Client, Error, Options};
 use testkit::behaviour::{Word, words};
 
 const DATA: u16 = 1;
@@ -324,7 +325,7 @@ fn row_88_shutdown_of_a_write() {
         let error = write(&mut client).unwrap_err();
         assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{error}");
         let next = write(&mut client).unwrap_err();
-        assert!(matches!(next, Error::Start(nbd_client::StartError::Ending)), "{next}");
+        assert!(matches!(next, Error::Start(nbd_client::session::StartError::Ending)), "{next}");
     }
 }
 

@@ -5,11 +5,12 @@
 use std::io::{Read, Result as IoResult, Write};
 use std::time::{Duration, Instant};
 
+use nbd_client::frame::{Headers, UnexpectedEof};
+use nbd_client::session::{ChunkOffer, Event, Session, SessionConfig, StatusRequest};
+use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
-use nbd_client::{
-    Canceller, ChunkOffer, Client, Error, Event, Headers, Options, Order, Session, SessionConfig, Socket,
-    StatusRequest, Surveyor, SurveyorError, Transport, UnexpectedEof, Uri,
-};
+use nbd_client::transport::{Canceller, Socket, Transport};
+use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
@@ -155,6 +156,7 @@ fn feed(stream: &Stream, piece: usize, mut cut: usize) -> (Vec<String>, Option<U
     while let Some(request) = survey.next_request().unwrap() {
         let asked = StatusRequest::new(request.offset(), request.length());
         let cookie = session.start_block_status(&asked).unwrap();
+        session.take_output();
         let answer = stream.answer(cookie.get(), request.offset(), request.length());
         let there = &answer[..answer.len().min(cut)];
         cut -= there.len();

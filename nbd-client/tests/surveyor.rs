@@ -7,9 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use nbd_client::{
-    Canceller, Client, Error, Options, Order, RequestError, Socket, StatusRequest, Surveyor, SurveyorError,
-};
+use nbd_client::session::{RequestError, StatusRequest};
+use nbd_client::survey::{Order, SurveyorError};
+use nbd_client::transport::{Canceller, Socket};
+use nbd_client::{Client, Error, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 

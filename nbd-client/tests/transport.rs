@@ -6,10 +6,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nbd_client::{
-    Address, Canceller, Client, During, Error, ErrorClass, Event, Foreign, Options, Socket, StatusRequest,
-    TakeAll, UnixSocket, Uri,
-};
+use nbd_client::frame::During;
+use nbd_client::session::{Event, StatusRequest, TakeAll};
+use nbd_client::transport::{Canceller, Socket, WithDeadline};
+use nbd_client::uri::{Address, UnixSocket};
+use nbd_client::{Client, Error, ErrorClass, Options, Uri};
 
 const HELLO: &[u8] = b"NBDMAGICIHAVEOPT\0\x03";
 
@@ -251,7 +252,7 @@ fn tcp_connects_and_is_refused() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let client = Client::connect(&uri, &options().connect_timeout(Duration::from_secs(10))).unwrap();
-    assert_eq!(client.export().size, 1 << 20);
+    assert_eq!(client.export().size(), 1 << 20);
     client.disconnect().unwrap();
     server.join().unwrap();
     let error = Client::connect(&uri, &options()).unwrap_err();
@@ -271,7 +272,7 @@ fn abstract_sockets() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let uri: Uri = format!("nbd+unix:///?socket=%00{name}").parse().unwrap();
-    assert_eq!(Client::connect(&uri, &options()).unwrap().export().size, 1 << 20);
+    assert_eq!(Client::connect(&uri, &options()).unwrap().export().size(), 1 << 20);
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn any_stream_will_do() {
         }
     }
     let script = Script(std::io::Cursor::new([handshake(), status(1)].concat()));
-    let mut client = Client::over(Foreign::new(script), "disk", &options()).unwrap();
+    let mut client = Client::over(WithDeadline::new(script), "disk", &options()).unwrap();
     let mut chunks = 0;
     client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| chunks += 1).unwrap();
     assert_eq!(chunks, 1);

@@ -1,6 +1,7 @@
 //! NBD URIs: examples of each rule, and a round trip of any URI.
 
-use nbd_client::{Address, UnixSocket, Uri, UriError};
+use nbd_client::Uri;
+use nbd_client::uri::{Address, UnixSocket, UriError};
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Uri {

@@ -9,7 +9,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nbd_client::{Canceller, Client, Error, Options, Order, Pace, ReadAhead, Surveyor, Uri};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::survey::Order;
+use nbd_client::transport::Canceller;
+use nbd_client::{Error, Options, Pool, ReadAhead, Surveyor, Uri};
 use nbd_extents::action::Totals;
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
@@ -150,21 +153,21 @@ impl Job {
         Ok(totals)
     }
 
-    fn survey(&self) -> Result<(PyMap, Client), Failure> {
+    fn survey(&self) -> Result<(PyMap, Pool), Failure> {
         let mut surveyor = Surveyor::connect(&self.uri, &self.options, &self.contexts, self.order)?;
         if !surveyor.is_read_only() && !self.allow_writable {
             return Err(Failure::other(
                 "the export is writable, and may change while it is read (allow_writable=True backs it up all the same)",
             ));
         }
-        let size = surveyor.export().size;
+        let size = surveyor.export().size();
         let options = surveyor.survey_options()?.allow_writable();
         let map = ExtentMap::covering(surveyor.survey(options)?, 0..size)?;
-        Ok((PyMap::new(map, self.bitmaps.clone().into(), size), surveyor.into_client()?))
+        Ok((PyMap::new(map, self.bitmaps.clone().into(), size), Pool::of(vec![surveyor.into_client()?])?))
     }
 
     /// Reads of whole blocks. With the bitmap first, clean bytes may not even be readable.
-    fn plan_options(&self, client: &Client, size: u64) -> Result<PlanOptions, Failure> {
+    fn plan_options(&self, client: &Pool, size: u64) -> Result<PlanOptions, Failure> {
         let minimum = u64::from(client.export().block_size.map_or(1, |sizes| sizes.minimum()));
         let access = if self.order == Order::BitmapFirst { Access::DirtyOnly } else { Access::All };
         let options =
@@ -248,7 +251,7 @@ impl Frames {
     /// Carries out a plan, whose copies are read ahead.
     fn write(
         &mut self,
-        client: &mut Client,
+        client: &mut Pool,
         plan: impl Iterator<Item = Result<PlanStep, StreamError>> + Clone,
         progress: &Progress,
     ) -> Result<(), Failure> {
@@ -257,7 +260,7 @@ impl Frames {
             PlanStep::Copy { range } => Some(range),
             PlanStep::Zero { .. } => None,
         });
-        let mut blocks = ReadAhead::new(client, copies, Pace::default())?;
+        let mut blocks = ReadAhead::new(client, copies, PipelineOptions::default())?;
         let mut done = 0;
         for step in plan {
             match step? {

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use nbd_client::{Canceller, Client, Error, Pace, ReadAhead};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::transport::Canceller;
+use nbd_client::{Client, Error, Pool, ReadAhead};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
@@ -57,7 +59,7 @@ struct Connection {
 
 #[derive(Debug)]
 enum State {
-    Idle(Box<Client>),
+    Idle(Box<Pool>),
     /// Another thread has the client.
     Busy,
     Closed,
@@ -70,7 +72,7 @@ impl Connection {
     }
 
     /// Takes the client, and waits a little for one that is on its way back.
-    fn take(&self) -> PyResult<Box<Client>> {
+    fn take(&self) -> PyResult<Box<Pool>> {
         let waited = self.idle.wait_timeout_while(self.state(), PATIENCE, |s| matches!(s, State::Busy));
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match core::mem::replace(&mut *state, State::Busy) {
@@ -84,7 +86,7 @@ impl Connection {
     }
 
     /// Gives the client back, unless the connection was closed meanwhile.
-    fn put(&self, client: Box<Client>) {
+    fn put(&self, client: Box<Pool>) {
         let mut state = self.state();
         if matches!(*state, State::Busy) {
             *state = State::Idle(client);
@@ -112,11 +114,11 @@ impl PyClient {
         let uri = live::uri(uri)?;
         let progress = Progress::default();
         let client = job::run(py, &canceller, Report::new(None, &progress), move || {
-            Ok(Box::new(Client::connect(&uri, &options)?))
+            Ok(Box::new(Pool::of(vec![Client::connect(&uri, &options)?])?))
         })?;
         let export = client.export();
         Ok(Self {
-            size: export.size,
+            size: export.size(),
             read_only: export.flags.is_read_only(),
             minimum_block: export.block_size.map_or(1, |sizes| sizes.minimum()),
             connection: Arc::new(Connection { state: Mutex::new(State::Idle(client)), idle: Condvar::new() }),
@@ -225,7 +227,7 @@ impl PyClient {
     fn call<T: Send + 'static>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&mut Client) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&mut Pool) -> Result<T, Failure> + Send + 'static,
     ) -> PyResult<T> {
         let mut client = py.detach(|| self.connection.take())?;
         let connection = Arc::clone(&self.connection);
@@ -262,7 +264,7 @@ type Batches = Receiver<Result<Option<Batch>, Failure>>;
 /// Reads ranges a batch at a time. Between two batches nothing is in flight, however long the caller
 /// takes for the first.
 fn read_batches(
-    client: &mut Client,
+    client: &mut Pool,
     ranges: Vec<Range<u64>>,
     sender: &SyncSender<Result<Option<Batch>, Failure>>,
 ) {
@@ -294,8 +296,8 @@ fn next_batch(ranges: &mut VecDeque<Range<u64>>) -> Vec<Range<u64>> {
     batch
 }
 
-fn read_batch(client: &mut Client, ranges: Vec<Range<u64>>) -> Result<Batch, Error> {
-    let mut blocks = ReadAhead::new(client, ranges, Pace::default())?;
+fn read_batch(client: &mut Pool, ranges: Vec<Range<u64>>) -> Result<Batch, Error> {
+    let mut blocks = ReadAhead::new(client, ranges, PipelineOptions::default())?;
     let mut batch = Batch::new();
     while let Some(block) = blocks.next_block()? {
         batch.push_back((block.offset, block.data.to_vec()));

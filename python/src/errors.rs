@@ -3,7 +3,8 @@
 
 use core::fmt::Display;
 
-use nbd_client::{Error, ErrorClass, SurveyorError};
+use nbd_client::survey::SurveyorError;
+use nbd_client::{Error, ErrorClass};
 use nbd_extents::{ExtentError, StreamError, SurveyError};
 use pyo3::PyErr;
 use pyo3::exceptions::{PyOverflowError, PyValueError};

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
-use nbd_client::Canceller;
+use nbd_client::transport::Canceller;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 

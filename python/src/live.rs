@@ -4,7 +4,9 @@ use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
-use nbd_client::{Canceller, Options, Order, Surveyor, Uri};
+use nbd_client::survey::Order;
+use nbd_client::transport::Canceller;
+use nbd_client::{Options, Surveyor, Uri};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
@@ -139,7 +141,7 @@ struct Job {
 impl Job {
     fn run(self) -> Result<(ExtentMap<Status>, u64), Failure> {
         let mut surveyor = Surveyor::connect(&self.uri, &self.options, &self.contexts, self.order)?;
-        let size = surveyor.export().size;
+        let size = surveyor.export().size();
         let range = self.range(size)?;
         self.progress.total(range.end - range.start);
         let mut options = surveyor.survey_options()?.range(range.clone())?;

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use nbd_client::{Error, Pace, ReadAhead, Requests};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::{Error, Pool, ReadAhead};
 use nbd_extents::StreamError;
 use nbd_extents::plan::PlanStep;
 
@@ -11,14 +12,13 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 
 /// Carries out a plan, which is walked twice: by the reads, which run ahead, and by the output.
-pub(super) fn run<R, P, W>(
-    requests: &mut R,
+pub(super) fn run<P, W>(
+    pool: &mut Pool,
     plan: P,
     frames: &mut Frames<W>,
     progress: &Progress,
 ) -> Result<(), Failure>
 where
-    R: Requests,
     P: Iterator<Item = Result<PlanStep, StreamError>> + Clone,
     W: Write,
 {
@@ -27,7 +27,7 @@ where
         PlanStep::Copy { range } => Some(range),
         PlanStep::Zero { .. } => None,
     });
-    let mut blocks = ReadAhead::new(requests, copies, Pace::default())?;
+    let mut blocks = ReadAhead::new(pool, copies, PipelineOptions::default())?;
     for step in plan {
         match step? {
             PlanStep::Zero { range, .. } => frames.zero(range)?,

@@ -13,7 +13,9 @@ mod unfinished;
 
 use std::time::SystemTime;
 
-use nbd_client::{Client, Error, Export, HandshakeError, Order, Pool, Surveyor, SurveyorError};
+use nbd_client::handshake::HandshakeError;
+use nbd_client::survey::{Order, SurveyorError};
+use nbd_client::{Client, Error, Export, Pool, Surveyor};
 use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
 use nbd_extents::map::{Cap, CapError, ExtentMap};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
     let plan = Plan::new(from_iter(map.extents()), plan_options(pool.export(), args)?);
     let totals = plan.clone().measure()?.bytes;
-    let meta = meta(args, &base, pool.export().size, totals.copy);
+    let meta = meta(args, &base, pool.export().size(), totals.copy);
     let mut frames = Frames::new(target, &meta, args.detect_zeroes)?;
     {
         let progress = Progress::new("copying", totals.copy);
@@ -123,7 +125,7 @@ fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u
         {
             let client = Client::connect(&args.uri, &options)?;
             check_writable(client.export().flags.is_read_only(), args)?;
-            (all_data(client.export().size)?, client, 0)
+            (all_data(client.export().size())?, client, 0)
         }
         Err(error) => return Err(connection::failure(&args.uri, &options, error)),
     };
@@ -158,7 +160,7 @@ fn decide_all(
     if args.bitmap.is_empty() {
         return decide(surveyor, Full::new().with_zeroes(zeroes), false);
     }
-    let policy = previous.incremental(contexts.all_bitmaps(), surveyor.export().size)?;
+    let policy = previous.incremental(contexts.all_bitmaps(), surveyor.export().size())?;
     decide(surveyor, policy.with_zeroes(zeroes), args.bitmap_first)
 }
 
@@ -174,7 +176,7 @@ fn decide(
     policy: impl Policy,
     bitmap_first: bool,
 ) -> Result<ExtentMap<Action>, Failure> {
-    let size = surveyor.export().size;
+    let size = surveyor.export().size();
     let options = surveyor.survey_options()?.allow_writable();
     let stream = surveyor.survey(options)?.decide(policy);
     let cap = if bitmap_first { Cap::bytes(MAP).keeping_skipped() } else { Cap::bytes(MAP) };
@@ -188,17 +190,17 @@ fn decide(
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left alone.
 fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
     let minimum = u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()));
-    if !export.size.is_multiple_of(minimum) {
-        let tail = export.size % minimum;
+    if !export.size().is_multiple_of(minimum) {
+        let tail = export.size() % minimum;
         return Err(Failure::broken(format!(
             "the last {} of the export cannot be read: it has {} bytes, and the server takes whole blocks of {minimum}",
             human(tail),
-            export.size
+            export.size()
         )));
     }
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
-    Ok(PlanOptions::new(export.size, BlockSize::new(minimum)?)?
+    Ok(PlanOptions::new(export.size(), BlockSize::new(minimum)?)?
         .max_copy(MAX_END)?
         .max_zero(MAX_END)?
         .access(access))

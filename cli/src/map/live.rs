@@ -3,7 +3,8 @@
 use core::ops::Range;
 use std::io::Write;
 
-use nbd_client::{Order, Surveyor, Uri};
+use nbd_client::survey::Order;
+use nbd_client::{Surveyor, Uri};
 use nbd_extents::{Context, ContextError, Contexts};
 
 use super::args::{Args, Content, Format};
@@ -44,7 +45,7 @@ fn survey(
     args: &Args,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let range = range(args, surveyor.export().size)?;
+    let range = range(args, surveyor.export().size())?;
     let content = args.content();
     if !surveyor.is_read_only() && args.format() == Format::Table && content != Content::Totals {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
@@ -52,7 +53,7 @@ fn survey(
     let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
     let subject = Subject {
         range,
-        export_size: surveyor.export().size,
+        export_size: surveyor.export().size(),
         bitmaps: contexts.all_bitmaps(),
         previous: args.previous(),
     };

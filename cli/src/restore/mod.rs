@@ -137,14 +137,14 @@ fn check_target(export: &Export, wanted: Option<u64>) -> Result<(), Failure> {
         return Err(Failure::not_there("the export is read-only: nothing can be restored onto it"));
     }
     let Some(wanted) = wanted else { return Ok(()) };
-    if export.size < wanted {
+    if export.size() < wanted {
         return Err(Failure::not_there(format!(
             "the target has {} bytes, and the disk in the stream {wanted}: it does not fit",
-            export.size
+            export.size()
         )));
     }
-    if export.size > wanted {
-        let tail = human(export.size - wanted);
+    if export.size() > wanted {
+        let tail = human(export.size() - wanted);
         remark(format_args!(
             "the target is {tail} larger than the disk in the stream: from byte {wanted} on it stays as it is"
         ));

@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use nbd_client::{Export, Pace, Pool, WriteBehind};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::{Export, Pool, WriteBehind};
 
 use crate::failure::Failure;
 
@@ -12,7 +13,7 @@ const WRITE: u64 = 256 << 10;
 /// A writable export. Nothing written is durable before [`finish`](Self::finish).
 pub(super) struct Target<'a> {
     export: Export,
-    writes: WriteBehind<'a, Pool>,
+    writes: WriteBehind<'a>,
     /// A write being put together, from this byte of the disk on.
     offset: u64,
     bytes: Vec<u8>,
@@ -21,7 +22,7 @@ pub(super) struct Target<'a> {
 impl<'a> Target<'a> {
     pub(super) fn new(pool: &'a mut Pool) -> Result<Self, Failure> {
         let export = pool.export().clone();
-        let writes = WriteBehind::new(pool, Pace::default())?;
+        let writes = WriteBehind::new(pool, PipelineOptions::default())?;
         Ok(Self { export, writes, offset: 0, bytes: Vec::new() })
     }
 

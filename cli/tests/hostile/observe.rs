@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nbd_client::{Client, Forgiven, ForgivenCounts, Options, Order, Surveyor, SurveyorError};
+use nbd_client::stats::{Tolerated, ToleratedCounts};
+use nbd_client::survey::{Order, SurveyorError};
+use nbd_client::{Client, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 
@@ -69,7 +71,7 @@ impl Observer<'_> {
 
     /// Surveys all that is asked for, and returns what was forgiven.
     fn survey(&self, surveyor: &mut Surveyor) -> Result<Vec<(u8, u64)>, SurveyorError> {
-        let range = 0..self.length.unwrap_or(surveyor.export().size);
+        let range = 0..self.length.unwrap_or(surveyor.export().size());
         let options = surveyor.survey_options()?.range(range)?.allow_writable();
         let mut extents = surveyor.survey(options)?;
         while extents.next_extent()?.is_some() {}
@@ -77,8 +79,8 @@ impl Observer<'_> {
     }
 }
 
-fn by_row(counts: &ForgivenCounts) -> Vec<(u8, u64)> {
-    Forgiven::ALL.iter().map(|&kind| (kind.row(), counts.of(kind))).collect()
+fn by_row(counts: &ToleratedCounts) -> Vec<(u8, u64)> {
+    Tolerated::ALL.iter().map(|&kind| (kind.row(), counts.of(kind))).collect()
 }
 
 #[track_caller]

@@ -12,10 +12,12 @@
 use super::bytes::Bytes;
 use super::pieces::Pieces;
 use super::server_text::assert_printable;
-use nbd_client::{
-    ContextRequest, Export, ForgivenCounts, Handshake, HandshakeConfig, HandshakeError, HandshakeLimits,
-    HandshakeStatus, Headers, Strictness, UnexpectedEof,
+use nbd_client::frame::{Headers, UnexpectedEof};
+use nbd_client::handshake::{
+    ContextRequest, Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus,
 };
+use nbd_client::stats::ToleratedCounts;
+use nbd_client::{Export, Strictness};
 
 /// Everything that must not depend on the pieces.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +28,7 @@ struct Outcome {
 
 #[derive(Clone, Debug, PartialEq)]
 enum End {
-    Export { export: Box<Export>, forgiven: ForgivenCounts, taken: usize },
+    Export { export: Box<Export>, forgiven: ToleratedCounts, taken: usize },
     Waiting { status: HandshakeStatus, eof: UnexpectedEof },
 }
 
@@ -152,7 +154,7 @@ fn check(config: &HandshakeConfig, outcome: &Outcome) {
 }
 
 fn check_export(config: &HandshakeConfig, export: &Export) {
-    assert!(i64::try_from(export.size).is_ok());
+    assert!(i64::try_from(export.size()).is_ok());
     assert_eq!(export.name, config.export);
     let granted = |name: &String| export.context(name).is_some();
     let (there, missing): (Vec<_>, Vec<_>) = config.contexts.iter().partition(|asked| granted(&asked.name));

@@ -1,8 +1,8 @@
 //! `server_text`: the input is text of a server, and the payload of an error chunk. Asserts that what is shown of it has no control
 //! character, no line break and nothing that turns the direction of the text, is bounded, and stays the same when it is made safe again.
 
-use nbd_client::ServerText;
 use nbd_client::frame::{ErrorChunk, ErrorChunkFault};
+use nbd_client::text::ServerText;
 
 pub fn server_text(data: &[u8]) {
     safe(&ServerText::new(data));

@@ -16,12 +16,15 @@
 use super::bytes::Bytes;
 use super::pieces::Pieces;
 use super::server_text::assert_printable;
+use nbd_client::export::TransmissionFlags;
 use nbd_client::frame::ErrorChunk;
-use nbd_client::{
-    Admission, ChunkOffer, Command, Cookie, Event, Headers, ProtocolError, ReadRequest, Session,
-    SessionConfig, SessionLimits, SessionStats, StartError, StatusRequest, Strictness, TransmissionFlags,
-    TrimRequest, UnexpectedEof, WriteRequest, ZeroRequest,
+use nbd_client::frame::{Headers, UnexpectedEof};
+use nbd_client::session::{
+    ChunkOffer, Command, Cookie, Event, ProtocolError, ReadRequest, Session, SessionConfig, SessionLimits,
+    StartError, StatusRequest, TrimRequest, WriteRequest, ZeroRequest,
 };
+use nbd_client::stats::SessionStats;
+use nbd_client::{Admission, Strictness};
 use std::collections::BTreeMap;
 
 const CONTEXTS: [u32; 3] = [0, 1, 2];
@@ -295,7 +298,7 @@ impl<'a> Run<'a> {
             Event::Failed { error, .. } => {
                 assert!(!asked.read, "data of a read that failed");
                 asked.ended = true;
-                assert_eq!(error.cookie(), event.cookie());
+                assert_eq!(error.request().cookie, event.cookie());
                 assert_printable(&error.to_string());
             }
             other => panic!("{other:?}"),

@@ -2,7 +2,8 @@
 //! ASCII that parses to the same value, that its parts are within the limits, and that an error can be printed safely.
 
 use super::server_text::assert_printable;
-use nbd_client::{Address, Uri};
+use nbd_client::Uri;
+use nbd_client::uri::Address;
 
 const STARTS: [&str; 6] =
     ["", "nbd://", "nbds://host/", "nbd://[::1", "nbd+unix:///?socket=", "nbds+unix:///"];

@@ -1,18 +1,18 @@
 //! The client for asynchronous programs, over tokio. Behind the feature `tokio`.
 //!
-//! The same [`Handshake`](crate::Handshake) and [`Session`](crate::Session) as in the blocking client, with another way to wait:
+//! The same [`Handshake`](crate::handshake::Handshake) and [`Session`](crate::session::Session) as in the blocking client, with another way to wait:
 //!
-//! - [`AsyncClient`] is a handle that can be cloned and used by many tasks at once: read, write, zero, flush. A task of its own drives the connection.
-//! - [`AsyncSurveyor`] surveys an export; [`AsyncExtents`] hands out the merged extents.
-//! - [`Connection`] is one connection without a task, for programs that bring a loop of their own.
+//! - [`Client`] is a handle that can be cloned and used by many tasks at once: read, write, zero, flush. A task of its own drives the connection.
+//! - [`Surveyor`] surveys an export; [`SurveyStream`] hands out the merged extents.
+//! - [`Driver`] is one connection without a task, for programs that bring a loop of their own.
 //!
 //! ```no_run
 //! use nbd_client::Options;
-//! use nbd_client::aio::AsyncClient;
+//! use nbd_client::aio::Client;
 //!
 //! # let _ = async {
-//! let source = AsyncClient::connect(&"nbd://localhost/source".parse().unwrap(), &Options::new()).await?;
-//! let target = AsyncClient::connect(&"nbd://localhost/target".parse().unwrap(), &Options::new()).await?;
+//! let source = Client::connect(&"nbd://localhost/source".parse().unwrap(), &Options::new()).await?;
+//! let target = Client::connect(&"nbd://localhost/target".parse().unwrap(), &Options::new()).await?;
 //! let block = source.read(0, 1 << 20).await?;
 //! target.write(0, block).await?;
 //! target.flush().await?;
@@ -24,20 +24,20 @@
 //!
 //! A future can be dropped before it is ready, by a timeout or a `select!`. What that means is the same for every call:
 //!
-//! - of [`AsyncClient`]: a request that has not been sent is not sent. One that has been is finished by the connection's task, and its answer is
+//! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by the connection's task, and its answer is
 //!   thrown away; whether a dropped write was carried out is not known, unless a later read tells. The connection stays usable.
-//! - of [`Connection`] and [`AsyncExtents`]: nothing is lost. The call that comes next goes on where the dropped one was.
+//! - of [`Driver`] and [`SurveyStream`]: nothing is lost. The call that comes next goes on where the dropped one was.
 //!
 //! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for each request, and for the whole job. A
-//! [`Canceller`](crate::Canceller) is looked at before connecting only: here a job is cancelled by dropping it.
+//! [`Canceller`](crate::transport::Canceller) is looked at before connecting only: here a job is cancelled by dropping it.
 
 mod client;
 mod connect;
-mod connection;
+mod driver;
 mod survey;
 mod task;
 
-pub use client::AsyncClient;
+pub use client::Client;
 pub use connect::BoxedStream;
-pub use connection::Connection;
-pub use survey::{AsyncExtents, AsyncSurveyor};
+pub use driver::Driver;
+pub use survey::{SurveyStream, Surveyor, map};

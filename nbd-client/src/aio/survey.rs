@@ -1,32 +1,51 @@
-//! Surveys for asynchronous programs: the same book-keeping as in the blocking [`Surveyor`](crate::Surveyor), another way to wait.
+//! Surveys for asynchronous programs: the rules of the blocking [`Surveyor`](crate::Surveyor), and another way to wait.
 
-use nbd_extents::{
-    Admission, Contexts, Extent, Negotiated, Status, Strictness, Survey, SurveyOptions, SurveyStats,
-};
+use nbd_extents::map::{ExtentMap, MapBuilder};
+use nbd_extents::{Admission, Contexts, Extent, Status, Strictness, Survey, SurveyOptions, SurveyStats};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
-use super::connection::Connection;
-use crate::client::Options;
-use crate::error::Error;
+use super::driver::Driver;
 use crate::export::Export;
-use crate::session::ChunkOffer;
-use crate::survey::{
-    Asked, Order, Side, SurveyorError, asking_for, check_agreement, negotiated, second, survey_options,
-};
+use crate::options::Options;
+use crate::session::{ChunkOffer, Session};
+use crate::stats::SessionStats;
+use crate::survey::{Halves, Opening, Order, Side, Step, SurveyDriver, Surveyed, SurveyorError};
 use crate::uri::Uri;
+
+/// The map of an export: connects, surveys all of it, and says goodbye. See [`survey::map`](crate::survey::map).
+///
+/// # Errors
+///
+/// As [`Surveyor::connect`] and [`Surveyor::survey`].
+pub async fn map(
+    uri: &Uri,
+    options: &Options,
+    contexts: &Contexts,
+) -> Result<ExtentMap<Status>, SurveyorError> {
+    let mut surveyor = Surveyor::connect(uri, options, contexts, Order::Together).await?;
+    let settled = surveyor.survey_options()?;
+    let mut map = MapBuilder::covering(0..surveyor.export().size());
+    let mut extents = surveyor.survey(settled)?;
+    while let Some(extent) = extents.next_extent().await? {
+        map.push(extent)?;
+    }
+    surveyor.disconnect().await?;
+    Ok(map.finish()?)
+}
 
 /// The connections to one export that a survey needs: see [`Surveyor`](crate::Surveyor), whose words are the same.
 ///
 /// ```no_run
-/// use nbd_client::aio::AsyncSurveyor;
-/// use nbd_client::{Options, Order};
+/// use nbd_client::Options;
+/// use nbd_client::aio::Surveyor;
+/// use nbd_client::survey::Order;
 /// use nbd_extents::{Context, Contexts};
 ///
 /// # let _ = async {
 /// let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
 /// let uri = "nbd+unix:///?socket=/run/backup.sock".parse()?;
-/// let mut surveyor = AsyncSurveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await?;
+/// let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await?;
 /// let options = surveyor.survey_options()?;
 /// let mut extents = surveyor.survey(options)?;
 /// while let Some(extent) = extents.next_extent().await? {
@@ -37,30 +56,27 @@ use crate::uri::Uri;
 /// # };
 /// ```
 #[derive(Debug)]
-pub struct AsyncSurveyor<S = BoxedStream> {
-    order: Order,
-    strictness: Strictness,
-    main: Part<S>,
-    /// The second connection of a bitmap-first survey, for everything but the bitmaps.
-    details: Option<Part<S>>,
+pub struct Surveyor<S = BoxedStream> {
+    halves: Halves<Driver<S>>,
 }
 
-#[derive(Debug)]
-struct Part<S> {
-    connection: Connection<S>,
-    contexts: Negotiated,
-}
+impl<S: AsyncRead + AsyncWrite + Unpin> Surveyed for Driver<S> {
+    fn export(&self) -> &Export {
+        self.export()
+    }
 
-impl Part<BoxedStream> {
-    async fn open(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        let connection = Connection::connect(uri, &asking_for(options, contexts)).await?;
-        Ok(Self { contexts: negotiated(contexts, connection.export())?, connection })
+    fn strictness(&self) -> Strictness {
+        self.session().map(Session::strictness).unwrap_or_default()
+    }
+
+    fn session_stats(&self) -> SessionStats {
+        self.stats()
     }
 }
 
-impl AsyncSurveyor<BoxedStream> {
-    /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for [`Order::BitmapFirst`] with a server that has no
-    /// payload-form requests, on two.
+impl Surveyor<BoxedStream> {
+    /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for [`Order::BitmapFirst`] with a
+    /// server that has no payload-form requests, on two.
     ///
     /// # Errors
     ///
@@ -71,44 +87,48 @@ impl AsyncSurveyor<BoxedStream> {
         contexts: &Contexts,
         order: Order,
     ) -> Result<Self, SurveyorError> {
-        let strictness = options.strictness;
-        if order == Order::BitmapFirst && !options.extended_headers {
-            return Self::connect_twice(uri, options, contexts).await;
+        let mut opening = Opening::new(options, contexts, order);
+        loop {
+            match opening.next()? {
+                Step::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
+                Step::Close(driver) => driver.disconnect().await?,
+                Step::Done(halves) => return Ok(Self { halves }),
+            }
         }
-        let main = Part::open(uri, options, contexts).await?;
-        if order == Order::Together || main.connection.export().payload_status() {
-            return Ok(Self { order, strictness, main, details: None });
-        }
-        // without the payload form each connection answers for all its contexts, so there are two with one half each
-        main.connection.disconnect().await?;
-        Self::connect_twice(uri, options, contexts).await
-    }
-
-    async fn connect_twice(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        let main = Part::open(uri, options, &contexts.bitmaps()).await?;
-        let details = Part::open(uri, options, &contexts.details()).await.map_err(second)?;
-        check_agreement(main.connection.export(), details.connection.export())?;
-        let strictness = options.strictness;
-        Ok(Self { order: Order::BitmapFirst, strictness, main, details: Some(details) })
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncSurveyor<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
     /// A survey over a connection that is there already. The contexts must be those that it was opened with.
     ///
     /// # Errors
     ///
     /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not granted.
-    pub fn over(connection: Connection<S>, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        let contexts = negotiated(contexts, connection.export())?;
-        let main = Part { connection, contexts };
-        Ok(Self { order: Order::Together, strictness: Strictness::default(), main, details: None })
+    pub fn over(driver: Driver<S>, contexts: &Contexts) -> Result<Self, SurveyorError> {
+        Ok(Self { halves: Halves::over(driver, contexts)? })
     }
 
     /// What the handshake found out about the export.
     #[must_use]
     pub const fn export(&self) -> &Export {
-        self.main.connection.export()
+        self.halves.main.connection.export()
+    }
+
+    /// What each connection counted so far: one, or two for a bitmap-first survey.
+    pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
+        self.halves.both().map(Surveyed::session_stats)
+    }
+
+    /// Whether all connections were told that the export is read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.halves.is_read_only()
+    }
+
+    /// Whether the server has no block status, and all of the export is taken for data.
+    #[must_use]
+    pub const fn assumes_data(&self) -> bool {
+        self.halves.assumes_data
     }
 
     /// The options for a survey of the whole export, with what this connection settled: size, form, block size, strictness.
@@ -117,8 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncSurveyor<S> {
     ///
     /// As [`Surveyor::survey_options`](crate::Surveyor::survey_options).
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        let details = self.details.as_ref().map(|details| details.connection.export());
-        survey_options(self.export(), details, self.strictness)
+        self.halves.survey_options()
     }
 
     /// Starts a survey. Nothing is asked before the first extent is awaited.
@@ -126,130 +145,151 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncSurveyor<S> {
     /// # Errors
     ///
     /// As [`Surveyor::survey`](crate::Surveyor::survey).
-    pub fn survey(&mut self, options: SurveyOptions) -> Result<AsyncExtents<'_, S>, SurveyorError> {
-        let details = self.details.as_ref().map(|details| details.contexts.clone());
-        let asked = Asked::new(self.order, options, self.main.contexts.clone(), details)?;
-        Ok(AsyncExtents { surveyor: self, asked })
+    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, S>, SurveyorError> {
+        let driver = SurveyDriver::new(&self.halves, options)?;
+        Ok(SurveyStream { surveyor: self, driver })
+    }
+
+    /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Driver::disconnect`].
+    pub async fn into_driver(self) -> Result<Driver<S>, SurveyorError> {
+        if let Some(details) = self.halves.details {
+            details.connection.disconnect().await?;
+        }
+        Ok(self.halves.main.connection)
     }
 
     /// Says goodbye on all connections.
     ///
     /// # Errors
     ///
-    /// The errors of [`Connection::disconnect`].
+    /// The errors of [`Driver::disconnect`].
     pub async fn disconnect(self) -> Result<(), SurveyorError> {
-        self.main.connection.disconnect().await?;
-        if let Some(details) = self.details {
-            details.connection.disconnect().await?;
-        }
-        Ok(())
-    }
-
-    fn connection(&mut self, side: Side) -> &mut Connection<S> {
-        match (side, &mut self.details) {
-            (Side::Details, Some(details)) => &mut details.connection,
-            _ => &mut self.main.connection,
-        }
+        Ok(self.into_driver().await?.disconnect().await?)
     }
 }
 
-/// The merged extents of a survey: see [`AsyncSurveyor::survey`]. Awaiting them asks the server, several requests ahead.
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Surveyor<S> {
+    /// The same as a handle for many tasks, for reading what the survey has found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::into_driver`].
+    pub async fn into_client(self) -> Result<super::Client, SurveyorError> {
+        Ok(super::Client::of(self.into_driver().await?))
+    }
+}
+
+/// The merged extents of a survey: see [`Surveyor::survey`]. Awaiting them asks the server, in rounds of several requests.
 ///
-/// Dropped before its end, it leaves replies to come, which the next survey on the same connections reads over.
+/// When a call has returned, nothing is in flight. One that was dropped leaves replies to come, which the next call reads;
+/// until then the server may be waiting to send them.
 #[derive(Debug)]
-pub struct AsyncExtents<'a, S = BoxedStream> {
-    surveyor: &'a mut AsyncSurveyor<S>,
-    asked: Asked,
+pub struct SurveyStream<'a, S = BoxedStream> {
+    surveyor: &'a mut Surveyor<S>,
+    driver: SurveyDriver,
 }
 
-impl<S> AsyncExtents<'_, S> {
+impl<S> SurveyStream<'_, S> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
-        &self.asked.survey
+        &self.driver.survey
     }
 
     /// What the survey has cost and forgiven so far.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        self.asked.survey.stats()
+        self.driver.survey.stats()
+    }
+
+    /// Bytes so far that were taken for data because the server has no block status.
+    #[must_use]
+    pub fn assumed_data(&self) -> u64 {
+        self.driver.assumed_data()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncExtents<'_, S> {
-    /// The next extent. `None` comes only when the whole range has been covered; every other end is an error. A call that is dropped loses
-    /// nothing: the next one goes on.
+impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
+    /// The next extent. `None` comes only when the whole range has been covered; every other end is an error. A call that is
+    /// dropped loses nothing: the next one goes on.
     ///
     /// # Errors
     ///
-    /// As of the blocking [`Extents`](crate::Extents).
+    /// As of the blocking [`SurveyStream`](crate::survey::SurveyStream).
     pub async fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
-            if let Some(extent) = self.asked.survey.next_extent()? {
+            // answers to a call that was dropped, before anything is handed out
+            while let Some(side) = self.driver.oldest() {
+                self.receive(side).await?;
+            }
+            if let Some(extent) = self.driver.survey.next_extent()? {
                 return Ok(Some(extent));
             }
-            self.ask().await?;
-            let Some(side) = self.asked.oldest() else {
-                self.asked.survey.check_complete()?;
+            let round = self.round().await;
+            if round.is_err() {
+                self.wind_down().await;
+            }
+            if !round? {
+                self.driver.survey.check_complete()?;
                 return Ok(None);
-            };
+            }
+        }
+    }
+
+    /// All extents that are left.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next_extent`].
+    pub async fn collect_vec(&mut self) -> Result<Vec<Extent<Status>>, SurveyorError> {
+        let mut extents = Vec::new();
+        while let Some(extent) = self.next_extent().await? {
+            extents.push(extent);
+        }
+        Ok(extents)
+    }
+
+    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was nothing to ask.
+    async fn round(&mut self) -> Result<bool, SurveyorError> {
+        let before = self.driver.asked();
+        loop {
+            // before a request is taken, which a call that is dropped must not lose
+            for side in [Side::Main, Side::Details] {
+                while self.surveyor.halves.connection(side).is_full() {
+                    self.receive(side).await?;
+                }
+            }
+            let Some(request) = self.driver.next_request()? else { break };
+            let (side, status) = self.driver.route(&request);
+            let connection = self.surveyor.halves.connection(side);
+            let started = connection.start(|session| session.start_block_status(&status));
+            self.driver.sent(&request, side, started)?;
+        }
+        while let Some(side) = self.driver.oldest() {
             self.receive(side).await?;
         }
+        Ok(self.driver.asked() > before)
     }
 
     /// Waits for one event.
     async fn receive(&mut self, side: Side) -> Result<(), SurveyorError> {
-        let asked = &mut self.asked;
-        let mut admit = |offer: &ChunkOffer| asked.admit(side, offer);
-        match self.surveyor.connection(side).next_event(&mut admit).await {
-            Ok(Some(event)) => {
-                let taken = self.asked.take(side, event).map(drop);
-                if taken.is_err() {
-                    self.wind_down(side).await;
-                }
-                taken
-            }
-            Ok(None) => Err(self.asked.lost(Error::GivenUp)),
-            Err(error) => Err(self.asked.lost(error)),
-        }
+        let driver = &mut self.driver;
+        let connection = self.surveyor.halves.connection(side);
+        let event = connection.next_event(&mut |offer: &ChunkOffer| driver.admit(side, offer)).await;
+        driver.take(side, event)
     }
 
-    /// Where the server has said that it goes down, reads over what is still to come, so that it can be told goodbye.
-    async fn wind_down(&mut self, side: Side) {
-        let connection = self.surveyor.connection(side);
+    /// Reads over the answers to come, so that nothing is in flight after an error either.
+    async fn wind_down(&mut self) {
+        self.driver.give_up();
         let mut drain = |_: &ChunkOffer| Admission::Drain;
-        while connection.session().must_disconnect() && connection.in_flight() > 0 {
-            if !matches!(connection.next_event(&mut drain).await, Ok(Some(_))) {
-                return;
-            }
-        }
-    }
-
-    /// Waits while as many requests are on the wire as may be: few are allowed, or an earlier survey was dropped and left some.
-    async fn make_room(&mut self) -> Result<(), SurveyorError> {
         for side in [Side::Main, Side::Details] {
-            while self.surveyor.connection(side).is_full() {
-                self.receive(side).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts all that may be asked now.
-    async fn ask(&mut self) -> Result<(), SurveyorError> {
-        loop {
-            // before a request is taken, which a call that is dropped must not lose
-            self.make_room().await?;
-            let Some(request) = self.asked.survey.next_request()? else { return Ok(()) };
-            let (side, status) = self.asked.route(&request);
-            let connection = self.surveyor.connection(side);
-            match connection.start(|session| session.start_block_status(&status)) {
-                Ok(cookie) => self.asked.sent(&request, side, cookie),
-                Err(error) => {
-                    self.asked.not_sent(&request);
-                    return Err(error.into());
-                }
-            }
+            let connection = self.surveyor.halves.connection(side);
+            while matches!(connection.next_event(&mut drain).await, Ok(Some(_))) {}
         }
     }
 }

@@ -6,9 +6,10 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::connection::Connection;
+use super::driver::Driver;
+use crate::connection::Transfer;
 use crate::error::Error;
-use crate::session::{Cookie, Event, Session, StartError, TakeAll};
+use crate::session::{Cookie, Event, TakeAll};
 
 /// What handles say to the task.
 pub(super) enum Message {
@@ -17,69 +18,81 @@ pub(super) enum Message {
     Goodbye(oneshot::Sender<Result<(), Error>>),
 }
 
-pub(super) type Start = Box<dyn FnOnce(&mut Session) -> Result<Cookie, StartError> + Send>;
-
-/// A request, who waits for it, and its place among those in flight.
+/// A transfer, who waits for it, and its place among those in flight.
 pub(super) struct Call {
-    pub(super) start: Start,
-    pub(super) answer: oneshot::Sender<Result<Vec<u8>, Error>>,
-    pub(super) _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    pub(super) transfer: Transfer,
+    pub(super) answer: Answer,
+    pub(super) permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
-/// A call whose request is on the wire, and the data that came for it.
+/// A call that is under way, and the data that came for it.
 struct Waiting {
-    call: Call,
+    answer: Answer,
     data: Vec<u8>,
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
+
+/// Where the answer to a call goes.
+pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
 /// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any more or the connection fails.
 pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
-    mut connection: Connection<S>,
+    mut driver: Driver<S>,
     mut inbox: mpsc::Receiver<Message>,
 ) {
     let mut waiting = BTreeMap::new();
     let (mut goodbye, mut take_all) = (None, TakeAll);
     loop {
-        let busy = connection.in_flight() > 0;
+        let busy = driver.in_flight() > 0;
         tokio::select! {
             message = inbox.recv(), if goodbye.is_none() => match message {
-                Some(Message::Call(call)) => begin(&mut connection, &mut waiting, call),
+                Some(Message::Call(call)) => begin(&mut driver, &mut waiting, call),
                 Some(Message::Goodbye(answer)) => goodbye = Some(Some(answer)),
                 None => goodbye = Some(None),
             },
-            event = connection.next_event(&mut take_all), if busy => match event {
-                Ok(Some(event)) => hand_out(&mut waiting, event),
+            event = driver.next_event(&mut take_all), if busy => match event {
+                Ok(Some(event)) => {
+                    hand_out(&mut waiting, event);
+                    cancel_dropped(&mut driver, &mut waiting);
+                }
                 Ok(None) => {}
-                Err(error) => return give_up(waiting, &mut inbox, goodbye.flatten(), &error),
+                Err(error) => return give_up(&driver, waiting, &mut inbox, goodbye.flatten(), &error),
             },
             // nothing to wait for and nothing to come
             else => break,
         }
     }
-    let closed = connection.disconnect().await;
+    let closed = driver.disconnect().await;
     if let Some(Some(answer)) = goodbye {
         answer.send(closed).ok();
     }
 }
 
 fn begin<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: &mut Connection<S>,
+    driver: &mut Driver<S>,
     waiting: &mut BTreeMap<Cookie, Waiting>,
-    mut call: Call,
+    call: Call,
 ) {
+    let Call { transfer, answer, permits } = call;
     // dropped before it was sent
-    if call.answer.is_closed() {
+    if answer.is_closed() {
         return;
     }
-    let start = core::mem::replace(&mut call.start, Box::new(|_| Err(StartError::Ending)));
-    match connection.start(start) {
+    match driver.begin_transfer(transfer) {
         Ok(cookie) => {
-            waiting.insert(cookie, Waiting { call, data: Vec::new() });
+            waiting.insert(cookie, Waiting { answer, data: Vec::new(), _permits: permits });
         }
-        Err(error) => {
-            call.answer.send(Err(error)).ok();
-        }
+        Err(error) => drop(answer.send(Err(error))),
     }
+}
+
+/// Of calls that were dropped nothing more is sent.
+fn cancel_dropped<S: AsyncRead + AsyncWrite + Unpin>(
+    driver: &mut Driver<S>,
+    waiting: &mut BTreeMap<Cookie, Waiting>,
+) {
+    let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
+    dropped.for_each(|(&cookie, _)| driver.cancel(cookie));
 }
 
 fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
@@ -96,21 +109,24 @@ fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
         Event::Status { .. } | Event::Drained { .. } => return,
     };
     // one whose call was dropped gets no answer
-    if let Some(Waiting { call, data }) = waiting.remove(&cookie) {
-        call.answer.send(result.map(|()| data)).ok();
+    if let Some(Waiting { answer, data, .. }) = waiting.remove(&cookie) {
+        answer.send(result.map(|()| data)).ok();
     }
 }
 
 /// The connection is gone: everybody who waits is told why.
-fn give_up(
+fn give_up<S: AsyncRead + AsyncWrite + Unpin>(
+    driver: &Driver<S>,
     waiting: BTreeMap<Cookie, Waiting>,
     inbox: &mut mpsc::Receiver<Message>,
     goodbye: Option<oneshot::Sender<Result<(), Error>>>,
     error: &Error,
 ) {
     inbox.close();
-    for waiting in waiting.into_values() {
-        waiting.call.answer.send(Err(again(error))).ok();
+    for (cookie, waiting) in waiting {
+        // why the server failed a part says more than that it went away then
+        let error = driver.failure(cookie).map_or_else(|| again(error), Error::from);
+        waiting.answer.send(Err(error)).ok();
     }
     while let Ok(message) = inbox.try_recv() {
         match message {

@@ -1,39 +1,38 @@
-//! The blocking client: a transport, a handshake, a session, and the clock.
+//! The blocking client: calls that return when the server has answered, and requests that are answered later.
 //!
 //! It never connects again by itself: what a lost connection means is the caller's to know.
 
 mod blocking;
-mod drive;
-mod options;
+mod driver;
+mod requests;
 mod status;
-mod stream;
 
-pub(crate) use blocking::{QUICK_EFFECT, SLOW_EFFECT};
-pub use options::Options;
+pub(crate) use driver::Driver;
 pub use status::StatusSink;
 
-use alloc::collections::BTreeMap;
 use core::time::Duration;
 use std::time::Instant;
 
-use stream::{Stream, failure};
-
-use crate::error::{During, Error};
+use crate::connection::{Connection, earlier};
+use crate::error::Error;
 use crate::export::{Export, ListedExport};
-use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
-use crate::session::{Cookie, Session, SessionConfig, SessionLimits};
+use crate::frame::During;
+use crate::options::Options;
+use crate::session::{Session, SessionLimits, StartError};
 use crate::stats::SessionStats;
-use crate::transport::{Canceller, SLACK, Socket, Transport};
+use crate::transport::{Cancelled, Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
+use nbd_extents::Strictness;
 
 /// A connection to one export.
 ///
 /// ```no_run
-/// use nbd_client::{Client, Options, StatusRequest};
+/// use nbd_client::{Client, Options};
+/// use nbd_client::session::StatusRequest;
 ///
 /// let options = Options::new().require_context("base:allocation");
 /// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &options)?;
-/// let request = StatusRequest::new(0, client.export().size.min(1 << 30));
+/// let request = StatusRequest::new(0, client.export().size().min(1 << 30));
 /// client.block_status(&request, &mut |context: u32, payload: &[u8]| {
 ///     println!("context {context}: {} bytes of descriptors", payload.len() - 4);
 /// })?;
@@ -41,29 +40,20 @@ use crate::uri::Uri;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// It moves bytes only during its calls. A program that keeps requests in flight and stops calling leaves a server
+/// waiting, and a virtual machine with it: pipelines run on a [`Pool`](crate::Pool), whose threads always receive.
+///
 /// Without [`Client::disconnect`] the connection just closes, which a server may log as a fault.
 #[derive(Debug)]
 pub struct Client<T = Socket> {
-    stream: Stream<T>,
+    driver: Driver<T>,
     export: Export,
-    session: Session,
-    request_timeout: Duration,
-    deadline: Option<Instant>,
-    /// Requests in flight and when they were started, the oldest first: its time runs out first.
-    started: BTreeMap<Cookie, Instant>,
-    /// When the last request was started.
-    latest: Instant,
-    /// When a call about requests in flight returned the last time.
-    left: Option<Instant>,
-    given_up: bool,
-    /// The error of a server that takes no more bytes, as long as it may still have said something.
-    deaf: Option<Error>,
-    /// A FAST_ZERO request was refused: there is no sense in trying again.
-    zeroes_slowly: bool,
 }
 
 impl Client<Socket> {
     /// Connects to the server of a URI and asks for its export.
+    ///
+    /// A server that hangs up when it is asked for extended headers is asked once more without them.
     ///
     /// # Errors
     ///
@@ -71,9 +61,14 @@ impl Client<Socket> {
     /// other errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
-        connect_socket(uri, options, started)
-            .and_then(|socket| Self::begin(socket, uri.export(), options, started))
-            .map_err(|error| out_of_time(error, options.deadline))
+        let connect = |options: &Options| {
+            let socket = connect_socket(uri, options, started)?;
+            Self::begin(socket, Connection::new(uri.export(), options, started)?, options)
+        };
+        connect(options).or_else(|error| match options.after_hang_up(&error) {
+            Some(options) => connect(&options),
+            None => Err(error),
+        })
     }
 
     /// Asks the server of a URI for its exports (LIST). The export that the URI names does not matter.
@@ -92,16 +87,14 @@ impl Client<Socket> {
     /// ```
     pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
         let started = Instant::now();
-        let mut config = options.handshake("");
-        config.list_exports = true;
-        connect_socket(uri, options, started)
-            .and_then(|socket| shake_hands(socket, config, options, started))
-            .and_then(|(_, handshake)| handshake.into_exports().ok_or(Error::TlsNotSupported))
-            .map_err(|error| out_of_time(error, options.deadline))
+        let socket = connect_socket(uri, options, started)?;
+        let mut driver = Driver::open(socket, Connection::listing(options, started)?, options)?;
+        driver.send(&mut crate::connection::Lent::default()).ok();
+        driver.connection.into_exports().ok_or(Error::GivenUp)
     }
 
-    /// Asks the server of a URI for the names of the meta contexts that its export has, whatever `options` ask for. Empty also where the server
-    /// has no structured replies, or would not say.
+    /// Asks the server of a URI for the names of the meta contexts that its export has, whatever `options` ask for. Empty
+    /// also where the server has no structured replies, or would not say.
     ///
     /// # Errors
     ///
@@ -116,7 +109,7 @@ impl Client<Socket> {
     /// A handle that ends this connection from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        self.stream.get_ref().canceller()
+        self.driver.transport.canceller()
     }
 }
 
@@ -127,52 +120,36 @@ fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Sock
     let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
     // A timeout beyond the clock's range is as good as this.
     let deadline = deadline.unwrap_or_else(|| started + Duration::from_secs(1 << 30));
-    let socket =
-        Socket::connect(uri.address(), deadline, &options.canceller).map_err(|error| {
-            match failure(error, During::Connect, started) {
-                Error::Io { source, .. } => Error::Connect { address: uri.address().to_string(), source },
-                other => other,
-            }
-        })?;
-    crate::trace::connected(uri.address());
-    Ok(socket)
+    let during = During::Connect;
+    let connected = Socket::connect(uri.address(), deadline, &options.canceller).map_err(|source| {
+        if Cancelled::is(&source) {
+            Error::Cancelled { during }
+        } else if source.kind() != std::io::ErrorKind::TimedOut {
+            Error::Connect { address: uri.address().to_string(), source }
+        } else if options.deadline.is_some_and(|end| end <= Instant::now() + SLACK) {
+            Error::OutOfTime { during }
+        } else {
+            Error::Timeout { during, after: started.elapsed() }
+        }
+    });
+    connected.inspect(|_| crate::trace::connected(uri.address()))
 }
 
 impl<T: Transport> Client<T> {
-    /// Asks for an export over a stream that is already connected to a server. [`Foreign`](crate::Foreign) makes a transport of any
-    /// stream.
+    /// Asks for an export over a stream that is already connected to a server.
+    /// [`WithDeadline`](crate::transport::WithDeadline) makes a transport of any stream.
     ///
     /// # Errors
     ///
     /// As [`Client::connect`], except those of connecting.
     pub fn over(transport: T, export: &str, options: &Options) -> Result<Self, Error> {
-        Self::begin(transport, export, options, Instant::now())
-            .map_err(|error| out_of_time(error, options.deadline))
+        Self::begin(transport, Connection::new(export, options, Instant::now())?, options)
     }
 
-    fn begin(transport: T, export: &str, options: &Options, started: Instant) -> Result<Self, Error> {
-        let (stream, handshake) = shake_hands(transport, options.handshake(export), options, started)?;
-        // It ends without an export only where TLS was asked for.
-        let (export, forgiven) = handshake.into_export().ok_or(Error::TlsNotSupported)?;
-        crate::trace::negotiated(&export);
-        let mut config = SessionConfig::of_export(&export);
-        config.strictness = options.strictness;
-        config.limits = options.session_limits;
-        let mut session = Session::new(config);
-        session.count_forgiven(forgiven);
-        Ok(Self {
-            stream,
-            export,
-            session,
-            request_timeout: options.request_timeout,
-            deadline: options.deadline,
-            started: BTreeMap::new(),
-            latest: started,
-            left: None,
-            given_up: false,
-            deaf: None,
-            zeroes_slowly: false,
-        })
+    fn begin(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
+        let driver = Driver::open(transport, connection, options)?;
+        let export = driver.connection.export().cloned().ok_or(Error::GivenUp)?;
+        Ok(Self { driver, export })
     }
 
     /// What the handshake found out.
@@ -183,29 +160,41 @@ impl<T: Transport> Client<T> {
 
     /// What was counted so far.
     #[must_use]
-    pub const fn stats(&self) -> &SessionStats {
-        self.session.stats()
+    pub fn stats(&self) -> SessionStats {
+        self.driver.connection.session().map(|session| *session.stats()).unwrap_or_default()
     }
 
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.session.in_flight()
+        self.driver.connection.in_flight()
+    }
+
+    fn session(&self) -> Option<&Session> {
+        self.driver.connection.session()
     }
 
     /// True if no other request can be started before one of those in flight is over.
     pub(crate) fn is_full(&self) -> bool {
-        !self.session.has_room(0)
+        self.session().is_some_and(|session| !session.has_room(0))
     }
 
-    pub(crate) const fn limits(&self) -> SessionLimits {
-        self.session.limits()
+    pub(crate) fn limits(&self) -> SessionLimits {
+        self.session().map(Session::limits).unwrap_or_default()
+    }
+
+    pub(crate) fn strictness(&self) -> Strictness {
+        self.session().map(Session::strictness).unwrap_or_default()
+    }
+
+    pub(crate) fn into_driver(self) -> Driver<T> {
+        self.driver
     }
 
     /// True if the server said that it is going down: [`Self::disconnect`] is due.
     #[must_use]
-    pub const fn must_disconnect(&self) -> bool {
-        self.session.must_disconnect()
+    pub fn must_disconnect(&self) -> bool {
+        self.session().is_some_and(Session::must_disconnect)
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in flight are given up.
@@ -214,66 +203,16 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub fn disconnect(mut self) -> Result<(), Error> {
-        self.check_alive()?;
-        self.say_goodbye()
+        self.driver.connection.check_alive()?;
+        self.driver.disconnect()
     }
-}
 
-/// The whole handshake over a transport, within the time for it.
-fn shake_hands<T: Transport>(
-    transport: T,
-    config: HandshakeConfig,
-    options: &Options,
-    started: Instant,
-) -> Result<(Stream<T>, Handshake), Error> {
-    let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
-    options.canceller.check().map_err(|error| failure(error, During::Connect, started))?;
-    let mut stream = Stream::new(transport, started);
-    stream.set_deadline(started, deadline)?;
-    let handshake = negotiate(&mut stream, config)?;
-    Ok((stream, handshake))
-}
-
-/// Drives a handshake to its end.
-fn negotiate<T: Transport>(stream: &mut Stream<T>, config: HandshakeConfig) -> Result<Handshake, Error> {
-    let mut handshake = Handshake::new(config)?;
-    while handshake.status() == HandshakeStatus::NeedsInput {
-        let input = stream.buffered(handshake.eof().during)?;
-        if input.is_empty() {
-            return Err(handshake.eof().into());
+    /// A blocking call is alone on the connection: the events of others would be lost.
+    pub(crate) fn check_idle(&self) -> Result<(), Error> {
+        self.driver.connection.check_alive()?;
+        match self.in_flight() {
+            0 => Ok(()),
+            in_flight => Err(StartError::Busy { in_flight }.into()),
         }
-        let fed = handshake.feed(input);
-        let output = handshake.take_output();
-        match fed {
-            Ok(count) => stream.consume(count),
-            Err(error) => {
-                // A last word, if there is one; the error is what counts.
-                let _ = stream.send(&output);
-                return Err(error.into());
-            }
-        }
-        if !output.is_empty() {
-            stream.send(&output)?;
-        }
-    }
-    Ok(handshake)
-}
-
-/// Whose deadline it was: a request's, or the whole job's.
-pub(crate) fn out_of_time(error: Error, job: Option<Instant>) -> Error {
-    match error {
-        // the kernel's clock may be a little early
-        Error::Timeout { during, .. } if job.is_some_and(|end| end <= Instant::now() + SLACK) => {
-            Error::OutOfTime { during }
-        }
-        other => other,
-    }
-}
-
-/// The earlier of two deadlines, where `None` is never.
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

@@ -13,7 +13,9 @@ use crate::transport::Transport;
 ///
 /// ```
 /// # #[cfg(all(unix, feature = "testing"))] {
-/// use nbd_client::{Admission, ChunkOffer, StatusSink};
+/// use nbd_client::Admission;
+/// use nbd_client::client::StatusSink;
+/// use nbd_client::session::ChunkOffer;
 ///
 /// /// Keeps payloads, but none above 1 MiB.
 /// #[derive(Default)]
@@ -36,7 +38,8 @@ use crate::transport::Transport;
 ///     }
 /// }
 /// # use nbd_client::testing::{Good, ScriptedServer};
-/// # use nbd_client::{Client, Options, StatusRequest};
+/// # use nbd_client::{Client, Options};
+/// # use nbd_client::session::StatusRequest;
 /// # let server = ScriptedServer::start(|conn| {
 /// #     conn.handshake(&Good::compact())?;
 /// #     conn.serve(|conn, request| conn.honest(request, 0))

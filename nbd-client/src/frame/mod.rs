@@ -3,20 +3,23 @@
 //! Everything is big-endian (NBD protocol, "Conventions"). A decoder here either returns what the bytes say, or says how
 //! many bytes it needs, or says why they cannot be it; it never judges whether the message makes sense at that moment.
 
+mod during;
 mod error_chunk;
 mod option;
 mod reply;
 mod request;
 
+pub use during::{During, UnexpectedEof};
 pub use error_chunk::{ErrorChunk, ErrorChunkFault};
-pub use option::{OptionReply, OptionRequest};
+pub use option::{OptionName, OptionReply, OptionRequest};
 pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
 pub use request::{Request, RequestTooLong};
 
 /// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
 ///
 /// ```
-/// use nbd_client::{Headers, Session, SessionConfig, StartError, StatusRequest};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Session, SessionConfig, StartError, StatusRequest};
 ///
 /// // With simple replies a disk can be read, and that is all.
 /// let mut session = Session::new(SessionConfig::new(Headers::Simple, [0]));

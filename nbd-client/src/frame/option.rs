@@ -5,6 +5,8 @@
 //! reply   20 + n: magic:8 option:4 type:4 length:4 data
 //! ```
 
+use core::fmt;
+
 use super::{IHAVEOPT, MAX_STRING, option_type, take_u32, take_u64};
 
 /// The header of an option reply.
@@ -113,6 +115,34 @@ impl OptionRequest<'_> {
         out.extend_from_slice(&self.number().to_be_bytes());
         put_count(out, data.len(), 4);
         out.extend_from_slice(&data);
+    }
+}
+
+/// The number of an option, printed by its name.
+///
+/// ```
+/// use nbd_client::frame::{OptionName, option_type};
+///
+/// assert_eq!(OptionName(option_type::SET_META_CONTEXT).to_string(), "SET_META_CONTEXT");
+/// assert_eq!(OptionName(77).to_string(), "option 77");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OptionName(pub u32);
+
+impl fmt::Display for OptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            option_type::EXPORT_NAME => "EXPORT_NAME",
+            option_type::ABORT => "ABORT",
+            option_type::LIST => "LIST",
+            option_type::STARTTLS => "STARTTLS",
+            option_type::GO => "GO",
+            option_type::STRUCTURED_REPLY => "STRUCTURED_REPLY",
+            option_type::LIST_META_CONTEXT => "LIST_META_CONTEXT",
+            option_type::SET_META_CONTEXT => "SET_META_CONTEXT",
+            option_type::EXTENDED_HEADERS => "EXTENDED_HEADERS",
+            other => return write!(f, "option {other}"),
+        })
     }
 }
 

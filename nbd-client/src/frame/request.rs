@@ -11,7 +11,7 @@ use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC};
 ///
 /// ```
 /// use nbd_client::frame::{Request, command};
-/// use nbd_client::Headers;
+/// use nbd_client::frame::Headers;
 ///
 /// let read = Request { flags: 0, command: command::READ, cookie: 1, offset: 512, length: 4096 };
 /// let mut out = Vec::new();
@@ -37,7 +37,7 @@ pub struct Request {
 ///
 /// ```
 /// use nbd_client::frame::{Request, RequestTooLong, command};
-/// use nbd_client::Headers;
+/// use nbd_client::frame::Headers;
 ///
 /// let length = 1 << 32;
 /// let all = Request { flags: 0, command: command::BLOCK_STATUS, cookie: 1, offset: 0, length };
@@ -65,7 +65,7 @@ impl Request {
     /// [`RequestTooLong`] if the length does not fit a compact header; `out` is then untouched.
     ///
     /// ```
-    /// use nbd_client::{Headers, frame::Request};
+    /// use nbd_client::frame::{Headers, Request};
     ///
     /// let request = Request { flags: 0, command: 7, cookie: 1, offset: 0, length: 1 << 22 };
     /// let mut out = Vec::new();

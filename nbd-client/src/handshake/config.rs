@@ -7,12 +7,12 @@ use nbd_extents::Strictness;
 /// A meta context to ask for, by its exact name.
 ///
 /// ```
-/// use nbd_client::{ContextRequest, HandshakeConfig};
+/// use nbd_client::handshake::{ContextRequest, HandshakeConfig};
 ///
 /// let mut config = HandshakeConfig::new("disk");
 /// config.contexts.push(ContextRequest { name: "base:allocation".into(), required: true });
 /// config.contexts.push(ContextRequest { name: "qemu:allocation-depth".into(), required: false });
-/// # assert!(nbd_client::Handshake::new(config).is_ok());
+/// # assert!(nbd_client::handshake::Handshake::new(config).is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContextRequest {
@@ -25,7 +25,7 @@ pub struct ContextRequest {
 /// Bounds on what a server may say before the transmission phase.
 ///
 /// ```
-/// use nbd_client::{Handshake, HandshakeConfig};
+/// use nbd_client::handshake::{Handshake, HandshakeConfig};
 ///
 /// let mut config = HandshakeConfig::new("disk");
 /// config.limits.reply_bytes = 1024;
@@ -35,7 +35,7 @@ pub struct ContextRequest {
 /// let claim = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x0b\x80\0\0\x01\0\x01\0\0";
 /// let error = handshake.feed(claim).unwrap_err();
 /// assert_eq!(error.to_string(), "reply to EXTENDED_HEADERS claims 65536 bytes, the limit is 1024");
-/// # Ok::<(), nbd_client::HandshakeError>(())
+/// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,7 +58,8 @@ impl Default for HandshakeLimits {
 /// What a handshake should bring about.
 ///
 /// ```
-/// use nbd_client::{Handshake, HandshakeConfig, Strictness};
+/// use nbd_client::Strictness;
+/// use nbd_client::handshake::{Handshake, HandshakeConfig};
 ///
 /// let mut config = HandshakeConfig::new("disk");
 /// config.strictness = Strictness::Strict;
@@ -67,7 +68,7 @@ impl Default for HandshakeLimits {
 /// let mut handshake = Handshake::new(config)?;
 /// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
 /// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0");
-/// # Ok::<(), nbd_client::HandshakeError>(())
+/// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

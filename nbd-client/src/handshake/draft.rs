@@ -1,11 +1,11 @@
 //! What a handshake has learned so far: the replies with content, checked one by one, until they make an [`Export`].
 
-use super::{HandshakeConfig, HandshakeError, OptionName};
-use crate::export::{BlockSize, Export, ListedExport, MetaContext, TransmissionFlags};
+use super::{HandshakeConfig, HandshakeError};
+use crate::export::{BlockSizes, Export, ListedExport, MetaContext, TransmissionFlags};
 use crate::frame::{
-    Headers, MAX_STRING, info_type, option_reply_type, option_type, take_u16, take_u32, take_u64,
+    Headers, MAX_STRING, OptionName, info_type, option_reply_type, option_type, take_u16, take_u32, take_u64,
 };
-use crate::stats::{Forgiven, ForgivenCounts};
+use crate::stats::{Tolerated, ToleratedCounts};
 use crate::text::ServerText;
 use nbd_extents::Strictness;
 
@@ -29,8 +29,8 @@ pub(super) struct Draft {
     pub(super) exports: Vec<ListedExport>,
     canonical_name: Option<String>,
     description: Option<String>,
-    block_size: Option<BlockSize>,
-    pub(super) forgiven: ForgivenCounts,
+    block_size: Option<BlockSizes>,
+    pub(super) forgiven: ToleratedCounts,
 }
 
 impl Draft {
@@ -47,7 +47,7 @@ impl Draft {
             canonical_name: None,
             description: None,
             block_size: None,
-            forgiven: ForgivenCounts::default(),
+            forgiven: ToleratedCounts::default(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Draft {
         } else if config.strictness.is_strict() {
             return Err(HandshakeError::UnaskedContext { name: context.name.as_str().into() });
         } else {
-            self.forgiven.add(Forgiven::UnaskedContext);
+            self.forgiven.add(Tolerated::UnaskedContext);
             self.unasked.push(context);
         }
         Ok(())
@@ -107,7 +107,7 @@ impl Draft {
     ) -> Result<Option<V>, HandshakeError> {
         match parsed {
             Err(_) if !strictness.is_strict() => {
-                self.forgiven.add(Forgiven::BadText);
+                self.forgiven.add(Tolerated::BadText);
                 Ok(None)
             }
             other => other.map(Some),
@@ -177,7 +177,7 @@ impl Draft {
             if strictness.is_strict() {
                 return Err(HandshakeError::NoHasFlags { flags: flags.bits() });
             }
-            self.forgiven.add(Forgiven::NoHasFlags);
+            self.forgiven.add(Tolerated::NoHasFlags);
         }
         // without HAS_FLAGS the other bits mean nothing: least of all that the export cannot change
         let flags = if flags.has_flags() { flags } else { TransmissionFlags::new(0) };
@@ -191,14 +191,14 @@ impl Draft {
         let (minimum, rest) = take_u32(bytes)?;
         let (preferred, rest) = take_u32(rest)?;
         let (maximum, rest) = take_u32(rest)?;
-        rest.is_empty().then(|| match BlockSize::new(minimum, preferred, maximum) {
+        rest.is_empty().then(|| match BlockSizes::new(minimum, preferred, maximum) {
             Ok(sizes) => {
                 self.block_size = Some(sizes);
                 Ok(())
             }
             Err(error) if strictness.is_strict() => Err(HandshakeError::BadBlockSize(error)),
             Err(_) => {
-                self.forgiven.add(Forgiven::BadBlockSize);
+                self.forgiven.add(Tolerated::BadBlockSize);
                 self.block_size = None;
                 Ok(())
             }

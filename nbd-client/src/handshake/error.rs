@@ -2,19 +2,19 @@
 
 use core::fmt;
 
-use crate::export::BlockSizeError;
-use crate::frame::option_type;
+use crate::export::BlockSizesError;
+use crate::frame::OptionName;
 use crate::text::ServerText;
 
 /// A handshake that did not lead to an export. The connection is of no more use.
 ///
 /// ```
-/// use nbd_client::{Handshake, HandshakeConfig};
+/// use nbd_client::handshake::{Handshake, HandshakeConfig};
 ///
 /// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
 /// let error = handshake.feed(b"HTTP/1.1 400 Bad Request").unwrap_err();
 /// assert_eq!(error.to_string(), "not an NBD server: it says \"HTTP/1.1\"");
-/// # Ok::<(), nbd_client::HandshakeError>(())
+/// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -146,7 +146,7 @@ pub enum HandshakeError {
     },
     /// Contradicting block sizes (strict).
     #[error(transparent)]
-    BadBlockSize(BlockSizeError),
+    BadBlockSize(BlockSizesError),
     /// Transmission flags without HAS_FLAGS (strict).
     #[error("transmission flags {flags:#06x} lack HAS_FLAGS")]
     NoHasFlags {
@@ -197,7 +197,7 @@ impl HandshakeError {
     /// True if what was asked for is not there: the export, or a required context.
     ///
     /// ```
-    /// use nbd_client::HandshakeError;
+    /// use nbd_client::handshake::HandshakeError;
     ///
     /// let offered = Some(["base:allocation".into()].into());
     /// let error = HandshakeError::ContextMissing { name: "qemu:dirty-bitmap:b0".into(), offered };
@@ -218,7 +218,7 @@ impl HandshakeError {
     /// True if the fault is in the caller's own names: nothing was sent.
     ///
     /// ```
-    /// use nbd_client::{Handshake, HandshakeConfig};
+    /// use nbd_client::handshake::{Handshake, HandshakeConfig};
     ///
     /// let error = Handshake::new(HandshakeConfig::new("disk\0")).unwrap_err();
     /// assert!(error.is_callers_fault());
@@ -232,7 +232,8 @@ impl HandshakeError {
 /// Why a server refuses an option (NBD protocol, "Option reply types").
 ///
 /// ```
-/// use nbd_client::{HandshakeError, OptionName, Refusal, frame::option_type};
+/// use nbd_client::frame::{OptionName, option_type};
+/// use nbd_client::handshake::{HandshakeError, Refusal};
 ///
 /// let reason = Refusal::from_kind(0x8000_0005);
 /// assert_eq!(reason, Refusal::TlsRequired);
@@ -301,34 +302,6 @@ impl fmt::Display for Refusal {
             Self::TooBig => "request too big",
             Self::ExtendedHeadersRequired => "extended headers are required",
             Self::Other(code) => return write!(f, "error {code:#010x}"),
-        })
-    }
-}
-
-/// The number of an option, printed by its name.
-///
-/// ```
-/// use nbd_client::{OptionName, frame::option_type};
-///
-/// assert_eq!(OptionName(option_type::SET_META_CONTEXT).to_string(), "SET_META_CONTEXT");
-/// assert_eq!(OptionName(77).to_string(), "option 77");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OptionName(pub u32);
-
-impl fmt::Display for OptionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            option_type::EXPORT_NAME => "EXPORT_NAME",
-            option_type::ABORT => "ABORT",
-            option_type::LIST => "LIST",
-            option_type::STARTTLS => "STARTTLS",
-            option_type::GO => "GO",
-            option_type::STRUCTURED_REPLY => "STRUCTURED_REPLY",
-            option_type::LIST_META_CONTEXT => "LIST_META_CONTEXT",
-            option_type::SET_META_CONTEXT => "SET_META_CONTEXT",
-            option_type::EXTENDED_HEADERS => "EXTENDED_HEADERS",
-            other => return write!(f, "option {other}"),
         })
     }
 }

@@ -18,18 +18,17 @@ mod steps;
 mod tests;
 
 pub use config::{ContextRequest, HandshakeConfig, HandshakeLimits};
-pub use error::{HandshakeError, OptionName, Refusal};
+pub use error::{HandshakeError, Refusal};
 
 use draft::Draft;
 use steps::Step;
 
-use crate::error::{During, UnexpectedEof};
 use crate::export::{Export, ListedExport};
 use crate::frame::{
-    IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionReply, Request, command,
-    handshake_flag, option_reply_type, take_u16, take_u64,
+    During, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName, OptionReply,
+    Request, UnexpectedEof, command, handshake_flag, option_reply_type, take_u16, take_u64,
 };
-use crate::stats::ForgivenCounts;
+use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
 
 /// What the machine is waiting for.
@@ -52,7 +51,8 @@ enum Stage {
 /// What a handshake needs to go on.
 ///
 /// ```
-/// use nbd_client::{Export, Handshake, HandshakeConfig, HandshakeStatus};
+/// use nbd_client::Export;
+/// use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 /// use std::io::{Error, Read, Write};
 ///
 /// /// Shakes hands over any stream. A byte at a time is slow, but leaves nothing over.
@@ -88,14 +88,14 @@ pub enum HandshakeStatus {
 /// A handshake under way.
 ///
 /// ```
-/// use nbd_client::{Handshake, HandshakeConfig, HandshakeStatus};
+/// use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 ///
 /// let mut handshake = Handshake::new(HandshakeConfig::new("disk"))?;
 /// assert_eq!(handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?, 18);
 /// // Client flags, then EXTENDED_HEADERS.
 /// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0");
 /// assert_eq!(handshake.status(), HandshakeStatus::NeedsInput);
-/// # Ok::<(), nbd_client::HandshakeError>(())
+/// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
 #[derive(Debug)]
 pub struct Handshake {
@@ -172,7 +172,7 @@ impl Handshake {
     /// Goes on after the caller has encrypted the connection. Without [`HandshakeStatus::NeedsTls`] it does nothing.
     ///
     /// ```
-    /// use nbd_client::{Handshake, HandshakeConfig, HandshakeStatus};
+    /// use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
     ///
     /// let mut config = HandshakeConfig::new("disk");
     /// config.start_tls = true;
@@ -185,7 +185,7 @@ impl Handshake {
     /// handshake.tls_started();
     /// assert_eq!(handshake.status(), HandshakeStatus::NeedsInput);
     /// assert!(!handshake.take_output().is_empty());
-    /// # Ok::<(), nbd_client::HandshakeError>(())
+    /// # Ok::<(), nbd_client::handshake::HandshakeError>(())
     /// ```
     pub fn tls_started(&mut self) {
         if self.stage == Stage::StartTls {
@@ -195,15 +195,24 @@ impl Handshake {
 
     /// The export and what was forgiven, if the handshake is finished.
     #[must_use]
-    pub fn into_export(self) -> Option<(Export, ForgivenCounts)> {
+    pub fn into_export(mut self) -> Option<(Export, ToleratedCounts)> {
+        self.take_export()
+    }
+
+    pub(crate) fn take_export(&mut self) -> Option<(Export, ToleratedCounts)> {
         let forgiven = self.draft.forgiven;
-        self.export.map(|export| (export, forgiven))
+        self.export.take().map(|export| (export, forgiven))
     }
 
     /// The server's exports, if that is what was [asked for](HandshakeConfig::list_exports) and the handshake is finished.
     #[must_use]
-    pub fn into_exports(self) -> Option<Vec<ListedExport>> {
-        (self.config.list_exports && self.stage == Stage::Finished).then_some(self.draft.exports)
+    pub fn into_exports(mut self) -> Option<Vec<ListedExport>> {
+        self.take_exports()
+    }
+
+    pub(crate) fn take_exports(&mut self) -> Option<Vec<ListedExport>> {
+        let is_listed = self.config.list_exports && self.stage == Stage::Finished;
+        is_listed.then(|| core::mem::take(&mut self.draft.exports))
     }
 
     /// What it means that the server closed the connection now.
@@ -212,7 +221,8 @@ impl Handshake {
         let during = match self.stage {
             Stage::Magic | Stage::Style | Stage::Flags => During::Hello,
             Stage::ExportName => During::ExportName,
-            _ => During::Handshake,
+            Stage::Header(step) | Stage::Payload(step, _) => During::Option(step.name()),
+            Stage::StartTls | Stage::Finished => During::Handshake,
         };
         UnexpectedEof { during, got: self.buffer.len() as u64, expected: self.want as u64 }
     }

@@ -1,7 +1,7 @@
 //! The options in their order: which one is sent next, after an ACK and after an error.
 
-use super::{Handshake, HandshakeError, OptionName, Refusal, Stage};
-use crate::frame::{Headers, OptionReply, OptionRequest, info_type};
+use super::{Handshake, HandshakeError, Refusal, Stage};
+use crate::frame::{Headers, OptionName, OptionReply, OptionRequest, info_type};
 use crate::text::ServerText;
 
 /// The option under way.
@@ -141,7 +141,10 @@ impl Handshake {
             Step::ListContexts => OptionRequest::ListContexts(export, &[]).encode(out),
             Step::ListQemuContexts => OptionRequest::ListContexts(export, &["qemu:"]).encode(out),
             Step::ListExports => OptionRequest::List.encode(out),
-            Step::Go => OptionRequest::Go(export, &[info_type::BLOCK_SIZE]).encode(out),
+            Step::Go => {
+                let wanted = [info_type::NAME, info_type::DESCRIPTION, info_type::BLOCK_SIZE];
+                OptionRequest::Go(export, &wanted).encode(out);
+            }
         }
         self.replies = 0;
         self.expect(Stage::Header(step), OptionReply::LEN);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::{Headers, OptionRequest};
-use crate::stats::Forgiven;
+use crate::stats::Tolerated;
 use nbd_extents::Strictness;
 
 const NAMES: [&str; 3] = ["qemu:dirty-bitmap:b0", "qemu:allocation-depth", "base:allocation"];
@@ -48,7 +48,7 @@ fn config(contexts: &[&str]) -> HandshakeConfig {
 }
 
 /// What a run came to: the export or the error, and what was sent.
-type Outcome = (Result<(Export, ForgivenCounts), HandshakeError>, Vec<u8>);
+type Outcome = (Result<(Export, ToleratedCounts), HandshakeError>, Vec<u8>);
 
 fn run_in_pieces(config: HandshakeConfig, server: &[u8], piece: usize) -> Outcome {
     let mut handshake = Handshake::new(config).unwrap();
@@ -78,7 +78,7 @@ fn run_config(config: HandshakeConfig, parts: &[Vec<u8>]) -> Outcome {
     whole
 }
 
-fn run(contexts: &[&str], parts: &[Vec<u8>]) -> Result<(Export, ForgivenCounts), HandshakeError> {
+fn run(contexts: &[&str], parts: &[Vec<u8>]) -> Result<(Export, ToleratedCounts), HandshakeError> {
     run_config(config(contexts), parts).0
 }
 
@@ -103,7 +103,7 @@ fn the_capture_with_extended_headers() {
     let mut expected = vec![0, 0, 0, 3];
     OptionRequest::ExtendedHeaders.encode(&mut expected);
     OptionRequest::SetContexts("disk", &NAMES).encode(&mut expected);
-    OptionRequest::Go("disk", &[3]).encode(&mut expected);
+    OptionRequest::Go("disk", &[1, 2, 3]).encode(&mut expected);
     assert_eq!(sent, expected);
 }
 
@@ -186,7 +186,7 @@ fn row_51_a_context_that_was_not_asked_for() {
     let parts =
         [rep(11, ACK, &[]), meta(10, 5, "x:other"), meta(10, 0, NAMES[2]), rep(10, ACK, &[]), go_ok()];
     let (export, forgiven) = run(&NAMES[2..], &parts).unwrap();
-    assert_eq!((export.contexts.len(), forgiven.of(Forgiven::UnaskedContext)), (1, 1));
+    assert_eq!((export.contexts.len(), forgiven.of(Tolerated::UnaskedContext)), (1, 1));
 
     let mut strict = config(&NAMES[2..]);
     strict.strictness = Strictness::Strict;
@@ -340,7 +340,7 @@ fn row_61_go_without_the_export() {
 fn row_62_bad_block_sizes() {
     let parts = [rep(11, ACK, &[]), info_blocks(0, 4096, 1 << 25), info_export(512, 3), rep(7, ACK, &[])];
     let (export, forgiven) = run(&[], &parts).unwrap();
-    assert_eq!((export.block_size, forgiven.of(Forgiven::BadBlockSize)), (None, 1));
+    assert_eq!((export.block_size, forgiven.of(Tolerated::BadBlockSize)), (None, 1));
     let mut strict = config(&[]);
     strict.strictness = Strictness::Strict;
     assert!(matches!(run_config(strict, &parts).0, Err(HandshakeError::BadBlockSize(_))));
@@ -387,7 +387,7 @@ fn names_descriptions_and_unknown_infos_are_taken() {
 #[test]
 fn flags_without_has_flags() {
     let parts = [rep(11, ACK, &[]), info_export(512, 2), rep(7, ACK, &[])];
-    assert_eq!(run(&[], &parts).unwrap().1.of(Forgiven::NoHasFlags), 1);
+    assert_eq!(run(&[], &parts).unwrap().1.of(Tolerated::NoHasFlags), 1);
 }
 
 #[test]

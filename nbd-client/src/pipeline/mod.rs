@@ -1,68 +1,44 @@
-//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes that are not waited for one by one.
+//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes that are not waited for one
+//! by one.
 //!
-//! Both keep a few requests in flight, on a [`Client`] or on a [`Pool`](crate::Pool) of several connections, and hold no more memory than
-//! a [`Pace`] allows.
+//! Both keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and hold no more memory than
+//! [`PipelineOptions`] allow. The pool's threads receive whatever was asked for, whatever the program does meanwhile: a
+//! server never waits for a consumer that has stopped.
 
-mod ahead;
-mod behind;
-mod engine;
+mod read_ahead;
+mod write_behind;
 
-pub use ahead::{Block, ReadAhead};
-pub use behind::WriteBehind;
-pub(crate) use engine::{Ask, Engine};
+pub use read_ahead::{Block, ReadAhead};
+pub use write_behind::WriteBehind;
 
-use crate::client::Client;
 use crate::session::SessionLimits;
-use crate::transport::Transport;
-
-/// What pipelines run on: a [`Client`], or a [`Pool`](crate::Pool).
-///
-/// ```
-/// use nbd_client::{Error, Pace, Requests, WriteBehind};
-///
-/// /// The same loop for one connection and for several.
-/// fn fill<R: Requests>(target: &mut R, blocks: u64) -> Result<(), Error> {
-///     let mut writes = WriteBehind::new(target, Pace::default())?;
-///     for block in 0..blocks {
-///         let mut data = writes.buffer(4096);
-///         data.fill(0xa5);
-///         writes.write(block * 4096, data)?;
-///     }
-///     writes.finish()
-/// }
-/// # let _ = (fill::<nbd_client::Client>, fill::<nbd_client::Pool>);
-/// ```
-#[expect(private_bounds, reason = "what it takes is no promise: only the two of this crate")]
-pub trait Requests: Engine {}
-
-impl<T: Transport> Requests for Client<T> {}
 
 /// How much a pipeline does at a time.
 ///
 /// The default was measured on unix sockets against qemu-nbd; over a slow network more requests in flight do no harm.
 ///
 /// ```
-/// use nbd_client::Pace;
+/// use nbd_client::pipeline::PipelineOptions;
 ///
-/// let pace = Pace::default().requests(32).bytes(64 << 20);
-/// # let _ = pace;
+/// let options = PipelineOptions::default().requests(32).bytes(64 << 20);
+/// # let _ = options;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Pace {
+pub struct PipelineOptions {
     requests: usize,
     bytes: u64,
     piece: u32,
 }
 
-impl Default for Pace {
+impl Default for PipelineOptions {
     /// 16 requests of up to 256 KiB.
     fn default() -> Self {
         Self { requests: 16, bytes: 16 << 20, piece: 256 << 10 }
     }
 }
 
-impl Pace {
+impl PipelineOptions {
     /// The most requests in flight, at least 1.
     pub const fn requests(self, requests: usize) -> Self {
         Self { requests: if requests == 0 { 1 } else { requests }, ..self }

@@ -1,6 +1,6 @@
 //! Several connections to one export, for servers that say that their connections see one another's writes (CAN_MULTI_CONN).
 
-mod engine;
+mod transfers;
 mod worker;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -9,11 +9,13 @@ use std::sync::mpsc::{Receiver, channel};
 
 use worker::{Report, Worker};
 
-use crate::client::{Client, Options};
+use crate::client::Client;
 use crate::error::Error;
 use crate::export::Export;
-use crate::pipeline::{Engine, Pace, ReadAhead, Requests, WriteBehind};
-use crate::session::{Command, Cookie, Event, Session, SessionConfig, SessionLimits, Spares};
+use crate::options::Options;
+use crate::pipeline::{PipelineOptions, ReadAhead, WriteBehind};
+use crate::session::{BufferPool, Command, Cookie, Event, Session, SessionConfig, SessionLimits};
+use crate::stats::SessionStats;
 use crate::transport::Transport;
 use crate::uri::Uri;
 
@@ -27,12 +29,13 @@ const ANOTHER: Duration = Duration::from_secs(5);
 /// (NBD protocol, "Transmission flags").
 ///
 /// ```no_run
-/// use nbd_client::{Options, Pace, Pool, ReadAhead};
+/// use nbd_client::{Options, Pool, ReadAhead};
+/// use nbd_client::pipeline::PipelineOptions;
 ///
 /// let mut pool = Pool::connect(&"nbd://localhost/disk".parse()?, &Options::new(), 4)?;
 /// println!("{} connections", pool.connections());
-/// let size = pool.export().size;
-/// let mut blocks = ReadAhead::new(&mut pool, Some(0..size), Pace::default().requests(64))?;
+/// let size = pool.export().size();
+/// let mut blocks = ReadAhead::new(&mut pool, Some(0..size), PipelineOptions::default().requests(64))?;
 /// while let Some(block) = blocks.next_block()? {
 ///     println!("{}: {} bytes", block.offset, block.data.len());
 /// }
@@ -51,8 +54,10 @@ pub struct Pool {
     /// Requests in flight, and which connection has them.
     in_flight: BTreeMap<Cookie, InFlight>,
     events: VecDeque<Event>,
-    spares: Spares,
+    buffers: BufferPool,
     last: u64,
+    /// The error of a connection, until it is told.
+    lost: Option<Error>,
     given_up: bool,
 }
 
@@ -115,8 +120,9 @@ impl Pool {
             reports,
             in_flight: BTreeMap::new(),
             events: VecDeque::new(),
-            spares: Spares::default(),
+            buffers: BufferPool::default(),
             last: 0,
+            lost: None,
             given_up: false,
         })
     }
@@ -141,7 +147,7 @@ impl Pool {
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.check_range(Command::Read, offset, buffer.len())?;
         let range = offset..offset.saturating_add(buffer.len() as u64);
-        let mut blocks = ReadAhead::new(self, Some(range), Pace::default())?;
+        let mut blocks = ReadAhead::new(self, Some(range), PipelineOptions::default())?;
         let mut rest = buffer;
         while let Some(block) = blocks.next_block()? {
             let Some((now, later)) = rest.split_at_mut_checked(block.data.len()) else { break };
@@ -158,7 +164,7 @@ impl Pool {
     /// As [`Client::write`].
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.check_range(Command::Write, offset, data.len())?;
-        let mut writes = WriteBehind::new(self, Pace::default())?;
+        let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() {
@@ -179,7 +185,7 @@ impl Pool {
     ///
     /// As [`Client::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        let mut writes = WriteBehind::new(self, Pace::default())?;
+        let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
         writes.zero(offset, length)?;
         writes.wait()
     }
@@ -190,7 +196,7 @@ impl Pool {
     ///
     /// As [`Client::flush`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        WriteBehind::new(self, Pace::default())?.finish()
+        WriteBehind::new(self, PipelineOptions::default())?.finish()
     }
 
     /// Waits until no request is in flight, and forgets what comes of them: after a [`ReadAhead`] that was not read to its end.
@@ -199,35 +205,42 @@ impl Pool {
     ///
     /// The errors of a connection. Requests that failed are forgotten as well.
     pub fn abandon(&mut self) -> Result<(), Error> {
-        Engine::abandon(self)
+        while let Some(event) = self.next_event()? {
+            if let Event::Read { data, .. } = event {
+                self.recycle_buffer(data);
+            }
+        }
+        Ok(())
     }
 
-    /// Says goodbye on all connections.
+    /// How many transfers are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Says goodbye on all connections, and returns what each counted.
     ///
     /// # Errors
     ///
     /// The first error of a connection; all are closed all the same.
-    pub fn disconnect(mut self) -> Result<(), Error> {
+    pub fn disconnect(mut self) -> Result<Vec<SessionStats>, Error> {
         self.check_alive()?;
         // All are told before any is waited for.
-        let ends: Vec<_> = self.workers.drain(..).filter_map(Worker::end).collect();
-        ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::GivenUp))).fold(Ok(()), Result::and)
+        let ends: Vec<_> = self.workers.drain(..).map(Worker::end).collect();
+        let ended: Vec<_> =
+            ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::GivenUp))).collect();
+        ended.into_iter().collect()
     }
 
     fn check_range(&self, command: Command, offset: u64, length: usize) -> Result<(), Error> {
         self.check_idle()?;
         if length > 0 {
-            self.checks.check_whole(command, offset, length as u64)?;
+            self.checks.check_whole(command, offset, length as u64, false)?;
         }
         Ok(())
     }
-
-    const fn check_alive(&self) -> Result<(), Error> {
-        if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
-    }
 }
-
-impl Requests for Pool {}
 
 /// An error if connections to what should be one export found different things.
 fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a Export>) -> Result<(), Error> {

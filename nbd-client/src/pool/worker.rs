@@ -1,19 +1,25 @@
-//! The thread of one connection: requests come through a channel, events go out through another.
+//! The thread of one connection: transfers come through a channel, events go out through another.
+//!
+//! It receives whatever the server sends as soon as it is there, whether or not anyone takes the events. Every byte of an
+//! answer has its place in memory before it is asked for, so this is bounded by the transfers that the pool lets through.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crate::client::Client;
-use crate::error::{During, Error};
-use crate::pipeline::{Ask, Engine};
-use crate::session::{Cookie, Event};
-use crate::transport::Transport;
+use crate::client::{Client, Driver};
+use crate::connection::Transfer;
+use crate::error::Error;
+use crate::frame::During;
+use crate::session::{Cookie, Event, RequestError, TakeAll};
+use crate::stats::SessionStats;
+use crate::transport::{Transport, Waker};
 
-/// What a thread has to say.
+/// News of a connection's thread.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// An event of the request with this number of the pool.
+    /// An event of the transfer with this number of the pool.
     Event(Cookie, Event),
     /// Memory of a payload that was sent.
     Spare(Vec<u8>),
@@ -24,16 +30,17 @@ pub(super) enum Report {
 /// One connection, as the pool sees it.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// How many requests it has.
+    /// How many transfers it has.
     pub(super) load: usize,
     jobs: Sender<Job>,
-    thread: JoinHandle<Result<(), Error>>,
+    waker: Option<Waker>,
+    thread: JoinHandle<Result<SessionStats, Error>>,
 }
 
 #[derive(Debug)]
 struct Job {
     number: Cookie,
-    ask: Ask,
+    transfer: Transfer,
 }
 
 impl Worker {
@@ -41,40 +48,65 @@ impl Worker {
     where
         T: Transport + Send + core::fmt::Debug + 'static,
     {
+        let failed = |source| Error::Io { during: During::Connect, source };
         let (jobs, theirs) = channel();
+        let mut driver = client.into_driver();
+        let waker = driver.transport.waker().map_err(failed)?;
+        let bell = waker.clone();
         let thread = std::thread::Builder::new()
             .name("nbd-pool".to_owned())
-            .spawn(move || work(client, &theirs, &reports))
-            .map_err(|source| Error::Io { during: During::Connect, source })?;
-        Ok(Self { load: 0, jobs, thread })
+            .spawn(move || work(driver, &theirs, bell.as_ref(), &reports))
+            .map_err(failed)?;
+        Ok(Self { load: 0, jobs, waker, thread })
     }
 
-    /// Hands a request on; false if the thread has ended.
-    pub(super) fn ask(&mut self, number: Cookie, ask: Ask) -> bool {
+    /// Hands a transfer on. A thread that has ended has said why: the next event is its error.
+    pub(super) fn begin(&mut self, number: Cookie, transfer: Transfer) {
         self.load += 1;
-        self.jobs.send(Job { number, ask }).is_ok()
+        self.jobs.send(Job { number, transfer }).ok();
+        self.wake();
     }
 
     /// Has the connection closed when its requests are answered.
-    pub(super) fn end(self) -> Option<JoinHandle<Result<(), Error>>> {
+    pub(super) fn end(self) -> JoinHandle<Result<SessionStats, Error>> {
         drop(self.jobs);
-        Some(self.thread)
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+        self.thread
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
     }
 }
 
 fn work<T: Transport>(
-    mut client: Client<T>,
+    mut driver: Driver<T>,
     jobs: &Receiver<Job>,
+    waker: Option<&Waker>,
     reports: &Sender<Report>,
-) -> Result<(), Error> {
+) -> Result<SessionStats, Error> {
     let _obituary = Obituary(reports);
-    let result = serve(&mut client, jobs, reports);
-    match result {
-        Ok(()) => client.disconnect(),
+    let mut numbers = HashMap::new();
+    match serve(&mut driver, jobs, waker, reports, &mut numbers) {
+        Ok(()) => {
+            let ended = driver.disconnect();
+            let stats = driver.connection.session().map(|session| *session.stats());
+            ended.map(|()| stats.unwrap_or_default())
+        }
         Err(error) => {
+            // why the server failed a part says more than that it went away then
+            for (cookie, number) in numbers {
+                if let Some(error) = driver.connection.failure(cookie) {
+                    reports.send(Report::Event(number, Event::Failed { cookie: number, error })).ok();
+                }
+            }
             // Nobody listens where the pool is gone.
             reports.send(Report::Lost(error)).ok();
-            Ok(())
+            Err(Error::GivenUp)
         }
     }
 }
@@ -90,42 +122,97 @@ impl Drop for Obituary<'_> {
     }
 }
 
-/// Until the pool has no more requests, and all are answered.
+/// Until the pool has no more transfers, and all are answered.
 fn serve<T: Transport>(
-    client: &mut Client<T>,
+    driver: &mut Driver<T>,
     jobs: &Receiver<Job>,
+    waker: Option<&Waker>,
     reports: &Sender<Report>,
+    numbers: &mut HashMap<Cookie, Cookie>,
 ) -> Result<(), Error> {
-    let mut numbers: HashMap<Cookie, Cookie> = HashMap::new();
+    let mut is_closed = false;
     loop {
-        // not when the session has none in flight: their last events may not have been fetched
-        if numbers.is_empty() {
-            let Ok(job) = jobs.recv() else { return Ok(()) };
-            begin(client, job, &mut numbers)?;
+        if let Some(waker) = waker {
+            // before the last look for work: what comes after that look ends the wait
+            waker.will_wait();
         }
-        while let Ok(job) = jobs.try_recv() {
-            begin(client, job, &mut numbers)?;
-        }
-        let Some(event) = Engine::next_event(client)? else { continue };
-        let cookie = event.cookie();
-        let Some(&number) = numbers.get(&cookie) else { continue };
-        if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
-            numbers.remove(&cookie);
-            let spare = client.spare_buffer();
-            if spare.capacity() > 0 {
-                reports.send(Report::Spare(spare)).ok();
+        loop {
+            let next =
+                if numbers.is_empty() && !is_closed { wait_for_job(driver, jobs)? } else { jobs.try_recv() };
+            match next {
+                Ok(job) => begin(driver, job, numbers, reports)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    is_closed = true;
+                    break;
+                }
             }
         }
-        reports.send(Report::Event(number, event)).ok();
+        while let Some(event) = driver.connection.poll(&mut TakeAll, Instant::now())? {
+            report(driver, event, numbers, reports);
+        }
+        if !numbers.is_empty() {
+            driver.exchange_or_wake()?;
+        } else if is_closed {
+            return Ok(());
+        }
     }
 }
 
+/// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
 fn begin<T: Transport>(
-    client: &mut Client<T>,
+    driver: &mut Driver<T>,
     job: Job,
     numbers: &mut HashMap<Cookie, Cookie>,
+    reports: &Sender<Report>,
 ) -> Result<(), Error> {
-    let cookie = Engine::start(client, job.ask)?;
-    numbers.insert(cookie, job.number);
+    let Job { number, transfer } = job;
+    let info = driver.connection.session().map(|session| transfer.info(number, session));
+    match (driver.connection.begin(transfer, Instant::now()), info) {
+        (Ok(cookie), _) => drop(numbers.insert(cookie, number)),
+        (Err(Error::Start(reason)), Some(request)) => {
+            let error = RequestError::NotStarted { request, reason: Box::new(reason) };
+            reports.send(Report::Event(number, Event::Failed { cookie: number, error })).ok();
+        }
+        (Err(error), _) => return Err(error),
+    }
     Ok(())
+}
+
+/// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
+fn wait_for_job<T: Transport>(
+    driver: &mut Driver<T>,
+    jobs: &Receiver<Job>,
+) -> Result<Result<Job, TryRecvError>, Error> {
+    loop {
+        let Some(end) = driver.connection.poll_timeout() else {
+            return Ok(jobs.recv().map_err(|_| TryRecvError::Disconnected));
+        };
+        match jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(job) => return Ok(Ok(job)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Err(TryRecvError::Disconnected)),
+            Err(RecvTimeoutError::Timeout) => driver.connection.handle_timeout(Instant::now())?,
+        }
+    }
+}
+
+fn report<T: Transport>(
+    driver: &mut Driver<T>,
+    event: Event,
+    numbers: &mut HashMap<Cookie, Cookie>,
+    reports: &Sender<Report>,
+) {
+    let cookie = event.cookie();
+    let Some(&number) = numbers.get(&cookie) else {
+        debug_assert!(false, "an event of no transfer");
+        return;
+    };
+    if event.is_last() {
+        numbers.remove(&cookie);
+        let spare = driver.connection.spare_buffer();
+        if spare.capacity() > 0 {
+            reports.send(Report::Spare(spare)).ok();
+        }
+    }
+    reports.send(Report::Event(number, event)).ok();
 }

@@ -3,8 +3,7 @@
 //! The session reads exactly what belongs to one piece, so it never holds bytes of the next. Memory for a payload grows as the
 //! payload arrives, in steps that double: a server that claims much and sends little costs little.
 
-use crate::error::{During, UnexpectedEof};
-use crate::frame::{ChunkHeader, ReplyHeader, UnknownMagic};
+use crate::frame::{ChunkHeader, During, ReplyHeader, UnexpectedEof, UnknownMagic};
 
 /// The first step of a payload's memory, in bytes; also the piece in which payloads are drained.
 const STEP: usize = 64 << 10;
@@ -67,6 +66,15 @@ impl Input {
         let Body { chunk, role: Role::Data { start, skip }, filled, .. } = self.body? else { return None };
         let position = |payload: u64| Some(start.saturating_add(payload.checked_sub(skip)?));
         Some((chunk.cookie, position(filled)?, position(chunk.length)?))
+    }
+
+    /// The request whose payload is under way.
+    pub(super) fn cookie(&self) -> Option<u64> {
+        self.body.map(|body| body.chunk.cookie)
+    }
+
+    pub(super) const fn is_in_payload(&self) -> bool {
+        self.body.is_some()
     }
 
     /// The first bytes of the payload under way.

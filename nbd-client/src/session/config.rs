@@ -1,6 +1,6 @@
 //! What a session has to know before it begins: the terms of the handshake, and the bounds that the caller sets.
 
-use crate::export::{BlockSize, Export, TransmissionFlags};
+use crate::export::{BlockSizes, Export, TransmissionFlags};
 use crate::frame::Headers;
 use nbd_extents::Strictness;
 
@@ -15,7 +15,8 @@ const CHUNK_OFFSET: u64 = 8;
 /// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one time.
 ///
 /// ```
-/// use nbd_client::{Headers, Session, SessionConfig, StartError, StatusRequest};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Session, SessionConfig, StartError, StatusRequest};
 ///
 /// let mut config = SessionConfig::new(Headers::Structured, [0]);
 /// config.limits.max_in_flight = 1;
@@ -74,7 +75,9 @@ impl SessionLimits {
 /// What a session has to know of the handshake.
 ///
 /// ```
-/// use nbd_client::{Headers, Session, SessionConfig, StatusRequest, Strictness};
+/// use nbd_client::Strictness;
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Session, SessionConfig, StatusRequest};
 ///
 /// let mut config = SessionConfig::new(Headers::Structured, [0]);
 /// config.size = 1 << 20;
@@ -92,7 +95,7 @@ pub struct SessionConfig {
     /// What the server can do with the export.
     pub flags: TransmissionFlags,
     /// Block sizes, if the server advertised usable ones.
-    pub block_size: Option<BlockSize>,
+    pub block_size: Option<BlockSizes>,
     /// The numbers of the contexts granted.
     pub contexts: Vec<u32>,
     /// The server takes a list of contexts with a request.
@@ -135,18 +138,18 @@ impl SessionConfig {
 }
 
 /// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never more than 32 MiB.
-pub(super) fn longest_payload(block_size: Option<BlockSize>) -> u32 {
+pub(super) fn longest_payload(block_size: Option<BlockSizes>) -> u32 {
     whole_blocks(PAYLOAD, block_size)
 }
 
 /// The longest that a server may answer in one chunk as well: at least one block.
-pub(super) fn longest_chunk(block_size: Option<BlockSize>, limits: SessionLimits) -> u32 {
+pub(super) fn longest_chunk(block_size: Option<BlockSizes>, limits: SessionLimits) -> u32 {
     let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(CHUNK_OFFSET);
     let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
-    whole_blocks(longest, block_size).max(block_size.map_or(1, BlockSize::minimum))
+    whole_blocks(longest, block_size).max(block_size.map_or(1, BlockSizes::minimum))
 }
 
-fn whole_blocks(longest: u32, block_size: Option<BlockSize>) -> u32 {
+fn whole_blocks(longest: u32, block_size: Option<BlockSizes>) -> u32 {
     let Some(sizes) = block_size else { return longest };
     let longest = longest.min(sizes.maximum());
     longest - longest % sizes.minimum()

@@ -2,13 +2,13 @@
 
 use core::fmt;
 
-use super::Cookie;
+use super::{RequestInfo, StartError};
 use crate::text::ServerText;
 
 /// An error number of the protocol, as sent (NBD protocol, "Error values").
 ///
 /// ```
-/// use nbd_client::Errno;
+/// use nbd_client::session::Errno;
 ///
 /// assert_eq!(Errno(28).name(), Some("ENOSPC"));
 /// assert_eq!(Errno(13).to_string(), "error 13");
@@ -19,6 +19,10 @@ pub struct Errno(pub u32);
 impl Errno {
     /// Not supported: a FAST_ZERO request that would not be fast.
     pub const ENOTSUP: Self = Self(95);
+    /// The server takes a request for invalid. Some say so of one that is only too long.
+    pub const EINVAL: Self = Self(22);
+    /// The request is too long.
+    pub const EOVERFLOW: Self = Self(75);
     /// The server is going down: the client MUST soft-disconnect.
     pub const ESHUTDOWN: Self = Self(108);
 
@@ -51,17 +55,19 @@ impl fmt::Display for Errno {
 /// One request failed. The connection is in step and usable.
 ///
 /// ```
-/// use nbd_client::{Errno, Event, Headers, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Errno, Event, Session, SessionConfig, StatusRequest, TakeAll};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
 /// // A simple reply with error 5.
 /// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
+/// session.take_output();
 /// session.feed(&reply, &mut TakeAll)?;
 ///
 /// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
-/// assert_eq!(error.to_string(), format!("request {cookie} failed with EIO"));
+/// assert_eq!(error.to_string(), "BLOCK_STATUS of 4096 bytes at 0 failed with EIO");
 /// assert_eq!((error.errno(), error.is_shutdown()), (Some(Errno(5)), false));
 /// // The connection is as good as before.
 /// session.start_block_status(&StatusRequest::new(0, 4096))?;
@@ -71,10 +77,10 @@ impl fmt::Display for Errno {
 #[non_exhaustive]
 pub enum RequestError {
     /// The server says so.
-    #[error("request {cookie} failed with {errno}{}", text.tail())]
+    #[error("{request} failed with {errno}{}", text.tail())]
     Server {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The error number as sent.
         errno: Errno,
         /// The server's message.
@@ -83,112 +89,120 @@ pub enum RequestError {
         offset: Option<u64>,
     },
     /// An error chunk with the error number 0.
-    #[error("request {cookie} failed with error number 0, which is none{}", text.tail())]
+    #[error("{request} failed with error number 0, which is none{}", text.tail())]
     ZeroErrno {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The server's message.
         text: ServerText,
     },
     /// An error chunk without room for its fixed fields.
-    #[error("request {cookie} failed with an error chunk of {length} bytes, too few to say why")]
+    #[error("{request} failed with an error chunk of {length} bytes, too few to say why")]
     ErrorTooShort {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// Bytes of its payload.
         length: u64,
     },
     /// A simple reply that claims success where only chunks can carry the answer.
-    #[error("request {cookie} was answered by a simple reply, without any status")]
+    #[error("{request} was answered by a simple reply, without any status")]
     SimpleSuccess {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
     },
     /// A status chunk whose length is not that of whole descriptors, at least one.
-    #[error("request {cookie}: a status chunk of {length} bytes does not hold whole descriptors")]
+    #[error("{request}: a status chunk of {length} bytes does not hold whole descriptors")]
     BadStatusLength {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// Bytes of its payload.
         length: u64,
     },
     /// A status chunk of the 32-bit type where headers are extended.
-    #[error("request {cookie}: a 32-bit status chunk on a connection with extended headers")]
+    #[error("{request}: a 32-bit status chunk on a connection with extended headers")]
     CompactStatus {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
     },
     /// Two status chunks of one context.
-    #[error("request {cookie}: more than one status chunk of context id {context}")]
+    #[error("{request}: more than one status chunk of context id {context}")]
     DuplicateContext {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The context's number.
         context: u32,
     },
     /// The reply is over, and a context that was asked for is not in it.
-    #[error("request {cookie}: no status for context id {context}")]
+    #[error("{request}: no status for context id {context}")]
     MissingContext {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The context's number.
         context: u32,
     },
     /// The reply to a read is over, and not all of its data has come.
-    #[error("request {cookie}: no data for the bytes from {offset}")]
+    #[error("{request}: no data for the bytes from {offset}")]
     MissingData {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The first byte that is missing.
         offset: u64,
     },
     /// A chunk of content with bytes that the read did not ask for.
-    #[error("request {cookie}: a chunk of {length} bytes at {offset}, which is not inside of the read")]
+    #[error("{request}: a chunk of {length} bytes at {offset}, which is not inside of the read")]
     OutsideRead {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The chunk's offset as sent, in bytes.
         offset: u64,
         /// Its bytes of content.
         length: u64,
     },
     /// A chunk of content with bytes that another one had brought.
-    #[error("request {cookie}: a chunk of {length} bytes at {offset} brings some of them again")]
+    #[error("{request}: a chunk of {length} bytes at {offset} brings some of them again")]
     Overlap {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The chunk's offset as sent, in bytes.
         offset: u64,
         /// Its bytes of content.
         length: u64,
     },
     /// A data chunk without data, or a hole whose payload is not an offset and a size above 0.
-    #[error("request {cookie}: a chunk of type {kind} with {length} bytes of payload holds no content")]
+    #[error("{request}: a chunk of type {kind} with {length} bytes of payload holds no content")]
     BadContent {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The chunk's type.
         kind: u16,
         /// Bytes of its payload.
         length: u64,
     },
     /// More separate pieces of one read at a time than any honest server sends.
-    #[error("request {cookie}: its data come in too many separate pieces")]
+    #[error("{request}: its data come in too many separate pieces")]
     Scattered {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
     },
     /// Several chunks of content for a read that asked for one (DF; strict).
-    #[error("request {cookie}: more than one chunk of content, one was asked for")]
+    #[error("{request}: more than one chunk of content, one was asked for")]
     Fragmented {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
+    },
+    /// A later part of a long range could not be asked for any more.
+    #[error("{request} was not sent: {reason}")]
+    NotStarted {
+        /// The part.
+        request: RequestInfo,
+        /// Why not.
+        reason: Box<StartError>,
     },
     /// A status chunk of a context that the request did not ask for (strict).
-    #[error("request {cookie}: a status chunk of context id {context}, which was not asked for")]
+    #[error("{request}: a status chunk of context id {context}, which was not asked for")]
     UnknownContext {
         /// The request.
-        cookie: Cookie,
+        request: RequestInfo,
         /// The number as sent.
         context: u32,
     },
@@ -197,23 +211,24 @@ pub enum RequestError {
 impl RequestError {
     /// The request that failed.
     #[must_use]
-    pub const fn cookie(&self) -> Cookie {
+    pub const fn request(&self) -> RequestInfo {
         match self {
-            Self::Server { cookie, .. }
-            | Self::ZeroErrno { cookie, .. }
-            | Self::ErrorTooShort { cookie, .. }
-            | Self::MissingContext { cookie, .. }
-            | Self::SimpleSuccess { cookie }
-            | Self::BadStatusLength { cookie, .. }
-            | Self::CompactStatus { cookie }
-            | Self::DuplicateContext { cookie, .. }
-            | Self::MissingData { cookie, .. }
-            | Self::OutsideRead { cookie, .. }
-            | Self::Overlap { cookie, .. }
-            | Self::BadContent { cookie, .. }
-            | Self::Scattered { cookie }
-            | Self::Fragmented { cookie }
-            | Self::UnknownContext { cookie, .. } => *cookie,
+            Self::Server { request, .. }
+            | Self::ZeroErrno { request, .. }
+            | Self::ErrorTooShort { request, .. }
+            | Self::MissingContext { request, .. }
+            | Self::SimpleSuccess { request }
+            | Self::BadStatusLength { request, .. }
+            | Self::CompactStatus { request }
+            | Self::DuplicateContext { request, .. }
+            | Self::MissingData { request, .. }
+            | Self::OutsideRead { request, .. }
+            | Self::Overlap { request, .. }
+            | Self::BadContent { request, .. }
+            | Self::Scattered { request }
+            | Self::Fragmented { request }
+            | Self::UnknownContext { request, .. }
+            | Self::NotStarted { request, .. } => *request,
         }
     }
 
@@ -236,7 +251,8 @@ impl RequestError {
 /// The server broke the protocol in a way that leaves the stream without meaning. The connection is of no more use.
 ///
 /// ```
-/// use nbd_client::{Headers, ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let error = session.feed(&[0; 20], &mut TakeAll).unwrap_err();
@@ -264,6 +280,12 @@ pub enum ProtocolError {
     /// An answer to a request that is not in flight.
     #[error("reply to request {cookie}, which is not in flight")]
     UnknownCookie {
+        /// The number as sent.
+        cookie: u64,
+    },
+    /// An answer to a request before it was sent: success of one that was not sent whole, or anything at all before its header was.
+    #[error("request {cookie} was answered before it was sent")]
+    AnsweredEarly {
         /// The number as sent.
         cookie: u64,
     },

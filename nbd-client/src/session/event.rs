@@ -4,12 +4,13 @@ use core::fmt;
 
 use nbd_extents::Admission;
 
-use super::RequestError;
+use super::{Command, RequestError};
 
 /// The number of a request; never used twice in a session.
 ///
 /// ```
-/// use nbd_client::{Cookie, Headers, Session, SessionConfig, StatusRequest};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Cookie, Session, SessionConfig, StatusRequest};
 /// use std::collections::HashMap;
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
@@ -18,14 +19,15 @@ use super::RequestError;
 ///     ranges.insert(session.start_block_status(&StatusRequest::new(offset, 4096))?, offset);
 /// }
 /// assert_eq!(ranges.len(), 2);
-/// # Ok::<(), nbd_client::StartError>(())
+/// # Ok::<(), nbd_client::session::StartError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cookie(pub(super) u64);
 
 impl Cookie {
     /// A number that a pool gives, which is on no wire.
-    pub(crate) const fn of_pool(number: u64) -> Self {
+    /// A number of a transfer or of a pool, which no server sees.
+    pub(crate) const fn numbered(number: u64) -> Self {
         Self(number)
     }
 
@@ -42,16 +44,57 @@ impl fmt::Display for Cookie {
     }
 }
 
+/// A request as an error names it.
+///
+/// ```
+/// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
+/// use nbd_client::frame::Headers;
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
+/// let cookie = session.start_read(&ReadRequest::new(512), vec![0; 4096])?;
+/// session.take_output();
+/// // A simple reply with error 5.
+/// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
+/// reply.extend(cookie.get().to_be_bytes());
+/// session.feed(&reply, &mut TakeAll)?;
+/// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
+/// assert_eq!((error.request().offset, error.request().length), (512, 4096));
+/// assert_eq!(error.request().to_string(), "READ of 4096 bytes at 512");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestInfo {
+    /// Its number.
+    pub cookie: Cookie,
+    /// What it asks for.
+    pub command: Command,
+    /// Where its range begins, in bytes.
+    pub offset: u64,
+    /// Bytes of its range; 0 for FLUSH.
+    pub length: u64,
+}
+
+impl fmt::Display for RequestInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.command {
+            Command::Flush => f.write_str("FLUSH"),
+            command => write!(f, "{command} of {} bytes at {}", self.length, self.offset),
+        }
+    }
+}
+
 /// Something that happened to a request.
 ///
 /// Chunks of one request come in the server's order; those of several may be mixed. The last event of a request is `Done` or
 /// `Failed`. What came before a `Failed` is not to be used.
 ///
 /// ```
-/// use nbd_client::{Event, Headers, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, TakeAll};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// session.take_output();
 /// // One chunk, DONE: context 0, 4096 bytes of status 3.
 /// let mut reply = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
@@ -113,6 +156,12 @@ pub enum Event {
 }
 
 impl Event {
+    /// True for the last event of a request.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Failed { .. })
+    }
+
     /// The request that this is about.
     #[must_use]
     pub const fn cookie(&self) -> Cookie {
@@ -129,13 +178,14 @@ impl Event {
 /// A status chunk whose header is here and whose payload is not: nothing has been allocated for it.
 ///
 /// ```
-/// use nbd_client::{Admission, ChunkOffer};
+/// use nbd_client::Admission;
+/// use nbd_client::session::ChunkOffer;
 ///
 /// /// Takes a chunk of up to a MiB, its context's number included.
 /// fn small(offer: &ChunkOffer) -> Admission {
 ///     if offer.length > 1 << 20 { Admission::Drain } else { Admission::Take }
 /// }
-/// # let _: &mut dyn nbd_client::Admit = &mut small;
+/// # let _: &mut dyn nbd_client::session::Admit = &mut small;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -153,10 +203,13 @@ pub struct ChunkOffer {
 /// Closures are admissions, and [`TakeAll`] is the one without a budget (the session's own `max_payload` holds all the same).
 ///
 /// ```
-/// use nbd_client::{Admission, ChunkOffer, Event, Headers, Session, SessionConfig, StatusRequest};
+/// use nbd_client::Admission;
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{ChunkOffer, Event, Session, SessionConfig, StatusRequest};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
+/// session.take_output();
 /// // One chunk, DONE: context 0, 4096 bytes of status 3.
 /// let mut reply = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
@@ -187,7 +240,8 @@ impl<F: FnMut(&ChunkOffer) -> Admission> Admit for F {
 /// Takes every chunk.
 ///
 /// ```
-/// use nbd_client::{Headers, Session, SessionConfig, TakeAll};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Session, SessionConfig, TakeAll};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// assert_eq!(session.feed(&[], &mut TakeAll), Ok(0));

@@ -6,6 +6,7 @@
 //! A request's failure is an event; a fault after which the stream has no meaning is a [`ProtocolError`], and the session's last word.
 
 mod body;
+mod buffer_pool;
 mod config;
 mod coverage;
 mod error;
@@ -14,7 +15,6 @@ mod output;
 mod pending;
 mod receive;
 mod request;
-mod spares;
 mod start;
 mod start_error;
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod tests;
 
 pub use config::{SessionConfig, SessionLimits};
 pub use error::{Errno, ProtocolError, RequestError};
-pub use event::{Admit, ChunkOffer, Cookie, Event, TakeAll};
+pub use event::{Admit, ChunkOffer, Cookie, Event, RequestInfo, TakeAll};
 pub use request::{Command, ReadRequest, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
 pub use start_error::StartError;
 
@@ -30,18 +30,19 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use body::Input;
+pub(crate) use buffer_pool::BufferPool;
 use output::Output;
 use pending::Requests;
-pub(crate) use spares::Spares;
+pub(crate) use pending::Ticket;
 
-use crate::error::UnexpectedEof;
-use crate::frame::{Request, command};
-use crate::stats::{ForgivenCounts, SessionStats};
+use crate::frame::{Request, UnexpectedEof, command};
+use crate::stats::{SessionStats, ToleratedCounts};
 
 /// The transmission phase of one connection.
 ///
 /// ```
-/// use nbd_client::{Event, Headers, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, TakeAll};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
@@ -63,10 +64,11 @@ pub struct Session {
     requests: Requests,
     input: Input,
     output: Output,
-    /// Memory of payloads that are through.
-    spares: Spares,
-    events: VecDeque<Event>,
+    buffers: BufferPool,
+    events: VecDeque<(Event, Ticket)>,
     stats: SessionStats,
+    /// Bytes of payload received since the session began.
+    payload_received: u64,
     /// The server said that it is going down.
     shutting_down: bool,
     /// DISC was sent.
@@ -85,9 +87,10 @@ impl Session {
             requests: Requests::default(),
             input: Input::default(),
             output: Output::default(),
-            spares: Spares::default(),
+            buffers: BufferPool::default(),
             events: VecDeque::new(),
             stats: SessionStats::default(),
+            payload_received: 0,
             shutting_down: false,
             disconnected: false,
             broken: None,
@@ -95,7 +98,7 @@ impl Session {
     }
 
     /// Takes over what the handshake forgave, so that the statistics show all of the connection.
-    pub fn count_forgiven(&mut self, forgiven: ForgivenCounts) {
+    pub fn count_forgiven(&mut self, forgiven: ToleratedCounts) {
         self.stats.forgiven = forgiven;
     }
 
@@ -105,8 +108,10 @@ impl Session {
             return;
         }
         let disc = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
-        // A length of 0 fits any header.
-        let _ = disc.encode(self.config.headers, self.output.headers());
+        self.output.headers(|out| {
+            let encoded = disc.encode(self.config.headers, out);
+            debug_assert!(encoded.is_ok(), "a length of 0 fits any header");
+        });
     }
 
     /// What is to be sent to the server, in order. Empty if nothing is.
@@ -117,7 +122,8 @@ impl Session {
     /// What is to be sent to the server, in order and without a copy: headers, and payloads of writes. No slice is empty.
     ///
     /// ```
-    /// use nbd_client::{Headers, Session, SessionConfig, StatusRequest};
+    /// use nbd_client::frame::Headers;
+    /// use nbd_client::session::{Session, SessionConfig, StatusRequest};
     /// use std::io::{IoSlice, Write};
     ///
     /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
@@ -132,13 +138,26 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn output(&self) -> impl Iterator<Item = &[u8]> {
-        self.output.slices()
+        self.output.slices(|_| &[])
+    }
+
+    /// The same, with the buffers that are lent to transfers.
+    pub(crate) fn output_in<'a>(
+        &'a self,
+        lender: impl Fn(u64) -> &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        self.output.slices(lender)
+    }
+
+    /// Copies what is still to be sent of a lent buffer, which goes away.
+    pub(crate) fn release(&mut self, owner: u64, buffer: &[u8]) {
+        self.output.release(owner, buffer);
     }
 
     /// `count` bytes of the [output](Self::output) were sent.
     pub fn sent(&mut self, count: usize) {
-        let Self { output, spares, .. } = self;
-        output.advance(count, |buffer| spares.keep(buffer));
+        let Self { output, buffers, .. } = self;
+        output.advance(count, |buffer| buffers.keep(buffer));
     }
 
     /// True if something is to be sent.
@@ -147,8 +166,40 @@ impl Session {
         !self.output.is_empty()
     }
 
+    /// Bytes of payload moved either way since the session began.
+    pub(crate) const fn payload_moved(&self) -> u64 {
+        self.payload_received + self.output.payload_sent()
+    }
+
+    /// How many of the requests in flight are FLUSH.
+    pub(crate) const fn flushes_in_flight(&self) -> usize {
+        self.requests.flushes()
+    }
+
+    /// How many requests that are not parts of transfers have a last event that was not polled.
+    pub(crate) fn unowned(&self) -> usize {
+        let is_unowned = |(event, ticket): &&(Event, Ticket)| ticket.owner == 0 && event.is_last();
+        self.requests.len() - self.requests.owned() + self.events.iter().filter(is_unowned).count()
+    }
+
+    /// The transfer whose reply is under way.
+    pub(crate) fn receiving_for(&mut self) -> u64 {
+        let cookie = self.input.cookie();
+        cookie.and_then(|cookie| self.requests.get_mut(cookie)).map_or(0, |pending| pending.ticket.owner)
+    }
+
+    /// A number for a transfer; no request has it.
+    pub(crate) fn next_number(&mut self) -> Cookie {
+        self.requests.next_number()
+    }
+
     /// The next event, if there is one.
     pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front().map(|(event, _)| event)
+    }
+
+    /// The same, with the transfer that it belongs to.
+    pub(crate) fn poll_ticket(&mut self) -> Option<(Event, Ticket)> {
         self.events.pop_front()
     }
 
@@ -184,14 +235,15 @@ impl Session {
     /// What it means that the server closed the connection now: `None` if nothing is lost by it.
     ///
     /// ```
-    /// use nbd_client::{During, Headers, Session, SessionConfig, StatusRequest};
+    /// use nbd_client::frame::{During, Headers};
+    /// use nbd_client::session::{Session, SessionConfig, StatusRequest};
     ///
     /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
     /// assert_eq!(session.eof(), None);
     /// session.start_block_status(&StatusRequest::new(0, 4096))?;
     /// // A reply is due now.
     /// assert_eq!(session.eof().map(|eof| eof.during), Some(During::ReplyHeader));
-    /// # Ok::<(), nbd_client::StartError>(())
+    /// # Ok::<(), nbd_client::session::StartError>(())
     /// ```
     #[must_use]
     pub fn eof(&self) -> Option<UnexpectedEof> {

@@ -1,83 +1,162 @@
-//! What is to be sent: headers, and the payloads of writes as they came from the caller, without a copy.
+//! The bytes to send: headers, and the payloads of writes as they came from the caller, without a copy.
 
 use alloc::collections::VecDeque;
+
+/// The source of zeroes that are written as data.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// Complete pieces, none of them empty, in order.
-    parts: VecDeque<Part>,
-    /// Headers behind all of them.
+    pieces: VecDeque<Piece>,
+    /// Headers after all of them.
     tail: Vec<u8>,
     /// Bytes of the first piece that were sent.
     sent: usize,
-    /// Bytes of the pieces.
-    held: usize,
+    /// Bytes that are not sent yet.
+    unsent: u64,
+    /// Bytes sent since the session began, and those of them that were payload.
+    position: u64,
+    payload: u64,
 }
 
 #[derive(Debug)]
-struct Part {
-    bytes: Vec<u8>,
-    is_payload: bool,
+enum Piece {
+    Headers(Vec<u8>),
+    Payload(Vec<u8>),
+    /// Bytes of the buffer that belongs to a transfer, or that its caller lends with each call.
+    Lent {
+        owner: u64,
+        at: usize,
+        length: usize,
+    },
+    Zeroes(usize),
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Headers(bytes) | Self::Payload(bytes) => bytes.len(),
+            Self::Lent { length, .. } | Self::Zeroes(length) => *length,
+        }
+    }
 }
 
 impl Output {
-    /// Where the next header goes.
-    pub(super) fn headers(&mut self) -> &mut Vec<u8> {
-        &mut self.tail
+    /// Appends headers.
+    pub(super) fn headers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.unsent += (self.tail.len() - before) as u64;
     }
 
-    /// The payload of the header that was put in last; it is not empty.
+    /// The payload of the header that was appended last; it is not empty.
     pub(super) fn payload(&mut self, bytes: Vec<u8>) {
+        self.push(Piece::Payload(bytes));
+    }
+
+    /// The same, of bytes that are lent.
+    pub(super) fn lent(&mut self, owner: u64, at: usize, length: usize) {
+        self.push(Piece::Lent { owner, at, length });
+    }
+
+    /// The same, of zeroes.
+    pub(super) fn zeroes(&mut self, length: usize) {
+        self.push(Piece::Zeroes(length));
+    }
+
+    fn push(&mut self, piece: Piece) {
         let headers = core::mem::take(&mut self.tail);
-        self.held = self.held.saturating_add(headers.len()).saturating_add(bytes.len());
         if !headers.is_empty() {
-            self.parts.push_back(Part { bytes: headers, is_payload: false });
+            self.pieces.push_back(Piece::Headers(headers));
         }
-        self.parts.push_back(Part { bytes, is_payload: true });
+        self.unsent += piece.len() as u64;
+        self.pieces.push_back(piece);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty() && self.tail.is_empty()
-    }
-
-    /// Bytes of memory that it holds.
-    pub(super) fn held(&self) -> u64 {
-        self.held.saturating_add(self.tail.len()) as u64
-    }
-
-    /// What is not sent yet, in order; no slice is empty.
-    pub(super) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let pieces = self.parts.iter().map(|part| part.bytes.as_slice()).chain([self.tail.as_slice()]);
-        let unsent = pieces
-            .enumerate()
-            .map(|(nth, piece)| piece.get(if nth == 0 { self.sent } else { 0 }..).unwrap_or_default());
-        unsent.filter(|piece| !piece.is_empty())
-    }
-
-    /// `count` more bytes were sent; `spare` gets the memory of payloads that are through.
-    pub(super) fn advance(&mut self, count: usize, mut spare: impl FnMut(Vec<u8>)) {
-        self.sent = self.sent.saturating_add(count);
-        while self.parts.front().is_some_and(|first| self.sent >= first.bytes.len()) {
-            let Some(first) = self.parts.pop_front() else { break };
-            self.sent -= first.bytes.len();
-            self.held = self.held.saturating_sub(first.bytes.len());
-            if first.is_payload {
-                spare(first.bytes);
+    /// Copies what is still to be sent of a lent buffer, which goes away.
+    pub(super) fn release(&mut self, released: u64, buffer: &[u8]) {
+        for piece in &mut self.pieces {
+            if let Piece::Lent { owner, at, length } = *piece
+                && owner == released
+            {
+                *piece = Piece::Payload(buffer.get(at..at + length).unwrap_or_default().to_vec());
             }
         }
-        if self.parts.is_empty() && self.sent >= self.tail.len() {
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.unsent == 0
+    }
+
+    /// Bytes that are not sent yet.
+    pub(super) const fn unsent(&self) -> u64 {
+        self.unsent
+    }
+
+    /// Bytes sent since the session began.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes of payload sent since the session began.
+    pub(super) const fn payload_sent(&self) -> u64 {
+        self.payload
+    }
+
+    /// The bytes to send, in order; no slice is empty. `lender` knows the buffers that are lent.
+    pub(super) fn slices<'a>(&'a self, lender: impl Fn(u64) -> &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let whole = self.pieces.iter().flat_map(move |piece| {
+            let (bytes, repeated) = match piece {
+                Piece::Headers(bytes) | Piece::Payload(bytes) => (bytes.as_slice(), bytes.len()),
+                &Piece::Lent { owner, at, length } => {
+                    (lender(owner).get(at..at + length).unwrap_or_default(), length)
+                }
+                &Piece::Zeroes(length) => (ZEROES.as_slice(), length),
+            };
+            let step = bytes.len().max(1);
+            (0..repeated)
+                .step_by(step)
+                .map(move |at| bytes.get(..step.min(repeated - at)).unwrap_or_default())
+        });
+        let mut skip = self.sent;
+        whole.chain([self.tail.as_slice()]).filter_map(move |slice| {
+            let rest = slice.get(skip.min(slice.len())..).unwrap_or_default();
+            skip = skip.saturating_sub(slice.len());
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
+
+    /// `count` more bytes were sent; `keep` gets the memory of payloads that are through.
+    pub(super) fn advance(&mut self, count: usize, mut keep: impl FnMut(Vec<u8>)) {
+        debug_assert!(count as u64 <= self.unsent, "more was sent than there was");
+        self.position += count as u64;
+        self.unsent = self.unsent.saturating_sub(count as u64);
+        let mut left = count;
+        while let Some(first) = self.pieces.front() {
+            let now = left.min(first.len() - self.sent);
+            self.payload += if matches!(first, Piece::Headers(_)) { 0 } else { now as u64 };
+            self.sent += now;
+            left -= now;
+            if self.sent < first.len() {
+                return;
+            }
+            self.sent = 0;
+            if let Some(Piece::Payload(bytes)) = self.pieces.pop_front() {
+                keep(bytes);
+            }
+        }
+        self.sent += left;
+        if self.sent >= self.tail.len() {
             self.sent = 0;
             self.tail.clear();
         }
     }
 
-    /// All of it in one piece.
+    /// All of it in one piece; what is lent is left out.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        if self.parts.is_empty() && self.sent == 0 {
-            return core::mem::take(&mut self.tail);
-        }
-        let whole = self.slices().collect::<Vec<_>>().concat();
-        *self = Self::default();
+        let whole = self.slices(|_| &[]).collect::<Vec<_>>().concat();
+        self.advance(usize::try_from(self.unsent).unwrap_or(usize::MAX), drop);
         whole
     }
 }
@@ -88,27 +167,42 @@ mod tests {
 
     fn filled() -> Output {
         let mut output = Output::default();
-        output.headers().extend(b"ab");
+        output.headers(|tail| tail.extend(b"ab"));
         output.payload(b"cde".to_vec());
+        output.lent(7, 1, 2);
+        output.headers(|tail| tail.extend(b"h"));
+        output.zeroes(ZEROES.len() + 2);
         output.payload(b"f".to_vec());
-        output.headers().extend(b"gh");
+        output.headers(|tail| tail.extend(b"gh"));
         output
     }
 
     #[test]
     fn whatever_the_pieces_the_bytes_are_the_same_and_payloads_come_back() {
-        for piece in 1..=8 {
+        let expected = [b"abcdeyzh".as_slice(), &vec![0; ZEROES.len() + 2], b"fgh"].concat();
+        for piece in [1, 2, 3, 5, 7, 1000, 1 << 20] {
             let mut output = filled();
-            let (mut seen, mut spare) = (Vec::new(), Vec::new());
+            let (mut seen, mut kept) = (Vec::new(), Vec::new());
             while !output.is_empty() {
-                let rest = output.slices().collect::<Vec<_>>().concat();
-                let count = piece.min(rest.len());
-                seen.extend_from_slice(&rest[..count]);
-                output.advance(count, |bytes| spare.push(bytes));
+                let rest = output.slices(|owner| if owner == 7 { b"xyz" } else { b"" }).collect::<Vec<_>>();
+                assert!(rest.iter().all(|slice| !slice.is_empty()));
+                let first = rest[0];
+                let count = piece.min(first.len());
+                seen.extend_from_slice(&first[..count]);
+                output.advance(count, |bytes| kept.push(bytes));
             }
-            assert_eq!((seen.as_slice(), output.held()), (&b"abcdefgh"[..], 0), "pieces of {piece}");
-            assert_eq!(spare, [b"cde".to_vec(), b"f".to_vec()]);
+            assert!(seen == expected, "pieces of {piece}");
+            assert_eq!(output.position(), expected.len() as u64);
+            assert_eq!(output.payload_sent(), 3 + 2 + ZEROES.len() as u64 + 2 + 1);
+            assert_eq!(kept, [b"cde".to_vec(), b"f".to_vec()]);
         }
-        assert_eq!(filled().take(), b"abcdefgh");
+    }
+
+    #[test]
+    fn a_lent_buffer_that_goes_away_is_copied() {
+        let mut output = filled();
+        output.advance(6, drop);
+        output.release(7, b"xyz");
+        assert_eq!(output.slices(|_| &[]).next(), Some(&b"z"[..]));
     }
 }

@@ -5,13 +5,17 @@ use alloc::sync::Arc;
 use std::collections::HashMap;
 
 use super::coverage::{Coverage, Misfit};
-use super::{Cookie, RequestError};
+use super::{Command, Cookie, RequestError, RequestInfo};
 use crate::frame::{Headers, chunk_type};
 
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) offset: u64,
+    pub(super) info: RequestInfo,
+    pub(super) ticket: Ticket,
+    /// Where its header and its last byte end in the output, counted from the start of the session.
+    pub(super) header_end: u64,
+    pub(super) end: u64,
     pub(super) answer: Answer,
     /// The first error; the rest of the reply is drained.
     pub(super) error: Option<RequestError>,
@@ -19,6 +23,15 @@ pub(super) struct Pending {
     pub(super) chunks: u32,
     pub(super) due: u64,
     pub(super) bytes: u64,
+}
+
+/// The part of a request that only the connection above the session reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    /// The transfer that it is a part of; 0 is none.
+    pub(crate) owner: u64,
+    /// FAST_ZERO was set.
+    pub(crate) is_fast: bool,
 }
 
 /// What a request is to be answered with.
@@ -74,13 +87,13 @@ impl Reading {
 }
 
 impl Pending {
-    pub(super) fn new(offset: u64, answer: Answer) -> Self {
+    pub(super) fn new(info: RequestInfo, ticket: Ticket, answer: Answer) -> Self {
         let due = match &answer {
             Answer::Status { contexts, .. } => contexts.len() as u64,
             Answer::Read(_) => 1,
             Answer::Plain { .. } => 0,
         };
-        Self { offset, answer, error: None, chunks: 0, due, bytes: 0 }
+        Self { info, ticket, header_end: 0, end: 0, answer, error: None, chunks: 0, due, bytes: 0 }
     }
 
     /// The first error of a reply is the one that counts.
@@ -112,44 +125,43 @@ impl Pending {
     }
 
     /// Notes content of a read, and says where in the read it begins.
-    pub(super) fn cover(
-        &mut self,
-        cookie: Cookie,
-        offset: u64,
-        length: u64,
-        is_strict: bool,
-    ) -> Result<u64, RequestError> {
+    pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestError> {
+        let request = self.info;
         let Answer::Read(reading) = &mut self.answer else {
-            return Err(RequestError::OutsideRead { cookie, offset, length });
+            return Err(RequestError::OutsideRead { request, offset, length });
         };
-        let start = offset.checked_sub(self.offset);
+        let start = offset.checked_sub(self.info.offset);
         let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
         let Some((start, end)) = range.filter(|&(_, end)| end <= reading.length) else {
-            return Err(RequestError::OutsideRead { cookie, offset, length });
+            return Err(RequestError::OutsideRead { request, offset, length });
         };
         if is_strict && reading.df && reading.covered.first_gap(1).is_none() {
-            return Err(RequestError::Fragmented { cookie });
+            return Err(RequestError::Fragmented { request });
         }
         match reading.covered.add(start, end) {
             Ok(()) => {
                 self.due += 1;
                 Ok(start)
             }
-            Err(Misfit::Overlap) => Err(RequestError::Overlap { cookie, offset, length }),
-            Err(Misfit::Scattered) => Err(RequestError::Scattered { cookie }),
+            Err(Misfit::Overlap) => Err(RequestError::Overlap { request, offset, length }),
+            Err(Misfit::Scattered) => Err(RequestError::Scattered { request }),
         }
     }
 
     /// What is missing from the answer when it is over.
-    fn missing(&self, cookie: Cookie) -> Option<RequestError> {
+    fn missing(&self) -> Option<RequestError> {
+        let request = self.info;
         match &self.answer {
             Answer::Status { contexts, seen } => {
                 let missing = contexts.iter().find(|context| !seen.contains(context));
-                missing.map(|&context| RequestError::MissingContext { cookie, context })
+                missing.map(|&context| RequestError::MissingContext { request, context })
             }
             Answer::Read(reading) => {
                 let gap = reading.covered.first_gap(reading.length);
-                gap.map(|gap| RequestError::MissingData { cookie, offset: self.offset.saturating_add(gap) })
+                gap.map(|gap| RequestError::MissingData {
+                    request,
+                    offset: self.info.offset.saturating_add(gap),
+                })
             }
             Answer::Plain { .. } => None,
         }
@@ -226,6 +238,10 @@ impl Late {
 /// A request that is over.
 #[derive(Debug)]
 pub(super) struct Finished {
+    pub(super) info: RequestInfo,
+    pub(super) ticket: Ticket,
+    pub(super) header_end: u64,
+    pub(super) end: u64,
     pub(super) result: Result<(), RequestError>,
     /// The buffer of a read, which holds the data if it went well.
     pub(super) buffer: Option<Vec<u8>>,
@@ -237,17 +253,36 @@ pub(super) struct Requests {
     pending: HashMap<u64, Pending>,
     /// Bytes of all reads and writes in flight.
     bytes: u64,
+    flushes: usize,
+    /// How many are parts of transfers.
+    owned: usize,
     late: Late,
     last: u64,
 }
 
 impl Requests {
-    /// Enters a request under a number of its own.
-    pub(super) fn enter(&mut self, pending: Pending) -> Cookie {
+    /// A number that no request has had.
+    pub(super) fn next_number(&mut self) -> Cookie {
         self.last += 1;
-        self.bytes = self.bytes.saturating_add(pending.moves());
-        self.pending.insert(self.last, pending);
         Cookie(self.last)
+    }
+
+    /// Enters a request under its number.
+    pub(super) fn enter(&mut self, pending: Pending) {
+        self.bytes = self.bytes.saturating_add(pending.moves());
+        self.flushes += usize::from(pending.info.command == Command::Flush);
+        self.owned += usize::from(pending.ticket.owner != 0);
+        self.pending.insert(pending.info.cookie.get(), pending);
+    }
+
+    /// How many of the requests in flight are parts of transfers.
+    pub(super) const fn owned(&self) -> usize {
+        self.owned
+    }
+
+    /// How many of the requests in flight are FLUSH.
+    pub(super) const fn flushes(&self) -> usize {
+        self.flushes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -274,18 +309,21 @@ impl Requests {
     pub(super) fn finish(&mut self, cookie: u64) -> Option<Finished> {
         let mut pending = self.pending.remove(&cookie)?;
         self.bytes = self.bytes.saturating_sub(pending.moves());
-        let result = match pending.error.take().or_else(|| pending.missing(Cookie(cookie))) {
+        self.flushes -= usize::from(pending.info.command == Command::Flush);
+        self.owned -= usize::from(pending.ticket.owner != 0);
+        let result = match pending.error.take().or_else(|| pending.missing()) {
             None => Ok(()),
             Some(error) => {
                 self.late.add(cookie, pending.late_chunks());
                 Err(error)
             }
         };
+        let Pending { info, ticket, header_end, end, .. } = pending;
         let buffer = match pending.answer {
             Answer::Read(Reading { place: Place::Own(buffer), .. }) => Some(buffer),
             _ => None,
         };
-        Some(Finished { result, buffer })
+        Some(Finished { info, ticket, header_end, end, result, buffer })
     }
 
     /// True if a chunk of this request may still come, which has failed.

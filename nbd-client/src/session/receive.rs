@@ -2,12 +2,14 @@
 
 use super::body::{Body, Role, Step};
 use super::pending::{Answer, Finished, Seen, is_status};
-use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, Session};
+use super::{
+    Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestInfo, Session, Ticket,
+};
 use crate::frame::{
     ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Headers, ReplyHeader, SIMPLE_REPLY_MAGIC,
     STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag, take_u32, take_u64,
 };
-use crate::stats::Forgiven;
+use crate::stats::Tolerated;
 use crate::text::ServerText;
 use nbd_extents::Admission;
 
@@ -75,6 +77,7 @@ impl Session {
             return Err(error);
         }
         self.stats.bytes_received += count as u64;
+        self.payload_received += if self.input.is_in_payload() { count as u64 } else { 0 };
         let result = match self.input.advance(count) {
             Ok(Step::More) => Ok(()),
             Ok(Step::Header(header)) => self.header(&header, lent),
@@ -106,7 +109,7 @@ impl Session {
         let Some(pending) = self.requests.get_mut(cookie) else {
             return Err(ProtocolError::UnknownCookie { cookie });
         };
-        let number = Cookie(cookie);
+        let request = pending.info;
         match (&pending.answer, error) {
             (Answer::Plain { .. }, 0) => {}
             (Answer::Read(reading), 0) if self.config.headers == Headers::Simple => {
@@ -119,8 +122,7 @@ impl Session {
                     offset: None,
                     length,
                 };
-                let offset = pending.offset;
-                return match pending.cover(number, offset, length, false) {
+                return match pending.cover(request.offset, length, false) {
                     Ok(start) => {
                         self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
                         Ok(())
@@ -129,14 +131,13 @@ impl Session {
                 };
             }
             (Answer::Read(_), 0) => return Err(ProtocolError::SimpleRead { cookie }),
-            (Answer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { cookie: number }),
+            (Answer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { request }),
             (_, errno) => {
                 let (errno, text) = (Errno(errno), ServerText::default());
-                self.fail(cookie, RequestError::Server { cookie: number, errno, text, offset: None });
+                self.fail(cookie, RequestError::Server { request, errno, text, offset: None });
             }
         }
-        self.finish(cookie);
-        Ok(())
+        self.finish(cookie)
     }
 
     /// The header of a chunk: everything that can be judged before its payload.
@@ -146,9 +147,9 @@ impl Session {
         let limits = self.config.limits;
         let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk, lent) };
         if let Some(got) = chunk.offset
-            && got != pending.offset
+            && got != pending.info.offset
         {
-            return Err(ProtocolError::WrongOffset { cookie, got, expected: pending.offset });
+            return Err(ProtocolError::WrongOffset { cookie, got, expected: pending.info.offset });
         }
         pending.chunks += 1;
         pending.bytes = pending.bytes.saturating_add(length);
@@ -157,13 +158,11 @@ impl Session {
         if u64::from(chunks) > most || bytes > limits.max_reply {
             return Err(ProtocolError::EndlessReply { cookie, chunks, bytes });
         }
+        let request = pending.info;
         let failed = pending.error.is_some();
         let fits = pending.takes(kind, self.config.headers);
         match kind {
-            chunk_type::NONE if length == 0 && chunk.is_done() => {
-                self.finish(cookie);
-                Ok(())
-            }
+            chunk_type::NONE if length == 0 && chunk.is_done() => self.finish(cookie),
             chunk_type::NONE => Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
             _ if kind & chunk_type::ERROR_BIT != 0 => {
                 self.begin(chunk, Role::Error, ErrorChunk::MAX_USED, lent)
@@ -173,10 +172,10 @@ impl Session {
             chunk_type::OFFSET_DATA if length > OFFSET => self.begin(chunk, Role::PeekOffset, OFFSET, lent),
             chunk_type::OFFSET_HOLE if length == HOLE => self.begin(chunk, Role::Hole, HOLE, lent),
             chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE => {
-                self.fail(cookie, RequestError::BadContent { cookie: Cookie(cookie), kind, length });
+                self.fail(cookie, RequestError::BadContent { request, kind, length });
                 self.begin(chunk, Role::Drop, 0, lent)
             }
-            _ => self.status_chunk(chunk, lent),
+            _ => self.status_chunk(chunk, request, lent),
         }
     }
 
@@ -195,14 +194,18 @@ impl Session {
         Ok(())
     }
 
-    fn status_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
-        let cookie = Cookie(chunk.cookie);
+    fn status_chunk(
+        &mut self,
+        chunk: ChunkHeader,
+        request: RequestInfo,
+        lent: &mut [u8],
+    ) -> Result<(), ProtocolError> {
         let length = chunk.length;
         let compact = chunk.kind == chunk_type::BLOCK_STATUS;
         let error = if compact && self.config.headers == Headers::Extended {
-            RequestError::CompactStatus { cookie }
+            RequestError::CompactStatus { request }
         } else if !holds_descriptors(compact, length) {
-            RequestError::BadStatusLength { cookie, length }
+            RequestError::BadStatusLength { request, length }
         } else {
             return self.begin(chunk, Role::Peek, 4, lent);
         };
@@ -226,7 +229,7 @@ impl Session {
         if !self.requests.take_late(cookie) {
             return Err(ProtocolError::ChunkAfterDone { cookie });
         }
-        self.stats.forgiven.add(Forgiven::LateChunk);
+        self.stats.forgiven.add(Tolerated::LateChunk);
         self.begin(chunk, Role::Drop, 0, lent)
     }
 
@@ -265,7 +268,7 @@ impl Session {
     /// Notes content of a read, and says where in the read it begins; `None` if it cannot be.
     fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
         let is_strict = self.config.strictness.is_strict();
-        match self.requests.get_mut(cookie)?.cover(Cookie(cookie), offset, length, is_strict) {
+        match self.requests.get_mut(cookie)?.cover(offset, length, is_strict) {
             Ok(start) => Some(start),
             Err(error) => {
                 self.fail(cookie, error);
@@ -277,26 +280,30 @@ impl Session {
     /// The context of a status chunk is known.
     fn context<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, admit: &mut A) -> Role {
         let context = take_u32(self.input.peeked()).map_or(0, |(context, _)| context);
-        let cookie = Cookie(chunk.cookie);
-        let seen = self.requests.get_mut(chunk.cookie).map_or(Seen::Unknown, |pending| pending.see(context));
-        match seen {
-            Seen::First => match admit.admit(&ChunkOffer { cookie, context, length: chunk.length }) {
-                Admission::Take => Role::Take { context },
-                Admission::Drain => Role::Drain { context },
-            },
-            Seen::Again => {
-                self.fail(chunk.cookie, RequestError::DuplicateContext { cookie, context });
-                Role::Drop
+        let Some(pending) = self.requests.get_mut(chunk.cookie) else {
+            debug_assert!(false, "a chunk under way whose request is gone");
+            return Role::Drop;
+        };
+        let request = pending.info;
+        let error = match pending.see(context) {
+            Seen::First => {
+                let offer = ChunkOffer { cookie: request.cookie, context, length: chunk.length };
+                return match admit.admit(&offer) {
+                    Admission::Take => Role::Take { context },
+                    Admission::Drain => Role::Drain { context },
+                };
             }
+            Seen::Again => RequestError::DuplicateContext { request, context },
             Seen::Unknown if self.config.strictness.is_strict() => {
-                self.fail(chunk.cookie, RequestError::UnknownContext { cookie, context });
-                Role::Drop
+                RequestError::UnknownContext { request, context }
             }
             Seen::Unknown => {
-                self.stats.forgiven.add(Forgiven::UnknownContextChunk);
-                Role::Drop
+                self.stats.forgiven.add(Tolerated::UnknownContextChunk);
+                return Role::Drop;
             }
-        }
+        };
+        self.fail(chunk.cookie, error);
+        Role::Drop
     }
 
     /// A payload is complete.
@@ -305,21 +312,18 @@ impl Session {
         match body.role {
             Role::Take { context } => {
                 let payload = self.input.take_payload();
-                self.events.push_back(Event::Status { cookie: Cookie(cookie), context, payload });
+                self.event(Event::Status { cookie: Cookie(cookie), context, payload });
             }
             Role::Drain { context } => {
                 self.stats.bytes_drained += length;
-                self.events.push_back(Event::Drained { cookie: Cookie(cookie), context, length });
+                self.event(Event::Drained { cookie: Cookie(cookie), context, length });
             }
             Role::Error => self.error_chunk(&body.chunk)?,
             Role::Hole => self.hole(&body.chunk, lent),
             Role::Data { .. } => {}
             Role::Drop | Role::Peek | Role::PeekOffset => self.stats.bytes_drained += length,
         }
-        if body.chunk.is_done() {
-            self.finish(cookie);
-        }
-        Ok(())
+        if body.chunk.is_done() { self.finish(cookie) } else { Ok(()) }
     }
 
     /// A hole of a read: its bytes are zeroes.
@@ -327,7 +331,8 @@ impl Session {
         let &ChunkHeader { cookie, kind, length, .. } = chunk;
         let size = take_u64(self.input.peeked()).and_then(|(offset, rest)| Some((offset, take_u32(rest)?.0)));
         let Some((offset, size)) = size.filter(|&(_, size)| size > 0) else {
-            return self.fail(cookie, RequestError::BadContent { cookie: Cookie(cookie), kind, length });
+            let Some(request) = self.requests.get_mut(cookie).map(|pending| pending.info) else { return };
+            return self.fail(cookie, RequestError::BadContent { request, kind, length });
         };
         let size = u64::from(size);
         let Some(start) = self.cover(cookie, offset, size) else { return };
@@ -340,19 +345,20 @@ impl Session {
 
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         let &ChunkHeader { cookie, length, kind, .. } = chunk;
-        let number = Cookie(cookie);
         let payload = self.input.take_payload();
+        // an error of a request that has failed before is dropped, and reaches this only with its request in flight
+        let Some(request) = self.requests.get_mut(cookie).map(|pending| pending.info) else { return Ok(()) };
         let error = match ErrorChunk::decode(kind, &payload, length) {
             Ok(ErrorChunk { errno, text, offset, slop }) => {
                 if slop > 0 {
-                    self.stats.forgiven.add(Forgiven::ErrorSlop);
+                    self.stats.forgiven.add(Tolerated::ErrorSlop);
                 }
                 match errno {
-                    0 => RequestError::ZeroErrno { cookie: number, text },
-                    _ => RequestError::Server { cookie: number, errno: Errno(errno), text, offset },
+                    0 => RequestError::ZeroErrno { request, text },
+                    _ => RequestError::Server { request, errno: Errno(errno), text, offset },
                 }
             }
-            Err(ErrorChunkFault::TooShort) => RequestError::ErrorTooShort { cookie: number, length },
+            Err(ErrorChunkFault::TooShort) => RequestError::ErrorTooShort { request, length },
             Err(ErrorChunkFault::MessageTooLong { claimed, room }) => {
                 return Err(ProtocolError::MessageTooLong { cookie, claimed, room });
             }
@@ -370,26 +376,38 @@ impl Session {
     }
 
     /// The last chunk of a request is complete.
-    fn finish(&mut self, cookie: u64) {
-        let number = Cookie(cookie);
+    ///
+    /// A server may refuse a write whose data are still on their way. It cannot have done what it has not been told.
+    fn finish(&mut self, cookie: u64) -> Result<(), ProtocolError> {
         // A late chunk has no request any more.
-        let Some(Finished { result, buffer }) = self.requests.finish(cookie) else { return };
+        let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };
+        let Finished { info: RequestInfo { cookie, .. }, ticket, header_end, end, result, buffer } = finished;
+        let needed = if result.is_ok() { end } else { header_end };
+        if self.output.position() < needed {
+            return Err(ProtocolError::AnsweredEarly { cookie: cookie.get() });
+        }
         match result {
             Ok(()) => {
                 self.stats.done += 1;
-                crate::trace::done(cookie);
+                crate::trace::done(cookie.get());
                 if let Some(data) = buffer {
-                    self.events.push_back(Event::Read { cookie: number, data });
+                    self.events.push_back((Event::Read { cookie, data }, ticket));
                 }
-                self.events.push_back(Event::Done { cookie: number });
+                self.events.push_back((Event::Done { cookie }, ticket));
             }
             Err(error) => {
                 self.stats.failed += 1;
-                crate::trace::failed(cookie, &error);
-                self.spares.keep(buffer.unwrap_or_default());
-                self.events.push_back(Event::Failed { cookie: number, error });
+                crate::trace::failed(cookie.get(), &error);
+                self.buffers.keep(buffer.unwrap_or_default());
+                self.events.push_back((Event::Failed { cookie, error }, ticket));
             }
         }
+        Ok(())
+    }
+
+    /// An event of block status, which no transfer asks for.
+    fn event(&mut self, event: Event) {
+        self.events.push_back((event, Ticket::default()));
     }
 }
 

@@ -28,7 +28,7 @@ impl Command {
     /// The number on the wire.
     ///
     /// ```
-    /// assert_eq!(nbd_client::Command::WriteZeroes.number(), 6);
+    /// assert_eq!(nbd_client::session::Command::WriteZeroes.number(), 6);
     /// ```
     #[must_use]
     pub const fn number(self) -> u16 {
@@ -121,7 +121,7 @@ impl<'a> StatusRequest<'a> {
 /// anything.
 ///
 /// ```
-/// use nbd_client::ZeroRequest;
+/// use nbd_client::session::ZeroRequest;
 ///
 /// // A hole is fine, and it fails at once where the server would have to write zeroes one by one.
 /// let request = ZeroRequest::new(0, 1 << 30).fast();
@@ -174,7 +174,7 @@ impl ZeroRequest {
 /// A request to read.
 ///
 /// ```
-/// use nbd_client::ReadRequest;
+/// use nbd_client::session::ReadRequest;
 ///
 /// assert_eq!(ReadRequest::new(4096).df().offset(), 4096);
 /// ```
@@ -206,7 +206,7 @@ impl ReadRequest {
 /// A request to write.
 ///
 /// ```
-/// use nbd_client::WriteRequest;
+/// use nbd_client::session::WriteRequest;
 ///
 /// assert_eq!(WriteRequest::new(4096).fua().offset(), 4096);
 /// ```
@@ -239,7 +239,7 @@ impl WriteRequest {
 /// have zeroes there is [`ZeroRequest`].
 ///
 /// ```
-/// use nbd_client::TrimRequest;
+/// use nbd_client::session::TrimRequest;
 ///
 /// assert_eq!(TrimRequest::new(4096, 512).fua().length(), 512);
 /// ```

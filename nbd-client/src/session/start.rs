@@ -3,12 +3,15 @@
 use alloc::sync::Arc;
 
 use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
+use super::output::Output;
 use super::pending::{Answer, Pending, Place};
 use super::{
-    Command, Cookie, ReadRequest, Session, SessionLimits, StartError, StatusRequest, TrimRequest,
-    WriteRequest, ZeroRequest,
+    Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest, Ticket,
+    TrimRequest, WriteRequest, ZeroRequest,
 };
+use crate::export::TransmissionFlags;
 use crate::frame::{Headers, Request, command_flag};
+use nbd_extents::Strictness;
 
 impl Session {
     /// Starts a block status request: it is in the output afterwards.
@@ -33,16 +36,21 @@ impl Session {
         let flags = flag(req_one, command_flag::REQ_ONE);
         let answer = Answer::Status { contexts, seen: Vec::new() };
         let Some(only) = only else {
-            return self.enter(Command::BlockStatus, flags, offset, length, answer);
+            return Ok(self.enter(Command::BlockStatus, flags, offset, length, answer));
         };
         // The payload form: the header has the payload's length, and the payload the effect's length and the contexts.
         let payload = 8 + 4 * only.len() as u64;
         let flags = flags | command_flag::PAYLOAD_LEN;
-        let cookie = self.enter(Command::BlockStatus, flags, offset, payload, answer)?;
-        let out = self.output.headers();
-        out.extend_from_slice(&length.to_be_bytes());
-        only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
-        self.stats.bytes_sent += payload;
+        let cookie = self.enter(Command::BlockStatus, flags, offset, payload, answer);
+        if let Some(pending) = self.requests.get_mut(cookie.get()) {
+            // the header had the payload's length
+            pending.info.length = length;
+        }
+        self.output.headers(|out| {
+            out.extend_from_slice(&length.to_be_bytes());
+            only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
+        });
+        self.sent_with(cookie, payload);
         Ok(cookie)
     }
 
@@ -53,7 +61,8 @@ impl Session {
     /// [`StartError`]; nothing is sent, and `buffer` is kept as a [spare](Self::spare_buffer).
     ///
     /// ```
-    /// use nbd_client::{Event, Headers, ReadRequest, Session, SessionConfig, TakeAll};
+    /// use nbd_client::frame::Headers;
+    /// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
     ///
     /// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
     /// let cookie = session.start_read(&ReadRequest::new(512), vec![0xa5; 512])?;
@@ -71,44 +80,41 @@ impl Session {
     pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, StartError> {
         let length = buffer.len();
         match self.check_read(request, length) {
-            Ok(()) => self.enter_read(request, length, Place::Own(buffer)),
+            Ok(()) => {
+                let flags = flag(request.df, command_flag::DF);
+                let answer = Answer::read(length as u64, Place::Own(buffer), request.df);
+                Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
+            }
             Err(error) => {
-                self.spares.keep(buffer);
+                self.buffers.keep(buffer);
                 Err(error)
             }
         }
     }
 
-    /// A read into the bytes from `at` of what the caller lends with each call.
+    /// Starts a read of `length` bytes into the buffer of a transfer, from `at` on.
     pub(crate) fn start_lent_read(
         &mut self,
         request: &ReadRequest,
+        owner: u64,
         at: usize,
         length: usize,
     ) -> Result<Cookie, StartError> {
         self.check_read(request, length)?;
-        self.enter_read(request, length, Place::Lent { at })
+        let ticket = Ticket { owner, is_fast: false };
+        let flags = flag(request.df, command_flag::DF);
+        let answer = Answer::read(length as u64, Place::Lent { at }, request.df);
+        Ok(self.enter_for(ticket, Command::Read, flags, request.offset, length as u64, answer))
     }
 
-    pub(crate) fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
+    fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
         self.check_alive()?;
         self.check_range(Command::Read, request.offset, length as u64)?;
         self.check_room(length as u64)?;
-        if request.df && (!self.config.flags.send_df() || self.config.headers == Headers::Simple) {
+        if request.df && (!self.config.flags.can_df() || self.config.headers == Headers::Simple) {
             return Err(StartError::NotOffered { what: "DF" });
         }
         Ok(())
-    }
-
-    fn enter_read(
-        &mut self,
-        request: &ReadRequest,
-        length: usize,
-        place: Place,
-    ) -> Result<Cookie, StartError> {
-        let length = length as u64;
-        let flags = flag(request.df, command_flag::DF);
-        self.enter(Command::Read, flags, request.offset, length, Answer::read(length, place, request.df))
     }
 
     /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a [spare](Self::spare_buffer) when it is through.
@@ -117,33 +123,54 @@ impl Session {
     ///
     /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of `data` is kept as a spare.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
-        let started = self.start_lent_write(request, data.len());
-        match started {
-            Ok(_) => self.output.payload(data),
-            Err(_) => self.spares.keep(data),
+        let length = data.len();
+        match self.check_write(request, length) {
+            Ok(()) => Ok(self.enter_write(0, request, length, |output| output.payload(data))),
+            Err(error) => {
+                self.buffers.keep(data);
+                Err(error)
+            }
         }
-        started
     }
 
-    /// Starts a write whose `length` bytes the caller sends right behind the output.
+    /// Starts a write of `length` bytes of the buffer of a transfer, from `at` on, or of zeroes.
     pub(crate) fn start_lent_write(
         &mut self,
         request: &WriteRequest,
+        owner: u64,
+        at: Option<usize>,
         length: usize,
     ) -> Result<Cookie, StartError> {
         self.check_write(request, length)?;
+        Ok(self.enter_write(owner, request, length, |output| match at {
+            Some(at) => output.lent(owner, at, length),
+            None => output.zeroes(length),
+        }))
+    }
+
+    fn enter_write(
+        &mut self,
+        owner: u64,
+        request: &WriteRequest,
+        length: usize,
+        put: impl FnOnce(&mut Output),
+    ) -> Cookie {
         let &WriteRequest { offset, fua } = request;
         let length = length as u64;
         let extended = self.config.headers == Headers::Extended;
         let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
-        let cookie = self.enter(Command::Write, flags, offset, length, Answer::Plain { moved: length })?;
-        self.stats.bytes_sent += length;
-        Ok(cookie)
+        let ticket = Ticket { owner, is_fast: false };
+        let answer = Answer::Plain { moved: length };
+        let cookie = self.enter_for(ticket, Command::Write, flags, offset, length, answer);
+        put(&mut self.output);
+        self.sent_with(cookie, length);
+        cookie
     }
 
-    pub(crate) fn check_write(&self, request: &WriteRequest, length: usize) -> Result<(), StartError> {
+    fn check_write(&self, request: &WriteRequest, length: usize) -> Result<(), StartError> {
         let &WriteRequest { offset, fua } = request;
         let length = length as u64;
+        self.check_alive()?;
         self.check_change(Command::Write, offset, length, fua)?;
         self.check_range(Command::Write, offset, length)?;
         self.check_room(length)
@@ -155,19 +182,29 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
+        self.start_zeroes_for(0, request)
+    }
+
+    pub(crate) fn start_zeroes_for(
+        &mut self,
+        owner: u64,
+        request: &ZeroRequest,
+    ) -> Result<Cookie, StartError> {
         self.check_write_zeroes(request)?;
         let &ZeroRequest { offset, length, no_hole, fast, fua } = request;
         let flags = flag(fua, command_flag::FUA)
             | flag(no_hole, command_flag::NO_HOLE)
             | flag(fast, command_flag::FAST_ZERO);
-        self.enter(Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 })
+        let ticket = Ticket { owner, is_fast: fast };
+        Ok(self.enter_for(ticket, Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 }))
     }
 
-    pub(crate) fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
+    fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
         let &ZeroRequest { offset, length, fast, fua, .. } = request;
+        self.check_alive()?;
         self.check_change(Command::WriteZeroes, offset, length, fua)?;
         self.check_range(Command::WriteZeroes, offset, length)?;
-        if fast && !self.config.flags.send_fast_zero() {
+        if fast && !self.config.flags.can_fast_zero() {
             return Err(StartError::NotOffered { what: "FAST_ZERO" });
         }
         Ok(())
@@ -179,10 +216,17 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
+        self.start_trim_for(0, request)
+    }
+
+    pub(crate) fn start_trim_for(&mut self, owner: u64, request: &TrimRequest) -> Result<Cookie, StartError> {
         let &TrimRequest { offset, length, fua } = request;
+        self.check_alive()?;
         self.check_change(Command::Trim, offset, length, fua)?;
         self.check_range(Command::Trim, offset, length)?;
-        self.enter(Command::Trim, flag(fua, command_flag::FUA), offset, length, Answer::Plain { moved: 0 })
+        let flags = flag(fua, command_flag::FUA);
+        let ticket = Ticket { owner, is_fast: false };
+        Ok(self.enter_for(ticket, Command::Trim, flags, offset, length, Answer::Plain { moved: 0 }))
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading.
@@ -191,10 +235,20 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
+        self.start_cache_for(0, offset, length)
+    }
+
+    pub(crate) fn start_cache_for(
+        &mut self,
+        owner: u64,
+        offset: u64,
+        length: u64,
+    ) -> Result<Cookie, StartError> {
         self.check_alive()?;
         self.check_offered(Command::Cache)?;
         self.check_range(Command::Cache, offset, length)?;
-        self.enter(Command::Cache, 0, offset, length, Answer::Plain { moved: 0 })
+        let ticket = Ticket { owner, is_fast: false };
+        Ok(self.enter_for(ticket, Command::Cache, 0, offset, length, Answer::Plain { moved: 0 }))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -203,8 +257,13 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
+        self.start_flush_for(0)
+    }
+
+    pub(crate) fn start_flush_for(&mut self, owner: u64) -> Result<Cookie, StartError> {
         self.check_flush()?;
-        self.enter(Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 })
+        let ticket = Ticket { owner, is_fast: false };
+        Ok(self.enter_for(ticket, Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 }))
     }
 
     pub(crate) fn check_flush(&self) -> Result<(), StartError> {
@@ -214,12 +273,12 @@ impl Session {
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none. [`Self::recycle_buffer`] gives some.
     pub fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spares.take()
+        self.buffers.take()
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].
     pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.spares.keep(buffer);
+        self.buffers.keep(buffer);
     }
 
     /// The longest read or write that can be answered in one chunk, in bytes: what the server says, at most 32 MiB, within the
@@ -240,19 +299,22 @@ impl Session {
 
     // ---- checks
 
-    fn check_alive(&self) -> Result<(), StartError> {
+    /// An error if no request at all can be started any more.
+    pub(crate) fn check_open(&self) -> Result<(), StartError> {
         if let Some(error) = self.broken {
             return Err(StartError::Broken(error));
         }
-        if self.shutting_down || self.disconnected {
-            return Err(StartError::Ending);
-        }
+        if self.shutting_down || self.disconnected { Err(StartError::Ending) } else { Ok(()) }
+    }
+
+    fn check_alive(&self) -> Result<(), StartError> {
+        self.check_open()?;
         let requests = self.requests.len();
         if requests >= self.config.limits.max_in_flight {
             return Err(StartError::TooManyInFlight { requests });
         }
-        // a server that answers what was not sent yet makes room for more of it
-        let (unsent, limit) = (self.output.held(), self.config.limits.max_unsent());
+        // a server that fails writes whose data are still to be sent makes room for more of them
+        let (unsent, limit) = (self.output.unsent(), self.config.limits.max_unsent());
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
@@ -260,12 +322,11 @@ impl Session {
     }
 
     fn check_change(&self, command: Command, offset: u64, length: u64, fua: bool) -> Result<(), StartError> {
-        self.check_alive()?;
         if self.config.flags.is_read_only() {
             return Err(StartError::ReadOnly { command });
         }
         self.check_offered(command)?;
-        if fua && !self.config.flags.send_fua() {
+        if fua && !self.config.flags.can_fua() {
             return Err(StartError::NotOffered { what: "FUA" });
         }
         self.check_inside(command, offset, length)
@@ -274,24 +335,55 @@ impl Session {
     fn check_offered(&self, command: Command) -> Result<(), StartError> {
         let flags = self.config.flags;
         let offered = match command {
-            Command::Flush => flags.send_flush(),
-            Command::Trim => flags.send_trim(),
-            Command::Cache => flags.send_cache(),
-            Command::WriteZeroes => flags.send_write_zeroes(),
+            Command::Flush => flags.can_flush(),
+            Command::Trim => flags.can_trim(),
+            Command::Cache => flags.can_cache(),
+            Command::WriteZeroes => flags.can_write_zeroes(),
             Command::Read | Command::Write | Command::BlockStatus => true,
         };
         if offered { Ok(()) } else { Err(StartError::NotOffered { what: command.name() }) }
     }
 
     /// Whether a range of any length can be asked for, in as many requests as it takes.
-    pub(crate) fn check_whole(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
+    pub(crate) fn check_whole(
+        &self,
+        command: Command,
+        offset: u64,
+        length: u64,
+        fua: bool,
+    ) -> Result<(), StartError> {
+        self.check_open()?;
         if command.writes() {
-            self.check_change(command, offset, length, false)
-        } else {
-            self.check_alive()?;
-            self.check_offered(command)?;
-            self.check_inside(command, offset, length)
+            return self.check_change(command, offset, length, fua);
         }
+        self.check_offered(command)?;
+        if command == Command::Flush { Ok(()) } else { self.check_inside(command, offset, length) }
+    }
+
+    /// Whether a range can be written at all, in whole blocks or not.
+    pub(crate) fn check_writable(&self, offset: u64, length: u64) -> Result<(), StartError> {
+        let command = Command::Write;
+        let size = self.config.size;
+        if self.config.flags.is_read_only() {
+            return Err(StartError::ReadOnly { command });
+        }
+        match offset.checked_add(length) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(StartError::PastEnd { command, offset, length, size }),
+        }
+    }
+
+    pub(crate) const fn flags(&self) -> TransmissionFlags {
+        self.config.flags
+    }
+
+    /// The minimum block in bytes: requests that move or change bytes are for whole ones.
+    pub(crate) fn minimum_block(&self) -> u64 {
+        self.config.block_size.map_or(1, |sizes| u64::from(sizes.minimum()))
+    }
+
+    pub(crate) const fn strictness(&self) -> Strictness {
+        self.config.strictness
     }
 
     /// As [`Self::check_inside`], and not too long for one request.
@@ -319,7 +411,7 @@ impl Session {
         let Some(end) = offset.checked_add(length).filter(|&end| end <= size) else {
             return Err(StartError::PastEnd { command, offset, length, size });
         };
-        let minimum = self.config.block_size.map_or(1, |sizes| u64::from(sizes.minimum()));
+        let minimum = self.minimum_block();
         // a block status request may be for any bytes: servers answer it, and a survey has its own alignment
         let aligned = offset.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == size);
         if command != Command::BlockStatus && !aligned {
@@ -353,24 +445,46 @@ impl Session {
 
     // ---- into the books and out to the wire
 
-    fn enter(
+    fn enter(&mut self, command: Command, flags: u16, offset: u64, length: u64, answer: Answer) -> Cookie {
+        self.enter_for(Ticket::default(), command, flags, offset, length, answer)
+    }
+
+    /// Puts a request that was checked into the books, and its header into the output.
+    fn enter_for(
         &mut self,
+        ticket: Ticket,
         command: Command,
         flags: u16,
         offset: u64,
         length: u64,
         answer: Answer,
-    ) -> Result<Cookie, StartError> {
-        let cookie = self.requests.enter(Pending::new(offset, answer));
-        let out = self.output.headers();
-        let before = out.len();
+    ) -> Cookie {
+        let cookie = self.requests.next_number();
+        self.requests.enter(Pending::new(RequestInfo { cookie, command, offset, length }, ticket, answer));
         let header = Request { flags, command: command.number(), cookie: cookie.get(), offset, length };
-        // Its only error, a length beyond compact headers, was excluded by check_range.
-        let _ = header.encode(self.config.headers, out);
+        let headers = self.config.headers;
+        self.output.headers(|out| {
+            let encoded = header.encode(headers, out);
+            debug_assert!(encoded.is_ok(), "check_range excludes lengths beyond compact headers");
+        });
         self.stats.requests += 1;
-        self.stats.bytes_sent += (out.len() - before) as u64;
+        let header_length =
+            if headers == Headers::Extended { Request::EXTENDED_LEN } else { Request::COMPACT_LEN };
+        self.stats.bytes_sent += header_length as u64;
+        let end = self.output.position() + self.output.unsent();
+        if let Some(pending) = self.requests.get_mut(cookie.get()) {
+            (pending.header_end, pending.end) = (end, end);
+        }
         crate::trace::sent(command.name(), cookie.get(), offset, length);
-        Ok(cookie)
+        cookie
+    }
+
+    /// Notes that `payload` bytes follow the header of this request.
+    fn sent_with(&mut self, cookie: Cookie, payload: u64) {
+        self.stats.bytes_sent += payload;
+        if let Some(pending) = self.requests.get_mut(cookie.get()) {
+            pending.end += payload;
+        }
     }
 }
 

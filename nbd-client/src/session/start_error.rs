@@ -5,7 +5,8 @@ use super::{Command, ProtocolError};
 /// A request that cannot be started. Nothing was sent.
 ///
 /// ```
-/// use nbd_client::{Headers, Session, SessionConfig, StatusRequest};
+/// use nbd_client::frame::Headers;
+/// use nbd_client::session::{Session, SessionConfig, StatusRequest};
 ///
 /// let mut config = SessionConfig::new(Headers::Structured, [0]);
 /// config.size = 1 << 20;

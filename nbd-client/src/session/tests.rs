@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::Headers;
-use crate::stats::Forgiven;
+use crate::stats::Tolerated;
 use nbd_extents::{Admission, Strictness};
 
 const DONE: u16 = 1;
@@ -52,6 +52,11 @@ fn compact(contexts: &[u32]) -> SessionConfig {
 fn strict(mut config: SessionConfig) -> SessionConfig {
     config.strictness = Strictness::Strict;
     config
+}
+
+/// Request 1 of such a session.
+fn asked() -> RequestInfo {
+    RequestInfo { cookie: Cookie(1), command: STATUS, offset: 0, length: 1 << 20 }
 }
 
 /// A session with requests 1..=n in flight, each of 1 MiB from 0.
@@ -284,12 +289,12 @@ fn drained_chunks_are_reported_and_take_no_memory() {
 fn row_3_and_4_lengths_that_hold_no_whole_descriptors() {
     for length in [0, 3, 4, 8, 13, 19] {
         let error = request_error(&compact(&[0]), &[structured(DONE, 5, 1, &vec![0; length])]);
-        assert_eq!(error, RequestError::BadStatusLength { cookie: Cookie(1), length: length as u64 });
+        assert_eq!(error, RequestError::BadStatusLength { request: asked(), length: length as u64 });
     }
     let config = SessionConfig::new(Headers::Extended, [0]);
     for length in [0, 8, 20, 23, 25] {
         let error = request_error(&config, &[extended(DONE, 6, 1, 0, &vec![0; length])]);
-        assert_eq!(error, RequestError::BadStatusLength { cookie: Cookie(1), length: length as u64 });
+        assert_eq!(error, RequestError::BadStatusLength { request: asked(), length: length as u64 });
     }
 }
 
@@ -297,20 +302,20 @@ fn row_3_and_4_lengths_that_hold_no_whole_descriptors() {
 fn row_6_unknown_context_is_dropped_or_refused() {
     let parts = [status(0, 1, 9), status(DONE, 1, 0)];
     let (events, result, stats) = run(&compact(&[0]), 1, &parts);
-    assert_eq!((events.len(), result, stats.forgiven.of(Forgiven::UnknownContextChunk)), (2, Ok(()), 1));
+    assert_eq!((events.len(), result, stats.forgiven.of(Tolerated::UnknownContextChunk)), (2, Ok(()), 1));
     let error = request_error(&strict(compact(&[0])), &parts);
-    assert_eq!(error, RequestError::UnknownContext { cookie: Cookie(1), context: 9 });
+    assert_eq!(error, RequestError::UnknownContext { request: asked(), context: 9 });
 }
 
 #[test]
 fn row_7_duplicate_context_is_a_request_error() {
     let error = request_error(&compact(&[0, 1]), &[status(0, 1, 0), status(0, 1, 0), status(DONE, 1, 1)]);
-    assert_eq!(error, RequestError::DuplicateContext { cookie: Cookie(1), context: 0 });
+    assert_eq!(error, RequestError::DuplicateContext { request: asked(), context: 0 });
 }
 
 #[test]
 fn row_8_and_9_a_missing_context_is_a_request_error() {
-    let missing = |context| RequestError::MissingContext { cookie: Cookie(1), context };
+    let missing = |context| RequestError::MissingContext { request: asked(), context };
     assert_eq!(request_error(&compact(&[0, 1]), &[structured(DONE, 0, 1, &[])]), missing(0));
     assert_eq!(request_error(&compact(&[0, 1]), &[status(DONE, 1, 0)]), missing(1));
     // the chunk that follows too late is drained
@@ -381,7 +386,7 @@ fn row_28_unexpected_chunk_types_are_fatal() {
 fn row_29_extended_mode_takes_extended_chunks_only() {
     let config = SessionConfig::new(Headers::Extended, [0]);
     let error = request_error(&config, &[extended(DONE, 5, 1, 0, &[&[0; 4][..], &ONE].concat())]);
-    assert_eq!(error, RequestError::CompactStatus { cookie: Cookie(1) });
+    assert_eq!(error, RequestError::CompactStatus { request: asked() });
     assert_eq!(fatal(&config, &[status(DONE, 1, 0)]), ProtocolError::WrongHeaders { magic: 0x668e_33ef });
     assert_eq!(fatal(&config, &[simple(22, 1)]), ProtocolError::WrongHeaders { magic: 0x6744_6698 });
     let moved = extended(DONE, 6, 1, 512, &[0; 24]);
@@ -408,7 +413,10 @@ fn row_31_unknown_reply_flags_are_ignored() {
 fn row_32_the_captured_error() {
     let chunk = structured(DONE, ERROR, 1, &error_payload(22, "need non-zero length"));
     let error = request_error(&compact(&[0]), &[chunk]);
-    assert_eq!(error.to_string(), "request 1 failed with EINVAL: need non-zero length");
+    assert_eq!(
+        error.to_string(),
+        "BLOCK_STATUS of 1048576 bytes at 0 failed with EINVAL: need non-zero length"
+    );
     assert_eq!(error.errno(), Some(Errno(22)));
 
     let text = "operation past EOF; From: 0, Len: 6442450945, Size: 6442450944";
@@ -426,7 +434,7 @@ fn row_33_and_34_an_error_anywhere_fails_the_whole_reply_and_the_first_one_count
         status(DONE, 1, 1),
     ];
     let error = request_error(&compact(&[0, 1]), &parts);
-    assert_eq!(error.to_string(), "request 1 failed with EIO: first");
+    assert_eq!(error.to_string(), "BLOCK_STATUS of 1048576 bytes at 0 failed with EIO: first");
 }
 
 #[test]
@@ -442,14 +450,14 @@ fn row_35_a_message_longer_than_its_chunk_is_fatal() {
 fn row_36_slop_behind_a_message_is_skipped_and_counted() {
     let slop = [error_payload(5, "x"), vec![0xa5; 100_000]].concat();
     let (events, result, stats) = run(&compact(&[0]), 1, &[structured(DONE, ERROR, 1, &slop)]);
-    assert_eq!((events.len(), result, stats.forgiven.of(Forgiven::ErrorSlop)), (1, Ok(()), 1));
+    assert_eq!((events.len(), result, stats.forgiven.of(Tolerated::ErrorSlop)), (1, Ok(()), 1));
 }
 
 #[test]
 fn row_37_an_error_chunk_too_short_to_say_why() {
     for length in [0, 4, 5] {
         let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &vec![0; length])]);
-        assert_eq!(error, RequestError::ErrorTooShort { cookie: Cookie(1), length: length as u64 });
+        assert_eq!(error, RequestError::ErrorTooShort { request: asked(), length: length as u64 });
     }
 }
 
@@ -462,7 +470,7 @@ fn row_38_error_number_zero() {
 #[test]
 fn row_39_unknown_error_numbers_are_kept() {
     let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &error_payload(9999, ""))]);
-    assert_eq!(error.to_string(), "request 1 failed with error 9999");
+    assert_eq!(error.to_string(), "BLOCK_STATUS of 1048576 bytes at 0 failed with error 9999");
 }
 
 #[test]
@@ -477,7 +485,7 @@ fn row_41_and_42_error_offset_and_unknown_error_types() {
 #[test]
 fn row_43_simple_success_is_a_request_error() {
     let error = request_error(&compact(&[0]), &[simple(0, 1)]);
-    assert_eq!(error, RequestError::SimpleSuccess { cookie: Cookie(1) });
+    assert_eq!(error, RequestError::SimpleSuccess { request: asked() });
 }
 
 #[test]
@@ -504,7 +512,7 @@ fn row_68_late_chunks_of_a_failed_request_are_drained() {
     let error = request_error(&compact(&[0, 1]), &parts);
     assert_eq!(error.errno(), Some(Errno(22)));
     let (_, _, stats) = run(&compact(&[0, 1]), 1, &parts);
-    assert_eq!(stats.forgiven.of(Forgiven::LateChunk), 1);
+    assert_eq!(stats.forgiven.of(Tolerated::LateChunk), 1);
 
     let too_many = [&parts[..], &parts[1..]].concat();
     assert_eq!(fatal(&compact(&[0, 1]), &too_many), ProtocolError::ChunkAfterDone { cookie: 1 });
@@ -531,10 +539,11 @@ fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
     config.payload_status = true;
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
+    session.take_output();
     session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut TakeAll).unwrap();
-    let error = RequestError::MissingContext { cookie: Cookie(1), context: 2 };
+    let error = RequestError::MissingContext { request: RequestInfo { length: 4096, ..asked() }, context: 2 };
     assert_eq!(session.poll(), Some(Event::Failed { cookie: Cookie(1), error }));
-    assert_eq!(session.stats().forgiven.of(Forgiven::UnknownContextChunk), 1);
+    assert_eq!(session.stats().forgiven.of(Tolerated::UnknownContextChunk), 1);
 }
 
 #[test]

@@ -1,20 +1,22 @@
 //! From a real server to merged extents: the connections that a survey needs, and the stream that comes out of them.
 
-mod asked;
-mod terms;
+mod driver;
+mod opening;
 
+use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{
-    Admission, ContextError, Contexts, Extent, Negotiated, Status, StreamError, Strictness, Survey,
-    SurveyError, SurveyOptions, SurveyStats,
+    Admission, ContextError, Contexts, Extent, Status, StreamError, Strictness, Survey, SurveyError,
+    SurveyOptions, SurveyStats,
 };
 
-pub(crate) use asked::{Asked, Side};
-pub(crate) use terms::{asking_for, check_agreement, negotiated, survey_options};
+pub(crate) use driver::SurveyDriver;
+pub(crate) use opening::{Halves, Opening, Step, Surveyed};
 
-use crate::client::{Client, Options};
+use crate::client::Client;
 use crate::error::{Error, ErrorClass};
 use crate::export::Export;
+use crate::options::Options;
 use crate::session::ChunkOffer;
 use crate::stats::SessionStats;
 use crate::transport::{Socket, Transport};
@@ -23,7 +25,8 @@ use crate::uri::Uri;
 /// In which order a survey asks. See [`Survey::together`] and [`Survey::bitmap_first`].
 ///
 /// ```no_run
-/// use nbd_client::{Options, Order, Surveyor};
+/// use nbd_client::{Options, Surveyor};
+/// use nbd_client::survey::Order;
 /// use nbd_extents::{Context, Contexts};
 ///
 /// // Most of a disk is clean as a rule: the allocation of its dirty parts alone is soon told.
@@ -42,10 +45,44 @@ pub enum Order {
     BitmapFirst,
 }
 
+/// One of the connections of a survey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Main,
+    /// The second connection of a bitmap-first survey.
+    Details,
+}
+
+/// The map of an export: connects, surveys all of it, and says goodbye.
+///
+/// # Errors
+///
+/// As [`Surveyor::connect`] and [`Surveyor::survey`].
+///
+/// ```no_run
+/// use nbd_client::Options;
+/// use nbd_extents::{Context, Contexts};
+///
+/// let wanted = Contexts::new().require(Context::Allocation)?;
+/// let uri = "nbd+unix:///?socket=/run/backup.sock".parse()?;
+/// let map = nbd_client::survey::map(&uri, &Options::new(), &wanted)?;
+/// println!("{} extents", map.run_count());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn map(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<ExtentMap<Status>, SurveyorError> {
+    let mut surveyor = Surveyor::connect(uri, options, contexts, Order::Together)?;
+    let settled = surveyor.survey_options()?;
+    let size = surveyor.export().size();
+    let map = ExtentMap::covering(surveyor.survey(settled)?, 0..size)?;
+    surveyor.disconnect()?;
+    Ok(map)
+}
+
 /// Why a survey of a server failed.
 ///
 /// ```
-/// use nbd_client::{ErrorClass, Options, Order, Surveyor};
+/// use nbd_client::{ErrorClass, Options, Surveyor};
+/// use nbd_client::survey::Order;
 /// use nbd_extents::{Context, Contexts};
 ///
 /// let wanted = Contexts::new().require(Context::Allocation)?;
@@ -74,6 +111,12 @@ pub enum SurveyorError {
         /// About what: its size, or its headers.
         what: &'static str,
     },
+}
+
+impl From<ContextError> for SurveyorError {
+    fn from(error: ContextError) -> Self {
+        Self::Survey(error.into())
+    }
 }
 
 impl From<StreamError> for SurveyorError {
@@ -108,7 +151,8 @@ impl SurveyorError {
 /// has no payload-form requests.
 ///
 /// ```no_run
-/// use nbd_client::{Options, Order, Surveyor};
+/// use nbd_client::{Options, Surveyor};
+/// use nbd_client::survey::Order;
 /// use nbd_extents::stream::ExtentStream;
 /// use nbd_extents::{Context, Contexts};
 ///
@@ -123,21 +167,26 @@ impl SurveyorError {
 /// ```
 #[derive(Debug)]
 pub struct Surveyor<T = Socket> {
-    order: Order,
-    strictness: Strictness,
-    main: Part<T>,
-    /// The second connection of a bitmap-first survey, for everything but the bitmaps.
-    details: Option<Part<T>>,
+    halves: Halves<Client<T>>,
 }
 
-#[derive(Debug)]
-struct Part<T> {
-    client: Client<T>,
-    contexts: Negotiated,
+impl<T: Transport> Surveyed for Client<T> {
+    fn export(&self) -> &Export {
+        self.export()
+    }
+
+    fn strictness(&self) -> Strictness {
+        self.strictness()
+    }
+
+    fn session_stats(&self) -> SessionStats {
+        self.stats()
+    }
 }
 
 impl Surveyor<Socket> {
-    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are not asked for: `contexts` says them all.
+    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are not asked for: `contexts`
+    /// says them all.
     ///
     /// # Errors
     ///
@@ -153,8 +202,8 @@ impl Surveyor<Socket> {
 }
 
 impl<T: Transport> Surveyor<T> {
-    /// As [`connect`](Surveyor::connect), over connections that `open` makes: once, or twice for [`Order::BitmapFirst`]. It is given the options
-    /// with the contexts to ask for.
+    /// As [`connect`](Surveyor::connect), over connections that `open` makes, given the options with the contexts to ask
+    /// for: once, or up to three times for [`Order::BitmapFirst`].
     ///
     /// # Errors
     ///
@@ -165,50 +214,48 @@ impl<T: Transport> Surveyor<T> {
         order: Order,
         mut open: impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
-        let mut part = |wanted: &Contexts| Part::open(options, wanted, &mut open);
-        if order == Order::BitmapFirst && !options.extended_headers {
-            let main = part(&contexts.bitmaps())?;
-            let details = part(&contexts.details()).map_err(second)?;
-            return Self::of_two(options, main, details);
+        let mut opening = Opening::new(options, contexts, order);
+        loop {
+            match opening.next()? {
+                Step::Open(options) => opening.opened(open(&options))?,
+                Step::Close(client) => client.disconnect()?,
+                Step::Done(halves) => return Ok(Self { halves }),
+            }
         }
-        let main = part(contexts)?;
-        if order == Order::Together || main.client.export().payload_status() {
-            return Ok(Self { order, strictness: options.strictness, main, details: None });
-        }
-        // Without the payload form each connection answers for all its contexts, so there are two with one half each. The first one is left
-        // only when the next is there, since some servers go when nobody is connected.
-        let bitmaps = part(&contexts.bitmaps()).map_err(second)?;
-        main.client.disconnect()?;
-        let details = part(&contexts.details()).map_err(second)?;
-        Self::of_two(options, bitmaps, details)
     }
 
-    /// A bitmap-first survey over two connections to what must be the same export.
-    fn of_two(options: &Options, main: Part<T>, details: Part<T>) -> Result<Self, SurveyorError> {
-        check_agreement(main.client.export(), details.client.export())?;
-        let strictness = options.strictness;
-        Ok(Self { order: Order::BitmapFirst, strictness, main, details: Some(details) })
+    /// A survey over a connection that is there already. The contexts must be those that it was opened with.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Context`] when a required context was not granted.
+    pub fn over(client: Client<T>, contexts: &Contexts) -> Result<Self, SurveyorError> {
+        Ok(Self { halves: Halves::over(client, contexts)? })
     }
 
     /// What the handshake found out about the export.
     #[must_use]
     pub const fn export(&self) -> &Export {
-        self.main.client.export()
+        self.halves.main.connection.export()
     }
 
-    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or two for a bitmap-first survey.
-    pub fn connection_stats(&self) -> impl Iterator<Item = &SessionStats> {
-        core::iter::once(&self.main).chain(&self.details).map(|part| part.client.stats())
+    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or two for a bitmap-first
+    /// survey.
+    pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
+        self.halves.both().map(Surveyed::session_stats)
     }
 
     /// Whether all connections were told that the export is read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.exports().all(|export| export.flags.is_read_only())
+        self.halves.is_read_only()
     }
 
-    fn exports(&self) -> impl Iterator<Item = &Export> {
-        core::iter::once(&self.main).chain(&self.details).map(|part| part.client.export())
+    /// Whether the server has no block status, and all of the export is taken for data: see
+    /// [`Options::assume_data`](crate::Options::assume_data).
+    #[must_use]
+    pub const fn assumes_data(&self) -> bool {
+        self.halves.assumes_data
     }
 
     /// The options for a survey of the whole export, with what this connection settled: size, form, block size, strictness.
@@ -217,11 +264,7 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// [`SurveyError`] for a size or block size that no survey can work with; the handshake has refused those already.
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        survey_options(
-            self.export(),
-            self.details.as_ref().map(|details| details.client.export()),
-            self.strictness,
-        )
+        self.halves.survey_options()
     }
 
     /// Starts a survey. Nothing is asked before the stream is read.
@@ -230,21 +273,20 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// [`SurveyError::Writable`] for a writable export that `options` do not allow, [`SurveyError::NotBitmapFirst`] when there is no bitmap to
     /// ask first.
-    pub fn survey(&mut self, options: SurveyOptions) -> Result<Extents<'_, T>, SurveyorError> {
-        let details = self.details.as_ref().map(|details| details.contexts.clone());
-        let asked = Asked::new(self.order, options, self.main.contexts.clone(), details)?;
-        Ok(Extents { surveyor: self, asked })
+    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, T>, SurveyorError> {
+        let driver = SurveyDriver::new(&self.halves, options)?;
+        Ok(SurveyStream { surveyor: self, driver })
     }
 
-    /// The connection that the bitmaps were asked on, for reading what the survey has found; the other one, if there is one, is ended. Reading on the same
-    /// connection is reading the same export.
+    /// The connection that the bitmaps were asked on, for reading what the survey has found; the other one, if there is one,
+    /// is ended. Reading on the same connection is reading the same export.
     ///
     /// # Errors
     ///
     /// The errors of [`Client::disconnect`].
     pub fn into_client(self) -> Result<Client<T>, SurveyorError> {
-        self.details.map_or(Ok(()), |details| details.client.disconnect())?;
-        Ok(self.main.client)
+        self.halves.details.map_or(Ok(()), |details| details.connection.disconnect())?;
+        Ok(self.halves.main.connection)
     }
 
     /// Says goodbye on all connections.
@@ -253,48 +295,20 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// The errors of [`Client::disconnect`].
     pub fn disconnect(self) -> Result<(), SurveyorError> {
-        self.main.client.disconnect()?;
-        self.details.map_or(Ok(()), |details| details.client.disconnect())?;
-        Ok(())
-    }
-
-    fn client(&mut self, side: Side) -> &mut Client<T> {
-        match (side, &mut self.details) {
-            (Side::Details, Some(details)) => &mut details.client,
-            _ => &mut self.main.client,
-        }
-    }
-}
-
-/// The error of a connection that is needed only because there is another.
-pub(crate) fn second(error: SurveyorError) -> SurveyorError {
-    match error {
-        SurveyorError::Client(error) => SurveyorError::SecondConnection(error),
-        other => other,
-    }
-}
-
-impl<T: Transport> Part<T> {
-    fn open(
-        options: &Options,
-        contexts: &Contexts,
-        open: &mut impl FnMut(&Options) -> Result<Client<T>, Error>,
-    ) -> Result<Self, SurveyorError> {
-        let client = open(&asking_for(options, contexts))?;
-        Ok(Self { contexts: negotiated(contexts, client.export())?, client })
+        Ok(self.into_client()?.disconnect()?)
     }
 }
 
 /// The merged extents of a survey: see [`Surveyor::survey`]. Reading it asks the server.
 ///
-/// As many requests are kept on the wire as [`SurveyOptions::in_flight`] allows, also while the caller is busy with the extents it has got: the time
-/// that it takes does not count against a request's deadline. Dropped before its end, it leaves replies to come, which the next survey
-/// on the same connections reads over.
+/// It asks in rounds of as many requests as [`SurveyOptions::in_flight`] allows. While the caller has control nothing is in
+/// flight, so a caller that stops, or drops the stream before its end, leaves no server waiting to send.
 ///
 /// ```
 /// # #[cfg(all(unix, feature = "testing"))] {
 /// # use nbd_client::testing::{Good, ScriptedServer};
-/// use nbd_client::{Options, Order, Surveyor};
+/// use nbd_client::{Options, Surveyor};
+/// use nbd_client::survey::Order;
 /// use nbd_extents::stream::ExtentStream;
 /// use nbd_extents::{Context, Contexts};
 ///
@@ -316,103 +330,90 @@ impl<T: Transport> Part<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Extents<'a, T = Socket> {
+pub struct SurveyStream<'a, T = Socket> {
     surveyor: &'a mut Surveyor<T>,
-    asked: Asked,
+    driver: SurveyDriver,
 }
 
-impl<T> Extents<'_, T> {
+impl<T> SurveyStream<'_, T> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
-        &self.asked.survey
+        &self.driver.survey
     }
 
     /// What the survey has cost and forgiven so far.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        self.asked.survey.stats()
+        self.driver.survey.stats()
+    }
+
+    /// Bytes so far that were taken for data because the server has no block status.
+    #[must_use]
+    pub fn assumed_data(&self) -> u64 {
+        self.driver.assumed_data()
     }
 }
 
-impl<T: Transport> Extents<'_, T> {
-    /// Sends all that may be asked now.
-    fn ask(&mut self) -> Result<(), SurveyorError> {
-        while let Some(request) = self.asked.survey.next_request()? {
-            let (side, status) = self.asked.route(&request);
-            let started = self
-                .make_room(side)
-                .and_then(|()| Ok(self.surveyor.client(side).start_block_status(&status)?));
-            match started {
-                Ok(cookie) => self.asked.sent(&request, side, cookie),
-                Err(error) => {
-                    self.asked.not_sent(&request);
-                    return Err(error);
-                }
+impl<T: Transport> SurveyStream<'_, T> {
+    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was nothing to ask.
+    fn round(&mut self) -> Result<bool, SurveyorError> {
+        let before = self.driver.asked();
+        while let Some(request) = self.driver.next_request()? {
+            let (side, status) = self.driver.route(&request);
+            // few requests may be allowed
+            while self.client(side).in_flight() > 0 && self.client(side).is_full() {
+                self.receive(side)?;
             }
+            let started = self.client(side).start_block_status(&status);
+            self.driver.sent(&request, side, started)?;
         }
-        Ok(())
-    }
-
-    /// Waits while as many requests are on the wire as may be: few are allowed, or an earlier survey was dropped and left some.
-    fn make_room(&mut self, side: Side) -> Result<(), SurveyorError> {
-        while self.surveyor.client(side).in_flight() > 0 && self.surveyor.client(side).is_full() {
+        while let Some(side) = self.driver.oldest() {
             self.receive(side)?;
         }
-        Ok(())
+        Ok(self.driver.asked() > before)
     }
 
-    /// Waits for one event; `true` when a reply of this survey is over.
-    fn receive(&mut self, side: Side) -> Result<bool, SurveyorError> {
-        let asked = &mut self.asked;
-        let event = self.surveyor.client(side).next_event(&mut |offer: &ChunkOffer| asked.admit(side, offer));
-        match event {
-            Ok(Some(event)) => self.asked.take(side, event).inspect_err(|_| self.wind_down(side)),
-            Ok(None) => Err(self.asked.lost(Error::GivenUp)),
-            Err(error) => Err(self.asked.lost(error)),
-        }
+    /// Waits for one event.
+    fn receive(&mut self, side: Side) -> Result<(), SurveyorError> {
+        let driver = &mut self.driver;
+        let client = self.surveyor.halves.connection(side);
+        let event = client.next_event(&mut |offer: &ChunkOffer| driver.admit(side, offer));
+        driver.take(side, event)
     }
 
-    /// Waits until a reply is over.
-    fn wait(&mut self) -> Result<(), SurveyorError> {
-        while let Some(side) = self.asked.oldest() {
-            if self.receive(side)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Where the server has said that it goes down, reads over what is still to come, so that it can be told goodbye.
-    fn wind_down(&mut self, side: Side) {
-        let client = self.surveyor.client(side);
+    /// Reads over the answers to come, so that nothing is in flight after an error either.
+    fn wind_down(&mut self) {
+        self.driver.give_up();
         let mut drain = |_: &ChunkOffer| Admission::Drain;
-        while client.must_disconnect() && client.in_flight() > 0 {
-            if !matches!(client.next_event(&mut drain), Ok(Some(_))) {
-                return;
-            }
+        for side in [Side::Main, Side::Details] {
+            while matches!(self.client(side).next_event(&mut drain), Ok(Some(_))) {}
         }
+    }
+
+    fn client(&mut self, side: Side) -> &mut Client<T> {
+        self.surveyor.halves.connection(side)
     }
 }
 
-impl<T: Transport> ExtentStream for Extents<'_, T> {
+impl<T: Transport> ExtentStream for SurveyStream<'_, T> {
     type Status = Status;
     type Error = SurveyorError;
 
     /// The next extent. The end comes only when the whole range has been covered; every other end is an error.
     fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
-            if let Some(extent) = self.asked.survey.next_extent()? {
+            if let Some(extent) = self.driver.survey.next_extent()? {
                 return Ok(Some(extent));
             }
-            self.ask()?;
-            if self.asked.oldest().is_none() {
-                self.asked.survey.check_complete()?;
+            let round = self.round();
+            if round.is_err() {
+                self.wind_down();
+            }
+            if !round? {
+                self.driver.survey.check_complete()?;
                 return Ok(None);
             }
-            self.wait()?;
-            // the server works on while the extents are read
-            self.ask()?;
         }
     }
 }

@@ -185,7 +185,7 @@ pub fn extended_chunk(flags: u16, kind: u16, cookie: u64, offset: u64, payload: 
 /// 32-bit form, what does not fit becomes the most that does.
 ///
 /// ```
-/// use nbd_client::Headers;
+/// use nbd_client::frame::Headers;
 /// use nbd_client::testing::bytes;
 ///
 /// // Context 7: 4096 bytes that are a hole and read as zeroes.
@@ -213,7 +213,7 @@ pub fn status(headers: Headers, context: u32, descriptors: &[(u64, u64)]) -> Vec
 /// The type of a status chunk that goes with these headers.
 ///
 /// ```
-/// use nbd_client::Headers;
+/// use nbd_client::frame::Headers;
 /// use nbd_client::frame::chunk_type;
 /// use nbd_client::testing::bytes;
 ///

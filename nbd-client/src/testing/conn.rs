@@ -17,7 +17,8 @@ const LONGEST: u32 = 1 << 20;
 /// ```
 /// use nbd_client::frame::option_type;
 /// use nbd_client::testing::{Good, Reaction, ScriptedServer};
-/// use nbd_client::{Client, Error, HandshakeError, Options};
+/// use nbd_client::{Client, Error, Options};
+/// use nbd_client::handshake::HandshakeError;
 ///
 /// // A server that wants TLS before it says anything about an export.
 /// let server = ScriptedServer::start(|conn| {

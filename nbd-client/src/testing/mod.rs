@@ -8,7 +8,8 @@
 //!
 //! ```
 //! use nbd_client::testing::{DONE, Good, ScriptedServer};
-//! use nbd_client::{Client, Options, RequestError, StatusRequest, Error};
+//! use nbd_client::{Client, Error, Options};
+//! use nbd_client::session::{RequestError, StatusRequest};
 //!
 //! // A disk of 1 MiB. Its server answers a status request with two chunks about the one context.
 //! let server = ScriptedServer::start(|conn| {

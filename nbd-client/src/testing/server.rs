@@ -30,7 +30,7 @@ use crate::uri::{Address, UnixSocket, Uri};
 ///     conn.stall()
 /// })?;
 /// let client = Client::connect(&server.uri().parse()?, &Options::new())?;
-/// assert_eq!(client.export().size, 1 << 40);
+/// assert_eq!(client.export().size(), 1 << 40);
 /// assert_eq!(server.connections(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 /// same canceller. There is no way back. It does not keep a connection open.
 ///
 /// ```
-/// use nbd_client::Canceller;
+/// use nbd_client::transport::Canceller;
 ///
 /// let canceller = Canceller::new();
 /// let other = canceller.clone();

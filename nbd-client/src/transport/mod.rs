@@ -4,13 +4,15 @@
 
 mod cancel;
 mod connect;
-mod foreign;
 mod socket;
+mod wake;
+mod with_deadline;
 
 pub use cancel::{Cancelled, Canceller};
-pub use foreign::Foreign;
 pub(crate) use socket::SLACK;
 pub use socket::Socket;
+pub use wake::Waker;
+pub use with_deadline::WithDeadline;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Instant;
@@ -20,7 +22,7 @@ use std::time::Instant;
 /// After the deadline, reads and writes fail with [`io::ErrorKind::TimedOut`].
 ///
 /// ```
-/// use nbd_client::Transport;
+/// use nbd_client::transport::Transport;
 /// use std::io::{self, Read, Write};
 /// use std::net::TcpStream;
 /// use std::time::{Duration, Instant};
@@ -92,14 +94,26 @@ pub trait Transport: Read + Write {
         self.write_vectored(bufs)
     }
 
-    /// Waits until there is something to read, or until something can be written, whichever comes first. Called only after
-    /// [`Self::write_now`] could not write.
+    /// Waits until something wanted is possible: there is something to read, or something can be written. Returns early, with
+    /// nothing, when the [waker](Self::waker) calls.
+    ///
+    /// Unless implemented it does not wait, and the next call of [`Read`] or [`Write`] does.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::TimedOut`] at the deadline; [`io::ErrorKind::Interrupted`] is tried again.
-    fn wait(&mut self) -> io::Result<Ready> {
-        Ok(Ready { read: false, write: true })
+    fn wait(&mut self, wanted: Ready) -> io::Result<Ready> {
+        Ok(Ready { read: wanted.read && !wanted.write, write: wanted.write })
+    }
+
+    /// A handle that ends a [`Self::wait`] from another thread, if the transport has one. Without it a thread that waits for
+    /// the server learns of a new request only after the next answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system that has to make one.
+    fn waker(&mut self) -> io::Result<Option<Waker>> {
+        Ok(None)
     }
 }
 
@@ -107,13 +121,14 @@ pub trait Transport: Read + Write {
 ///
 /// ```
 /// # #[cfg(unix)] {
-/// use nbd_client::{Ready, Socket, Transport};
+/// use nbd_client::transport::{Ready, Socket, Transport};
 /// use std::os::unix::net::UnixStream;
 ///
 /// let (ours, _theirs) = UnixStream::pair()?;
 /// let mut socket = Socket::try_from(ours)?;
 /// // Nothing has come, and there is room to write.
-/// assert_eq!(socket.wait()?, Ready { read: false, write: true });
+/// let wanted = Ready { read: true, write: true };
+/// assert_eq!(socket.wait(wanted)?, Ready { read: false, write: true });
 /// # }
 /// # Ok::<(), std::io::Error>(())
 /// ```

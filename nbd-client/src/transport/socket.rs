@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
 
-#[cfg(unix)]
-use super::Ready;
 use super::{Canceller, Transport, timed_out};
+#[cfg(unix)]
+use super::{Ready, Waker};
 
 /// A timeout of the kernel's may be this much longer than the time left: it saves a system call before most calls.
 pub(crate) const SLACK: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ const SEND_FLAGS: i32 = 0;
 /// A connected stream socket.
 ///
 /// ```
-/// use nbd_client::{Socket, Transport};
+/// use nbd_client::transport::{Socket, Transport};
 /// use std::io::{ErrorKind, Read};
 /// use std::time::{Duration, Instant};
 ///
@@ -42,12 +42,23 @@ pub struct Socket {
     /// What the kernel was told last; `None` is no timeout.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    /// A byte comes here when another thread calls.
+    #[cfg(unix)]
+    wakes: Option<std::os::unix::net::UnixStream>,
 }
 
 impl Socket {
     /// Takes over a connected, blocking socket without timeouts.
     pub(super) fn new(inner: Arc<socket2::Socket>, canceller: Canceller) -> Self {
-        Self { inner, canceller, deadline: None, read_timeout: None, write_timeout: None }
+        Self {
+            inner,
+            canceller,
+            deadline: None,
+            read_timeout: None,
+            write_timeout: None,
+            #[cfg(unix)]
+            wakes: None,
+        }
     }
 
     fn adopt(inner: socket2::Socket) -> io::Result<Self> {
@@ -88,24 +99,36 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for what `poll` calls readable or writable, until the deadline.
+    /// Waits for what is wanted, or for the waker, until the deadline.
     #[cfg(unix)]
-    fn poll(&self) -> io::Result<Ready> {
+    fn poll(&self, wanted: Ready) -> io::Result<Ready> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let flags = PollFlags::IN | PollFlags::OUT;
-        let mut sockets = [PollFd::new(&*self.inner, flags)];
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, wanted.read);
+        flags.set(PollFlags::OUT, wanted.write);
+        // without a waker the socket stands in for it, asked for nothing
+        let mut polled = [PollFd::new(&*self.inner, flags), PollFd::new(&*self.inner, PollFlags::empty())];
+        if let (Some(wakes), [_, second]) = (&self.wakes, &mut polled) {
+            *second = PollFd::new(wakes, PollFlags::IN);
+        }
         let left = match self.timeout(None)? {
             Some(Some(left)) => Timespec::try_from(left).ok(),
             _ => None,
         };
-        let count = poll(&mut sockets, left.as_ref())?;
+        let count = poll(&mut polled, left.as_ref())?;
         self.canceller.check()?;
-        let [socket] = sockets;
+        if count == 0 {
+            return Err(timed_out());
+        }
+        let [socket, woken] = polled;
+        if let Some(mut wakes) = self.wakes.as_ref().filter(|_| woken.revents().contains(PollFlags::IN)) {
+            // one byte a wake, and another one at most while this is read
+            let _ = wakes.read(&mut [0; 8]);
+        }
         let found = socket.revents();
         // an error or an end is for the next read to tell
-        let read = found.intersects(!PollFlags::OUT);
-        if count == 0 { Err(timed_out()) } else { Ok(Ready { read, write: found.contains(PollFlags::OUT) }) }
+        Ok(Ready { read: found.intersects(!PollFlags::OUT), write: found.contains(PollFlags::OUT) })
     }
 
     /// What the result of a call means: a cancellation looks like an end of file or a reset, a timeout like a blocking call.
@@ -169,8 +192,18 @@ impl Transport for Socket {
     }
 
     #[cfg(unix)]
-    fn wait(&mut self) -> io::Result<Ready> {
-        self.poll()
+    fn wait(&mut self, wanted: Ready) -> io::Result<Ready> {
+        self.poll(wanted)
+    }
+
+    #[cfg(unix)]
+    fn waker(&mut self) -> io::Result<Option<Waker>> {
+        let (wakes, calls) = std::os::unix::net::UnixStream::pair()?;
+        wakes.set_nonblocking(true)?;
+        calls.set_nonblocking(true)?;
+        self.wakes = Some(wakes);
+        // a full buffer has woken it already
+        Ok(Some(Waker::new(move || drop((&calls).write(&[0])))))
     }
 }
 

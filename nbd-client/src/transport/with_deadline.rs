@@ -12,22 +12,22 @@ use super::{Transport, timed_out};
 /// asked in a busy loop.
 ///
 /// ```
-/// use nbd_client::{Foreign, Transport};
+/// use nbd_client::transport::{Transport, WithDeadline};
 /// use std::io::{Cursor, Read};
 /// use std::time::Instant;
 ///
-/// let mut stream = Foreign::new(Cursor::new(vec![1, 2, 3]));
+/// let mut stream = WithDeadline::new(Cursor::new(vec![1, 2, 3]));
 /// stream.set_deadline(Some(Instant::now()))?;
 /// assert!(stream.read(&mut [0; 3]).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Foreign<S> {
+pub struct WithDeadline<S> {
     stream: S,
     deadline: Option<Instant>,
 }
 
-impl<S> Foreign<S> {
+impl<S> WithDeadline<S> {
     /// Wraps a stream.
     pub const fn new(stream: S) -> Self {
         Self { stream, deadline: None }
@@ -57,7 +57,7 @@ impl<S> Foreign<S> {
     }
 }
 
-impl<S: Read> Read for Foreign<S> {
+impl<S: Read> Read for WithDeadline<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.check()?;
         let result = self.stream.read(buf);
@@ -71,7 +71,7 @@ impl<S: Read> Read for Foreign<S> {
     }
 }
 
-impl<S: Write> Write for Foreign<S> {
+impl<S: Write> Write for WithDeadline<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.check()?;
         let result = self.stream.write(buf);
@@ -91,7 +91,7 @@ impl<S: Write> Write for Foreign<S> {
     }
 }
 
-impl<S: Read + Write> Transport for Foreign<S> {
+impl<S: Read + Write> Transport for WithDeadline<S> {
     fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.deadline = deadline;
         Ok(())

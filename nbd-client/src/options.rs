@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use crate::error::Error;
+use crate::frame::{During, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
 use crate::session::SessionLimits;
 use crate::transport::Canceller;
@@ -23,16 +25,18 @@ use nbd_extents::Strictness;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
-    pub(super) contexts: Vec<ContextRequest>,
+    pub(crate) contexts: Vec<ContextRequest>,
     pub(crate) extended_headers: bool,
     structured_replies: bool,
-    pub(super) list_contexts: bool,
+    pub(crate) list_contexts: bool,
+    pub(crate) assume_data: bool,
     pub(crate) strictness: Strictness,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) flush_timeout: Option<Duration>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) session_limits: SessionLimits,
-    pub(super) handshake_limits: HandshakeLimits,
+    pub(crate) handshake_limits: HandshakeLimits,
     pub(crate) canceller: Canceller,
 }
 
@@ -44,9 +48,11 @@ impl Default for Options {
             extended_headers: true,
             structured_replies: true,
             list_contexts: false,
+            assume_data: false,
             strictness: Strictness::default(),
             connect_timeout: Duration::from_secs(60),
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(300),
+            flush_timeout: None,
             deadline: None,
             session_limits: SessionLimits::default(),
             handshake_limits: HandshakeLimits::default(),
@@ -56,7 +62,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// No contexts, extended headers if the server has them, lenient, 60 s to connect and 60 s for each request.
+    /// No contexts, extended headers if the server has them, lenient, 60 s to connect, 300 s without
+    /// progress, no limit on FLUSH.
     pub fn new() -> Self {
         Self::default()
     }
@@ -101,6 +108,15 @@ impl Options {
         self
     }
 
+    /// Whether a survey takes all of an export for data where the server has no block status (default: no).
+    ///
+    /// It is always safe, and reads everything. The surveyor says that it does so, and its stream counts the bytes. A
+    /// bitmap that is required and not there stays an error.
+    pub const fn assume_data(mut self, assume: bool) -> Self {
+        self.assume_data = assume;
+        self
+    }
+
     /// Whether to refuse every violation of a MUST (default: no, see [`Strictness`]).
     pub const fn strict(mut self, strict: bool) -> Self {
         self.strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
@@ -119,9 +135,19 @@ impl Options {
         self
     }
 
-    /// The time for each request, from its start to the end of its reply (default: 60 s).
+    /// The time in which requests in flight must make progress (default: 300 s).
+    ///
+    /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload have moved since it last
+    /// restarted. `Duration::MAX` is no limit.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// The time for a FLUSH (default: no limit, since a busy array may take minutes). While one is in flight, the
+    /// longer of the two limits holds for the other requests, which may wait for it.
+    pub const fn flush_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.flush_timeout = timeout;
         self
     }
 
@@ -148,6 +174,18 @@ impl Options {
     pub fn canceller(mut self, canceller: Canceller) -> Self {
         self.canceller = canceller;
         self
+    }
+
+    /// How to ask once more after an error: a server that hangs up on an option that it does not know (which it must not)
+    /// is asked without extended headers.
+    pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
+        let during = match error {
+            Error::ConnectionLost(eof) => eof.during,
+            Error::Io { during, .. } => *during,
+            _ => return None,
+        };
+        let is_it = during == During::Option(OptionName(option_type::EXTENDED_HEADERS));
+        is_it.then(|| self.clone().extended_headers(false))
     }
 
     pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {

@@ -1,25 +1,35 @@
-//! Requests of a pool: checked here, handed to the connection with the fewest, and their events under the pool's own numbers.
+//! Transfers of a pool: checked here, handed to the connection with the fewest, and their events under the pool's numbers.
 
 use super::{InFlight, Pool, Report};
+use crate::connection::Transfer;
 use crate::error::Error;
-use crate::export::Export;
-use crate::pipeline::{Ask, Engine};
 use crate::session::{Cookie, Event, SessionLimits, StartError};
 
-impl Engine for Pool {
-    fn export(&self) -> &Export {
-        &self.export
-    }
-
-    fn longest_payload(&self) -> u32 {
+impl Pool {
+    pub(crate) fn longest_payload(&self) -> u32 {
         self.checks.longest_payload()
     }
 
-    fn limits(&self) -> SessionLimits {
+    pub(crate) fn limits(&self) -> SessionLimits {
         self.checks.limits()
     }
 
-    fn check_idle(&self) -> Result<(), Error> {
+    /// The minimum block of the export in bytes: reads and writes are for whole ones.
+    pub(crate) fn minimum_block(&self) -> u64 {
+        self.checks.minimum_block()
+    }
+
+    /// An error if a range cannot be written, whatever its blocks.
+    pub(crate) fn check_inside(&self, offset: u64, length: u64) -> Result<(), Error> {
+        Ok(self.checks.check_writable(offset, length)?)
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
+    }
+
+    /// An error if requests are in flight.
+    pub(crate) fn check_idle(&self) -> Result<(), Error> {
         self.check_alive()?;
         match self.in_flight.len() {
             0 => Ok(()),
@@ -27,55 +37,73 @@ impl Engine for Pool {
         }
     }
 
-    fn start(&mut self, ask: Ask) -> Result<Cookie, Error> {
+    pub(crate) fn begin(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
+        self.look();
+        if let Some(error) = self.lost.take_if(|_| self.events.is_empty()) {
+            self.given_up = true;
+            return Err(error);
+        }
         self.check_alive()?;
-        ask.check(&self.checks)?;
-        let moved = ask.moves();
+        transfer.check(&self.checks)?;
+        let moved = transfer.moves();
         self.check_limits(moved)?;
         self.last += 1;
-        let number = Cookie::of_pool(self.last);
+        let number = Cookie::numbered(self.last);
         let next = self.workers.iter_mut().enumerate().min_by_key(|(_, worker)| worker.load);
         let Some((index, worker)) = next else { return Err(Error::GivenUp) };
-        // A thread that has ended has said why: the next event is its error.
-        worker.ask(number, ask);
+        worker.begin(number, transfer);
         self.in_flight.insert(number, InFlight { worker: index, moved, is_answered: false });
         Ok(number)
     }
 
-    fn next_event(&mut self) -> Result<Option<Event>, Error> {
+    /// The next event of any transfer; `None` if none is in flight.
+    pub(crate) fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
             self.check_alive()?;
-            if self.in_flight.is_empty() {
+            if self.in_flight.is_empty() && self.lost.is_none() {
                 return Ok(None);
             }
+            if let Some(error) = self.lost.take() {
+                self.given_up = true;
+                return Err(error);
+            }
             match self.reports.recv() {
-                Ok(Report::Event(number, event)) => self.note(number, event),
-                Ok(Report::Spare(buffer)) => self.recycle_buffer(buffer),
-                Ok(Report::Lost(error)) => {
-                    self.given_up = true;
-                    return Err(error);
-                }
-                Err(_) => {
-                    self.given_up = true;
-                    return Err(Error::GivenUp);
-                }
+                Ok(report) => self.take(report),
+                Err(_) => self.lost = Some(Error::GivenUp),
             }
         }
     }
 
-    fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spares.take()
+    /// Takes the news that are there already.
+    pub(crate) fn look(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.take(report);
+        }
     }
 
-    fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.spares.keep(buffer);
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Event(number, event) => self.note(number, event),
+            Report::Spare(buffer) => self.recycle_buffer(buffer),
+            // the first one says why, once the events before it are taken
+            Report::Lost(error) => {
+                self.lost.get_or_insert(error);
+            }
+        }
     }
-}
 
-impl Pool {
+    /// Memory that was used before, or none.
+    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
+        self.buffers.take()
+    }
+
+    pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffers.keep(buffer);
+    }
+
     fn check_limits(&self, length: u64) -> Result<(), StartError> {
         let limits = self.limits();
         let open = || self.in_flight.values().filter(|request| !request.is_answered);

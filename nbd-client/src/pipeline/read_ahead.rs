@@ -3,23 +3,26 @@
 use alloc::collections::VecDeque;
 use core::ops::Range;
 
-use super::{Ask, Pace, Requests};
+use super::PipelineOptions;
+use crate::connection::{Bytes, Transfer};
 use crate::error::Error;
-use crate::session::{Cookie, Event, ReadRequest, RequestError};
+use crate::pool::Pool;
+use crate::session::{Cookie, Event};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
 ///
-/// It is the loop of a copy tool: give it what there is to read, take one block after the other. Each block lies inside of one
-/// range; the blocks of a range follow each other without a gap. Blocks come into memory that is used again, straight from the
-/// socket.
+/// It is the loop of a copy tool: give it the ranges to read, take one block after the other. Each block lies inside one
+/// range; the blocks of a range follow each other without a gap. Blocks come into memory that is used again, straight from
+/// the socket. Every request is received by the pool's thread, also while the program is busy with a block or blocked.
 ///
 /// ```no_run
-/// use nbd_client::{Client, Options, Pace, ReadAhead};
+/// use nbd_client::pipeline::PipelineOptions;
+/// use nbd_client::{Options, Pool, ReadAhead};
 /// use std::io::Write;
 ///
-/// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
-/// let size = client.export().size;
-/// let mut blocks = ReadAhead::new(&mut client, Some(0..size), Pace::default())?;
+/// let mut pool = Pool::connect(&"nbd://localhost/disk".parse()?, &Options::new(), 1)?;
+/// let size = pool.export().size();
+/// let mut blocks = ReadAhead::new(&mut pool, Some(0..size), PipelineOptions::default())?;
 /// let mut out = std::io::stdout().lock();
 /// while let Some(block) = blocks.next_block()? {
 ///     out.write_all(block.data)?;
@@ -27,19 +30,18 @@ use crate::session::{Cookie, Event, ReadRequest, RequestError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If it is dropped before its end, requests stay in flight: [`Client::abandon`](crate::Client::abandon) and
-/// [`Pool::abandon`](crate::Pool::abandon) wait for them.
+/// If it is dropped before its end, requests stay in flight: [`Pool::abandon`] waits for them.
 #[derive(Debug)]
 #[must_use]
-pub struct ReadAhead<'a, R, I> {
-    requests: &'a mut R,
+pub struct ReadAhead<'a, I> {
+    pool: &'a mut Pool,
     ranges: I,
-    /// What is left of the range under way.
+    /// The rest of the range under way.
     range: Range<u64>,
-    pace: Pace,
+    options: PipelineOptions,
     longest: u32,
     /// Blocks in order, each in flight or waiting for its turn.
-    blocks: VecDeque<Pending>,
+    blocks: VecDeque<PendingBlock>,
     /// Bytes of those.
     held: u64,
     /// The block that was handed out last.
@@ -48,7 +50,7 @@ pub struct ReadAhead<'a, R, I> {
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingBlock {
     cookie: Cookie,
     offset: u64,
     length: u64,
@@ -65,22 +67,22 @@ pub struct Block<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
+impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     /// Begins. Nothing is read before the first [`Self::next_block`]. Empty ranges are left out.
     ///
     /// # Errors
     ///
-    /// [`StartError::Busy`](crate::StartError::Busy) while other requests are in flight.
+    /// [`StartError::Busy`](crate::session::StartError::Busy) while other requests are in flight.
     pub fn new(
-        requests: &'a mut R,
+        pool: &'a mut Pool,
         ranges: impl IntoIterator<IntoIter = I, Item = Range<u64>>,
-        pace: Pace,
+        options: PipelineOptions,
     ) -> Result<Self, Error> {
-        requests.check_idle()?;
+        pool.check_idle()?;
         Ok(Self {
-            longest: requests.longest_payload(),
-            pace: pace.within(requests.limits()),
-            requests,
+            longest: pool.longest_payload(),
+            options: options.within(pool.limits()),
+            pool,
             ranges: ranges.into_iter(),
             range: 0..0,
             blocks: VecDeque::new(),
@@ -94,7 +96,7 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
     ///
     /// # Errors
     ///
-    /// [`Error::RequestAt`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
+    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
     /// connection is usable. [`Error::Start`] for a range that cannot be read. The errors of a connection otherwise. After an error
     /// there is nothing more to be had.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
@@ -102,7 +104,7 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
             Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),
             Err(error) => {
                 // what fails now as well is no news
-                self.requests.abandon().ok();
+                self.pool.abandon().ok();
                 self.blocks.clear();
                 self.range = 0..0;
                 self.failed = true;
@@ -115,20 +117,20 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
     fn advance(&mut self) -> Result<Option<u64>, Error> {
         let last = core::mem::take(&mut self.current);
         self.held = self.held.saturating_sub(last.len() as u64);
-        self.requests.recycle_buffer(last);
+        self.pool.recycle_buffer(last);
         loop {
             self.fill()?;
             match self.blocks.front_mut() {
                 None => {
                     // the last word of the last request
-                    self.requests.abandon()?;
+                    self.pool.abandon()?;
                     return Ok(None);
                 }
-                Some(Pending { data: Some(data), .. }) => {
+                Some(PendingBlock { data: Some(data), .. }) => {
                     self.current = core::mem::take(data);
                     return Ok(self.blocks.pop_front().map(|block| block.offset));
                 }
-                Some(Pending { data: None, .. }) => self.receive()?,
+                Some(PendingBlock { data: None, .. }) => self.receive()?,
             }
         }
     }
@@ -143,29 +145,22 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
                 }
             }
             let Range { start: offset, end } = self.range;
-            let length = self.pace.cut(self.longest, offset, end);
-            if !self.pace.has_room(self.blocks.len(), self.held, length) {
+            let length = self.options.cut(self.longest, offset, end);
+            if !self.options.has_room(self.blocks.len(), self.held, length) {
                 return Ok(());
             }
-            let mut buffer = self.requests.spare_buffer();
+            let mut buffer = self.pool.spare_buffer();
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-            let cookie = self.requests.start(Ask::Read(ReadRequest::new(offset), buffer))?;
-            self.blocks.push_back(Pending { cookie, offset, length, data: None });
+            let cookie = self.pool.begin(Transfer::Read { offset, bytes: Bytes::Own(buffer) })?;
+            self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;
         }
     }
 
-    fn failure(&self, cookie: Cookie, error: RequestError) -> Error {
-        match self.blocks.iter().find(|block| block.cookie == cookie) {
-            Some(&Pending { offset, length, .. }) => Error::RequestAt { offset, length, error },
-            None => error.into(),
-        }
-    }
-
     /// Waits for one event.
     fn receive(&mut self) -> Result<(), Error> {
-        match self.requests.next_event()? {
+        match self.pool.next_event()? {
             Some(Event::Read { cookie, data }) => {
                 let index = self.blocks.partition_point(|block| block.cookie < cookie);
                 match self.blocks.get_mut(index).filter(|block| block.cookie == cookie) {
@@ -174,7 +169,7 @@ impl<'a, R: Requests, I: Iterator<Item = Range<u64>>> ReadAhead<'a, R, I> {
                 }
                 Ok(())
             }
-            Some(Event::Failed { cookie, error }) => Err(self.failure(cookie, error)),
+            Some(Event::Failed { error, .. }) => Err(error.into()),
             Some(_) => Ok(()),
             None => Err(Error::GivenUp),
         }

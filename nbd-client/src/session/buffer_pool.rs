@@ -1,18 +1,18 @@
-//! Memory of payloads that are through, kept to be used again.
+//! Memory of payloads that were sent or handed out, kept to be used again.
 
 /// The most buffers that are kept.
 const MOST: usize = 64;
 /// The most bytes that are kept in several buffers: twice what a pipeline has in flight unless told otherwise.
 const MOST_BYTES: usize = 32 << 20;
 
-/// Buffers of any size; what they hold is of no meaning.
+/// Buffers of any size with arbitrary content.
 #[derive(Debug, Default)]
-pub(crate) struct Spares {
+pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
 }
 
-impl Spares {
+impl BufferPool {
     /// Keeps a buffer, or gives its memory back where enough is kept.
     pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
         let bytes = self.bytes.saturating_add(buffer.capacity());
@@ -39,15 +39,15 @@ mod tests {
     #[test]
     fn few_bytes_are_kept_however_long_the_buffers() {
         for (length, most) in [(512, 64), (1 << 20, 32), (24 << 20, 1), (64 << 20, 1), (0, 0)] {
-            let mut spares = Spares::default();
+            let mut pool = BufferPool::default();
             for _ in 0..100 {
-                spares.keep(Vec::with_capacity(length));
+                pool.keep(Vec::with_capacity(length));
             }
             let mut kept = 0;
-            while spares.take().capacity() > 0 {
+            while pool.take().capacity() > 0 {
                 kept += 1;
             }
-            assert_eq!((kept, spares.bytes), (most, 0), "buffers of {length}");
+            assert_eq!((kept, pool.bytes), (most, 0), "buffers of {length}");
         }
     }
 }

@@ -1,0 +1,316 @@
+//! The tokio driver of a connection: requests out, events in, moved by whoever awaits them. What a dropped call leaves
+//! undone, the next one does.
+
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io::{self, IoSlice};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::connect::{BoxedStream, stream};
+use crate::connection::{Connection, Transfer};
+use crate::error::Error;
+use crate::export::{Export, ListedExport};
+use crate::options::Options;
+use crate::session::{Admit, Cookie, Event, RequestError, Session, StartError, TakeAll};
+use crate::stats::SessionStats;
+use crate::uri::Uri;
+
+/// The most slices that are given to the system in one call.
+const SLICES: usize = 16;
+
+/// A connection to one export without a task of its own: whoever awaits [`next_event`](Self::next_event) moves the bytes,
+/// both ways.
+///
+/// Between two calls nothing is received. A program that keeps requests in flight and stops calling leaves the server
+/// waiting; [`Client`](super::Client) has a task that always receives.
+///
+/// ```no_run
+/// use nbd_client::Options;
+/// use nbd_client::aio::Driver;
+/// use nbd_client::session::{Event, ReadRequest, TakeAll};
+///
+/// # let _ = async {
+/// let uri = "nbd://localhost/disk".parse().unwrap();
+/// let mut driver = Driver::connect(&uri, &Options::new()).await?;
+/// for block in 0..16 {
+///     driver.start(|session| session.start_read(&ReadRequest::new(block << 20), vec![0; 1 << 20]))?;
+/// }
+/// while let Some(event) = driver.next_event(&mut TakeAll).await? {
+///     match event {
+///         Event::Read { cookie, data } => println!("request {cookie}: {} bytes", data.len()),
+///         Event::Failed { error, .. } => return Err(error.into()),
+///         _ => {}
+///     }
+/// }
+/// driver.disconnect().await
+/// # };
+/// ```
+#[derive(Debug)]
+pub struct Driver<S = BoxedStream> {
+    stream: S,
+    connection: Connection,
+    export: Export,
+}
+
+/// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
+struct Visit<'a>(&'a mut Connection);
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.leave(Instant::now());
+    }
+}
+
+impl Driver<BoxedStream> {
+    /// Connects to the server of a URI and asks for its export.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`](crate::Client::connect).
+    pub async fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
+        let started = Instant::now();
+        let connect = async |options: &Options| {
+            let stream = stream(uri, options, started).await?;
+            Self::begin(stream, Connection::new(uri.export(), options, started)?).await
+        };
+        let error = match connect(options).await {
+            Err(error) => error,
+            connected => return connected,
+        };
+        match options.after_hang_up(&error) {
+            Some(options) => connect(&options).await,
+            None => Err(error),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Asks for an export over a stream that is already connected to a server: over TLS, in a test, through a tunnel.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Driver::connect), except those of connecting.
+    pub async fn over(stream: S, export: &str, options: &Options) -> Result<Self, Error> {
+        Self::begin(stream, Connection::new(export, options, Instant::now())?).await
+    }
+
+    async fn begin(mut stream: S, mut connection: Connection) -> Result<Self, Error> {
+        open(&mut stream, &mut connection).await?;
+        let export = connection.export().cloned().ok_or(Error::GivenUp)?;
+        Ok(Self { stream, connection, export })
+    }
+
+    /// What the handshake found out.
+    #[must_use]
+    pub const fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        self.session().map(|session| *session.stats()).unwrap_or_default()
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.connection.session()
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.connection.in_flight()
+    }
+
+    /// True if another request has to wait for one of those in flight.
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight() > 0 && self.session().is_some_and(|session| !session.has_room(0))
+    }
+
+    /// Starts a request by one of the session's `start_` functions. It is sent, and its answer comes, during
+    /// [`next_event`](Self::next_event).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection.
+    pub fn start(
+        &mut self,
+        request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
+    ) -> Result<Cookie, Error> {
+        let now = Instant::now();
+        let cookie = self.connection.start(now, request)?;
+        self.connection.leave(now);
+        Ok(cookie)
+    }
+
+    pub(super) fn begin_transfer(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
+        self.connection.begin(transfer, Instant::now())
+    }
+
+    pub(super) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
+        self.connection.failure(cookie)
+    }
+
+    pub(super) fn cancel(&mut self, cookie: Cookie) {
+        self.connection.cancel(cookie);
+    }
+
+    /// Gives back the memory of a status event's payload, to be used for the next.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.connection.recycle(payload);
+    }
+
+    /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped loses nothing.
+    ///
+    /// `admit` decides on chunks of block status before anything is allocated for them. The time between two calls is the
+    /// caller's own, and does not count against the limit of the requests in flight.
+    ///
+    /// # Errors
+    ///
+    /// The errors of a connection. A request that failed is an event.
+    pub async fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+        let Self { stream, connection, .. } = self;
+        connection.come_back(Instant::now());
+        let visit = Visit(connection);
+        loop {
+            // a goodbye that is due goes out before the last event, which a call that is dropped must not lose
+            if visit.0.owes_goodbye(Instant::now()) {
+                finish_goodbye(stream, visit.0).await.ok();
+            }
+            let event = visit.0.poll(admit, Instant::now())?;
+            if event.is_some() || visit.0.is_idle() {
+                return Ok(event);
+            }
+            exchange(stream, visit.0).await?;
+        }
+    }
+
+    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in flight are given up.
+    ///
+    /// # Errors
+    ///
+    /// The errors of a connection; it is closed all the same.
+    pub async fn disconnect(mut self) -> Result<(), Error> {
+        self.connection.check_alive()?;
+        self.connection.disconnect(Instant::now());
+        finish_goodbye(&mut self.stream, &mut self.connection).await?;
+        // the server may have closed first
+        self.stream.shutdown().await.ok();
+        Ok(())
+    }
+}
+
+/// Asks the server of a URI for its exports.
+pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
+    let started = Instant::now();
+    let mut stream = stream(uri, options, started).await?;
+    let mut connection = Connection::listing(options, started)?;
+    open(&mut stream, &mut connection).await?;
+    connection.into_exports().ok_or(Error::GivenUp)
+}
+
+/// Drives a handshake to its end.
+async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+) -> Result<(), Error> {
+    while !connection.is_open() {
+        if let Err(error) = connection.poll(&mut TakeAll, Instant::now()) {
+            // a last message, if there is one; the error is what counts
+            poll_fn(|cx| Poll::Ready(poll_send(stream, connection, cx))).await.ok();
+            return Err(error);
+        }
+        if !connection.is_open() {
+            exchange(stream, connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves bytes once, both ways, in the time that is left.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+) -> Result<(), Error> {
+    in_time(connection, |connection, cx| poll_exchange(stream, connection, cx)).await
+}
+
+async fn finish_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+) -> Result<(), Error> {
+    // what the server says, or that it closes first, is of no interest any more
+    in_time(connection, |connection, cx| match poll_send(stream, connection, cx) {
+        Ok(()) if connection.says_goodbye() => Poll::Pending,
+        sent => Poll::Ready(sent),
+    })
+    .await
+}
+
+async fn in_time(
+    connection: &mut Connection,
+    mut step: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<Result<(), Error>>,
+) -> Result<(), Error> {
+    let end = connection.poll_timeout();
+    let moving = poll_fn(|cx| step(connection, cx));
+    let Some(end) = end else { return moving.await };
+    match tokio::time::timeout_at(end.into(), moving).await {
+        Ok(moved) => moved,
+        Err(_) => connection.handle_timeout(Instant::now()),
+    }
+}
+
+/// Sends as much as goes without waiting, and reads once. Ready when something was read, or when all was sent.
+fn poll_exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    let had_output = connection.has_output();
+    poll_send(stream, connection, cx)?;
+    match poll_receive(stream, connection, cx) {
+        Poll::Pending if had_output && !connection.has_output() => Poll::Ready(Ok(())),
+        received => received,
+    }
+}
+
+fn poll_send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+    cx: &mut Context<'_>,
+) -> Result<(), Error> {
+    while connection.has_output() {
+        let slices: Vec<IoSlice<'_>> = connection.output().take(SLICES).map(IoSlice::new).collect();
+        match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
+            Poll::Ready(Ok(0)) => return connection.send_failed(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => connection.sent(count, Instant::now()),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) => return connection.send_failed(error),
+            Poll::Pending => break,
+        }
+    }
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => connection.send_failed(error),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+    }
+}
+
+/// One read, straight to where the connection wants it.
+fn poll_receive<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    connection: &mut Connection,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    let mut space = ReadBuf::new(connection.space());
+    match Pin::new(stream).poll_read(cx, &mut space) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Err(source)) => Poll::Ready(Err(connection.receive_failed(source))),
+        Poll::Ready(Ok(())) => {
+            let count = space.filled().len();
+            Poll::Ready(connection.received(count, Instant::now()))
+        }
+    }
+}

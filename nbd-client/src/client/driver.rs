@@ -1,0 +1,172 @@
+//! The blocking driver of a connection: a transport, and the system's clock.
+//!
+//! Nothing here waits for room to write without reading at the same time. A server that stops reading until its answers
+//! are read would otherwise wait for the client, and the client for it.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::time::Instant;
+
+use crate::connection::{Connection, Lent};
+use crate::error::Error;
+use crate::options::Options;
+use crate::session::{Admit, Event, TakeAll};
+use crate::transport::{Cancelled, Ready, SLACK, Transport};
+
+/// The most slices that are given to the system in one call.
+const SLICES: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Driver<T> {
+    pub(crate) transport: T,
+    pub(crate) connection: Connection,
+}
+
+impl<T: Transport> Driver<T> {
+    /// Drives a handshake to its end.
+    pub(crate) fn open(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
+        let mut driver = Self { transport, connection };
+        options.canceller.check().map_err(|error| driver.failed(error))?;
+        while !driver.connection.is_open() {
+            if let Err(error) = driver.connection.poll(&mut TakeAll, Instant::now()) {
+                // a last message, if there is one; the error is what counts
+                driver.send(&mut Lent::default()).ok();
+                return Err(error);
+            }
+            if !driver.connection.is_open() {
+                driver.exchange(&mut Lent::default())?;
+            }
+        }
+        Ok(driver)
+    }
+
+    /// Waits for the next event; `None` if nothing is in flight.
+    pub(crate) fn next_event<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<Option<Event>, Error> {
+        loop {
+            let event = self.connection.poll_in(admit, lent, Instant::now())?;
+            if event.is_some() || self.connection.is_idle() {
+                // after ESHUTDOWN the goodbye is due; the event is what counts
+                self.finish_goodbye(lent).ok();
+                return Ok(event);
+            }
+            self.exchange(lent)?;
+        }
+    }
+
+    /// Sends what can be sent; where that has to wait, or where there is nothing to send, reads once.
+    pub(crate) fn exchange(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        self.set_deadline()?;
+        if self.connection.has_output() {
+            self.send(lent)?;
+            if self.connection.send_failed_before() {
+                return self.receive(lent);
+            }
+            if !self.connection.has_output() || !self.wait(Ready { read: true, write: true })?.read {
+                return Ok(());
+            }
+        }
+        self.receive(lent)
+    }
+
+    /// The same for a thread that can be woken: sends, waits for either direction or its waker, and reads if it can.
+    pub(crate) fn exchange_or_wake(&mut self) -> Result<(), Error> {
+        let lent = &mut Lent::default();
+        self.set_deadline()?;
+        if self.connection.has_output() {
+            self.send(lent)?;
+        }
+        if self.wait(Ready { read: true, write: self.connection.has_output() })?.read {
+            self.receive(lent)?;
+        }
+        Ok(())
+    }
+
+    /// Sends until everything is sent or nothing more goes without waiting.
+    pub(crate) fn send(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        self.set_deadline()?;
+        while self.connection.has_output() {
+            let slices: Vec<IoSlice<'_>> =
+                self.connection.output_in(lent.write).take(SLICES).map(IoSlice::new).collect();
+            match self.transport.write_now(&slices) {
+                Ok(0) => return self.send_failed(ErrorKind::WriteZero.into()),
+                Ok(count) => self.connection.sent(count, Instant::now()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.send_failed(error),
+            }
+        }
+        loop {
+            match self.transport.flush() {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.send_failed(error),
+            }
+        }
+    }
+
+    fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
+        if Cancelled::is(&error) || error.kind() == ErrorKind::TimedOut {
+            return Err(self.failed(error));
+        }
+        self.connection.send_failed(error)
+    }
+
+    /// One read, straight to where the connection wants it.
+    fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        loop {
+            let [direct, buffer] = self.connection.space_in(lent.read);
+            let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
+            let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
+            match self.transport.read_vectored(slices.get_mut(first..).unwrap_or_default()) {
+                Ok(count) => return self.connection.received_in(count, lent, Instant::now()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
+        loop {
+            match self.transport.wait(wanted) {
+                Ok(ready) => return Ok(ready),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    fn set_deadline(&mut self) -> Result<(), Error> {
+        let end = self.connection.poll_timeout();
+        self.transport.set_deadline(end).map_err(|error| self.failed(error))
+    }
+
+    /// The error of a transport, by its meaning.
+    pub(crate) fn failed(&mut self, error: io::Error) -> Error {
+        let during = self.connection.during();
+        if Cancelled::is(&error) {
+            return self.connection.give_up(Error::Cancelled { during });
+        }
+        if error.kind() == ErrorKind::TimedOut {
+            // the kernel's clock may be a little early, and a transport may have limits of its own
+            let timeout = self.connection.handle_timeout(Instant::now() + SLACK);
+            return timeout.err().unwrap_or_else(|| self.connection.receive_failed(error));
+        }
+        self.connection.receive_failed(error)
+    }
+
+    /// Says goodbye, within the time for it.
+    pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
+        self.connection.disconnect(Instant::now());
+        self.finish_goodbye(&mut Lent::default())
+    }
+
+    fn finish_goodbye(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        while self.connection.says_goodbye() {
+            self.exchange(lent)?;
+        }
+        Ok(())
+    }
+}

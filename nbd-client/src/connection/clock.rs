@@ -1,0 +1,125 @@
+//! The limits of time of a connection, in its caller's clock.
+//!
+//! A slow server is not a dead one: a limit on requests in flight is a limit on time without progress. Progress is a
+//! request answered whole, or [`PROGRESS`] bytes of payload since the limit last restarted; a byte a second is none.
+//! The deadline of the whole job is absolute.
+
+use core::time::Duration;
+use std::time::Instant;
+
+/// Payload that is progress, in bytes, sent and received together.
+const PROGRESS: u64 = 64 << 10;
+/// The most time for saying goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// The part of a connection that decides which limit applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Handshake,
+    /// Nothing is awaited.
+    Idle,
+    /// Requests are in flight, `flushes` of them FLUSH.
+    Waiting {
+        requests: usize,
+        flushes: usize,
+    },
+    Goodbye,
+}
+
+#[derive(Debug)]
+pub(super) struct Clock {
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    flush_timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    /// When the limit that applies now last restarted.
+    restarted: Instant,
+    /// Requests answered and bytes of payload moved until then, since the connection began.
+    answered: u64,
+    moved: u64,
+    /// Since when the caller has been busy elsewhere.
+    away: Option<Instant>,
+}
+
+impl Clock {
+    pub(super) const fn new(
+        started: Instant,
+        connect_timeout: Duration,
+        request_timeout: Duration,
+        flush_timeout: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self {
+            connect_timeout,
+            request_timeout,
+            flush_timeout,
+            deadline,
+            restarted: started,
+            answered: 0,
+            moved: 0,
+            away: None,
+        }
+    }
+
+    /// Restarts the limit.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.restarted = now;
+    }
+
+    /// Restarts the limit if there was progress since the last time.
+    pub(super) fn note(&mut self, now: Instant, answered: u64, moved: u64) {
+        if answered != self.answered || moved - self.moved >= PROGRESS {
+            (self.restarted, self.answered, self.moved) = (now, answered, moved);
+        }
+    }
+
+    /// From now on the caller does not move bytes: its time is not the server's.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.away.get_or_insert(now);
+    }
+
+    /// The caller moves bytes again.
+    pub(super) fn come_back(&mut self, now: Instant) {
+        if let Some(away) = self.away.take() {
+            self.restarted += now.saturating_duration_since(away.max(self.restarted));
+        }
+    }
+
+    /// When time runs out; `None` is never.
+    pub(super) fn end(&self, phase: Phase) -> Option<Instant> {
+        let limit = self.limit(phase).and_then(|limit| self.restarted.checked_add(limit));
+        earlier(limit, self.deadline)
+    }
+
+    /// How long the limit that applies now has been running.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.restarted)
+    }
+
+    /// The deadline of the whole job.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The limit of the most patient request in flight: a server may do one at a time, and the others wait for it.
+    fn limit(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Handshake => Some(self.connect_timeout),
+            Phase::Idle => None,
+            Phase::Waiting { flushes: 0, .. } => Some(self.request_timeout),
+            Phase::Waiting { requests, flushes } if requests > flushes => {
+                self.flush_timeout.map(|flush| flush.max(self.request_timeout))
+            }
+            Phase::Waiting { .. } => self.flush_timeout,
+            Phase::Goodbye => Some(self.request_timeout.min(GOODBYE)),
+        }
+    }
+}
+
+/// The earlier of two deadlines, where `None` is never.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

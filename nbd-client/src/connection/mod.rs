@@ -1,0 +1,608 @@
+//! A connection to a server without I/O: from the first byte of the handshake to the last of the goodbye.
+//!
+//! It holds every rule that does not depend on how a program waits: the handshake, requests and replies, transfers of any
+//! length, limits of time, shutdown, and the goodbye. A driver owns the socket and the clock. It sends the
+//! [output](Connection::output), reads into the [space](Connection::space), and waits no longer than
+//! [`poll_timeout`](Connection::poll_timeout) says. The blocking and the tokio client are two such drivers.
+//!
+//! ```text
+//! output -> socket -> sent          bytes to the server
+//! space  <- socket <- received      bytes of the server; payloads of reads go straight to their buffer
+//! poll                              what came of them
+//! poll_timeout, handle_timeout      the clock
+//! ```
+//!
+//! TLS fits in between: with a session the output is ciphertext made of the session's output, and the space is the
+//! buffer for ciphertext, which is decrypted into the places that the space names today (one copy). Without it nothing
+//! is copied.
+
+mod clock;
+mod transfer;
+
+pub(crate) use clock::earlier;
+pub(crate) use transfer::{Bytes, Transfer};
+
+use std::io::{self, ErrorKind};
+use std::time::Instant;
+
+use clock::{Clock, Phase};
+use transfer::Transfers;
+
+use crate::error::Error;
+use crate::export::{Export, ListedExport};
+use crate::frame::During;
+use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
+use crate::options::Options;
+use crate::session::{Admit, Cookie, Event, RequestError, Session, SessionConfig, StartError, TakeAll};
+
+/// Small replies come in one read, and so does a large payload with the header after it: only bytes in this buffer are
+/// copied.
+const BUFFER: usize = 4 << 10;
+
+/// Buffers of a blocking call, lent to its transfer for as long as the call lasts.
+#[derive(Debug, Default)]
+pub(crate) struct Lent<'a> {
+    /// Where its reads go.
+    pub(crate) read: &'a mut [u8],
+    /// The data of its writes.
+    pub(crate) write: &'a [u8],
+}
+
+/// A connection to one export, without I/O.
+///
+/// ```
+/// use nbd_client::Options;
+/// use nbd_client::connection::Connection;
+/// use nbd_client::session::TakeAll;
+/// use std::time::Instant;
+///
+/// let now = Instant::now();
+/// let mut connection = Connection::new("disk", &Options::new(), now)?;
+/// // The driver reads from its socket: the server speaks first.
+/// let hello = b"NBDMAGICIHAVEOPT\0\x03";
+/// connection.space()[..18].copy_from_slice(hello);
+/// connection.received(18, now)?;
+/// assert_eq!(connection.poll(&mut TakeAll, now)?, None);
+/// // Client flags, then EXTENDED_HEADERS.
+/// let output = connection.output().collect::<Vec<_>>().concat();
+/// assert_eq!(output, b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0");
+/// connection.sent(output.len(), now);
+/// assert!(!connection.is_open());
+///
+/// // The time for the handshake runs out.
+/// let end = connection.poll_timeout().expect("60 s unless told otherwise");
+/// let error = connection.handle_timeout(end).unwrap_err();
+/// assert!(error.to_string().starts_with("timed out during the handshake, at EXTENDED_HEADERS"));
+/// # Ok::<(), nbd_client::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    stage: Stage,
+    options: Options,
+    clock: Clock,
+    transfers: Transfers,
+    buffer: Box<[u8]>,
+    /// The part of the buffer that is filled and not yet processed.
+    start: usize,
+    end: usize,
+    /// Bytes of the space that were not the buffer's.
+    direct: usize,
+    /// The error of a server that takes no more bytes. It may have said why before.
+    send_error: Option<Error>,
+    /// An error has ended it.
+    is_given_up: bool,
+    says_goodbye: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The handshake, and bytes of it that are not sent yet.
+    Handshake(Box<Handshake>, Vec<u8>),
+    Open(Box<Export>, Box<Session>),
+    /// A list of exports is all that was wanted.
+    Listed(Vec<ListedExport>),
+}
+
+impl Connection {
+    /// Begins the handshake for an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Handshake`] for names that cannot be sent.
+    pub fn new(export: &str, options: &Options, now: Instant) -> Result<Self, Error> {
+        Self::with(options.handshake(export), options, now)
+    }
+
+    /// Begins a handshake that only asks for the exports.
+    pub(crate) fn listing(options: &Options, now: Instant) -> Result<Self, Error> {
+        let mut config = options.handshake("");
+        config.list_exports = true;
+        Self::with(config, options, now)
+    }
+
+    fn with(config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
+        let Options { connect_timeout, request_timeout, flush_timeout, deadline, .. } = *options;
+        Ok(Self {
+            stage: Stage::Handshake(Box::new(Handshake::new(config)?), Vec::new()),
+            options: options.clone(),
+            clock: Clock::new(now, connect_timeout, request_timeout, flush_timeout, deadline),
+            transfers: Transfers::default(),
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            end: 0,
+            direct: 0,
+            send_error: None,
+            is_given_up: false,
+            says_goodbye: false,
+        })
+    }
+
+    // ---- what it knows
+
+    /// True once the handshake is over and requests can be started.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Handshake(..))
+    }
+
+    /// The export, once the handshake is over.
+    #[must_use]
+    pub const fn export(&self) -> Option<&Export> {
+        match &self.stage {
+            Stage::Open(export, _) => Some(export),
+            _ => None,
+        }
+    }
+
+    /// The session, once the handshake is over: what can be asked, and what was counted.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Session> {
+        match &self.stage {
+            Stage::Open(_, session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {
+        match self.stage {
+            Stage::Listed(exports) => Some(exports),
+            _ => None,
+        }
+    }
+
+    /// True if no request is in flight, and no event is left to [`poll`](Self::poll).
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0
+    }
+
+    /// How many requests and transfers have a last event that was not polled.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        let Stage::Open(_, session) = &self.stage else { return 0 };
+        self.transfers.len() + session.unowned()
+    }
+
+    /// True if bytes are to be sent.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.send_error.is_none()
+            && match &self.stage {
+                Stage::Handshake(_, output) => !output.is_empty(),
+                Stage::Open(_, session) => session.has_output(),
+                Stage::Listed(_) => false,
+            }
+    }
+
+    /// True while the goodbye is being sent.
+    #[must_use]
+    pub fn says_goodbye(&self) -> bool {
+        self.says_goodbye && self.has_output()
+    }
+
+    /// Whether a goodbye is to be sent now, since the server is going down and every answer is there.
+    pub(crate) fn owes_goodbye(&mut self, now: Instant) -> bool {
+        self.obey_shutdown(now);
+        self.says_goodbye()
+    }
+
+    /// The part of the conversation that is under way, for errors.
+    #[must_use]
+    pub fn during(&self) -> During {
+        match &self.stage {
+            Stage::Handshake(handshake, _) => handshake.eof().during,
+            Stage::Open(_, session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
+            Stage::Listed(_) => During::Handshake,
+        }
+    }
+
+    // ---- bytes
+
+    /// The bytes to send, in order. No slice is empty.
+    pub fn output(&self) -> impl Iterator<Item = &[u8]> {
+        self.output_in(&[])
+    }
+
+    pub(crate) fn output_in<'a>(&'a self, lent: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let (hello, session) = match &self.stage {
+            Stage::Handshake(_, output) => {
+                (Some(output.as_slice()).filter(|output| !output.is_empty()), None)
+            }
+            Stage::Open(_, session) => (None, Some(session)),
+            Stage::Listed(_) => (None, None),
+        };
+        let lender = |owner| self.transfers.data(owner).unwrap_or(lent);
+        hello.into_iter().chain(session.into_iter().flat_map(move |session| session.output_in(lender)))
+    }
+
+    /// Says that the first `count` bytes of the output were sent.
+    pub fn sent(&mut self, count: usize, now: Instant) {
+        match &mut self.stage {
+            Stage::Handshake(_, output) => drop(output.drain(..count.min(output.len()))),
+            Stage::Open(_, session) => session.sent(count),
+            Stage::Listed(_) => {}
+        }
+        self.note(now);
+    }
+
+    /// Says that sending failed. Where the server has hung up it may have said why, and the error waits until what it
+    /// said is read.
+    ///
+    /// # Errors
+    ///
+    /// Any other failure ends the connection.
+    pub fn send_failed(&mut self, source: io::Error) -> Result<(), Error> {
+        use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+        let has_hung_up = matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
+        let error = Error::Io { during: During::Send, source };
+        if has_hung_up && !self.says_goodbye && self.is_open() {
+            self.send_error = Some(error);
+            return Ok(());
+        }
+        Err(self.give_up(error))
+    }
+
+    /// True if the server takes no more bytes.
+    pub(crate) const fn send_failed_before(&self) -> bool {
+        self.send_error.is_some()
+    }
+
+    /// Where the next bytes of the server go; never empty. [`Self::received`] comes next.
+    pub fn space(&mut self) -> &mut [u8] {
+        let [direct, buffer] = self.space_in(&mut []);
+        if direct.is_empty() { buffer } else { direct }
+    }
+
+    /// The same in two parts: the rest of a large payload, or nothing, and the buffer for the bytes after it.
+    pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
+        // during a goodbye nothing that came is of interest any more
+        debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
+        let Self { stage, transfers, buffer, direct, .. } = self;
+        *direct = 0;
+        let Stage::Open(_, session) = stage else { return [&mut [], buffer] };
+        let owner = session.receiving_for();
+        let lent = transfers.buffer(owner).map_or(lent, |own| own.as_mut_slice());
+        let room = session.space_in(lent);
+        if room.len() < BUFFER {
+            return [&mut [], buffer];
+        }
+        *direct = room.len();
+        [room, buffer]
+    }
+
+    /// Says that the first `count` bytes of the space were filled; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectionLost`] at an end of the stream where more was due, [`Error::GivenUp`] at any other.
+    pub fn received(&mut self, count: usize, now: Instant) -> Result<(), Error> {
+        self.received_in(count, &mut Lent::default(), now)
+    }
+
+    /// The same with buffers that are lent.
+    pub(crate) fn received_in(
+        &mut self,
+        count: usize,
+        lent: &mut Lent<'_>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if count == 0 {
+            return Err(self.ended());
+        }
+        let direct = count.min(self.direct);
+        (self.start, self.end) = (0, (count - direct).min(self.buffer.len()));
+        if direct > 0
+            && let Stage::Open(_, session) = &mut self.stage
+        {
+            let owner = session.receiving_for();
+            let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
+            // what goes past the buffer is the rest of a payload, of which admission was decided before
+            let result = session.advance_in(direct, &mut TakeAll, room);
+            self.note(now);
+            result.map_err(|error| self.give_up(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Says that receiving failed.
+    pub(crate) fn receive_failed(&mut self, source: io::Error) -> Error {
+        let error = Error::Io { during: self.during(), source };
+        let error = self.send_error.take().unwrap_or(error);
+        self.give_up(error)
+    }
+
+    fn ended(&mut self) -> Error {
+        let eof = match &self.stage {
+            Stage::Handshake(handshake, _) => Some(handshake.eof()),
+            Stage::Open(_, session) => session.eof(),
+            Stage::Listed(_) => None,
+        };
+        let error = self.send_error.take().unwrap_or_else(|| eof.map_or(Error::GivenUp, Error::from));
+        self.give_up(error)
+    }
+
+    // ---- events
+
+    /// The next event, if the bytes received so far bring one. `admit` decides on chunks of block status before anything
+    /// is allocated for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a last message.
+    pub fn poll<A: Admit + ?Sized>(&mut self, admit: &mut A, now: Instant) -> Result<Option<Event>, Error> {
+        self.poll_in(admit, &mut Lent::default(), now)
+    }
+
+    pub(crate) fn poll_in<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.take_event() {
+                self.note(now);
+                self.obey_shutdown(now);
+                return Ok(Some(event));
+            }
+            if self.is_given_up {
+                return Err(Error::GivenUp);
+            }
+            // what comes unasked waits for a request, which may be what it answers
+            if self.start == self.end || self.is_open() && self.awaits_nothing() {
+                self.note(now);
+                self.obey_shutdown(now);
+                return Ok(None);
+            }
+            let processed = self.process(admit, lent);
+            processed.map_err(|error| self.give_up(error))?;
+        }
+    }
+
+    /// The next event of a request of the caller's, or of a transfer.
+    fn take_event(&mut self) -> Option<Event> {
+        let Stage::Open(_, session) = &mut self.stage else { return None };
+        while let Some((event, ticket)) = session.poll_ticket() {
+            if ticket.owner == 0 {
+                if event.is_last() {
+                    self.transfers.fill(session);
+                }
+                return Some(event);
+            }
+            self.transfers.take(event, ticket, session);
+        }
+        self.transfers.poll()
+    }
+
+    fn awaits_nothing(&self) -> bool {
+        self.session().is_none_or(|session| session.in_flight() == 0)
+    }
+
+    /// Gives bytes of the buffer to the handshake or the session.
+    fn process<A: Admit + ?Sized>(&mut self, admit: &mut A, lent: &mut Lent<'_>) -> Result<(), Error> {
+        let input = self.buffer.get(self.start..self.end).unwrap_or_default();
+        match &mut self.stage {
+            Stage::Handshake(handshake, output) => {
+                let fed = handshake.feed(input);
+                output.extend(handshake.take_output());
+                self.start += fed?;
+                if handshake.status() != HandshakeStatus::NeedsInput {
+                    self.open()?;
+                }
+            }
+            Stage::Open(_, session) => {
+                // one piece at a time: each may belong to another buffer
+                let owner = session.receiving_for();
+                let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
+                let space = session.space_in(room);
+                let count = space.len().min(input.len());
+                if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {
+                    space.copy_from_slice(input);
+                }
+                session.advance_in(count, admit, room)?;
+                self.start += count;
+            }
+            Stage::Listed(_) => self.start = self.end,
+        }
+        Ok(())
+    }
+
+    /// The handshake is over.
+    fn open(&mut self) -> Result<(), Error> {
+        let Stage::Handshake(handshake, _) = &mut self.stage else { return Ok(()) };
+        if let Some(exports) = handshake.take_exports() {
+            self.stage = Stage::Listed(exports);
+            return Ok(());
+        }
+        // it ends without an export only where TLS was asked for
+        let (export, forgiven) = handshake.take_export().ok_or(Error::TlsNotSupported)?;
+        crate::trace::negotiated(&export);
+        let mut config = SessionConfig::of_export(&export);
+        config.strictness = self.options.strictness;
+        config.limits = self.options.session_limits;
+        let mut session = Session::new(config);
+        session.count_forgiven(forgiven);
+        self.stage = Stage::Open(Box::new(export), Box::new(session));
+        Ok(())
+    }
+
+    // ---- requests
+
+    /// Starts a request by one of the session's `start_` functions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection or before it is open.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
+    ) -> Result<Cookie, Error> {
+        let (session, _) = self.open_session(now)?;
+        Ok(request(session)?)
+    }
+
+    /// Starts a transfer. Its last event is that of one request.
+    pub(crate) fn begin(&mut self, transfer: Transfer, now: Instant) -> Result<Cookie, Error> {
+        let (session, transfers) = self.open_session(now)?;
+        transfer.check(session)?;
+        Ok(transfers.begin(transfer, session))
+    }
+
+    fn open_session(&mut self, now: Instant) -> Result<(&mut Session, &mut Transfers), Error> {
+        if self.is_idle() {
+            self.clock.restart(now);
+        }
+        match &mut self.stage {
+            Stage::Open(_, session) if !self.is_given_up => Ok((session, &mut self.transfers)),
+            _ => Err(Error::GivenUp),
+        }
+    }
+
+    /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
+    pub(crate) fn cancel(&mut self, cookie: Cookie) {
+        self.transfers.cancel(cookie);
+    }
+
+    /// The error of a transfer that has failed and is waiting for the rest of its answers.
+    pub(crate) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
+        self.transfers.failure(cookie)
+    }
+
+    /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
+    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
+        match &mut self.stage {
+            Stage::Open(_, session) => session.spare_buffer(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives memory back, to be had again from [`Self::spare_buffer`].
+    pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        if let Stage::Open(_, session) = &mut self.stage {
+            session.recycle_buffer(buffer);
+        }
+    }
+
+    /// Gives back the memory of a status event's payload, to be used for the next.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        if let Stage::Open(_, session) = &mut self.stage {
+            session.recycle(payload);
+        }
+    }
+
+    /// Ends the caller's loan: bytes of it that are still to be sent are copied.
+    pub(crate) fn release(&mut self, cookie: Cookie, lent: &[u8]) {
+        if let Stage::Open(_, session) = &mut self.stage {
+            session.release(cookie.get(), lent);
+        }
+    }
+
+    // ---- the end
+
+    /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be started any more.
+    pub fn disconnect(&mut self, now: Instant) {
+        if let Stage::Open(_, session) = &mut self.stage {
+            session.disconnect();
+            self.says_goodbye = true;
+            self.clock.restart(now);
+        }
+    }
+
+    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), once every answer is there.
+    fn obey_shutdown(&mut self, now: Instant) {
+        if let Stage::Open(_, session) = &self.stage
+            && session.must_disconnect()
+            && session.in_flight() == 0
+        {
+            self.disconnect(now);
+        }
+    }
+
+    /// An error if the connection can be used no more.
+    pub(crate) const fn check_alive(&self) -> Result<(), Error> {
+        if self.is_given_up { Err(Error::GivenUp) } else { Ok(()) }
+    }
+
+    /// No error of a connection is forgotten: what comes after it would not be in step.
+    pub(crate) fn give_up(&mut self, error: Error) -> Error {
+        self.is_given_up = true;
+        error
+    }
+
+    // ---- the clock
+
+    /// When [`Self::handle_timeout`] is due; `None` is never.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.clock.end(self.phase())
+    }
+
+    /// Says what the time is. The time that is left restarts with the server's progress.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] and [`Error::OutOfTime`] end the connection.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.poll_timeout().is_none_or(|end| now < end) {
+            return Ok(());
+        }
+        let during = if self.says_goodbye { During::Send } else { self.during() };
+        let error = if self.clock.deadline().is_some_and(|end| end <= now) {
+            Error::OutOfTime { during }
+        } else {
+            Error::Timeout { during, after: self.clock.elapsed(now) }
+        };
+        Err(self.give_up(error))
+    }
+
+    /// From now on the caller moves no bytes: its time is not the server's.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.clock.leave(now);
+    }
+
+    /// The caller moves bytes again.
+    pub(crate) fn come_back(&mut self, now: Instant) {
+        self.clock.come_back(now);
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Handshake(..) => Phase::Handshake,
+            Stage::Listed(_) => Phase::Idle,
+            Stage::Open(..) if self.says_goodbye => Phase::Goodbye,
+            Stage::Open(_, session) => match session.in_flight() {
+                0 if !session.has_output() => Phase::Idle,
+                requests => Phase::Waiting { requests, flushes: session.flushes_in_flight() },
+            },
+        }
+    }
+
+    fn note(&mut self, now: Instant) {
+        if let Stage::Open(_, session) = &self.stage {
+            let stats = session.stats();
+            self.clock.note(now, stats.done + stats.failed, session.payload_moved());
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Writes that are not waited for one by one, in whole blocks of the target.
+
+use core::ops::Range;
+
+use super::PipelineOptions;
+use crate::connection::{Bytes, Transfer};
+use crate::error::Error;
+use crate::pool::Pool;
+use crate::session::{Cookie, Event, WriteRequest};
+
+/// The longest range of zeroes in one transfer, in bytes, so that several connections share a longer one.
+const LONG_ZERO: u64 = 1 << 30;
+
+/// Writes data and zeroes with several requests in flight, and waits for all of them in the end.
+///
+/// Requests in flight may be done in any order, so one that overlaps another waits for it: the export holds in the end
+/// what it would hold had they been done one after the other.
+///
+/// Any range can be written, whatever the target's minimum block: neighbours are joined to whole blocks, and the rest of
+/// a block is read, modified and written.
+///
+/// ```no_run
+/// use nbd_client::pipeline::PipelineOptions;
+/// use nbd_client::{Options, Pool, WriteBehind};
+///
+/// let mut pool = Pool::connect(&"nbd://localhost/disk".parse()?, &Options::new(), 1)?;
+/// let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default())?;
+/// for block in 0..16 {
+///     let mut data = writes.buffer(1 << 20);
+///     data.fill(block);
+///     writes.write(u64::from(block) << 20, data)?;
+/// }
+/// writes.zero(16 << 20, 16 << 20)?;
+/// // Only now is all of it written, and durable.
+/// writes.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Without [`Self::finish`] nothing is known of the last writes.
+#[derive(Debug)]
+#[must_use]
+pub struct WriteBehind<'a> {
+    pool: &'a mut Pool,
+    options: PipelineOptions,
+    longest: u32,
+    in_flight: Vec<InFlight>,
+    /// Bytes of data in flight.
+    held: u64,
+    /// The end of the last write, where it is not the end of a block.
+    partial: Option<Partial>,
+    /// The block that was read to be modified.
+    read: Option<Vec<u8>>,
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    cookie: Cookie,
+    range: Range<u64>,
+    /// Bytes of data.
+    moved: u64,
+}
+
+/// Bytes inside one block that are not written yet.
+#[derive(Debug)]
+struct Partial {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Partial {
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes.len() as u64)
+    }
+}
+
+impl<'a> WriteBehind<'a> {
+    /// Begins.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Busy`](crate::session::StartError::Busy) while other requests are in flight.
+    pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
+        pool.check_idle()?;
+        Ok(Self {
+            longest: pool.longest_payload(),
+            options: options.within(pool.limits()),
+            pool,
+            in_flight: Vec::new(),
+            held: 0,
+            partial: None,
+            read: None,
+            failed: false,
+        })
+    }
+
+    /// A buffer of `length` bytes for [`Self::write`], out of memory that was used before if there is some. Its content is
+    /// arbitrary.
+    #[must_use]
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
+        let mut buffer = self.pool.spare_buffer();
+        buffer.resize(length, 0);
+        buffer
+    }
+
+    /// Starts to write `data` to `offset`, after it has waited for room.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] if any request started so far failed; all of them have then been waited for, and the connection
+    /// is usable. [`Error::Start`] for a range that cannot be written, [`Error::Stopped`] after an earlier error, the errors
+    /// of a connection otherwise.
+    pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        let result = self.write_all(offset, data);
+        self.note(result)
+    }
+
+    /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server has: quickly
+    /// (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        let result = self.zero_all(offset, length);
+        self.note(result)
+    }
+
+    /// How much of `length` bytes at `offset` one request should write.
+    pub(crate) fn piece(&self, offset: u64, length: usize) -> usize {
+        let end = offset.saturating_add(length as u64);
+        usize::try_from(self.options.cut(self.longest, offset, end)).unwrap_or(length)
+    }
+
+    /// Waits for all that was started.
+    pub(crate) fn wait(mut self) -> Result<(), Error> {
+        let result = self.wait_for_all();
+        self.note(result)
+    }
+
+    /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`]. Only without an error is everything written.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let result = self.wait_for_all().and_then(|()| self.flush());
+        self.note(result)
+    }
+
+    // ---- whole blocks
+
+    fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        let end = self.check(offset, data.len() as u64)?;
+        let (joined, whole) = self.split(offset, end)?;
+        if whole == (offset..end) {
+            return if data.is_empty() { Ok(()) } else { self.start_write(offset, data) };
+        }
+        let part = |from: u64, to: u64| {
+            let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
+            data.get(index(from)..index(to)).unwrap_or_default()
+        };
+        self.join(offset, part(offset, joined))?;
+        self.join(joined, part(joined, whole.start))?;
+        if !whole.is_empty() {
+            let mut copy = self.buffer(part(whole.start, whole.end).len());
+            copy.copy_from_slice(part(whole.start, whole.end));
+            self.start_write(whole.start, copy)?;
+        }
+        self.join(whole.end, part(whole.end, end))
+    }
+
+    fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        let end = self.check(offset, length)?;
+        let (joined, whole) = self.split(offset, end)?;
+        // parts of a block, whose length is that of a block at most
+        let zeroes = |from: u64, to: u64| vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
+        self.join(offset, &zeroes(offset, joined))?;
+        self.join(joined, &zeroes(joined, whole.start))?;
+        let mut at = whole.start;
+        while at < whole.end {
+            let next = whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO));
+            self.start(at..next, 0, Transfer::Zero { offset: at, length: next - at })?;
+            at = next;
+        }
+        self.join(whole.end, &zeroes(whole.end, end))
+    }
+
+    /// The end of a range that lies inside the export.
+    fn check(&self, offset: u64, length: u64) -> Result<u64, Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        self.pool.check_inside(offset, length)?;
+        Ok(offset + length)
+    }
+
+    /// Divides a range: up to where it completes the partial block before it, if it follows that, and the whole blocks of
+    /// the rest. A partial block that it does not follow is written first.
+    fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
+        let mut joined = offset;
+        if let Some(partial) = &self.partial {
+            if partial.end() == offset {
+                joined = end.min(self.block_of(partial.offset).end);
+            } else if offset < end {
+                self.write_partial()?;
+            }
+        }
+        let block = self.pool.minimum_block();
+        let last = if end == self.pool.export().size() { end } else { end - end % block };
+        let first = joined.div_ceil(block).saturating_mul(block).min(end);
+        Ok((joined, first..last.max(first)))
+    }
+
+    /// The block in which a byte lies; at the end of the export there may be less than a whole one.
+    fn block_of(&self, offset: u64) -> Range<u64> {
+        let block = self.pool.minimum_block();
+        let start = offset - offset % block;
+        start..(start + block).min(self.pool.export().size())
+    }
+
+    /// Adds bytes to the partial block that they follow, or begins one. One that is full is written.
+    fn join(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let partial = self.partial.get_or_insert_with(|| Partial { offset, bytes: Vec::new() });
+        debug_assert_eq!(partial.end(), offset, "a partial block with a gap");
+        partial.bytes.extend_from_slice(bytes);
+        let (first, end) = (partial.offset, partial.end());
+        if end == self.block_of(first).end { self.write_partial() } else { Ok(()) }
+    }
+
+    /// Writes the partial block. Bytes of the block that nobody has written are read first.
+    fn write_partial(&mut self) -> Result<(), Error> {
+        let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
+        let block = self.block_of(offset);
+        if offset == block.start && bytes.len() as u64 == block.end - block.start {
+            return self.start_write(offset, bytes);
+        }
+        let length = block.end - block.start;
+        let mut buffer = self.buffer(usize::try_from(length).unwrap_or(usize::MAX));
+        buffer.fill(0);
+        let read = Transfer::Read { offset: block.start, bytes: Bytes::Own(buffer) };
+        let cookie = self.start(block.clone(), length, read)?;
+        // its data come before its end
+        while self.in_flight.iter().any(|request| request.cookie == cookie) {
+            self.receive()?;
+        }
+        let mut whole = self.read.take().ok_or(Error::GivenUp)?;
+        let at = usize::try_from(offset - block.start).unwrap_or(usize::MAX);
+        if let Some(place) = whole.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(&bytes);
+        }
+        self.start_write(block.start, whole)
+    }
+
+    // ---- requests
+
+    fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        let length = data.len() as u64;
+        let write = Transfer::Write { request: WriteRequest::new(offset), bytes: Bytes::Own(data) };
+        self.start(offset..offset + length, length, write).map(drop)
+    }
+
+    fn start(&mut self, range: Range<u64>, moved: u64, transfer: Transfer) -> Result<Cookie, Error> {
+        self.wait_for_room(&range, moved)?;
+        let cookie = self.pool.begin(transfer)?;
+        self.held += moved;
+        self.in_flight.push(InFlight { cookie, range, moved });
+        Ok(cookie)
+    }
+
+    /// Waits until a request of this range can be started.
+    fn wait_for_room(&mut self, range: &Range<u64>, moved: u64) -> Result<(), Error> {
+        loop {
+            let overlaps = |other: &InFlight| other.range.start < range.end && range.start < other.range.end;
+            let has_room = self.options.has_room(self.in_flight.len(), self.held, moved);
+            if has_room && !self.in_flight.iter().any(overlaps) {
+                return Ok(());
+            }
+            self.receive()?;
+        }
+    }
+
+    fn wait_for_all(&mut self) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        self.write_partial()?;
+        while !self.in_flight.is_empty() {
+            self.receive()?;
+        }
+        Ok(())
+    }
+
+    /// Only after all writes were answered: FLUSH covers no others.
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.pool.export().flags.can_flush() {
+            self.start(0..0, 0, Transfer::Flush)?;
+        }
+        while !self.in_flight.is_empty() {
+            self.receive()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one event.
+    fn receive(&mut self) -> Result<(), Error> {
+        match self.pool.next_event()? {
+            Some(Event::Read { data, .. }) => self.read = Some(data),
+            Some(Event::Done { cookie }) => self.forget(cookie),
+            Some(Event::Failed { cookie, error }) => {
+                self.forget(cookie);
+                return Err(error.into());
+            }
+            Some(Event::Status { .. } | Event::Drained { .. }) => {}
+            None => return Err(Error::GivenUp),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, cookie: Cookie) {
+        if let Some(index) = self.in_flight.iter().position(|request| request.cookie == cookie) {
+            self.held -= self.in_flight.swap_remove(index).moved;
+        }
+    }
+
+    /// After a failure nothing more is started, and the connection is left without requests in flight.
+    fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
+        if result.is_err() && !self.failed {
+            self.failed = true;
+            // what fails now as well is no news
+            self.pool.abandon().ok();
+            self.in_flight.clear();
+            self.partial = None;
+        }
+        result
+    }
+}

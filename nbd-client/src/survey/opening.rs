@@ -1,0 +1,231 @@
+//! The connections of a survey: in which order they are opened, and what their handshakes settled. No I/O.
+//!
+//! Both clients ask here what to do next, so that a server sees the same from either.
+
+use nbd_extents::wire::Form;
+use nbd_extents::{
+    Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyError, SurveyOptions,
+};
+
+use super::{Order, Side, SurveyorError};
+use crate::error::Error;
+use crate::export::{BlockSizes, Export};
+use crate::frame::Headers;
+use crate::options::Options;
+use crate::stats::SessionStats;
+
+/// A connection of either client, as far as a survey has to know it.
+pub(crate) trait Surveyed {
+    fn export(&self) -> &Export;
+    fn strictness(&self) -> Strictness;
+    fn session_stats(&self) -> SessionStats;
+}
+
+/// One connection, and the contexts that it was granted.
+#[derive(Debug)]
+pub(crate) struct Half<C> {
+    pub(crate) connection: C,
+    contexts: Negotiated,
+}
+
+/// The connections of a survey.
+#[derive(Debug)]
+pub(crate) struct Halves<C> {
+    order: Order,
+    pub(crate) main: Half<C>,
+    /// The second connection of a bitmap-first survey, for everything but the bitmaps.
+    pub(crate) details: Option<Half<C>>,
+    /// The server has no block status, and all of the export is taken for data.
+    pub(crate) assumes_data: bool,
+}
+
+/// The next thing to do.
+pub(crate) enum Step<C> {
+    /// Connect with these options, and say what came of it.
+    Open(Box<Options>),
+    /// Say goodbye on this connection.
+    Close(C),
+    Done(Halves<C>),
+}
+
+/// The opening of a survey's connections.
+pub(crate) struct Opening<'a, C> {
+    options: &'a Options,
+    wanted: &'a Contexts,
+    order: Order,
+    stage: Stage<C>,
+}
+
+enum Stage<C> {
+    /// The first connection asks for all contexts.
+    Whole,
+    Opened(Half<C>, bool),
+    /// A connection for the bitmaps. The first one is left only when it is there, since some servers go when nobody is
+    /// connected.
+    Bitmaps(Option<Half<C>>),
+    Leave(C, Half<C>),
+    Details(Half<C>),
+    Both(Half<C>, Half<C>),
+    /// A connection failed.
+    Over,
+}
+
+impl<'a, C: Surveyed> Opening<'a, C> {
+    pub(crate) fn new(options: &'a Options, wanted: &'a Contexts, order: Order) -> Self {
+        // without extended headers there is no payload form, and each connection answers for all its contexts
+        let needs_two = order == Order::BitmapFirst && !options.extended_headers;
+        let stage = if needs_two { Stage::Bitmaps(None) } else { Stage::Whole };
+        Self { options, wanted, order, stage }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Step<C>, SurveyorError> {
+        let order = self.order;
+        let stage = core::mem::replace(&mut self.stage, Stage::Over);
+        match stage {
+            Stage::Opened(main, assumes_data) => {
+                let one_is_enough = order == Order::Together || main.connection.export().payload_status();
+                if one_is_enough || assumes_data {
+                    return Ok(Step::Done(Halves { order, main, details: None, assumes_data }));
+                }
+                self.stage = Stage::Bitmaps(Some(main));
+                self.next()
+            }
+            Stage::Leave(first, bitmaps) => {
+                self.stage = Stage::Details(bitmaps);
+                Ok(Step::Close(first))
+            }
+            Stage::Both(main, details) => {
+                check_agreement(main.connection.export(), details.connection.export())?;
+                Ok(Step::Done(Halves { order, main, details: Some(details), assumes_data: false }))
+            }
+            stage => {
+                let contexts = self.contexts(&stage);
+                self.stage = stage;
+                Ok(Step::Open(Box::new(asking_for(self.options, &contexts))))
+            }
+        }
+    }
+
+    /// The contexts that the connection of a stage asks for.
+    fn contexts(&self, stage: &Stage<C>) -> Contexts {
+        match stage {
+            Stage::Bitmaps(_) => self.wanted.bitmaps(),
+            Stage::Details(_) => self.wanted.details(),
+            _ => self.wanted.clone(),
+        }
+    }
+
+    /// What came of a connection.
+    pub(crate) fn opened(&mut self, connection: Result<C, Error>) -> Result<(), SurveyorError> {
+        let stage = core::mem::replace(&mut self.stage, Stage::Over);
+        let is_second = matches!(&stage, Stage::Bitmaps(Some(_)) | Stage::Details(_));
+        let connection = connection
+            .map_err(|error| if is_second { SurveyorError::SecondConnection(error) } else { error.into() })?;
+        let assumes_data = self.assumes_data(connection.export());
+        let contexts = if assumes_data {
+            self.wanted.negotiate([(0, ALLOCATION)]).map_err(SurveyError::from)?
+        } else {
+            negotiated(&self.contexts(&stage), connection.export())?
+        };
+        let half = Half { connection, contexts };
+        self.stage = match stage {
+            Stage::Bitmaps(None) => Stage::Details(half),
+            Stage::Bitmaps(Some(first)) => Stage::Leave(first.connection, half),
+            Stage::Details(bitmaps) => Stage::Both(bitmaps, half),
+            _ => Stage::Opened(half, assumes_data),
+        };
+        Ok(())
+    }
+
+    /// Whether the server cannot say anything of a range, and data are to be assumed then.
+    fn assumes_data(&self, export: &Export) -> bool {
+        self.options.assume_data && export.headers == Headers::Simple
+    }
+}
+
+const ALLOCATION: &str = "base:allocation";
+
+/// The options of a connection that asks for these contexts and no others.
+fn asking_for(options: &Options, contexts: &Contexts) -> Options {
+    let mut asking = options.clone().without_contexts();
+    for (name, required) in contexts.queries() {
+        // where data may be assumed, the allocation of a server without block status is known
+        let required = required && !(options.assume_data && name == ALLOCATION);
+        asking = if required { asking.require_context(name) } else { asking.want_context(name) };
+    }
+    asking
+}
+
+/// What the handshake granted of these contexts.
+fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, SurveyorError> {
+    let granted = export.contexts.iter().map(|context| (context.id, &context.name));
+    let contexts = contexts.negotiate(granted).map_err(|error| match &export.offered {
+        Some(offered) => error.with_offered(offered.iter().cloned()),
+        None => error,
+    });
+    Ok(contexts?)
+}
+
+/// Two connections of one survey must be to the same export.
+fn check_agreement(one: &Export, other: &Export) -> Result<(), SurveyorError> {
+    if one.size != other.size {
+        return Err(SurveyorError::Disagreement { what: "size" });
+    }
+    if one.headers != other.headers {
+        return Err(SurveyorError::Disagreement { what: "headers" });
+    }
+    Ok(())
+}
+
+impl<C: Surveyed> Halves<C> {
+    /// A survey over a connection that is there already.
+    pub(crate) fn over(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
+        let contexts = negotiated(contexts, connection.export())?;
+        let main = Half { connection, contexts };
+        Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
+    }
+
+    pub(crate) fn both(&self) -> impl Iterator<Item = &C> {
+        core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
+    }
+
+    pub(crate) fn connection(&mut self, side: Side) -> &mut C {
+        match (side, &mut self.details) {
+            (Side::Details, Some(details)) => &mut details.connection,
+            _ => &mut self.main.connection,
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.both().all(|connection| connection.export().flags.is_read_only())
+    }
+
+    /// The options for a survey of the whole export.
+    pub(crate) fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
+        let export = self.main.connection.export();
+        let form = if export.headers == Headers::Extended { Form::Extended } else { Form::Compact };
+        let mut params = ExportParams::new(export.size(), form)?.read_only(self.is_read_only());
+        let blocks = self.both().filter_map(|connection| connection.export().block_size);
+        if let Some(minimum) = blocks.map(BlockSizes::minimum).max() {
+            params = params.min_block(minimum)?;
+        }
+        let is_strict = self.both().any(|connection| connection.strictness().is_strict());
+        let strictness = if is_strict { Strictness::Strict } else { Strictness::Lenient };
+        Ok(SurveyOptions::new(params).strictness(strictness))
+    }
+
+    /// A survey, whether details are asked on a connection of their own, and whether requests name their contexts.
+    pub(super) fn survey(&self, options: SurveyOptions) -> Result<(Survey, bool, bool), SurveyorError> {
+        let main = self.main.contexts.clone();
+        let details = self.details.as_ref().map(|details| details.contexts.clone());
+        let two_connections = details.is_some();
+        if self.order == Order::Together || self.assumes_data && main.id_of(&Context::Allocation).is_some() {
+            return Ok((Survey::together(options, main)?, false, false));
+        }
+        let (bitmaps, details) = match details {
+            Some(details) => (main, details),
+            None => main.split(),
+        };
+        Ok((Survey::bitmap_first(options, bitmaps, details)?, two_connections, !two_connections))
+    }
+}

@@ -15,6 +15,7 @@
     reason = "a test that cannot go on panics, and no caller outside the workspace needs the attributes"
 )]
 
+pub mod backups;
 pub mod behaviour;
 pub mod command;
 pub mod endings;

@@ -5,26 +5,18 @@
 //! the streams that goes wrong in practice, and restores them onto a target full of other bytes. The judge is the
 //! last state of the disk. No server takes part, so that a round takes well under a millisecond; the same through
 //! the program and real servers stands in `cli/tests/live_backup_faults.rs`.
+#![cfg(unix)]
 
-mod disk;
-mod faults;
-#[cfg(unix)]
 mod python;
-mod streams;
 
 use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event};
 
-use disk::{Disk, Rng};
-use faults::Fault;
-use streams::{Dress, Set};
+use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set};
 
 /// The rounds of each test: 150, or as many as `BACKUP_ROUNDS` says.
 fn rounds() -> u64 {
     std::env::var("BACKUP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
-
-/// What a target holds before a restore: no byte that any disk here has.
-const OLD: u8 = 0xee;
 
 /// Checks streams as `verify` and `restore` do, and applies them as `restore` does. `None`: they were refused.
 fn restore(streams: &[Vec<u8>], base: Option<&str>, target: &mut [u8]) -> Option<()> {
@@ -58,7 +50,7 @@ fn restore(streams: &[Vec<u8>], base: Option<&str>, target: &mut [u8]) -> Option
 #[test]
 fn sound_backups_restore_the_disk() {
     for seed in 0..rounds() {
-        let mut rng = Rng::new(seed);
+        let mut rng = Numbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in Dress::ALL {
             let set = Set::of(&disk, dress, &mut rng);
@@ -79,7 +71,7 @@ fn sound_backups_restore_the_disk() {
 #[test]
 fn incrementals_restore_onto_their_base_and_onto_no_other() {
     for seed in 0..rounds() {
-        let mut rng = Rng::new(seed);
+        let mut rng = Numbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in [Dress::After, Dress::ByHand] {
             let set = Set::of(&disk, dress, &mut rng);
@@ -113,7 +105,7 @@ fn one_fault_is_refused_or_does_not_matter() {
     let mut refused = 0;
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..rounds() {
-        let mut rng = Rng::new(seed);
+        let mut rng = Numbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in Dress::ALL {
             let set = Set::of(&disk, dress, &mut rng);

@@ -7,12 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nbd_extents_formats::sparse_stream::Meta;
+use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set, frames, join, seal};
 use testkit::tools::require;
 
-use super::disk::{Disk, Rng};
-use super::faults::Fault;
-use super::streams::{Dress, Set, frames, join, seal};
-use super::{OLD, restore};
+use super::restore;
 
 /// A chain and our verdict: the disk, or that it was refused.
 struct Case {
@@ -38,7 +36,7 @@ fn a_reader_written_from_the_specification_agrees() {
     }
     let mut cases = Vec::new();
     for seed in 0..40 {
-        let mut rng = Rng::new(1_000_000 + seed);
+        let mut rng = Numbers::new(1_000_000 + seed);
         // Python's checksum takes long over large disks.
         let disk = Disk::of_blocks(if seed % 4 == 0 { 512 } else { 1 }, &mut rng);
         for dress in Dress::ALL {
@@ -69,7 +67,7 @@ fn a_reader_written_from_the_specification_agrees() {
 }
 
 /// Full backups whose meta frames are unusual, or wrong in one thing, with the right checksum.
-fn odd_metas(seed: u64, disk: &Disk, rng: &mut Rng) -> Vec<Case> {
+fn odd_metas(seed: u64, disk: &Disk, rng: &mut Numbers) -> Vec<Case> {
     let set = Set::of(disk, Dress::After, rng);
     let size = disk.states[0].len();
     let json = set.metas[0].to_json();

@@ -1,15 +1,20 @@
 //! One thing that goes wrong with a set of backups.
 
-use super::disk::{Disk, Rng};
+use super::disk::{Disk, Numbers};
 use super::streams::{Dress, Frame, Set, frames, join, seal};
 
 /// A fault, and the streams that it hits.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// A stream is left out.
     LeftOut(usize),
     /// A stream comes again at a later place.
-    Doubled { stream: usize, at: usize },
+    Doubled {
+        /// The stream.
+        stream: usize,
+        /// Its second place.
+        at: usize,
+    },
     /// Two streams have changed places.
     Swapped(usize, usize),
     /// A stream is of another disk, with the same names and sizes.
@@ -21,7 +26,12 @@ pub(super) enum Fault {
     /// A byte of a stream has changed.
     Flipped(usize),
     /// A payload byte has changed, and a program that knows no checksums has copied the stream frame by frame.
-    Rewritten { stream: usize, keeps_key: bool },
+    Rewritten {
+        /// The stream.
+        stream: usize,
+        /// Whether the meta frame still promises a checksum.
+        keeps_key: bool,
+    },
     /// A frame is missing.
     FrameLost(usize),
     /// A data frame is missing, and was before the checksum was computed.
@@ -35,26 +45,29 @@ pub(super) enum Fault {
 }
 
 /// Streams with a fault.
-pub(super) struct Faulty {
-    pub(super) streams: Vec<Vec<u8>>,
+#[derive(Clone, Debug)]
+pub struct Faulty {
+    /// The streams.
+    pub streams: Vec<Vec<u8>>,
     /// The state of the disk that these streams should restore.
     state: usize,
 }
 
 impl Faulty {
-    pub(super) fn source<'a>(&self, disk: &'a Disk) -> &'a [u8] {
+    /// All bytes of the disk that they should restore.
+    pub fn source<'a>(&self, disk: &'a Disk) -> &'a [u8] {
         &disk.states[self.state]
     }
 }
 
 impl Fault {
     /// One fault of each kind that streams in this dress must show.
-    pub(super) fn all(set: &Set, rng: &mut Rng) -> Vec<Self> {
+    pub fn all(set: &Set, rng: &mut Numbers) -> Vec<Self> {
         let count = set.len();
         let any = rng.below(count);
         let incremental = 1 + rng.below(count - 1);
         let last = count - 1;
-        let doubled = |stream: usize, rng: &mut Rng| Self::Doubled {
+        let doubled = |stream: usize, rng: &mut Numbers| Self::Doubled {
             stream,
             at: stream + 1 + rng.below(count - stream),
         };
@@ -97,13 +110,13 @@ impl Fault {
     }
 
     /// The name of the kind, for a count.
-    pub(super) fn kind(&self) -> String {
+    pub fn kind(&self) -> String {
         let text = format!("{self:?}");
         text.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default().to_owned()
     }
 
     /// `None` where the fault cannot happen to these streams.
-    pub(super) fn apply(&self, set: &Set, disk: &Disk, rng: &mut Rng) -> Option<Faulty> {
+    pub fn apply(&self, set: &Set, disk: &Disk, rng: &mut Numbers) -> Option<Faulty> {
         let mut streams = set.bytes().to_vec();
         let mut state = set.len() - 1;
         match *self {
@@ -177,7 +190,7 @@ impl Fault {
 }
 
 /// The stream with a flipped payload byte, as a program copies it that knows only imageio's frames.
-fn rewritten(mut frames: Vec<Frame>, keeps_key: bool, rng: &mut Rng) -> Option<Vec<u8>> {
+fn rewritten(mut frames: Vec<Frame>, keeps_key: bool, rng: &mut Numbers) -> Option<Vec<u8>> {
     let data: Vec<_> = (0..frames.len()).filter(|&nth| frames[nth].kind() == b"data").collect();
     let data = *data.get(rng.below(data.len().max(1)))?;
     let payload = frames[data].bytes.len() - 42;

@@ -5,11 +5,11 @@ use core::ops::Range;
 use nbd_extents_formats::sparse_stream::{Meta, StreamEnds, Writer};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::disk::{Disk, Rng};
+use super::disk::{Disk, Numbers};
 
 /// What the streams state of themselves and their parents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dress {
+pub enum Dress {
     /// All of it, as `backup --after` writes it.
     After,
     /// Names, sizes, the disk and checksums of their own, but no checksum of the parent.
@@ -21,7 +21,8 @@ pub(super) enum Dress {
 }
 
 impl Dress {
-    pub(super) const ALL: [Self; 4] = [Self::After, Self::ByHand, Self::Sizes, Self::Plain];
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::After, Self::ByHand, Self::Sizes, Self::Plain];
 
     fn has_names(self) -> bool {
         matches!(self, Self::After | Self::ByHand)
@@ -30,12 +31,14 @@ impl Dress {
 
 /// A frame: its header and what follows up to the next header.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) bytes: Vec<u8>,
+pub struct Frame {
+    /// Header, payload and the payload's line end.
+    pub bytes: Vec<u8>,
 }
 
 impl Frame {
-    pub(super) fn kind(&self) -> &[u8] {
+    /// The four letters at its start.
+    pub fn kind(&self) -> &[u8] {
         &self.bytes[..4]
     }
 
@@ -44,14 +47,14 @@ impl Frame {
     }
 
     /// The bytes of the disk that a data frame or a zero frame is about.
-    pub(super) fn range(&self) -> Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         let start = self.number(5);
         start..start + self.number(22)
     }
 }
 
 /// Takes a stream apart.
-pub(super) fn frames(stream: &[u8]) -> Vec<Frame> {
+pub fn frames(stream: &[u8]) -> Vec<Frame> {
     let mut rest = stream;
     let mut frames = Vec::new();
     while !rest.is_empty() {
@@ -69,13 +72,13 @@ pub(super) fn frames(stream: &[u8]) -> Vec<Frame> {
 }
 
 /// Puts frames together.
-pub(super) fn join(frames: &[Frame]) -> Vec<u8> {
+pub fn join(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.bytes.clone()).collect()
 }
 
 /// Puts frames together, with the checksum that a writer of these frames computes. Streams without a checksum
 /// stay as they are.
-pub(super) fn seal(frames: &[Frame]) -> Vec<u8> {
+pub fn seal(frames: &[Frame]) -> Vec<u8> {
     let (stop, before) = frames.split_last().unwrap();
     let mut stream = join(before);
     if stop.bytes.ends_with(b"0000000000000000 0000000000000000\r\n") {
@@ -88,19 +91,23 @@ pub(super) fn seal(frames: &[Frame]) -> Vec<u8> {
 }
 
 /// The backups of a disk, oldest first.
-pub(super) struct Set {
-    pub(super) dress: Dress,
-    pub(super) metas: Vec<Meta>,
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// What the streams state.
+    pub dress: Dress,
+    /// The meta frame of each.
+    pub metas: Vec<Meta>,
     bytes: Vec<Vec<u8>>,
 }
 
 impl Set {
-    pub(super) fn of(disk: &Disk, dress: Dress, rng: &mut Rng) -> Self {
+    /// The backups of all states of a disk.
+    pub fn of(disk: &Disk, dress: Dress, rng: &mut Numbers) -> Self {
         Self::named(disk, dress, rng, "disk")
     }
 
     /// Backups whose disk has this identity.
-    pub(super) fn named(disk: &Disk, dress: Dress, rng: &mut Rng, identity: &str) -> Self {
+    pub fn named(disk: &Disk, dress: Dress, rng: &mut Numbers, identity: &str) -> Self {
         let mut set = Self { dress, metas: Vec::new(), bytes: Vec::new() };
         for nth in 0..disk.states.len() {
             let (meta, bytes) = set.backup(disk, nth, identity, rng);
@@ -110,20 +117,24 @@ impl Set {
         set
     }
 
-    pub(super) fn bytes(&self) -> &[Vec<u8>] {
+    /// The streams.
+    pub fn bytes(&self) -> &[Vec<u8>] {
         &self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// The number of streams, two or more.
+    #[allow(clippy::len_without_is_empty, reason = "there are always some")]
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn checkpoint(&self, nth: usize) -> String {
+    /// The name of the checkpoint of a state.
+    pub fn checkpoint(&self, nth: usize) -> String {
         format!("c{nth}")
     }
 
     /// The backup of state `nth`, on top of the one before.
-    pub(super) fn backup(&self, disk: &Disk, nth: usize, identity: &str, rng: &mut Rng) -> (Meta, Vec<u8>) {
+    pub fn backup(&self, disk: &Disk, nth: usize, identity: &str, rng: &mut Numbers) -> (Meta, Vec<u8>) {
         let state = &disk.states[nth];
         let previous = nth.checked_sub(1).map(|nth| &disk.states[nth][..]);
         let frames = plan(state, previous, disk.grain, rng);
@@ -179,7 +190,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The frames of a backup: every block that differs from the previous state, each of data or of zeroes.
-fn plan(state: &[u8], previous: Option<&[u8]>, grain: usize, rng: &mut Rng) -> Vec<Range<usize>> {
+fn plan(state: &[u8], previous: Option<&[u8]>, grain: usize, rng: &mut Numbers) -> Vec<Range<usize>> {
     let mut frames: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     while at < state.len() {

@@ -1,14 +1,17 @@
 //! A disk that changes, grows and shrinks: its state at each backup.
 
 /// Numbers that look random, the same for each seed.
-pub(super) struct Rng(u64);
+#[derive(Debug)]
+pub struct Numbers(u64);
 
-impl Rng {
-    pub(super) const fn new(seed: u64) -> Self {
+impl Numbers {
+    /// The numbers of this seed.
+    pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -16,7 +19,7 @@ impl Rng {
     }
 
     /// A number from 0 to `end - 1`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 }
@@ -25,24 +28,25 @@ impl Rng {
 const GRAINS: [usize; 4] = [1, 512, 4096, 65536];
 
 /// A disk, from its first backup to its last.
-pub(super) struct Disk {
+#[derive(Clone, Debug)]
+pub struct Disk {
     /// All bytes of the disk at each backup.
-    pub(super) states: Vec<Vec<u8>>,
+    pub states: Vec<Vec<u8>>,
     /// Changes are recorded in blocks of this size.
-    pub(super) grain: usize,
+    pub grain: usize,
 }
 
 impl Disk {
     /// Two to six states, of sizes that are no multiple of anything.
-    pub(super) fn random(rng: &mut Rng) -> Self {
+    pub fn random(rng: &mut Numbers) -> Self {
         // the large blocks seldom, since they take long
         Self::of_blocks(GRAINS[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 3][rng.below(16)]], rng)
     }
 
     /// The same, of changes in blocks of `grain` bytes.
-    pub(super) fn of_blocks(grain: usize, rng: &mut Rng) -> Self {
+    pub fn of_blocks(grain: usize, rng: &mut Numbers) -> Self {
         let blocks = if grain == 65536 { 2 } else { 12 };
-        let size = |rng: &mut Rng| 1 + rng.below(blocks * grain + grain / 2 + 3);
+        let size = |rng: &mut Numbers| 1 + rng.below(blocks * grain + grain / 2 + 3);
         let mut state: Vec<u8> = vec![0; size(rng)];
         let mut states = Vec::new();
         let count = 2 + rng.below(5);
@@ -61,13 +65,14 @@ impl Disk {
         Self { states, grain }
     }
 
-    pub(super) fn largest(&self) -> usize {
+    /// The size of its largest state.
+    pub fn largest(&self) -> usize {
         self.states.iter().map(Vec::len).max().unwrap_or(0)
     }
 }
 
 /// Writes and zeroes some ranges. At least one byte changes.
-fn change(state: &mut [u8], grain: usize, rng: &mut Rng) {
+fn change(state: &mut [u8], grain: usize, rng: &mut Numbers) {
     for _ in 0..1 + rng.below(3) {
         let start = rng.below(state.len());
         let end = (start + 1 + rng.below(3 * grain)).min(state.len());

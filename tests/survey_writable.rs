@@ -4,7 +4,8 @@
 
 mod support;
 
-use nbd_extents::{Context, Status, SurveyError};
+use nbd_extents::wire::Form;
+use nbd_extents::{Context, Contexts, ExportParams, Status, Survey, SurveyError, SurveyOptions};
 use proptest::prelude::*;
 
 use support::dense::{Dense, assert_canonical, from_extents, to_extents};
@@ -171,4 +172,42 @@ fn answers_do_disagree() {
         coarsened += u64::from(run.stats.rests_coarsened > 0);
     }
     assert!(disputed >= 20 && compared >= 50 && coarsened >= 5, "{disputed} {compared} {coarsened}");
+}
+
+/// Allocation reaches to the end of what was asked, the bitmap one extent far. What a server sends again and again is asked for in smaller pieces:
+/// the work, counted in descriptors received, grows with the disk and not with its square.
+#[test]
+fn contexts_that_reach_very_differently_cost_what_the_disk_costs() {
+    let cost = |extents: u64| {
+        let wanted = Contexts::new().require(Context::Allocation).unwrap();
+        let wanted = wanted.require(Context::bitmap("b0")).unwrap();
+        let names = ["base:allocation", "qemu:dirty-bitmap:b0"];
+        let size = extents * 512;
+        let export = ExportParams::new(size, Form::Compact).unwrap();
+        let options = SurveyOptions::new(export).allow_writable().max_stalled_replies(u32::MAX);
+        let mut survey = Survey::together(options, wanted.negotiate_names(names).unwrap()).unwrap();
+        let mut read = 0;
+        while let Some(request) = survey.next_request().unwrap() {
+            let (id, start) = (request.id(), request.offset());
+            let flags = |byte: u64| u32::try_from(byte / 512 % 2).unwrap();
+            let all: Vec<u32> = (start..start + request.length())
+                .step_by(512)
+                .flat_map(|byte| [512, flags(byte) * 3])
+                .collect();
+            survey.extents32(id, names[0], start, &all).unwrap();
+            survey.extents32(id, names[1], start, &[512, flags(start)]).unwrap();
+            survey.reply_done(id).unwrap();
+            while let Some(extent) = survey.next_extent().unwrap() {
+                let flags = flags(extent.start()) == 1;
+                assert_eq!((extent.status().zero(), extent.status().dirty()), (Some(flags), Some(flags)));
+                read += 1;
+            }
+        }
+        assert_eq!(read, extents);
+        let stats = survey.complete().unwrap();
+        assert_eq!(stats.rests_coarsened, 0);
+        stats.descriptors / extents
+    };
+    let (small, large) = (cost(500), cost(4000));
+    assert!(large <= small.max(1) * 2 && large < 300, "{small} and {large} descriptors an extent");
 }

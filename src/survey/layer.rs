@@ -192,6 +192,14 @@ impl Layer {
         self.payload.as_slice().len()
     }
 
+    /// About how many bytes of the payload are about bytes beyond `offset`, as if descriptors were alike.
+    pub(super) fn bytes_beyond(&self, offset: u64) -> u64 {
+        let (start, end) = (self.place.position, self.place.end);
+        let (beyond, all) = (end.saturating_sub(offset.max(start)), end.saturating_sub(start).max(1));
+        let bytes = u128::from(self.bytes() as u64) * u128::from(beyond) / u128::from(all);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     /// The descriptors that are used.
     pub(super) fn descriptors(&self) -> usize {
         self.descriptors

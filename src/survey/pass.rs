@@ -441,7 +441,8 @@ impl Pass {
         let told = Arc::new(self.told(layers));
         self.pieces.answer(id, question.end, end, &told);
         let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
-        self.sizer.learn(advanced, question.end - question.start, payload, cx.options);
+        let unused = layers.iter().map(|layer| layer.bytes_beyond(end)).sum();
+        self.sizer.learn(advanced, question.end - question.start, payload, unused, cx.options);
         self.keep_rests(layers, end, cx);
         Ok(())
     }

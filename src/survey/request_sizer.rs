@@ -10,6 +10,11 @@ const CAUTION: u32 = 8;
 /// server can work on the next while one is taken in.
 const HANDY: u64 = 256 << 10;
 
+/// With one request in flight, a reply may hold this many bytes of payload that will be sent again.
+const WASTE: u64 = 4 << 10;
+/// Because of waste, no less than this is asked.
+const LEAST: u64 = 4 << 10;
+
 /// The length of the next request, in bytes, and the payload that its reply will be likely to have.
 #[derive(Debug)]
 pub(super) struct RequestSizer {
@@ -52,11 +57,23 @@ impl RequestSizer {
 
     /// A reply described so many bytes of those that were asked. Where it is short, a server with a limit on its replies (qemu: 131,072 extents in each
     /// context) gives no more at a time. With one request in flight asking for more does no harm; with several, each should be one reply long.
-    pub(super) fn learn(&mut self, described: u64, asked: u64, payload: u64, options: &SurveyOptions) {
+    ///
+    /// `unused` bytes of the payload were about bytes beyond what all contexts described: they will be sent again with the next reply. Where that is
+    /// most of a reply, less is asked, or a server whose contexts reach very differently would send the longer one again for each few extents.
+    pub(super) fn learn(
+        &mut self,
+        described: u64,
+        asked: u64,
+        payload: u64,
+        unused: u64,
+        options: &SurveyOptions,
+    ) {
         self.known = true;
         self.caution = self.caution.saturating_sub(1);
         let ahead = options.width() > 1;
-        if ahead && payload > HANDY {
+        if !ahead && unused > WASTE.max(payload / 2) {
+            self.length = self.length.min(described.saturating_mul(2).max(LEAST));
+        } else if ahead && payload > HANDY {
             let pieces = payload.div_ceil(HANDY);
             self.length = self.length.min((described / pieces).max(STRIDE));
         } else if ahead && described < asked {
@@ -92,7 +109,7 @@ mod tests {
     /// The length after one reply of so much payload about so much of what was asked, when `length` was the step before.
     fn after(length: u64, described: u64, asked: u64, payload: u64, in_flight: usize) -> u64 {
         let mut step = RequestSizer::new(length);
-        step.learn(described, asked, payload, &options(in_flight));
+        step.learn(described, asked, payload, 0, &options(in_flight));
         assert!(step.is_known());
         step.length()
     }
@@ -139,10 +156,10 @@ mod tests {
         let mut step = RequestSizer::new(MIB);
         step.halve(MIB);
         for _ in 1..CAUTION {
-            step.learn(MIB / 2, MIB / 2, 100, &options(2));
+            step.learn(MIB / 2, MIB / 2, 100, 0, &options(2));
             assert_eq!(step.length(), MIB / 2);
         }
-        step.learn(MIB / 2, MIB / 2, 100, &options(2));
+        step.learn(MIB / 2, MIB / 2, 100, 0, &options(2));
         assert_eq!(step.length(), MIB);
     }
 

@@ -1,7 +1,7 @@
 //! What earlier replies said of bytes that are still to do, on an export that may change. It is held against the next answer about them, and
 //! the safer of the two is taken.
 //!
-//! There is one rest a context at most: a newer one is joined to it. Nothing that was said is ever just dropped: where a rest would take more room
+//! There are two rests a context at most, a long one and a short one: a newer one is joined to one of them. Nothing that was said is ever just dropped: where a rest would take more room
 //! than there is, or where joining it again and again would take more work than what was received is worth, all of it becomes the context's
 //! safe status, which takes next to none.
 
@@ -24,12 +24,55 @@ const WORK_PER_BYTE: usize = 4;
 /// Descriptors that may be joined before anything is received.
 const FREE_WORK: usize = 4 << 20;
 
-/// The rests of one pass, one place a context.
+/// The rests of one pass, one a context.
 #[derive(Debug)]
 pub(super) struct Rests {
-    kept: SmallVec<[Option<Layer>; 4]>,
+    kept: SmallVec<[Rest; 4]>,
     /// Descriptors that may still be joined.
     work: usize,
+}
+
+/// What earlier replies said in one context.
+///
+/// Where the contexts reach very differently, the first reply leaves a long rest, and every later one a
+/// short rest of bytes that the long one describes as well. To join the two each time would cost the length
+/// of the long one for every few extents. So a short rest stays beside the long one; a window that reads
+/// both takes the safer of them, as a join would.
+#[derive(Debug, Default)]
+struct Rest {
+    long: Option<Layer>,
+    /// At most a quarter as many descriptors as `long` has.
+    short: Option<Layer>,
+}
+
+impl Rest {
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.long.iter().chain(&self.short)
+    }
+
+    fn skip_to(&mut self, offset: u64) {
+        for rest in [&mut self.long, &mut self.short] {
+            if let Some(layer) = rest {
+                layer.skip_to(offset);
+            }
+            rest.take_if(|layer| layer.end() <= offset);
+        }
+    }
+
+    /// Takes the rest that a new one is to be joined to: of two, the short one, unless the new one is long.
+    fn take_joined(&mut self, fresh: &Layer) -> Option<Layer> {
+        match &self.long {
+            Some(long) if fresh.left().saturating_mul(4) <= long.left() => self.short.take(),
+            _ => self.long.take(),
+        }
+    }
+
+    /// Keeps a rest that [`take_joined`](Self::take_joined) has made room for.
+    fn put(&mut self, rest: Layer) {
+        let place = if self.long.is_some() { &mut self.short } else { &mut self.long };
+        debug_assert!(place.is_none(), "a rest would be forgotten");
+        *place = Some(rest);
+    }
 }
 
 impl Default for Rests {
@@ -41,20 +84,16 @@ impl Default for Rests {
 impl Rests {
     /// The rests, to be read from where they are.
     pub(super) fn layers(&self) -> impl Iterator<Item = Layer> {
-        self.kept.iter().flatten().cloned()
+        self.kept.iter().flat_map(Rest::layers).cloned()
     }
 
     /// Forgets what was said of the bytes before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
-        for rest in &mut self.kept {
-            if let Some(layer) = rest {
-                layer.skip_to(offset);
-            }
-            rest.take_if(|layer| layer.end() <= offset);
-        }
+        self.kept.iter_mut().for_each(|rest| rest.skip_to(offset));
     }
 
-    /// Keeps what `fresh` says of the bytes from `done` on, joined to what was said before. Returns how many rests had to be coarsened for it.
+    /// Keeps what `fresh` says of the bytes from `done` on, beside what was said before or joined to it. Returns how many rests had to be
+    /// coarsened for it.
     pub(super) fn add(
         &mut self,
         fresh: &[Layer],
@@ -63,7 +102,7 @@ impl Rests {
         budget: &mut Budget,
     ) -> u64 {
         self.skip_to(done);
-        self.kept.resize_with(slots.len(), || None);
+        self.kept.resize_with(slots.len(), Rest::default);
         let mut coarsened = 0;
         for ((rest, fresh), slot) in self.kept.iter_mut().zip(fresh).zip(slots) {
             if fresh.end() <= done {
@@ -71,21 +110,21 @@ impl Rests {
             }
             let mut fresh = fresh.clone();
             fresh.skip_to(done);
-            let Some(old) = rest.take() else {
-                *rest = Some(fresh);
-                continue;
-            };
-            let range = done..old.end().max(fresh.end());
-            let payload = if pay(&mut self.work, &old, &fresh) {
-                join(&old, &fresh, slot.kind, done, budget.room())
-            } else {
-                None
-            };
-            coarsened += u64::from(payload.is_none());
-            *rest = Some(match payload {
-                Some(payload) => layer(budget.hold(payload), slot.kind, &range),
-                None => coarse(slot.kind, &range),
-            });
+            // a joined rest may have become long itself, and then takes the long one in
+            while let Some(old) = rest.take_joined(&fresh) {
+                let range = done..old.end().max(fresh.end());
+                let payload = if pay(&mut self.work, &old, &fresh) {
+                    join(&old, &fresh, slot.kind, done, budget.room())
+                } else {
+                    None
+                };
+                coarsened += u64::from(payload.is_none());
+                fresh = match payload {
+                    Some(payload) => layer(budget.hold(payload), slot.kind, &range),
+                    None => coarse(slot.kind, &range),
+                };
+            }
+            rest.put(fresh);
         }
         coarsened
     }
@@ -94,11 +133,13 @@ impl Rests {
     pub(super) fn coarsen(&mut self, slots: &[GrantedContext], done: u64) -> u64 {
         let mut coarsened = 0;
         for (rest, slot) in self.kept.iter_mut().zip(slots) {
-            let Some(old) = rest.take_if(|rest| rest.is_counted()) else { continue };
-            let range = done..old.end();
-            drop(old);
-            *rest = Some(coarse(slot.kind, &range));
-            coarsened += 1;
+            for old in [&mut rest.long, &mut rest.short] {
+                let Some(counted) = old.take_if(|rest| rest.is_counted()) else { continue };
+                let range = done..counted.end();
+                drop(counted);
+                *old = Some(coarse(slot.kind, &range));
+                coarsened += 1;
+            }
         }
         coarsened
     }

@@ -1,4 +1,5 @@
-//! A full backup and its incrementals: which of them serves each range of the disk when it is restored?
+//! A full backup and its incrementals: which of them serves each range of the disk when it is
+//! restored?
 //!
 //! ```text
 //! cargo run --example backup_chain
@@ -17,8 +18,8 @@ const ZERO: Action = Action::Zero { may_unmap: true };
 const SKIP: Action = Action::Skip;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // On Monday the guest zeroed some of the bytes that Sunday had stored, on Tuesday the disk was shrunk, on Wednesday
-    // it grew again. Neither the zeroed nor the cut-off bytes may come back.
+    // On Monday the guest zeroed some of the bytes that Sunday had stored, on Tuesday the disk was
+    // shrunk, on Wednesday it grew again. Neither the zeroed nor the cut-off bytes may come back.
     let sunday = backup(&[(24, COPY), (8, ZERO), (16, COPY)])?;
     let monday = backup(&[(4, SKIP), (8, COPY), (8, ZERO), (28, SKIP)])?;
     let tuesday = backup(&[(2, SKIP), (4, COPY), (26, SKIP)])?;
@@ -34,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<_> = chain.layers().map(|layer| layer.id.unwrap_or_default()).collect();
     let size = chain.size();
 
-    // One pass over all layers. The map joins equal neighbours, and refuses a result that does not cover the disk.
+    // One pass over all layers. The map joins equal neighbours, and refuses a result that does not
+    // cover the disk.
     let sources = ExtentMap::covering(chain.restore(), 0..size)?;
     for extent in sources.extents() {
         let (start, end, source) = (extent.start() / MIB, extent.end() / MIB, extent.status());

@@ -1,4 +1,5 @@
-//! From the statuses of a disk to the reads and writes of an incremental backup, carried out on disks in memory.
+//! From the statuses of a disk to the reads and writes of an incremental backup, carried out on
+//! disks in memory.
 //!
 //! ```text
 //! cargo run --example backup_plan
@@ -20,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     source[1000..1010].fill(0xbb); // the guest writes,
     source[2048..3072].fill(0); // and discards
 
-    // What a survey says of that: dirty in blocks of 512 bytes, and zero where the guest has discarded.
+    // What a survey says of that: dirty in blocks of 512 bytes, and zero where the guest has
+    // discarded.
     let statuses = [
         status(0..512, false, false)?,
         status(512..1024, true, false)?,

@@ -1,4 +1,5 @@
-//! The lists that libnbd's callback gets for two contexts, merged: what is dirty, and what of it reads as zero?
+//! The lists that libnbd's callback gets for two contexts, merged: which bytes are dirty, and which
+//! of them read as zero?
 //!
 //! ```text
 //! cargo run --example libnbd_pairs
@@ -15,7 +16,8 @@ const DIRTY: [u32; 6] = [1 << 20, 0, 64 << 10, 1, 960 << 10, 0];
 const ALLOCATION: [u32; 4] = [(1 << 20) + (4 << 10), 0, (1 << 20) - (4 << 10), 3];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The context gives the flags their meaning, before the lists meet: 1 is dirty in the one, a hole in the other.
+    // The context gives the flags their meaning, before the lists meet: 1 is dirty in the one, a
+    // hole in the other.
     let dirty = place(pairs(&DIRTY)?, 0).map_status(Dirtiness::from_flags);
     let zero = place(pairs(&ALLOCATION)?, 0).map_status(Allocation::from_flags);
 

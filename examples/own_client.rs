@@ -1,4 +1,5 @@
-//! A survey fed by a client of your own: ask what it says, hand it what comes, read what it has merged.
+//! A survey fed by a client of your own: send its requests, hand it the replies, read the merged
+//! extents.
 //!
 //! ```text
 //! cargo run --example own_client
@@ -21,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (context, entries) in block_status(offset) {
             survey.extents32(id, context, offset, &entries)?;
         }
-        // Only now does the reply count. One that fails goes to `reply_failed`, and is asked for again.
+        // Only now does the reply count. One that fails goes to `reply_failed`, and is asked for
+        // again.
         survey.reply_done(id)?;
         while let Some(extent) = survey.next_extent()? {
             println!("  {extent}");
@@ -32,8 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Stands for a client. Servers answer less than they were asked, and not equally far for each context: the bitmap
-/// reaches 3 MiB from here, the allocation 2 MiB. The survey goes on after the shorter of them.
+/// Stands for a client. Servers answer less than they were asked, and not equally far for each
+/// context: the bitmap reaches 3 MiB from here, the allocation 2 MiB. The survey goes on after the
+/// shorter of them.
 fn block_status(offset: u64) -> [(&'static str, Vec<u32>); 2] {
     let left = SIZE - offset;
     let entry = |length: u64, flags| [u32::try_from(length.min(left)).unwrap_or(u32::MAX), flags];

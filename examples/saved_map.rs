@@ -1,4 +1,5 @@
-//! Maps of two backups, kept in a few bytes each and compared later: what has changed from one to the other?
+//! Maps of two backups, kept in a few bytes each and compared later: which bytes changed in
+//! between?
 //!
 //! ```text
 //! cargo run --example saved_map --features serde

@@ -15,7 +15,8 @@ use crate::values::parse_seconds;
 
 /// The most exports that a message names.
 const NAMED: usize = 8;
-/// The time limit of a step that helps and is not needed: one more connection, the list of the exports.
+/// The time limit of a step that helps and is not needed: one more connection, the list of the
+/// exports.
 const HURRY: Duration = Duration::from_secs(5);
 
 /// The options of a connection.
@@ -48,8 +49,8 @@ impl ConnectionArgs {
     }
 }
 
-/// As many connections to one export as the user asked for: fewer where the server does not say that several are safe,
-/// or takes no more of them soon.
+/// As many connections to one export as the user asked for: fewer where the server does not say
+/// that several are safe, or takes no more of them soon.
 pub(crate) fn more_connections(
     first: Client,
     uri: &Uri,

@@ -1,5 +1,5 @@
-//! `convert`: the extent list of one program as that of another, or two lists about one disk as one. A list that would
-//! lose its meaning is refused.
+//! `convert`: the extent list of one program as that of another, or two lists about one disk as
+//! one. A list that would lose its meaning is refused.
 
 use core::num::NonZeroU64;
 use std::fs::File;
@@ -35,8 +35,8 @@ pub(crate) struct Args {
     to: Format,
     /// A second list about the same disk, from a file
     ///
-    /// Where both know whether bytes are dirty, they are if one of them says so; where both know whether they are
-    /// zero, they are if both say so.
+    /// Where both know whether bytes are dirty, they are if one of them says so; where both know
+    /// whether they are zero, they are if both say so.
     #[arg(long, num_args = 2, value_names = ["FORMAT", "FILE"])]
     with: Option<Vec<String>>,
     /// The size of the disk, which the input has to cover
@@ -181,8 +181,8 @@ impl Input {
         })
     }
 
-    /// Whether the list may end here. One without any extent comes from a program that failed, unless the disk is
-    /// empty: taken at its word, nothing would be dirty.
+    /// Whether the list may end here. One without any extent comes from a program that failed,
+    /// unless the disk is empty: taken at its word, nothing would be dirty.
     fn check_end(&self) -> Result<(), ListError> {
         let fault = match (self.end, self.size) {
             (None, Some(0)) => return Ok(()),
@@ -222,8 +222,8 @@ impl ExtentStream for Input {
     }
 }
 
-/// What two lists say of the same bytes. Where both know a thing and differ, the safer answer holds: dirty, not zero,
-/// or not known.
+/// What two lists say of the same bytes. Where both know a thing and differ, the safer answer
+/// holds: dirty, not zero, or not known.
 fn both(a: &Facts, b: &Facts) -> Facts {
     fn agreed<T: Copy + PartialEq>(a: Option<T>, b: Option<T>) -> Option<T> {
         match (a, b) {

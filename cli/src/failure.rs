@@ -1,4 +1,5 @@
-//! How a run ends when it does not end well: one line on stderr, and the exit code that scripts rely on.
+//! How a run ends when it does not end well: one line on stderr, and the exit code that scripts
+//! rely on.
 
 use core::error::Error as _;
 use std::io::{self, Write as _};
@@ -15,7 +16,7 @@ use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameWriteEr
 
 /// The exit code of wrong usage.
 pub(crate) const USAGE: u8 = 2;
-/// What was asked for is not there, or does not fit.
+/// The thing asked for is not there, or does not fit.
 const NOT_THERE: u8 = 3;
 /// Connection lost, refused or out of time; TLS not agreed.
 const CONNECTION: u8 = 4;
@@ -46,7 +47,7 @@ impl Failure {
         Self { whole: true, ..Self::new(USAGE, error.to_string()) }
     }
 
-    /// What was asked for is not there, or does not fit.
+    /// The thing asked for is not there, or does not fit.
     pub(crate) fn not_there(message: impl Into<String>) -> Self {
         Self::new(NOT_THERE, message.into())
     }
@@ -71,7 +72,7 @@ impl Failure {
         Self::other(format!("{}: {error}", path.display()))
     }
 
-    /// Output that cannot be written. A reader that has gone away (`| head`) is nothing to talk about.
+    /// Output that cannot be written. No message where its reader has gone away (`| head`).
     pub(crate) fn output(error: &io::Error) -> Self {
         let gone = error.kind() == io::ErrorKind::BrokenPipe;
         Self::other(if gone { String::new() } else { format!("cannot write the output: {error}") })
@@ -95,7 +96,8 @@ impl Failure {
         self
     }
 
-    /// Says what helps where a server refuses questions about clean bytes, as the export of a live backup does.
+    /// Says what helps where a server refuses questions about clean bytes, as the export of a live
+    /// backup does.
     pub(crate) fn hint_bitmap_first(self, has_bitmap: bool, bitmap_first: bool) -> Self {
         match (self.refusal, bitmap_first, has_bitmap) {
             (false, ..) | (_, true, _) => self,

@@ -119,7 +119,8 @@ fn value(export: &Export, uri: &Uri) -> Value {
     })
 }
 
-/// The same JSON in ASCII alone: what a server calls its exports can do nothing to a terminal, and is still exact.
+/// The same JSON in ASCII alone: what a server calls its exports can do nothing to a terminal, and
+/// is still exact.
 fn ascii(json: &Value) -> String {
     let mut text = String::new();
     let mut units = [0; 2];

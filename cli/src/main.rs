@@ -1,8 +1,8 @@
-//! `nbd-extents`: which ranges of a disk are dirty, zero or data, asked of an NBD server; and what a backup
-//! makes of that.
+//! `nbd-extents`: which ranges of a disk are dirty, zero or data, asked of an NBD server; and what
+//! a backup makes of that.
 //!
-//! One file a command. [`connection`] has the options of all that connect, [`failure`] the exit codes,
-//! [`streams`] the reading of backups.
+//! One file a command. [`connection`] has the options of all that connect, [`failure`] the exit
+//! codes, [`streams`] the reading of backups.
 
 #![forbid(unsafe_code)]
 // They panic where nobody reads; `output` has the ways that do not.
@@ -32,7 +32,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use failure::Failure;
 
-/// Shows which ranges of an NBD export are dirty, zero or data, and backs it up and restores it by that
+/// Shows which ranges of an NBD export are dirty, zero or data, and backs it up and restores it by
+/// that
 #[derive(Debug, Parser)]
 #[command(name = "nbd-extents", version, term_width = 80, arg_required_else_help = true)]
 #[command(after_help = example!("  nbd-extents map --demo"))]
@@ -74,7 +75,8 @@ fn main() -> ExitCode {
     match Program::try_parse() {
         Ok(program) => program.command.run().map_or_else(Failure::report, |()| ExitCode::SUCCESS),
         Err(answer) => {
-            // Help and version come this way too. A reader that has gone (`--help | true`) has seen enough.
+            // Help and version come this way too. A reader that has gone (`--help | true`) has seen
+            // enough.
             let _ = answer.print();
             if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
         }

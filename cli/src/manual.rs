@@ -32,8 +32,8 @@ const COMMANDS: [&str; 9] =
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Program::command(), "nbd-extents", &mut script);
-    // For bash, clap_complete 4.6 takes the hyphen of the program's name for the start of a command in one of two
-    // places, and then completes no command's options.
+    // For bash, clap_complete 4.6 takes the hyphen of the program's name for the start of a command
+    // in one of two places, and then completes no command's options.
     let script = String::from_utf8_lossy(&script).replace("nbd__subcmd__extents", "nbd__extents");
     print(&script)
 }

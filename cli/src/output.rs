@@ -8,7 +8,8 @@ const HELD: usize = 1 << 20;
 /// A script gets its input in pieces of this size, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Prints a remark on a run that goes well. A reader of stderr that has gone away misses nothing that it needs.
+/// Prints a remark on a run that goes well. A reader of stderr that has gone away misses nothing
+/// that it needs.
 pub(crate) fn remark(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "nbd-extents: {text}");
 }
@@ -29,7 +30,8 @@ impl Output {
         Self::new(HELD, true)
     }
 
-    /// For scripts: a command that fails leaves the extents found until then, in a list that stays open.
+    /// For scripts: a command that fails leaves the extents found until then, in a list that stays
+    /// open.
     pub(crate) fn streamed() -> Self {
         Self::new(PIECE, false)
     }

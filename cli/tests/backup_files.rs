@@ -1,5 +1,5 @@
-//! Where `backup` writes: a regular file is replaced once the backup is whole, everything else is written as it is,
-//! and a run that fails or is ended by a signal leaves the folder as it was.
+//! Where `backup` writes: a regular file is replaced once the backup is whole, everything else is
+//! written as it is, and a run that fails or is ended by a signal leaves the folder as it was.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -84,8 +84,8 @@ fn fifo_is_written_and_stays_a_fifo() {
     assert_eq!(names(folder.path()), ["fifo", "stream"]);
 }
 
-/// The file that a link names is replaced, in its own folder, and the link stays: also where that file does not
-/// exist yet, and over two links.
+/// The file that a link names is replaced, in its own folder, and the link stays: also where that
+/// file does not exist yet, and over two links.
 #[test]
 fn link_is_kept_and_its_target_is_replaced() {
     let (server, folder) = (disk(), folder());
@@ -112,7 +112,8 @@ fn link_is_kept_and_its_target_is_replaced() {
     backup(&server.uri(), &["--allow-writable"], &one).fails(1, &["one", "links"]);
 }
 
-/// Standard output is what the shell has made of it, also by its other names: what stands there already stays.
+/// Standard output is written as the shell has opened it, also by its other names: bytes that it
+/// holds already stay.
 #[test]
 fn standard_output_by_any_name_is_written_where_it_stands() {
     let (server, folder) = (disk(), folder());
@@ -173,7 +174,8 @@ fn folder_or_missing_folder_is_named() {
     assert!(names(folder.path()).is_empty());
 }
 
-/// C6 of what was found from outside: a backup that ends early leaves nothing that looks like one.
+/// C6 of the faults found from outside: a backup that ends early leaves nothing that looks like
+/// one.
 #[test]
 fn failed_run_leaves_the_old_file_and_no_litter() {
     let (server, folder) = (disk_that_stops(), folder());

@@ -94,7 +94,7 @@ fn exit_codes() {
     );
 }
 
-/// Two lists about the disk of the captures: dirty or clean, and what reads as zero.
+/// Two lists about the disk of the captures: dirty or clean, and zero or data.
 const DIRTY: &str =
     r#"[{"start": 0, "length": 4096, "dirty": true}, {"start": 4096, "length": 8192, "dirty": false}]"#;
 const ZERO: &str =
@@ -111,7 +111,8 @@ fn convert_with(zero: &str, more: &[&str], dirty: &str) -> (Option<i32>, String,
     (code, out, error.replace(file, "FILE"))
 }
 
-/// The purpose of the project: cut at different places, each of its own meaning, one list comes out.
+/// The purpose of the project: cut at different places, each of its own meaning, one list comes
+/// out.
 #[test]
 fn two_lists_about_one_disk_become_one() {
     let (code, out, error) = convert_with(ZERO, &["--size", "12K"], DIRTY);
@@ -160,7 +161,8 @@ fn error_says_which_of_two_lists_it_is_about() {
     );
 }
 
-/// B5 of the faults found from outside: a program that failed in the pipe does not become "nothing is dirty".
+/// B5 of the faults found from outside: a program that failed in the pipe does not become "nothing
+/// is dirty".
 #[test]
 fn empty_input_is_right_only_for_an_empty_disk() {
     let lists = [("nbdinfo-dirty", ""), ("imageio-dirty", "[]"), ("nbdinfo-dirty-json", "[]")];
@@ -184,7 +186,8 @@ fn empty_input_is_right_only_for_an_empty_disk() {
     assert_eq!(convert(&["--from", "imageio-dirty", "--to", "qemu-img-dirty"], b"").0, Some(5));
 }
 
-/// A list that stops short of the disk, or starts within it, leaves bytes out, whichever format it is in.
+/// A list that stops short of the disk, or starts within it, leaves bytes out, whichever format it
+/// is in.
 #[test]
 fn size_demands_coverage_of_every_format() {
     let lists = [

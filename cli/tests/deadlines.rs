@@ -1,5 +1,5 @@
-//! The program and servers that die, stop, or answer a byte a second: it ends in time, says what happened, and what it
-//! has printed stays true.
+//! The program and servers that die, stop, or answer a byte a second: it ends in time, says what
+//! happened, and what it has printed stays true.
 #![cfg(target_os = "linux")]
 
 mod hostile;

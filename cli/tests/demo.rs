@@ -1,5 +1,5 @@
-//! What a newcomer sees first: the map that ships with the crate. It must be the map of the captured replies, whichever form they came in, and
-//! no script may get it by mistake.
+//! What a newcomer sees first: the map that ships with the crate. It must be the map of the
+//! captured replies, whichever form they came in, and no script may get it by mistake.
 
 mod support;
 

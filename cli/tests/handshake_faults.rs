@@ -1,5 +1,6 @@
-//! Handshakes that go wrong in ways that have no row in SERVER-BEHAVIOUR.md of their own: other protocols, refusals of every kind, sizes at the edges.
-//! What it has of the handshake is in `server_behaviour_options.rs`.
+//! Handshakes that go wrong in ways that have no row in SERVER-BEHAVIOUR.md of their own: other
+//! protocols, refusals of every kind, sizes at the edges. What it has of the handshake is in
+//! `server_behaviour_options.rs`.
 #![cfg(target_os = "linux")]
 
 mod hostile;
@@ -186,8 +187,8 @@ fn names_and_descriptions_of_the_export() {
         };
         assert_eq!(lines(&["--json"]), 1);
         assert_eq!(lines(&["--json", "--strict"]), 1);
-        // A line for the export, its size, block sizes, flags, headers, TLS and one context; and one for its
-        // description.
+        // A line for the export, its size, block sizes, flags, headers, TLS and one context; and
+        // one for its description.
         assert_eq!(lines(&[]), if kind == 2 { 8 } else { 7 });
     }
 }
@@ -205,7 +206,8 @@ fn contexts_then_an_error_in_a_list() {
     .is(Accept, Accept);
 }
 
-/// A context that is missing is named, with what there is instead: escaped, and not all of it if that is much.
+/// A context that is missing is named, with what there is instead: escaped, and not all of it if
+/// that is much.
 #[test]
 fn a_list_of_hostile_names() {
     let server = ScriptedServer::start(|conn: &mut Conn| {
@@ -281,7 +283,8 @@ fn sizes() {
     }
 }
 
-/// A bitmap-first survey opens one connection for the bitmaps and one for the rest. They have to be about the same disk.
+/// A bitmap-first survey opens one connection for the bitmaps and one for the rest. They have to be
+/// about the same disk.
 #[test]
 fn two_connections_that_disagree_about_the_size() {
     let server = ScriptedServer::start(|conn| {
@@ -293,8 +296,8 @@ fn two_connections_that_disagree_about_the_size() {
     map(&[&uri, "--json", "--bitmap", "b0", "--bitmap-first"], TIME).fails(5, "disagree about its size");
 }
 
-/// Whatever stands behind the answer to STARTTLS was not encrypted by the server that was asked: somebody put it there. It does not
-/// matter whether it comes in one piece with the answer.
+/// Bytes after the answer to STARTTLS were not encrypted by the server that was asked: somebody put
+/// them there, in one piece with the answer or in a later one.
 #[test]
 fn bytes_behind_the_answer_to_starttls() {
     let answer = [bytes::hello(3), bytes::option_reply(5, ACK, &[])].concat();

@@ -1,5 +1,5 @@
-//! Help, man pages and completions: each fits a terminal, has an example that works when pasted, and lists the exit
-//! codes; and a reader that goes away makes none of them panic.
+//! Help, man pages and completions: each fits a terminal, has an example that works when pasted,
+//! and lists the exit codes; and a reader that goes away makes none of them panic.
 #![cfg(unix)]
 
 mod support;
@@ -168,13 +168,15 @@ fn reader_that_goes_away_is_no_failure_of_help_and_manual() {
     }
 }
 
-/// Each remark and each error goes to a stderr that nobody reads: the exit code has to tell all the same.
+/// Each remark and each error goes to a stderr that nobody reads: the exit code has to tell all the
+/// same.
 #[test]
 fn reader_that_goes_away_makes_nothing_panic() {
     let map = ["map", "--demo"];
     assert_eq!(without_reader(&map, false, true).status.code(), Some(0));
     let done = without_reader(&map, true, false);
-    // Output that nobody reads is nothing to talk about; the remark says where the replies come from.
+    // Output that nobody reads is nothing to talk about; the remark says where the replies come
+    // from.
     assert_eq!((done.status.code(), done.stderr.lines().count()), (Some(1), 1), "{}", done.stderr);
     assert!(done.stderr.contains("no server asked"), "{}", done.stderr);
     for wrong in [&["convert"][..], &["map"], &["map", "--demo", "--format", "nbdinfo", "--actions"], &["no"]]

@@ -1,5 +1,5 @@
-//! `info` against real servers: size, block sizes, flags, contexts, headers and TLS of one export, and with `--list`
-//! of all.
+//! `info` against real servers: size, block sizes, flags, contexts, headers and TLS of one export,
+//! and with `--list` of all.
 #![cfg(unix)]
 
 mod support;

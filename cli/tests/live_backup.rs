@@ -1,5 +1,5 @@
-//! A full backup and a chain of incrementals restored onto another disk by qemu-nbd, and compared by qemu-img.
-//! The bytes of these disks never touch each other otherwise.
+//! A full backup and a chain of incrementals restored onto another disk by qemu-nbd, and compared
+//! by qemu-img. The bytes of these disks never touch each other otherwise.
 #![cfg(unix)]
 
 mod support;
@@ -52,7 +52,7 @@ impl Chain {
         self.disk.apply(&steps);
     }
 
-    /// A backup of what has changed in any of these bitmaps, or of everything.
+    /// A backup of the dirty ranges of any of these bitmaps, or of everything.
     fn back_up(&mut self, bitmaps: &[&str]) {
         let file = self.folder.path().join(format!("stream-{}", self.streams.len()));
         let server = Server::qemu_nbd(&self.disk, bitmaps);

@@ -1,5 +1,6 @@
-//! The server, the client or the target is killed in the middle of a backup or a restore: a clear error, the right exit code, no stream that reads as
-//! whole, and all of it can be run again. A pipe that nobody reads on, or that nothing more comes through, holds each in its middle.
+//! The server, the client or the target is killed in the middle of a backup or a restore: a clear
+//! error, the right exit code, no stream that reads as whole, and all of it can be run again. A
+//! pipe that nobody reads on, or that nothing more comes through, holds each in its middle.
 #![cfg(unix)]
 
 mod support;
@@ -19,7 +20,7 @@ use testkit::image::{Image, KIB, MIB, Recipe, Step};
 use testkit::server::{Server, folder};
 use testkit::tools::require_qemu;
 
-/// More than pipes, sockets and what is read ahead hold together.
+/// More than pipes, sockets and the read-ahead hold together.
 const SIZE: u64 = 64 * MIB;
 /// Where it is held.
 const MIDDLE: usize = 4 << 20;
@@ -59,7 +60,7 @@ impl Held {
         Self { child, got }
     }
 
-    /// Reads what is left, to a file.
+    /// Reads the rest, to a file.
     fn finish(mut self, file: &Path) -> Ended {
         let mut stdout = self.child.stdout.take().unwrap();
         stdout.read_to_end(&mut self.got).unwrap();

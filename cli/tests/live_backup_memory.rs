@@ -1,5 +1,6 @@
-//! What a backup holds in memory: a byte budget, and for each extent that is planned at most 16 bytes. Measured on the program itself, at two sizes of
-//! a disk whose every second block is a hole, so that nothing can be joined.
+//! What a backup holds in memory: a byte budget, and for each extent that is planned at most 16
+//! bytes. Measured on the program itself, at two sizes of a disk whose every second block is a
+//! hole, so that nothing can be joined.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -18,7 +19,7 @@ const BLOCK: u64 = 4096;
 const FEW: u64 = 16_000;
 const MANY: u64 = 80_000;
 
-/// A raw disk of so many extents, each of one block.
+/// A raw disk of this number of extents, each of one block.
 fn fragmented(folder: &tempfile::TempDir, extents: u64) -> Image {
     let path = folder.path().join(extents.to_string());
     let disk = File::create(&path).unwrap();

@@ -1,5 +1,6 @@
-//! Backups of a disk that its guest goes on writing: what is restored is the disk as it was when the backup began. In libvirt's shape (a scratch image
-//! that is backed by the disk) and as qemu's snapshot-access, both in qemu-storage-daemon.
+//! Backups of a disk that its guest goes on writing: the restored disk is the disk as it was when
+//! the backup began. In libvirt's shape (a scratch image that is backed by the disk) and as qemu's
+//! snapshot-access, both in qemu-storage-daemon.
 #![cfg(unix)]
 
 extern crate alloc;
@@ -54,7 +55,7 @@ impl Guest {
         guest
     }
 
-    /// Waits until so many writes more have been done.
+    /// Waits until this number of further writes has been done.
     fn wait_for(&self, more: u64) {
         let goal = self.count() + more;
         while self.count() < goal {
@@ -73,7 +74,8 @@ impl Guest {
     }
 }
 
-/// A disk with a full backup made of it, changed since, its bitmap frozen; and a copy of it as it is now.
+/// A disk with a full backup made of it, changed since, its bitmap frozen; and a copy of it as it
+/// is now.
 struct Disk {
     folder: TempDir,
     disk: Image,

@@ -157,7 +157,8 @@ fn server_that_hangs_up_within_its_hello_is_a_lost_connection() {
     server.join().expect("the server's thread");
 }
 
-/// A real server that is killed (SIGKILL) while an answer is awaited: a lost connection at once, not a timeout.
+/// A real server that is killed (SIGKILL) while an answer is awaited: a lost connection at once,
+/// not a timeout.
 #[test]
 fn server_that_is_killed_is_a_lost_connection() {
     if !tools::require(&["nbdkit"]) {

@@ -1,5 +1,6 @@
-//! Surveys that keep the wire busy, against real servers: with several requests in flight the result is the same and comes sooner, and with the
-//! bitmap first the cost follows the change, not the size of the disk.
+//! Surveys that keep the wire busy, against real servers: with several requests in flight the
+//! result is the same and comes sooner, and with the bitmap first the cost follows the change, not
+//! the size of the disk.
 
 mod support;
 
@@ -78,7 +79,8 @@ fn latency_is_hidden_by_asking_ahead() {
     assert!(ratio >= 3.0, "{ratio:.1} times as fast with 8 requests in flight");
 }
 
-/// The four ways to ask qemu agree, with one request in flight, with some, and with more than the disk has use for.
+/// The four ways to ask qemu agree, with one request in flight, with some, and with more than the
+/// disk has use for.
 #[test]
 fn every_number_in_flight_gives_the_same_map() {
     if !tools::require_qemu() {
@@ -109,7 +111,8 @@ fn every_number_in_flight_gives_the_same_map() {
     }
 }
 
-/// A sparse disk in which 1024 places have changed: 64 GiB are dirty by the bitmap, whatever the size.
+/// A sparse disk in which 1024 places have changed: 64 GiB are dirty by the bitmap, whatever the
+/// size.
 fn sparse(size: u64) -> Recipe {
     const CHANGES: u64 = 1024;
     let place = |n: u64| size / CHANGES * n;
@@ -153,7 +156,8 @@ fn peak_of_survey(server: &Server) -> u64 {
     peak_memory(command.spawn().unwrap())
 }
 
-/// A survey keeps what its budget allows and no more, however large the disk: here 16,000 extents and half a million.
+/// A survey keeps what its budget allows and no more, however large the disk: here 16,000 extents
+/// and half a million.
 #[test]
 fn memory_does_not_grow_with_the_disk() {
     if !tools::require(&["nbdkit"]) {

@@ -1,6 +1,6 @@
-//! A disk with more extents than one reply of qemu holds (131072 a context): what lies past the end of the
-//! shorter context's answer must not be lost. A client that goes on from the longer one loses the second of
-//! the two dirty ranges here.
+//! A disk with more extents than one reply of qemu holds (131072 a context): what lies past the end
+//! of the shorter context's answer must not be lost. A client that goes on from the longer one
+//! loses the second of the two dirty ranges here.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! `map --format nbdinfo` prints what nbdinfo prints of the same export, to the byte: `nbdinfo --map --json`, and
-//! with `--totals` what `nbdinfo --map --totals --json` does.
+//! `map --format nbdinfo` prints what nbdinfo prints of the same export, to the byte: `nbdinfo
+//! --map --json`, and with `--totals` what `nbdinfo --map --totals --json` does.
 #![cfg(unix)]
 
 mod support;
@@ -20,7 +20,8 @@ fn nbdinfo(uri: &str, options: &[&str]) -> String {
     succeed(nbdinfo.args(options).args(["--json", uri]), "", Duration::from_secs(60)).stdout
 }
 
-/// Compares the map and the totals of the allocation and of each of these bitmaps, with both kinds of headers.
+/// Compares the map and the totals of the allocation and of each of these bitmaps, with both kinds
+/// of headers.
 fn check(uri: &str, bitmaps: &[&str]) {
     for totals in [&[][..], &["--totals"]] {
         for headers in [&[][..], &["--compact"]] {
@@ -71,7 +72,8 @@ fn disks_of_one_extent() {
     }
 }
 
-/// A server with one context alone, which answers beyond the end of a request; and disks of no byte and of many.
+/// A server with one context alone, which answers beyond the end of a request; and disks of no byte
+/// and of many.
 #[test]
 fn nbdkit() {
     if !tools::require(&["nbdkit", "nbdinfo"]) {

@@ -1,5 +1,5 @@
-//! The program against `nbdkit`, which answers beyond what it was asked, now and then with an extent
-//! too many, and has neither extended headers nor allocation depth.
+//! The program against `nbdkit`, which answers beyond what it was asked, now and then with an
+//! extent too many, and has neither extended headers nor allocation depth.
 
 mod support;
 
@@ -28,8 +28,9 @@ fn extent(start: u64, length: u64, zero: bool) -> Value {
     json!({"start": start, "length": length, "zero": zero, "hole": false})
 }
 
-// The data plugin looks for zeroes within its pages of 32 KiB, as far as a request goes: where a page is data
-// only in part, its answer depends on the request. So all pages here are data throughout, or holes.
+// The data plugin looks for zeroes within its pages of 32 KiB, as far as a request goes: where a
+// page is data only in part, its answer depends on the request. So all pages here are data
+// throughout, or holes.
 
 #[test]
 fn data_plugin_with_scattered_pages() {

@@ -1,5 +1,5 @@
-//! The program against `qemu-nbd`: on random images its answer is that of the slow model, extent for
-//! extent, whichever way it asks and whatever range it is asked about.
+//! The program against `qemu-nbd`: on random images its answer is that of the slow model, extent
+//! for extent, whichever way it asks and whatever range it is asked about.
 
 mod support;
 
@@ -200,7 +200,8 @@ fn example_gives_the_golden_lists_of_ovirt_imageio() {
     map(&[&uri, "--json", "--bitmap", "bitmap0"]).prints(&golden_dirty());
 }
 
-/// After a disk has grown, qemu calls the new part clean, whatever the backup before held there. Who says how large the disk was is warned.
+/// After a disk has grown, qemu calls the new part clean, whatever the backup before held there.
+/// Who says how large the disk was is warned.
 #[test]
 fn incremental_of_a_disk_that_has_grown() {
     if !tools::require_qemu() {

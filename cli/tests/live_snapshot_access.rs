@@ -1,5 +1,6 @@
 //! The program against the view that a live backup reads: `qemu-storage-daemon` with a
-//! snapshot-access node over copy-before-write with a bitmap. Asking about a clean byte fails there.
+//! snapshot-access node over copy-before-write with a bitmap. Asking about a clean byte fails
+//! there.
 
 mod support;
 
@@ -19,7 +20,8 @@ use testkit::{random, tools};
 const SIZE: u64 = 4 * MIB;
 const EINVAL: u32 = 22;
 
-/// Data, a zeroed range and a discarded one are dirty; more data, and what was never written, is clean.
+/// Data, a zeroed range and a discarded one are dirty; more data, and the part never written, is
+/// clean.
 fn fixed() -> Recipe {
     let steps = vec![
         Step::Write { at: 0, length: MIB },

@@ -1,5 +1,6 @@
-//! What the one line of a failure tells: the numbers, the names that there are, the input that is meant, and the
-//! option that helps. Section F of the faults found from outside, row by row, as far as no real server is needed.
+//! What the one line of a failure tells: the numbers, the names that there are, the input that is
+//! meant, and the option that helps. Section F of the faults found from outside, row by row, as far
+//! as no real server is needed.
 #![cfg(target_os = "linux")]
 
 mod hostile;

@@ -12,7 +12,8 @@ use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, Sta
 use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 use nbd_client::{Client, Error, Options};
 
-/// CVE-2023-5215 (libnbd): a size of 2^63 and more came out negative, and callers took it for an error or for nothing.
+/// CVE-2023-5215 (libnbd): a size of 2^63 and more came out negative, and callers took it for an
+/// error or for nothing.
 #[test]
 fn cve_2023_5215_a_size_beyond_2_to_the_63_is_never_negative() {
     for size in [1 << 63, u64::MAX] {
@@ -27,7 +28,8 @@ fn cve_2023_5215_a_size_beyond_2_to_the_63_is_never_negative() {
     }
 }
 
-/// CVE-2023-5871 (libnbd): 64-bit flags in a reply ran into an assertion. In a bitmap, only the lowest bit counts.
+/// CVE-2023-5871 (libnbd): 64-bit flags in a reply ran into an assertion. In a bitmap, only the
+/// lowest bit counts.
 #[test]
 fn cve_2023_5871_64_bit_flags_do_not_end_the_program() {
     let good = Good::extended().context(2, "qemu:dirty-bitmap:b0");
@@ -59,7 +61,8 @@ fn cve_2023_5871_64_bit_depths_are_not_cut() {
     }
 }
 
-/// libnbd's denial of service of 2023-07: a status chunk on a connection that negotiated no context.
+/// libnbd's denial of service of 2023-07: a status chunk on a connection that negotiated no
+/// context.
 #[test]
 fn status_chunk_without_any_context_negotiated() {
     for headers in [Headers::Structured, Headers::Extended] {
@@ -78,7 +81,8 @@ fn status_chunk_without_any_context_negotiated() {
     }
 }
 
-/// The same through the client, which does not read what nobody asked for, and through the program, which has no map without a context.
+/// The same through the client, which does not read what nobody asked for, and through the program,
+/// which has no map without a context.
 #[test]
 fn status_chunk_without_any_context_negotiated_over_a_socket() {
     let server = ScriptedServer::start(|conn| {

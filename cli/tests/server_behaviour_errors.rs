@@ -106,7 +106,8 @@ fn row_39_unknown_error_number() {
         .check("39");
 }
 
-/// Escape sequences, a second line, reversed reading order, bytes that are no text: none of it reaches the terminal as it is.
+/// Escape sequences, a second line, reversed reading order, bytes that are no text: none of it
+/// reaches the terminal as it is.
 #[test]
 fn row_40_message_that_is_no_text() {
     for text in [

@@ -1,4 +1,5 @@
-//! SERVER-BEHAVIOUR.md and the suite that reads it say the same: no row without a test, no test without a row, and no row left out.
+//! SERVER-BEHAVIOUR.md and the suite that reads it say the same: no row without a test, no test
+//! without a row, and no row left out.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;

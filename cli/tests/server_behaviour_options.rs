@@ -246,7 +246,8 @@ fn row_64_size_up_to_the_greatest() {
     }
 }
 
-/// Without extended headers it would take 2^32 requests, so only the deadline ends it. Its last bytes can be had all the same.
+/// Without extended headers it would take 2^32 requests, so only the deadline ends it. Its last
+/// bytes can be had all the same.
 #[test]
 fn row_64_size_up_to_the_greatest_in_small_steps() {
     let size = (1_u64 << 63) - 512;
@@ -274,7 +275,8 @@ fn row_65_size_beyond_any_file() {
 #[test]
 fn row_66_size_that_is_no_multiple_of_a_block() {
     for size in [1, 511, 513, 1000, 4 * M + 1] {
-        // Only whole blocks may be asked for, so nobody knows what the rest reads as: it is taken for data.
+        // Only whole blocks may be asked for, so nobody knows what the rest reads as: it is taken
+        // for data.
         let (whole, rest) = (size / 512 * 512, size % 512);
         let map = [content(0, whole, true), content(whole, rest, false)];
         let map: Vec<_> = map.into_iter().filter(|extent| extent["length"] != 0).collect();

@@ -1,4 +1,5 @@
-//! SERVER-BEHAVIOUR.md, rows 24 to 31, 45 to 48 and 68: the envelope of replies, and replies that do not end. Each test is one of its rows.
+//! SERVER-BEHAVIOUR.md, rows 24 to 31, 45 to 48 and 68: the envelope of replies, and replies that
+//! do not end. Each test is one of its rows.
 #![cfg(target_os = "linux")]
 
 mod hostile;
@@ -209,7 +210,8 @@ fn row_48_more_than_the_one_extent_asked_for() {
     }
 }
 
-/// As qemu does when one context fails and another does not. The request failed either way; the row is about what comes behind.
+/// As qemu does when one context fails and another does not. The request failed either way; the row
+/// is about what follows.
 #[test]
 fn row_68_chunks_of_a_failed_request_behind_its_end() {
     let late = |conn: &mut Conn, request: &SeenRequest| match request.cookie {
@@ -243,7 +245,8 @@ fn row_68_chunks_of_a_failed_request_behind_its_end() {
     }
 }
 
-/// The most that the limits let through, three times over: beyond the budget, so it is asked for in smaller pieces.
+/// The most that the limits let through, three times over: beyond the budget, so it is asked for in
+/// smaller pieces.
 #[test]
 fn replies_of_the_greatest_size_stay_within_the_budget() {
     let good = Good::extended().size(1 << 29);

@@ -1,5 +1,6 @@
-//! SERVER-BEHAVIOUR.md, rows 1 to 23: what stands in the status chunks. Each test is one of its rows, which also says what must come of it;
-//! each runs the program and the library against a server that does it, lenient and strict.
+//! SERVER-BEHAVIOUR.md, rows 1 to 23: the status chunks. Each test is one of its
+//! rows, which also says what must come of it; each runs the program and the library against a
+//! server that does it, lenient and strict.
 #![cfg(target_os = "linux")]
 
 mod hostile;
@@ -81,7 +82,7 @@ fn row_06_context_that_was_not_negotiated() {
     .check("6");
 }
 
-/// What is dropped is not taken for the context that is missing.
+/// A dropped context is not taken for the context that is missing.
 #[test]
 fn row_06_context_that_was_not_negotiated_and_nothing_else() {
     Case::replies(Good::compact(), |conn, request| conn.status(request, 99, &[(4 * M, 3)], DONE))
@@ -126,7 +127,8 @@ fn row_10_more_descriptors_than_the_limit() {
     }
 }
 
-/// The protocol's own recommendation, which nbdkit uses to the full: even strict bears it, and within the memory.
+/// The protocol's own recommendation, which nbdkit uses to the full: even strict bears it, and
+/// within the memory.
 #[test]
 fn row_10_as_many_descriptors_as_the_limit() {
     let list: Vec<_> = (0..1 << 20).map(|nth| (512, 4 * (nth % 2))).collect();
@@ -206,7 +208,8 @@ fn row_16_short_reply() {
     .check("16");
 }
 
-/// The loss of data of protocol.md, C1: the bitmap says more than the allocation, and the dirty block lies behind the end of the latter.
+/// The loss of data of protocol.md, C1: the bitmap says more than the allocation, and the dirty
+/// block lies beyond the end of the latter.
 #[test]
 fn row_17_contexts_of_different_totals() {
     Case::replies(with_bitmap(), |conn, request| {
@@ -268,7 +271,8 @@ fn row_22_hole_without_zero_must_be_read() {
     Case::replies(Good::compact(), |conn, request| conn.honest(request, 1)).check("22");
 }
 
-/// What the server says of less than a block holds; the rest of the block is data, and in a bitmap dirty.
+/// What the server says of less than a block holds; the rest of the block is data, and in a bitmap
+/// dirty.
 #[test]
 fn row_23_length_that_cuts_a_block() {
     let sizes = [4096, 4096, 1 << 25];

@@ -1,5 +1,6 @@
-//! Wrong usage prints the whole of clap's message: the names that are missing, the values that are possible and the
-//! nearest to the one given, and where help is found. Nothing is sent to any server.
+//! Wrong usage prints the whole of clap's message: the names that are missing, the values that are
+//! possible and the nearest to the one given, and where help is found. Nothing is sent to any
+//! server.
 #![cfg(unix)]
 
 mod support;
@@ -85,7 +86,8 @@ fn command_that_is_not_there_yet_is_unknown() {
     refused("copy nbd://one nbd://other", &["unrecognized subcommand 'copy'"]);
 }
 
-/// The parameters of the NBD URI specification that ask for TLS, which no version of the program does in the clear.
+/// The parameters of the NBD URI specification that ask for TLS, which no version of the program
+/// does in the clear.
 #[test]
 fn parameters_of_tls_are_told_from_unknown_ones() {
     for parameter in ["tls-type=x509", "tls-hostname=host", "tls-verify-peer=0", "tls-certificates=/pki"] {

@@ -1,4 +1,4 @@
-//! Brings a copy of a disk up to date: reads only what is dirty and not zero, and writes zeroes where it is zero.
+//! Brings a copy of a disk up to date: reads dirty data alone, and writes zeroes for dirty zeroes.
 //!
 //! ```text
 //! cargo run -p nbd-client --example incremental_copy -- SOURCE_URI BITMAP SIZE_THEN TARGET_URI
@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: incremental_copy SOURCE_URI BITMAP SIZE_THEN TARGET_URI".into());
     };
 
-    // The map of what is to be done: dirty data is copied, dirty zeroes are zeroed, clean bytes are left.
+    // The map of actions: dirty data is copied, dirty zeroes are zeroed, clean bytes are
+    // left.
     let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap(bitmap))?;
     let mut surveyor = Surveyor::connect(&source.parse()?, &Options::new(), &wanted, Order::Together)?;
     let size = surveyor.export().size();

@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: live_survey URI [BITMAP]...".into());
     };
 
-    // Each context is required or optional. A required one that is missing is an error that lists those there are.
+    // Each context is required or optional. A required one that is missing is an error that lists
+    // those there are.
     let mut wanted = Contexts::new().require(Context::Allocation)?;
     for bitmap in arguments {
         wanted = wanted.require(Context::bitmap(bitmap))?;

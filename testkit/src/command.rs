@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-/// What a command that has ended left behind.
+/// The status and the output of a command that has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -29,7 +29,8 @@ pub fn peak_memory(mut child: Child) -> u64 {
     peak
 }
 
-/// Runs `command` to its end. One that outlives `limit` is killed, and the test fails with what it had printed.
+/// Runs `command` to its end. One that outlives `limit` is killed, and the test fails with what it
+/// had printed.
 pub fn finish(command: &mut Command, input: &str, limit: Duration) -> Finished {
     let mut child = command
         .stdin(Stdio::piped())

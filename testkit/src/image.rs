@@ -160,8 +160,8 @@ impl Image {
 
     /// Runs a script in one qemu-io. Unsafe is the name of a cache mode that never calls fsync.
     ///
-    /// qemu-io can fail a command and still end with status 0, so whatever it says beside its prompt fails
-    /// the test: every command of ours is quiet.
+    /// qemu-io can fail a command and still end with status 0, so whatever it says beside its
+    /// prompt fails the test: every command of ours is quiet.
     fn play(&self, script: &str) {
         if script.is_empty() {
             return;

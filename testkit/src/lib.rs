@@ -1,8 +1,9 @@
-//! Support of the tests that need a real server, or one that misbehaves: what the client's tests and the program's
-//! have in common.
+//! Support of the tests that need a real server, or one that misbehaves: what the client's tests
+//! and the program's have in common.
 //!
-//! A test makes an image from a [`image::Recipe`], lends it to a [`server::Server`] and learns the truth with a
-//! [`model::Model`], which asks about one small block at a time and shares no code with the crates under test.
+//! A test makes an image from a [`image::Recipe`], lends it to a [`server::Server`] and learns the
+//! truth with a [`model::Model`], which asks about one small block at a time and shares no code
+//! with the crates under test.
 
 #![cfg(unix)]
 #![allow(missing_docs, reason = "names that say it all; the rest has its comment")]

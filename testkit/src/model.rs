@@ -1,7 +1,8 @@
-//! The truth about a small disk, one entry per block, and the lists that the example must print for it.
+//! The truth about a small disk, one entry per block, and the lists that the example must print for
+//! it.
 //!
-//! Nothing here merges, stitches or carries over: every block was asked about by itself. Only at the very end
-//! equal neighbours are joined, for the lists.
+//! Nothing here merges, stitches or carries over: every block was asked about by itself. Only at
+//! the very end equal neighbours are joined, for the lists.
 
 use core::ops::Range;
 use std::path::Path;
@@ -19,7 +20,7 @@ const DIRTY: u32 = 1;
 /// The block that is asked about at a time; smaller at the tail of an odd disk.
 pub const BLOCK: u32 = 512;
 
-/// What is known of one block.
+/// The status of one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Reads as zeroes. None where nobody asked, because asking fails there.
@@ -30,7 +31,7 @@ pub struct Status {
     pub dirty: Vec<bool>,
 }
 
-/// A block: where it lies and what is known of it.
+/// A block: its place and its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     pub range: Range<u64>,
@@ -42,7 +43,8 @@ pub struct Block {
 pub enum Order {
     /// All contexts at once.
     Together,
-    /// The bitmaps first; then zero status within dirty ranges only, so that clean ones count as data.
+    /// The bitmaps first; then zero status within dirty ranges only, so that clean ones count as
+    /// data.
     BitmapFirst,
 }
 
@@ -168,7 +170,8 @@ fn survey(client: &mut Client, range: Range<u64>) -> Vec<(Range<u64>, Answer)> {
     found
 }
 
-/// Blocks (offset and length) that lie at multiples of their length, as far as the range's ends allow.
+/// Blocks (offset and length) that lie at multiples of their length, as far as the range's ends
+/// allow.
 fn cut(range: Range<u64>, block: u32) -> Vec<(u64, u32)> {
     let step = u64::from(block);
     let mut blocks = Vec::new();

@@ -1,7 +1,9 @@
-//! An NBD client that knows one way only: compact structured replies, one descriptor per context (REQ_ONE).
+//! An NBD client that knows one way only: compact structured replies, one descriptor per context
+//! (REQ_ONE).
 //!
-//! It is written against the protocol's text and std alone, and shares nothing with the crates under test. It
-//! panics on whatever it does not expect: a server that does something else needs a look.
+//! It is written against the protocol's text and std alone, and shares nothing with the crates
+//! under test. It panics on whatever it does not expect: a server that does something else needs a
+//! look.
 
 use core::time::Duration;
 use std::io::{Read, Write};
@@ -28,7 +30,8 @@ const REPLY_DONE: u16 = 1;
 const REPLY_STATUS: u16 = 5;
 const REPLY_ERROR: u16 = 1 << 15;
 
-/// A batch has to fit a socket's buffer: a server that waits for us to read must not keep us from writing.
+/// A batch has to fit a socket's buffer: a server that waits for us to read must not keep us from
+/// writing.
 const BATCH: usize = 500;
 
 /// A silent server fails the test instead of hanging it.
@@ -41,7 +44,8 @@ pub struct Descriptor {
     pub flags: u32,
 }
 
-/// Of each context asked for, in that order, its answer; None where the server does not offer the context.
+/// Of each context asked for, in that order, its answer; None where the server does not offer the
+/// context.
 pub type Answer = Vec<Option<Descriptor>>;
 
 /// An errno of the wire.
@@ -85,7 +89,8 @@ impl Client {
         self.size
     }
 
-    /// Asks about every block (offset and length) by itself. Answers are in the order of the blocks.
+    /// Asks about every block (offset and length) by itself. Answers are in the order of the
+    /// blocks.
     pub fn ask_all(&mut self, blocks: &[(u64, u32)]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(blocks.len());
         for batch in blocks.chunks(BATCH) {
@@ -96,7 +101,8 @@ impl Client {
         answers
     }
 
-    /// Asks about one block. After an error the connection is of no more use (a late chunk may follow).
+    /// Asks about one block. After an error the connection is of no more use (a late chunk may
+    /// follow).
     pub fn ask(mut self, offset: u64, length: u32) -> Result<Answer, Errno> {
         let first = self.send(&[(offset, length)]);
         self.receive(first, 1).remove(0)
@@ -198,7 +204,8 @@ impl Client {
         assert_eq!(kind, REPLY_STATUS, "kind of reply");
         let id = Some(be_u32(&payload[..4]));
         let context = self.ids.iter().position(|known| *known == id).expect("a context of ours");
-        // More than one descriptor is nbdkit's way to answer REQ_ONE now and then; the first is what was asked.
+        // More than one descriptor is nbdkit's way to answer REQ_ONE now and then; the first
+        // answers the request.
         let descriptor = Descriptor { length: be_u32(&payload[4..8]), flags: be_u32(&payload[8..12]) };
         if let Ok(answer) = answer {
             assert_eq!(answer[context].replace(descriptor), None, "one chunk per context");

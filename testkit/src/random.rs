@@ -32,8 +32,9 @@ impl Rng {
     }
 }
 
-/// A qcow2 image with everything that a status can tell apart: data, both kinds of zero clusters, discards,
-/// space never written, and two bitmaps of different granularity, each of which knows what the other does not.
+/// A qcow2 image with everything that a status can tell apart: data, both kinds of zero clusters,
+/// discards, space never written, and two bitmaps of different granularity, each of which knows
+/// what the other does not.
 pub fn qcow2(seed: u64, cluster: u64, size: u64) -> Recipe {
     let format = Format::Qcow2 { cluster };
     let mut rng = Rng::new(seed);
@@ -61,7 +62,8 @@ pub fn raw(seed: u64, size: u64) -> Recipe {
     Recipe::raw(size, steps)
 }
 
-/// Steps that a guest takes between two backups. Each write has a byte of its own, never that of an older one.
+/// Steps that a guest takes between two backups. Each write has a byte of its own, never that of an
+/// older one.
 pub fn changes(rng: &mut Rng, format: Format, size: u64, count: usize, byte: u8) -> Vec<Step> {
     let change = |rng: &mut Rng| match step(rng, format, size) {
         Step::Write { at, length } => Step::Fill { at, length, byte },

@@ -35,7 +35,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `qemu-nbd`, read-only, as a backup tool starts it: with allocation depth, and the bitmaps named.
+    /// `qemu-nbd`, read-only, as a backup tool starts it: with allocation depth, and the bitmaps
+    /// named.
     pub fn qemu_nbd(image: &Image, bitmaps: &[&str]) -> Self {
         Self::start("qemu-nbd", |command, socket| {
             command.args(["-r", "-t", "-e", "8", "-A", "-f", image.format.name()]);
@@ -86,9 +87,10 @@ impl Server {
         })
     }
 
-    /// `qemu-storage-daemon` with the point-in-time view that a live backup reads: the export `snap` is a
-    /// snapshot-access node over a copy-before-write filter that knows of dirty blocks alone, so asking about
-    /// a clean byte fails. The export `guest` is the disk as its owner goes on writing it.
+    /// `qemu-storage-daemon` with the point-in-time view that a live backup reads: the export
+    /// `snap` is a snapshot-access node over a copy-before-write filter that knows of dirty blocks
+    /// alone, so asking about a clean byte fails. The export `guest` is the disk as its owner goes
+    /// on writing it.
     pub fn snapshot_access(source: &Image, scratch: &Image, bitmap: &str) -> Self {
         let file = |node: &str, image: &Image| {
             format!("driver=file,node-name={node},filename={}", image.path.display())
@@ -116,8 +118,9 @@ impl Server {
         })
     }
 
-    /// `qemu-storage-daemon` as libvirt has it during a backup of a running machine: the scratch image is backed by the disk, and what the
-    /// guest overwrites is copied into it first. The export `snap` is the scratch image, which reads as the disk did at the start, with the
+    /// `qemu-storage-daemon` as libvirt has it during a backup of a running machine: the scratch
+    /// image is backed by the disk, and what the guest overwrites is copied into it first. The
+    /// export `snap` is the scratch image, which reads as the disk did at the start, with the
     /// disk's bitmap; `guest` is the disk as its owner goes on writing it.
     pub fn fleecing(source: &Image, scratch: &Image, bitmap: &str) -> Self {
         let file = |node: &str, image: &Image| {
@@ -158,7 +161,7 @@ impl Server {
         &self.socket
     }
 
-    /// What the server has printed so far.
+    /// The output of the server until now.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

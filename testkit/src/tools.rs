@@ -4,8 +4,9 @@ use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// True where every tool is there. Where one is missing the test is to return: skipped with a line on stderr
-/// at a developer's desk, but failed (this panics) where `CI=true`, so that CI cannot pass by testing nothing.
+/// True where every tool is there. Where one is missing the test is to return: skipped with a line
+/// on stderr at a developer's desk, but failed (this panics) where `CI=true`, so that CI cannot
+/// pass by testing nothing.
 pub fn require(names: &[&str]) -> bool {
     let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
     if missing.is_empty() {

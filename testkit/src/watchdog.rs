@@ -12,7 +12,8 @@ const GRACE: Duration = Duration::from_secs(90);
 
 static SERVERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// A server was started. When the time of the process is over, it is killed, which ends most tests that hang; what hangs on ends with the process.
+/// A server was started. When the time of the process is over, it is killed, which ends most tests
+/// that hang; what hangs on ends with the process.
 pub fn watch(server: u32) {
     static STARTED: Once = Once::new();
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner).push(server);

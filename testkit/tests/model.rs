@@ -1,4 +1,5 @@
-//! The model of the live tests, checked by hand: a wrong yardstick would make every live test wrong.
+//! The model of the live tests, checked by hand: a wrong yardstick would make every live test
+//! wrong.
 
 use serde_json::json;
 use testkit::model::{Block, Model, Order, Status};

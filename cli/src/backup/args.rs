@@ -7,15 +7,16 @@ use nbd_client::Uri;
 use crate::connection::ConnectionArgs;
 use crate::values::{parse_size, parse_uri};
 
-/// Writes a backup of an export to a file: all of it, or what has changed
+/// Writes a backup of an export to a file: all of it, or the changes
 ///
-/// Without --bitmap it is a full backup, with --bitmap an incremental: what is dirty in the bitmap. The file is a
-/// sparse stream, ovirt-imageio's format.
+/// Without --bitmap it is a full backup, with --bitmap an incremental: the dirty ranges of the
+/// bitmap. The file is a sparse stream, ovirt-imageio's format.
 ///
-/// It is written beside FILE, as .FILE.RANDOM.partial, and gets its name when it is whole and on disk. A file of that
-/// name is replaced then: the new one has its permissions, and belongs to the user who runs this. A symbolic link
-/// stays, and the file that it names is replaced. A pipe or a device is written as it is. A run that fails, or is
-/// ended by SIGINT, SIGTERM or SIGHUP, leaves FILE as it was and removes the unfinished file; SIGKILL leaves both.
+/// It is written beside FILE, as .FILE.RANDOM.partial, and gets its name when it is whole and on
+/// disk. A file of that name is replaced then: the new one has its permissions, and belongs to the
+/// user who runs this. A symbolic link stays, and the file that it names is replaced. A pipe or a
+/// device is written as it is. A run that fails, or is ended by SIGINT, SIGTERM or SIGHUP, leaves
+/// FILE as it was and removes the unfinished file; SIGKILL leaves both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
 pub(crate) struct Args {
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     pub(super) uri: Uri,
     /// Where the backup goes; - is standard output
     pub(super) file: PathBuf,
-    /// Only what is dirty in this bitmap (its own name, as b0); may be repeated
+    /// Only the dirty ranges of this bitmap (its own name, such as b0); may be repeated
     #[arg(long, value_name = "NAME")]
     pub(super) bitmap: Vec<String>,
     /// The name of the checkpoint that this backup is of
@@ -32,8 +33,8 @@ pub(crate) struct Args {
     pub(super) checkpoint: Option<String>,
     /// The previous backup, which this one stands on
     ///
-    /// Its checkpoint, the size of its disk and its checksum become those of this one's parent, and its disk this
-    /// one's disk. Only its two ends are read: `verify` checks all of it.
+    /// Its checkpoint, the size of its disk and its checksum become those of this one's parent, and
+    /// its disk this one's disk. Only its two ends are read: `verify` checks all of it.
     #[arg(long, value_name = "FILE", requires = "bitmap", conflicts_with_all = ["parent", "previous_size"])]
     pub(super) after: Option<PathBuf>,
     /// The name of the checkpoint that this backup stands on
@@ -41,8 +42,8 @@ pub(crate) struct Args {
     pub(super) parent: Option<String>,
     /// The size of the disk at the previous backup
     ///
-    /// If the disk has another size now, the run ends with exit code 3: after a disk has grown, qemu calls the
-    /// new part clean.
+    /// If the disk has another size now, the run ends with exit code 3: after a disk has grown,
+    /// qemu calls the new part clean.
     #[arg(long, value_name = "N", value_parser = parse_size, requires = "bitmap")]
     pub(super) previous_size: Option<u64>,
     /// A disk that has grown is no error: all beyond its old end is backed up
@@ -53,7 +54,7 @@ pub(crate) struct Args {
     /// This needs a second connection where the server has no extended headers.
     #[arg(long, requires = "bitmap")]
     pub(super) bitmap_first: bool,
-    /// Look for zeroes in what is read: for servers that never say what is zero
+    /// Look for zeroes in the data read: for servers that never report zeroes
     #[arg(long)]
     pub(super) detect_zeroes: bool,
     /// Read what the server says is zero, as if it held data
@@ -62,7 +63,7 @@ pub(crate) struct Args {
     /// Back up an export that is not read-only, though it may change meanwhile
     #[arg(long)]
     pub(super) allow_writable: bool,
-    /// Write what was done, in bytes and seconds, to this file as JSON
+    /// Write a report to this file as JSON: bytes, extents and seconds
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// How many connections to read over, where the server allows several

@@ -1,4 +1,4 @@
-//! `backup`: one map says what is to be copied and zeroed, its totals, and what is read.
+//! `backup`: one map gives the copies, the zeroes, the totals and the reads.
 //!
 //! ```text
 //! survey -> actions -> one map -> plan -> reads, several in flight -> frames -> a file beside FILE -> FILE
@@ -99,7 +99,8 @@ impl Base {
     }
 }
 
-/// Zero status and the bitmaps named, all required: without one of them the backup would be another one.
+/// Zero status and the bitmaps named, all required: without one of them the backup would be another
+/// one.
 fn contexts(args: &Args) -> Result<Contexts, Failure> {
     let mut contexts = Contexts::new();
     for name in &args.bitmap {
@@ -108,7 +109,7 @@ fn contexts(args: &Args) -> Result<Contexts, Failure> {
     Ok(contexts.require(Context::Allocation)?)
 }
 
-/// What is to be done with each byte, the connections to do it over, and the bytes received until now.
+/// The map of actions, the connections to carry it out over, and the bytes received until now.
 fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u64), Failure> {
     let contexts = contexts(args)?;
     let options = args.connection.options();
@@ -166,11 +167,12 @@ fn decide_all(
 
 /// The most memory that a map may take: some 60 million extents.
 ///
-/// Where the disk has more, the shortest ranges that need not be copied are copied all the same, so that a server
-/// cannot decide how much memory a backup takes.
+/// Where the disk has more, the shortest ranges that need not be copied are copied all the same, so
+/// that a server cannot decide how much memory a backup takes.
 const MAP: usize = 512 << 20;
 
-/// The map of all actions. With the bitmap first clean bytes may not even be readable, and stay skipped.
+/// The map of all actions. With the bitmap first clean bytes may not even be readable, and stay
+/// skipped.
 fn decide(
     surveyor: &mut Surveyor,
     policy: impl Policy,
@@ -187,7 +189,8 @@ fn decide(
     }
 }
 
-/// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left alone.
+/// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
+/// alone.
 fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
     let minimum = u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()));
     if !export.size().is_multiple_of(minimum) {
@@ -206,7 +209,8 @@ fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
         .access(access))
 }
 
-/// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be less.
+/// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be
+/// less.
 fn meta(args: &Args, base: &Base, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));

@@ -1,6 +1,8 @@
-//! Where a backup goes: a file beside the one that was named, which gets its name when it is whole and on disk.
+//! Where a backup goes: a file beside the one that was named, which gets its name when it is whole
+//! and on disk.
 //!
-//! Only a regular file is replaced. A pipe, a device or a descriptor of this process is written as it is.
+//! Only a regular file is replaced. A pipe, a device or a descriptor of this process is written as
+//! it is.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
@@ -15,8 +17,8 @@ use crate::failure::Failure;
 /// Links that are followed before they are taken for a loop, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// The place of a backup. Dropped without [`commit`](Self::commit), it removes the file beside FILE, and FILE is as
-/// it was.
+/// The place of a backup. Dropped without [`commit`](Self::commit), it removes the file beside
+/// FILE, and FILE is as it was.
 pub(super) enum Target {
     /// A file beside `path`.
     Beside { file: NamedTempFile, path: PathBuf, unfinished: Unfinished },
@@ -25,7 +27,8 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Makes the place, before any server is asked. `after` is the previous backup, which must stay.
+    /// Makes the place, before any server is asked. `after` is the previous backup, which must
+    /// stay.
     pub(super) fn create(path: &Path, after: Option<&Path>) -> Result<Self, Failure> {
         let about = |error: io::Error| Failure::file(path, &error);
         if is_stdout(path) {
@@ -51,7 +54,8 @@ impl Target {
             return Ok(Self::Direct { file, path });
         }
         if old.is_some() {
-            // A file that may not be written may not be replaced either, whatever its folder allows.
+            // A file that may not be written may not be replaced either, whatever its folder
+            // allows.
             File::options().write(true).open(&path)?;
         }
         let file = beside(&path, old.as_ref())?;
@@ -110,7 +114,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The file that a chain of symbolic links ends at, which need not exist. The links themselves stay.
+/// The file that a chain of symbolic links ends at, which need not exist. The links themselves
+/// stay.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -138,7 +143,8 @@ fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path.as_os_str() == *name)
 }
 
-/// Standard output as it is: Rust's own looks for the ends of lines. A terminal is no place for a disk.
+/// Standard output as it is: Rust's own looks for the ends of lines. A terminal is no place for a
+/// disk.
 fn stdout() -> Result<Target, Failure> {
     if io::stdout().is_terminal() {
         return Err(Failure::usage("the backup goes to stdout, which is a terminal: name a file"));
@@ -150,7 +156,8 @@ fn stdout() -> Result<Target, Failure> {
     Ok(Target::Direct { file: File::from(stdout), path: PathBuf::from("standard output") })
 }
 
-/// Puts a file or a disk that was written directly on disk. Pipes and terminals have nothing to put there.
+/// Puts a file or a disk that was written directly on disk. Pipes and terminals have nothing to put
+/// there.
 fn sync_direct(file: &File) -> io::Result<()> {
     let kind = file.metadata()?.file_type();
     #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The unfinished file of a backup that a signal ends: it is removed, and the program ends by the signal, as it
-//! would without this.
+//! The unfinished file of a backup that a signal ends: it is removed, and the program ends by the
+//! signal, as it would without this.
 
 #[cfg(unix)]
 pub(super) use self::unix::Unfinished;
@@ -21,7 +21,8 @@ mod unix {
     pub(in crate::backup) struct Unfinished(Arc<Mutex<Option<PathBuf>>>);
 
     impl Unfinished {
-        /// Removes the file at `path` when a signal ends the program, until [`finish`](Self::finish).
+        /// Removes the file at `path` when a signal ends the program, until
+        /// [`finish`](Self::finish).
         pub(in crate::backup) fn guard(path: &Path) -> io::Result<Self> {
             let file = Arc::new(Mutex::new(Some(path.to_owned())));
             let mut signals = Signals::new(handled())?;
@@ -52,8 +53,8 @@ mod unix {
         file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The signals that end a program and can be handled. One that the parent lets the program ignore, as `nohup`
-    /// does, stays ignored.
+    /// The signals that end a program and can be handled. One that the parent lets the program
+    /// ignore, as `nohup` does, stays ignored.
     fn handled() -> Vec<c_int> {
         match ignored() {
             Some(mask) => {

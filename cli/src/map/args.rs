@@ -27,7 +27,7 @@ pub(crate) struct Args {
         "request_timeout",
     ])]
     pub(super) demo: bool,
-    /// Show what is dirty in this bitmap (its own name, as b0); may be repeated
+    /// Show the dirty ranges of this bitmap (its own name, such as b0); may be repeated
     #[arg(long, value_name = "NAME")]
     pub(super) bitmap: Vec<String>,
     /// Start at this byte
@@ -44,8 +44,8 @@ pub(crate) struct Args {
     json: bool,
     /// Show what a backup does with each range: copy, zero or skip
     ///
-    /// With --bitmap that is an incremental. Without --previous-size the disk is taken to have had its present
-    /// size at the previous backup.
+    /// With --bitmap that is an incremental. Without --previous-size the disk is taken to have had
+    /// its present size at the previous backup.
     #[arg(long)]
     actions: bool,
     /// Show only how many bytes a backup copies, zeroes and skips
@@ -53,8 +53,8 @@ pub(crate) struct Args {
     totals: bool,
     /// The size of the disk at the previous backup, for --actions and --totals
     ///
-    /// If the disk has another size now, the run ends with exit code 3: after a disk has grown, qemu calls the
-    /// new part clean.
+    /// If the disk has another size now, the run ends with exit code 3: after a disk has grown,
+    /// qemu calls the new part clean.
     #[arg(long, value_name = "N", value_parser = parse_size, requires = "bitmap", requires = "decision")]
     previous_size: Option<u64>,
     /// A disk that has grown is no error: all beyond its old end is dirty
@@ -88,7 +88,7 @@ pub(crate) enum Content {
     Totals,
 }
 
-/// What is known of the previous backup, which an incremental stands on.
+/// The size of the disk at the previous backup, which an incremental stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Previous {
     /// Nothing was said: the disk is taken to have had its present size.
@@ -143,7 +143,7 @@ impl Args {
         Previous::new(self.previous_size, self.grown)
     }
 
-    /// Refuses what clap's rules cannot.
+    /// Refuses combinations that clap's rules cannot.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.format() != Format::Nbdinfo {
             return Ok(());

@@ -1,5 +1,5 @@
-//! The map that ships with the program: replies of a real qemu-nbd, as they came over the wire, through the library
-//! alone.
+//! The map that ships with the program: replies of a real qemu-nbd, as they came over the wire,
+//! through the library alone.
 //!
 //! `demo/README.md` says which disk it was, and `demo/capture.py` makes the captures anew.
 
@@ -42,7 +42,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a program does that has an NBD client of its own: negotiate, feed the replies, read the extents.
+/// What a program does that has an NBD client of its own: negotiate, feed the replies, read the
+/// extents.
 fn survey(capture: &Capture) -> Result<Survey, SurveyError> {
     let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap(BITMAP))?;
     let contexts = wanted.negotiate(capture.contexts.iter().map(|(id, name)| (*id, name)))?;

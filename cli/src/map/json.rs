@@ -1,5 +1,5 @@
-//! The JSON forms: ovirt-imageio's two, and our own of actions. Written while the extents come, so that no map is
-//! ever held in memory, and closed only when all of it is there.
+//! The JSON forms: ovirt-imageio's two, and our own of actions. Written while the extents come, so
+//! that no map is ever held in memory, and closed only when all of it is there.
 
 use std::io::{self, Write};
 

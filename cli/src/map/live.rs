@@ -25,8 +25,8 @@ pub(super) fn run(uri: &Uri, args: &Args, out: &mut impl Write) -> Result<(), Fa
     Ok(())
 }
 
-/// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are required. The depth
-/// is asked for only where it is shown, and may be missing.
+/// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are
+/// required. The depth is asked for only where it is shown, and may be missing.
 fn contexts(args: &Args) -> Result<Contexts, ContextError> {
     let mut contexts = Contexts::new();
     for name in &args.bitmap {
@@ -60,8 +60,8 @@ fn survey(
     report::write(surveyor.survey(options)?, &subject, content, args.format(), out)
 }
 
-/// The range asked for; without a length, up to the end. An empty one is a mistake, unless the disk is empty and no
-/// offset was given.
+/// The range asked for; without a length, up to the end. An empty one is a mistake, unless the disk
+/// is empty and no offset was given.
 fn range(args: &Args, size: u64) -> Result<Range<u64>, Failure> {
     let start = args.offset.unwrap_or(0);
     match args.length {

@@ -1,6 +1,7 @@
-//! `map`: which ranges of an export are dirty or clean, zero or data, or what a backup does with them.
+//! `map`: which ranges of an export are dirty or clean, zero or data, or what a backup does with
+//! them.
 //!
-//! [`live`] asks a server, [`demo`] has answers of one; [`report`] makes the form that was asked for.
+//! [`live`] asks a server, [`demo`] has answers of one; [`report`] writes the form asked for.
 
 mod args;
 mod demo;

@@ -1,4 +1,5 @@
-//! `--format nbdinfo`: one context as the server says it, in the bytes that `nbdinfo --map --json` prints.
+//! `--format nbdinfo`: one context as the server says it, in the bytes that `nbdinfo --map --json`
+//! prints.
 
 use std::io::Write;
 

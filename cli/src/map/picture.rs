@@ -1,7 +1,8 @@
 //! The strip: the whole disk on one line, as wide as the terminal.
 //!
-//! Each cell shows the most important thing in its part of the disk, so that one dirty block on a large disk is
-//! seen. The marks differ without colour; colour is added only on a terminal, and never against NO_COLOR.
+//! Each cell shows the most important thing in its part of the disk, so that one dirty block on a
+//! large disk is seen. The marks differ without colour; colour is added only on a terminal, and
+//! never against NO_COLOR.
 
 use core::ops::Range;
 use std::io::{self, IsTerminal, Write};

@@ -1,5 +1,5 @@
-//! One pipeline for every form: the statuses become what is shown, equal neighbours are joined, and each extent is
-//! written when it is whole.
+//! One pipeline for every form: the statuses become shown ones, equal neighbours are joined, and
+//! each extent is written when it is whole.
 
 use core::ops::Range;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use super::view::{Shown, View};
 use crate::failure::Failure;
 use crate::values::human;
 
-/// What is reported on.
+/// The subject of a report: a range, its export and its bitmaps.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub(super) range: Range<u64>,
@@ -26,7 +26,7 @@ pub(super) struct Subject {
     pub(super) previous: Previous,
 }
 
-/// Writes what was asked for of the extents of `subject`.
+/// Writes the extents of `subject` in the form asked for.
 pub(super) fn write<S>(
     extents: S,
     subject: &Subject,

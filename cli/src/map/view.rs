@@ -1,9 +1,9 @@
-//! What is shown of a range, and the step from the library's [`Status`] to it. Mapping comes before coalescing, so
-//! that a part of the status which is not shown makes no cut.
+//! The part of a status that is shown, and the step from the library's [`Status`] to it. Mapping
+//! comes before coalescing, so that a part of the status which is not shown makes no cut.
 
 use nbd_extents::{Action, Status};
 
-/// What is shown of a range.
+/// The part of a range's status that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     /// With a bitmap: is it dirty in any of them, does it read as zero?
@@ -23,12 +23,13 @@ pub(super) enum View {
 }
 
 impl View {
-    /// The map's view: with bitmaps what has changed, else what there is.
+    /// The map's view: with bitmaps the changes, else the content.
     pub(super) const fn of_map(bitmaps: bool) -> Self {
         if bitmaps { Self::Change } else { Self::Content }
     }
 
-    /// What is shown of a status. Unknown is shown as the safe answer: dirty, not zero, not a hole.
+    /// The part of a status that this view shows. Unknown is shown as the safe answer: dirty, not
+    /// zero, not a hole.
     pub(super) fn show(self, status: Status) -> Shown {
         let zero = status.zero().unwrap_or(false);
         match self {

@@ -118,7 +118,7 @@ const NEEDS_BASE: &str =
 /// One line for each stream of which something could not be checked: the user decides whether to trust it.
 fn warn_unchecked(file: &Path, facts: &[String]) {
     if !facts.is_empty() {
-        eprintln!("nbd-extents: {}: not checked: {}", file.display(), facts.join(", "));
+        remark(format_args!("{}: not checked: {}", file.display(), facts.join(", ")));
     }
 }
 

@@ -17,8 +17,8 @@ const LONG: Duration = Duration::from_secs(30);
 
 type Reply = dyn Fn(&mut Conn, &SeenRequest) -> Result<()> + Send + Sync;
 
-/// See the module. Built by [`replies`](Case::replies), [`options`](Case::options) or [`script`](Case::script), and done by
-/// [`check`](Case::check).
+/// See the module. Built by [`replies`](Case::replies), [`options`](Case::options) or
+/// [`script`](Case::script), and done by [`check`](Case::check).
 pub(crate) struct Case {
     server: ScriptedServer,
     /// From now on the server answers requests as it should.
@@ -102,7 +102,7 @@ impl Case {
         self
     }
 
-    /// The client asks about so many bytes only.
+    /// The client asks about this number of bytes only.
     pub(crate) fn length(mut self, bytes: u64) -> Self {
         self.length = Some(bytes);
         self
@@ -133,7 +133,8 @@ impl Case {
         self
     }
 
-    /// Runs the program and the library against the server, lenient and strict, and holds both against this row of SERVER-BEHAVIOUR.md.
+    /// Runs the program and the library against the server, lenient and strict, and holds both
+    /// against this row of SERVER-BEHAVIOUR.md.
     #[track_caller]
     pub(crate) fn check(self, row: &str) {
         let number = row.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -1,5 +1,6 @@
-//! Support of the tests of SERVER-BEHAVIOUR.md: what a hostile server does ([`case::Case`]), what the program makes of
-//! it ([`run`]), and what the table says should come of it ([`testkit::behaviour`]).
+//! Support of the tests of SERVER-BEHAVIOUR.md: what a hostile server does ([`case::Case`]), what
+//! the program makes of it ([`run`]), and what the table says should come of it
+//! ([`testkit::behaviour`]).
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the support")]
 
 pub(crate) mod case;

@@ -41,7 +41,8 @@ impl Observer<'_> {
         }
     }
 
-    /// A handshake without which no context can be had is a failed request; without which nothing can, is fatal.
+    /// A handshake without which no context can be had is a failed request; without which nothing
+    /// can, is fatal.
     #[track_caller]
     fn handshake(&self, options: &Options, row: Option<u8>) -> Word {
         let options = options.clone().want_context("base:allocation");
@@ -52,7 +53,8 @@ impl Observer<'_> {
         judge(row, by_row(&client.stats().forgiven))
     }
 
-    /// After a failed request the same connection must serve the next one; after a fatal fault it must not.
+    /// After a failed request the same connection must serve the next one; after a fatal fault it
+    /// must not.
     #[track_caller]
     fn replies(&self, options: &Options, row: Option<u8>) -> Word {
         let mut contexts = Contexts::new().require(Context::Allocation).unwrap();
@@ -69,7 +71,7 @@ impl Observer<'_> {
         if self.survey(&mut surveyor).is_ok() { Word::RequestError } else { Word::Fatal }
     }
 
-    /// Surveys all that is asked for, and returns what was forgiven.
+    /// Surveys the whole range, and returns the counts of forgiven faults.
     fn survey(&self, surveyor: &mut Surveyor) -> Result<Vec<(u8, u64)>, SurveyorError> {
         let range = 0..self.length.unwrap_or(surveyor.export().size());
         let options = surveyor.survey_options()?.range(range)?.allow_writable();

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 /// The most memory that any server may make the program use.
 const MOST_MEMORY: u64 = 64 << 20;
-/// The most address space, in KiB, for those peaks that are over before anyone looks: beyond it the program would abort.
+/// The most address space, in KiB, for those peaks that are over before anyone looks: beyond it the
+/// program would abort.
 const MOST_SPACE: &str = "131072";
 /// What a busy machine may add to a deadline.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -33,8 +34,8 @@ pub(crate) fn map(arguments: &[&str], timeout: Duration) -> Run {
     run("map", arguments, timeout)
 }
 
-/// Runs a command with these arguments and this `--timeout`. Whatever becomes of it, it must be in time, small and
-/// well-mannered.
+/// Runs a command with these arguments and this `--timeout`. Whatever becomes of it, it must be in
+/// time, small and well-mannered.
 pub(crate) fn run(verb: &str, arguments: &[&str], timeout: Duration) -> Run {
     let seconds = timeout.as_secs().to_string();
     let script = format!("ulimit -v {MOST_SPACE}; exec \"$0\" \"$@\"");
@@ -81,8 +82,8 @@ fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
     }
 }
 
-/// Reads the peak of the process's memory as long as there is a process. The kernel keeps the peak, so only what happens in the last
-/// moment can be missed.
+/// Reads the peak of the process's memory as long as there is a process. The kernel keeps the peak,
+/// so only what happens in the last moment can be missed.
 fn watch_memory(process: u32) -> JoinHandle<u64> {
     thread::spawn(move || {
         let mut peak = 0;
@@ -109,7 +110,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
 }
 
 impl Run {
-    /// What holds of every run, whatever the server did.
+    /// Holds of every run, whatever the server did.
     #[track_caller]
     fn assert_well_mannered(&self) {
         assert!(self.code.is_some(), "killed, or out of memory, after {:?}: {self}", self.took);
@@ -135,7 +136,8 @@ impl Run {
         assert_eq!(printed, Value::from(map), "{self}");
     }
 
-    /// It failed as scripts are promised: this code, one line that holds these words, and no finished array.
+    /// It failed as scripts are promised: this code, one line that holds these words, and no
+    /// finished array.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, says: &str) {
         assert_eq!(self.code, Some(code), "{self}");

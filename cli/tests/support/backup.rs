@@ -1,4 +1,5 @@
-//! Runs `backup`, `restore` and `verify`, and takes streams apart without any code of the crates under test.
+//! Runs `backup`, `restore` and `verify`, and takes streams apart without any code of the crates
+//! under test.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -98,7 +99,8 @@ pub(crate) fn without_zeroes(file: &Path) -> PathBuf {
     other
 }
 
-/// The bytes of these frames, with the checksum that a writer of them would put into the stop frame.
+/// The bytes of these frames, with the checksum that a writer of them would put into the stop
+/// frame.
 pub(crate) fn sealed(frames: &[Frame]) -> Vec<u8> {
     let (_stop, before) = frames.split_last().expect("a stop frame");
     let mut stream: Vec<u8> = before.iter().flat_map(|frame| frame.bytes.clone()).collect();
@@ -107,7 +109,8 @@ pub(crate) fn sealed(frames: &[Frame]) -> Vec<u8> {
     stream
 }
 
-/// Restores streams onto a new raw disk with a reader of another language: as imageio's reads them. It prints each stream's meta frame.
+/// Restores streams onto a new raw disk with a reader of another language: as imageio's reads them.
+/// It prints each stream's meta frame.
 pub(crate) fn restore_with_python(files: &[&Path], disk: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/restore.py");
     succeed(Command::new("python3").arg(script).arg(disk).args(files), "", LIMIT).stdout

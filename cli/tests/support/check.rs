@@ -22,7 +22,8 @@ pub(crate) struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    /// Without bitmaps, with one, with the other, and with both, in both orders and with both headers.
+    /// Without bitmaps, with one, with the other, and with both, in both orders and with both
+    /// headers.
     pub(crate) fn check_all(&self, seed: u64) {
         for range in ranges(self.model.size(), seed) {
             self.check_zero(&range);
@@ -55,8 +56,9 @@ impl Disk<'_> {
         for headers in HEADERS {
             let run = self.run(range, headers);
             if run.list() != before {
-                // what a file system holds of a raw file may settle under the server, which then answers otherwise than it did: asked again,
-                // the model has to say what the run said
+                // what a file system holds of a raw file may settle under the server, which then
+                // answers otherwise than it did: asked again, the model has to say what the run
+                // said
                 run.prints(&Model::ask(self.server.socket(), self.export, &[]).zero_list(range));
             }
         }

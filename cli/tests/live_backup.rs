@@ -369,6 +369,62 @@ fn chain_out_of_order_is_found_out_without_a_server() {
     verify(&[full, full]).fails(3, &["stream-0: layer é0 at position 1", "stands at position 0 already"]);
 }
 
+/// qemu calls clean what a resize has added. An incremental that does not know the old size leaves it out, and is
+/// refused; one that knows it brings it over.
+#[test]
+fn part_by_which_a_disk_has_grown_is_brought_over_or_refused() {
+    if !require_qemu() {
+        return;
+    }
+    let mut chain = Chain::begin(plain(), 700, &[]);
+    chain.disk.apply(&[Step::bitmap("b1"), Step::Resize { size: 16 * MIB }]);
+    chain.size = 16 * MIB;
+    let server = Server::qemu_nbd(&chain.disk, &["b1"]);
+    let file = |name: &str| chain.folder.path().join(name);
+    let full = chain.stream(0);
+    let after = ["--bitmap", "b1", "--after", full.to_str().unwrap()];
+    let blind = file("blind");
+    backup(&server.uri(""), &["--bitmap", "b1"], &blind).is_well();
+    backup(&server.uri(""), &after, &file("same")).fails(3, &["8388608", "16777216", "--grown"]);
+    let grown = file("grown");
+    backup(&server.uri(""), &[&after[..], &["--grown"]].concat(), &grown).is_well();
+    let by_hand = file("by-hand");
+    let stated = ["--bitmap", "b1", "--parent", "é0", "--previous-size", "8M", "--grown"];
+    backup(&server.uri(""), &stated, &by_hand).is_well();
+    drop(server);
+
+    verify(&[full, &blind]).fails(3, &["blind", "8388608..16777216", "beyond the end"]);
+    let target =
+        Recipe::raw(16 * MIB, Vec::new()).make(&tempfile::tempdir_in(chain.folder.path()).unwrap().keep());
+    let server = Server::qemu_nbd_writable(&target, &["--cache=unsafe"]);
+    restore(&server.uri(""), &[], &[full, &blind]).fails(3, &["8388608..16777216"]);
+    drop(server);
+    assert!(fs::read(&target.path).unwrap().iter().all(|&byte| byte == 0), "nothing was written");
+
+    verify(&[full, &grown]).is_well();
+    assert!(chain.disk.is_identical(&chain.restore(&[full, &grown])));
+    verify(&[full, &by_hand]).is_well();
+}
+
+/// Names and sizes may be the same: the identity of the disk and the parent's checksum are not.
+#[test]
+fn incremental_of_another_disk_is_refused() {
+    if !require_qemu() {
+        return;
+    }
+    let mut chains = [800, 801].map(|seed| Chain::begin(plain(), seed, &[]));
+    for chain in &mut chains {
+        chain.disk.apply(&[Step::bitmap("b1")]);
+        chain.change(4, 2);
+        chain.back_up(&["b1"]);
+        chain.check();
+    }
+    let mixed = [chains[0].stream(0), chains[1].stream(1)];
+    verify(&mixed).fails(3, &["layer é1", "of disk"]);
+    let server = Server::qemu_nbd_writable(&chains[0].disk, &["--cache=unsafe"]);
+    restore(&server.uri(""), &[], &mixed).fails(3, &["of disk"]);
+}
+
 /// A server whose blocks of 256 KiB say which they are, and which takes long for the first.
 fn slow_first(then: &str) -> Server {
     Server::nbdkit_script(&format!(

@@ -94,7 +94,6 @@ fn backups_with_a_fault_are_refused_before_the_first_write() {
 
 /// What a stream says of its disk reaches targets that take whole blocks alone, of any size.
 #[test]
-#[ignore = "WriteBehind does not yet read, modify and write parts of blocks"]
 fn chains_restore_onto_targets_of_any_block_size() {
     if !require(&["nbdkit"]) {
         return;
@@ -122,7 +121,6 @@ fn chains_restore_onto_targets_of_any_block_size() {
 
 /// Full backups of sources with each minimum block, onto targets with each.
 #[test]
-#[ignore = "WriteBehind does not yet read, modify and write parts of blocks"]
 fn full_backups_between_servers_of_any_block_size() {
     if !require(&["nbdkit"]) {
         return;

@@ -29,52 +29,31 @@
 //! Whether zeroes may be unmapped is the policy's to say, and is not in the text.
 
 use std::fmt;
+use std::io::{Read, Write};
 
-use super::error::Fault;
-use super::list::{InList, ListReader, ListWriter, Style};
-use super::record::Record;
 use nbd_extents::action::Action;
+
+use crate::fields::Fields;
+use crate::format::{ReadOptions, WriteOptions};
+use crate::objects::Object;
+use crate::reader::ListReader;
+use crate::spec::{Style, rows};
+use crate::writer::ListWriter;
 
 /// The version of the form. It changes only when a program that reads the form would have to.
 pub const VERSION: u32 = 1;
-
-/// Reads the form.
-///
-/// ```
-/// use nbd_extents_formats::actions::{Reader, Word};
-/// use nbd_extents_formats::Decode;
-///
-/// let extent = Reader::new().next(&mut &br#"[{"start": 0, "length": 512, "action": "zero"}]"#[..])?;
-/// assert_eq!(extent.map(|extent| *extent.status()), Some(Word::Zero));
-/// # Ok::<(), nbd_extents_formats::ReadError>(())
-/// ```
-pub type Reader = ListReader<Word>;
-/// Writes the form.
-///
-/// ```
-/// use nbd_extents_formats::{actions};
-/// use nbd_extents::stream::{ExtentStream, from_iter};
-/// use nbd_extents::{Action, Extent};
-///
-/// let decided = from_iter([Extent::new(0, 512, Action::Zero { may_unmap: true })?]);
-/// let mut out = String::new();
-/// nbd_extents_formats::write(decided.map_status(actions::Word::from), &mut actions::Writer::new(), &mut out)?;
-/// assert_eq!(out, r#"[{"start": 0, "length": 512, "action": "zero"}]"#);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type Writer = ListWriter<Word>;
 
 /// An [`Action`] in one word.
 ///
 /// ```
 /// use nbd_extents::Action;
-/// use nbd_extents_formats::actions::Word;
+/// use nbd_extents_formats::actions::ActionKind;
 ///
-/// assert_eq!(Word::from(Action::Zero { may_unmap: false }), Word::Zero);
-/// assert_eq!(Word::Absent.to_string(), "absent");
+/// assert_eq!(ActionKind::from(Action::Zero { may_unmap: false }), ActionKind::Zero);
+/// assert_eq!(ActionKind::Absent.to_string(), "absent");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum ActionKind {
     /// Read and store.
     Copy,
     /// Write zeroes.
@@ -85,7 +64,7 @@ pub enum Word {
     Absent,
 }
 
-impl From<Action> for Word {
+impl From<Action> for ActionKind {
     fn from(action: Action) -> Self {
         match action {
             Action::Copy => Self::Copy,
@@ -96,7 +75,7 @@ impl From<Action> for Word {
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for ActionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Copy => "copy",
@@ -107,21 +86,46 @@ impl fmt::Display for Word {
     }
 }
 
-impl InList for Word {
-    const FIELDS: &'static [&'static str] = &["start", "length", "action"];
-    const STYLE: Style = Style::PYTHON;
+const NAMES: [&str; 4] = ["copy", "zero", "skip", "absent"];
 
-    fn read(record: &Record) -> Result<Self, Fault> {
-        let words = ["copy", "zero", "skip", "absent"];
-        Ok(match record.word(2, &words, "\"copy\", \"zero\", \"skip\" or \"absent\"")? {
-            0 => Self::Copy,
-            1 => Self::Zero,
-            2 => Self::Skip,
-            _ => Self::Absent,
-        })
-    }
+/// Reads the list.
+///
+/// ```
+/// use nbd_extents::stream::ExtentStream;
+/// use nbd_extents_formats::{ReadOptions, actions};
+///
+/// let json = br#"[{"start": 0, "length": 512, "action": "zero"}]"#;
+/// let rows = actions::read(&json[..], ReadOptions::default()).collect_vec()?;
+/// assert_eq!(*rows[0].status(), actions::ActionKind::Zero);
+/// # Ok::<(), nbd_extents_formats::ListReadError>(())
+/// ```
+pub fn read<R: Read>(input: R, options: ReadOptions) -> ListReader<R, ActionKind> {
+    let read = |fields: &Fields| {
+        use ActionKind::{Absent, Copy, Skip, Zero};
+        let name = fields.word(2, &NAMES, "\"copy\", \"zero\", \"skip\" or \"absent\"")?;
+        Ok([Copy, Zero, Skip, Absent].get(name).copied().unwrap_or(Copy))
+    };
+    let decoder = Object { fields: &["start", "length", "action"], read }.array();
+    ListReader::new("actions", decoder, input, options)
+}
 
-    fn write(&self, start: u64, length: u64, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{{\"start\": {start}, \"length\": {length}, \"action\": \"{self}\"}}")
-    }
+/// Writes the list.
+///
+/// ```
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use nbd_extents::{Action, Extent};
+/// use nbd_extents_formats::{WriteOptions, actions};
+///
+/// let decided = from_iter([Extent::new(0, 512, Action::Zero { may_unmap: true })?]);
+/// let mut json = Vec::new();
+/// let writer = actions::writer(&mut json, WriteOptions::default());
+/// writer.write_all(decided.map_status(actions::ActionKind::from))?;
+/// assert_eq!(json, br#"[{"start": 0, "length": 512, "action": "zero"}]"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn writer<W: Write>(out: W, options: WriteOptions) -> ListWriter<W, ActionKind> {
+    let encoder = rows(Style::PYTHON, |kind: &ActionKind, start, length, out| {
+        write!(out, "{{\"start\": {start}, \"length\": {length}, \"action\": \"{kind}\"}}")
+    });
+    ListWriter::new(encoder, out, options)
 }

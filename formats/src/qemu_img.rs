@@ -1,190 +1,186 @@
-//! `qemu-img map --output=json`, and what the same program prints of a dirty bitmap.
+//! `qemu-img map --output=json`, and what it prints of a dirty bitmap or of the allocation depth.
 //!
 //! ```text
 //! [{ "start": 0, "length": 1048576, "depth": 0, "present": true, "zero": false, "data": true, "compressed": false, "offset": 327680},
 //! { "start": 1048576, "length": 983040, "depth": 0, "present": false, "zero": true, "data": false, "compressed": false}]
 //! ```
 //!
-//! - `depth` counts from 0, the top image, where `qemu:allocation-depth` counts from 1. With `present` false no image holds the bytes, and `depth` is
-//!   the number of images that were looked at.
-//! - Before 6.1 there is no `present`, before 8.2 no `compressed`: the [`Entry`] says so, and is written as it came.
-//! - `data` false is what qemu's NBD server calls a hole. It does not say that the bytes read as zero; only `zero` does.
+//! - `depth` counts from 0, the top image, where `qemu:allocation-depth` counts from 1. With `present` false no
+//!   image holds the bytes, and `depth` is the number of images that were looked at
+//!   ([`Attributes::searched`]).
+//! - Before 6.1 there is no `present`, before 8.2 no `compressed`. Without `present` the layer is not known, and the
+//!   map is written as it came.
+//! - `data` false is the hole of qemu's NBD server. It does not say that the bytes read as zero; only `zero` does.
 //! - Of a disk of size 0 it prints one entry of length 0, which is read as no entry at all.
 //!
-//! # The map of a dirty bitmap
+//! # The map of another context
 //!
-//! With the option `x-dirty-bitmap`, qemu takes a bitmap for the allocation, and the same keys mean something else: what is **dirty** is
-//! `"present": false, "zero": false, "data": false`, and what is clean is called data. Nothing in the output says which of the two it is, so the
-//! reading has a name of its own: [`DirtyReader`]. A program that takes `data` for dirty backs up the opposite.
+//! With the option `x-dirty-bitmap`, qemu takes a context of an NBD server for the allocation, and the same keys
+//! mean something else. Nothing in the output says so: each reading is a format of its own.
+//!
+//! | context | format | meaning | `present` | `zero` | `data` |
+//! |---|---|---|---|---|---|
+//! | `qemu:dirty-bitmap:NAME` | `qemu-img-dirty` | **dirty** | false | false | false |
+//! | | | clean | true | false | true |
+//! | `qemu:allocation-depth` | `qemu-img-depth` | in no image | true | false | true |
+//! | | | in the top image | false | false | false |
+//! | | | in one of its backing files | true | true | true |
+//!
+//! A program that takes `data` for dirty backs up the opposite.
 
-use std::fmt;
+use std::io::{self, Write};
 
-use super::error::Fault;
-use super::facts::{Fact, Facts, Layer, Row};
-use super::list::{InList, ListReader, ListWriter, Style};
-use super::record::Record;
-
-/// Reads `qemu-img map --output=json`.
-///
-/// ```
-/// use nbd_extents_formats::{Decode, Row, qemu_img};
-///
-/// let mut old = &br#"[{ "start": 0, "length": 65536, "depth": 1, "zero": true, "data": false}]"#[..];
-/// let entry = *qemu_img::Reader::new().next(&mut old)?.ok_or("no entry")?.status();
-/// assert_eq!(entry.present, None);
-/// assert_eq!(entry.facts().layer, None, "without \"present\" nobody knows");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type Reader = ListReader<Entry>;
-/// Writes what `qemu-img map --output=json` prints.
-///
-/// ```
-/// use nbd_extents::Extent;
-/// use nbd_extents_formats::{Encode, qemu_img};
-///
-/// let old = qemu_img::Entry { depth: 1, present: None, zero: true, data: false, compressed: None, offset: None };
-/// let mut out = String::new();
-/// let mut writer = qemu_img::Writer::new();
-/// writer.extent(&Extent::new(0, 512, old)?, &mut out)?;
-/// writer.finish(&mut out)?;
-/// assert_eq!(out, "[{ \"start\": 0, \"length\": 512, \"depth\": 1, \"zero\": true, \"data\": false}]\n");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type Writer = ListWriter<Entry>;
-/// Reads what `qemu-img map --output=json` prints of a dirty bitmap, with the option `x-dirty-bitmap`.
-///
-/// ```
-/// use nbd_extents_formats::{Decode, qemu_img};
-///
-/// let mut map = &br#"[{ "start": 0, "length": 512, "depth": 0, "present": false, "zero": false, "data": false}]"#[..];
-/// let extent = qemu_img::DirtyReader::new().next(&mut map)?.ok_or("no entry")?;
-/// assert!(extent.status().dirty, "what is called no data has changed");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type DirtyReader = ListReader<DirtyEntry>;
-/// Writes what `qemu-img map --output=json` prints of a dirty bitmap.
-///
-/// ```
-/// use nbd_extents::Extent;
-/// use nbd_extents_formats::{Encode, qemu_img};
-///
-/// let mut out = String::new();
-/// qemu_img::DirtyWriter::new().extent(&Extent::new(0, 512, qemu_img::DirtyEntry { dirty: true })?, &mut out)?;
-/// assert!(out.contains(r#""present": false, "zero": false, "data": false"#));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub type DirtyWriter = ListWriter<DirtyEntry>;
-
-/// One range of the map.
-///
-/// ```
-/// use nbd_extents_formats::qemu_img::Entry;
-/// use nbd_extents_formats::{Layer, Row};
-///
-/// let top = Entry { depth: 0, present: Some(true), zero: false, data: true, compressed: None, offset: Some(327680) };
-/// assert_eq!(top.facts().layer, Some(Layer::Depth(1)), "qemu:allocation-depth counts from 1");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
-    /// How many images were looked at before the one that holds the bytes.
-    pub depth: u32,
-    /// Whether that image holds the bytes; `None` from qemu before 6.1.
-    pub present: Option<bool>,
-    /// Whether every byte reads as zero.
-    pub zero: bool,
-    /// Whether there is data that must be read.
-    pub data: bool,
-    /// Whether it is stored compressed; `None` from qemu before 8.2.
-    pub compressed: Option<bool>,
-    /// Where the image's file holds the bytes as they are.
-    pub offset: Option<u64>,
-}
-
-/// One range of the map of a dirty bitmap.
-///
-/// ```
-/// use nbd_extents_formats::qemu_img::DirtyEntry;
-/// use nbd_extents_formats::{Facts, Row};
-///
-/// assert_eq!(DirtyEntry { dirty: true }.facts(), Facts { dirty: Some(true), ..Facts::default() });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DirtyEntry {
-    /// Whether the bitmap marks the bytes as changed.
-    pub dirty: bool,
-}
-
-impl Row for Entry {
-    fn facts(&self) -> Facts {
-        let layer = self.present.map(|present| match self.depth.checked_add(1) {
-            _ if !present => Layer::Absent,
-            Some(depth) => Layer::Depth(depth),
-            None => Layer::Present,
-        });
-        Facts {
-            zero: Some(self.zero),
-            hole: !self.data,
-            dirty: None,
-            layer,
-            compressed: self.compressed,
-            host_offset: self.offset,
-        }
-    }
-
-    /// Without a layer there is no `depth` to write: that fact is missing then.
-    fn from_facts(facts: &Facts) -> Result<Self, Fact> {
-        let (depth, present) = match facts.layer {
-            Some(Layer::Depth(depth)) => (depth.saturating_sub(1), true),
-            Some(Layer::Absent) => (0, false),
-            Some(Layer::Present) | None => return Err(Fact::Layer),
-        };
-        Ok(Self {
-            depth,
-            present: Some(present),
-            zero: facts.zero.ok_or(Fact::Zero)?,
-            data: !facts.hole,
-            compressed: facts.compressed,
-            offset: facts.host_offset,
-        })
-    }
-}
-
-impl Row for DirtyEntry {
-    fn facts(&self) -> Facts {
-        Facts { dirty: Some(self.dirty), ..Facts::default() }
-    }
-
-    fn from_facts(facts: &Facts) -> Result<Self, Fact> {
-        Ok(Self { dirty: facts.dirty.ok_or(Fact::Dirty)? })
-    }
-}
+use crate::attributes::{Attribute, Attributes, ImageLayer};
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::objects::Object;
+use crate::spec::{Spec, Style, rows};
 
 const FIELDS: &[&str] = &["start", "length", "depth", "present", "zero", "data", "compressed", "offset"];
 
-const EMPTY: &str = "[{ \"start\": 0, \"length\": 0, \"depth\": 0, \"present\": false, \"zero\": false, \"data\": false, \
-                     \"compressed\": false}]\n";
+const STYLE: Style = Style {
+    open: "[",
+    between: ",\n",
+    close: "]\n",
+    empty: "[{ \"start\": 0, \"length\": 0, \"depth\": 0, \"present\": false, \"zero\": false, \
+            \"data\": false, \"compressed\": false}]\n",
+    from_zero: false,
+};
 
-const STYLE: Style =
-    Style { open: "[", between: ",\n", close: "]\n", empty: EMPTY, array: true, zero_length: true };
+pub(crate) const ALLOCATION: Spec = Spec {
+    name: "qemu-img",
+    must: &[Attribute::Layer, Attribute::Zero],
+    may: &[Attribute::Hole, Attribute::Searched, Attribute::Compressed, Attribute::HostOffset],
+    layer: ImageLayer::numbered,
+    decoder: |_| Object { fields: FIELDS, read: allocation }.array_of_qemu(),
+    encoder: |_| rows(STYLE, |known, start, length, out| Entry::of(known).write(start, length, out)),
+};
 
-impl InList for Entry {
-    const FIELDS: &'static [&'static str] = FIELDS;
-    const STYLE: Style = STYLE;
-
-    fn read(record: &Record) -> Result<Self, Fault> {
-        let depth = record.number(2)?;
-        Ok(Self {
-            depth: u32::try_from(depth)
-                .map_err(|_| Fault::Type { field: "depth", expected: "a number of images" })?,
-            present: record.flag_if_there(3)?,
-            zero: record.flag(4)?,
-            data: record.flag(5)?,
-            compressed: record.flag_if_there(6)?,
-            offset: record.number_if_there(7)?,
+pub(crate) const DIRTY: Spec = Spec {
+    name: "qemu-img-dirty",
+    must: &[Attribute::Dirty],
+    may: &[],
+    layer: ImageLayer::coarse,
+    decoder: |_| Object { fields: FIELDS, read: dirty }.array_of_qemu(),
+    encoder: |_| {
+        rows(STYLE, |known: &Attributes, start, length, out| {
+            Entry::of_export(known.dirty == Some(false), false, start).write(start, length, out)
         })
+    },
+};
+
+pub(crate) const DEPTH: Spec = Spec {
+    name: "qemu-img-depth",
+    must: &[Attribute::Layer],
+    may: &[],
+    layer: ImageLayer::top_or_backing,
+    decoder: |_| Object { fields: FIELDS, read: depth }.array_of_qemu(),
+    encoder: |_| {
+        rows(STYLE, |known: &Attributes, start, length, out| {
+            let below = known.layer == Some(ImageLayer::Backing);
+            let top = matches!(known.layer, Some(ImageLayer::Depth(_)));
+            Entry::of_export(!top, below, start).write(start, length, out)
+        })
+    },
+};
+
+/// One row of the map.
+struct Entry {
+    depth: u32,
+    /// `None` from qemu before 6.1.
+    present: Option<bool>,
+    zero: bool,
+    data: bool,
+    /// `None` from qemu before 8.2.
+    compressed: Option<bool>,
+    offset: Option<u64>,
+}
+
+fn entry(fields: &Fields) -> Result<Entry, Fault> {
+    Ok(Entry {
+        depth: u32::try_from(fields.number(2)?).map_err(|_| fields.wrong(2, "a number of images"))?,
+        present: fields.if_there(3, Fields::flag)?,
+        zero: fields.flag(4)?,
+        data: fields.flag(5)?,
+        compressed: fields.if_there(6, Fields::flag)?,
+        offset: fields.if_there(7, Fields::number)?,
+    })
+}
+
+/// Refuses a row that is not of a context other than the allocation: in those, data is what is present.
+fn of_export(entry: &Entry) -> Result<(), Fault> {
+    match entry.present {
+        Some(present) if present != entry.data => {
+            Err(Fault::Contradiction { field: "present", other: "data" })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn allocation(fields: &Fields) -> Result<Attributes, Fault> {
+    let entry = entry(fields)?;
+    let (layer, searched) = match (entry.present, entry.depth.checked_add(1)) {
+        (Some(true), Some(depth)) => (Some(ImageLayer::Depth(depth)), None),
+        (Some(true), None) => (Some(ImageLayer::Present), None),
+        (Some(false), _) => (Some(ImageLayer::Absent), (entry.depth > 0).then_some(entry.depth)),
+        (None, _) => (None, Some(entry.depth)),
+    };
+    Ok(Attributes {
+        zero: Some(entry.zero),
+        hole: !entry.data,
+        dirty: None,
+        layer,
+        searched,
+        compressed: entry.compressed,
+        host_offset: entry.offset,
+    })
+}
+
+fn dirty(fields: &Fields) -> Result<Attributes, Fault> {
+    let entry = entry(fields)?;
+    if entry.zero {
+        return Err(Fault::Contradiction { field: "zero", other: "x-dirty-bitmap" });
+    }
+    of_export(&entry)?;
+    Ok(Attributes { dirty: Some(!entry.data), ..Attributes::default() })
+}
+
+fn depth(fields: &Fields) -> Result<Attributes, Fault> {
+    let entry = entry(fields)?;
+    of_export(&entry)?;
+    let layer = match (entry.data, entry.zero) {
+        (true, false) => ImageLayer::Absent,
+        (true, true) => ImageLayer::Backing,
+        (false, false) => ImageLayer::Depth(1),
+        // a hole of the allocation, which this context does not have
+        (false, true) => return Err(Fault::Contradiction { field: "zero", other: "data" }),
+    };
+    Ok(Attributes { layer: Some(layer), ..Attributes::default() })
+}
+
+impl Entry {
+    fn of(known: &Attributes) -> Self {
+        let depth = match known.layer {
+            Some(ImageLayer::Depth(depth)) => depth.saturating_sub(1),
+            _ => known.searched.unwrap_or(0),
+        };
+        Self {
+            depth,
+            present: known.layer.map(|layer| layer != ImageLayer::Absent),
+            zero: known.zero == Some(true),
+            data: !known.hole,
+            compressed: known.compressed,
+            offset: known.host_offset,
+        }
     }
 
-    fn write(&self, start: u64, length: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+    /// The entry of an NBD export, whose data is where it is on the disk.
+    fn of_export(present: bool, zero: bool, start: u64) -> Self {
+        let offset = present.then_some(start);
+        Self { depth: 0, present: Some(present), zero, data: present, compressed: Some(false), offset }
+    }
+
+    fn write(&self, start: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
         write!(out, "{{ \"start\": {start}, \"length\": {length}, \"depth\": {}", self.depth)?;
         if let Some(present) = self.present {
             write!(out, ", \"present\": {present}")?;
@@ -196,35 +192,6 @@ impl InList for Entry {
         if let Some(offset) = self.offset {
             write!(out, ", \"offset\": {offset}")?;
         }
-        out.write_char('}')
-    }
-}
-
-impl InList for DirtyEntry {
-    const FIELDS: &'static [&'static str] = FIELDS;
-    const STYLE: Style = STYLE;
-
-    fn read(record: &Record) -> Result<Self, Fault> {
-        let entry = Entry::read(record)?;
-        if entry.zero {
-            return Err(Fault::Contradiction { field: "zero", other: "x-dirty-bitmap" });
-        }
-        if entry.present.is_some_and(|present| present != entry.data) {
-            return Err(Fault::Contradiction { field: "present", other: "data" });
-        }
-        Ok(Self { dirty: !entry.data })
-    }
-
-    fn write(&self, start: u64, length: u64, out: &mut dyn fmt::Write) -> fmt::Result {
-        let clean = !self.dirty;
-        let entry = Entry {
-            depth: 0,
-            present: Some(clean),
-            zero: false,
-            data: clean,
-            compressed: Some(false),
-            offset: clean.then_some(start),
-        };
-        entry.write(start, length, out)
+        write!(out, "}}")
     }
 }

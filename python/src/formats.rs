@@ -4,7 +4,8 @@ use nbd_extents::Extent;
 use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents_formats::{
-    Assume, Facts, Format, InputError, Layer, Loss, OutputError, ReadOptions, WriteOptions, read, write,
+    Assume, Attributes, ConvertError, Fault, Format, ImageLayer, ListReadError, ListWriteError, Loss,
+    ReadOptions, WriteOptions,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
@@ -94,19 +95,19 @@ impl PyMap {
         let lossy = loss == Loss::Allow;
         let assume = Assume { dirty: lossy, data: lossy };
         let options = WriteOptions { size: Some(self.disk_size), loss, assume, ..WriteOptions::default() };
-        let mut encoder = format.encoder(&options).map_err(Failure::usage)?;
         // no depth is known without the context: the bytes are then taken to be in the image
-        let assumed = (lossy && format == Format::ImageioZero).then_some(Layer::Present);
-        let facts = self.map.stream().map_status(|status| {
-            let facts = Facts::from(status);
-            Facts { layer: facts.layer.or(assumed), ..facts }
+        let assumed = (lossy && format == Format::ImageioZero).then_some(ImageLayer::Present);
+        let known = self.map.stream().map_status(|status| {
+            let known = Attributes::from(status);
+            Attributes { layer: known.layer.or(assumed), ..known }
         });
-        let mut text = String::new();
-        write(facts, &mut *encoder, &mut text).map_err(|error| match error {
-            OutputError::Format(error) => Failure::not_there(error),
-            _ => Failure::other("the map could not be written"),
+        let mut text = Vec::new();
+        format.writer(&mut text, options).write_all(known).map_err(|error| match error {
+            ConvertError::Write(error @ ListWriteError::SizeNeeded { .. }) => Failure::usage(error),
+            ConvertError::Write(error) => Failure::not_there(error),
+            ConvertError::Read(error) => Failure::other(error),
         })?;
-        Ok(text)
+        String::from_utf8(text).map_err(Failure::other)
     }
 }
 
@@ -119,19 +120,15 @@ fn known(name: &str) -> Result<Format, Failure> {
 
 fn parse(text: &[u8], format: Format, size: Option<u64>) -> Result<PyMap, Failure> {
     let options = ReadOptions { size, ..ReadOptions::default() };
-    let decoder = format.decoder(&options).map_err(Failure::usage)?;
-    let facts = read(decoder, text).collect_vec().map_err(|error| match error {
-        InputError::Format(error) => Failure::rules(error),
-        _ => Failure::other("the text could not be read"),
+    let rows = format.read(text, options).collect_vec().map_err(|error| match error {
+        ListReadError::List { fault: Fault::SizeNeeded, .. } => Failure::usage(error),
+        error => Failure::rules(error),
     })?;
-    if facts.is_empty() && size != Some(0) {
-        return Err(Failure::rules("the list is empty, as if its program had failed"));
-    }
-    let ends = (facts.first().map_or(0, Extent::start), facts.last().map_or(0, Extent::end));
+    let ends = (rows.first().map_or(0, Extent::start), rows.last().map_or(0, Extent::end));
     let range = size.map_or(ends.0..ends.1, |size| 0..size);
-    let is_dirty_known = facts.iter().any(|extent| extent.status().dirty.is_some());
+    let is_dirty_known = rows.iter().any(|extent| extent.status().dirty.is_some());
     let bitmaps = is_dirty_known.then(|| String::from("dirty")).into_iter().collect();
-    let statuses = from_iter(facts).map_status(|facts| facts.status());
+    let statuses = from_iter(rows).map_status(|known| known.status());
     let map = ExtentMap::covering(statuses, range).map_err(Failure::rules)?;
     let end = map.range().end;
     Ok(PyMap::new(map, bitmaps, size.unwrap_or(end)))

@@ -4,63 +4,60 @@
 use std::io::{self, Write};
 
 use nbd_extents::Extent;
-use nbd_extents_formats::{Encode, IoText, WriteError, actions, imageio};
+use nbd_extents_formats::actions::{self, ActionKind};
+use nbd_extents_formats::{Attributes, Format, ImageLayer, ListWriteError, ListWriter, WriteOptions};
 
 use super::view::{Shown, View};
 
 /// One JSON array in the making.
 ///
 /// Dropped without [`finish`](Self::finish), it stays open, and no parser takes it for a whole map.
-pub(super) struct Array<W> {
-    out: IoText<W>,
-    form: Form,
-}
-
-enum Form {
-    Change(imageio::DirtyWriter),
-    Content(imageio::ZeroWriter),
-    Actions(actions::Writer),
+pub(super) enum Array<W> {
+    Map(ListWriter<W>),
+    Actions(ListWriter<W, ActionKind>),
 }
 
 impl<W: Write> Array<W> {
     pub(super) fn new(out: W, view: View) -> Self {
-        let form = match view {
-            View::Change => Form::Change(imageio::DirtyWriter::new()),
-            View::Content => Form::Content(imageio::ZeroWriter::new()),
-            View::Actions => Form::Actions(actions::Writer::new()),
-        };
-        Self { out: IoText::new(out), form }
+        let options = WriteOptions::default();
+        match view {
+            View::Change => Self::Map(Format::ImageioDirty.writer(out, options)),
+            View::Content => Self::Map(Format::ImageioZero.writer(out, options)),
+            View::Actions => Self::Actions(actions::writer(out, options)),
+        }
     }
 
     pub(super) fn push(&mut self, extent: &Extent<Shown>) -> io::Result<()> {
-        let out = &mut self.out;
-        let written = match (&mut self.form, *extent.status()) {
-            (Form::Change(form), Shown::Change { dirty, zero }) => {
-                form.extent(&extent.map(|_| imageio::Dirty { dirty, zero: Some(zero) }), out)
+        let known = |known: Attributes| extent.map(|_| known);
+        let written = match (self, *extent.status()) {
+            (Self::Map(list), Shown::Change { dirty, zero }) => list.push(&known(Attributes {
+                dirty: Some(dirty),
+                zero: Some(zero),
+                ..Attributes::default()
+            })),
+            (Self::Map(list), Shown::Content { zero, hole }) => {
+                let layer = Some(if hole { ImageLayer::Absent } else { ImageLayer::Present });
+                list.push(&known(Attributes { zero: Some(zero), layer, ..Attributes::default() }))
             }
-            (Form::Content(form), Shown::Content { zero, hole }) => {
-                form.extent(&extent.map(|_| imageio::Zero { zero, hole: Some(hole) }), out)
-            }
-            (Form::Actions(form), Shown::Action(action)) => {
-                form.extent(&extent.map(|_| actions::Word::from(action)), out)
-            }
+            (Self::Actions(list), Shown::Action(action)) => list.push(&extent.map(|_| action.into())),
             _ => return Err(io::Error::other("a row of another view")),
         };
-        self.check(written)
+        written.map_err(failure)
     }
 
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        let written = match &mut self.form {
-            Form::Change(form) => form.finish(&mut self.out),
-            Form::Content(form) => form.finish(&mut self.out),
-            Form::Actions(form) => form.finish(&mut self.out),
-        };
-        self.check(written)?;
-        self.out.into_inner()?.write_all(b"\n")
+    /// Writes the end of the array.
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Map(list) => list.finish().map(drop),
+            Self::Actions(list) => list.finish().map(drop),
+        }
+        .map_err(failure)
     }
+}
 
-    /// The reason for which text could not be written is the sink's.
-    fn check(&mut self, written: Result<(), WriteError>) -> io::Result<()> {
-        written.map_err(|error| self.out.take_error().unwrap_or_else(|| io::Error::other(error)))
+fn failure(error: ListWriteError) -> io::Error {
+    match error {
+        ListWriteError::Output(error) => error,
+        error => io::Error::other(error),
     }
 }

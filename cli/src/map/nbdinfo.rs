@@ -5,8 +5,8 @@ use std::io::Write;
 
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Allocation, Dirtiness, Status};
-use nbd_extents_formats::nbdinfo::{Context, JsonWriter, Totals};
-use nbd_extents_formats::{Encode, IoText, OutputError, write as encode};
+use nbd_extents_formats::nbdinfo::ContextTotals;
+use nbd_extents_formats::{Attributes, ConvertError, Format, ListWriteError, WriteOptions};
 
 use crate::failure::Failure;
 
@@ -16,36 +16,33 @@ where
     S: ExtentStream<Status = Status>,
     Failure: From<S::Error>,
 {
-    if is_bitmap {
-        // Unknown is shown as the safe answer.
-        let flags = |status: Status| u64::from(status.dirty().unwrap_or(true));
-        context(extents.map_status(|status| Dirtiness::from_flags(flags(status))), totals, out)
-    } else {
-        let flags = |status: Status| {
-            u64::from(status.hole().unwrap_or(false)) | u64::from(status.zero().unwrap_or(false)) << 1
-        };
-        context(extents.map_status(|status| Allocation::from_flags(flags(status))), totals, out)
-    }
-}
-
-fn context<S, C>(extents: S, totals: bool, out: &mut impl Write) -> Result<(), Failure>
-where
-    S: ExtentStream<Status = C>,
-    C: Context + PartialEq,
-    JsonWriter<C>: Encode<Row = C>,
-    Failure: From<S::Error>,
-{
+    // Unknown is shown as the safe answer.
+    let dirty = |status: Status| status.dirty().unwrap_or(true);
+    let zero = |status: Status| status.zero().unwrap_or(false);
+    let hole = |status: Status| status.hole().unwrap_or(false);
     if totals {
-        return Ok(write!(out, "{}", Totals::of(extents)?.json())?);
+        let flags = |status: Status| u64::from(hole(status)) | u64::from(zero(status)) << 1;
+        let json = if is_bitmap {
+            let mut totals = ContextTotals::<Dirtiness>::default();
+            extents.for_each(|extent| totals.add(dirty(*extent.status()).into(), extent.length()))?;
+            totals.json()
+        } else {
+            let mut totals = ContextTotals::<Allocation>::default();
+            extents.for_each(|extent| totals.add(flags(*extent.status()), extent.length()))?;
+            totals.json()
+        };
+        return Ok(write!(out, "{json}")?);
     }
-    let mut text = IoText::new(out);
-    match encode(extents.coalesce(), &mut JsonWriter::new(), &mut text) {
-        Ok(()) => Ok(()),
-        Err(OutputError::Stream(error)) => Err(error.into()),
-        Err(OutputError::Format(error)) => match text.take_error() {
-            Some(error) => Err(error.into()),
-            None => Err(Failure::other(error.to_string())),
-        },
-        Err(_) => Err(Failure::other("the map could not be written")),
+    let known = |status: Status| match is_bitmap {
+        true => Attributes { dirty: Some(dirty(status)), ..Attributes::default() },
+        false => Attributes { zero: Some(zero(status)), hole: hole(status), ..Attributes::default() },
+    };
+    let format = if is_bitmap { Format::NbdinfoDirtyJson } else { Format::NbdinfoAllocationJson };
+    let written = format.writer(out, WriteOptions::default());
+    match written.write_all(extents.map_status(known).coalesce()) {
+        Ok(_) => Ok(()),
+        Err(ConvertError::Read(error)) => Err(error.into()),
+        Err(ConvertError::Write(ListWriteError::Output(error))) => Err(error.into()),
+        Err(ConvertError::Write(error)) => Err(Failure::other(error.to_string())),
     }
 }

@@ -102,6 +102,7 @@ where
             let mut array = Array::new(&mut *out, view);
             each(shown, |extent| array.push(&extent))?;
             array.finish()?;
+            writeln!(out)?;
         }
         _ => {
             let mut table = Table::new(&mut *out, subject.range.clone(), view)?;

@@ -1,71 +1,59 @@
-//! The changed-block lists of Kubernetes: `GetMetadataDelta` and `GetMetadataAllocated` of the CSI snapshot metadata service, as the
-//! tools of its sidecar print them, and as gRPC clients do.
+//! The changed-block lists of Kubernetes: `GetMetadataDelta` and `GetMetadataAllocated` of the CSI snapshot metadata
+//! service, as the tools of its sidecar print them, and as gRPC clients do.
 //!
 //! ```text
 //! [{"block_metadata_type":1,"volume_capacity_bytes":1048576,"block_metadata":[{"size_bytes":65536},{"byte_offset":262144,"size_bytes":65536}]}]
 //! ```
 //!
-//! - A list names only the ranges that have changed (or are allocated). The rest of the volume is implied, and the readers hand it out.
-//! - `block_metadata_type` is 1 for blocks of one size (`FIXED_LENGTH`), 2 for ranges of any size (`VARIABLE_LENGTH`).
-//! - Whoever asks from an offset on may get a first range that starts before it: [`Reader`] cuts it. A last block of a fixed size may reach beyond the
-//!   volume: it is cut too.
-//! - A field that is 0 is left out, as Go and protocol buffers do. Read are the names in both spellings (`byteOffset`), numbers in quotes, and the types by
-//!   name; one list of records, or records one after the other. Written is what `snapshot-metadata-lister -o json` prints.
-//! - The records do not say which call they answer, so the reader is told: its rows are [`Delta`] or [`Allocated`]. Neither says which bytes read as
-//!   zero. Whether those that are not allocated do, depends on the driver, and the caller says ([`Unallocated`]).
+//! - A list names only the ranges that have changed (or are allocated). The reader makes extents of the rest of the
+//!   volume too. An empty list names no capacity: it is read when the size of the disk is given.
+//! - `block_metadata_type` is 1 for blocks of one size (`FIXED_LENGTH`), 2 for ranges of any size
+//!   (`VARIABLE_LENGTH`).
+//! - Whoever asks from an offset on may get a first range that starts before it, and the last block may end beyond
+//!   the volume: both are cut.
+//! - A field that is 0 is left out, as Go and protocol buffers do. The reader takes the names in both spellings
+//!   (`byteOffset`), numbers in quotes, and the types by name; one list of records, or records one after the other.
+//!   The writer writes as `snapshot-metadata-lister -o json` does.
+//! - The records do not say which call they answer: each has a format of its own, `csi-delta` and `csi-allocated`.
+//!   Neither says which bytes read as zero. Whether those that are not allocated do, depends on the driver, and the
+//!   caller says ([`Unallocated`]).
 
-mod reader;
-mod writer;
+mod decode;
+mod encode;
 
-pub use reader::Reader;
-pub use writer::{Blocks, Writer};
+use std::io::Read;
+use std::num::NonZeroU64;
 
-use super::facts::{Fact, Facts, Layer, Row};
+use crate::attributes::{Attribute, Attributes, ImageLayer};
+use crate::format::ReadOptions;
+use crate::input::Input;
+use crate::spec::{Decoder, Spec, Syntax};
+use decode::Records;
+use encode::RecordWriter;
 
-/// One range of `GetMetadataDelta`.
-///
-/// ```
-/// use nbd_extents_formats::csi::Delta;
-/// use nbd_extents_formats::{Facts, Row};
-///
-/// assert_eq!(Delta { changed: true }.facts(), Facts { dirty: Some(true), ..Facts::default() });
-/// ```
+/// How long the listed ranges are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Delta {
-    /// Whether the range is listed: it has changed between the two snapshots.
-    pub changed: bool,
-}
-
-/// One range of `GetMetadataAllocated`.
-///
-/// ```
-/// use nbd_extents_formats::csi::Allocated;
-/// use nbd_extents_formats::{Facts, Layer, Row};
-///
-/// let listed = Allocated { allocated: true, zero: false };
-/// assert_eq!(listed.facts(), Facts { layer: Some(Layer::Present), ..Facts::default() });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Allocated {
-    /// Whether the range is listed: the snapshot holds it.
-    pub allocated: bool,
-    /// Whether it is said to read as zero; only of ranges that are not listed, and only when the caller has said so.
-    pub zero: bool,
+pub enum Blocks {
+    /// Blocks of one size in bytes: each listed range must be made of whole ones, but for the last of the volume.
+    Fixed(NonZeroU64),
+    /// As they come.
+    Variable,
 }
 
 /// What the caller knows of bytes that a snapshot does not hold.
 ///
 /// ```
-/// use nbd_extents_formats::csi::{Reader, Unallocated};
-/// use nbd_extents_formats::Decode;
+/// use nbd_extents::stream::ExtentStream;
+/// use nbd_extents_formats::csi::Unallocated;
+/// use nbd_extents_formats::{Format, ReadOptions};
 ///
 /// let record = br#"[{"block_metadata_type":2,"volume_capacity_bytes":4096}]"#;
-/// for (known, zero) in [(Unallocated::Undefined, false), (Unallocated::Zero, true)] {
-///     let mut reader = Reader::allocated(0, known);
-///     assert_eq!(reader.next(&mut &record[..])?, None);
-///     assert!(reader.end()?.is_some_and(|extent| extent.status().zero == zero));
+/// for (unallocated, zero) in [(Unallocated::Undefined, None), (Unallocated::Zero, Some(true))] {
+///     let options = ReadOptions { unallocated, ..ReadOptions::default() };
+///     let rows = Format::CsiAllocated.read(&record[..], options).collect_vec()?;
+///     assert_eq!((rows[0].range(), rows[0].status().zero), (0..4096, zero));
 /// }
-/// # Ok::<(), nbd_extents_formats::ReadError>(())
+/// # Ok::<(), nbd_extents_formats::ListReadError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unallocated {
@@ -75,71 +63,39 @@ pub enum Unallocated {
     Zero,
 }
 
-impl Row for Delta {
-    fn facts(&self) -> Facts {
-        Facts { dirty: Some(self.changed), ..Facts::default() }
-    }
+pub(crate) const DELTA: Spec = Spec {
+    name: "csi-delta",
+    must: &[Attribute::Dirty],
+    may: &[],
+    layer: ImageLayer::coarse,
+    decoder: |options| {
+        let row = |dirty| Attributes { dirty: Some(dirty), ..Attributes::default() };
+        decoder(options, row(true), row(false))
+    },
+    encoder: |options| {
+        let listed = |known: &Attributes| known.dirty != Some(false);
+        Box::new(RecordWriter::new("csi-delta", options, listed))
+    },
+};
 
-    fn from_facts(facts: &Facts) -> Result<Self, Fact> {
-        Ok(Self { changed: facts.dirty.ok_or(Fact::Dirty)? })
-    }
-}
+pub(crate) const ALLOCATED: Spec = Spec {
+    name: "csi-allocated",
+    must: &[Attribute::Layer],
+    may: &[],
+    layer: ImageLayer::coarse,
+    decoder: |options| {
+        let layer = |layer| Attributes { layer: Some(layer), ..Attributes::default() };
+        let zero = (options.unallocated == Unallocated::Zero).then_some(true);
+        decoder(options, layer(ImageLayer::Present), Attributes { zero, ..layer(ImageLayer::Absent) })
+    },
+    encoder: |options| {
+        let listed = |known: &Attributes| known.layer != Some(ImageLayer::Absent);
+        Box::new(RecordWriter::new("csi-allocated", options, listed))
+    },
+};
 
-impl Row for Allocated {
-    fn facts(&self) -> Facts {
-        let layer = if self.allocated { Layer::Present } else { Layer::Absent };
-        Facts { layer: Some(layer), zero: self.zero.then_some(true), ..Facts::default() }
-    }
-
-    /// What a list cannot say is that allocated bytes read as zero, and that unallocated bytes do.
-    fn from_facts(facts: &Facts) -> Result<Self, Fact> {
-        Ok(Self { allocated: facts.layer.ok_or(Fact::Layer)? != Layer::Absent, zero: false })
-    }
-}
-
-/// The two calls: [`Delta`] and [`Allocated`]. It cannot be implemented outside.
-///
-/// ```
-/// use nbd_extents_formats::csi::{Allocated, Call, Delta};
-///
-/// fn said<C: Call>(row: &C) -> (Option<bool>, bool) {
-///     (row.facts().dirty, row.facts().layer.is_some())
-/// }
-///
-/// assert_eq!(said(&Delta { changed: true }), (Some(true), false));
-/// assert_eq!(said(&Allocated { allocated: true, zero: false }), (None, true));
-/// ```
-pub trait Call: Row + sealed::Listed {}
-
-impl Call for Delta {}
-impl Call for Allocated {}
-
-mod sealed {
-    use super::{Allocated, Delta, Unallocated};
-
-    /// A row that is listed or not.
-    pub trait Listed {
-        fn row(listed: bool, unallocated: Unallocated) -> Self;
-        fn is_listed(&self) -> bool;
-    }
-
-    impl Listed for Delta {
-        fn row(listed: bool, _unallocated: Unallocated) -> Self {
-            Self { changed: listed }
-        }
-
-        fn is_listed(&self) -> bool {
-            self.changed
-        }
-    }
-
-    impl Listed for Allocated {
-        fn row(listed: bool, unallocated: Unallocated) -> Self {
-            Self { allocated: listed, zero: !listed && unallocated == Unallocated::Zero }
-        }
-
-        fn is_listed(&self) -> bool {
-            self.allocated
-        }
-    }
+fn decoder(options: ReadOptions, listed: Attributes, unlisted: Attributes) -> Decoder<Attributes> {
+    let mut records = Records::new(options, listed);
+    let next = move |input: &mut Input<dyn Read + '_>| records.next(input);
+    Decoder { syntax: Syntax::Json, unlisted: Some(unlisted), next: Box::new(next) }
 }

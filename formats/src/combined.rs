@@ -1,0 +1,39 @@
+//! Our own list with all that a backup goes by: dirty, zero and hole of each range. Its name is `combined`.
+//!
+//! The merge of a dirty bitmap and `base:allocation`, which no other program prints:
+//!
+//! ```text
+//! [{"start": 0, "length": 65536, "dirty": true, "zero": false, "hole": false}, {"start": 65536, "length": 65536, "dirty": true, "zero": true, "hole": true}]
+//! ```
+//!
+//! The keys are ovirt-imageio's, but `hole` is the HOLE bit of `base:allocation`: it does not say that the bytes
+//! read as zero. All three must be there. Keys may be added without notice.
+
+use std::io::Write;
+
+use crate::attributes::{Attribute, Attributes, ImageLayer};
+use crate::fields::Fields;
+use crate::objects::Object;
+use crate::spec::{Spec, Style, rows};
+
+pub(crate) const COMBINED: Spec = Spec {
+    name: "combined",
+    must: &[Attribute::Dirty, Attribute::Zero],
+    may: &[Attribute::Hole],
+    layer: ImageLayer::coarse,
+    decoder: |_| {
+        let fields = &["start", "length", "dirty", "zero", "hole"];
+        let read = |fields: &Fields| {
+            let (dirty, zero, hole) = (fields.flag(2)?, fields.flag(3)?, fields.flag(4)?);
+            Ok(Attributes { dirty: Some(dirty), zero: Some(zero), hole, ..Attributes::default() })
+        };
+        Object { fields, read }.array()
+    },
+    encoder: |_| {
+        rows(Style::PYTHON, |known: &Attributes, start, length, out| {
+            let (dirty, zero, hole) = (known.dirty != Some(false), known.zero == Some(true), known.hole);
+            write!(out, "{{\"start\": {start}, \"length\": {length}, ")?;
+            write!(out, "\"dirty\": {dirty}, \"zero\": {zero}, \"hole\": {hole}}}")
+        })
+    },
+};

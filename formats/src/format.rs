@@ -1,0 +1,217 @@
+//! All formats under their names, for programs whose users choose one.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::attributes::Assume;
+use crate::csi::{self, Blocks, Unallocated};
+use crate::reader::ListReader;
+use crate::spec::Spec;
+use crate::writer::{ListWriter, Loss, attributes_writer};
+use crate::{combined, extentlist, imageio, kubevirt, nbdinfo, qcow2reader, qemu_img};
+
+/// Declares [`Format`] from one table, so that no format can be forgotten in one of its places.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident: $spec:path,)+) => {
+        /// A list format by its name.
+        ///
+        /// ```
+        /// use nbd_extents_formats::{Format, ReadOptions, WriteOptions};
+        ///
+        /// let from: Format = "nbdinfo-dirty".parse()?;
+        /// let to: Format = "imageio-dirty".parse()?;
+        /// let map = b"         0       65536    1  dirty\n";
+        ///
+        /// let mut out = Vec::new();
+        /// let rows = from.read(&map[..], ReadOptions::default());
+        /// to.writer(&mut out, WriteOptions::default()).write_all(rows)?;
+        /// assert_eq!(out, br#"[{"start": 0, "length": 65536, "dirty": true}]"#);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Format {
+            $($(#[$doc])* $format,)+
+        }
+
+        impl Format {
+            /// All formats.
+            pub const ALL: &'static [Self] = &[$(Self::$format),+];
+
+            const fn spec(self) -> &'static Spec {
+                match self {
+                    $(Self::$format => const { &$spec },)+
+                }
+            }
+        }
+    };
+}
+
+formats! {
+    /// `imageio-zero`: see [`imageio`].
+    ImageioZero: imageio::ZERO,
+    /// `imageio-dirty`: see [`imageio`].
+    ImageioDirty: imageio::DIRTY,
+    /// `nbdinfo-allocation`, a table of `base:allocation`: see [`nbdinfo`].
+    NbdinfoAllocation: nbdinfo::ALLOCATION,
+    /// `nbdinfo-dirty`, a table of a dirty bitmap: see [`nbdinfo`].
+    NbdinfoDirty: nbdinfo::DIRTY,
+    /// `nbdinfo-depth`, a table of `qemu:allocation-depth`: see [`nbdinfo`].
+    NbdinfoDepth: nbdinfo::DEPTH,
+    /// `nbdinfo-allocation-json`, the same as JSON.
+    NbdinfoAllocationJson: nbdinfo::ALLOCATION_JSON,
+    /// `nbdinfo-dirty-json`, the same as JSON.
+    NbdinfoDirtyJson: nbdinfo::DIRTY_JSON,
+    /// `nbdinfo-depth-json`, the same as JSON.
+    NbdinfoDepthJson: nbdinfo::DEPTH_JSON,
+    /// `qemu-img`: see [`qemu_img`].
+    QemuImg: qemu_img::ALLOCATION,
+    /// `qemu-img-dirty`, the map of a dirty bitmap: see [`qemu_img`].
+    QemuImgDirty: qemu_img::DIRTY,
+    /// `qemu-img-depth`, the map of `qemu:allocation-depth`: see [`qemu_img`].
+    QemuImgDepth: qemu_img::DEPTH,
+    /// `kubevirt-full`: see [`kubevirt`].
+    KubevirtFull: kubevirt::FULL,
+    /// `kubevirt-incremental`: see [`kubevirt`].
+    KubevirtIncremental: kubevirt::INCREMENTAL,
+    /// `csi-delta`: see [`csi`].
+    CsiDelta: csi::DELTA,
+    /// `csi-allocated`: see [`csi`].
+    CsiAllocated: csi::ALLOCATED,
+    /// `extentlist`: see [`extentlist`].
+    Extentlist: extentlist::LIST,
+    /// `qcow2reader`: see [`qcow2reader`].
+    Qcow2reader: qcow2reader::MAP,
+    /// `combined`: see [`combined`].
+    Combined: combined::COMBINED,
+}
+
+impl Format {
+    /// The name of the format, `imageio-dirty` for one.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// Reads a list, row by row.
+    ///
+    /// ```
+    /// use nbd_extents::stream::ExtentStream;
+    /// use nbd_extents_formats::{Format, ReadOptions};
+    ///
+    /// let options = ReadOptions { size: Some(8192), ..ReadOptions::default() };
+    /// let rows = Format::Extentlist.read(&b"4k 4k zero\n"[..], options).collect_vec()?;
+    /// assert!(rows[0].status().hole, "what the list leaves out is a hole");
+    /// assert_eq!(rows[1].range(), 4096..8192);
+    /// # Ok::<(), nbd_extents_formats::ListReadError>(())
+    /// ```
+    pub fn read<R: Read>(self, input: R, options: ReadOptions) -> ListReader<R> {
+        ListReader::new(self.name(), (self.spec().decoder)(options), input, options)
+    }
+
+    /// Writes a list, row by row. What the format cannot say is refused or left out: [`WriteOptions::loss`].
+    ///
+    /// ```
+    /// use nbd_extents::stream::from_iter;
+    /// use nbd_extents::Extent;
+    /// use nbd_extents_formats::{Attribute, Attributes, Format, Loss, WriteOptions};
+    ///
+    /// let known = Attributes { zero: Some(true), dirty: Some(true), ..Attributes::default() };
+    /// let disk = [Extent::new(0, 512, known)?];
+    ///
+    /// let strict = Format::ImageioZero.writer(Vec::new(), WriteOptions::default());
+    /// let error = strict.write_all(from_iter(disk)).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "imageio-zero cannot say \"dirty\", which is known of the bytes from 0 on"
+    /// );
+    ///
+    /// let mut json = Vec::new();
+    /// let options = WriteOptions { loss: Loss::Allow, ..WriteOptions::default() };
+    /// let lost = Format::ImageioZero.writer(&mut json, options).write_all(from_iter(disk))?;
+    /// assert_eq!(json, br#"[{"start": 0, "length": 512, "zero": true}]"#);
+    /// assert!(lost.contains(&Attribute::Dirty));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn writer<W: Write>(self, out: W, options: WriteOptions) -> ListWriter<W> {
+        attributes_writer(self.spec(), out, options)
+    }
+}
+
+/// What the reader of a list has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadOptions {
+    /// The size of the disk in bytes, which the list then must cover.
+    ///
+    /// An extent list is not read without it, and a list without rows is right only if it is 0.
+    pub size: Option<u64>,
+    /// The byte from which on the list was asked for.
+    pub starting_offset: u64,
+    /// What is known of bytes that a CSI driver does not list as allocated.
+    pub unallocated: Unallocated,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { size: None, starting_offset: 0, unallocated: Unallocated::Undefined }
+    }
+}
+
+/// What the writer of a list has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WriteOptions {
+    /// The size of the disk in bytes, which the extents then must cover. CSI's lists are not written without it.
+    pub size: Option<u64>,
+    /// The size of the blocks that a CSI driver lists.
+    pub blocks: Blocks,
+    /// The rows on a page of KubeVirt, and in a record of CSI.
+    pub page: NonZeroU64,
+    /// What becomes of attributes that the format cannot say.
+    pub loss: Loss,
+    /// What may be taken for known where the format must say it.
+    pub assume: Assume,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            size: None,
+            blocks: Blocks::Variable,
+            page: NonZeroU64::MIN.saturating_add(999),
+            loss: Loss::Refuse,
+            assume: Assume::default(),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no format has. It lists those that there are.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("no format is called {name:?}; the formats are {}", names())]
+pub struct UnknownFormat {
+    /// The name.
+    pub name: String,
+}
+
+fn names() -> String {
+    let names: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
+    names.join(", ")
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let found = Self::ALL.iter().copied().find(|format| format.name() == name);
+        found.ok_or_else(|| UnknownFormat { name: name.to_owned() })
+    }
+}

@@ -1,0 +1,145 @@
+//! What makes a format: its name, what its rows can say, and how they are read and written.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use nbd_extents::{Extent, StreamError};
+
+use crate::attributes::{Attribute, Attributes, ImageLayer};
+use crate::fault::{Fault, ListWriteError};
+use crate::format::{ReadOptions, WriteOptions};
+use crate::input::Input;
+
+/// A format whose rows say attributes.
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// What each row says.
+    pub(crate) must: &'static [Attribute],
+    /// What a row may say as well.
+    pub(crate) may: &'static [Attribute],
+    /// How it says which layer holds the bytes.
+    pub(crate) layer: fn(ImageLayer) -> Option<ImageLayer>,
+    pub(crate) decoder: fn(ReadOptions) -> Decoder<Attributes>,
+    pub(crate) encoder: fn(WriteOptions) -> Box<dyn Encode<Attributes>>,
+}
+
+impl Spec {
+    /// What a row says of a range of which this is known; the attribute that it must say if it is not known.
+    pub(crate) fn row(&self, known: &Attributes) -> Result<Attributes, Attribute> {
+        use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
+        let says = |attribute| self.must.contains(&attribute) || self.may.contains(&attribute);
+        let row = Attributes {
+            zero: known.zero.filter(|_| says(Zero)),
+            hole: known.hole && says(Hole),
+            dirty: known.dirty.filter(|_| says(Dirty)),
+            layer: known.layer.filter(|_| says(Layer)).and_then(self.layer),
+            searched: known.searched.filter(|_| says(Searched)),
+            compressed: known.compressed.filter(|_| says(Compressed)),
+            host_offset: known.host_offset.filter(|_| says(HostOffset)),
+        };
+        // the images that were looked at are qemu's word for the layer where it has no number
+        let layer_is_said = row.layer.or(row.searched.map(|_| ImageLayer::Absent)).is_some();
+        let said = |&&attribute: &&Attribute| {
+            attribute == Layer && layer_is_said || row.known().any(|known| known == attribute)
+        };
+        match self.must.iter().find(|attribute| !said(attribute)) {
+            Some(&missing) => Err(missing),
+            None => Ok(row),
+        }
+    }
+}
+
+/// The text of an empty list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Syntax {
+    /// JSON with at least a bracket.
+    Json,
+    /// JSON objects, or none.
+    JsonLines,
+    /// Lines, or none.
+    Lines,
+}
+
+/// What a decoder has found.
+pub(crate) enum Step<T> {
+    /// The start, the length and the status of the next range.
+    Row(u64, u64, T),
+    /// The end of the list, and the size of the disk if the list has said it.
+    End(Option<u64>),
+}
+
+/// Takes the next row from a text. It looks at the rows alone: their order is checked by the reader.
+pub(crate) type Next<T> = Box<dyn FnMut(&mut Input<dyn Read + '_>) -> Result<Step<T>, Fault> + Send>;
+
+/// Takes a list apart.
+pub(crate) struct Decoder<T> {
+    pub(crate) syntax: Syntax,
+    /// The status of ranges that are not listed; `None` where every range must be.
+    pub(crate) unlisted: Option<T>,
+    pub(crate) next: Next<T>,
+}
+
+/// Puts a list together. The order of the extents has been checked.
+pub(crate) trait Encode<T>: Send {
+    fn extent(&mut self, extent: &Extent<T>, out: &mut Vec<u8>) -> Result<(), ListWriteError>;
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError>;
+
+    /// What had to be left out.
+    fn lost(&self) -> BTreeSet<Attribute> {
+        BTreeSet::new()
+    }
+}
+
+/// The punctuation of a list.
+pub(crate) struct Style {
+    /// The text before the first row.
+    pub(crate) open: &'static str,
+    /// The text between rows.
+    pub(crate) between: &'static str,
+    /// The text after the last row.
+    pub(crate) close: &'static str,
+    /// The text of a list without rows.
+    pub(crate) empty: &'static str,
+    /// Whether the first row must start at byte 0.
+    pub(crate) from_zero: bool,
+}
+
+impl Style {
+    /// An array as Python's `json.dumps` writes it, on one line without an end.
+    pub(crate) const PYTHON: Self =
+        Self { open: "[", between: ", ", close: "]", empty: "[]", from_zero: false };
+    /// A line a row.
+    pub(crate) const LINES: Self = Self { open: "", between: "\n", close: "\n", empty: "", from_zero: false };
+}
+
+/// Writes rows that do not depend on their neighbours, and the punctuation between them.
+pub(crate) struct Rows<T> {
+    style: Style,
+    begun: bool,
+    write: fn(&T, u64, u64, &mut Vec<u8>) -> io::Result<()>,
+}
+
+/// A writer of rows, each written by `write` from its status, its start and its length.
+pub(crate) fn rows<T: 'static>(
+    style: Style,
+    write: fn(&T, u64, u64, &mut Vec<u8>) -> io::Result<()>,
+) -> Box<dyn Encode<T>> {
+    Box::new(Rows { style, begun: false, write })
+}
+
+impl<T> Encode<T> for Rows<T> {
+    fn extent(&mut self, extent: &Extent<T>, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
+        let start = extent.start();
+        if self.style.from_zero && !self.begun && start > 0 {
+            return Err(StreamError::Gap { range: 0..start }.into());
+        }
+        let before = if self.begun { self.style.between } else { self.style.open };
+        self.begun = true;
+        out.write_all(before.as_bytes())?;
+        Ok((self.write)(extent.status(), start, extent.length(), out)?)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
+        Ok(out.write_all((if self.begun { self.style.close } else { self.style.empty }).as_bytes())?)
+    }
+}

@@ -1,5 +1,7 @@
 //! How much to ask at a time, learned from the replies.
 
+use core::mem;
+
 use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
 use super::pass::STRIDE;
 
@@ -11,7 +13,7 @@ const CAUTION: u32 = 8;
 const HANDY: u64 = 256 << 10;
 
 /// With one request in flight, a reply may hold this many bytes of payload that will be sent again.
-const WASTE: u64 = 4 << 10;
+const WASTE: u64 = 1 << 10;
 /// Because of waste, no less than this is asked.
 const LEAST: u64 = 4 << 10;
 
@@ -25,11 +27,13 @@ pub(super) struct RequestSizer {
     expected: u64,
     /// Whether any reply has shown how far they reach.
     known: bool,
+    /// Whether most of the last reply will be sent again.
+    was_wasteful: bool,
 }
 
 impl RequestSizer {
     pub(super) fn new(longest: u64) -> Self {
-        Self { length: longest, caution: 0, expected: 0, known: false }
+        Self { length: longest, caution: 0, expected: 0, known: false, was_wasteful: false }
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -59,7 +63,7 @@ impl RequestSizer {
     /// context) gives no more at a time. With one request in flight asking for more does no harm; with several, each should be one reply long.
     ///
     /// `unused` bytes of the payload were about bytes beyond what all contexts described: they will be sent again with the next reply. Where that is
-    /// most of a reply, less is asked, or a server whose contexts reach very differently would send the longer one again for each few extents.
+    /// most of two replies in a row, less is asked, or a server whose contexts reach very differently would send the longer one again for each few extents.
     pub(super) fn learn(
         &mut self,
         described: u64,
@@ -71,7 +75,10 @@ impl RequestSizer {
         self.known = true;
         self.caution = self.caution.saturating_sub(1);
         let ahead = options.width() > 1;
-        if !ahead && unused > WASTE.max(payload / 2) {
+        // one reply alone may be an exception
+        let wasteful = !ahead && unused > WASTE.max(payload / 2);
+        let again = mem::replace(&mut self.was_wasteful, wasteful);
+        if wasteful && again {
             self.length = self.length.min(described.saturating_mul(2).max(LEAST));
         } else if ahead && payload > HANDY {
             let pieces = payload.div_ceil(HANDY);

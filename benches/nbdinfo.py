@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Times `nbd-extents map --json` against nbdinfo on a fragmented disk, side by side.
 
-The disk: 1200 MiB, 4 KiB clusters, every second one written, a bitmap, then two writes: 300,000 extents in base:allocation, so that one context
-exceeds the 131,072 extents that qemu gives in one reply, and two dirty ranges. One run of `map` gives the map of zero and dirty; with nbdinfo the
-same takes two runs of `nbdinfo --map`, one a context, and merging them by hand.
+The disk: 1200 MiB, 4 KiB clusters, every second one written, a bitmap, then two writes: 300,000
+extents in base:allocation, so that one context exceeds the 131,072 extents that qemu gives in one
+reply, and two dirty ranges. One run of `map` gives the map of zero and dirty; with nbdinfo the same
+takes two runs of `nbdinfo --map`, one a context, and merging them by hand.
 
-Needs qemu-utils and nbdinfo (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5 interleaved rounds, their
-ratio, and the peak memory of both.
+Needs qemu-utils and nbdinfo (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5
+interleaved rounds, their ratio, and the peak memory of both.
 """
 
 import os
@@ -67,7 +68,7 @@ def main():
             server.wait()
     a = statistics.median(round[0][0] for round in rounds)
     b = statistics.median(round[1][0] for round in rounds)
-    print("extents --json     %.3f s  peak %4.0f MiB" % (a, max(round[0][1] for round in rounds)))
+    print("nbd-extents map    %.3f s  peak %4.0f MiB" % (a, max(round[0][1] for round in rounds)))
     print("nbdinfo --map, x2  %.3f s  peak %4.0f MiB" % (b, max(round[1][1] for round in rounds)))
     print("ratio              %.2f" % (a / b))
 

@@ -1,4 +1,4 @@
-"""The program that the scripts beside this file time: `nbd-extents`, as `cargo build --release` makes it."""
+"""The program that the scripts beside this file time: `nbd-extents` of `cargo build --release`."""
 
 import os
 import sys

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the demo's disk, serves it with qemu-nbd, and records the replies to one block status request, byte for byte.
+"""Makes the demo's disk, serves it with qemu-nbd, and records the replies to one block status
+request, byte for byte.
 
-Writes compact.hex (structured replies) and extended.hex (extended headers) beside this file. Needs qemu-img, qemu-io and qemu-nbd.
+Writes compact.hex (structured replies) and extended.hex (extended headers) beside this file. Needs
+qemu-img, qemu-io and qemu-nbd.
 """
 
 import os

@@ -3,8 +3,9 @@
 
 use core::ops::Range;
 
+use nbd_extents::chain::Checksum;
 use nbd_extents_formats::sparse_stream::{
-    Event, FrameError, FrameFault, FrameWriteError, Meta, MetaError, Reader, Summary, Writer,
+    Event, FrameError, FrameFault, FrameKind, FrameWriteError, Meta, MetaError, Reader, Summary, Writer,
 };
 use proptest::prelude::*;
 
@@ -106,6 +107,106 @@ fn writer_refuses_what_a_reader_would() {
     let mut limit = full.clone();
     limit.data_size_is_limit = true;
     assert!(write(&limit, &[zero(0..100)]).is_ok());
+}
+
+/// A stream by hand: what a meta frame says, and the frames after it. The checksum is that of the bytes.
+fn by_hand(meta: &str, frames: &[&str]) -> Vec<u8> {
+    let mut stream = format!("meta {:016x} {:016x}\r\n{meta}\r\n", 0, meta.len());
+    stream.extend(frames.iter().copied());
+    if frames.last().is_some_and(|frame| frame.starts_with("stop")) {
+        return stream.into_bytes();
+    }
+    let sum = xxhash_rust::xxh3::xxh3_128(stream.as_bytes());
+    stream += &format!("stop {:016x} {:016x}\r\n", sum >> 64, sum & u128::from(u64::MAX));
+    stream.into_bytes()
+}
+
+fn frame(kind: &str, start: u64, length: u64, payload: &str) -> String {
+    format!("{kind} {start:016x} {length:016x}\r\n{payload}")
+}
+
+/// Each fault that a reader names is found in its frame and at its byte, and nothing else is wrong there.
+#[test]
+fn every_fault_has_its_frame_and_its_byte() {
+    let full =
+        r#"{"virtual-size": 16, "data-size": 4, "date": "", "incremental": false, "checksum": "xxh3-128"}"#;
+    let plain = full.replace(", \"checksum\": \"xxh3-128\"", "");
+    let grown = full.replace("false", "true, \"parent-size\": 8");
+    let (data, zero) = (frame("data", 0, 4, "four\r\n"), frame("zero", 4, 12, ""));
+    let stop = frame("stop", 0, 0, "");
+    assert!(restore(&by_hand(full, &[&data, &zero]), &mut [9; 16]).is_ok());
+    assert!(restore(&by_hand(&plain, &[&data, &zero, &stop]), &mut [9; 16]).is_ok());
+    let on_grown = frame("zero", 8, 8, "");
+    assert!(restore(&by_hand(&grown, &[&data, &on_grown]), &mut [9; 16]).is_ok());
+
+    #[track_caller]
+    fn fails(meta: &str, frames: &[&str], frame: u64, fault: FrameFault) {
+        let stream = by_hand(meta, frames);
+        let error = restore(&stream, &mut [9; 16]).unwrap_err();
+        let before = usize::try_from(frame).unwrap().saturating_sub(1).min(frames.len());
+        let at = if frame == 0 { 40 } else { 42 + meta.len() + frames[..before].concat().len() };
+        assert_eq!(error, FrameError { frame, at: at as u64, fault });
+    }
+    let meta = MetaError::DataSize { data_size: 4, virtual_size: 3 };
+    fails(&full.replace("16", "3"), &[&data], 0, FrameFault::Meta(meta));
+    fails(full, &[&data, &zero.replace("zero", "Zero")], 2, FrameFault::Header);
+    let kind = FrameKind::Meta;
+    fails(full, &[&data, &frame("meta", 0, 2, "{}\r\n"), &zero], 2, FrameFault::OutOfPlace { kind });
+    let empty = FrameFault::Empty { kind: FrameKind::Zero, start: 4 };
+    fails(full, &[&data, &frame("zero", 4, 0, ""), &zero], 2, empty);
+    let back = FrameFault::Overlap { start: 3, expected: 4 };
+    fails(full, &[&data, &frame("zero", 3, 13, "")], 2, back);
+    let beyond = FrameFault::PastEnd { start: 4, length: 13, size: 16 };
+    fails(full, &[&data, &frame("zero", 4, 13, "")], 2, beyond);
+    fails(full, &[&data, &frame("zero", 5, 11, "")], 2, FrameFault::Gap { range: 4..5 });
+    fails(full, &[&data, &frame("zero", 4, 11, "")], 3, FrameFault::Gap { range: 15..16 });
+    let left_out = |range| FrameFault::GrowthGap { range, parent_size: 8 };
+    fails(&grown, &[&data, &frame("zero", 10, 6, "")], 2, left_out(8..10));
+    fails(&grown, &[&data], 2, left_out(8..16));
+    let more = [&frame("data", 0, 5, "fours\r\n"), &frame("zero", 5, 11, "")];
+    fails(full, &more.map(String::as_str), 1, FrameFault::TooMuchData { expected: 4 });
+    let less = FrameFault::TooLittleData { expected: 4, got: 0 };
+    fails(full, &[&frame("zero", 0, 16, "")], 2, less.clone());
+    fails(&plain, &[&frame("zero", 0, 16, ""), &stop], 2, less);
+    fails(full, &[&data, &zero, &stop], 3, FrameFault::NoChecksum);
+    fails(&plain, &[&data, &zero, &frame("stop", 0, 1, "")], 3, FrameFault::Header);
+
+    let computed = xxhash_rust::xxh3::xxh3_128(&by_hand(full, &[&data, &zero])[..42 + full.len() + 46 + 40]);
+    let (stated, computed) = (Checksum::new(7 << 64 | 5), Checksum::new(computed));
+    fails(full, &[&data, &zero, &frame("stop", 7, 5, "")], 3, FrameFault::Checksum { stated, computed });
+
+    // these are found inside of a frame
+    let error = |stream: &[u8]| restore(stream, &mut [9; 16]).unwrap_err();
+    let longer = by_hand(full, &[&frame("data", 0, 4, "fours\r\n"), &zero]);
+    let at = (42 + full.len() + 44) as u64;
+    assert_eq!(error(&longer), FrameError { frame: 1, at, fault: FrameFault::Terminator });
+    let first = FrameError { frame: 0, at: 0, fault: FrameFault::OutOfPlace { kind: FrameKind::Data } };
+    assert_eq!(error(data.as_bytes()), first);
+    let large = FrameError { frame: 0, at: 0, fault: FrameFault::MetaTooLarge { length: 65537 } };
+    assert_eq!(error(frame("meta", 0, 65537, "").as_bytes()), large);
+}
+
+/// What the writer bounds is what the reader bounds, to the byte.
+#[test]
+fn names_are_as_long_as_a_reader_takes_and_no_longer() {
+    let mut meta = Meta::full(0, 0, "");
+    let room = 65536 - meta.to_json().len() - ",\n    \"checkpoint\": \"\"".len();
+    meta.checkpoint = Some("n".repeat(room));
+    let stream = write(&meta, &[]).unwrap();
+    assert_eq!(restore(&stream, &mut []).map(|summary| summary.length), Ok(stream.len() as u64));
+    for longer in ["n".repeat(room + 1), "\u{1}".repeat(11_000), "\u{1f600}".repeat(6_000)] {
+        meta.checkpoint = Some(longer);
+        let error = write(&meta, &[]).unwrap_err();
+        assert!(matches!(error, FrameWriteError::MetaTooLarge { length } if length > 65536), "{error}");
+    }
+    let mut grown = Meta::incremental(16, 0, "");
+    grown.parent_size = Some(8);
+    assert_eq!(write(&grown, &[(8..15, None)]), Err(FrameWriteError::Gap { range: 15..16 }));
+    assert_eq!(write(&grown, &[(9..16, None)]), Err(FrameWriteError::Gap { range: 8..9 }));
+    assert!(write(&grown, &[(8..16, None)]).is_ok());
+    grown.incremental = false;
+    let full = MetaError::FullWithParent { key: "parent-size" };
+    assert_eq!(write(&grown, &[(0..16, None)]), Err(full.into()));
 }
 
 const SIZE: u64 = 64;

@@ -149,7 +149,13 @@ fn error_says_which_of_two_lists_it_is_about() {
     says(ZERO, &[], "[{", 5, "standard input: imageio-dirty, line 1");
     says("[{", &[], DIRTY, 5, "FILE: imageio-zero, line 1");
     says("[]", &[], DIRTY, 5, "FILE: imageio-zero, line 1, column 3: the list is empty");
-    says(ZERO, &["--size", "16K"], DIRTY, 5, "standard input: imageio-dirty, line 1, column 95: bytes 12288..16384 have no status");
+    says(
+        ZERO,
+        &["--size", "16K"],
+        DIRTY,
+        5,
+        "standard input: imageio-dirty, line 1, column 95: bytes 12288..16384 have no status",
+    );
     let short = &ZERO.replace(r#", {"start": 8192, "length": 4096, "zero": false}"#, "");
     says(short, &[], DIRTY, 5, "FILE: bytes 8192..12288 are missing, which standard input describes");
     let short = &DIRTY.replace(r#", {"start": 4096, "length": 8192, "dirty": false}"#, "");

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let base = Base::of(args)?;
     let target = Target::create(&args.file, args.after.as_deref())?;
     let report = Report::create(args.report.as_deref())?;
-    let (map, mut pool, surveyed) = survey(args, base.previous)?;
+    let (map, mut pool, closed) = survey(args, base.previous)?;
 
     let plan = Plan::new(from_iter(map.extents()), plan_options(pool.export(), args)?);
     let totals = plan.clone().measure()?.bytes;
@@ -49,10 +49,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let progress = Progress::new("copying", totals.copy);
         copy::run(&mut pool, plan, &mut frames, &progress)?;
     }
-    pool.disconnect().ok(); // all that was asked has been answered
+    // Every request has been answered, so a server that closes badly harms nothing.
+    let connections = pool.disconnect().unwrap_or_default();
+    let received = closed + connections.iter().map(|stats| stats.bytes_received).sum::<u64>();
     let (target, length) = frames.finish()?;
     target.commit()?;
-    report.write(&totals, map.run_count(), surveyed, length)
+    report.write(&totals, map.run_count(), received, length)
 }
 
 /// The parent of an incremental, as far as the command line states it.
@@ -109,17 +111,20 @@ fn contexts(args: &Args) -> Result<Contexts, Failure> {
     Ok(contexts.require(Context::Allocation)?)
 }
 
-/// The map of actions, the connections to carry it out over, and the bytes received until now.
+/// The map of actions, the connections to carry it out over, and the bytes received over others,
+/// which are closed.
 fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u64), Failure> {
     let contexts = contexts(args)?;
     let options = args.connection.options();
     let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
-    let (map, client, surveyed) = match Surveyor::connect(&args.uri, &options, &contexts, order) {
+    let (map, client, closed) = match Surveyor::connect(&args.uri, &options, &contexts, order) {
         Ok(mut surveyor) => {
             let map = decide_all(&mut surveyor, &contexts, args, previous)
                 .map_err(|failure| failure.hint_bitmap_first(!args.bitmap.is_empty(), args.bitmap_first))?;
             let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
-            (map, surveyor.into_client()?, received)
+            let client = surveyor.into_client()?;
+            let closed = received.saturating_sub(client.stats().bytes_received);
+            (map, client, closed)
         }
         Err(SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })))
             if args.bitmap.is_empty() =>
@@ -131,7 +136,7 @@ fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u
         Err(error) => return Err(connection::failure(&args.uri, &options, error)),
     };
     let clients = more_connections(client, &args.uri, &options, args.connections)?;
-    Ok((map, Pool::of(clients)?, surveyed))
+    Ok((map, Pool::of(clients)?, closed))
 }
 
 /// A server without structured replies has no block status: all of its export is data.

@@ -147,6 +147,20 @@ fn table_that_fails_prints_nothing() {
     assert_eq!(totals.stdout, "");
 }
 
+/// B2 of the faults found from outside: said before the server is asked about a single byte.
+#[test]
+fn backup_says_up_front_that_a_tail_cannot_be_read() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(100_001).block_sizes([512, 4096, 1 << 25]))?;
+        conn.serve(|_, request| panic!("asked: {request:?}"))
+    });
+    let folder = folder();
+    let file = folder.path().join("stream");
+    let arguments = [&server.as_ref().unwrap().uri(), "--allow-writable", file.to_str().unwrap()];
+    run("backup", &arguments, "").fails_saying(5, &["last 161 B", "100001 bytes", "blocks of 512"]);
+    assert!(!file.exists());
+}
+
 #[test]
 fn file_that_is_wrong_is_named() {
     let folder = folder();

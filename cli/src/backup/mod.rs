@@ -131,6 +131,7 @@ fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u
         {
             let client = Client::connect(&args.uri, &options)?;
             check_writable(client.export().flags.is_read_only(), args)?;
+            check_tail(client.export())?;
             (all_data(client.export().size())?, client, 0)
         }
         Err(error) => return Err(connection::failure(&args.uri, &options, error)),
@@ -162,6 +163,7 @@ fn decide_all(
     previous: Previous,
 ) -> Result<ExtentMap<Action>, Failure> {
     check_writable(surveyor.is_read_only(), args)?;
+    check_tail(surveyor.export())?;
     let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
     if args.bitmap.is_empty() {
         return decide(surveyor, Full::new().with_zeroes(zeroes), false);
@@ -194,18 +196,27 @@ fn decide(
     }
 }
 
+/// Refuses an export whose last bytes no request may ask for, before any time is spent on the rest.
+fn check_tail(export: &Export) -> Result<(), Failure> {
+    let (size, minimum) = (export.size(), minimum_block(export));
+    let tail = size % minimum;
+    if tail == 0 {
+        return Ok(());
+    }
+    Err(Failure::broken(format!(
+        "the last {} of the export cannot be read: it has {size} bytes, and the server takes whole blocks of {minimum}",
+        human(tail)
+    )))
+}
+
+fn minimum_block(export: &Export) -> u64 {
+    u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()))
+}
+
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
 /// alone.
 fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
-    let minimum = u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()));
-    if !export.size().is_multiple_of(minimum) {
-        let tail = export.size() % minimum;
-        return Err(Failure::broken(format!(
-            "the last {} of the export cannot be read: it has {} bytes, and the server takes whole blocks of {minimum}",
-            human(tail),
-            export.size()
-        )));
-    }
+    let minimum = minimum_block(export);
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
     Ok(PlanOptions::new(export.size(), BlockSize::new(minimum)?)?

@@ -83,6 +83,7 @@ extern crate alloc;
 
 #[cfg(feature = "tokio")]
 pub mod aio;
+mod alarm;
 pub mod client;
 pub mod connection;
 pub mod error;
@@ -102,6 +103,7 @@ mod trace;
 pub mod transport;
 pub mod uri;
 
+pub use alarm::Alarm;
 pub use client::Client;
 pub use error::{Error, ErrorClass};
 pub use export::Export;

@@ -92,7 +92,7 @@ impl Surveyor<BoxedStream> {
             match opening.next()? {
                 Step::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
                 Step::Close(driver) => driver.disconnect().await?,
-                Step::Done(halves) => return Ok(Self { halves }),
+                Step::Done(halves) => return Ok(Self { halves: *halves }),
             }
         }
     }

@@ -219,7 +219,7 @@ impl<T: Transport> Surveyor<T> {
             match opening.next()? {
                 Step::Open(options) => opening.opened(open(&options))?,
                 Step::Close(client) => client.disconnect()?,
-                Step::Done(halves) => return Ok(Self { halves }),
+                Step::Done(halves) => return Ok(Self { halves: *halves }),
             }
         }
     }

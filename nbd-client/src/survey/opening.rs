@@ -45,7 +45,7 @@ pub(crate) enum Step<C> {
     Open(Box<Options>),
     /// Say goodbye on this connection.
     Close(C),
-    Done(Halves<C>),
+    Done(Box<Halves<C>>),
 }
 
 /// The opening of a survey's connections.
@@ -85,7 +85,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             Stage::Opened(main, assumes_data) => {
                 let one_is_enough = order == Order::Together || main.connection.export().payload_status();
                 if one_is_enough || assumes_data {
-                    return Ok(Step::Done(Halves { order, main, details: None, assumes_data }));
+                    return Ok(Step::Done(Box::new(Halves { order, main, details: None, assumes_data })));
                 }
                 self.stage = Stage::Bitmaps(Some(main));
                 self.next()
@@ -96,7 +96,10 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             }
             Stage::Both(main, details) => {
                 check_agreement(main.connection.export(), details.connection.export())?;
-                Ok(Step::Done(Halves { order, main, details: Some(details), assumes_data: false }))
+                {
+                    let details = Some(details);
+                    Ok(Step::Done(Box::new(Halves { order, main, details, assumes_data: false })))
+                }
             }
             stage => {
                 let contexts = self.contexts(&stage);

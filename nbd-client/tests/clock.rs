@@ -1,0 +1,246 @@
+//! Limits of time: in simulated time to the tick, over thousands of schedules; once each in real time.
+#![cfg(target_os = "linux")]
+
+use std::time::{Duration, Instant};
+
+use nbd_client::connection::Connection;
+use nbd_client::frame::command;
+use nbd_client::session::{ReadRequest, TakeAll};
+use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
+use nbd_client::{Client, Error, Options};
+use proptest::prelude::*;
+
+const MIB: u64 = 1 << 20;
+/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
+const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6;
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// Bytes of payload that are progress.
+const PROGRESS: u64 = 64 << 10;
+
+fn feed(connection: &mut Connection, mut input: &[u8], now: Instant) {
+    while !input.is_empty() {
+        let space = connection.space();
+        let count = space.len().min(input.len());
+        space[..count].copy_from_slice(&input[..count]);
+        connection.received(count, now).unwrap();
+        input = &input[count..];
+        while connection.poll(&mut TakeAll, now).unwrap().is_some() {}
+        send(connection, now);
+    }
+}
+
+fn send(connection: &mut Connection, now: Instant) {
+    let count = connection.output().map(<[u8]>::len).sum();
+    connection.sent(count, now);
+}
+
+/// A connection whose handshake is over, with structured replies and an export of 1 GiB.
+fn opened(options: Options, now: Instant) -> Connection {
+    let mut connection = Connection::new("", &options.extended_headers(false), now).unwrap();
+    let hello = [
+        bytes::hello(3),
+        bytes::option_reply(8, 1, &[]),
+        bytes::option_reply(7, 3, &bytes::export_info(1 << 30, WRITABLE)),
+        bytes::option_reply(7, 1, &[]),
+    ];
+    feed(&mut connection, &hello.concat(), now);
+    assert!(connection.is_open());
+    connection
+}
+
+/// What happens next: time passes, or bytes of the server come.
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Bytes(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..900_u64).prop_map(Step::Wait),
+        Just(Step::Bytes(1)),
+        (1..100_000_usize).prop_map(Step::Bytes),
+        (PROGRESS as usize - 1..PROGRESS as usize + 2).prop_map(Step::Bytes),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// Says what the time is; false when it has run out, which must be exactly at `end`.
+fn tick(connection: &mut Connection, now: Instant, limit: Instant, job: Option<Instant>) -> bool {
+    let end = job.map_or(limit, |job| job.min(limit));
+    assert_eq!(connection.poll_timeout(), Some(end));
+    match connection.handle_timeout(now) {
+        Ok(()) => assert!(now < end, "it is late and nobody says so"),
+        Err(Error::OutOfTime { .. }) => assert!(now >= end && job.is_some_and(|job| now >= job)),
+        Err(Error::Timeout { .. }) => assert!(now >= end && job.is_none_or(|job| now < job)),
+        Err(error) => panic!("{error}"),
+    }
+    now < end
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// One long read: 64 KiB of payload restart the limit, fewer do not.
+    #[test]
+    fn payload_is_progress(steps in steps(), limit in 1..1000_u64, job in prop::option::of(1..20_000_u64)) {
+        let start = Instant::now();
+        let (limit, job) = (Duration::from_millis(limit), job.map(|job| start + Duration::from_millis(job)));
+        let mut connection = opened(Options::new().request_timeout(limit).deadline(job), start);
+        let request = ReadRequest::new(0);
+        connection.start(start, |session| session.start_read(&request, vec![0; 1 << 20])).unwrap();
+        send(&mut connection, start);
+        let mut reply = bytes::structured_header(DONE, 1, 1, (1 << 20) + 8);
+        reply.extend(0_u64.to_be_bytes());
+        feed(&mut connection, &reply[..20], start);
+        let (mut now, mut restarted, mut moved) = (start, start, 0);
+        let payload = [&reply[20..], &vec![7; 1 << 20]].concat();
+        let mut rest = payload.as_slice();
+        for step in steps {
+            match step {
+                Step::Wait(time) => now += Duration::from_millis(time),
+                Step::Bytes(count) => {
+                    let (some, later) = rest.split_at(count.min(rest.len()));
+                    // pieces as a socket may bring them, each of which is looked at
+                    for piece in some.chunks(16 << 10) {
+                        feed(&mut connection, piece, now);
+                        moved += piece.len() as u64;
+                        if moved >= PROGRESS {
+                            (restarted, moved) = (now, 0);
+                        }
+                    }
+                    rest = later;
+                }
+            }
+            if rest.is_empty() {
+                prop_assert_eq!(connection.poll_timeout(), job);
+                return Ok(());
+            }
+            if !tick(&mut connection, now, restarted + limit, job) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Several short reads: each whole answer restarts the limit, and bytes of a header do not.
+    #[test]
+    fn whole_answers_are_progress(
+        steps in steps(),
+        limit in 1..1000_u64,
+        job in prop::option::of(1..20_000_u64),
+        flush in prop::option::of(1..2000_u64),
+    ) {
+        let start = Instant::now();
+        let (limit, job) = (Duration::from_millis(limit), job.map(|job| start + Duration::from_millis(job)));
+        let flush = flush.map(Duration::from_millis);
+        let options = Options::new().request_timeout(limit).deadline(job).flush_timeout(flush);
+        let mut connection = opened(options, start);
+        let mut replies = Vec::new();
+        for cookie in 1..=8 {
+            connection.start(start, |session| session.start_read(&ReadRequest::new(0), vec![0; 1])).unwrap();
+            replies.push(bytes::structured_chunk(DONE, 1, cookie, &[0; 9]));
+        }
+        let has_flush = flush.is_some();
+        if has_flush {
+            connection.start(start, |session| session.start_flush()).unwrap();
+        }
+        send(&mut connection, start);
+        let length = replies[0].len();
+        let stream = replies.concat();
+        let (mut now, mut restarted, mut fed) = (start, start, 0);
+        for step in steps {
+            match step {
+                Step::Wait(time) => now += Duration::from_millis(time),
+                Step::Bytes(count) => {
+                    let end = stream.len().min(fed + count % (2 * length) + 1);
+                    feed(&mut connection, &stream[fed..end], now);
+                    if end / length > fed / length {
+                        restarted = now;
+                    }
+                    fed = end;
+                }
+            }
+            let patience = match flush {
+                _ if !has_flush => limit,
+                Some(flush) if fed < stream.len() => flush.max(limit),
+                flush => flush.unwrap(),
+            };
+            if fed == stream.len() && !has_flush {
+                prop_assert_eq!(connection.poll_timeout(), job);
+                return Ok(());
+            }
+            if !tick(&mut connection, now, restarted + patience, job) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+// ---- once in real time
+
+fn connect(server: &ScriptedServer, options: &Options) -> Client {
+    Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+}
+
+/// A server that takes three times the limit for FLUSH.
+#[test]
+fn a_flush_has_no_limit_unless_the_caller_sets_one() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().flags(WRITABLE))?;
+        conn.serve(|conn, request| {
+            if request.command == command::FLUSH {
+                conn.pause(LIMIT * 3)?;
+            }
+            conn.done(request)
+        })
+    })
+    .unwrap();
+    let options = Options::new().request_timeout(LIMIT);
+    connect(&server, &options).flush().unwrap();
+    let limited = options.flush_timeout(Some(LIMIT));
+    let error = connect(&server, &limited).flush().unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+}
+
+/// Eight requests in flight to a server that does one at a time, each of them in time.
+#[test]
+fn requests_that_wait_for_others_are_not_late() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(1 << 40).flags(WRITABLE))?;
+        conn.serve(|conn, request| {
+            conn.pause(LIMIT / 3)?;
+            conn.done(request)
+        })
+    })
+    .unwrap();
+    let started = Instant::now();
+    connect(&server, &Options::new().request_timeout(LIMIT)).zero(0, 8 * 64 * MIB).unwrap();
+    assert!(started.elapsed() > LIMIT * 2);
+}
+
+/// A slow line is not a dead one; a byte now and then is.
+#[test]
+fn a_read_that_goes_on_is_not_late() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended())?;
+        conn.serve(|conn, request| {
+            conn.chunk_header(request, DONE, 1, request.length + 8)?;
+            conn.send(&request.offset.to_be_bytes())?;
+            let piece = if request.offset == 0 { 64 << 10 } else { 16 << 10 };
+            for _ in 0..request.length / piece {
+                conn.pause(LIMIT / 3)?;
+                conn.send(&vec![7; piece as usize])?;
+            }
+            Ok(())
+        })
+    })
+    .unwrap();
+    let mut client = connect(&server, &Options::new().request_timeout(LIMIT));
+    let mut data = vec![0; 1 << 20];
+    client.read(0, &mut data).unwrap();
+    assert!(data.iter().all(|&byte| byte == 7));
+    // 48 KiB within the limit
+    let error = client.read(MIB, &mut data).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+}

@@ -13,8 +13,11 @@ const SIZE: u64 = 1 << 20;
 /// HAS_FLAGS, FLUSH, WRITE_ZEROES, CAN_MULTI_CONN.
 const FLAGS: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
 
+/// The bytes of a disk, and how often they were read.
+type Disk = Arc<Mutex<(Vec<u8>, u64)>>;
+
 /// A disk full of 0xee that refuses requests of parts of a block, and counts its reads.
-fn disk(block: u64, size: u64) -> (ScriptedServer, Arc<Mutex<(Vec<u8>, u64)>>) {
+fn disk(block: u64, size: u64) -> (ScriptedServer, Disk) {
     let disk = Arc::new(Mutex::new((vec![0xee; size as usize], 0)));
     let theirs = Arc::clone(&disk);
     let server = ScriptedServer::start(move |conn| {

@@ -96,10 +96,8 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             }
             Stage::Both(main, details) => {
                 check_agreement(main.connection.export(), details.connection.export())?;
-                {
-                    let details = Some(details);
-                    Ok(Step::Done(Box::new(Halves { order, main, details, assumes_data: false })))
-                }
+                let details = Some(details);
+                Ok(Step::Done(Box::new(Halves { order, main, details, assumes_data: false })))
             }
             stage => {
                 let contexts = self.contexts(&stage);

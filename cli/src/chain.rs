@@ -1,4 +1,5 @@
-//! `chain`: which backup serves each range of the disk, when a chain is restored. No server is asked.
+//! `chain`: which backup serves each range of the disk, when a chain is restored. No server is
+//! asked.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     files: Vec<PathBuf>,
 }
 
-/// Does what the command line asks.
+/// Prints the sources of the restored disk.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let streams = Streams::read(&args.files)?;
     let chain = streams.chain(None)?;

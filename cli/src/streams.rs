@@ -69,7 +69,7 @@ impl<'a> Streams<'a> {
         })
     }
 
-    /// What could not be checked of the stream at this position, alone and in the chain.
+    /// The facts of the stream at this position that could not be checked, alone and in the chain.
     pub(crate) fn unchecked(&self, chain: Option<&StreamChain<'_>>, position: usize) -> Vec<String> {
         let alone = self.contents.get(position).into_iter().flat_map(Contents::unchecked);
         let facts = chain.into_iter().flat_map(StreamChain::unchecked);

@@ -12,8 +12,9 @@ use crate::values::human;
 
 /// Checks that backups are whole, and that several follow each other
 ///
-/// Of several the first must be a full backup and each other the incremental that follows. When all of them are
-/// sound, a line for each is printed, and what it does not state, so that it could not be checked.
+/// Of several the first must be a full backup and each other the incremental that follows. When all
+/// of them are sound, a line for each is printed, and the facts that it does not state, so that
+/// they could not be checked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbd-extents verify disk.full"))]
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     files: Vec<PathBuf>,
 }
 
-/// Does what the command line asks.
+/// Checks the streams, and prints a line for each.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let streams = Streams::read(&args.files)?;
     // One incremental alone is sound or not, whatever its parent is.

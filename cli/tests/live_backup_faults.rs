@@ -1,5 +1,5 @@
-//! Whole backups through the program and real servers: with one fault they are refused before the first write, and
-//! without one they reach targets whose blocks are larger than the source's.
+//! Whole backups through the program and real servers: with one fault they are refused before the
+//! first write, and without one they reach targets whose blocks are larger than the source's.
 //!
 //! `formats/tests/backups` has the same in process, over many more rounds.
 #![cfg(unix)]
@@ -92,7 +92,7 @@ fn backups_with_a_fault_are_refused_before_the_first_write() {
     }
 }
 
-/// What a stream says of its disk reaches targets that take whole blocks alone, of any size.
+/// Chains reach targets that take whole blocks alone, of any size.
 #[test]
 fn chains_restore_onto_targets_of_any_block_size() {
     if !require(&["nbdkit"]) {
@@ -149,7 +149,8 @@ fn full_backups_between_servers_of_any_block_size() {
     }
 }
 
-/// Standard input cannot be read twice: a fault is found at its place, and the message says what the target holds.
+/// Standard input cannot be read twice: a fault is found at its place, and the message describes
+/// the target.
 #[test]
 fn standard_input_is_checked_while_it_is_written() {
     if !require(&["nbdkit"]) {
@@ -192,7 +193,7 @@ fn standard_input_is_checked_while_it_is_written() {
     assert!(fs::read(&target).unwrap()[..state.len()] == state[..]);
 }
 
-/// A stream without checksum and names is restored, with a word about what could not be checked.
+/// A stream without checksum and names is restored, with a word about the missing checks.
 #[test]
 fn streams_that_state_nothing_are_restored_with_a_word() {
     if !require(&["nbdkit"]) {

@@ -1,5 +1,6 @@
-//! Sparse streams to the byte, cut anywhere, and restored onto a dense disk. The pieces in which streams come are the fuzz target's
-//! (`fuzz/bodies/src/sparse_stream.rs`), which `fuzz/bodies/tests/corpus.rs` runs.
+//! Sparse streams to the byte, cut anywhere, and restored onto a dense disk. The pieces in which
+//! streams come are the fuzz target's (`fuzz/bodies/src/sparse_stream.rs`), which
+//! `fuzz/bodies/tests/corpus.rs` runs.
 
 use core::ops::Range;
 
@@ -109,7 +110,8 @@ fn writer_refuses_what_a_reader_would() {
     assert!(write(&limit, &[zero(0..100)]).is_ok());
 }
 
-/// A stream by hand: what a meta frame says, and the frames after it. The checksum is that of the bytes.
+/// A stream by hand: the JSON of its meta frame, and the frames after it. The checksum is that of
+/// the bytes.
 fn by_hand(meta: &str, frames: &[&str]) -> Vec<u8> {
     let mut stream = format!("meta {:016x} {:016x}\r\n{meta}\r\n", 0, meta.len());
     stream.extend(frames.iter().copied());
@@ -125,7 +127,8 @@ fn frame(kind: &str, start: u64, length: u64, payload: &str) -> String {
     format!("{kind} {start:016x} {length:016x}\r\n{payload}")
 }
 
-/// Each fault that a reader names is found in its frame and at its byte, and nothing else is wrong there.
+/// Each fault that a reader names is found in its frame and at its byte, and nothing else is wrong
+/// there.
 #[test]
 fn every_fault_has_its_frame_and_its_byte() {
     let full =
@@ -186,7 +189,7 @@ fn every_fault_has_its_frame_and_its_byte() {
     assert_eq!(error(frame("meta", 0, 65537, "").as_bytes()), large);
 }
 
-/// What the writer bounds is what the reader bounds, to the byte.
+/// The writer has the reader's bounds, to the byte.
 #[test]
 fn names_are_as_long_as_a_reader_takes_and_no_longer() {
     let mut meta = Meta::full(0, 0, "");

@@ -167,7 +167,7 @@ pub enum SourceError<E> {
     Layer {
         /// The position of the layer in the chain.
         layer: usize,
-        /// What is wrong with it.
+        /// The fault of its stream.
         error: E,
     },
     /// No layer has these bytes: the full backup leaves them out, and no later layer has them

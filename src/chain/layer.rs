@@ -1,4 +1,4 @@
-//! One backup of a chain, and what it says of itself and of the backup that it was made on top of.
+//! One backup of a chain: the facts that it states of itself and of its parent.
 
 use core::fmt;
 
@@ -33,7 +33,7 @@ pub struct ChainLayer<I> {
     pub parent: Option<ParentLayer<I>>,
 }
 
-/// What an incremental says of the backup that it was made on top of.
+/// The facts that an incremental states of the backup that it was made on top of.
 ///
 /// ```
 /// use nbd_extents::chain::ParentLayer;

@@ -158,8 +158,8 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
         Ok(Self { layers, base, growth_is_zero: false })
     }
 
-    /// The comparisons that could not be made, because one of two neighbouring layers does not state
-    /// the fact.
+    /// The comparisons that could not be made, because one of two neighbouring layers does not
+    /// state the fact.
     ///
     /// Where the parent's checksum was compared, there are none: it stands for all other facts.
     ///
@@ -184,7 +184,7 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
         below.zip(upper).flat_map(|(below, (position, upper))| rules::unchecked(position, below, upper))
     }
 
-    /// What a layer skips beyond the end of the layer before it reads as zero.
+    /// Takes bytes that a layer skips beyond the end of the layer before it for zeroes.
     ///
     /// Say so only if a disk that grows is known to get zeroes and the bitmap has recorded all the
     /// time, so that what it calls clean there has never been written: with backups of other tools,
@@ -273,7 +273,7 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
         sources(self.layers, 0, below, self.growth_is_zero)
     }
 
-    /// Makes one layer of those at positions `range`: what it is, and where each of its bytes comes
+    /// Makes one layer of those at positions `range`: its facts, and where each of its bytes comes
     /// from.
     ///
     /// From layer 0 on the result is a *synthetic full*: no guest, no server, nothing but the

@@ -1,9 +1,9 @@
 //! The rules by which layers are a chain: the only definition, for the library and for every
 //! program on top of it.
 //!
-//! Each rule compares what a layer says of its parent with what the layer right below it says of
-//! itself. A fact that one of the two does not state cannot be compared: it refuses nothing, and
-//! [`unchecked`] lists it.
+//! Each rule compares a fact that a layer states of its parent with the same fact of the layer
+//! right below it. A fact that one of the two does not state cannot be compared: it refuses
+//! nothing, and [`unchecked`] lists it.
 
 use alloc::string::{String, ToString as _};
 use core::fmt::{self, Display};
@@ -59,7 +59,7 @@ impl<I: Display + PartialEq> Position<'_, I> {
     }
 
     /// The same name or the same checksum means the same backup. This comes before the comparison
-    /// with the parent, whose message would not say what is wrong.
+    /// with the parent, whose message would be misleading.
     fn check_twice(&self) -> Result<(), ChainError> {
         let is_same = |other: &ChainLayer<I>| {
             states_same(&other.id, &self.layer.id) || states_same(&other.checksum, &self.layer.checksum)
@@ -156,7 +156,7 @@ impl Display for ChainFact {
 pub struct Unchecked {
     /// The upper layer.
     pub layer: LayerName,
-    /// What could not be compared with the layer below it.
+    /// The fact that could not be compared with the layer below it.
     pub fact: ChainFact,
 }
 
@@ -168,7 +168,8 @@ impl Display for Unchecked {
 
 /// The facts that `upper`, at this position, and the layer below it do not both state.
 ///
-/// A checksum that was compared leaves nothing open: the layer below is the parent, whatever its name is.
+/// A checksum that was compared leaves nothing open: the layer below is the parent, whatever its
+/// name is.
 pub(super) fn unchecked<'a, I: Display>(
     position: usize,
     below: &'a ChainLayer<I>,

@@ -50,7 +50,7 @@ pub struct Sources<S: ExtentStream> {
     /// The size of the disk in the layer below the first reader; `None` where the first is a full
     /// backup.
     below: Option<u64>,
-    /// What a layer skips beyond the end of the one before reads as zero.
+    /// Bytes that a layer skips beyond the end of the one before read as zero.
     growth_is_zero: bool,
     position: u64,
     end: u64,
@@ -75,7 +75,7 @@ struct Newest {
     head: Extent<Served>,
 }
 
-/// What a layer has to say.
+/// The action of a layer that serves bytes.
 #[derive(Clone, Copy, Debug)]
 enum Served {
     Copy,

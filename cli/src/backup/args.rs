@@ -43,7 +43,8 @@ pub(crate) struct Args {
     /// The size of the disk at the previous backup
     ///
     /// If the disk has another size now, the run ends with exit code 3: after a disk has grown,
-    /// qemu calls the new part clean.
+    /// qemu calls the new part clean. A disk that has shrunk and grown back in between looks as if
+    /// it had kept its size, and its wiped tail would be missing: take a full backup after a shrink.
     #[arg(long, value_name = "N", value_parser = parse_size, requires = "bitmap")]
     pub(super) previous_size: Option<u64>,
     /// A disk that has grown is no error: all beyond its old end is backed up

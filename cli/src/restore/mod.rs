@@ -1,5 +1,5 @@
-//! `restore`: the frames of a chain of backups onto a disk. It can be run again: what it does depends on the files
-//! alone.
+//! `restore`: the frames of a chain of backups onto a disk. It can be run again: the result depends
+//! on the files alone.
 
 mod target;
 
@@ -19,7 +19,8 @@ use target::Target;
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals
 ///
-/// All files are checked before the first byte is written; standard input is checked while it is written.
+/// All files are checked before the first byte is written; standard input is checked while it is
+/// written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbdkit -U - memory 64M --run 'nbd-extents restore \"$uri\" disk.full'"))]
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     connection: ConnectionArgs,
 }
 
-/// Does what the command line asks.
+/// Checks the streams, and applies them to the target.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.files.len() > 1 && args.files.iter().any(|file| streams::is_stdin(file)) {
         return Err(crate::wrong_usage("restore", "'-' is one stream, and goes with no other file"));
@@ -86,7 +87,7 @@ struct Job {
     limit: u64,
 }
 
-/// Checks every file, and that they are a chain. Says what could not be checked.
+/// Checks every file, and that they are a chain. Names the facts that could not be checked.
 fn check_files(args: &Args) -> Result<Vec<Job>, Failure> {
     let streams = Streams::read(&args.files)?;
     if let Some(first) = streams.contents().first() {
@@ -115,7 +116,8 @@ fn check_files(args: &Args) -> Result<Vec<Job>, Failure> {
 const NEEDS_BASE: &str =
     " (--base CHECKPOINT restores incrementals onto a target that holds that checkpoint already)";
 
-/// One line for each stream of which something could not be checked: the user decides whether to trust it.
+/// One line for each stream of which something could not be checked: the user decides whether to
+/// trust it.
 fn warn_unchecked(file: &Path, facts: &[String]) {
     if !facts.is_empty() {
         remark(format_args!("{}: not checked: {}", file.display(), facts.join(", ")));
@@ -156,7 +158,8 @@ fn check_target(export: &Export, wanted: Option<u64>) -> Result<(), Failure> {
 struct Restore<'a> {
     args: &'a Args,
     skip_zeroes: bool,
-    /// Bytes from here on are cut off by a later stream, and the target need not have room for them.
+    /// Bytes from here on are cut off by a later stream, and the target need not have room for
+    /// them.
     limit: u64,
     target: Target<'a>,
     /// The target is no longer as it was.

@@ -1,4 +1,5 @@
-//! The disk that a restore writes to: bytes that follow each other are joined into long writes, several in flight.
+//! The disk that a restore writes to: bytes that follow each other are joined into long writes,
+//! several in flight.
 
 use core::ops::Range;
 

@@ -13,15 +13,16 @@ pub type StreamChain<'a> = Chain<&'a str, FromIter<MapExtents<'a, Action>>>;
 
 /// Checks that these streams, oldest first, are a whole chain, and gives the chain.
 ///
-/// `base` is the checkpoint that the target holds already: the first stream is then an incremental that names it
-/// as its parent. Without a base the first stream is a full backup.
+/// `base` is the checkpoint that the target holds already: the first stream is then an incremental
+/// that names it as its parent. Without a base the first stream is a full backup.
 ///
-/// [`Chain::unchecked`] of the result, and [`Contents::unchecked`] of each stream, say what the streams do not
-/// state, so that it could not be checked.
+/// [`Chain::unchecked`] of the result and [`Contents::unchecked`] of each stream list the facts
+/// that the streams do not state, so that they could not be checked.
 ///
 /// # Errors
 ///
-/// [`StreamChainError`] when the streams do not follow each other, or leave out bytes that no other stream has.
+/// [`StreamChainError`] when the streams do not follow each other, or leave out bytes that no other
+/// stream has.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Contents, Meta, StreamChainError, Writer, chain};
@@ -54,13 +55,16 @@ pub fn chain<'a>(
     Ok(chain)
 }
 
-/// Checks that a chain can begin with the stream that has this meta frame, by the rules of [`chain()`].
+/// Checks that a chain can begin with the stream that has this meta frame, by the rules of
+/// [`chain()`].
 ///
-/// This is for a stream that is applied while it is read, so that its frames cannot be checked first.
+/// This is for a stream that is applied while it is read, so that its frames cannot be checked
+/// first.
 ///
 /// # Errors
 ///
-/// [`StreamChainError`] when the stream is an incremental and there is no base, or another base than its parent.
+/// [`StreamChainError`] when the stream is an incremental and there is no base, or another base
+/// than its parent.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, check_first};
@@ -80,7 +84,8 @@ pub fn check_first(meta: &Meta, base: Option<&str>) -> Result<(), StreamChainErr
     Ok(())
 }
 
-/// The state that the target holds. Its size is taken from the first stream, which knows its parent's.
+/// The state that the target holds. Its size is taken from the first stream, which knows its
+/// parent's.
 ///
 /// The name of the base is all that ties it to that stream, so that the stream must state it.
 fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, StreamChainError> {

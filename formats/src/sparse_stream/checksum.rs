@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// How the checksum of a stream is computed.
 ///
-/// It guards against accidents: a flipped bit, a lost frame, files that are mixed up. It is no signature, and
-/// whoever can change a stream can compute its checksum again.
+/// It guards against accidents: a flipped bit, a lost frame, files that are mixed up. It is no
+/// signature, and whoever can change a stream can compute its checksum again.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::ChecksumAlgorithm;
@@ -19,7 +19,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ChecksumAlgorithm {
-    /// XXH3 with 128 bits, seed 0 and the default secret: as fast as memory, and nothing to configure.
+    /// XXH3 with 128 bits, seed 0 and the default secret: as fast as memory, and nothing to
+    /// configure.
     #[serde(rename = "xxh3-128")]
     Xxh3,
 }

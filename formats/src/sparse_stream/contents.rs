@@ -132,10 +132,11 @@ impl<R: Read> ExtentStream for Frames<R> {
     }
 }
 
-/// A stream without its payloads: its meta frame, its figures, and the action of each range of the disk.
+/// A stream without its payloads: its meta frame, its figures, and the action of each range of the
+/// disk.
 ///
-/// Making one reads the whole stream and checks all that a [`Reader`] checks, the checksum included. It holds 9
-/// bytes for each run of equal actions.
+/// Making one reads the whole stream and checks all that a [`Reader`] checks, the checksum
+/// included. It holds 9 bytes for each run of equal actions.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Contents, Meta, Writer};
@@ -183,13 +184,14 @@ impl Contents {
         self.summary
     }
 
-    /// The action of each range of the disk: `Copy`, `Zero`, or `Skip` where an incremental has nothing to say.
+    /// The action of each range of the disk: `Copy`, `Zero`, or `Skip` where an incremental has
+    /// nothing to say.
     #[must_use]
     pub const fn map(&self) -> &ExtentMap<Action> {
         &self.map
     }
 
-    /// What could not be checked of this stream alone, because it does not state it.
+    /// The facts of this stream alone that could not be checked, because it does not state them.
     ///
     /// ```
     /// use nbd_extents_formats::sparse_stream::{Contents, Meta, StreamFact, Writer};
@@ -235,8 +237,8 @@ impl std::fmt::Display for StreamFact {
 
 /// The two ends of a stream: the meta frame, and the checksum in the stop frame.
 ///
-/// An incremental needs no more of the stream that it follows: see [`Meta::follow`]. The frames between the ends
-/// are not read and not checked.
+/// An incremental needs no more of the stream that it follows: see [`Meta::follow`]. The frames
+/// between the ends are not read and not checked.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, StreamEnds, Writer};
@@ -260,7 +262,8 @@ impl StreamEnds {
     ///
     /// # Errors
     ///
-    /// [`ContentsError`] when the input fails, does not begin with a meta frame or does not end with a stop frame.
+    /// [`ContentsError`] when the input fails, does not begin with a meta frame or does not end
+    /// with a stop frame.
     pub fn read(mut input: impl Read + Seek) -> Result<Self, ContentsError> {
         let (meta, begun) = {
             let mut frames = Frames::new(&mut input);

@@ -27,7 +27,7 @@ pub struct FrameError {
     pub frame: u64,
     /// The byte in the stream, counted from 0.
     pub at: u64,
-    /// What is wrong there.
+    /// The fault.
     pub fault: FrameFault,
 }
 
@@ -131,7 +131,8 @@ pub enum FrameFault {
     /// The meta frame promises a checksum, and the stop frame has none.
     #[error("the stop frame has no checksum, which the meta frame promises")]
     NoChecksum,
-    /// The checksum in the stop frame is not that of the bytes before it: some of them have changed.
+    /// The checksum in the stop frame is not that of the bytes before it: some of them have
+    /// changed.
     #[error("the checksum is {computed}, and the stop frame says {stated}: bytes have changed")]
     Checksum {
         /// The checksum in the stop frame.

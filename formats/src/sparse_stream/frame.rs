@@ -137,7 +137,8 @@ impl<'a> Frame<'a> {
         Self { header: header.encode(), payload }
     }
 
-    /// The bytes of the frame: header, payload and the payload's line end. The payload is not copied.
+    /// The bytes of the frame: header, payload and the payload's line end. The payload is not
+    /// copied.
     #[must_use]
     pub fn parts(&self) -> [&[u8]; 3] {
         let end: &[u8] = if self.payload.is_empty() { &[] } else { &TERM };

@@ -1,4 +1,4 @@
-//! The meta frame: what a stream says of itself, as JSON.
+//! The meta frame: the facts that a stream states of itself, as JSON.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,11 @@ use thiserror::Error;
 
 use super::{ChecksumAlgorithm, StreamEnds};
 
-/// What a stream says of itself in its first frame.
+/// The facts that a stream states of itself in its first frame.
 ///
-/// Four keys are imageio's. The others are this project's: each is written only where it has something to say,
-/// and imageio's reader passes over them. The [specification](super::specification) has all of them.
+/// Four keys are imageio's. The others are this project's: each is written only where it has
+/// something to say, and imageio's reader passes over them. The
+/// [specification](super::specification) has all of them.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::Meta;
@@ -28,7 +29,8 @@ use super::{ChecksumAlgorithm, StreamEnds};
 pub struct Meta {
     /// The disk's size in bytes (`virtual-size`).
     pub virtual_size: u64,
-    /// The bytes in all data frames (`data-size`). What imageio writes of an incremental may be more.
+    /// The bytes in all data frames (`data-size`). What imageio writes of an incremental may be
+    /// more.
     pub data_size: u64,
     /// When the backup was made, in any form; imageio's is ISO 8601 without a zone (`date`).
     pub date: String,
@@ -38,15 +40,18 @@ pub struct Meta {
     pub checkpoint: Option<String>,
     /// The name of the checkpoint that an incremental is to be applied to (`parent`).
     pub parent: Option<String>,
-    /// The size of the disk at the parent, in bytes (`parent-size`). What lies beyond it is in this stream.
+    /// The size of the disk at the parent, in bytes (`parent-size`). What lies beyond it is in this
+    /// stream.
     pub parent_size: Option<u64>,
     /// The checksum of the stream that an incremental is to be applied to (`parent-checksum`).
     pub parent_checksum: Option<Checksum>,
     /// The identity of the disk: the same text in every backup of one disk (`disk`).
     pub disk: Option<String>,
-    /// Whether `data_size` is an upper bound, since zeroes are looked for in the data (`data-size-is-limit`).
+    /// Whether `data_size` is an upper bound, since zeroes are looked for in the data
+    /// (`data-size-is-limit`).
     pub data_size_is_limit: bool,
-    /// How the checksum in the stop frame is computed (`checksum`); `None` for a stream without one.
+    /// How the checksum in the stop frame is computed (`checksum`); `None` for a stream without
+    /// one.
     pub checksum: Option<ChecksumAlgorithm>,
 }
 
@@ -77,7 +82,8 @@ impl Meta {
 
     /// The same without a checksum: the bytes that imageio itself would write.
     ///
-    /// Nothing then protects the stream's bytes, and no later stream can say for sure what it is based on.
+    /// Nothing then protects the stream's bytes, and no later stream can say for sure what it is
+    /// based on.
     #[must_use]
     pub fn without_checksum(self) -> Self {
         Self { checksum: None, ..self }
@@ -107,7 +113,8 @@ impl Meta {
 
     /// Whether the data frames must add up to `data_size`, no fewer bytes and no more.
     ///
-    /// A limit is none, and neither is the figure of an incremental by imageio, which counts clean data too.
+    /// A limit is none, and neither is the figure of an incremental by imageio, which counts clean
+    /// data too.
     ///
     /// ```
     /// use nbd_extents_formats::sparse_stream::Meta;
@@ -157,7 +164,8 @@ impl Meta {
             Form::from(self).serialize(&mut serde_json::Serializer::with_formatter(&mut json, layout));
         debug_assert!(written.is_ok(), "a Vec takes all bytes, and the form has no maps with odd keys");
         let json = String::from_utf8_lossy(&json);
-        // Python writes ASCII alone. Anything else stands inside of a text, where an escape is the same.
+        // Python writes ASCII alone. Anything else stands inside of a text, where an escape is the
+        // same.
         let mut ascii = String::with_capacity(json.len());
         for character in json.chars() {
             if character.is_ascii() {
@@ -175,8 +183,9 @@ impl Meta {
     ///
     /// # Errors
     ///
-    /// [`MetaError`] names the first fault: text that is not JSON (RFC 8259), a known key that is missing, of
-    /// another type or there twice, an algorithm that is not known, and facts that cannot be.
+    /// [`MetaError`] names the first fault: text that is not JSON (RFC 8259), a known key that is
+    /// missing, of another type or there twice, an algorithm that is not known, and facts that
+    /// cannot be.
     ///
     /// ```
     /// use nbd_extents_formats::sparse_stream::Meta;
@@ -318,7 +327,7 @@ pub enum MetaError {
         line: usize,
         /// The column in bytes, counted from 1.
         column: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
     },
     /// The JSON is a list, a text or a number.

@@ -1,4 +1,5 @@
-//! ovirt-imageio's sparse stream: a backup as one stream of frames, to be piped, stored, and restored in order.
+//! ovirt-imageio's sparse stream: a backup as one stream of frames, to be piped, stored, and
+//! restored in order.
 //!
 //! ```text
 //! meta 0000000000000000 0000000000000083\r\n    the disk's size and more, as JSON; always first
@@ -9,11 +10,12 @@
 //! stop 0000000000000000 0000000000000000\r\n    always last: without it the stream is not whole
 //! ```
 //!
-//! Frames ascend and do not overlap. A full stream covers the whole disk with data and zeroes. An incremental has
-//! only the changes: data to write and zeroes to make. Both have to reach the disk, since its parent has other
-//! bytes there.
+//! Frames ascend and do not overlap. A full stream covers the whole disk with data and zeroes. An
+//! incremental has only the changes: data to write and zeroes to make. Both have to reach the disk,
+//! since its parent has other bytes there.
 //!
-//! A [`Writer`] makes the bytes, and refuses whatever a reader would; a [`Reader`] takes them in any pieces:
+//! A [`Writer`] makes the bytes, and refuses whatever a reader would; a [`Reader`] takes them in
+//! any pieces:
 //!
 //! ```
 //! use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Writer};
@@ -43,22 +45,23 @@
 //!
 //! # What this reader refuses and imageio's takes
 //!
-//! Frames out of order or over each other, frames that leave the disk, a full stream that leaves bytes out, an
-//! empty frame, another amount of data than [`Meta::data_size`] promises, and bytes after the stop frame. No sound
-//! program writes any of these, and each would restore another disk than the one that was backed up. Upper-case
-//! digits, unknown JSON keys and any layout of the JSON are taken.
+//! Frames out of order or over each other, frames that leave the disk, a full stream that leaves
+//! bytes out, an empty frame, another amount of data than [`Meta::data_size`] promises, and bytes
+//! after the stop frame. No sound program writes any of these, and each would restore another disk
+//! than the one that was backed up. Upper-case digits, unknown JSON keys and any layout of the JSON
+//! are taken.
 //!
-//! An incremental by imageio has a `data-size` that counts clean data too: more than the stream carries. See
-//! [`Meta::is_data_size_exact`].
+//! An incremental by imageio has a `data-size` that counts clean data too: more than the stream
+//! carries. See [`Meta::is_data_size_exact`].
 //!
 //! # What makes a chain safe
 //!
-//! The format has no checksum and no names of its own. Streams of this project add both, where imageio's reader
-//! does not look: the stop frame carries a checksum over all bytes before it, and the meta frame of an incremental
-//! names the checkpoint, the disk size and the checksum of its parent, and the disk. [`chain()`] checks them. A
-//! stream that lacks some of them is read all the same, and [`Contents::unchecked`] and
-//! [`Chain::unchecked`](nbd_extents::chain::Chain::unchecked) list what could not be checked. Every key and every
-//! rule stands in the [`specification`].
+//! The format has no checksum and no names of its own. Streams of this project add both, where
+//! imageio's reader does not look: the stop frame carries a checksum over all bytes before it, and
+//! the meta frame of an incremental names the checkpoint, the disk size and the checksum of its
+//! parent, and the disk. [`chain()`] checks them. A stream that lacks some of them is read all the
+//! same, and [`Contents::unchecked`] and [`Chain::unchecked`](nbd_extents::chain::Chain::unchecked)
+//! list what could not be checked. Every key and every rule stands in the [`specification`].
 
 mod chain;
 mod checksum;

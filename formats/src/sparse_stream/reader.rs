@@ -1,7 +1,8 @@
 //! Reading a stream that comes in pieces of any size.
 //!
-//! The reader holds one header or the JSON of the meta frame, and borrows payloads. Every byte before the stop
-//! frame goes through the checksum, in the order of the stream, as it is taken off the input.
+//! The reader holds one header or the JSON of the meta frame, and borrows payloads. Every byte
+//! before the stop frame goes through the checksum, in the order of the stream, as it is taken off
+//! the input.
 
 use std::ops::Range;
 
@@ -14,8 +15,8 @@ use super::{FrameError, FrameFault, FrameKind, FramePart, HEADER_SIZE, Meta, TER
 
 /// Takes the bytes of one stream and hands out its frames.
 ///
-/// The [module](super) has an example and says what is refused. After an error the stream is over:
-/// [`next`](Self::next) gives the same error again.
+/// The [module](super) has an example and names the streams that are refused. After an error the
+/// stream is over: [`next`](Self::next) gives the same error again.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{Meta, Reader, Writer};
@@ -123,8 +124,8 @@ pub struct Summary {
     pub zero: u64,
     /// Frames of data and zeroes.
     pub frames: u64,
-    /// The checksum in the stop frame, which has been compared with the stream's bytes; `None` until then, and
-    /// for a stream that has none.
+    /// The checksum in the stop frame, which has been compared with the stream's bytes; `None`
+    /// until then, and for a stream that has none.
     pub checksum: Option<Checksum>,
 }
 
@@ -172,7 +173,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] says what is wrong, in which frame, and at which byte of the stream.
+    /// [`FrameError`] names the fault, its frame, and its byte in the stream.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FrameError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -188,7 +189,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`FrameFault::Truncated`] when there was no stop frame; the reader's error when there was one.
+    /// [`FrameFault::Truncated`] when there was no stop frame; the reader's error when there was
+    /// one.
     pub fn finish(self) -> Result<Summary, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -275,7 +277,8 @@ impl Reader {
         range: Range<u64>,
         most: u64,
     ) -> Result<Event<'a>, FrameFault> {
-        // the sums cannot overflow: frames do not overlap, so that both stay below the size of the disk
+        // the sums cannot overflow: frames do not overlap, so that both stay below the size of the
+        // disk
         let event = if header.kind == FrameKind::Data {
             self.summary.data += header.length;
             if self.summary.data > most {
@@ -405,8 +408,8 @@ fn place(meta: &Meta, header: &Header, position: u64) -> Result<Range<u64>, Fram
 
 /// Whether the frames may leave out the bytes from `position` to `next`.
 ///
-/// A full stream leaves out none. An incremental leaves out none beyond its parent's disk: no other stream of the
-/// chain has them, and qemu calls clean the part by which a disk has grown.
+/// A full stream leaves out none. An incremental leaves out none beyond its parent's disk: no other
+/// stream of the chain has them, and qemu calls clean the part by which a disk has grown.
 fn check_gap(meta: &Meta, position: u64, next: u64) -> Result<(), FrameFault> {
     let range = position.max(meta.covered_from())..next;
     match meta.parent_size {

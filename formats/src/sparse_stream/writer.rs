@@ -1,4 +1,4 @@
-//! Writing a stream, such that what was written can be read.
+//! Writing a stream that every reader takes.
 
 use std::ops::Range;
 
@@ -9,11 +9,12 @@ use super::checksum::Hasher;
 use super::frame::{Frame, Header};
 use super::{FrameKind, Meta, MetaError, Reader};
 
-/// Makes the frames of one stream: the caller writes them out, in the order in which they were made.
+/// Makes the frames of one stream: the caller writes them out, in the order in which they were
+/// made.
 ///
-/// It refuses every frame that a [`Reader`] would refuse: frames that go back or overlap, that leave the disk, or
-/// leave out bytes that must not be left out, and a sum of data that is not the one that the meta frame has
-/// promised. The [module](super) has an example.
+/// It refuses every frame that a [`Reader`] would refuse: frames that go back or overlap, that
+/// leave the disk, or leave out bytes that must not be left out, and a sum of data that is not the
+/// one that the meta frame has promised. The [module](super) has an example.
 ///
 /// ```
 /// use nbd_extents_formats::sparse_stream::{FrameWriteError, Meta, Writer};
@@ -40,8 +41,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`FrameWriteError::Meta`] when the meta states facts that cannot be, [`FrameWriteError::MetaTooLarge`]
-    /// when its texts are longer than a [`Reader`] takes.
+    /// [`FrameWriteError::Meta`] when the meta states facts that cannot be,
+    /// [`FrameWriteError::MetaTooLarge`] when its texts are longer than a [`Reader`] takes.
     pub fn new(meta: &Meta) -> Result<(Self, Vec<u8>), FrameWriteError> {
         meta.check()?;
         let json = meta.to_json();
@@ -87,8 +88,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`FrameWriteError::Gap`] when the frames leave out bytes up to the end of the disk that must not be left
-    /// out, [`FrameWriteError::DataSize`] when they carry less data than promised.
+    /// [`FrameWriteError::Gap`] when the frames leave out bytes up to the end of the disk that must
+    /// not be left out, [`FrameWriteError::DataSize`] when they carry less data than promised.
     pub fn stop(self) -> Result<Frame<'static>, FrameWriteError> {
         self.check_gap(self.meta.virtual_size)?;
         let expected = self.meta.data_size;
@@ -183,7 +184,8 @@ pub enum FrameWriteError {
         /// The disk's size.
         size: u64,
     },
-    /// Bytes would be left out that no other stream has: of a full backup, or beyond the parent's disk.
+    /// Bytes would be left out that no other stream has: of a full backup, or beyond the parent's
+    /// disk.
     #[error("the stream leaves out bytes {}..{}, which no other stream has", range.start, range.end)]
     Gap {
         /// The bytes left out.

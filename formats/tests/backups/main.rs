@@ -1,10 +1,11 @@
-//! Whole backups with one fault: either they are refused before a byte is written, or the restored disk is the
-//! source.
+//! Whole backups with one fault: either they are refused before a byte is written, or the restored
+//! disk is the source.
 //!
-//! Each round makes a random disk that changes, grows and shrinks, backs up each of its states, does one thing to
-//! the streams that goes wrong in practice, and restores them onto a target full of other bytes. The judge is the
-//! last state of the disk. No server takes part, so that a round takes well under a millisecond; the same through
-//! the program and real servers stands in `cli/tests/live_backup_faults.rs`.
+//! Each round makes a random disk that changes, grows and shrinks, backs up each of its states,
+//! does one thing to the streams that goes wrong in practice, and restores them onto a target full
+//! of other bytes. The judge is the last state of the disk. No server takes part, so that a round
+//! takes well under a millisecond; the same through the program and real servers stands in
+//! `cli/tests/live_backup_faults.rs`.
 #![cfg(unix)]
 
 mod python;
@@ -18,13 +19,15 @@ fn rounds() -> u64 {
     std::env::var("BACKUP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
 
-/// Checks streams as `verify` and `restore` do, and applies them as `restore` does. `None`: they were refused.
+/// Checks streams as `verify` and `restore` do, and applies them as `restore` does. `None`: they
+/// were refused.
 fn restore(streams: &[Vec<u8>], base: Option<&str>, target: &mut [u8]) -> Option<()> {
     let contents: Vec<_> =
         streams.iter().map(|stream| Contents::read(&stream[..])).collect::<Result<_, _>>().ok()?;
     sparse_stream::chain(&contents, base).ok()?;
     for (nth, stream) in streams.iter().enumerate() {
-        // Bytes that a later stream cuts off are not written: the target need not have room for them.
+        // Bytes that a later stream cuts off are not written: the target need not have room for
+        // them.
         let limit =
             contents[nth..].iter().map(|contents| contents.meta().virtual_size).min().unwrap() as usize;
         let read = sparse_stream::read(&stream[..], |event| {
@@ -46,7 +49,8 @@ fn restore(streams: &[Vec<u8>], base: Option<&str>, target: &mut [u8]) -> Option
     Some(())
 }
 
-/// A chain without a fault is taken, whatever its streams state, and restores every state of the disk.
+/// A chain without a fault is taken, whatever its streams state, and restores every state of the
+/// disk.
 #[test]
 fn sound_backups_restore_the_disk() {
     for seed in 0..rounds() {

@@ -1,5 +1,5 @@
-//! A reader in another language, written from the page of specification alone, against ours: the same streams are
-//! refused, and the same disks come out.
+//! A reader in another language, written from the page of specification alone, against ours: the
+//! same streams are refused, and the same disks come out.
 
 use std::fs;
 use std::io::Write as _;

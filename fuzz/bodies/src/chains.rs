@@ -5,11 +5,13 @@
 //! zero.
 //!
 //! ```text
-//! options   growth:1 (bit 0: what a disk has grown by reads as zero; bit 1: the first layer lies on a base, of the
-//!           size in the next byte modulo 100) merge from:1 merge to:1
-//! layers    count:1 (modulo 8) {disk:1 id:1 parent:1 (0: what they should be; parent 255: a full; id 254: none)
-//!           size:1 (modulo 100) filled:1 (bit 0: no gaps; bits 1, 2, 3: the parent's name, size, checksum are not
-//!           stated; bits 4, 5: size, checksum are wrong; bit 6: the layer has no checksum) count:1 (modulo 12)
+//! options   growth:1 (bit 0: the part by which a disk has grown reads as zero; bit 1: the first
+//!           layer lies on a base, of the size in the next byte modulo 100)
+//!           merge from:1 merge to:1
+//! layers    count:1 (modulo 8) {disk:1 id:1 parent:1 (0: what they should be; parent 255: a full;
+//!           id 254: none) size:1 (modulo 100) facts:1 (bit 0: no gaps; bits 1, 2, 3: the parent's
+//!           name, size, checksum are not stated; bits 4, 5: size, checksum are wrong; bit 6: the
+//!           layer has no checksum) count:1 (modulo 12)
 //!           {gap and length - 1:1 (4 bits each) action:1 (modulo 5)}*}*
 //! ```
 
@@ -69,7 +71,7 @@ fn right_id(position: u8) -> u8 {
     position + 100
 }
 
-/// What the first layer may lie on.
+/// The base that the first layer may lie on.
 fn base(size: u64) -> ChainLayer<u8> {
     ChainLayer { checksum: Some(Checksum::new(99)), ..ChainLayer::full(0, 99, size) }
 }
@@ -157,7 +159,7 @@ fn is_chain(base: Option<&ChainLayer<u8>>, entries: &[Entry]) -> bool {
     !entries.is_empty() && begins && follows && names.len() == distinct.len()
 }
 
-/// What is known of a byte while layers are written one after the other.
+/// A byte while layers are written one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Byte {
     Below,

@@ -1,9 +1,10 @@
 //! `sparse_stream`: the input is how a stream comes in pieces, and the stream.
 //!
-//! Asserts that a reader says the same of it whatever the pieces, events, errors and their places alike; that it is
-//! taken exactly when a slow reader of the whole takes it; and that a stream that was taken can be written again.
-//! Most inputs have a wrong checksum, so that the same stream with the right one is read as well. Then the input is
-//! a list of frames: what a writer makes of them is read back, whatever it refused.
+//! Asserts that a reader says the same of it whatever the pieces, events, errors and their places
+//! alike; that it is taken exactly when a slow reader of the whole takes it; and that a stream that
+//! was taken can be written again. Most inputs have a wrong checksum, so that the same stream with
+//! the right one is read as well. Then the input is a list of frames: those that a writer takes are
+//! read back.
 
 use super::bytes::Bytes;
 use super::pieces::Pieces;
@@ -103,7 +104,7 @@ fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, FrameErro
     (said, reader.finish())
 }
 
-/// What a stream says, by going through it once with all of it in hand; `None` if it is not sound.
+/// Reads a stream with all of it in hand; `None` if it is not sound.
 fn slow(stream: &[u8]) -> Option<Vec<Said>> {
     let mut rest = stream;
     let mut cut = |count: usize| -> Option<&[u8]> {
@@ -173,7 +174,8 @@ fn slow(stream: &[u8]) -> Option<Vec<Said>> {
     }
 }
 
-/// What was read can be written, and reads the same. The meta is made to say how much data there is, where it may have said more.
+/// Events that were read can be written, and read the same. The meta states the exact amount of
+/// data, where it may have stated more.
 fn write_again(said: &[Said]) {
     let Some((Said::Meta(meta), frames)) = said.split_first() else { panic!("{said:?}") };
     let mut meta = meta.clone();
@@ -196,7 +198,8 @@ fn write_again(said: &[Said]) {
     assert_eq!(again[1..], *frames);
 }
 
-/// Frames as the input says, to a writer. What it takes makes a stream that the reader takes, and one that has a stop frame is whole.
+/// Gives frames as the input says to a writer. Those that it takes make a stream that the reader
+/// takes, and one with a stop frame is whole.
 fn written(bytes: &mut Bytes<'_>, pieces: &Pieces) {
     let size = u64::from(bytes.u8());
     let mut meta = Meta::full(size, u64::from(bytes.u8()), String::from_utf8_lossy(bytes.take(2)));

@@ -54,7 +54,7 @@ impl Disk {
             change(&mut state, grain, rng);
             states.push(state.clone());
             if rng.below(3) == 0 {
-                // what a disk grows by reads as anything
+                // the part by which a disk has grown may hold anything
                 let old = state.len();
                 state.resize(size(rng), 0);
                 for byte in state.iter_mut().skip(old) {

@@ -25,7 +25,8 @@ pub enum Fault {
     Cut(usize),
     /// A byte of a stream has changed.
     Flipped(usize),
-    /// A payload byte has changed, and a program that knows no checksums has copied the stream frame by frame.
+    /// A payload byte has changed, and a program that knows no checksums has copied the stream
+    /// frame by frame.
     Rewritten {
         /// The stream.
         stream: usize,

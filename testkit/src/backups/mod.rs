@@ -1,4 +1,4 @@
-//! Backups of random disks as sparse streams, and what goes wrong with them.
+//! Backups of random disks as sparse streams, and the faults that they meet.
 
 mod disk;
 mod faults;
@@ -8,5 +8,5 @@ pub use disk::{Disk, Numbers};
 pub use faults::{Fault, Faulty};
 pub use streams::{Dress, Frame, Set, frames, join, seal};
 
-/// What a target holds before a restore: a byte that no disk here is full of.
+/// The byte that fills a target before a restore. No disk here is full of it.
 pub const OLD: u8 = 0xee;

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::disk::{Disk, Numbers};
 
-/// What the streams state of themselves and their parents.
+/// The facts that streams state of themselves and their parents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dress {
     /// All of it, as `backup --after` writes it.
@@ -76,8 +76,8 @@ pub fn join(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.bytes.clone()).collect()
 }
 
-/// Puts frames together, with the checksum that a writer of these frames computes. Streams without a checksum
-/// stay as they are.
+/// Puts frames together, with the checksum that a writer of these frames computes. Streams without
+/// a checksum stay as they are.
 pub fn seal(frames: &[Frame]) -> Vec<u8> {
     let (stop, before) = frames.split_last().unwrap();
     let mut stream = join(before);
@@ -93,7 +93,7 @@ pub fn seal(frames: &[Frame]) -> Vec<u8> {
 /// The backups of a disk, oldest first.
 #[derive(Clone, Debug)]
 pub struct Set {
-    /// What the streams state.
+    /// The facts that the streams state.
     pub dress: Dress,
     /// The meta frame of each.
     pub metas: Vec<Meta>,
@@ -189,7 +189,8 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-/// The frames of a backup: every block that differs from the previous state, each of data or of zeroes.
+/// The frames of a backup: every block that differs from the previous state, each of data or of
+/// zeroes.
 fn plan(state: &[u8], previous: Option<&[u8]>, grain: usize, rng: &mut Numbers) -> Vec<Range<usize>> {
     let mut frames: Vec<Range<usize>> = Vec::new();
     let mut at = 0;

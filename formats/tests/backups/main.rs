@@ -14,9 +14,9 @@ use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event};
 
 use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set};
 
-/// The rounds of each test: 150, or as many as `BACKUP_ROUNDS` says.
+/// The rounds of each test: 100, or as many as `BACKUP_ROUNDS` says.
 fn rounds() -> u64 {
-    std::env::var("BACKUP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+    std::env::var("BACKUP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
 }
 
 /// Checks streams as `verify` and `restore` do, and applies them as `restore` does. `None`: they

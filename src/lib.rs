@@ -62,7 +62,7 @@
 //! ```
 //!
 //! [`Survey`] has a complete example. The crate `nbd-client` beside this one is a client that feeds it from real servers; with libnbd,
-//! [`wire::pairs`] reads what its callbacks get.
+//! [`Survey::extents64`] takes what its callbacks get.
 //!
 //! # The four kinds of reply
 //!

@@ -1,4 +1,4 @@
-//! proptest strategies: statuses, actions and whole disks, for tests of code that uses this crate. Behind the feature `proptest`.
+//! proptest strategies: statuses, actions, whole disks, replies and chains of backups, for tests of code that uses this crate. Behind the feature `proptest`.
 //!
 //! They make what servers make: neighbours that are equal, extents of one block beside extents of nearly the whole disk, parts of a status that are
 //! not known. A backup tool's own test may read
@@ -23,6 +23,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::action::Action;
+use crate::chain::ChainLayer;
 use crate::extent::Extent;
 use crate::status::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 
@@ -168,6 +169,132 @@ pub fn covering<S: Strategy<Value: Clone>>(
             .filter_map(|((&start, end), (_, status))| Extent::from_range(start..end, status.clone()).ok())
             .collect()
     })
+}
+
+/// A server that answers block status, for tests of programs that drive a [`Survey`](crate::Survey).
+///
+/// Each context has a list of its own, cut at its own places, and its replies reach as far as it pleases:
+/// a block, less than was asked, all of it, or beyond. See [`server`].
+#[derive(Clone, Debug)]
+pub struct SimulatedServer {
+    /// What each context says of the whole disk.
+    contexts: Vec<Vec<Extent<u64>>>,
+    /// How many blocks a reply describes at least, one after the other, over and over.
+    reach: Vec<u64>,
+    block: u64,
+    replies: usize,
+}
+
+impl SimulatedServer {
+    /// The (length, flags) entries of each context in the next reply about `length` bytes from `offset` on.
+    ///
+    /// As [`Survey::extents64`](crate::Survey::extents64) takes them; `wire::encode` makes payloads of them.
+    pub fn answer(&mut self, offset: u64, length: u64) -> Vec<Vec<(u64, u64)>> {
+        let answers = self.contexts.iter().map(|context| {
+            let reach = self.reach.get(self.replies % self.reach.len().max(1)).copied().unwrap_or(1);
+            self.replies += 1;
+            let end = offset.saturating_add(reach.saturating_mul(self.block));
+            entries(context, &(offset..end), offset.saturating_add(length))
+        });
+        answers.collect()
+    }
+
+    /// What a context (by its place) says of a byte, for a test to judge by.
+    #[must_use]
+    pub fn flags(&self, context: usize, byte: u64) -> Option<u64> {
+        let list = self.contexts.get(context)?;
+        list.iter().find(|extent| extent.range().contains(&byte)).map(|extent| *extent.status())
+    }
+}
+
+/// The part of a list that a reply has: only its last entry may reach beyond what was asked.
+fn entries(list: &[Extent<u64>], described: &Range<u64>, asked_end: u64) -> Vec<(u64, u64)> {
+    let clipped = list.iter().filter_map(|extent| extent.clip(described));
+    let asked = clipped.take_while(|extent| extent.start() < asked_end);
+    asked.map(|extent| (extent.length(), *extent.status())).collect()
+}
+
+/// A [`SimulatedServer`] with an export of `size` bytes, cut at multiples of `block`. Flags are 0 to 3: what
+/// `base:allocation` may say, of which a bitmap looks at the lowest bit, and small depths.
+///
+/// ```
+/// use nbd_extents::Survey;
+/// use nbd_extents::strategy::server;
+/// use proptest::prelude::*;
+///
+/// const NAMES: [&str; 2] = ["base:allocation", "qemu:dirty-bitmap:b0"];
+///
+/// proptest!(|(mut server in server(1 << 20, 512, 2))| {
+///     let mut survey = Survey::new(1 << 20, NAMES)?;
+///     while let Some(request) = survey.next_request()? {
+///         let (id, offset) = (request.id(), request.offset());
+///         for (name, entries) in NAMES.iter().zip(server.answer(offset, request.length())) {
+///             survey.extents64(id, name, offset, entries)?;
+///         }
+///         survey.reply_done(id)?;
+///         while let Some(extent) = survey.next_extent()? {
+///             let flags = [0, 1].map(|context| server.flags(context, extent.start()));
+///             prop_assert_eq!(extent.status().zero(), flags[0].map(|flags| flags & 2 != 0));
+///             prop_assert_eq!(extent.status().dirty(), flags[1].map(|flags| flags & 1 != 0));
+///         }
+///     }
+///     survey.complete()?;
+/// });
+/// ```
+pub fn server(size: u64, block: u64, contexts: usize) -> impl Strategy<Value = SimulatedServer> {
+    let block = block.max(1);
+    let lists = vec(covering(0..size, block, 0..4_u64), contexts);
+    let blocks = size.div_ceil(block).max(1);
+    // a block or two, and much of the disk
+    let reach = vec(prop_oneof![1..=4_u64.min(blocks), 1..=blocks, 1..=blocks], 1..12);
+    (lists, reach).prop_map(move |(contexts, reach)| SimulatedServer { contexts, reach, block, replies: 0 })
+}
+
+/// A full backup and up to four incrementals on top of each other, oldest first, with the actions of each: what
+/// [`Chain::new`](crate::chain::Chain::new) takes. Actions are cut at multiples of `block`.
+///
+/// The disk grows and shrinks between them; what a backup adds at the end it copies or zeroes. Backups are
+/// named by their numbers.
+///
+/// ```
+/// use nbd_extents::chain::Chain;
+/// use nbd_extents::strategy::backups;
+/// use nbd_extents::stream::{ExtentStream, from_iter};
+/// use proptest::prelude::*;
+///
+/// proptest!(|(backups in backups(4096))| {
+///     let size = backups.last().map_or(0, |(layer, _)| layer.size);
+///     let streams = backups.into_iter().map(|(layer, actions)| (layer, from_iter(actions)));
+///     let chain = Chain::new(streams)?;
+///     prop_assert!(chain.restore().covering(0..size).for_each(drop).is_ok());
+/// });
+/// ```
+pub fn backups(block: u64) -> impl Strategy<Value = Vec<(ChainLayer<usize>, Vec<Extent<Action>>)>> {
+    let block = block.max(1);
+    vec(1..40_u64, 1..=5).prop_flat_map(move |blocks| {
+        let sizes: Vec<u64> = blocks.iter().map(|blocks| blocks.saturating_mul(block)).collect();
+        let before = core::iter::once(0).chain(sizes.iter().copied());
+        let layers: Vec<_> =
+            sizes.iter().zip(before).map(|(&size, before)| layer(before.min(size), size, block)).collect();
+        layers.prop_map(move |layers| {
+            let named = layers.into_iter().zip(&sizes).enumerate();
+            named
+                .map(|(nth, (actions, &size))| match nth.checked_sub(1) {
+                    None => (ChainLayer::full(0, nth, size), actions),
+                    Some(parent) => (ChainLayer::incremental(0, nth, parent, size), actions),
+                })
+                .collect()
+        })
+    })
+}
+
+/// The actions of one backup: bytes that the previous one has may be skipped, those beyond its end may not.
+fn layer(before: u64, size: u64, block: u64) -> impl Strategy<Value = Vec<Extent<Action>>> {
+    let brought =
+        || prop_oneof![Just(Action::Copy), any::<bool>().prop_map(|may_unmap| Action::Zero { may_unmap })];
+    let old = covering(0..before, block, prop_oneof![2 => Just(Action::Skip), 1 => brought()]);
+    let new = covering(before..size, block, brought());
+    (old, new).prop_map(|(old, new)| old.into_iter().chain(new).collect())
 }
 
 #[cfg(test)]

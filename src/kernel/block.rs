@@ -26,6 +26,8 @@ pub(super) const CUTS: usize = 2 * SLOTS;
 
 /// The keys of one side that are merged after a run: another run may follow.
 const NARROW: usize = 16;
+/// The same in the first block.
+const FIRST: usize = 256;
 /// The keys of one side that are merged where there are no runs.
 const WIDE: usize = SLOTS - 1;
 
@@ -65,7 +67,7 @@ impl Block {
             cuts: [0; CUTS],
             len: 0,
             start: 0,
-            width: NARROW,
+            width: FIRST,
             keep: None,
             flags: [0; 2],
         }

@@ -42,7 +42,7 @@ pub(super) fn fold<S: ExtentStream, A>(
             acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
         }
     }
-    fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+    fold_rest(stream, acc, f)
 }
 
 /// Like [`fold`], for a filter: extents without a status (`status_of`) are dropped in whole blocks.
@@ -59,7 +59,7 @@ pub(super) fn fold_kept<S: ExtentStream, A>(
             acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
         }
     }
-    fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+    fold_rest(stream, acc, f)
 }
 
 /// Folds the next block, or the next extents where it cannot be merged. Touching extents whose statuses `joins` finds equal
@@ -123,6 +123,21 @@ fn fold_segments<S: ExtentStream, A>(
     })
 }
 
+/// Gives all extents to `f`, one by one. The stream is moved: no other function has seen its new place, so a compiler
+/// can keep its fields in registers.
+#[inline(always)]
+fn fold_rest<S: ExtentStream, A>(
+    stream: S,
+    init: A,
+    mut f: impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    let (mut stream, mut acc) = (stream, init);
+    while let Some(extent) = stream.next_extent()? {
+        acc = f(acc, extent);
+    }
+    Ok(acc)
+}
+
 /// Gives at most `most` extents to `f`, one by one.
 #[inline]
 fn fold_scalar<S: ExtentStream, A>(
@@ -155,7 +170,10 @@ pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
             acc = try_fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
         }
     }
-    try_fold_scalar(&mut stream, usize::MAX, acc, &mut f)
+    while let Some(extent) = stream.next_extent()? {
+        acc = f(acc, extent, UNNUMBERED)?;
+    }
+    Ok(acc)
 }
 
 /// Like [`fold_next`], until the first error.
@@ -213,7 +231,8 @@ pub(crate) fn try_for_each_numbered<S: ExtentStream, E: From<S::Error>>(
 
 impl<A: ExtentStream, B: ExtentStream, F> Blocks for Merge<A, B, F> {
     fn is_long(&mut self) -> bool {
-        let (Some(left), Some(right)) = (self.left.side(), self.right.side()) else {
+        let (Some(left), Some(right)) = (self.left.side(self.position), self.right.side(self.position))
+        else {
             return false;
         };
         let (left, right) = (left.wire, right.wire);
@@ -222,7 +241,8 @@ impl<A: ExtentStream, B: ExtentStream, F> Blocks for Merge<A, B, F> {
     }
 
     fn next_block(&mut self, block: &mut Block) -> NextBlock {
-        let (Some(left), Some(right)) = (self.left.side(), self.right.side()) else {
+        let (Some(left), Some(right)) = (self.left.side(self.position), self.right.side(self.position))
+        else {
             return NextBlock::Scalar;
         };
         match kernel::merge(&left, &right, block) {

@@ -1,10 +1,14 @@
 //! A stream that is consumed piece by piece: the step of every merge.
 
+use core::ops::Range;
+
 use super::ExtentStream;
 use crate::extent::Extent;
 use crate::kernel::{Consumed, Side};
 
-/// A stream, and the part of its current extent that has not been consumed.
+/// A stream, and its current extent. The merge knows how much of that has been consumed: up to its position.
+///
+/// The extent itself keeps its start, so that a step of a merge writes nothing but a new position.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<S: ExtentStream> {
     stream: S,
@@ -18,30 +22,45 @@ impl<S: ExtentStream> Cursor<S> {
         Self { stream, head: None, ended: false }
     }
 
-    /// The rest of the current extent, or the next one; `None` at the end.
-    #[inline]
-    pub(super) fn head(&mut self) -> Result<Option<&Extent<S::Status>>, S::Error> {
-        if self.head.is_none() && !self.ended {
-            self.head = self.stream.next_extent()?;
-            self.ended = self.head.is_none();
-        }
-        Ok(self.head.as_ref())
+    /// The current extent; `None` at the end, if [`fill`](Self::fill) was called before.
+    #[inline(always)]
+    pub(super) fn head(&self) -> Option<&Extent<S::Status>> {
+        self.head.as_ref()
     }
 
-    /// Consumes the current extent up to `offset`.
-    #[inline]
-    pub(super) fn consume_to(&mut self, offset: u64) {
-        self.head = self.head.take().and_then(|extent| extent.starting_at(offset));
+    /// Reads the next extent where the current one has been consumed. Returns whether the stream goes on at `position`, and
+    /// `true` at the end.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, position: u64) -> Result<bool, S::Error> {
+        if self.head.is_some() || self.ended {
+            return Ok(true);
+        }
+        self.head = self.stream.next_extent()?;
+        self.ended = self.head.is_none();
+        Ok(self.head.as_ref().is_none_or(|head| head.start() == position))
+    }
+
+    /// The part of the current extent that has not been consumed.
+    pub(super) fn rest(&self, position: u64) -> Option<Range<u64>> {
+        self.head.as_ref().map(|head| head.start().max(position)..head.end())
+    }
+
+    /// Drops the current extent if it ends at `position`.
+    #[inline(always)]
+    pub(super) fn consume_to(&mut self, position: u64) {
+        if self.head.as_ref().is_some_and(|head| head.end() == position) {
+            self.head = None;
+        }
     }
 
     /// The side of a merge that a kernel can read, from where this cursor stands.
-    pub(super) fn side(&mut self) -> Option<Side<'_>> {
+    pub(super) fn side(&mut self, position: u64) -> Option<Side<'_>> {
         if self.ended {
             return None;
         }
+        let rest = self.rest(position);
         let wire = self.stream.lists()?.wire();
-        let start = self.head.as_ref().map_or(wire.position, Extent::start);
-        Some(Side { wire, start })
+        Some(Side { wire, start: rest.map_or(wire.position, |rest| rest.start) })
     }
 
     /// Skips the descriptors that a kernel has consumed; the merge stands at `position`.

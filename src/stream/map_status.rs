@@ -32,7 +32,7 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F>
     type Status = U;
     type Error = S::Error;
 
-    #[inline]
+    #[inline(always)]
     fn next_extent(&mut self) -> Result<Option<Extent<U>>, S::Error> {
         Ok(self.stream.next_extent()?.map(|extent| extent.map(&self.f)))
     }

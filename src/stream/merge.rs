@@ -48,6 +48,35 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
     }
 }
 
+impl<A: ExtentStream, B: ExtentStream<Error = A::Error>, F> Merge<A, B, F> {
+    /// The start of both current extents, where one of them does not start at the position: behind a gap, which both must
+    /// have.
+    #[cold]
+    fn start(&self) -> Result<u64, StreamError> {
+        let (left, right) = (self.left.rest(self.position), self.right.rest(self.position));
+        match (left, right) {
+            (Some(left), Some(right)) if left.start < right.start => {
+                Err(uneven(left.start..left.end.min(right.start), 1))
+            }
+            (Some(left), Some(right)) if right.start < left.start => {
+                Err(uneven(right.start..right.end.min(left.start), 0))
+            }
+            (left, _) => Ok(left.map_or(self.position, |left| left.start)),
+        }
+    }
+
+    /// The end of the merge, once a side has ended: an error where the other goes on, unless the shorter one decides.
+    #[cold]
+    fn end<V>(&self) -> Result<Option<Extent<V>>, A::Error> {
+        let left = self.left.rest(self.position).map(|left| uneven(left, 1));
+        let right = self.right.rest(self.position).map(|right| uneven(right, 0));
+        match left.or(right) {
+            Some(error) if !self.shortest => Err(error.into()),
+            _ => Ok(None),
+        }
+    }
+}
+
 impl<A, B, V, F> ExtentStream for Merge<A, B, F>
 where
     A: ExtentStream,
@@ -57,19 +86,15 @@ where
     type Status = V;
     type Error = A::Error;
 
-    #[inline]
+    #[inline(always)]
     fn next_extent(&mut self) -> Result<Option<Extent<V>>, A::Error> {
-        let (left, right) = match (self.left.head()?, self.right.head()?) {
-            (Some(left), Some(right)) => (left, right),
-            (Some(left), None) if !self.shortest => return Err(uneven(left.range(), 1).into()),
-            (None, Some(right)) if !self.shortest => return Err(uneven(right.range(), 0).into()),
-            _ => return Ok(None),
+        let goes_on = self.left.fill(self.position)? & self.right.fill(self.position)?;
+        let start = if goes_on { self.position } else { self.start()? };
+        let (Some(left), Some(right)) = (self.left.head(), self.right.head()) else {
+            return self.end();
         };
-        if left.start() != right.start() {
-            return Err(uneven_error(left.range(), right.range()).into());
-        }
         let end = left.end().min(right.end());
-        let merged = Extent::trusted(left.start(), end, (self.combine)(left.status(), right.status()));
+        let merged = Extent::trusted(start, end, (self.combine)(left.status(), right.status()));
         self.left.consume_to(end);
         self.right.consume_to(end);
         self.position = end;
@@ -84,16 +109,6 @@ where
     fn status_of(&self, code: u64) -> Option<V> {
         let (left, right) = sides_of(code);
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
-    }
-}
-
-/// Two extents that should start together and do not: the one that starts first describes bytes that the other stream leaves out.
-#[cold]
-fn uneven_error(left: Range<u64>, right: Range<u64>) -> StreamError {
-    if left.start < right.start {
-        uneven(left.start..left.end.min(right.start), 1)
-    } else {
-        uneven(right.start..right.end.min(left.start), 0)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Any number of streams into one: the merge of a whole survey.
 
 use core::fmt;
-use core::ops::Range;
 
 use smallvec::SmallVec;
 
 use super::ExtentStream;
 use super::cursor::Cursor;
 use super::merge::uneven;
+use crate::error::StreamError;
 use crate::extent::Extent;
 
 /// Several merged streams of one kind: see [`merge_all`].
@@ -80,16 +80,6 @@ impl<S: ExtentStream, F> MergeAll<S, F> {
     pub const fn position(&self) -> u64 {
         self.position
     }
-
-    /// Whether a stream has ended. Reads the next extent of each.
-    fn any_ended(&mut self) -> Result<bool, S::Error> {
-        for cursor in &mut self.streams {
-            if cursor.head()?.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 impl<S, F> ExtentStream for MergeAll<S, F>
@@ -102,49 +92,61 @@ where
     type Error = S::Error;
 
     fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
-        if self.shortest && self.any_ended()? {
+        let position = self.position;
+        let mut goes_on = true;
+        for cursor in &mut self.streams {
+            goes_on &= cursor.fill(position)?;
+        }
+        let start = if goes_on { position } else { self.start()? };
+        let (mut end, mut merged) = (u64::MAX, None::<S::Status>);
+        for cursor in &self.streams {
+            let Some(head) = cursor.head() else {
+                return self.end();
+            };
+            end = end.min(head.end());
+            merged = Some(match merged {
+                None => head.status().clone(),
+                Some(status) => (self.combine)(status, head.status()),
+            });
+        }
+        let Some(status) = merged else {
             return Ok(None);
+        };
+        for cursor in &mut self.streams {
+            cursor.consume_to(end);
         }
-        let mut merged: Option<Extent<S::Status>> = None;
-        for nth in 0..self.streams.len() {
-            let head = match self.streams.get_mut(nth) {
-                Some(cursor) => cursor.head()?,
-                None => None,
-            };
-            merged = match (merged, head) {
-                (None, Some(head)) if nth == 0 => Some(head.clone()),
-                (Some(merged), Some(head)) if merged.start() == head.start() => {
-                    let end = merged.end().min(head.end());
-                    let start = merged.start();
-                    let status = (self.combine)(merged.into_status(), head.status());
-                    Some(Extent::trusted(start, end, status))
-                }
-                (None, None) => None,
-                (merged, head) => {
-                    return Err(apart(merged.map(|m| m.range()), head.map(Extent::range), nth).into());
-                }
-            };
-        }
-        if let Some(merged) = &merged {
-            self.position = merged.end();
-            for cursor in &mut self.streams {
-                cursor.consume_to(merged.end());
-            }
-        }
-        Ok(merged)
+        self.position = end;
+        Ok(Some(Extent::trusted(start, end, status)))
     }
 }
 
-/// What the streams before the `nth` have in common, and the `nth` stream's next extent, do not start at the same byte: who is silent?
-#[cold]
-fn apart(merged: Option<Range<u64>>, head: Option<Range<u64>>, nth: usize) -> crate::StreamError {
-    match (merged, head) {
-        (Some(merged), Some(head)) if head.start < merged.start => {
-            uneven(head.start..head.end.min(merged.start), 0)
+impl<S: ExtentStream, F> MergeAll<S, F> {
+    /// The start of all current extents, where one of them does not start at the position: behind a gap, which all must
+    /// have. Otherwise the first byte that a stream leaves out is described by the lowest of them.
+    #[cold]
+    fn start(&self) -> Result<u64, StreamError> {
+        if self.shortest && self.streams.iter().any(|cursor| cursor.head().is_none()) {
+            return Ok(self.position);
         }
-        (Some(merged), Some(head)) => uneven(merged.start..merged.end.min(head.start), nth),
-        (Some(merged), None) => uneven(merged, nth),
-        (None, head) => uneven(head.unwrap_or(0..0), 0),
+        let rests = || self.streams.iter().filter_map(|cursor| cursor.rest(self.position));
+        let lowest = rests().min_by_key(|rest| rest.start).unwrap_or(self.position..self.position);
+        for (nth, cursor) in self.streams.iter().enumerate() {
+            if let Some(rest) = cursor.rest(self.position).filter(|rest| rest.start != lowest.start) {
+                return Err(uneven(lowest.start..lowest.end.min(rest.start), nth));
+            }
+        }
+        Ok(lowest.start)
+    }
+
+    /// The end of the merge, once a stream has ended: an error where another goes on, unless the shortest one decides.
+    #[cold]
+    fn end<T>(&self) -> Result<Option<Extent<T>>, S::Error> {
+        let rest = self.streams.iter().find_map(|cursor| cursor.rest(self.position));
+        let silent = self.streams.iter().position(|cursor| cursor.head().is_none());
+        match (rest, silent) {
+            (Some(rest), Some(silent)) if !self.shortest => Err(uneven(rest, silent).into()),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -171,7 +173,6 @@ impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StreamError;
     use crate::stream::{FromIter, from_iter};
     use alloc::vec::Vec;
 

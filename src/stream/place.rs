@@ -104,15 +104,17 @@ impl Last {
     }
 
     /// Places the next descriptor.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, next: Descriptor) -> Result<Extent<u64>, StreamError> {
         let Descriptor { length, flags } = next;
         let start = self.position;
-        // One comparison for both faults: a length of 0 wraps to the largest number.
-        if length.wrapping_sub(1) >= MAX_END.saturating_sub(start) {
+        // As signed numbers, `start` is not negative, and the sum exceeds it unless the length is 0 or the sum leaves
+        // MAX_END: then it is negative, or has wrapped round to a number below `start`.
+        let end = start.wrapping_add(length);
+        if start > MAX_END || end.cast_signed() <= start.cast_signed() {
             return Err(refused(start, length));
         }
-        *self = Self { position: start + length, flags };
+        *self = Self { position: end, flags };
         Ok(Extent::trusted(start, self.position, flags))
     }
 }
@@ -156,7 +158,7 @@ impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> ExtentStream 
     type Status = u64;
     type Error = StreamError;
 
-    #[inline]
+    #[inline(always)]
     fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
         let Some(next) = self.list.next() else {
             return Ok(None);

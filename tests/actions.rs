@@ -520,3 +520,38 @@ fn ranges_to_leave_out_are_checked_when_they_are_given() {
     assert_eq!(refused(&[0..10, 9..20]), StreamError::Overlap { start: 9, expected: 10 });
     Full::new().excluding(&[0..10, 10..20]).unwrap();
 }
+
+/// A merge of long lists is decided block by block, with one decision for all extents of one status between two cuts.
+/// The cuts of the policy and the faults it finds must come out as they do extent by extent.
+#[test]
+fn long_merges_are_decided_as_their_extents_are() {
+    use nbd_extents::stream::place;
+    use nbd_extents::wire::Descriptors;
+
+    let zero: Vec<(u64, u64)> = (0..3000).map(|nth| (512 * (1 + nth % 7), nth % 4)).collect();
+    let size: u64 = zero.iter().map(|descriptor| descriptor.0).sum();
+    let mut dirty: Vec<(u64, u64)> = (0..1000).map(|nth| (512 * (1 + nth % 5), nth / 3 % 2)).collect();
+    dirty.push((size - dirty.iter().map(|descriptor| descriptor.0).sum::<u64>(), 1));
+    let disk = || {
+        let zero = place(Descriptors::new(&zero), 0).map_status(Allocation::from_flags);
+        let dirty = place(Descriptors::new(&dirty), 0).map_status(Dirtiness::from_flags);
+        zero.merge(dirty, |&zero, &dirty| {
+            Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_allocation(zero)
+        })
+    };
+    // The previous backup ends in the middle of an extent: what lies beyond is decided otherwise, with the same status.
+    for old in [size, size / 2 + 100, 700, 1] {
+        let policy = || Incremental::new_or_grown(Baseline::new(old, Bitmaps::FIRST), size).unwrap();
+        let by_hand: Result<Vec<_>, _> = disk().decide(policy()).into_iter().collect();
+        assert_eq!(disk().decide(policy()).collect_vec(), by_hand, "{old}");
+        let by_hand: Result<Vec<_>, _> = disk().explain(policy()).into_iter().collect();
+        assert_eq!(disk().explain(policy()).collect_vec(), by_hand, "{old}");
+        let mut begun = disk().decide(policy());
+        let first = begun.next_extent().unwrap().unwrap();
+        let rest = begun.collect_vec().unwrap();
+        assert_eq!((first, rest), {
+            let all = disk().decide(policy()).collect_vec().unwrap();
+            (all[0], all[1..].to_vec())
+        });
+    }
+}

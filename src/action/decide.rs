@@ -5,7 +5,7 @@ use core::fmt;
 use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError, Reason};
 use crate::extent::Extent;
 use crate::status::Status;
-use crate::stream::{Coalesce, ExtentStream};
+use crate::stream::{Coalesce, ExtentStream, NUMBERS, Stop, UNNUMBERED, try_fold_numbered};
 
 /// What every stream of [`Status`] can do: be decided by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
@@ -83,6 +83,20 @@ impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
     fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
         self.0.next_extent()
     }
+
+    #[inline]
+    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
+        self.0.fold(init, f)
+    }
+
+    #[inline]
+    fn try_fold<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        f: impl FnMut(A, Extent<Action>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        self.0.try_fold(init, f)
+    }
 }
 
 /// A stream of explanations: see [`StatusStream::explain`].
@@ -96,6 +110,20 @@ impl<S: StatusStream, P: Policy> ExtentStream for Explain<S, P> {
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         self.0.next_extent()
+    }
+
+    #[inline]
+    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
+        self.0.fold(init, f)
+    }
+
+    #[inline]
+    fn try_fold<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        self.0.try_fold(init, f)
     }
 }
 
@@ -111,37 +139,64 @@ impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explai
     }
 }
 
-type Judged = (Extent<Status>, Decision);
-
 /// Each extent decided and checked, not joined yet.
 #[derive(Clone, Debug)]
 struct Judge<S, P> {
     stream: S,
     policy: P,
-    /// What is left of an extent that was cut.
+    /// The rest of an extent that was cut.
     rest: Option<Extent<Status>>,
+    next_cut: NextCut,
+}
+
+/// The byte up to which a policy's answer depends on the status alone. It is asked for again only beyond that byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NextCut {
+    /// The first byte for which `end` holds.
+    start: u64,
+    end: u64,
+}
+
+impl NextCut {
+    /// Whether the extent lies between two cuts.
+    #[inline]
+    fn holds_for(self, extent: &Extent<Status>) -> bool {
+        self.start <= extent.start() && extent.end() <= self.end
+    }
+
+    /// Cuts an extent where the policy may change its mind. Returns the first part, and the rest.
+    #[inline]
+    fn cut<P: Policy>(
+        &mut self,
+        policy: &P,
+        extent: Extent<Status>,
+    ) -> (Extent<Status>, Option<Extent<Status>>) {
+        if extent.start() < self.start || extent.start() >= self.end {
+            *self = Self::after(policy, extent.start());
+        }
+        if extent.end() <= self.end {
+            return (extent, None);
+        }
+        let first = Extent::trusted(extent.start(), self.end, *extent.status());
+        (first, extent.starting_at(self.end))
+    }
+
+    #[cold]
+    fn after<P: Policy>(policy: &P, start: u64) -> Self {
+        let cuts = [policy.next_cut(start), policy.base().end()];
+        let end = cuts.into_iter().flatten().filter(|&cut| start < cut).min().unwrap_or(u64::MAX);
+        Self { start, end }
+    }
 }
 
 impl<S: StatusStream, P: Policy> Judge<S, P> {
     fn new(stream: S, policy: P) -> Self {
-        Self { stream, policy, rest: None }
+        Self { stream, policy, rest: None, next_cut: NextCut { start: 0, end: 0 } }
     }
 
-    /// The extent up to where the policy may change its mind; the rest is kept.
-    fn cut(&mut self, extent: Extent<Status>) -> Extent<Status> {
-        let start = extent.start();
-        let cuts = [self.policy.next_cut(start), self.policy.base().end()];
-        let inside = cuts.into_iter().flatten().filter(|&cut| start < cut && cut < extent.end());
-        let Some(end) = inside.min() else {
-            return extent;
-        };
-        self.rest = extent.starting_at(end);
-        extent.clip(&(start..end)).unwrap_or(extent)
-    }
-
-    /// The next extent and what is done with it.
+    /// Yields the next extent, and the decision about it.
     #[inline]
-    fn judge(&mut self) -> Result<Option<Judged>, DecideError<S::Error>> {
+    fn judge(&mut self) -> Result<Option<(Extent<Status>, Decision)>, DecideError<S::Error>> {
         let next = match self.rest.take() {
             Some(rest) => Some(rest),
             None => self.stream.next_extent().map_err(DecideError::Stream)?,
@@ -149,20 +204,97 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
         let Some(next) = next else {
             return Ok(None);
         };
-        let extent = self.cut(next);
-        let decision = self.policy.decide(&extent)?;
-        let (base, action) = (self.policy.base(), decision.action);
-        if !base.permits(&extent, action) {
-            let status = *extent.status();
-            return Err(PolicyError::Unsafe { range: extent.range(), status, action, base }.into());
-        }
-        // after the check, which no policy passes by itself: this loss has to be named
-        if action == Action::Copy && self.policy.leaves_out(&extent) {
-            let decision = Decision { action: Action::Zero { may_unmap: true }, reason: Reason::LeftOut };
-            return Ok(Some((extent, decision)));
-        }
+        let (extent, rest) = self.next_cut.cut(&self.policy, next);
+        self.rest = rest;
+        let decision = decide(&self.policy, &extent)?;
         Ok(Some((extent, decision)))
     }
+
+    /// Gives each extent to `f`, with the decision about it, until the first error.
+    #[inline]
+    fn try_judge<A, E: From<DecideError<S::Error>>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<Status>, Decision) -> Result<A, E>,
+    ) -> Result<A, E> {
+        let Self { stream, policy, rest, next_cut } = self;
+        let mut judged = Judged { policy, next_cut, decisions: [None; NUMBERS] };
+        let acc = if let Some(rest) = rest {
+            judged.decide::<A, S::Error, E>(rest, UNNUMBERED, init, &mut f)?
+        } else {
+            init
+        };
+        let folded = try_fold_numbered(stream, acc, |acc, extent, number| {
+            let acc = match judged.decision(&extent, number) {
+                Some(decision) => f(acc, extent, decision),
+                None => judged.decide::<A, S::Error, E>(extent, number, acc, &mut f),
+            };
+            acc.map_err(Stop::Adapter)
+        });
+        folded.map_err(|stop| match stop {
+            Stop::Stream(error) => DecideError::Stream(error).into(),
+            Stop::Adapter(error) => error,
+        })
+    }
+}
+
+/// The decisions since the last cut, by the number of the extent. Up to the next cut, the decision about extents of one
+/// number, hence of one status, is the same.
+struct Judged<P> {
+    policy: P,
+    next_cut: NextCut,
+    decisions: [Option<Decision>; NUMBERS],
+}
+
+impl<P: Policy> Judged<P> {
+    /// The decision about an extent, if it is known.
+    #[inline(always)]
+    fn decision(&self, extent: &Extent<Status>, number: u64) -> Option<Decision> {
+        let known = *self.decisions.get(usize::try_from(number).ok()?)?;
+        known.filter(|_| self.next_cut.holds_for(extent))
+    }
+
+    /// Decides about an extent, cut where it must be, and gives each part to `f`.
+    #[inline(never)]
+    fn decide<A, S, E: From<DecideError<S>>>(
+        &mut self,
+        extent: Extent<Status>,
+        number: u64,
+        init: A,
+        f: &mut impl FnMut(A, Extent<Status>, Decision) -> Result<A, E>,
+    ) -> Result<A, E> {
+        let (mut acc, mut next) = (init, Some(extent));
+        while let Some(extent) = next {
+            let before = self.next_cut;
+            let (first, rest) = self.next_cut.cut(&self.policy, extent);
+            if before != self.next_cut {
+                self.decisions = [None; NUMBERS];
+            }
+            let decision = decide(&self.policy, &first).map_err(DecideError::<S>::from)?;
+            let known = usize::try_from(number).ok().and_then(|number| self.decisions.get_mut(number));
+            if let Some(known) = known {
+                *known = Some(decision);
+            }
+            acc = f(acc, first, decision)?;
+            next = rest;
+        }
+        Ok(acc)
+    }
+}
+
+/// Decides about an extent that is not cut any more, and checks the decision.
+#[inline]
+fn decide<P: Policy>(policy: &P, extent: &Extent<Status>) -> Result<Decision, PolicyError> {
+    let decision = policy.decide(extent)?;
+    let (base, action) = (policy.base(), decision.action);
+    if !base.permits(extent, action) {
+        return Err(PolicyError::Unsafe { range: extent.range(), status: *extent.status(), action, base });
+    }
+    // After the check, which no policy passes by itself: this loss has to be named.
+    if action == Action::Copy && policy.leaves_out(extent) {
+        return Ok(Decision { action: Action::Zero { may_unmap: true }, reason: Reason::LeftOut });
+    }
+    Ok(decision)
 }
 
 impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
@@ -173,9 +305,25 @@ impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
         let judged = self.judge()?;
         Ok(judged.map(|(extent, decision)| extent.map(|status| Explanation { status, decision })))
     }
+
+    #[inline]
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
+        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
+    }
+
+    #[inline]
+    fn try_fold<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        self.try_judge(init, |acc, extent, decision| {
+            f(acc, extent.map(|status| Explanation { status, decision }))
+        })
+    }
 }
 
-/// The actions alone: what is not shown need not be carried along.
+/// The actions alone: a status that is not shown need not be carried along.
 #[derive(Clone, Debug)]
 struct Actions<S, P>(Judge<S, P>);
 
@@ -187,5 +335,19 @@ impl<S: StatusStream, P: Policy> ExtentStream for Actions<S, P> {
     fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
         let judged = self.0.judge()?;
         Ok(judged.map(|(extent, decision)| extent.map(|_| decision.action)))
+    }
+
+    #[inline]
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
+        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
+    }
+
+    #[inline]
+    fn try_fold<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<Action>) -> Result<A, E>,
+    ) -> Result<A, E> {
+        self.0.try_judge(init, |acc, extent, decision| f(acc, extent.map(|_| decision.action)))
     }
 }

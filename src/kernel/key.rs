@@ -11,7 +11,7 @@ pub(super) const SIDE_BITS: u32 = 3;
 /// The bits of both sides' flags, which together are the code of a pair of statuses.
 pub(super) const CODE_BITS: u32 = 2 * SIDE_BITS;
 /// The number of codes.
-pub(super) const CODES: usize = 1 << CODE_BITS;
+pub(crate) const CODES: usize = 1 << CODE_BITS;
 /// Upper bound on flags; higher ones do not fit a key.
 pub(super) const FLAGS: u64 = 1 << SIDE_BITS;
 /// The part of a key that is the code.

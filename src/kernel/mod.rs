@@ -13,6 +13,7 @@ pub(crate) use block::Block;
 pub(crate) use block::Segment;
 pub(crate) use input::Consumed;
 pub(crate) use keep::Questions;
+pub(crate) use key::CODES;
 pub use simd::Processor;
 pub(crate) use simd::dispatch;
 

@@ -9,10 +9,8 @@ use super::ExtentMap;
 use super::recent::Recent;
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::stream::{ExtentStream, Stop, UNNUMBERED, check, from_iter, try_for_each_numbered};
+use crate::stream::{ExtentStream, NUMBERS, Stop, UNNUMBERED, check, from_iter, try_fold_numbered};
 
-/// The numbers of extents that are remembered: all that a kernel gives.
-const NUMBERS: usize = 64;
 /// The place of a number that has not come yet.
 const NOWHERE: usize = usize::MAX;
 /// The runs of a block.
@@ -24,7 +22,7 @@ where
     S: ExtentStream<Status: Copy + Eq + Hash>,
 {
     let mut builder = RunCollector::new(range, gaps);
-    let read = try_for_each_numbered(stream, |extent, number| {
+    let read = try_fold_numbered(stream, (), |(), extent, number| {
         if builder.push(&extent, number) { Ok(()) } else { Err(Stop::Adapter(())) }
     });
     if let Err(Stop::Stream(error)) = read {

@@ -20,6 +20,8 @@ const LONG: usize = 512;
 /// The number of extents that are read one by one where a block cannot be merged, before the next attempt.
 const SCALAR: usize = 512;
 
+/// Upper bound on the numbers of extents: the codes of a block.
+pub(crate) const NUMBERS: usize = kernel::CODES;
 /// The number of an extent of which it is not known which others have the same status.
 pub(crate) const UNNUMBERED: u64 = u64::MAX;
 
@@ -213,19 +215,19 @@ fn try_fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
     Ok(acc)
 }
 
-/// Like [`ExtentStream::try_for_each`]. With each extent `f` gets a number: extents with the same number have the same
-/// status. It is [`UNNUMBERED`] where that is not known.
-#[cfg(feature = "alloc")]
+/// Like [`ExtentStream::try_fold`]. With each extent `f` gets a number below [`NUMBERS`]: extents with the same number have
+/// the same status. It is [`UNNUMBERED`] where that is not known.
 #[inline]
-pub(crate) fn try_for_each_numbered<S: ExtentStream, E: From<S::Error>>(
+pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
-    mut f: impl FnMut(Extent<S::Status>, u64) -> Result<(), E>,
-) -> Result<(), E> {
+    init: A,
+    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
     if stream.blocks().is_some() {
-        try_fold(stream, (), |(), extent, number| f(extent, number))
+        try_fold(stream, init, f)
     } else {
         // There may be a merge deeper down all the same, which the stream's own way reads in blocks.
-        stream.try_for_each(|extent| f(extent, UNNUMBERED))
+        stream.try_fold(init, |acc, extent| f(acc, extent, UNNUMBERED))
     }
 }
 

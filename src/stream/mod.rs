@@ -49,8 +49,7 @@ mod stop;
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
-#[cfg(feature = "alloc")]
-pub(crate) use blocks::{UNNUMBERED, try_for_each_numbered};
+pub(crate) use blocks::{NUMBERS, UNNUMBERED, try_fold_numbered};
 pub use check::Check;
 #[cfg(feature = "alloc")]
 pub(crate) use check::check;

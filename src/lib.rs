@@ -95,7 +95,7 @@
 //! let zero = place(parse_compact(&allocation)?.descriptors(), 0).map_status(Allocation::from_flags);
 //! let disk = dirty.merge(zero, |&dirty, &zero| Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_allocation(zero));
 //!
-//! // how large the disk was at the backup before, and which bitmap was started then
+//! // how large the disk was at the previous backup, and which bitmap was started then
 //! let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size)?;
 //! let plan = Plan::new(disk.decide(policy), PlanOptions::new(size, BlockSize::new(4096)?)?);
 //! let steps = plan.map(|step| Ok(step?.to_string())).collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
@@ -122,7 +122,7 @@
 //! - Nothing that a server sends makes this crate panic, loop for ever, or hold more than the [budget](SurveyOptions::budget).
 //!
 //! What NBD itself cannot promise: that a bitmap of the same name is the same bitmap. One that was deleted and made again reads as a clean disk, and
-//! after a disk has grown, the new part reads as clean. Whoever decides an incremental has to know the checkpoint and the size of the backup before.
+//! after a disk has grown, the new part reads as clean. Whoever decides an incremental has to know the checkpoint and the size of the previous backup.
 //!
 //! # Features
 //!

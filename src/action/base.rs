@@ -8,7 +8,7 @@ use crate::status::Status;
 
 /// What the target holds before the backup is applied to it. A policy names its base, and every action is checked against it.
 ///
-/// They exclude each other, which is the point: on a target that holds the backup before, "it already reads as zero" cannot be said, because
+/// They exclude each other, which is the point: on a target that holds the previous backup, "it already reads as zero" cannot be said, because
 /// skipping a zero there would bring old bytes back.
 ///
 /// ```
@@ -33,7 +33,7 @@ pub enum Base {
     Nothing,
     /// A target that reads as zero all over: a first, full backup onto a new file or disk.
     Zeroes,
-    /// The backup before: an incremental.
+    /// The previous backup: an incremental.
     Backup(Baseline),
     /// The layers under the one that is backed up: a single layer of a chain, exported without its backing file.
     LowerLayers,
@@ -69,7 +69,7 @@ impl Base {
         }
     }
 
-    /// The byte where the answer changes though the status does not: the end of the backup before.
+    /// The byte where the answer changes though the status does not: the end of the previous backup.
     pub(super) fn end(&self) -> Option<u64> {
         match self {
             Self::Backup(baseline) => Some(baseline.size()),

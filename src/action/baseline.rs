@@ -1,4 +1,4 @@
-//! The backup before, as far as an incremental has to know it.
+//! The previous backup, as far as an incremental has to know it.
 
 use core::fmt;
 
@@ -16,7 +16,7 @@ use crate::status::{Bitmaps, Status};
 /// use nbd_extents::action::Baseline;
 /// use nbd_extents::{BitmapIndex, Context, Contexts, Dirtiness, Status};
 ///
-/// // the daily bitmap was started at the backup before; the weekly one serves another chain
+/// // the daily bitmap was started at the previous backup; the weekly one serves another chain
 /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.optional(Context::bitmap("weekly"))?;
 /// let daily = Baseline::new(1 << 30, contexts.bitmap_set(["daily"])?);
 /// let either = Baseline::new(1 << 30, contexts.all_bitmaps());
@@ -34,7 +34,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// The backup before, when the disk had `size` bytes, and *all* bitmaps that together track the changes since.
+    /// The previous backup, when the disk had `size` bytes, and *all* bitmaps that together track the changes since.
     ///
     /// A byte counts as changed where any of them says so, and as unchanged only where every one of them says so. One that has no answer, because
     /// it was optional and the server does not have it, is therefore never taken for clean: the incremental is refused. Bitmaps that are
@@ -66,7 +66,7 @@ impl Baseline {
         status.dirty_in_any(self.bitmaps)
     }
 
-    /// Whether the backup before is known to have these bytes as they are now.
+    /// Returns `true` if the previous backup is known to have these bytes as they are now.
     pub(super) fn is_clean(&self, extent: &Extent<Status>) -> bool {
         extent.end() <= self.size && self.dirty(extent.status()) == Some(false)
     }

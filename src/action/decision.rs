@@ -64,9 +64,9 @@ impl fmt::Display for Explanation {
 /// ```
 /// use nbd_extents::action::{Cause, Content, Reason};
 ///
-/// assert_eq!(Reason::Clean.to_string(), "unchanged since the backup before");
+/// assert_eq!(Reason::Clean.to_string(), "unchanged since the previous backup");
 /// let needed = Reason::Needed { cause: Cause::Dirty, content: Content::Zero };
-/// assert_eq!(needed.to_string(), "changed since the backup before, and reads as zero");
+/// assert_eq!(needed.to_string(), "changed since the previous backup, and reads as zero");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -78,7 +78,7 @@ pub enum Reason {
         /// What they hold.
         content: Content,
     },
-    /// Skipped: unchanged since the backup before.
+    /// Skipped: unchanged since the previous backup.
     Clean,
     /// Skipped: the bytes read as zero, and so does the target.
     ZeroOnTarget,
@@ -94,7 +94,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Needed { cause, content } => write!(f, "{cause}, and {content}"),
-            Self::Clean => f.write_str("unchanged since the backup before"),
+            Self::Clean => f.write_str("unchanged since the previous backup"),
             Self::ZeroOnTarget => f.write_str("reads as zero, and the target does already"),
             Self::LeftOut => f.write_str("left out on purpose, so that a restore reads zeroes"),
             Self::NotInLayer => f.write_str("not in this layer"),
@@ -106,7 +106,7 @@ impl fmt::Display for Reason {
 /// Why a backup needs some bytes.
 ///
 /// ```
-/// assert_eq!(nbd_extents::action::Cause::Grown.to_string(), "beyond the end of the backup before");
+/// assert_eq!(nbd_extents::action::Cause::Grown.to_string(), "beyond the end of the previous backup");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -115,9 +115,9 @@ pub enum Cause {
     Full,
     /// It needs all bytes that the layer holds, and the layer holds these.
     InLayer,
-    /// They have changed since the backup before.
+    /// They have changed since the previous backup.
     Dirty,
-    /// They lie beyond the end of the backup before.
+    /// They lie beyond the end of the previous backup.
     Grown,
 }
 
@@ -126,8 +126,8 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Full => "the backup is full",
             Self::InLayer => "this layer holds it",
-            Self::Dirty => "changed since the backup before",
-            Self::Grown => "beyond the end of the backup before",
+            Self::Dirty => "changed since the previous backup",
+            Self::Grown => "beyond the end of the previous backup",
         })
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         let reason = Reason::Needed { cause: Cause::Dirty, content: Content::Data };
         let decision = Decision { action: Action::Copy, reason };
         let why = Explanation { status, decision }.to_string();
-        assert_eq!(why, "copy: changed since the backup before, and holds data (dirty,data)");
+        assert_eq!(why, "copy: changed since the previous backup, and holds data (dirty,data)");
     }
 
     #[test]

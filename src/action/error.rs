@@ -8,37 +8,37 @@ use super::{Action, Base};
 use crate::error::StreamError;
 use crate::status::{Bitmaps, Status};
 
-/// A backup before that an incremental cannot be taken against.
+/// A previous backup that an incremental cannot be taken against.
 ///
 /// ```
 /// use nbd_extents::Bitmaps;
 /// use nbd_extents::action::{Baseline, Incremental};
 ///
 /// let error = Incremental::new(Baseline::new(1024, Bitmaps::FIRST), 4096).unwrap_err();
-/// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the backup before");
+/// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the previous backup");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BaselineError {
-    /// No bitmap tracks the changes since the backup before.
+    /// No bitmap tracks the changes since the previous backup.
     #[error(
-        "no dirty bitmap tracks the changes since the backup before, which only a full backup can follow"
+        "no dirty bitmap tracks the changes since the previous backup, which only a full backup can follow"
     )]
     NoBitmap,
-    /// The export has another size than at the backup before.
-    #[error("the export has {export} bytes and had {baseline} at the backup before")]
+    /// The export has another size than at the previous backup.
+    #[error("the export has {export} bytes and had {baseline} at the previous backup")]
     SizeChanged {
-        /// The size at the backup before, in bytes.
+        /// The size at the previous backup, in bytes.
         baseline: u64,
         /// The size now, in bytes.
         export: u64,
     },
-    /// The export is smaller than at the backup before.
+    /// The export is smaller than at the previous backup.
     #[error(
-        "the export has shrunk from {baseline} to {export} bytes since the backup before, which only a full backup can follow"
+        "the export has shrunk from {baseline} to {export} bytes since the previous backup, which only a full backup can follow"
     )]
     Shrunk {
-        /// The size at the backup before, in bytes.
+        /// The size at the previous backup, in bytes.
         baseline: u64,
         /// The size now, in bytes.
         export: u64,

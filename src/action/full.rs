@@ -49,7 +49,7 @@ impl Full {
 
     /// The target already reads as zero all over (a new sparse file), so zeroes need not be written and are skipped.
     ///
-    /// Only a full backup can say this. On an incremental a skipped zero would leave the bytes of the backup before in place, so
+    /// Only a full backup can say this. On an incremental a skipped zero would leave the bytes of the previous backup in place, so
     /// [`Incremental`](super::Incremental) has no such function.
     ///
     /// ```

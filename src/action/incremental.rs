@@ -1,4 +1,4 @@
-//! The changes since the backup before. Here a mistake loses data, so there is little that can be chosen.
+//! The changes since the previous backup. Here a mistake loses data, so there is little that can be chosen.
 
 use super::{Action, Base, Baseline, BaselineError, Cause, Decision, Policy, PolicyError, Reason, Zeroes};
 use crate::extent::Extent;
@@ -10,7 +10,7 @@ use crate::status::Status;
 /// - Where a bitmap of the baseline has no answer and no other calls the bytes dirty, it fails with [`PolicyError::NoBitmap`]. To take such
 ///   bytes for dirty would be safe too, but a bitmap that is missing by mistake would then make each incremental a full backup, and nobody
 ///   would notice.
-/// - Beyond the end of the backup before, every byte counts as changed, whatever the bitmaps say: qemu calls what a resize added clean.
+/// - Beyond the end of the previous backup, every byte counts as changed, whatever the bitmaps say: qemu calls what a resize added clean.
 /// - It is of a whole disk. Depth is not looked at.
 ///
 /// ```
@@ -36,7 +36,7 @@ pub struct Incremental {
 }
 
 impl Incremental {
-    /// An incremental of an export that has `export_size` bytes and had as many at the backup before.
+    /// An incremental of an export that has `export_size` bytes and had as many at the previous backup.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Incremental {
         Ok(Self { baseline, zeroes: Zeroes::MayUnmap })
     }
 
-    /// An incremental of an export that may have grown since the backup before: all that lies beyond the old end is brought over.
+    /// An incremental of an export that may have grown since the previous backup: all that lies beyond the old end is brought over.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Incremental {
         self
     }
 
-    /// The backup before.
+    /// The previous backup.
     #[must_use]
     pub const fn baseline(&self) -> Baseline {
         self.baseline

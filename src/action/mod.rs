@@ -37,7 +37,7 @@
 //! |---|---|---|---|
 //! | the first, of a whole disk | [`Full`] | zero | copy |
 //! | the first, onto a target that reads as zero | [`Full::onto_zeroes`] | skip | copy |
-//! | the changes since the backup before | [`Incremental`] | zero where dirty, skip where clean | copy where dirty, skip where clean |
+//! | the changes since the previous backup | [`Incremental`] | zero where dirty, skip where clean | copy where dirty, skip where clean |
 //! | one layer of a chain, without what lies under it | [`SingleLayer`] | zero where the layer has them, absent where not | copy |
 //!
 //! What is not known is taken for the worse: without `base:allocation` every byte may hold data, and a hole that is not said to be zero has undefined

@@ -15,7 +15,14 @@ pub struct Finished {
 }
 
 /// The most memory that a program holds at any time until it has ended well, in bytes.
-pub fn peak_memory(mut child: Child) -> u64 {
+pub fn peak_memory(child: Child) -> u64 {
+    let (peak, code) = peak_memory_and_code(child);
+    assert_eq!(code, Some(0));
+    peak
+}
+
+/// The same of a process that may fail, and its exit code.
+pub fn peak_memory_and_code(mut child: Child) -> (u64, Option<i32>) {
     let file = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
@@ -25,8 +32,7 @@ pub fn peak_memory(mut child: Child) -> u64 {
         peak = peak.max(kib.unwrap_or(0) << 10);
         thread::sleep(Duration::from_micros(500));
     }
-    assert!(child.wait().unwrap().success());
-    peak
+    (peak, child.wait().unwrap().code())
 }
 
 /// Runs `command` to its end. One that outlives `limit` is killed, and the test fails with what it

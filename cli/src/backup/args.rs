@@ -64,6 +64,12 @@ pub(crate) struct Args {
     /// Back up an export that is not read-only, though it may change meanwhile
     #[arg(long)]
     pub(super) allow_writable: bool,
+    /// The most memory for the map of the disk; 512M holds some 57 million extents
+    ///
+    /// Of a disk with more extents the shortest ranges that need not be copied are copied all the
+    /// same, so that a server cannot decide how much memory a backup takes.
+    #[arg(long, value_name = "N", value_parser = parse_size, default_value = "512M")]
+    pub(super) map_memory: u64,
     /// Write a report to this file as JSON: bytes, extents and seconds
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,

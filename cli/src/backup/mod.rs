@@ -166,33 +166,24 @@ fn decide_all(
     check_tail(surveyor.export())?;
     let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
     if args.bitmap.is_empty() {
-        return decide(surveyor, Full::new().with_zeroes(zeroes), false);
+        return decide(surveyor, Full::new().with_zeroes(zeroes), args);
     }
     let policy = previous.incremental(contexts.all_bitmaps(), surveyor.export().size())?;
-    decide(surveyor, policy.with_zeroes(zeroes), args.bitmap_first)
+    decide(surveyor, policy.with_zeroes(zeroes), args)
 }
-
-/// The most memory that a map may take: some 60 million extents.
-///
-/// Where the disk has more, the shortest ranges that need not be copied are copied all the same, so
-/// that a server cannot decide how much memory a backup takes.
-const MAP: usize = 512 << 20;
 
 /// The map of all actions. With the bitmap first clean bytes may not even be readable, and stay
 /// skipped.
-fn decide(
-    surveyor: &mut Surveyor,
-    policy: impl Policy,
-    bitmap_first: bool,
-) -> Result<ExtentMap<Action>, Failure> {
+fn decide(surveyor: &mut Surveyor, policy: impl Policy, args: &Args) -> Result<ExtentMap<Action>, Failure> {
     let size = surveyor.export().size();
     let options = surveyor.survey_options()?.allow_writable();
     let stream = surveyor.survey(options)?.decide(policy);
-    let cap = if bitmap_first { Cap::bytes(MAP).keeping_skipped() } else { Cap::bytes(MAP) };
+    let cap = Cap::bytes(usize::try_from(args.map_memory).unwrap_or(usize::MAX));
+    let cap = if args.bitmap_first { cap.keeping_skipped() } else { cap };
     match ExtentMap::capped(stream, 0..size, cap) {
         Ok(capped) => Ok(capped.map),
         Err(CapError::Stream(error)) => Err(error.into()),
-        Err(error) => Err(Failure::other(error.to_string())),
+        Err(error) => Err(Failure::other(format!("{error} (--map-memory N allows for more)"))),
     }
 }
 

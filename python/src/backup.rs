@@ -50,6 +50,14 @@ const BUFFER: usize = 64 << 10;
 ///     Accepts an export that is not read-only, though it may change meanwhile.
 ///
 /// The other arguments are those of `survey`; `progress` is told of the bytes copied.
+///
+/// >>> import os, tempfile
+/// >>> with tempfile.TemporaryDirectory() as folder:
+/// ...     full, changed = os.path.join(folder, "full"), os.path.join(folder, "changed")
+/// ...     whole = backup(uri, full, checkpoint="sunday")
+/// ...     part = backup(uri, changed, ["b0"], checkpoint="monday", after=full)
+/// >>> whole["copy"], part["copy"], part["zero"]
+/// (1048576, 1048576, 1048576)
 #[pyfunction]
 #[pyo3(signature = (
     uri,

@@ -29,8 +29,9 @@ const BATCH: u64 = 8 << 20;
 /// Use it in a `with` statement, or call `close`. One call at a time may use it; other threads run
 /// while a call waits. Ctrl-C ends a call at once, and the connection with it.
 ///
-///     with nbd_extents.Client(uri) as client:
-///         boot = client.read(0, 512)
+/// >>> with Client(uri) as client:
+/// ...     client.size, len(client.read(0, 512))
+/// (67108864, 512)
 ///
 /// `connect_timeout` and `request_timeout` are in seconds.
 #[pyclass(name = "Client", module = "nbd_extents", frozen)]
@@ -162,6 +163,10 @@ impl PyClient {
     /// block is at most 256 KiB. The connection is the iterator's until it ends or is dropped. Nothing
     /// is in flight while the caller does not ask for blocks, so a slow caller cannot hold up the
     /// server.
+    ///
+    /// >>> with Client(uri) as client:
+    /// ...     sum(len(data) for offset, data in client.blocks(survey(uri, ["b0"]).plan()))
+    /// 1048576
     fn blocks(&self, ranges: &Bound<'_, PyAny>) -> PyResult<PyBlocks> {
         let mut wanted = Vec::new();
         for item in ranges.try_iter()? {

@@ -43,6 +43,11 @@ use crate::survey::strings;
 /// Other threads run while it waits, Ctrl-C ends it at once, and an exception of `progress` ends it
 /// as well. With asyncio, call `await asyncio.to_thread(nbd_extents.survey, uri)`.
 ///
+/// >>> [(extent.length >> 20, extent.dirty, extent.zero) for extent in survey(uri, ["b0"])]
+/// [(1, True, False), (7, False, True), (1, True, True), (55, False, True)]
+/// >>> survey(uri, offset=8 << 20, length=4096).size
+/// 4096
+///
 /// Raises NotThereError, LostConnectionError, BrokenRulesError or OtherError; ValueError for a URI
 /// that is none, and for a range that leaves the disk.
 #[pyfunction]

@@ -4,12 +4,12 @@ use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
-use nbd_client::survey::Order;
+use nbd_client::survey::{Order, SurveyStream, Surveyor};
 use nbd_client::transport::Canceller;
-use nbd_client::{Options, Surveyor, Uri};
-use nbd_extents::map::ExtentMap;
+use nbd_client::{Options, Uri};
+use nbd_extents::map::{ExtentMap, MapBuilder};
 use nbd_extents::stream::ExtentStream;
-use nbd_extents::{Context, Contexts, Extent, Status};
+use nbd_extents::{Context, Contexts, Status};
 use pyo3::prelude::*;
 
 use crate::errors::Failure;
@@ -131,6 +131,21 @@ pub(crate) fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Fail
     Contexts::new().require_all(bitmaps.chain([Context::Allocation]).chain(depth)).map_err(Failure::usage)
 }
 
+/// Reads a survey into a map, extent by extent, so that progress is told as the answers come.
+pub(crate) fn read(
+    mut extents: SurveyStream<'_>,
+    range: Range<u64>,
+    progress: &Progress,
+) -> Result<ExtentMap<Status>, Failure> {
+    let start = range.start;
+    let mut map = MapBuilder::covering(range);
+    while let Some(extent) = extents.next_extent()? {
+        progress.done(extent.end() - start);
+        map.push(extent)?;
+    }
+    Ok(map.finish()?)
+}
+
 /// A survey of an export, ready to run on a thread of its own.
 struct Job {
     uri: Uri,
@@ -153,11 +168,7 @@ impl Job {
         if self.allow_writable {
             options = options.allow_writable();
         }
-        let progress = &self.progress;
-        let extents = surveyor.survey(options)?.inspect(|extent: &Extent<Status>| {
-            progress.done(extent.end() - range.start);
-        });
-        let map = ExtentMap::covering(extents, range.clone())?;
+        let map = read(surveyor.survey(options)?, range, &self.progress)?;
         // all that was asked has been answered
         surveyor.disconnect().ok();
         Ok((map, size))

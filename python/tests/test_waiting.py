@@ -81,11 +81,12 @@ def test_asyncio(folder):
 
 def test_progress(folder):
     seen = []
-    with serve(folder / "s", slow, size=20 << 20) as uri:
+    # the survey tells of what it knows each time that all requests in flight have been answered
+    with serve(folder / "s", lambda conn: slow(conn, 120, 0.02), size=120 << 20) as uri:
         nbd_extents.survey(uri, progress=lambda done, total: seen.append((done, total)))
     assert len(seen) > 3
     assert seen == sorted(seen)
-    assert seen[-1] == (20 << 20, 20 << 20)
+    assert seen[-1] == (120 << 20, 120 << 20)
 
 
 def test_progress_is_told_of_a_survey_that_is_over_at_once(folder):

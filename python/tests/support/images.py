@@ -1,7 +1,7 @@
 """Disk images, and qemu-nbd that exports them."""
 
 import contextlib
-import os
+import socket as sockets
 import subprocess
 import time
 
@@ -30,13 +30,19 @@ def qemu_nbd(image, socket, *options, image_format="qcow2", read_only=True):
     words = ["qemu-nbd", "-f", image_format, "-t", "--shared=8", "-k", str(socket), *options]
     process = subprocess.Popen([*words, *(["-r"] if read_only else []), str(image)])
     try:
-        while not os.path.exists(socket):
+        while not is_listening(socket):
             assert process.poll() is None, "qemu-nbd has ended"
             time.sleep(0.01)
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def is_listening(path):
+    """Whether a client is accepted; the socket's file is there a moment earlier."""
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def uri(socket, export=""):

@@ -110,7 +110,8 @@ impl Options {
 
     /// Whether a survey takes all of an export for data where the server has no block status (default: no).
     ///
-    /// It is always safe, and reads everything. The surveyor says that it does so, and its stream counts the bytes. A
+    /// It is always safe, and reads everything. The surveyor says that it does so, and the survey counts the bytes
+    /// ([`SurveyStats::assumed_bytes`](nbd_extents::SurveyStats)). A
     /// bitmap that is required and not there stays an error.
     pub const fn assume_data(mut self, assume: bool) -> Self {
         self.assume_data = assume;

@@ -251,7 +251,7 @@ fn an_export_without_block_status_can_be_taken_for_data() {
     let extent = extents.next_extent().unwrap().unwrap();
     assert_eq!((extent.range(), extent.status().zero()), (0..5 << 40, Some(false)));
     assert_eq!(extents.next_extent().unwrap(), None);
-    assert_eq!(extents.assumed_data(), 5 << 40);
+    assert_eq!(extents.stats().assumed_bytes, 5 << 40);
 
     // a bitmap that is required is another matter: all would be dirty
     let bitmap = wanted.clone().require(Context::bitmap("b0")).unwrap();

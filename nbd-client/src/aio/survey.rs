@@ -205,12 +205,6 @@ impl<S> SurveyStream<'_, S> {
     pub fn stats(&self) -> SurveyStats {
         self.driver.survey.stats()
     }
-
-    /// Bytes so far that were taken for data because the server has no block status.
-    #[must_use]
-    pub fn assumed_data(&self) -> u64 {
-        self.driver.assumed_data()
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {

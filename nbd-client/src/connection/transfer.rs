@@ -246,7 +246,10 @@ impl Transfers {
                 self.ready.pop_front();
                 continue;
             }
-            match job.start(number, open.start, length, self.zeroing, session) {
+            let zeroing = self.zeroing;
+            let started =
+                session.start_for(number, |session| job.start(open.start, length, zeroing, session));
+            match started {
                 Ok(_) => {
                     job.in_flight += 1;
                     job.advance(length);
@@ -359,7 +362,6 @@ impl Job {
 
     fn start(
         &self,
-        owner: u64,
         offset: u64,
         length: u64,
         zeroing: Zeroing,
@@ -367,26 +369,24 @@ impl Job {
     ) -> Result<Cookie, StartError> {
         let (at, size) = (fit(offset - self.start), fit(length));
         match &self.transfer {
-            Transfer::Read { .. } => session.start_lent_read(&ReadRequest::new(offset), owner, at, size),
+            Transfer::Read { .. } => session.start_lent_read(&ReadRequest::new(offset), at, size),
             Transfer::Write { request, .. } => {
-                session.start_lent_write(&WriteRequest { offset, ..*request }, owner, Some(at), size)
+                session.start_lent_write(&WriteRequest { offset, ..*request }, Some(at), size)
             }
             Transfer::Zero { .. } if self.command(zeroing, session) == Command::Write => {
-                session.start_lent_write(&WriteRequest::new(offset), owner, None, size)
+                session.start_lent_write(&WriteRequest::new(offset), None, size)
             }
             Transfer::Zero { .. } => {
                 let request = ZeroRequest::new(offset, length);
                 let is_fast = zeroing == Zeroing::Fast && session.flags().can_fast_zero();
-                session.start_zeroes_for(owner, &if is_fast { request.fast() } else { request })
+                session.start_write_zeroes(&if is_fast { request.fast() } else { request })
             }
             Transfer::WriteZeroes(request) => {
-                session.start_zeroes_for(owner, &ZeroRequest { offset, length, ..*request })
+                session.start_write_zeroes(&ZeroRequest { offset, length, ..*request })
             }
-            Transfer::Trim(request) => {
-                session.start_trim_for(owner, &TrimRequest { offset, length, ..*request })
-            }
-            Transfer::Cache { .. } => session.start_cache_for(owner, offset, length),
-            Transfer::Flush => session.start_flush_for(owner),
+            Transfer::Trim(request) => session.start_trim(&TrimRequest { offset, length, ..*request }),
+            Transfer::Cache { .. } => session.start_cache(offset, length),
+            Transfer::Flush => session.start_flush(),
         }
     }
 

@@ -96,15 +96,13 @@ impl Session {
     pub(crate) fn start_lent_read(
         &mut self,
         request: &ReadRequest,
-        owner: u64,
         at: usize,
         length: usize,
     ) -> Result<Cookie, StartError> {
         self.check_read(request, length)?;
-        let ticket = Ticket { owner, is_fast: false };
         let flags = flag(request.df, command_flag::DF);
         let answer = Answer::read(length as u64, Place::Lent { at }, request.df);
-        Ok(self.enter_for(ticket, Command::Read, flags, request.offset, length as u64, answer))
+        Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
     }
 
     fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
@@ -125,7 +123,7 @@ impl Session {
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
         let length = data.len();
         match self.check_write(request, length) {
-            Ok(()) => Ok(self.enter_write(0, request, length, |output| output.payload(data))),
+            Ok(()) => Ok(self.enter_write(request, length, |output| output.payload(data))),
             Err(error) => {
                 self.buffers.keep(data);
                 Err(error)
@@ -137,12 +135,12 @@ impl Session {
     pub(crate) fn start_lent_write(
         &mut self,
         request: &WriteRequest,
-        owner: u64,
         at: Option<usize>,
         length: usize,
     ) -> Result<Cookie, StartError> {
         self.check_write(request, length)?;
-        Ok(self.enter_write(owner, request, length, |output| match at {
+        let owner = self.owner;
+        Ok(self.enter_write(request, length, |output| match at {
             Some(at) => output.lent(owner, at, length),
             None => output.zeroes(length),
         }))
@@ -150,7 +148,6 @@ impl Session {
 
     fn enter_write(
         &mut self,
-        owner: u64,
         request: &WriteRequest,
         length: usize,
         put: impl FnOnce(&mut Output),
@@ -159,9 +156,8 @@ impl Session {
         let length = length as u64;
         let extended = self.config.headers == Headers::Extended;
         let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
-        let ticket = Ticket { owner, is_fast: false };
         let answer = Answer::Plain { moved: length };
-        let cookie = self.enter_for(ticket, Command::Write, flags, offset, length, answer);
+        let cookie = self.enter(Command::Write, flags, offset, length, answer);
         put(&mut self.output);
         self.sent_with(cookie, length);
         cookie
@@ -182,21 +178,12 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
-        self.start_zeroes_for(0, request)
-    }
-
-    pub(crate) fn start_zeroes_for(
-        &mut self,
-        owner: u64,
-        request: &ZeroRequest,
-    ) -> Result<Cookie, StartError> {
         self.check_write_zeroes(request)?;
         let &ZeroRequest { offset, length, no_hole, fast, fua } = request;
         let flags = flag(fua, command_flag::FUA)
             | flag(no_hole, command_flag::NO_HOLE)
             | flag(fast, command_flag::FAST_ZERO);
-        let ticket = Ticket { owner, is_fast: fast };
-        Ok(self.enter_for(ticket, Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 }))
     }
 
     fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
@@ -216,17 +203,12 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
-        self.start_trim_for(0, request)
-    }
-
-    pub(crate) fn start_trim_for(&mut self, owner: u64, request: &TrimRequest) -> Result<Cookie, StartError> {
         let &TrimRequest { offset, length, fua } = request;
         self.check_alive()?;
         self.check_change(Command::Trim, offset, length, fua)?;
         self.check_range(Command::Trim, offset, length)?;
         let flags = flag(fua, command_flag::FUA);
-        let ticket = Ticket { owner, is_fast: false };
-        Ok(self.enter_for(ticket, Command::Trim, flags, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Trim, flags, offset, length, Answer::Plain { moved: 0 }))
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading.
@@ -235,20 +217,10 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
-        self.start_cache_for(0, offset, length)
-    }
-
-    pub(crate) fn start_cache_for(
-        &mut self,
-        owner: u64,
-        offset: u64,
-        length: u64,
-    ) -> Result<Cookie, StartError> {
         self.check_alive()?;
         self.check_offered(Command::Cache)?;
         self.check_range(Command::Cache, offset, length)?;
-        let ticket = Ticket { owner, is_fast: false };
-        Ok(self.enter_for(ticket, Command::Cache, 0, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Cache, 0, offset, length, Answer::Plain { moved: 0 }))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -257,13 +229,8 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
-        self.start_flush_for(0)
-    }
-
-    pub(crate) fn start_flush_for(&mut self, owner: u64) -> Result<Cookie, StartError> {
         self.check_flush()?;
-        let ticket = Ticket { owner, is_fast: false };
-        Ok(self.enter_for(ticket, Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 }))
     }
 
     pub(crate) fn check_flush(&self) -> Result<(), StartError> {
@@ -443,23 +410,20 @@ impl Session {
         Ok(Arc::from(only))
     }
 
-    // ---- into the books and out to the wire
-
-    fn enter(&mut self, command: Command, flags: u16, offset: u64, length: u64, answer: Answer) -> Cookie {
-        self.enter_for(Ticket::default(), command, flags, offset, length, answer)
+    /// Starts requests that are parts of a transfer.
+    pub(crate) fn start_for<V>(&mut self, owner: u64, start: impl FnOnce(&mut Self) -> V) -> V {
+        self.owner = owner;
+        let started = start(self);
+        self.owner = 0;
+        started
     }
 
+    // ---- into the books and out to the wire
+
     /// Puts a request that was checked into the books, and its header into the output.
-    fn enter_for(
-        &mut self,
-        ticket: Ticket,
-        command: Command,
-        flags: u16,
-        offset: u64,
-        length: u64,
-        answer: Answer,
-    ) -> Cookie {
+    fn enter(&mut self, command: Command, flags: u16, offset: u64, length: u64, answer: Answer) -> Cookie {
         let cookie = self.requests.next_number();
+        let ticket = Ticket { owner: self.owner, is_fast: flags & command_flag::FAST_ZERO != 0 };
         self.requests.enter(Pending::new(RequestInfo { cookie, command, offset, length }, ticket, answer));
         let header = Request { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.headers;

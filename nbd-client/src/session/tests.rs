@@ -558,3 +558,65 @@ fn recycled_memory_is_used_again() {
     let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
     assert_eq!((payload.as_ptr(), payload.len()), (place, 12));
 }
+
+#[test]
+fn recycled_memory_is_bounded() {
+    for (given, most) in [(4 << 20, 4 << 20), ((4 << 20) + 1, 64 << 10)] {
+        let mut session = session(compact(&[0]), 1);
+        session.recycle(Vec::with_capacity(given));
+        session.feed(&status(DONE, 1, 0), &mut TakeAll).unwrap();
+        let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
+        assert!(payload.capacity() <= most, "{} of {given}", payload.capacity());
+    }
+}
+
+#[test]
+fn chunks_after_an_error_of_the_same_reply_are_dropped() {
+    let parts = [structured(0, ERROR, 1, &error_payload(5, "first")), status(DONE, 1, 0)];
+    let (events, result, stats) = run(&compact(&[0]), 1, &parts);
+    assert_eq!((result, stats.bytes_drained), (Ok(()), 12));
+    assert!(matches!(events.as_slice(), [Event::Failed { .. }]), "{events:?}");
+}
+
+#[test]
+fn the_longest_reply_passes_and_one_byte_more_does_not() {
+    let parts = [status(0, 1, 0), status(DONE, 1, 1)];
+    let mut config = compact(&[0, 1]);
+    config.limits.max_reply = 24;
+    assert_eq!(run(&config, 1, &parts).1, Ok(()));
+    config.limits.max_reply = 23;
+    assert!(matches!(fatal(&config, &parts), ProtocolError::EndlessReply { bytes: 24, .. }));
+}
+
+/// Each piece of content is one that was due; 65 chunks more are borne, and no 66th.
+#[test]
+fn content_of_a_read_makes_room_for_itself_alone() {
+    let outcome = |errors: usize| {
+        let mut session = Session::new(compact(&[]));
+        session.start_read(&ReadRequest::new(0), vec![0; 5]).unwrap();
+        session.take_output();
+        let content = (0..5_u64).map(|at| structured(0, 1, 1, &[&at.to_be_bytes()[..], &[7]].concat()));
+        let errors = core::iter::repeat_n(structured(0, ERROR, 1, &error_payload(5, "")), errors);
+        let server = content.chain(errors).collect::<Vec<_>>().concat();
+        session.feed(&server, &mut TakeAll)
+    };
+    assert!(outcome(65).is_ok());
+    assert!(matches!(outcome(66), Err(ProtocolError::EndlessReply { chunks: 71, .. })));
+}
+
+/// A failed request may get its last chunk late, among the 1024 that failed last.
+#[test]
+fn late_chunks_of_the_last_1024_failed_requests_are_drained() {
+    for (failed, is_fatal) in [(1024, false), (1025, true)] {
+        let mut session = Session::new(compact(&[0, 1]));
+        for cookie in 1..=failed {
+            session.start_block_status(&StatusRequest::new(0, 1 << 20)).unwrap();
+            session.take_output();
+            let error = structured(DONE, ERROR, cookie, &error_payload(5, ""));
+            session.feed(&error, &mut TakeAll).unwrap();
+            assert!(matches!(session.poll(), Some(Event::Failed { .. })));
+        }
+        let late = session.feed(&status(DONE, 1, 1), &mut TakeAll);
+        assert_eq!(late.is_err(), is_fatal, "{late:?} after {failed}");
+    }
+}

@@ -5,7 +5,6 @@
 
 use alloc::collections::VecDeque;
 
-use nbd_extents::wire::{self, Descriptor, Form};
 use nbd_extents::{Admission, Request, RequestId, Survey, SurveyOptions, Topic};
 
 use super::opening::{Halves, Surveyed};
@@ -32,9 +31,8 @@ pub(crate) struct SurveyDriver {
     two_connections: bool,
     /// Requests name their contexts.
     payload_form: bool,
-    /// Bytes taken for data, since the server has no block status; `None` where it is asked.
-    assumed: Option<u64>,
-    form: Form,
+    /// The server has no block status: no request is sent, and all of them have failed.
+    assumes_data: bool,
 }
 
 impl SurveyDriver {
@@ -42,22 +40,10 @@ impl SurveyDriver {
         halves: &Halves<C>,
         options: SurveyOptions,
     ) -> Result<Self, SurveyorError> {
+        let assumes_data = halves.assumes_data;
+        let options = if assumes_data { options.max_retries(0).safe_on_failure() } else { options };
         let (survey, two_connections, payload_form) = halves.survey(options)?;
-        let headers = halves.main.connection.export().headers;
-        Ok(Self {
-            survey,
-            sent: VecDeque::new(),
-            asked: 0,
-            two_connections,
-            payload_form,
-            assumed: halves.assumes_data.then_some(0),
-            form: if headers == crate::frame::Headers::Extended { Form::Extended } else { Form::Compact },
-        })
-    }
-
-    /// Bytes that were taken for data because the server has no block status.
-    pub(crate) fn assumed_data(&self) -> u64 {
-        self.assumed.unwrap_or_default()
+        Ok(Self { survey, sent: VecDeque::new(), asked: 0, two_connections, payload_form, assumes_data })
     }
 
     /// Requests that the survey has made so far.
@@ -69,14 +55,10 @@ impl SurveyDriver {
     pub(crate) fn next_request(&mut self) -> Result<Option<Request>, SurveyorError> {
         while let Some(request) = self.survey.next_request()? {
             self.asked += 1;
-            let Some(assumed) = &mut self.assumed else { return Ok(Some(request)) };
-            *assumed += request.length();
-            // the safe status: data, over all of it
-            let data = Descriptor { length: request.length(), flags: 0 };
-            let payload = wire::encode(self.form, 0, [data]);
-            debug_assert!(payload.is_ok(), "requests fit the form");
-            self.survey.chunk(request.id(), payload.unwrap_or_default())?;
-            self.survey.reply_done(request.id())?;
+            if !self.assumes_data {
+                return Ok(Some(request));
+            }
+            self.survey.reply_failed(request.id())?;
         }
         Ok(None)
     }
@@ -156,8 +138,10 @@ impl SurveyDriver {
             }
             Event::Failed { error, .. } => {
                 self.sent.remove(place);
-                self.survey.reply_failed(id).ok();
-                return Err(Error::from(error).into());
+                // the survey asks again a few times, unless the server is going down
+                if self.survey.reply_failed(id).is_err() || error.is_shutdown() {
+                    return Err(Error::from(error).into());
+                }
             }
         }
         Ok(())

@@ -347,12 +347,6 @@ impl<T> SurveyStream<'_, T> {
     pub fn stats(&self) -> SurveyStats {
         self.driver.survey.stats()
     }
-
-    /// Bytes so far that were taken for data because the server has no block status.
-    #[must_use]
-    pub fn assumed_data(&self) -> u64 {
-        self.driver.assumed_data()
-    }
 }
 
 impl<T: Transport> SurveyStream<'_, T> {

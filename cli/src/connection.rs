@@ -8,9 +8,9 @@ use nbd_client::export::ListedExport;
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
-use nbd_client::{Client, Error, Options, Uri};
+use nbd_client::{Alarm, Client, Error, Options, Uri};
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::values::parse_seconds;
 
 /// The most exports that a message names.
@@ -18,6 +18,13 @@ const NAMED: usize = 8;
 /// The time limit of a step that helps and is not needed: one more connection, the list of the
 /// exports.
 const HURRY: Duration = Duration::from_secs(5);
+
+/// How long after its end a run that is over time is taken for blocked.
+const BLOCKED: Duration = Duration::from_millis(500);
+
+fn out_of_time() -> Failure {
+    Failure::connection("the time for the whole run is over, and its input or output is blocked")
+}
 
 /// The options of a connection.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,9 +45,16 @@ pub(crate) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// The options for the client. The time for the whole run starts now.
+    /// The options for the client. The time for the whole run starts now, and ends it wherever it is
+    /// blocked then.
     pub(crate) fn options(&self) -> Options {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if let Some(end) = deadline {
+            // The client tells its own part of the deadline, and more of it. This is for a run that
+            // is blocked in its input or output. Forgotten, the alarm holds to the end of the run; a
+            // system without threads has none.
+            drop(Alarm::at(end + BLOCKED, || failure::end(&out_of_time())).map(core::mem::forget));
+        }
         let options = Options::new().extended_headers(!self.compact).strict(self.strict).deadline(deadline);
         match self.request_timeout {
             Some(timeout) => options.request_timeout(timeout),

@@ -2,9 +2,11 @@
 //! rely on.
 
 use core::error::Error as _;
+use core::time::Duration;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
 
 use nbd_client::session::{Errno, RequestError};
 use nbd_client::survey::SurveyorError;
@@ -107,6 +109,11 @@ impl Failure {
         }
     }
 
+    /// The exit code.
+    const fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Prints the message, and gives the exit code. Where nobody reads stderr the code has to do.
     pub(crate) fn report(self) -> ExitCode {
         let mut stderr = io::stderr().lock();
@@ -117,6 +124,19 @@ impl Failure {
         };
         ExitCode::from(self.code)
     }
+}
+
+/// Ends the program from another thread than the one that would report.
+pub(crate) fn end(failure: &Failure) -> ! {
+    let line = format!("nbd-extents: {}\n", failure.message);
+    let (done, wait) = channel();
+    // stderr may be blocked as well, and must not hold up the end
+    std::thread::spawn(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(Duration::from_secs(1));
+    std::process::exit(i32::from(failure.code()))
 }
 
 impl From<SurveyorError> for Failure {

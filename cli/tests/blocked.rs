@@ -1,0 +1,71 @@
+//! `--timeout` ends a run that is blocked in its own input or output, with exit code 4.
+#![cfg(target_os = "linux")]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nbd_client::frame::command;
+use nbd_client::testing::{DONE, Good, ScriptedServer};
+
+const MIB: u64 = 1 << 20;
+
+/// A disk of data in many extents, for reading and writing.
+fn server(flags: u16) -> ScriptedServer {
+    ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact().size(64 * MIB).flags(flags))?;
+        conn.serve(|conn, request| match request.command {
+            command::READ => conn.data(request, request.offset, &vec![7; request.length as usize], DONE),
+            command::BLOCK_STATUS => {
+                let list: Vec<_> = (0..request.length / 4096).map(|nth| (4096, nth % 2 * 3)).collect();
+                conn.status(request, 0, &list, DONE)
+            }
+            _ => conn.done(request),
+        })
+    })
+    .unwrap()
+}
+
+/// Runs with pipes that nobody fills or empties.
+#[track_caller]
+fn ends_blocked(arguments: &[&str]) {
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
+        .args(arguments)
+        .args(["--timeout", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pipes = (child.stdin.take(), child.stdout.take());
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
+        }
+        if started.elapsed() > Duration::from_secs(15) {
+            child.kill().unwrap();
+            panic!("{arguments:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    drop(pipes);
+    let message = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert_eq!(code, Some(4), "{arguments:?}: {message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(started.elapsed() >= Duration::from_millis(900), "{message}");
+}
+
+#[test]
+fn a_backup_whose_output_is_not_read() {
+    ends_blocked(&["backup", &server(3).uri(), "-"]);
+}
+
+#[test]
+fn a_restore_whose_input_stalls() {
+    ends_blocked(&["restore", &server(1 | 1 << 2).uri(), "-"]);
+}
+
+#[test]
+fn a_map_whose_output_is_not_read() {
+    ends_blocked(&["map", &server(3).uri(), "--json"]);
+}

@@ -128,8 +128,8 @@ fn entries_that_do_not_start_with_the_request_are_refused_and_the_request_goes_o
     let mut survey = Survey::new(8192, [BASE]).unwrap();
     let id = survey.next_request().unwrap().unwrap().id();
     let wrong = SurveyError::WrongOffset { expected: 0, got: 512 };
-    assert_eq!(survey.extents64(id, BASE, 512, &[(7680, 0)]), Err(wrong));
-    survey.extents64(id, BASE, 0, &[(8192, 0)]).unwrap();
+    assert_eq!(survey.extents64(id, BASE, 512, [(7680, 0)]), Err(wrong));
+    survey.extents64(id, BASE, 0, [(8192, 0)]).unwrap();
     survey.reply_done(id).unwrap();
     assert!(survey.next_extent().unwrap().is_some());
     survey.complete().unwrap();
@@ -159,12 +159,12 @@ fn the_budget_counts_entries_as_they_are_held() {
     let mut survey = Survey::together(options, contexts.negotiate_names([BASE]).unwrap()).unwrap();
     let request = survey.next_request().unwrap().unwrap();
     let list = |count: u64| (0..count).map(|n| (512, n % 2)).collect::<Vec<_>>();
-    survey.extents64(request.id(), BASE, 0, &list(101)).unwrap();
+    survey.extents64(request.id(), BASE, 0, list(101)).unwrap();
     survey.reply_done(request.id()).unwrap();
     assert_eq!(survey.next_extent(), Ok(None), "101 entries do not fit");
     let smaller = survey.next_request().unwrap().unwrap();
     assert!(smaller.length() < request.length());
-    survey.extents64(smaller.id(), BASE, 0, &list(100)).unwrap();
+    survey.extents64(smaller.id(), BASE, 0, list(100)).unwrap();
     survey.reply_done(smaller.id()).unwrap();
     assert!(survey.next_extent().unwrap().is_some());
     assert_eq!(survey.stats().peak_bytes, 8 + 16 * 100);

@@ -139,6 +139,9 @@ impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explai
     }
 }
 
+/// An extent, and the decision about it.
+type Decided = (Extent<Status>, Decision);
+
 /// Each extent decided and checked, not joined yet.
 #[derive(Clone, Debug)]
 struct Judge<S, P> {
@@ -196,7 +199,7 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
 
     /// Yields the next extent, and the decision about it.
     #[inline]
-    fn judge(&mut self) -> Result<Option<(Extent<Status>, Decision)>, DecideError<S::Error>> {
+    fn judge(&mut self) -> Result<Option<Decided>, DecideError<S::Error>> {
         let next = match self.rest.take() {
             Some(rest) => Some(rest),
             None => self.stream.next_extent().map_err(DecideError::Stream)?,

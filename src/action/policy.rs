@@ -82,7 +82,8 @@ pub trait Policy {
     }
 
     /// Returns `true` if the bytes of this extent are left out on purpose, as by
-    /// [`excluding`](Self::excluding). It holds for all of them, like a decision.
+    /// [`excluding`](Self::excluding). It holds for all of them, like a decision, and may change only where
+    /// [`next_cut`](Self::next_cut) says.
     ///
     /// Where the policy decides to copy them, they become [`Action::Zero`](super::Action::Zero). Every
     /// other decision stands. No policy of this crate leaves anything out unless it is told to.

@@ -1,13 +1,16 @@
-//! Our own form: what a backup does with each range. [`Totals`](nbd_extents::action::Totals) sums it up.
+//! Our own form: what a backup does with each range. [`Totals`](nbd_extents::action::Totals) sums
+//! it up.
 //!
-//! The example `extents` prints it with `--actions --json`, and its two other forms are [ovirt-imageio's](super::imageio):
+//! The example `extents` prints it with `--actions --json`, and its two other forms are
+//! [ovirt-imageio's](super::imageio):
 //!
 //! ```text
 //! [{"start": 0, "length": 1048576, "action": "skip"}, {"start": 1048576, "length": 65536, "action": "copy"}]
 //! ```
 //!
-//! This is version [`VERSION`] of it. Fields may be added without notice, so a reader passes over those that it does not know; a new word for an action, or
-//! a new meaning of one, is another version.
+//! This is version [`VERSION`] of it. Fields may be added without notice, so a reader passes over
+//! those that it does not know; a new word for an action, or a new meaning of one, is another
+//! version.
 //!
 //! | field | what it holds |
 //! |---|---|
@@ -15,7 +18,8 @@
 //! | `length` | how many bytes; a whole number, not 0. Each range starts where the one before it ends |
 //! | `action` | `"copy"`: read and store. `"zero"`: write zeroes, without reading. `"skip"`: leave as it is. `"absent"`: the layer does not hold it |
 //!
-//! Neighbours have different actions. With `--totals --json` the example prints one object instead, of the same version:
+//! Neighbours have different actions. With `--totals --json` the example prints one object instead,
+//! of the same version:
 //!
 //! ```text
 //! {"copy": 65536, "zero": 1572864, "skip": 4653056, "size": 6291456}

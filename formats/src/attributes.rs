@@ -1,4 +1,5 @@
-//! What any of the formats can say of a range: the common ground on which they are read, converted and merged.
+//! What any of the formats can say of a range: the common ground on which they are read, converted
+//! and merged.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +18,15 @@ use thiserror::Error;
 pub struct Attributes {
     /// Whether every byte reads as zero.
     pub zero: Option<bool>,
-    /// Known to be a hole, which says nothing of the content. `false` claims nothing, as a clear HOLE bit on the
-    /// wire claims nothing.
+    /// Known to be a hole, which says nothing of the content. `false` claims nothing, as a clear
+    /// HOLE bit on the wire claims nothing.
     pub hole: bool,
     /// Whether the bytes have changed.
     pub dirty: Option<bool>,
     /// Which layer of the image holds the bytes.
     pub layer: Option<ImageLayer>,
-    /// The `depth` of `qemu-img map` where it is not the number of a layer: the images that were looked at.
+    /// The `depth` of `qemu-img map` where it is not the number of a layer: the images that were
+    /// looked at.
     pub searched: Option<u32>,
     /// Whether the bytes are stored compressed.
     pub compressed: Option<bool>,
@@ -137,16 +139,18 @@ impl Attributes {
 
     /// What two lists say together of the same bytes.
     ///
-    /// What only one of them says is taken over. Where they contradict each other, the safer answer holds: not
-    /// zero, dirty; and of a layer, a compression or an offset in doubt nothing is known.
+    /// What only one of them says is taken over. Where they contradict each other, the safer answer
+    /// holds: not zero, dirty; and of a layer, a compression or an offset in doubt nothing is
+    /// known.
     ///
     /// ```
     /// use nbd_extents_formats::Attributes;
     ///
     /// let dirty = Attributes { dirty: Some(true), ..Attributes::default() };
-    /// let zero = Attributes { zero: Some(true), dirty: Some(false), ..Attributes::default() };
-    /// let both = dirty.combine(&zero);
-    /// assert_eq!((both.dirty, both.zero), (Some(true), Some(true)));
+    /// let clean = Attributes { dirty: Some(false), ..Attributes::default() };
+    /// let zero = Attributes { zero: Some(true), ..Attributes::default() };
+    /// assert_eq!(dirty.combine(&clean), dirty);
+    /// assert_eq!(clean.combine(&zero), Attributes { zero: Some(true), ..clean });
     /// ```
     #[must_use]
     pub fn combine(&self, other: &Self) -> Self {
@@ -174,8 +178,8 @@ impl Attributes {
 
     /// The attributes as a [`Status`]; the dirty bitmap gets the index 0.
     ///
-    /// A hole of which nobody says that it reads as zero is data with undefined content, as on the wire. A layer
-    /// without a number has no place in a status, unless it is absent.
+    /// A hole of which nobody says that it reads as zero is data with undefined content, as on the
+    /// wire. A layer without a number has no place in a status, unless it is absent.
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = Status::UNKNOWN;

@@ -1,4 +1,5 @@
-//! Our own list with all that a backup goes by: dirty, zero and hole of each range. Its name is `combined`.
+//! Our own list with all that a backup goes by: dirty, zero and hole of each range. Its name is
+//! `combined`.
 //!
 //! The merge of a dirty bitmap and `base:allocation`, which no other program prints:
 //!
@@ -6,8 +7,8 @@
 //! [{"start": 0, "length": 65536, "dirty": true, "zero": false, "hole": false}, {"start": 65536, "length": 65536, "dirty": true, "zero": true, "hole": true}]
 //! ```
 //!
-//! The keys are ovirt-imageio's, but `hole` is the HOLE bit of `base:allocation`: it does not say that the bytes
-//! read as zero. All three must be there. Keys may be added without notice.
+//! The keys are ovirt-imageio's, but `hole` is the HOLE bit of `base:allocation`: it does not say
+//! that the bytes read as zero. All three must be there. Keys may be added without notice.
 
 use std::io::Write;
 

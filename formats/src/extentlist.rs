@@ -6,10 +6,10 @@
 //! ```
 //!
 //! - Offsets and lengths may have a unit (`1M`, `512s`) and a plus sign; the type may be a number.
-//! - Bytes that the list leaves out are `hole,zero`, up to the size of the disk, which the list does not name:
-//!   the reader is told. What lies beyond it is cut off.
-//! - nbdkit takes the lines in any order. This reader wants them ascending, since it holds one at a time; `sort -n`
-//!   puts a list without units in order.
+//! - Bytes that the list leaves out are `hole,zero`, up to the size of the disk, which the list
+//!   does not name: the reader is told. What lies beyond it is cut off.
+//! - nbdkit takes the lines in any order. This reader wants them ascending, since it holds one at a
+//!   time; `sort -n` puts a list without units in order.
 //! - An unknown word is an error here, and data to nbdkit.
 
 use std::io::{Read, Write};
@@ -50,7 +50,8 @@ fn next(input: &mut Input<dyn Read + '_>, size: u64) -> Result<Step<Attributes>,
     // people write these lists, and leave the last end of line out
     while let Some((line, _)) = input.line()? {
         let (start, length, flags) = parse(line)?;
-        // what lies beyond the disk is cut off; a range without a byte is left to the reader to refuse
+        // what lies beyond the disk is cut off; a range without a byte is left to the reader to
+        // refuse
         if start < size || length == 0 {
             let within = length.min(size.saturating_sub(start));
             return Ok(Step::Row(start, within, Allocation::attributes(flags)));

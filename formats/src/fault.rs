@@ -1,5 +1,6 @@
-//! Errors of reading and writing lists. Each names the format, so that of two inputs it is plain which one
-//! is meant, and the place in it, since the list is a file on somebody's disk and somebody has to look at it.
+//! Errors of reading and writing lists. Each names the format, so that of two inputs it is plain
+//! which one is meant, and the place in it, since the list is a file on somebody's disk and
+//! somebody has to look at it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,12 +49,14 @@ impl fmt::Display for LineColumn {
 /// use nbd_extents_formats::{Fault, Format, ListReadError, ReadOptions};
 ///
 /// let json = br#"[{"start": 0, "length": -1, "dirty": true}]"#;
-/// let error = Format::ImageioDirty.read(&json[..], ReadOptions::default()).next_extent().unwrap_err();
+/// let mut rows = Format::ImageioDirty.read(&json[..], ReadOptions::default());
+/// let error = rows.next_extent().unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
 ///     "imageio-dirty, line 1, column 2: \"length\" is not a whole number from 0 to 2^64 - 1"
 /// );
-/// assert!(matches!(error, ListReadError::List { fault: Fault::Type { field: "length", .. }, .. }));
+/// let ListReadError::List { fault, .. } = error else { unreachable!() };
+/// assert!(matches!(fault, Fault::Type { field: "length", .. }));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -135,7 +138,8 @@ pub enum Fault {
         /// What it should be.
         expected: &'static str,
     },
-    /// Two fields contradict each other: most likely the list is of another format, or of another context.
+    /// Two fields contradict each other: most likely the list is of another format, or of another
+    /// context.
     #[error("\"{field}\" and \"{other}\" do not go together in this format: is the list of another one?")]
     Contradiction {
         /// The one field.
@@ -154,7 +158,8 @@ pub enum Fault {
         /// The size that the caller gave, in bytes.
         given: u64,
     },
-    /// Ranges are empty or too large, overlap, leave the disk, or leave bytes out where none may be left out.
+    /// Ranges are empty or too large, overlap, leave the disk, or leave bytes out where none may be
+    /// left out.
     #[error(transparent)]
     Extents(#[from] StreamError),
     /// The reader that the text comes from has failed.

@@ -1,5 +1,5 @@
-//! One flat JSON object: the fields that a format knows. Others are passed over, whatever they hold, so that a
-//! newer version of a program can say more.
+//! One flat JSON object: the fields that a format knows. Others are passed over, whatever they
+//! hold, so that a newer version of a program can say more.
 
 use std::fmt;
 

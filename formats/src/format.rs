@@ -113,14 +113,16 @@ impl Format {
         ListReader::new(self.name(), (self.spec().decoder)(options), input, options)
     }
 
-    /// Writes a list, row by row. What the format cannot say is refused or left out: [`WriteOptions::loss`].
+    /// Writes a list, row by row. What the format cannot say is refused or left out:
+    /// [`WriteOptions::loss`].
     ///
     /// ```
     /// use nbd_extents::stream::from_iter;
     /// use nbd_extents::Extent;
     /// use nbd_extents_formats::{Attribute, Attributes, Format, Loss, WriteOptions};
     ///
-    /// let known = Attributes { zero: Some(true), dirty: Some(true), ..Attributes::default() };
+    /// let (zero, dirty) = (Some(true), Some(true));
+    /// let known = Attributes { zero, dirty, ..Attributes::default() };
     /// let disk = [Extent::new(0, 512, known)?];
     ///
     /// let strict = Format::ImageioZero.writer(Vec::new(), WriteOptions::default());
@@ -143,7 +145,7 @@ impl Format {
 }
 
 /// What the reader of a list has to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReadOptions {
     /// The size of the disk in bytes, which the list then must cover.
     ///
@@ -155,16 +157,11 @@ pub struct ReadOptions {
     pub unallocated: Unallocated,
 }
 
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self { size: None, starting_offset: 0, unallocated: Unallocated::Undefined }
-    }
-}
-
 /// What the writer of a list has to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WriteOptions {
-    /// The size of the disk in bytes, which the extents then must cover. CSI's lists are not written without it.
+    /// The size of the disk in bytes, which the extents then must cover. CSI's lists are not
+    /// written without it.
     pub size: Option<u64>,
     /// The size of the blocks that a CSI driver lists.
     pub blocks: Blocks,
@@ -180,9 +177,9 @@ impl Default for WriteOptions {
     fn default() -> Self {
         Self {
             size: None,
-            blocks: Blocks::Variable,
+            blocks: Blocks::default(),
             page: NonZeroU64::MIN.saturating_add(999),
-            loss: Loss::Refuse,
+            loss: Loss::default(),
             assume: Assume::default(),
         }
     }

@@ -1,18 +1,21 @@
-//! ovirt-imageio's extents: the answer to `GET /images/ID/extents`, and to that with `?context=dirty`.
+//! ovirt-imageio's extents: the answer to `GET /images/ID/extents`, and to that with
+//! `?context=dirty`.
 //!
-//! The exchange format of backup tools for oVirt, and of those that took it over: `imageio-zero` and
-//! `imageio-dirty`.
+//! The exchange format of backup tools for oVirt, and of those that took it over: `imageio-zero`
+//! and `imageio-dirty`.
 //!
 //! ```text
 //! [{"start": 0, "length": 1114112, "zero": false, "hole": false}, {"start": 1114112, "length": 983040, "zero": true, "hole": true}]
 //! [{"start": 0, "length": 1048576, "dirty": false, "zero": false}, {"start": 1048576, "length": 65536, "dirty": true, "zero": false}]
 //! ```
 //!
-//! - `hole` is not the HOLE bit of `base:allocation`: it says that no layer of the image holds the bytes
-//!   (allocation depth 0), and is never true for raw images. CloudStack's answers have no `hole`.
-//! - `zero` is missing from dirty extents before version 2.2.0: it is not known then, and has to be taken for false.
-//! - The text has no end of line. CloudStack's has no blanks either; it is read alike and written as
-//!   ovirt-imageio writes.
+//! - `hole` is not the HOLE bit of `base:allocation`: it says that no layer of the image holds the
+//!   bytes (allocation depth 0), and is never true for raw images. CloudStack's answers have no
+//!   `hole`.
+//! - `zero` is missing from dirty extents before version 2.2.0: it is not known then, and has to be
+//!   taken for false.
+//! - The text has no end of line. CloudStack's has no blanks either; it is read alike and written
+//!   as ovirt-imageio writes.
 
 use std::io::Write;
 

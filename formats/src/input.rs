@@ -1,7 +1,8 @@
 //! The text of a list, read in chunks: a line or a JSON value at a time, however long the whole is.
 //!
-//! serde_json parses whole values. Between the values of a list stand only brackets, commas and colons; these
-//! are read here, so that a list can be taken row by row from any reader and never stands in memory.
+//! serde_json parses whole values. Between the values of a list stand only brackets, commas and
+//! colons; these are read here, so that a list can be taken row by row from any reader and never
+//! stands in memory.
 
 use std::io::{ErrorKind, Read};
 
@@ -63,8 +64,8 @@ impl<R: Read + ?Sized> Input<R> {
 
     /// Reads more; `false` when there is none.
     ///
-    /// It at least doubles the bytes that are not taken yet, so that parsing a long row again after each call
-    /// takes time in proportion to its length.
+    /// It at least doubles the bytes that are not taken yet, so that parsing a long row again after
+    /// each call takes time in proportion to its length.
     fn fill(&mut self) -> Result<bool, Fault> {
         self.start = self.start.after(self.buffer.get(..self.taken).unwrap_or_default());
         self.buffer.copy_within(self.taken..self.filled, 0);
@@ -202,7 +203,8 @@ impl<R: Read + ?Sized> Input<R> {
         Ok(fields)
     }
 
-    /// Takes a JSON value, which must be whole in the buffer: reads more and parses again until it is.
+    /// Takes a JSON value, which must be whole in the buffer: reads more and parses again until it
+    /// is.
     fn parse<T>(
         &mut self,
         parse: impl for<'de> Fn(&mut Deserializer<SliceRead<'de>>) -> serde_json::Result<T>,

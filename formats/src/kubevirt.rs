@@ -1,17 +1,19 @@
-//! KubeVirt's map pages: the answer of the export server of a backup to `GET .../map`, a page at a time.
+//! KubeVirt's map pages: the answer of the export server of a backup to `GET .../map`, a page at a
+//! time.
 //!
 //! ```text
 //! {"extents":[{"offset":0,"length":65536,"type":1,"description":"dirty"}],"next_offset":65536}
 //! {"extents":[{"offset":65536,"length":983040,"type":3,"description":"dirty,zero"}],"next_offset":null}
 //! ```
 //!
-//! `next_offset` is what to ask for next, and null on the last page: [`next_offset`]. A list is all pages, one after
-//! the other. One whose last page is missing is an error at its end, not a shorter disk.
+//! `next_offset` is what to ask for next, and null on the last page: [`next_offset`]. A list is all
+//! pages, one after the other. One whose last page is missing is an error at its end, not a shorter
+//! disk.
 //!
 //! The number means two things: of a full backup (`kubevirt-full`) bit 0 is HOLE, of an incremental
-//! (`kubevirt-incremental`) it is dirty; bit 1 is zero in both. The description tells them apart, and pages of the
-//! other kind are refused. Before KubeVirt merged the two contexts, incremental pages never said zero; nothing is
-//! lost by that but speed.
+//! (`kubevirt-incremental`) it is dirty; bit 1 is zero in both. The description tells them apart,
+//! and pages of the other kind are refused. Before KubeVirt merged the two contexts, incremental
+//! pages never said zero; nothing is lost by that but speed.
 
 use std::io::{Read, Write};
 use std::marker::PhantomData;
@@ -70,8 +72,9 @@ const fn pages<P: Numbers>(name: &'static str) -> Spec {
 /// ```
 /// use nbd_extents_formats::kubevirt::next_offset;
 ///
-/// let page =
-///     br#"{"extents":[{"offset":0,"length":512,"type":0,"description":"data"}],"next_offset":512}"#;
+/// let page = br#"{"extents":[
+///     {"offset":0,"length":512,"type":0,"description":"data"}
+/// ],"next_offset":512}"#;
 /// assert_eq!(next_offset(&page[..])?, Some(512), "the page to ask for");
 /// # Ok::<(), nbd_extents_formats::ListReadError>(())
 /// ```

@@ -11,7 +11,8 @@ use crate::fault::ListReadError;
 
 /// Merges two lists, which must describe the same bytes.
 ///
-/// Each extent says what both lists say of it: see [`Attributes::combine`]. Neither list is held in memory.
+/// Each extent says what both lists say of it: see [`Attributes::combine`]. Neither list is held in
+/// memory.
 ///
 /// ```
 /// use nbd_extents::stream::ExtentStream;

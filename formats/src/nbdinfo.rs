@@ -1,4 +1,5 @@
-//! The output of `nbdinfo --map` for one metadata context, as text and as JSON, and with `--totals`.
+//! The output of `nbdinfo --map` for one metadata context, as text and as JSON, and with
+//! `--totals`.
 //!
 //! ```text
 //!          0     1114112    0  data
@@ -12,12 +13,14 @@
 //! ]
 //! ```
 //!
-//! The number is the status as it came over the wire, so its meaning depends on the context, which the output does
-//! not name: a 1 is a hole, dirty, or the top layer. So each context has a format of its own: `nbdinfo-allocation`,
-//! `nbdinfo-dirty` and `nbdinfo-depth`, and the same with `-json`. The description must be the one that nbdinfo has
-//! for this context and number; anything else is an error, since then it is the map of another context.
+//! The number is the status as it came over the wire, so its meaning depends on the context, which
+//! the output does not name: a 1 is a hole, dirty, or the top layer. So each context has a format
+//! of its own: `nbdinfo-allocation`, `nbdinfo-dirty` and `nbdinfo-depth`, and the same with
+//! `-json`. The description must be the one that nbdinfo has for this context and number; anything
+//! else is an error, since then it is the map of another context.
 //!
-//! Every line of the text must have its end: a table without the last one may have been cut in a number.
+//! Every line of the text must have its end: a table without the last one may have been cut in a
+//! number.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -127,7 +130,10 @@ fn object<C: Numbers>(fields: &Fields) -> Result<Attributes, Fault> {
 /// let mut totals = ContextTotals::<Allocation>::default();
 /// totals.add(Allocation::DATA.flags(), 1024);
 /// totals.add(3, 3072);
-/// assert_eq!(totals.text(), "      1024  25.0%   0 data\n      3072  75.0%   3 hole,zero\n");
+/// assert_eq!(
+///     totals.text(),
+///     "      1024  25.0%   0 data\n      3072  75.0%   3 hole,zero\n"
+/// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextTotals<C> {
@@ -179,7 +185,8 @@ impl<C: Numbers> ContextTotals<C> {
     }
 }
 
-/// A number as C's `%g` prints it: six digits, no zeroes at the end, an exponent where the number is very small.
+/// A number as C's `%g` prints it: six digits, no zeroes at the end, an exponent where the number
+/// is very small.
 fn general(number: f64) -> String {
     fn without_zeroes(number: &str) -> &str {
         if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }

@@ -1,5 +1,5 @@
-//! Statuses that a program prints as a number: those of the metadata contexts, as they come over the wire, and
-//! KubeVirt's.
+//! Statuses that a program prints as a number: those of the metadata contexts, as they come over
+//! the wire, and KubeVirt's.
 
 use std::borrow::Cow;
 

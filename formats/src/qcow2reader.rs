@@ -1,10 +1,12 @@
-//! The output of the `map` command of go-qcow2reader's example: one JSON object a line, without a list around them.
+//! The output of the `map` command of go-qcow2reader's example: one JSON object a line, without a
+//! list around them.
 //!
 //! ```text
 //! {"start":0,"length":65536,"allocated":true,"zero":false,"compressed":false}
 //! ```
 //!
-//! The name of the format is `qcow2reader`. `allocated` says that the image, or one below it, holds the bytes.
+//! The name of the format is `qcow2reader`. `allocated` says that the image, or one below it, holds
+//! the bytes.
 
 use std::io::Write;
 

@@ -1,5 +1,5 @@
-//! Reads a list of any format as a stream of extents. Their order, and that they cover the disk, is checked here
-//! for all formats alike.
+//! Reads a list of any format as a stream of extents. Their order, and that they cover the disk, is
+//! checked here for all formats alike.
 
 use std::fmt;
 use std::hash::Hash;
@@ -18,11 +18,12 @@ use crate::spec::{Decoder, Step, Syntax};
 
 /// The rows of a list, read while they are asked for: a stream of extents.
 ///
-/// Made by [`Format::read`](crate::Format::read). It reads up to 64 KiB at once, so the input needs no buffer, and
-/// holds no more, however long the list is. A row of more than 1 MiB is refused.
+/// Made by [`Format::read`](crate::Format::read). It reads up to 64 KiB at once, so the input needs
+/// no buffer, and holds no more, however long the list is. A row of more than 1 MiB is refused.
 ///
-/// Each extent starts where the one before it ends: bytes that a format leaves out (nbdkit's and CSI's lists do)
-/// have extents too. Where [`ReadOptions::size`] is given, the extents cover the disk.
+/// Each extent starts where the one before it ends: bytes that a format leaves out (nbdkit's and
+/// CSI's lists do) have extents too. Where [`ReadOptions::size`] is given, the extents cover the
+/// disk.
 ///
 /// ```
 /// use nbd_extents::stream::ExtentStream;
@@ -86,8 +87,8 @@ impl<R: Read, T: Copy> ListReader<R, T> {
     /// ```
     /// use nbd_extents_formats::{Format, ReadOptions};
     ///
-    /// let json = br#"[{"start": 0, "length": 512, "dirty": true}, {"start": 512, "length": 512, "dirty": true}]"#;
-    /// let map = Format::ImageioDirty.read(&json[..], ReadOptions::default()).into_map()?;
+    /// let table = &b"0 512 1 dirty\n512 512 1 dirty\n"[..];
+    /// let map = Format::NbdinfoDirty.read(table, ReadOptions::default()).into_map()?;
     /// assert_eq!((map.run_count(), map.range()), (1, 0..1024));
     /// # Ok::<(), nbd_extents_formats::ListReadError>(())
     /// ```

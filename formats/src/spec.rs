@@ -24,7 +24,8 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// What a row says of a range of which this is known; the attribute that it must say if it is not known.
+    /// What a row says of a range of which this is known; the attribute that it must say if it is
+    /// not known.
     pub(crate) fn row(&self, known: &Attributes) -> Result<Attributes, Attribute> {
         use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
         let says = |attribute| self.must.contains(&attribute) || self.may.contains(&attribute);
@@ -68,7 +69,8 @@ pub(crate) enum Step<T> {
     End(Option<u64>),
 }
 
-/// Takes the next row from a text. It looks at the rows alone: their order is checked by the reader.
+/// Takes the next row from a text. It looks at the rows alone: their order is checked by the
+/// reader.
 pub(crate) type Next<T> = Box<dyn FnMut(&mut Input<dyn Read + '_>) -> Result<Step<T>, Fault> + Send>;
 
 /// Takes a list apart.

@@ -1,5 +1,5 @@
-//! Writes a list of any format. That the extents follow each other, and cover the disk, is checked here for all
-//! formats alike.
+//! Writes a list of any format. That the extents follow each other, and cover the disk, is checked
+//! here for all formats alike.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,8 +18,8 @@ const CHUNK: usize = 1 << 16;
 
 /// A list that is being written.
 ///
-/// Made by [`Format::writer`](crate::Format::writer). It writes 64 KiB at once, so the output needs no buffer. Without
-/// [`finish`](Self::finish) the end of the list is missing.
+/// Made by [`Format::writer`](crate::Format::writer). It writes 64 KiB at once, so the output needs
+/// no buffer. Without [`finish`](Self::finish) the end of the list is missing.
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -29,7 +29,8 @@ const CHUNK: usize = 1 << 16;
 /// let mut writer = Format::Extentlist.writer(&mut text, WriteOptions::default());
 /// let zero = Attributes { zero: Some(true), ..Attributes::default() };
 /// writer.push(&Extent::new(0, 512, zero)?)?;
-/// assert!(writer.push(&Extent::new(1024, 512, zero)?).is_err(), "bytes 512..1024 are left out");
+/// let gap = writer.push(&Extent::new(1024, 512, zero)?);
+/// assert!(gap.is_err(), "bytes 512..1024 are left out");
 /// writer.finish()?;
 /// assert_eq!(text, b"0 512 zero\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -52,8 +53,8 @@ impl<W: Write, T> ListWriter<W, T> {
     ///
     /// # Errors
     ///
-    /// When it does not start where the last one ended, or reaches beyond [`WriteOptions::size`]; when the format
-    /// cannot say it; when the output fails.
+    /// When it does not start where the last one ended, or reaches beyond [`WriteOptions::size`];
+    /// when the format cannot say it; when the output fails.
     pub fn push(&mut self, extent: &Extent<T>) -> Result<(), ListWriteError> {
         let start = extent.start();
         let expected = self.position.unwrap_or(start);
@@ -102,7 +103,8 @@ impl<W: Write, T> ListWriter<W, T> {
     /// let table = &b"         0       65536    1  dirty\n"[..];
     /// let rows = Format::NbdinfoDirty.read(table, ReadOptions::default());
     /// let mut json = Vec::new();
-    /// let lost = Format::ImageioDirty.writer(&mut json, WriteOptions::default()).write_all(rows)?;
+    /// let writer = Format::ImageioDirty.writer(&mut json, WriteOptions::default());
+    /// let lost = writer.write_all(rows)?;
     /// assert_eq!(json, br#"[{"start": 0, "length": 65536, "dirty": true}]"#);
     /// assert!(lost.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

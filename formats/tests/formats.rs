@@ -1,5 +1,6 @@
-//! The formats of others, against what the programs themselves printed: every file is read and written back to the
-//! byte, in pieces of any size, and the files about one disk must say the same of it.
+//! The formats of others, against what the programs themselves printed: every file is read and
+//! written back to the byte, in pieces of any size, and the files about one disk must say the same
+//! of it.
 
 use core::num::NonZeroU64;
 
@@ -234,8 +235,8 @@ fn a_hole_is_not_zero_and_clean_is_not_dirty() {
     let dirty: Vec<_> =
         rows.iter().filter(|row| row.status().dirty == Some(true)).map(Extent::range).collect();
     assert_eq!(dirty, [1_048_576..1_114_112, 2_097_152..3_145_728, 4_194_304..4_718_592]);
-    // what KubeVirt's emptiness check and others read by mistake: the plain map of the same file calls exactly the
-    // clean bytes data
+    // what KubeVirt's emptiness check and others read by mistake: the plain map of the same file
+    // calls exactly the clean bytes data
     let plain = plain(Format::QemuImg, "qemu-img-dirty.json");
     assert!(plain.iter().zip(&rows).all(|(plain, row)| Some(plain.status().hole) == row.status().dirty));
 }
@@ -270,7 +271,8 @@ fn changed_blocks_are_cut_to_what_was_asked() {
     assert_eq!(ranges(100, text), [(100, 4096, true), (4096, 8192, false), (8192, 10000, true)]);
     // ranges of any size may end beyond the volume as well
     assert_eq!(ranges(0, &text.replace("type\":1", "type\":2")), expected);
-    // a volume whose size is not a number of blocks has a last block that reaches beyond it, and it is written so
+    // a volume whose size is not a number of blocks has a last block that reaches beyond it, and it
+    // is written so
     let blocks = csi::Blocks::Fixed(page(4096));
     let options = WriteOptions { size: Some(10000), blocks, page: page(9), ..WriteOptions::default() };
     assert_eq!(write(Format::CsiDelta, &rows(0, text), options), text);

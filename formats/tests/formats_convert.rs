@@ -1,6 +1,6 @@
-//! From every format into every other that can carry the meaning, and back, over random maps: nothing is lost and
-//! nothing is invented. Where a format cannot carry it, the conversion is refused for the reason that the table
-//! below names.
+//! From every format into every other that can carry the meaning, and back, over random maps:
+//! nothing is lost and nothing is invented. Where a format cannot carry it, the conversion is
+//! refused for the reason that the table below names.
 
 use nbd_extents::Extent;
 use nbd_extents::stream::{ExtentStream, from_iter};
@@ -12,7 +12,8 @@ use nbd_extents_formats::{
 };
 use proptest::prelude::*;
 
-/// What a format must say, what it can say, and whether it can number layers: the table of the module page, by hand.
+/// What a format must say, what it can say, and whether it can number layers: the table of the
+/// module page, by hand.
 fn can(format: Format) -> (&'static [Attribute], &'static [Attribute], bool) {
     use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
     match format {
@@ -33,7 +34,8 @@ fn can(format: Format) -> (&'static [Attribute], &'static [Attribute], bool) {
     }
 }
 
-/// The verdict of the table: the facts that must be said and are not known, or those that cannot be said.
+/// The verdict of the table: the facts that must be said and are not known, or those that cannot be
+/// said.
 fn verdict(to: Format, facts: &Attributes) -> Result<(), (Option<Attribute>, BTreeSet<Attribute>)> {
     let (must, may, numbers) = can(to);
     let known = |fact| match fact {
@@ -45,7 +47,8 @@ fn verdict(to: Format, facts: &Attributes) -> Result<(), (Option<Attribute>, BTr
         Attribute::Compressed => facts.compressed.is_some(),
         _ => facts.host_offset.is_some(),
     };
-    // a depth that has no number cannot be written as one; in qemu's map of it, those from 2 on have none
+    // a depth that has no number cannot be written as one; in qemu's map of it, those from 2 on
+    // have none
     let backing = to == Format::QemuImgDepth;
     let unnumbered = |fact| {
         let layer =
@@ -172,7 +175,8 @@ proptest! {
 
     #[test]
     fn what_is_left_out_is_never_less_safe(disk in disk()) {
-        // dirty stays dirty and what is not zero stays so, whatever is lost on the way and whatever is taken for known
+        // dirty stays dirty and what is not zero stays so, whatever is lost on the way and whatever
+        // is taken for known
         let size = disk.last().unwrap().end();
         let assume = Assume { dirty: true, data: true };
         for &a in Format::ALL {
@@ -202,7 +206,8 @@ proptest! {
 
 #[test]
 fn many_pairs_carry_the_meaning() {
-    // the property above would hold if every conversion were refused: these are the pairs that are not, for a disk that says all it can
+    // the property above would hold if every conversion were refused: these are the pairs that are
+    // not, for a disk that says all it can
     let all = |zero, dirty| Attributes { zero: Some(zero), dirty: Some(dirty), ..Attributes::default() };
     let disk = [(true, false), (true, true), (false, true), (false, false)];
     let place =

@@ -1,4 +1,5 @@
-//! Bad input to every reader: a typed error that says what is wrong and where. Read as the user sees it.
+//! Bad input to every reader: a typed error that says what is wrong and where. Read as the user
+//! sees it.
 
 use std::error::Error;
 use std::io;

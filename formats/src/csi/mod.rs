@@ -1,22 +1,23 @@
-//! The changed-block lists of Kubernetes: `GetMetadataDelta` and `GetMetadataAllocated` of the CSI snapshot metadata
-//! service, as the tools of its sidecar print them, and as gRPC clients do.
+//! The changed-block lists of Kubernetes: `GetMetadataDelta` and `GetMetadataAllocated` of the CSI
+//! snapshot metadata service, as the tools of its sidecar print them, and as gRPC clients do.
 //!
 //! ```text
 //! [{"block_metadata_type":1,"volume_capacity_bytes":1048576,"block_metadata":[{"size_bytes":65536},{"byte_offset":262144,"size_bytes":65536}]}]
 //! ```
 //!
-//! - A list names only the ranges that have changed (or are allocated). The reader makes extents of the rest of the
-//!   volume too. An empty list names no capacity: it is read when the size of the disk is given.
+//! - A list names only the ranges that have changed (or are allocated). The reader makes extents of
+//!   the rest of the volume too. An empty list names no capacity: it is read when the size of the
+//!   disk is given.
 //! - `block_metadata_type` is 1 for blocks of one size (`FIXED_LENGTH`), 2 for ranges of any size
 //!   (`VARIABLE_LENGTH`).
-//! - Whoever asks from an offset on may get a first range that starts before it, and the last block may end beyond
-//!   the volume: both are cut.
-//! - A field that is 0 is left out, as Go and protocol buffers do. The reader takes the names in both spellings
-//!   (`byteOffset`), numbers in quotes, and the types by name; one list of records, or records one after the other.
-//!   The writer writes as `snapshot-metadata-lister -o json` does.
-//! - The records do not say which call they answer: each has a format of its own, `csi-delta` and `csi-allocated`.
-//!   Neither says which bytes read as zero. Whether those that are not allocated do, depends on the driver, and the
-//!   caller says ([`Unallocated`]).
+//! - Whoever asks from an offset on may get a first range that starts before it, and the last block
+//!   may end beyond the volume: both are cut.
+//! - A field that is 0 is left out, as Go and protocol buffers do. The reader takes the names in
+//!   both spellings (`byteOffset`), numbers in quotes, and the types by name; one list of records,
+//!   or records one after the other. The writer writes as `snapshot-metadata-lister -o json` does.
+//! - The records do not say which call they answer: each has a format of its own, `csi-delta` and
+//!   `csi-allocated`. Neither says which bytes read as zero. Whether those that are not allocated
+//!   do, depends on the driver, and the caller says ([`Unallocated`]).
 
 mod decode;
 mod encode;
@@ -32,11 +33,13 @@ use decode::Records;
 use encode::RecordWriter;
 
 /// How long the listed ranges are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Blocks {
-    /// Blocks of one size in bytes: each listed range must be made of whole ones, but for the last of the volume.
+    /// Blocks of one size in bytes: each listed range must be made of whole ones, but for the last
+    /// of the volume.
     Fixed(NonZeroU64),
     /// As they come.
+    #[default]
     Variable,
 }
 
@@ -48,16 +51,18 @@ pub enum Blocks {
 /// use nbd_extents_formats::{Format, ReadOptions};
 ///
 /// let record = br#"[{"block_metadata_type":2,"volume_capacity_bytes":4096}]"#;
-/// for (unallocated, zero) in [(Unallocated::Undefined, None), (Unallocated::Zero, Some(true))] {
+/// let cases = [(Unallocated::Undefined, None), (Unallocated::Zero, Some(true))];
+/// for (unallocated, zero) in cases {
 ///     let options = ReadOptions { unallocated, ..ReadOptions::default() };
 ///     let rows = Format::CsiAllocated.read(&record[..], options).collect_vec()?;
 ///     assert_eq!((rows[0].range(), rows[0].status().zero), (0..4096, zero));
 /// }
 /// # Ok::<(), nbd_extents_formats::ListReadError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unallocated {
     /// Nothing: their content is undefined, and they have to be read.
+    #[default]
     Undefined,
     /// The driver promises that they read as zero.
     Zero,

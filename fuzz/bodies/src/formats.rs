@@ -1,8 +1,9 @@
-//! `formats`: a byte for the format, one for the options, one for a second format, sizes of pieces, and the rest is
-//! text of the first format. Asserts that pieces make no difference, that the extents are in order and cover the
-//! disk where its size is given, that an error lies in the input and can be printed, that what was read can be
-//! written and reads the same again, that a second format never says less than is safe, and that a map and a merge
-//! of the list with itself say the same.
+//! `formats`: a byte for the format, one for the options, one for a second format, sizes of pieces,
+//! and the rest is text of the first format. Asserts that pieces make no difference, that the
+//! extents are in order and cover the disk where its size is given, that an error lies in the input
+//! and can be printed, that what was read can be written and reads the same again, that a second
+//! format never says less than is safe, and that a map and a merge of the list with itself say the
+//! same.
 
 use std::io;
 

@@ -36,10 +36,12 @@ pub(crate) struct ConnectionArgs {
     /// Reject whatever violates a MUST of the protocol
     #[arg(long)]
     pub(crate) strict: bool,
-    /// End after this time, whatever has been reached
+    /// End the whole run after this time, however far it is
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) timeout: Option<Duration>,
-    /// The time that the server has for each request
+    /// End when the requests in flight make no progress for this time
+    ///
+    /// Without it that is 300 seconds, and a flush may take as long as it needs.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) request_timeout: Option<Duration>,
 }
@@ -57,7 +59,7 @@ impl ConnectionArgs {
         }
         let options = Options::new().extended_headers(!self.compact).strict(self.strict).deadline(deadline);
         match self.request_timeout {
-            Some(timeout) => options.request_timeout(timeout),
+            Some(timeout) => options.request_timeout(timeout).flush_timeout(Some(timeout)),
             None => options,
         }
     }

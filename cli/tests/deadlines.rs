@@ -44,6 +44,27 @@ fn a_server_that_is_slow_but_never_late() {
     map(&[&server.unwrap().uri(), "--json"], TIMEOUT).fails(4, " out");
 }
 
+/// A flush has no limit by itself; `--request-timeout` is the one that the user can set.
+#[test]
+fn a_flush_that_never_ends() {
+    const FLUSH: u16 = 3;
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().flags(1 | 1 << 2 | 1 << 6))?;
+        conn.serve(|conn, request| match request.command {
+            FLUSH => conn.stall(),
+            _ => conn.honest(request, 3),
+        })
+    });
+    let uri = server.as_ref().unwrap().uri();
+    let folder = testkit::server::folder();
+    let file = folder.path().join("stream");
+    let file = file.to_str().unwrap();
+    let run = |verb, arguments: &[&str], timeout| hostile::run::run(verb, arguments, timeout);
+    let backup = run("backup", &[&uri, file, "--allow-writable"], TIMEOUT);
+    assert_eq!(backup.code, Some(0), "{backup}");
+    run("restore", &[&uri, file, "--request-timeout", "0.5"], Duration::from_secs(30)).fails(4, " out");
+}
+
 #[test]
 fn a_handshake_of_a_byte_a_second() {
     let server = ScriptedServer::start(|conn| {

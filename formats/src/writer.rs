@@ -119,7 +119,30 @@ impl<W: Write, T> ListWriter<W, T> {
         self.finish().map_err(ConvertError::Write)
     }
 
-    fn flush(&mut self) -> Result<(), ListWriteError> {
+    /// Writes the text that waits, so that the extents pushed until now are in the output.
+    ///
+    /// The list stays open: only [`finish`](Self::finish) ends it. A program whose extents fail midway calls this to
+    /// leave what it found.
+    ///
+    /// # Errors
+    ///
+    /// When the output fails.
+    ///
+    /// ```
+    /// use nbd_extents::Extent;
+    /// use nbd_extents_formats::{Attributes, Format, WriteOptions};
+    ///
+    /// let mut text = Vec::new();
+    /// let mut writer = Format::Extentlist.writer(&mut text, WriteOptions::default());
+    /// let zero = Attributes { zero: Some(true), ..Attributes::default() };
+    /// writer.push(&Extent::new(0, 512, zero)?)?;
+    /// writer.push(&Extent::new(512, 512, Attributes { zero: Some(false), ..zero })?)?;
+    /// writer.flush()?;
+    /// drop(writer);
+    /// assert_eq!(text, b"0 512 zero\n", "the last extent waits: the next one may join it");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flush(&mut self) -> Result<(), ListWriteError> {
         self.out.write_all(&self.text)?;
         self.text.clear();
         Ok(())

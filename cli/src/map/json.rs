@@ -45,6 +45,15 @@ impl<W: Write> Array<W> {
         written.map_err(failure)
     }
 
+    /// Writes the extents that wait, for an array that no other will follow and that stays open.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Map(list) => list.flush(),
+            Self::Actions(list) => list.flush(),
+        }
+        .map_err(failure)
+    }
+
     /// Writes the end of the array.
     pub(super) fn finish(self) -> io::Result<()> {
         match self {

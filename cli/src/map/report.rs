@@ -100,7 +100,11 @@ where
     match format {
         Format::Json => {
             let mut array = Array::new(&mut *out, view);
-            each(shown, |extent| array.push(&extent))?;
+            if let Err(failure) = each(shown, |extent| array.push(&extent)) {
+                // The extents found are true all the same. An output that fails is the second fault.
+                let _ = array.flush();
+                return Err(failure);
+            }
             array.finish()?;
             writeln!(out)?;
         }

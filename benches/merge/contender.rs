@@ -47,8 +47,8 @@ pub(crate) enum Lists {
     Compact,
     /// The same disk in extended descriptors.
     Extended,
-    /// 500 compact descriptors on the longer side, as an ordinary disk has.
-    Small,
+    /// This number of compact descriptors on the longer side: 500 is an ordinary disk, fewer a single reply.
+    Few(usize),
 }
 
 /// What is left without the optional features: the kernels that every processor has.
@@ -75,7 +75,7 @@ const BLAZE: Contender = contender("range-set-blaze", Question::Wanted, blaze::f
 
 /// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without, `next-extent` what one gets who takes extent after
 /// extent by hand.
-pub(crate) const SINKS: [Sink; 6] = [
+pub(crate) const SINKS: [Sink; 9] = [
     Sink {
         name: "merge",
         lists: Lists::Compact,
@@ -129,18 +129,25 @@ pub(crate) const SINKS: [Sink; 6] = [
             contender("naive", Question::Segments, naive::fold),
         ],
     },
-    Sink {
-        name: "merge-small",
-        lists: Lists::Small,
-        contenders: &[
-            FLOOR,
-            contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
-            contender("nbd-extents-portable", Question::Segments, portable!(ours::fold::<Compact>)),
-            contender("next-extent", Question::Segments, ours::step::<Compact>),
-            contender("naive", Question::Segments, naive::fold),
-        ],
-    },
+    small("merge-small", 500),
+    small("merge-small-128", 128),
+    small("merge-small-32", 32),
+    small("merge-small-8", 8),
 ];
+
+/// Who is measured on short lists.
+const FEW: [Contender; 5] = [
+    FLOOR,
+    contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
+    contender("nbd-extents-portable", Question::Segments, portable!(ours::fold::<Compact>)),
+    contender("next-extent", Question::Segments, ours::step::<Compact>),
+    contender("naive", Question::Segments, naive::fold),
+];
+
+/// A group of short lists.
+const fn small(name: &'static str, descriptors: usize) -> Sink {
+    Sink { name, lists: Lists::Few(descriptors), contenders: &FEW }
+}
 
 /// The least that any merge must do: one pass over both inputs, which only sums the lengths.
 fn floor(workload: &Workload, _: &mut [Segment]) -> u64 {

@@ -14,7 +14,8 @@
 //! - `merge-coalesced/...`: the hash, with equal neighbours joined.
 //! - `merge-filtered/...`: the hash of what a backup reads: the ranges that are dirty and not zero, touching ones joined.
 //! - `merge-extended/...`: as `merge`, but the descriptors are extended, 16 bytes each.
-//! - `merge-small/...`: as `merge`, but of 500 descriptors a side, whatever `EXTENTS` says.
+//! - `merge-small/...`: as `merge`, but of 500 descriptors a side, whatever `EXTENTS` says; `merge-small-128`, `-32` and
+//!   `-8` of fewer.
 //!
 //! The functions of a group: `floor` sums the lengths of both inputs and is the time that no merge can beat; `nbd-extents` is what a
 //! caller of this crate gets, `nbd-extents-portable` what is left without the optional features; `next-extent` takes one extent after the other
@@ -49,22 +50,21 @@ use contender::{Contender, Lists, SINKS, Sink};
 use verify::Verifier;
 use workloads::Workload;
 
-/// Descriptors of the longer side in `merge-small`.
-const SMALL: usize = 500;
-
 fn main() {
     let mode = Mode::from_args();
     let mut bench = Bench::new(mode);
     for shape in workloads::ALL {
         let compact = shape.workload(mode.extents());
         let extended = LazyCell::new(|| compact.extended());
-        let small = shape.workload(SMALL);
         for sink in &SINKS {
-            bench.group(sink, || match sink.lists {
-                Lists::Compact => &compact,
-                Lists::Extended => &extended,
-                Lists::Small => &small,
-            });
+            match sink.lists {
+                Lists::Compact => bench.group(sink, || &compact),
+                Lists::Extended => bench.group(sink, || &extended),
+                Lists::Few(descriptors) => {
+                    let few = shape.workload(descriptors);
+                    bench.group(sink, || &few);
+                }
+            }
         }
     }
     bench.finish();

@@ -1,0 +1,191 @@
+//! Futures dropped at each await point, and jobs cancelled from another thread at random times: the connection is in its
+//! documented state afterwards.
+#![cfg(target_os = "linux")]
+
+use core::future::poll_fn;
+use core::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nbd_client::aio;
+use nbd_client::frame::command;
+use nbd_client::session::{Event, ReadRequest, TakeAll, WriteRequest};
+use nbd_client::survey::Order;
+use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use nbd_client::transport::Canceller;
+use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
+use nbd_extents::{Context, Contexts, Extent, Status};
+
+const MIB: u64 = 1 << 20;
+/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
+const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6;
+
+/// Bytes that tell their place.
+fn content(offset: u64, length: u64) -> Vec<u8> {
+    (offset..offset + length).map(|at| (at / 512 % 251) as u8).collect()
+}
+
+fn answer(conn: &mut Conn, request: &SeenRequest) -> std::io::Result<()> {
+    match request.command {
+        command::READ => {
+            // in two chunks, with a pause that the client sees
+            let half = request.length / 2;
+            conn.data(request, request.offset, &content(request.offset, half), 0)?;
+            conn.pause(Duration::from_micros(300))?;
+            let (offset, rest) = (request.offset + half, request.length - half);
+            conn.data(request, offset, &content(offset, rest), DONE)
+        }
+        command::BLOCK_STATUS => {
+            let list: Vec<_> = (0..16).map(|nth| (request.length / 16, nth % 2 * 3)).collect();
+            conn.status(request, 0, &list, DONE)
+        }
+        command::WRITE => {
+            assert!(request.data.iter().all(|&byte| byte == 9), "other bytes among those of a write");
+            conn.done(request)
+        }
+        _ => conn.done(request),
+    }
+}
+
+fn server(flags: u16) -> ScriptedServer {
+    ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(flags))?;
+        conn.serve(answer)
+    })
+    .unwrap()
+}
+
+/// Polls a future until it has been pending `times` times, and drops it then; its output if it was ready before.
+async fn poll_and_drop<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = times;
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_driver_loses_nothing() {
+    let server = server(WRITABLE);
+    for times in 0..12 {
+        let mut driver = aio::Driver::connect(&server.uri().parse().unwrap(), &Options::new()).await.unwrap();
+        for nth in 0..4 {
+            let request = ReadRequest::new(nth * MIB);
+            driver.start(|session| session.start_read(&request, vec![0; 100_000])).unwrap();
+            let request = WriteRequest::new(nth * MIB);
+            driver.start(|session| session.start_write(&request, vec![9; 300_000])).unwrap();
+        }
+        let (mut reads, mut done) = (0, 0);
+        while driver.in_flight() > 0 {
+            // a dropped call, then one that is awaited to its end
+            let event = match poll_and_drop(driver.next_event(&mut TakeAll), times).await {
+                Some(event) => event,
+                None => driver.next_event(&mut TakeAll).await,
+            };
+            match event.unwrap().unwrap() {
+                Event::Read { cookie, data } => {
+                    assert!(data == content((cookie.get() - 1) / 2 * MIB, 100_000), "after {times} polls");
+                    reads += 1;
+                }
+                Event::Done { .. } => done += 1,
+                event => panic!("{event:?}"),
+            }
+        }
+        assert_eq!((reads, done), (4, 8), "after {times} polls");
+        driver.disconnect().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_stays_usable() {
+    let server = server(WRITABLE);
+    let client = aio::Client::connect(&server.uri().parse().unwrap(), &Options::new()).await.unwrap();
+    for times in 0..12 {
+        poll_and_drop(client.read(0, 4 << 20), times).await;
+        poll_and_drop(client.write(0, vec![9; 4 << 20]), times).await;
+        poll_and_drop(client.zero(0, 64 * MIB), times).await;
+        poll_and_drop(client.flush(), times).await;
+        assert!(client.read(MIB, 4096).await.unwrap() == content(MIB, 4096), "after {times} polls");
+    }
+    client.disconnect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_survey_goes_on_where_it_was() {
+    let server = server(3);
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut expected: Option<Vec<Extent<Status>>> = None;
+    for times in 0..8 {
+        let mut surveyor =
+            aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+        let settled = surveyor.survey_options().unwrap().max_request(4 * MIB);
+        let mut stream = surveyor.survey(settled).unwrap();
+        let mut extents = Vec::new();
+        loop {
+            let next = match poll_and_drop(stream.next_extent(), times).await {
+                Some(next) => next,
+                None => stream.next_extent().await,
+            };
+            match next.unwrap() {
+                Some(extent) => extents.push(extent),
+                None => break,
+            }
+        }
+        assert_eq!(*expected.get_or_insert_with(|| extents.clone()), extents, "after {times} polls");
+        surveyor.disconnect().await.unwrap();
+    }
+}
+
+/// However far a job has got: it ends soon, with the error that says so, and the connection is given up.
+#[test]
+fn a_job_can_be_cancelled_at_any_time() {
+    let server = server(WRITABLE);
+    let uri = server.uri().parse().unwrap();
+    let started = Instant::now();
+    for nth in 0..60_u64 {
+        let canceller = Canceller::new();
+        let options = Options::new().canceller(canceller.clone());
+        let pause = Duration::from_micros(nth * nth * 7);
+        let thread = thread::spawn(move || {
+            thread::sleep(pause);
+            canceller.cancel();
+        });
+        let cancelled = |error: &Error| matches!(error, Error::Cancelled { .. } | Error::GivenUp);
+        match Client::connect(&uri, &options) {
+            Ok(mut client) if nth % 2 == 0 => {
+                let error = core::iter::repeat_with(|| client.read(0, &mut vec![0; 1 << 20]))
+                    .find_map(Result::err)
+                    .unwrap();
+                assert!(cancelled(&error), "{error}");
+                assert!(matches!(client.read(0, &mut [0]), Err(Error::GivenUp)));
+            }
+            Ok(client) => {
+                let mut pool = Pool::of(vec![client]).unwrap();
+                let error = loop {
+                    let mut blocks = ReadAhead::new(&mut pool, Some(0..8 * MIB), Default::default()).unwrap();
+                    let read = core::iter::from_fn(|| match blocks.next_block() {
+                        Ok(Some(_)) => Some(Ok(())),
+                        Ok(None) => None,
+                        Err(error) => Some(Err(error)),
+                    });
+                    if let Some(error) = read.filter_map(Result::err).next() {
+                        break error;
+                    }
+                };
+                assert!(cancelled(&error), "{error}");
+                let again = WriteBehind::new(&mut pool, Default::default()).and_then(WriteBehind::finish);
+                assert!(matches!(again, Err(Error::GivenUp)), "{again:?}");
+            }
+            Err(error) => assert!(cancelled(&error), "{error}"),
+        }
+        thread.join().unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}

@@ -1,7 +1,8 @@
 //! A deadline that holds while the program itself is blocked.
 //!
-//! [`Options::deadline`](crate::Options::deadline) ends every call of this crate. A program that is blocked elsewhere, in a
-//! write to a pipe that nobody reads or a read of a standard input that stalls, makes no such call.
+//! [`Options::deadline`](crate::Options::deadline) ends every call of this crate. A program that is
+//! blocked elsewhere, in a write to a pipe that nobody reads or a read of a standard input that
+//! stalls, makes no such call.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -17,7 +18,9 @@ use std::time::Instant;
 /// let (ring, rang) = channel();
 /// let end = Instant::now() + Duration::from_millis(5);
 /// // A program would print a line and exit here.
-/// let _alarm = Alarm::at(end, move || drop(ring.send("out of time")))?;
+/// let _alarm = Alarm::at(end, move || {
+///     let _ = ring.send("out of time");
+/// })?;
 /// assert_eq!(rang.recv(), Ok("out of time"));
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -13,7 +13,7 @@ pub struct Export {
     pub name: String,
     /// The server's own name of it, if it told one.
     pub canonical_name: Option<String>,
-    /// The server's description, if it told one. Raw: make it a [`ServerText`](crate::text::ServerText) before printing it.
+    /// The server's description, if it told one. Raw: make it a [`ServerText`] before printing it.
     pub description: Option<String>,
     /// Size in bytes, at most `i64::MAX`.
     pub(crate) size: u64,
@@ -25,9 +25,11 @@ pub struct Export {
     pub headers: Headers,
     /// The contexts granted of those asked for, in the order in which they were asked for.
     pub contexts: Vec<MetaContext>,
-    /// The contexts asked for that the server does not have, in the order in which they were asked for.
+    /// The contexts asked for that the server does not have, in the order in which they were asked
+    /// for.
     pub missing: Vec<String>,
-    /// What the server offers, if it was asked: on request, or because a context was missing. `None` also when it would not say.
+    /// What the server offers, if it was asked: on request, or because a context was missing.
+    /// `None` also when it would not say.
     pub offered: Option<Vec<String>>,
 }
 
@@ -38,7 +40,8 @@ impl Export {
         self.size
     }
 
-    /// True if a status request may name the contexts that it wants (extended headers, and the server's flag).
+    /// True if a status request may name the contexts that it wants (extended headers, and the
+    /// server's flag).
     #[must_use]
     pub fn payload_status(&self) -> bool {
         self.headers == Headers::Extended && self.flags.block_status_payload()
@@ -170,7 +173,8 @@ impl TransmissionFlags {
         self.bit(11)
     }
 
-    /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see [`Export::payload_status`].
+    /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see
+    /// [`Export::payload_status`].
     #[must_use]
     pub const fn block_status_payload(self) -> bool {
         self.bit(12)
@@ -183,7 +187,8 @@ impl fmt::Debug for TransmissionFlags {
     }
 }
 
-/// Block sizes in bytes, which do not contradict each other (NBD protocol, "Block size constraints").
+/// Block sizes in bytes, which do not contradict each other (NBD protocol, "Block size
+/// constraints").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockSizes {
     minimum: u32,
@@ -196,8 +201,9 @@ impl BlockSizes {
     ///
     /// # Errors
     ///
-    /// [`BlockSizesError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`, `minimum <= preferred`, and
-    /// the maximum is `0xffffffff` (no limit) or a multiple of the minimum.
+    /// [`BlockSizesError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`,
+    /// `minimum <= preferred`, and the maximum is `0xffffffff` (no limit) or a multiple of the
+    /// minimum.
     ///
     /// ```
     /// use nbd_client::export::BlockSizes;
@@ -218,7 +224,8 @@ impl BlockSizes {
         }
     }
 
-    /// Requests must be multiples of this, except at the end of the export. A power of two, 1 to 65536.
+    /// Requests must be multiples of this, except at the end of the export. A power of two, 1 to
+    /// 65536.
     #[must_use]
     pub const fn minimum(self) -> u32 {
         self.minimum

@@ -2,16 +2,19 @@
 //!
 //! Its layers, each usable without the next:
 //!
-//! - [`connection`] is one connection without I/O and with the clock inside: bytes in, bytes and events out. It is made of
-//!   a [`handshake`] and a [`session`], which can be used alone.
-//! - [`transport`] has streams with a deadline: TCP and unix sockets, and anything else that can be read and written.
-//! - [`Client`] puts both together: blocking calls for a range of any length, and requests that are started now and
-//!   answered later.
-//! - [`Pool`] is one connection or several, each with a thread that always receives. [`ReadAhead`] and [`WriteBehind`]
-//!   are the two loops of a copy tool, and run on it.
-//! - [`Surveyor`] feeds nbd-extents' surveys: the merged map of an export. [`survey::map`] is the same in one call.
+//! - [`connection`] is one connection without I/O and with the clock inside: bytes in, bytes and
+//!   events out. It is made of a [`handshake`] and a [`session`], which can be used alone.
+//! - [`transport`] has streams with a deadline: TCP and unix sockets, and anything else that can be
+//!   read and written.
+//! - [`Client`] puts both together: blocking calls for a range of any length, and requests that are
+//!   started now and answered later.
+//! - [`Pool`] is one connection or several, each with a thread that always receives. [`ReadAhead`]
+//!   and [`WriteBehind`] are the two loops of a copy tool, and run on it.
+//! - [`Surveyor`] feeds nbd-extents' surveys: the merged map of an export. [`survey::map`] is the
+//!   same in one call.
 //!
-//! A copy of what is not zero, from one export to another of the same size, with neither waited for request by request:
+//! A copy of what is not zero, from one export to another of the same size, with neither waited for
+//! request by request:
 //!
 //! ```no_run
 //! use nbd_client::pipeline::PipelineOptions;
@@ -49,22 +52,58 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Blocking and asynchronous
+//!
+//! Both are drivers of the same [`Connection`](connection::Connection): sockets, waiting,
+//! cancelling. What must be decided alike is decided once, below them.
+//!
+//! | to do | blocking | `aio` (feature `tokio`) |
+//! |---|---|---|
+//! | the map of an export, in one call | [`survey::map`] | `aio::map` |
+//! | survey with options, in two orders | [`Surveyor`] | `aio::Surveyor` |
+//! | read, write, zero, trim, cache, flush | [`Client`] | `aio::Client`, a handle for many tasks |
+//! | requests that are answered later | [`Client::start_read`] and the like, [`Client::next_event`] | `aio::Driver` |
+//! | several connections, received by threads | [`Pool`] | an `aio::Client` each |
+//! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | calls in tasks |
+//! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
+//! | any stream of bytes | [`Client::over`] | `aio::Driver::over` |
+//! | end a job | [`Canceller`](transport::Canceller) | drop the future |
+//!
 //! # Reading and writing
 //!
-//! - A read is given out only when it is whole: every byte came, once, as data or as a hole. Whatever else a server sends is a typed error.
-//! - Data go from the socket to their buffer without a copy in between, and from the caller's buffer to the socket.
-//! - Requests are split at the server's maximum and have to be in whole blocks, as it says. What cannot be done (a write to a read-only export,
-//!   beyond its end, a command that is not offered) is a [`StartError`](session::StartError) before anything is sent.
-//! - No call waits for room to write without reading at the same time: a server that stops reading until its answers are read cannot stop us.
-//! - Memory is bounded: by the [`PipelineOptions`](pipeline::PipelineOptions) of a pipeline, by [`SessionLimits`](session::SessionLimits) otherwise.
-//! - There is no order among requests in flight, and a write is durable only after a FLUSH that was started when it had been answered, or with FUA.
+//! - A read is given out only when it is whole: every byte came, once, as data or as a hole.
+//!   Anything else that a server sends is a typed error.
+//! - Data go from the socket to their buffer without a copy in between, and from the caller's
+//!   buffer to the socket.
+//! - A range of any length is one call. It is cut into requests at the server's maximum; a request
+//!   that the server finds too long is halved. A call that cannot be done (a write to a read-only
+//!   export, beyond its end, a command that is not offered) is a
+//!   [`StartError`](session::StartError) before anything is sent.
+//! - A [`Client`] and a [`Pool`] take whole blocks of the export's minimum; [`WriteBehind`] takes
+//!   any range.
+//! - Nothing is asked for that is not received and kept at once, whatever the program does: not by
+//!   a pool, a pipeline, a survey or the asynchronous client. Memory is bounded by
+//!   [`PipelineOptions`](pipeline::PipelineOptions), [`SessionLimits`](session::SessionLimits) and
+//!   a survey's budget.
+//! - Requests in flight have no order, and a write is durable only after a FLUSH that was started
+//!   when it had been answered, or with FUA.
+//!
+//! # Time
+//!
+//! A slow server is not a dead one. The limit of the requests in flight
+//! ([`Options::request_timeout`], 300 s) restarts whenever one has been answered whole or 64 KiB of
+//! payload have moved; a byte a second is no progress. FLUSH has no limit unless
+//! [set](Options::flush_timeout). [`Options::deadline`] is absolute, and an [`Alarm`] holds it
+//! while the program itself is blocked.
 //!
 //! # What holds of any server
 //!
-//! Nothing that a server sends makes this crate panic, loop for ever or use unbounded memory; whatever has no end has a limit, and
-//! whatever waits has a deadline. Three things can go wrong, and they are three types: a [`RequestError`](session::RequestError) leaves the connection
-//! usable, a [`ProtocolError`](session::ProtocolError) or [`HandshakeError`](handshake::HandshakeError) ends it, and an [`Error`] of the client has an [`ErrorClass`]. What a
-//! server did wrong and the client forgave is counted in [`SessionStats`](stats::SessionStats).
+//! Nothing that a server sends makes this crate panic, loop for ever or use unbounded memory. Three
+//! things can go wrong, and they are three types: a [`RequestError`](session::RequestError) leaves
+//! the connection usable, a [`ProtocolError`](session::ProtocolError) or
+//! [`HandshakeError`](handshake::HandshakeError) ends it, and an [`Error`] of the client has an
+//! [`ErrorClass`]. What a server did wrong and the client forgave is counted in
+//! [`SessionStats`](stats::SessionStats).
 //!
 //! # Features
 //!
@@ -72,7 +111,8 @@
 //!
 //! `tokio`: the client for asynchronous programs, in the module `aio`.
 //!
-//! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients, this one or others.
+//! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients,
+//! this one or others.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -62,18 +62,20 @@ impl Default for Options {
 }
 
 impl Options {
-    /// No contexts, extended headers if the server has them, lenient, 60 s to connect, 300 s without
-    /// progress, no limit on FLUSH.
+    /// No contexts, extended headers if the server has them, lenient, 60 s to connect, 300 s
+    /// without progress, no limit on FLUSH.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for a context without which there is no connection: its absence is an error that says what the server offers.
+    /// Asks for a context without which there is no connection: its absence is an error that says
+    /// what the server offers.
     pub fn require_context(self, name: impl Into<String>) -> Self {
         self.context(name, true)
     }
 
-    /// Asks for a context; if the server lacks it, it is in [`Export::missing`](crate::Export::missing).
+    /// Asks for a context; if the server lacks it, it is in
+    /// [`Export::missing`](crate::Export::missing).
     pub fn want_context(self, name: impl Into<String>) -> Self {
         self.context(name, false)
     }
@@ -95,8 +97,8 @@ impl Options {
         self
     }
 
-    /// Whether to ask for structured replies where there are no extended headers (default: yes). Without either there is no block status,
-    /// and a read tells nothing of holes.
+    /// Whether to ask for structured replies where there are no extended headers (default: yes).
+    /// Without either there is no block status, and a read tells nothing of holes.
     pub const fn structured_replies(mut self, wanted: bool) -> Self {
         self.structured_replies = wanted;
         self
@@ -108,11 +110,12 @@ impl Options {
         self
     }
 
-    /// Whether a survey takes all of an export for data where the server has no block status (default: no).
+    /// Whether a survey takes all of an export for data where the server has no block status
+    /// (default: no).
     ///
-    /// It is always safe, and reads everything. The surveyor says that it does so, and the survey counts the bytes
-    /// ([`SurveyStats::assumed_bytes`](nbd_extents::SurveyStats)). A
-    /// bitmap that is required and not there stays an error.
+    /// It is always safe, and reads everything. The surveyor says that it does so, and the survey
+    /// counts the bytes ([`SurveyStats::assumed_bytes`](nbd_extents::SurveyStats)). A bitmap that
+    /// is required and not there stays an error.
     pub const fn assume_data(mut self, assume: bool) -> Self {
         self.assume_data = assume;
         self
@@ -138,15 +141,15 @@ impl Options {
 
     /// The time in which requests in flight must make progress (default: 300 s).
     ///
-    /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload have moved since it last
-    /// restarted. `Duration::MAX` is no limit.
+    /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload
+    /// have moved since it last restarted. `Duration::MAX` is no limit.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// The time for a FLUSH (default: no limit, since a busy array may take minutes). While one is in flight, the
-    /// longer of the two limits holds for the other requests, which may wait for it.
+    /// The time for a FLUSH (default: no limit, since a busy array may take minutes). While one is
+    /// in flight, the longer of the two limits holds for the other requests, which may wait for it.
     pub const fn flush_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.flush_timeout = timeout;
         self
@@ -170,15 +173,16 @@ impl Options {
         self
     }
 
-    /// The canceller that ends the connection, also while it is being made. Over a transport of the caller's own
-    /// ([`Client::over`](crate::Client::over)) it is only looked at before the handshake; such a transport has its own way to be ended.
+    /// The canceller that ends the connection, also while it is being made. Over a transport of the
+    /// caller's own ([`Client::over`](crate::Client::over)) it is only looked at before the
+    /// handshake; such a transport has its own way to be ended.
     pub fn canceller(mut self, canceller: Canceller) -> Self {
         self.canceller = canceller;
         self
     }
 
-    /// How to ask once more after an error: a server that hangs up on an option that it does not know (which it must not)
-    /// is asked without extended headers.
+    /// How to ask once more after an error: a server that hangs up on an option that it does not
+    /// know (which it must not) is asked without extended headers.
     pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
         let during = match error {
             Error::ConnectionLost(eof) => eof.during,

@@ -1,7 +1,7 @@
 //! What a connection counted: traffic, and what it forgave.
 //!
-//! A lenient client (the default) goes on after some faults of real servers. It never does so silently: each kind has a
-//! counter here, and an event with the feature `tracing`.
+//! A lenient client (the default) goes on after some faults of real servers. It never does so
+//! silently: each kind has a counter here, and an event with the feature `tracing`.
 
 use core::fmt;
 

@@ -1,14 +1,16 @@
 //! Text that a server wrote, made safe to print.
 //!
-//! Error messages, descriptions and names come from the peer. Printed raw, they could move the cursor, forge a line of a log
-//! or reverse the reading order. They are therefore escaped once, here, and everywhere else only the safe form exists.
+//! Error messages, descriptions and names come from the peer. Printed raw, they could move the
+//! cursor, forge a line of a log or reverse the reading order. They are therefore escaped once,
+//! here, and everywhere else only the safe form exists.
 
 use core::fmt;
 
-/// Text of a server: decoded lossily, capped at [`ServerText::MAX`] bytes, control characters escaped.
+/// Text of a server: decoded lossily, capped at [`ServerText::MAX`] bytes, control characters
+/// escaped.
 ///
-/// `Display` prints one line and never a control character (C0, C1, DEL), a line separator or a character that changes the
-/// direction of the text.
+/// `Display` prints one line and never a control character (C0, C1, DEL), a line separator or a
+/// character that changes the direction of the text.
 ///
 /// ```
 /// use nbd_client::text::ServerText;
@@ -20,7 +22,8 @@ use core::fmt;
 pub struct ServerText(Box<str>);
 
 impl ServerText {
-    /// The most bytes of a server's text that are looked at: the protocol's own limit of a string (NBD protocol, "Protocol phases").
+    /// The most bytes of a server's text that are looked at: the protocol's own limit of a string
+    /// (NBD protocol, "Protocol phases").
     pub const MAX: usize = 4096;
 
     /// Makes bytes of the peer printable. What is beyond [`Self::MAX`] bytes is dropped.

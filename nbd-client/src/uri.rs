@@ -5,7 +5,8 @@
 //! nbd+unix:///export?socket=/path      nbds+unix:// likewise
 //! ```
 //!
-//! Whatever is not understood is an error that names it: a parameter that is silently ignored might have mattered.
+//! Whatever is not understood is an error that names it: a parameter that is silently ignored might
+//! have mattered.
 
 use core::fmt;
 use core::net::Ipv6Addr;
@@ -58,7 +59,8 @@ pub enum Address {
     Unix(UnixSocket),
 }
 
-/// The name of a unix socket: a path, or with a leading zero byte a name in Linux's abstract namespace.
+/// The name of a unix socket: a path, or with a leading zero byte a name in Linux's abstract
+/// namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixSocket(Box<[u8]>);
 
@@ -149,7 +151,8 @@ impl Uri {
     ///
     /// # Errors
     ///
-    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte, or the host is empty.
+    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte, or the host
+    /// is empty.
     pub fn new(address: Address, export: impl Into<String>, tls: bool) -> Result<Self, UriError> {
         let export = export.into();
         check_export(&export)?;
@@ -208,8 +211,8 @@ impl FromStr for Uri {
 
 /// The raw pieces of `scheme://authority/path?query#fragment`.
 ///
-/// Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space in the query: names of
-/// exports and sockets must stay as they are.
+/// Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space in
+/// the query: names of exports and sockets must stay as they are.
 struct Parts<'a> {
     scheme: &'a str,
     authority: &'a str,
@@ -314,7 +317,8 @@ struct HostText<'a>(&'a str);
 
 impl fmt::Display for HostText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // an address as the parser writes it; a name may have any character, even a colon or a slash
+        // an address as the parser writes it; a name may have any character, even a colon or a
+        // slash
         if self.0.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == self.0) {
             write!(f, "[{}]", self.0)
         } else {

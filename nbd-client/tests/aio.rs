@@ -1,5 +1,5 @@
-//! The asynchronous client against real servers and a scripted one: the same answers as the blocking client, many tasks at once, calls that are
-//! dropped, servers that stop.
+//! The asynchronous client against real servers and a scripted one: the same answers as the
+//! blocking client, many tasks at once, calls that are dropped, servers that stop.
 #![cfg(target_os = "linux")]
 
 use std::time::{Duration, Instant};
@@ -65,7 +65,8 @@ async fn surveys_say_what_the_blocking_client_says() {
     }
 }
 
-/// 32 tasks write and read parts of one disk through clones of one handle; the image has the bytes afterwards.
+/// 32 tasks write and read parts of one disk through clones of one handle; the image has the bytes
+/// afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_share_a_connection() {
     if !require_qemu() {
@@ -176,7 +177,8 @@ async fn a_survey_loses_nothing_by_dropped_calls() {
     assert_eq!(all, whole);
 }
 
-/// A server that stops in the middle of a reply: all who wait are told, within the time of the oldest request.
+/// A server that stops in the middle of a reply: all who wait are told, within the time of the
+/// oldest request.
 #[tokio::test]
 async fn a_stalled_server_is_a_timeout_for_all_who_wait() {
     let server = ScriptedServer::start(|conn| {
@@ -222,7 +224,8 @@ async fn a_lost_connection_is_said_to_all_who_wait() {
     }
 }
 
-/// A connection without a task, over a stream of the caller's own: here a pipe in memory, with a server that answers from a script.
+/// A connection without a task, over a stream of the caller's own: here a pipe in memory, with a
+/// server that answers from a script.
 #[tokio::test]
 async fn a_connection_runs_over_any_stream() {
     if !require_qemu() {

@@ -1,5 +1,6 @@
-//! The asynchronous client where server or caller do not keep step: shutdown, disconnecting while others wait, dropped writes, a caller that
-//! is busy elsewhere, limits lower than what it would have in flight.
+//! The asynchronous client where server or caller do not keep step: shutdown, disconnecting while
+//! others wait, dropped writes, a caller that is busy elsewhere, limits lower than what it would
+//! have in flight.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -51,7 +52,8 @@ fn telling(
     (ScriptedServer::start(move |conn| script(conn, &tell)).unwrap(), told)
 }
 
-/// Goodbye comes when the last answer is here, though the handle lives on; and nothing can be asked any more.
+/// Goodbye comes when the last answer is here, though the handle lives on; and nothing can be asked
+/// any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_shuts_down_gets_its_goodbye() {
     let (server, told) = telling(|conn, tell| {
@@ -119,7 +121,8 @@ async fn last_words_are_heard() {
     }
 }
 
-/// One task says goodbye while the requests of others are in flight: those are answered, and later calls fail at once.
+/// One task says goodbye while the requests of others are in flight: those are answered, and later
+/// calls fail at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disconnecting_waits_for_those_who_wait() {
     let (server, told) = telling(|conn, tell| {
@@ -151,7 +154,8 @@ async fn disconnecting_waits_for_those_who_wait() {
     assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
 }
 
-/// A write that is dropped half sent is sent to its end: what follows is in step. Dropped more often than there are places, it costs none.
+/// A write that is dropped half sent is sent to its end: what follows is in step. Dropped more
+/// often than there are places, it costs none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_write_leaves_the_connection_in_step() {
     let server = ScriptedServer::start(|conn| {
@@ -246,7 +250,8 @@ async fn calls_wait_where_the_session_allows_less() {
     }
 }
 
-/// Between two calls the time is the caller's own, before the first one too; a server that does not answer is late all the same.
+/// Between two calls the time is the caller's own, before the first one too; a server that does not
+/// answer is late all the same.
 #[tokio::test]
 async fn a_caller_that_takes_its_time_is_no_timeout() {
     let server = ScriptedServer::start(|conn| {

@@ -1,4 +1,5 @@
-//! Limits of time: in simulated time to the tick, over thousands of schedules; once each in real time.
+//! Limits of time: in simulated time to the tick, over thousands of schedules; once each in real
+//! time.
 #![cfg(target_os = "linux")]
 
 use std::time::{Duration, Instant};

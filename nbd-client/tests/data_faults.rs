@@ -1,5 +1,6 @@
-//! Reads and writes that go wrong: answers that leave bytes out, bring them twice or bring others, and servers that die or stop in the middle of
-//! the data. A read is whole or it is an error; after a failed request the connection serves the next one, after a broken protocol it does not.
+//! Reads and writes that go wrong: answers that leave bytes out, bring them twice or bring others,
+//! and servers that die or stop in the middle of the data. A read is whole or it is an error; after
+//! a failed request the connection serves the next one, after a broken protocol it does not.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -55,7 +56,8 @@ fn read(client: &mut Client) -> core::result::Result<Vec<u8>, Error> {
     client.read(AT, &mut buffer).map(|()| buffer)
 }
 
-/// Lenient and strict, in both forms of headers: the read fails like this, and the next one on the same connection is served.
+/// Lenient and strict, in both forms of headers: the read fails like this, and the next one on the
+/// same connection is served.
 #[track_caller]
 fn fails(answer: Answer, is_it: fn(&RequestError) -> bool) {
     for good in goods() {

@@ -1,4 +1,5 @@
-//! Servers that die, stop, or answer a byte a second: a typed error within the deadline, and all that was handed out before stays true.
+//! Servers that die, stop, or answer a byte a second: a typed error within the deadline, and all
+//! that was handed out before stays true.
 #![cfg(target_os = "linux")]
 
 use std::sync::atomic::{AtomicBool, Ordering};

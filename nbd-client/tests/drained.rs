@@ -1,5 +1,5 @@
-//! Whatever was asked for is received, whether or not the program takes it. A server that cannot send its answers waits for
-//! its client, and with libvirt the guest's processors stop meanwhile.
+//! Whatever was asked for is received, whether or not the program takes it. A server that cannot
+//! send its answers waits for its client, and with libvirt the guest's processors stop meanwhile.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -24,7 +24,8 @@ const FLAGS: u16 = 1 | 1 << 2 | 1 << 8;
 const READ_ONLY: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a server has seen: requests that it has read whole, those whose answers are sent whole, and bytes of reads.
+/// What a server has seen: requests that it has read whole, those whose answers are sent whole, and
+/// bytes of reads.
 #[derive(Debug, Default)]
 struct Seen {
     asked: AtomicU64,
@@ -33,7 +34,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Waits until the server has nothing to send, and nothing new comes for a while. Returns the number of requests.
+    /// Waits until the server has nothing to send, and nothing new comes for a while. Returns the
+    /// number of requests.
     #[track_caller]
     fn settled(&self) -> u64 {
         let started = Instant::now();
@@ -107,8 +109,8 @@ fn a_reader_that_stops_is_sent_everything_it_asked_for() {
     }
 }
 
-/// A write that was started is sent to its end, though the program brings no more: a server that has read half a request waits
-/// for the rest.
+/// A write that was started is sent to its end, though the program brings no more: a server that
+/// has read half a request waits for the rest.
 #[test]
 fn a_writer_that_stops_has_sent_whole_requests() {
     let (server, seen) = server(FLAGS);
@@ -156,7 +158,8 @@ async fn an_async_survey_that_nobody_reads_leaves_nothing_in_flight() {
     assert!(seen.settled() > 1);
 }
 
-/// Calls whose futures are polled once and then left alone: the task of the connection receives for them.
+/// Calls whose futures are polled once and then left alone: the task of the connection receives for
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_nobody_awaits_are_received() {
     let (server, seen) = server(FLAGS);
@@ -175,7 +178,8 @@ async fn calls_that_nobody_awaits_are_received() {
     }
 }
 
-/// The deadline of the whole job holds while the program is busy elsewhere, and without a request in flight.
+/// The deadline of the whole job holds while the program is busy elsewhere, and without a request
+/// in flight.
 #[test]
 fn the_deadline_ends_a_pipeline_whose_program_stops() {
     let (server, _) = server(FLAGS);

@@ -1,5 +1,6 @@
-//! Requests in flight where server or caller do not keep step: a caller that is busy elsewhere, last words of a server that hangs up, answers that
-//! come before their question, limits that are lower than what a call would have in flight.
+//! Requests in flight where server or caller do not keep step: a caller that is busy elsewhere,
+//! last words of a server that hangs up, answers that come before their question, limits that are
+//! lower than what a call would have in flight.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -46,7 +47,8 @@ fn is_shutdown(error: &Error) -> bool {
 
 // ---- deadlines, and a caller that is busy elsewhere
 
-/// The server answers at once, and more than the socket holds: it waits for the caller, who takes twice as long as a request may.
+/// The server answers at once, and more than the socket holds: it waits for the caller, who takes
+/// twice as long as a request may.
 #[test]
 fn a_caller_that_takes_its_time_is_no_timeout() {
     let server = ScriptedServer::start(|conn| {
@@ -75,8 +77,8 @@ fn a_caller_that_takes_its_time_is_no_timeout() {
     assert_eq!(reads, 5);
 }
 
-/// The caller's own time is not the server's. A request that is never answered is late when nothing else is answered
-/// either: progress on any request restarts the limit.
+/// The caller's own time is not the server's. A request that is never answered is late when nothing
+/// else is answered either: progress on any request restarts the limit.
 #[test]
 fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
     let server = ScriptedServer::start(|conn| {
@@ -113,7 +115,8 @@ fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
 
 // ---- last words
 
-/// The error comes while the data of the write are still on their way: all of them come before the goodbye.
+/// The error comes while the data of the write are still on their way: all of them come before the
+/// goodbye.
 #[test]
 fn a_goodbye_does_not_come_in_the_middle_of_data() {
     let (tell, told) = mpsc::channel();
@@ -136,7 +139,8 @@ fn a_goodbye_does_not_come_in_the_middle_of_data() {
     assert_eq!(told.recv_timeout(patience), Ok(true), "no goodbye");
 }
 
-/// The server fails a write, hangs up and reads no more. The next bytes cannot be sent; that it has said why is found all the same.
+/// The server fails a write, hangs up and reads no more. The next bytes cannot be sent; that it has
+/// said why is found all the same.
 #[test]
 fn what_a_server_said_before_it_hung_up_is_heard() {
     let server = ScriptedServer::start(|conn| {
@@ -174,7 +178,8 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
 
 // ---- answers that come before their question
 
-/// A server that reads nothing and calls every write done, since it can guess the numbers: what waits to be sent is bounded.
+/// A server that reads nothing and calls every write done, since it can guess the numbers: what
+/// waits to be sent is bounded.
 #[test]
 fn writes_that_are_answered_unread_do_not_pile_up() {
     let server = ScriptedServer::start(|conn| {

@@ -1,5 +1,5 @@
-//! Futures dropped at each await point, and jobs cancelled from another thread at random times: the connection is in its
-//! documented state afterwards.
+//! Futures dropped at each await point, and jobs cancelled from another thread at random times: the
+//! connection is in its documented state afterwards.
 #![cfg(target_os = "linux")]
 
 use core::future::poll_fn;
@@ -55,7 +55,8 @@ fn server(flags: u16) -> ScriptedServer {
     .unwrap()
 }
 
-/// Polls a future until it has been pending `times` times, and drops it then; its output if it was ready before.
+/// Polls a future until it has been pending `times` times, and drops it then; its output if it was
+/// ready before.
 async fn poll_and_drop<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut left = times;
@@ -143,7 +144,8 @@ async fn a_survey_goes_on_where_it_was() {
     }
 }
 
-/// However far a job has got: it ends soon, with the error that says so, and the connection is given up.
+/// However far a job has got: it ends soon, with the error that says so, and the connection is
+/// given up.
 #[test]
 fn a_job_can_be_cancelled_at_any_time() {
     let server = server(WRITABLE);

@@ -1,4 +1,5 @@
-//! Reading and writing through qemu-nbd and nbdkit, judged by the bytes of the file that they serve.
+//! Reading and writing through qemu-nbd and nbdkit, judged by the bytes of the file that they
+//! serve.
 
 use std::fs;
 use std::path::Path;
@@ -168,7 +169,8 @@ fn nbdkit_structured_and_simple() {
     }
 }
 
-/// The data plugin reads as holes between its data, which come as holes; and a server that takes whole blocks gets whole blocks.
+/// The data plugin reads as holes between its data, which come as holes; and a server that takes
+/// whole blocks gets whole blocks.
 #[test]
 fn nbdkit_block_sizes_and_maximum() {
     if !tools::require(&["nbdkit"]) {

@@ -1,5 +1,5 @@
-//! Memory of reads: it follows the pace and not the disk, and what a dropped call was to have is given back. One test in a process of its
-//! own, since it looks at all of the process.
+//! Memory of reads: it follows the pace and not the disk, and what a dropped call was to have is
+//! given back. One test in a process of its own, since it looks at all of the process.
 #![cfg(target_os = "linux")]
 
 use std::sync::Arc;

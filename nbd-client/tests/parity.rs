@@ -1,4 +1,5 @@
-//! What one client can do, the other can: the table in the crate's documentation, as code that compiles.
+//! What one client can do, the other can: the table in the crate's documentation, as code that
+//! compiles.
 
 use nbd_client::session::{TakeAll, TrimRequest, ZeroRequest};
 use nbd_client::survey::{self, Order, SurveyorError};

@@ -1,5 +1,5 @@
-//! Several requests in flight: answers in any order and mixed chunk by chunk, a server that does not read while it has something to say,
-//! failures in the middle, and the order of what overlaps.
+//! Several requests in flight: answers in any order and mixed chunk by chunk, a server that does
+//! not read while it has something to say, failures in the middle, and the order of what overlaps.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -138,7 +138,8 @@ fn no_more_is_in_flight_than_the_pace_allows() {
     }
 }
 
-/// This server answers each request before it reads the next, and its answers fill the socket: it reads on only when they are read.
+/// This server answers each request before it reads the next, and its answers fill the socket: it
+/// reads on only when they are read.
 #[test]
 fn a_server_that_waits_for_us_to_read_does_not_wait_for_ever() {
     let disk = Disk::new(64 * MIB);
@@ -229,7 +230,8 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
     assert_eq!(byte[0], content(MIB, 1)[0]);
 }
 
-/// A long read whose first pieces fail: the others are waited for, none is started any more, and the next call is in step.
+/// A long read whose first pieces fail: the others are waited for, none is started any more, and
+/// the next call is in step.
 #[test]
 fn a_failed_piece_fails_the_whole_blocking_read() {
     let server = ScriptedServer::start(|conn| {
@@ -413,7 +415,8 @@ fn blocking_calls_want_the_connection_for_themselves() {
     client.read(0, &mut [0; 512]).unwrap();
 }
 
-/// Killed while data are on their way, in each of the calls: the error says that the connection is lost, and soon.
+/// Killed while data are on their way, in each of the calls: the error says that the connection is
+/// lost, and soon.
 #[test]
 fn a_server_that_dies_in_the_middle() {
     let server = ScriptedServer::start(|conn| {

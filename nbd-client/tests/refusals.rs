@@ -1,5 +1,6 @@
-//! Servers that refuse more than they should, or answer before they are asked: requests that they find too long, options that
-//! they hang up on, no block status at all, writes that they call done unread.
+//! Servers that refuse more than they should, or answer before they are asked: requests that they
+//! find too long, options that they hang up on, no block status at all, writes that they call done
+//! unread.
 #![cfg(target_os = "linux")]
 
 use std::sync::{Arc, Mutex};
@@ -196,7 +197,8 @@ fn a_write_that_is_called_done_unread_ends_the_connection() {
 
 // ---- handshakes
 
-/// A server of long ago closes the connection at an option that it does not know, which it must not.
+/// A server of long ago closes the connection at an option that it does not know, which it must
+/// not.
 #[test]
 fn a_server_that_hangs_up_on_extended_headers_is_asked_without() {
     let server = ScriptedServer::start(|conn| {
@@ -228,7 +230,8 @@ fn a_server_that_hangs_up_on_extended_headers_is_asked_without() {
     assert_eq!(server.connections(), 4 + 1);
 }
 
-/// Without structured replies there is no block status. All of the export is data then, if the caller says so by name.
+/// Without structured replies there is no block status. All of the export is data then, if the
+/// caller says so by name.
 #[test]
 fn an_export_without_block_status_can_be_taken_for_data() {
     let mut simple = Good::compact().size(5 << 40);

@@ -1,4 +1,5 @@
-//! SERVER-BEHAVIOUR.md, rows 71 to 89: what a server may do wrong with reads and writes. Each test is one of its rows.
+//! SERVER-BEHAVIOUR.md, rows 71 to 89: what a server may do wrong with reads and writes. Each test
+//! is one of its rows.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -54,8 +55,9 @@ fn write(client: &mut Client) -> core::result::Result<(), Error> {
     client.write(AT, &[1; LENGTH as usize])
 }
 
-/// What becomes of the first request, for a lenient and a strict client; what follows is answered honestly. Where a request fails the
-/// connection has to stay in step, and where the connection fails it has to stay so.
+/// What becomes of the first request, for a lenient and a strict client; what follows is answered
+/// honestly. Where a request fails the connection has to stay in step, and where the connection
+/// fails it has to stay so.
 fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {
     for good in goods {
         let good = good.clone().flags(1 | 1 << 7);

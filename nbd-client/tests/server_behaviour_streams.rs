@@ -1,5 +1,6 @@
-//! Every valid stream is fed whole, a byte at a time, and cut at every byte: the same extents, or a typed end of file and a true part of
-//! them. First session and survey without I/O, then the whole client over a socket.
+//! Every valid stream is fed whole, a byte at a time, and cut at every byte: the same extents, or a
+//! typed end of file and a true part of them. First session and survey without I/O, then the whole
+//! client over a socket.
 #![cfg(target_os = "linux")]
 
 use std::io::{Read, Result as IoResult, Write};
@@ -22,7 +23,8 @@ const BITMAP: u32 = 2;
 /// What a chunk says: kind, context, descriptors.
 type Chunk = (u32, Vec<(u64, u64)>);
 
-/// A conversation: the chunks that answer a request, by its offset and length. All of them are valid.
+/// A conversation: the chunks that answer a request, by its offset and length. All of them are
+/// valid.
 struct Stream {
     name: &'static str,
     headers: Headers,
@@ -84,7 +86,8 @@ const STREAMS: &[Stream] = &[
         headers: Headers::Extended,
         size: 1000,
         block: 512,
-        // a request is whole blocks, so that none reaches the tail: data and dirty, for all that is known
+        // a request is whole blocks, so that none reaches the tail: data and dirty, for all that is
+        // known
         reply: |_, length| vec![(BASE, vec![(length, 3)]), (BITMAP, vec![(length, 0)])],
         none: false,
         map: &["0..512 clean,zero,hole", "512..1000 dirty,data"],
@@ -148,7 +151,8 @@ impl Stream {
     }
 }
 
-/// Feeds pieces of this size, at most `cut` bytes in all. Returns the extents and, if it did not get to the end, the typed end of file.
+/// Feeds pieces of this size, at most `cut` bytes in all. Returns the extents and, if it did not
+/// get to the end, the typed end of file.
 fn feed(stream: &Stream, piece: usize, mut cut: usize) -> (Vec<String>, Option<UnexpectedEof>) {
     let mut survey = stream.survey();
     let mut session = Session::new(SessionConfig::new(stream.headers, [BASE, BITMAP]));

@@ -1,5 +1,6 @@
-//! What lies between a connection and a survey: which contexts are asked for, what two connections may differ in, and what a handshake's
-//! oddities must not lead to. The peer is a thread that says its piece without listening.
+//! What lies between a connection and a survey: which contexts are asked for, what two connections
+//! may differ in, and what a handshake's oddities must not lead to. The peer is a thread that says
+//! its piece without listening.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -82,7 +83,8 @@ fn allocation() -> Contexts {
     Contexts::new().require(Context::Allocation).unwrap()
 }
 
-/// A bitmap-first survey without extended headers: one connection for the bitmap and one for the rest.
+/// A bitmap-first survey without extended headers: one connection for the bitmap and one for the
+/// rest.
 fn two_connections(bitmap: &[u8], details: &[u8]) -> Result<Surveyor, SurveyorError> {
     let wanted = allocation().require(Context::bitmap("b")).unwrap();
     let mut connections = [bitmap.to_vec(), details.to_vec()].into_iter();

@@ -1,4 +1,5 @@
-//! The client against scripted peers: deadlines, cancellation, ends of file. No real server is needed.
+//! The client against scripted peers: deadlines, cancellation, ends of file. No real server is
+//! needed.
 #![cfg(unix)]
 
 use std::io::{Read, Write};
@@ -23,7 +24,8 @@ fn rep(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Everything that a server says up to the transmission phase: structured replies, context 0, 1 MiB.
+/// Everything that a server says up to the transmission phase: structured replies, context 0, 1
+/// MiB.
 fn handshake() -> Vec<u8> {
     let export = [&[0, 0][..], &(1_u64 << 20).to_be_bytes(), &[0, 3]].concat();
     [
@@ -59,7 +61,8 @@ fn peer(script: impl FnOnce(UnixStream) + Send + 'static) -> Socket {
     Socket::try_from(ours).unwrap()
 }
 
-/// A peer that has answered the handshake before it was asked, and then says `words`; it closes if told so.
+/// A peer that has answered the handshake before it was asked, and then says `words`; it closes if
+/// told so.
 fn client(words: Vec<u8>, close: bool) -> Client {
     let socket = peer(move |mut stream| {
         stream.write_all(&handshake()).unwrap();

@@ -1,4 +1,5 @@
-//! A handle for many tasks: calls go to the [task](super::task) that owns the connection, and their answers come back.
+//! A handle for many tasks: calls go to the [task](super::task) that owns the connection, and their
+//! answers come back.
 
 use alloc::sync::Arc;
 
@@ -16,16 +17,18 @@ use crate::uri::Uri;
 
 /// The most calls under way, of all clones of a handle.
 const IN_FLIGHT: usize = 64;
-/// The unit in which the bytes of reads and writes are counted, so that any call fits a semaphore's numbers.
+/// The unit in which the bytes of reads and writes are counted, so that any call fits a semaphore's
+/// numbers.
 const UNIT: u64 = 4096;
 /// The most units of all calls under way, but for a single long one.
 const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 
 /// A connection to one export, for any number of tasks at once: clone it, it is a handle.
 ///
-/// Its calls may be answered in any order; a task that needs an order awaits one before it starts the next. At most 64
-/// calls and 64 MiB are under way, or one longer call alone; further calls wait. See the [module](super) for what a dropped
-/// call means. When all clones are gone, what is in flight is finished and the connection closed.
+/// Its calls may be answered in any order; a task that needs an order awaits one before it starts
+/// the next. At most 64 calls and 64 MiB are under way, or one longer call alone; further calls
+/// wait. See the [module](super) for what a dropped call means. When all clones are gone, what is
+/// in flight is finished and the connection closed.
 ///
 /// A task of its own receives whatever the server sends, whether or not anyone awaits the answers.
 ///
@@ -52,7 +55,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the server of a URI and asks for its export. The connection's task is spawned on the current runtime.
+    /// Connects to the server of a URI and asks for its export. The connection's task is spawned on
+    /// the current runtime.
     ///
     /// # Errors
     ///
@@ -61,7 +65,8 @@ impl Client {
         Ok(Self::of(Driver::connect(uri, options).await?))
     }
 
-    /// Asks the server of a URI for its exports, see [`Client::list_exports`](crate::Client::list_exports).
+    /// Asks the server of a URI for its exports, see
+    /// [`Client::list_exports`](crate::Client::list_exports).
     ///
     /// # Errors
     ///
@@ -83,7 +88,8 @@ impl Client {
         Ok(offered.unwrap_or_default())
     }
 
-    /// Makes a handle of a driver, which must have no request in flight. Its task is spawned on the current runtime.
+    /// Makes a handle of a driver, which must have no request in flight. Its task is spawned on the
+    /// current runtime.
     pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(driver: Driver<S>) -> Self {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
         let limits = driver.session().map(Session::limits).unwrap_or_default();
@@ -113,7 +119,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the connection is usable), and the errors of a connection.
+    /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the
+    /// connection is usable), and the errors of a connection.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
         if length == 0 {
             return Ok(Vec::new());
@@ -125,7 +132,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); [`StartError::ReadOnly`](crate::session::StartError::ReadOnly) before anything is sent.
+    /// As [`read`](Self::read); [`StartError::ReadOnly`](crate::session::StartError::ReadOnly)
+    /// before anything is sent.
     pub async fn write(&self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         self.write_as(WriteRequest::new(offset), data).await
     }
@@ -134,7 +142,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not offer FUA.
+    /// As [`write`](Self::write), and
+    /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
+    /// offer FUA.
     pub async fn write_fua(&self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         self.write_as(WriteRequest::new(offset).fua(), data).await
     }
@@ -146,8 +156,8 @@ impl Client {
         self.call(Transfer::Write { request, bytes: Bytes::Own(data) }).await.map(drop)
     }
 
-    /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has: quickly (FAST_ZERO), else slowly, else by
-    /// writing zeroes. The range may become a hole.
+    /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
+    /// quickly (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
     ///
     /// # Errors
     ///
@@ -159,20 +169,26 @@ impl Client {
         self.call(Transfer::Zero { offset, length }).await.map(drop)
     }
 
-    /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`zero`](Self::zero) looks for the best way.
+    /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`zero`](Self::zero) looks
+    /// for the best way.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not offer what the request asks for.
+    /// As [`write`](Self::write), and
+    /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
+    /// offer what the request asks for.
     pub async fn write_zeroes(&self, request: &ZeroRequest) -> Result<(), Error> {
         self.call(Transfer::WriteZeroes(*request)).await.map(drop)
     }
 
-    /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done nothing.
+    /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), and [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not offer it.
+    /// As [`write`](Self::write), and
+    /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
+    /// offer it.
     pub async fn trim(&self, request: &TrimRequest) -> Result<(), Error> {
         self.call(Transfer::Trim(*request)).await.map(drop)
     }
@@ -181,13 +197,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does
-    /// not offer it.
+    /// As [`read`](Self::read), and
+    /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
+    /// offer it.
     pub async fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
         self.call(Transfer::Cache { offset, length }).await.map(drop)
     }
 
-    /// Makes durable what was answered before: writes that this or another task has awaited. A server that does not offer it has nothing to flush.
+    /// Makes durable what was answered before: writes that this or another task has awaited. A
+    /// server that does not offer it has nothing to flush.
     ///
     /// # Errors
     ///
@@ -199,7 +217,8 @@ impl Client {
         self.call(Transfer::Flush).await.map(drop)
     }
 
-    /// Finishes what is in flight, says goodbye (DISC) and closes the connection. Other clones of the handle are of no more use.
+    /// Finishes what is in flight, says goodbye (DISC) and closes the connection. Other clones of
+    /// the handle are of no more use.
     ///
     /// # Errors
     ///
@@ -210,7 +229,8 @@ impl Client {
         closed.await.map_err(|_| Error::GivenUp)?
     }
 
-    /// Waits for a place among the calls under way, gives the transfer to the task, and waits for the answer.
+    /// Waits for a place among the calls under way, gives the transfer to the task, and waits for
+    /// the answer.
     async fn call(&self, transfer: Transfer) -> Result<Vec<u8>, Error> {
         transfer.check(&self.checks)?;
         let closed = |_| Error::GivenUp;

@@ -1,5 +1,5 @@
-//! The tokio driver of a connection: requests out, events in, moved by whoever awaits them. What a dropped call leaves
-//! undone, the next one does.
+//! The tokio driver of a connection: requests out, events in, moved by whoever awaits them. What a
+//! dropped call leaves undone, the next one does.
 
 use core::future::poll_fn;
 use core::pin::Pin;
@@ -21,11 +21,11 @@ use crate::uri::Uri;
 /// The most slices that are given to the system in one call.
 const SLICES: usize = 16;
 
-/// A connection to one export without a task of its own: whoever awaits [`next_event`](Self::next_event) moves the bytes,
-/// both ways.
+/// A connection to one export without a task of its own: whoever awaits
+/// [`next_event`](Self::next_event) moves the bytes, both ways.
 ///
-/// Between two calls nothing is received. A program that keeps requests in flight and stops calling leaves the server
-/// waiting; [`Client`](super::Client) has a task that always receives.
+/// Between two calls nothing is received. A program that keeps requests in flight and stops calling
+/// leaves the server waiting; [`Client`](super::Client) has a task that always receives.
 ///
 /// ```no_run
 /// use nbd_client::Options;
@@ -88,7 +88,8 @@ impl Driver<BoxedStream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    /// Asks for an export over a stream that is already connected to a server: over TLS, in a test, through a tunnel.
+    /// Asks for an export over a stream that is already connected to a server: over TLS, in a test,
+    /// through a tunnel.
     ///
     /// # Errors
     ///
@@ -130,8 +131,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.in_flight() > 0 && self.session().is_some_and(|session| !session.has_room(0))
     }
 
-    /// Starts a request by one of the session's `start_` functions. It is sent, and its answer comes, during
-    /// [`next_event`](Self::next_event).
+    /// Starts a request by one of the session's `start_` functions. It is sent, and its answer
+    /// comes, during [`next_event`](Self::next_event).
     ///
     /// # Errors
     ///
@@ -163,10 +164,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.connection.recycle(payload);
     }
 
-    /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped loses nothing.
+    /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped
+    /// loses nothing.
     ///
-    /// `admit` decides on chunks of block status before anything is allocated for them. The time between two calls is the
-    /// caller's own, and does not count against the limit of the requests in flight.
+    /// `admit` decides on chunks of block status before anything is allocated for them. The time
+    /// between two calls is the caller's own, and does not count against the limit of the requests
+    /// in flight.
     ///
     /// # Errors
     ///
@@ -176,7 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         connection.come_back(Instant::now());
         let visit = Visit(connection);
         loop {
-            // a goodbye that is due goes out before the last event, which a call that is dropped must not lose
+            // a goodbye that is due goes out before the last event, which a call that is dropped
+            // must not lose
             if visit.0.owes_goodbye(Instant::now()) {
                 finish_goodbye(stream, visit.0).await.ok();
             }
@@ -188,7 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in flight are given up.
+    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in
+    /// flight are given up.
     ///
     /// # Errors
     ///
@@ -263,7 +268,8 @@ async fn in_time(
     }
 }
 
-/// Sends as much as goes without waiting, and reads once. Ready when something was read, or when all was sent.
+/// Sends as much as goes without waiting, and reads once. Ready when something was read, or when
+/// all was sent.
 fn poll_exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     connection: &mut Connection,

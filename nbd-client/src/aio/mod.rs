@@ -1,8 +1,10 @@
 //! The client for asynchronous programs, over tokio. Behind the feature `tokio`.
 //!
-//! The same [`Handshake`](crate::handshake::Handshake) and [`Session`](crate::session::Session) as in the blocking client, with another way to wait:
+//! The same [`Handshake`](crate::handshake::Handshake) and [`Session`](crate::session::Session) as
+//! in the blocking client, with another way to wait:
 //!
-//! - [`Client`] is a handle that can be cloned and used by many tasks at once: read, write, zero, flush. A task of its own drives the connection.
+//! - [`Client`] is a handle that can be cloned and used by many tasks at once: read, write, zero,
+//!   flush. A task of its own drives the connection.
 //! - [`Surveyor`] surveys an export; [`SurveyStream`] hands out the merged extents.
 //! - [`Driver`] is one connection without a task, for programs that bring a loop of their own.
 //!
@@ -22,14 +24,18 @@
 //!
 //! # Calls that are dropped
 //!
-//! A future can be dropped before it is ready, by a timeout or a `select!`. What that means is the same for every call:
+//! A future can be dropped before it is ready, by a timeout or a `select!`. What that means is the
+//! same for every call:
 //!
-//! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by the connection's task, and its answer is
-//!   thrown away; whether a dropped write was carried out is not known, unless a later read tells. The connection stays usable.
-//! - of [`Driver`] and [`SurveyStream`]: nothing is lost. The call that comes next goes on where the dropped one was.
+//! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by
+//!   the connection's task, and its answer is thrown away; whether a dropped write was carried out
+//!   is not known, unless a later read tells. The connection stays usable.
+//! - of [`Driver`] and [`SurveyStream`]: nothing is lost. The call that comes next goes on where
+//!   the dropped one was.
 //!
-//! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for each request, and for the whole job. A
-//! [`Canceller`](crate::transport::Canceller) is looked at before connecting only: here a job is cancelled by dropping it.
+//! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for
+//! each request, and for the whole job. A [`Canceller`](crate::transport::Canceller) is looked at
+//! before connecting only: here a job is cancelled by dropping it.
 
 mod client;
 mod connect;

@@ -1,4 +1,5 @@
-//! Surveys for asynchronous programs: the rules of the blocking [`Surveyor`](crate::Surveyor), and another way to wait.
+//! Surveys for asynchronous programs: the rules of the blocking [`Surveyor`](crate::Surveyor), and
+//! another way to wait.
 
 use nbd_extents::map::{ExtentMap, MapBuilder};
 use nbd_extents::{Admission, Contexts, Extent, Status, Strictness, Survey, SurveyOptions, SurveyStats};
@@ -13,7 +14,8 @@ use crate::stats::SessionStats;
 use crate::survey::{Halves, Opening, Order, Side, Step, SurveyDriver, Surveyed, SurveyorError};
 use crate::uri::Uri;
 
-/// The map of an export: connects, surveys all of it, and says goodbye. See [`survey::map`](crate::survey::map).
+/// The map of an export: connects, surveys all of it, and says goodbye. See
+/// [`survey::map`](crate::survey::map).
 ///
 /// # Errors
 ///
@@ -34,7 +36,8 @@ pub async fn map(
     Ok(map.finish()?)
 }
 
-/// The connections to one export that a survey needs: see [`Surveyor`](crate::Surveyor), whose words are the same.
+/// The connections to one export that a survey needs: see [`Surveyor`](crate::Surveyor), whose
+/// words are the same.
 ///
 /// ```no_run
 /// use nbd_client::Options;
@@ -75,8 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyed for Driver<S> {
 }
 
 impl Surveyor<BoxedStream> {
-    /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for [`Order::BitmapFirst`] with a
-    /// server that has no payload-form requests, on two.
+    /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for
+    /// [`Order::BitmapFirst`] with a server that has no payload-form requests, on two.
     ///
     /// # Errors
     ///
@@ -99,11 +102,13 @@ impl Surveyor<BoxedStream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
-    /// A survey over a connection that is there already. The contexts must be those that it was opened with.
+    /// A survey over a connection that is there already. The contexts must be those that it was
+    /// opened with.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not granted.
+    /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not
+    /// granted.
     pub fn over(driver: Driver<S>, contexts: &Contexts) -> Result<Self, SurveyorError> {
         Ok(Self { halves: Halves::over(driver, contexts)? })
     }
@@ -131,7 +136,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
         self.halves.assumes_data
     }
 
-    /// The options for a survey of the whole export, with what this connection settled: size, form, block size, strictness.
+    /// The options for a survey of the whole export, with what this connection settled: size, form,
+    /// block size, strictness.
     ///
     /// # Errors
     ///
@@ -183,10 +189,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Surveyor<S> {
     }
 }
 
-/// The merged extents of a survey: see [`Surveyor::survey`]. Awaiting them asks the server, in rounds of several requests.
+/// The merged extents of a survey: see [`Surveyor::survey`]. Awaiting them asks the server, in
+/// rounds of several requests.
 ///
-/// When a call has returned, nothing is in flight. One that was dropped leaves replies to come, which the next call reads;
-/// until then the server may be waiting to send them.
+/// When a call has returned, nothing is in flight. One that was dropped leaves replies to come,
+/// which the next call reads; until then the server may be waiting to send them.
 #[derive(Debug)]
 pub struct SurveyStream<'a, S = BoxedStream> {
     surveyor: &'a mut Surveyor<S>,
@@ -208,8 +215,8 @@ impl<S> SurveyStream<'_, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
-    /// The next extent. `None` comes only when the whole range has been covered; every other end is an error. A call that is
-    /// dropped loses nothing: the next one goes on.
+    /// The next extent. `None` comes only when the whole range has been covered; every other end is
+    /// an error. A call that is dropped loses nothing: the next one goes on.
     ///
     /// # Errors
     ///
@@ -247,7 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
         Ok(extents)
     }
 
-    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was nothing to ask.
+    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was
+    /// nothing to ask.
     async fn round(&mut self) -> Result<bool, SurveyorError> {
         let before = self.driver.asked();
         loop {

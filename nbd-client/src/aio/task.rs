@@ -35,7 +35,8 @@ struct Waiting {
 /// Where the answer to a call goes.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
-/// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any more or the connection fails.
+/// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any
+/// more or the connection fails.
 pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut driver: Driver<S>,
     mut inbox: mpsc::Receiver<Message>,

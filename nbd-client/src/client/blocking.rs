@@ -13,9 +13,9 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] before anything is sent: beyond the end, not in whole blocks, or while other requests are in flight.
-    /// [`Error::Request`] if a part of it failed: `buffer` then holds anything, and the connection is usable. The errors of a
-    /// connection otherwise.
+    /// [`Error::Start`] before anything is sent: beyond the end, not in whole blocks, or while
+    /// other requests are in flight. [`Error::Request`] if a part of it failed: `buffer` then holds
+    /// anything, and the connection is usable. The errors of a connection otherwise.
     ///
     /// ```no_run
     /// use nbd_client::{Client, Options};
@@ -34,9 +34,10 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] before anything is sent: the export is read-only, the range is beyond its end or not in whole blocks, or other
-    /// requests are in flight. [`Error::Request`] if a part of it failed: other parts may have been written, and the connection is
-    /// usable. The errors of a connection otherwise.
+    /// [`Error::Start`] before anything is sent: the export is read-only, the range is beyond its
+    /// end or not in whole blocks, or other requests are in flight. [`Error::Request`] if a part of
+    /// it failed: other parts may have been written, and the connection is usable. The errors of a
+    /// connection otherwise.
     ///
     /// ```no_run
     /// use nbd_client::{Client, Options};
@@ -56,7 +57,8 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`] where the server does not offer FUA.
+    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// where the server does not offer FUA.
     pub fn write_fua(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.write_as(WriteRequest::new(offset).fua(), data)
     }
@@ -67,18 +69,20 @@ impl<T: Transport> Client<T> {
         self.run(Transfer::Write { request, bytes }, data.len() as u64, lent)
     }
 
-    /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`Self::zero`] looks for the best way.
+    /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`Self::zero`] looks for
+    /// the best way.
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`] where the server does not offer what the request asks for. A request that is to
-    /// be fast fails with [`Errno::ENOTSUP`] where it would not be.
+    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// where the server does not offer what the request asks for. A request that is to be fast
+    /// fails with [`Errno::ENOTSUP`](crate::session::Errno::ENOTSUP) where it would not be.
     pub fn write_zeroes(&mut self, request: &ZeroRequest) -> Result<(), Error> {
         self.run(Transfer::WriteZeroes(*request), request.length, Lent::default())
     }
 
-    /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has: quickly (FAST_ZERO), else slowly, else by
-    /// writing zeroes. The range may become a hole.
+    /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
+    /// quickly (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
     ///
     /// # Errors
     ///
@@ -87,11 +91,13 @@ impl<T: Transport> Client<T> {
         self.run(Transfer::Zero { offset, length }, length, Lent::default())
     }
 
-    /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done nothing.
+    /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`] where the server does not offer it.
+    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// where the server does not offer it.
     pub fn trim(&mut self, request: &TrimRequest) -> Result<(), Error> {
         self.run(Transfer::Trim(*request), request.length, Lent::default())
     }
@@ -100,17 +106,19 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::read`], and [`StartError::NotOffered`] where the server does not offer it.
+    /// As [`Self::read`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         self.run(Transfer::Cache { offset, length }, length, Lent::default())
     }
 
-    /// Makes durable whatever was written before. A server that does not offer it has nothing to flush: then there is nothing to do.
+    /// Makes durable whatever was written before. A server that does not offer it has nothing to
+    /// flush: then there is nothing to do.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if it failed: what was written may be lost. [`Error::Start`] while other requests are in flight, and the errors of
-    /// a connection.
+    /// [`Error::Request`] if it failed: what was written may be lost. [`Error::Start`] while other
+    /// requests are in flight, and the errors of a connection.
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.export.flags.can_flush() {
             return self.check_idle();

@@ -1,7 +1,7 @@
 //! The blocking driver of a connection: a transport, and the system's clock.
 //!
-//! Nothing here waits for room to write without reading at the same time. A server that stops reading until its answers
-//! are read would otherwise wait for the client, and the client for it.
+//! Nothing here waits for room to write without reading at the same time. A server that stops
+//! reading until its answers are read would otherwise wait for the client, and the client for it.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Instant;
@@ -56,7 +56,8 @@ impl<T: Transport> Driver<T> {
         }
     }
 
-    /// Sends what can be sent; where that has to wait, or where there is nothing to send, reads once.
+    /// Sends what can be sent; where that has to wait, or where there is nothing to send, reads
+    /// once.
     pub(crate) fn exchange(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
         self.set_deadline()?;
         if self.connection.has_output() {
@@ -71,7 +72,8 @@ impl<T: Transport> Driver<T> {
         self.receive(lent)
     }
 
-    /// The same for a thread that can be woken: sends, waits for either direction or its waker, and reads if it can.
+    /// The same for a thread that can be woken: sends, waits for either direction or its waker, and
+    /// reads if it can.
     pub(crate) fn exchange_or_wake(&mut self) -> Result<(), Error> {
         let lent = &mut Lent::default();
         self.set_deadline()?;

@@ -1,4 +1,5 @@
-//! The blocking client: calls that return when the server has answered, and requests that are answered later.
+//! The blocking client: calls that return when the server has answered, and requests that are
+//! answered later.
 //!
 //! It never connects again by itself: what a lost connection means is the caller's to know.
 
@@ -40,8 +41,9 @@ use nbd_extents::Strictness;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It moves bytes only during its calls. A program that keeps requests in flight and stops calling leaves a server
-/// waiting, and a virtual machine with it: pipelines run on a [`Pool`](crate::Pool), whose threads always receive.
+/// It moves bytes only during its calls. A program that keeps requests in flight and stops calling
+/// leaves a server waiting, and a virtual machine with it: pipelines run on a
+/// [`Pool`](crate::Pool), whose threads always receive.
 ///
 /// Without [`Client::disconnect`] the connection just closes, which a server may log as a fault.
 #[derive(Debug)]
@@ -53,12 +55,13 @@ pub struct Client<T = Socket> {
 impl Client<Socket> {
     /// Connects to the server of a URI and asks for its export.
     ///
-    /// A server that hangs up when it is asked for extended headers is asked once more without them.
+    /// A server that hangs up when it is asked for extended headers is asked once more without
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`Error::TlsNotSupported`] for `nbds`; [`Error::Connect`], [`Error::Timeout`], [`Error::Handshake`] and the
-    /// other errors of a connection.
+    /// [`Error::TlsNotSupported`] for `nbds`; [`Error::Connect`], [`Error::Timeout`],
+    /// [`Error::Handshake`] and the other errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
         let connect = |options: &Options| {
@@ -71,7 +74,8 @@ impl Client<Socket> {
         })
     }
 
-    /// Asks the server of a URI for its exports (LIST). The export that the URI names does not matter.
+    /// Asks the server of a URI for its exports (LIST). The export that the URI names does not
+    /// matter.
     ///
     /// # Errors
     ///
@@ -93,8 +97,8 @@ impl Client<Socket> {
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
 
-    /// Asks the server of a URI for the names of the meta contexts that its export has, whatever `options` ask for. Empty
-    /// also where the server has no structured replies, or would not say.
+    /// Asks the server of a URI for the names of the meta contexts that its export has, whatever
+    /// `options` ask for. Empty also where the server has no structured replies, or would not say.
     ///
     /// # Errors
     ///
@@ -197,7 +201,8 @@ impl<T: Transport> Client<T> {
         self.session().is_some_and(Session::must_disconnect)
     }
 
-    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in flight are given up.
+    /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in
+    /// flight are given up.
     ///
     /// # Errors
     ///

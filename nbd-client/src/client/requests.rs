@@ -12,7 +12,8 @@ use crate::session::{
 use crate::transport::Transport;
 
 impl<T: Transport> Client<T> {
-    /// Starts a block status request and returns at once; its answer comes through [`Self::next_event`].
+    /// Starts a block status request and returns at once; its answer comes through
+    /// [`Self::next_event`].
     ///
     /// # Errors
     ///
@@ -21,8 +22,9 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_block_status(request))
     }
 
-    /// Starts a read of as many bytes as `buffer` has and returns at once. The buffer comes back full with
-    /// [`Event::Read`], through [`Self::next_event`]; [`Self::buffer`] makes one of memory that was used before.
+    /// Starts a read of as many bytes as `buffer` has and returns at once. The buffer comes back
+    /// full with [`Event::Read`], through [`Self::next_event`]; [`Self::buffer`] makes one of
+    /// memory that was used before.
     ///
     /// # Errors
     ///
@@ -50,11 +52,13 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_read(request, buffer))
     }
 
-    /// Starts a write of `data` and returns at once. What does not fit the socket's buffer goes out during [`Self::next_event`].
+    /// Starts a write of `data` and returns at once. What does not fit the socket's buffer goes out
+    /// during [`Self::next_event`].
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, for example because the export is read-only, and the errors of a connection.
+    /// [`Error::Start`] if it cannot be asked, for example because the export is read-only, and the
+    /// errors of a connection.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, Error> {
         self.launch(|session| session.start_write(request, data))
     }
@@ -77,7 +81,8 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_trim(request))
     }
 
-    /// Starts to have the server make `length` bytes from `offset` ready for reading, and returns at once.
+    /// Starts to have the server make `length` bytes from `offset` ready for reading, and returns
+    /// at once.
     ///
     /// # Errors
     ///
@@ -86,7 +91,8 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_cache(offset, length))
     }
 
-    /// Starts to make durable what was answered so far, and returns at once. Writes still in flight are not covered.
+    /// Starts to make durable what was answered so far, and returns at once. Writes still in flight
+    /// are not covered.
     ///
     /// # Errors
     ///
@@ -95,14 +101,16 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_flush())
     }
 
-    /// The longest read or write that can be answered in one chunk, in bytes: what the server says, at most 32 MiB, within the limits of
+    /// The longest read or write that can be answered in one chunk, in bytes: what the server says,
+    /// at most 32 MiB, within the limits of
     /// [`Options::session_limits`](crate::Options::session_limits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
         self.session().map_or(0, Session::longest_payload)
     }
 
-    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some. What it holds is of no meaning.
+    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
+    /// What it holds is of no meaning.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
         let mut buffer = self.driver.connection.spare_buffer();
@@ -122,8 +130,9 @@ impl<T: Transport> Client<T> {
 
     /// Waits for the next event of any request; `None` if none is in flight.
     ///
-    /// `admit` decides on chunks of block status before anything is allocated for them. The time between two calls is the
-    /// caller's own, and does not count against the limit of the requests in flight; nothing is received then.
+    /// `admit` decides on chunks of block status before anything is allocated for them. The time
+    /// between two calls is the caller's own, and does not count against the limit of the requests
+    /// in flight; nothing is received then.
     ///
     /// # Errors
     ///
@@ -135,7 +144,8 @@ impl<T: Transport> Client<T> {
         event
     }
 
-    /// Waits until no request is in flight, and forgets what comes of them. The connection can then be used for something else.
+    /// Waits until no request is in flight, and forgets what comes of them. The connection can then
+    /// be used for something else.
     ///
     /// # Errors
     ///

@@ -56,7 +56,8 @@ use crate::transport::Transport;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait StatusSink {
-    /// Whether to take a chunk, before anything is allocated for it. Takes all unless told otherwise.
+    /// Whether to take a chunk, before anything is allocated for it. Takes all unless told
+    /// otherwise.
     fn admit(&mut self, offer: &ChunkOffer) -> Admission {
         let _ = offer;
         Admission::Take
@@ -83,8 +84,9 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is void; only after ESHUTDOWN it is ended,
-    /// as it has to be); [`Error::Start`] if it cannot be asked, also while others are in flight; the errors of a connection otherwise.
+    /// [`Error::Request`] if the request failed (the connection is usable, and what `sink` got is
+    /// void; only after ESHUTDOWN it is ended, as it has to be); [`Error::Start`] if it cannot be
+    /// asked, also while others are in flight; the errors of a connection otherwise.
     pub fn block_status<S: StatusSink + ?Sized>(
         &mut self,
         request: &StatusRequest<'_>,

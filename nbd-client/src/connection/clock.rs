@@ -1,8 +1,8 @@
 //! The limits of time of a connection, in its caller's clock.
 //!
-//! A slow server is not a dead one: a limit on requests in flight is a limit on time without progress. Progress is a
-//! request answered whole, or [`PROGRESS`] bytes of payload since the limit last restarted; a byte a second is none.
-//! The deadline of the whole job is absolute.
+//! A slow server is not a dead one: a limit on requests in flight is a limit on time without
+//! progress. Progress is a request answered whole, or [`PROGRESS`] bytes of payload since the limit
+//! last restarted; a byte a second is none. The deadline of the whole job is absolute.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -101,7 +101,8 @@ impl Clock {
         self.deadline
     }
 
-    /// The limit of the most patient request in flight: a server may do one at a time, and the others wait for it.
+    /// The limit of the most patient request in flight: a server may do one at a time, and the
+    /// others wait for it.
     fn limit(&self, phase: Phase) -> Option<Duration> {
         match phase {
             Phase::Handshake => Some(self.connect_timeout),

@@ -1,9 +1,11 @@
-//! A connection to a server without I/O: from the first byte of the handshake to the last of the goodbye.
+//! A connection to a server without I/O: from the first byte of the handshake to the last of the
+//! goodbye.
 //!
-//! It holds every rule that does not depend on how a program waits: the handshake, requests and replies, transfers of any
-//! length, limits of time, shutdown, and the goodbye. A driver owns the socket and the clock. It sends the
-//! [output](Connection::output), reads into the [space](Connection::space), and waits no longer than
-//! [`poll_timeout`](Connection::poll_timeout) says. The blocking and the tokio client are two such drivers.
+//! It holds every rule that does not depend on how a program waits: the handshake, requests and
+//! replies, transfers of any length, limits of time, shutdown, and the goodbye. A driver owns the
+//! socket and the clock. It sends the [output](Connection::output), reads into the
+//! [space](Connection::space), and waits no longer than [`poll_timeout`](Connection::poll_timeout)
+//! says. The blocking and the tokio client are two such drivers.
 //!
 //! ```text
 //! output -> socket -> sent          bytes to the server
@@ -12,9 +14,9 @@
 //! poll_timeout, handle_timeout      the clock
 //! ```
 //!
-//! TLS fits in between: with a session the output is ciphertext made of the session's output, and the space is the
-//! buffer for ciphertext, which is decrypted into the places that the space names today (one copy). Without it nothing
-//! is copied.
+//! TLS fits in between: with a session the output is ciphertext made of the session's output, and
+//! the space is the buffer for ciphertext, which is decrypted into the places that the space names
+//! today (one copy). Without it nothing is copied.
 
 mod clock;
 mod transfer;
@@ -35,8 +37,8 @@ use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Event, RequestError, Session, SessionConfig, StartError, TakeAll};
 
-/// Small replies come in one read, and so does a large payload with the header after it: only bytes in this buffer are
-/// copied.
+/// Small replies come in one read, and so does a large payload with the header after it: only bytes
+/// in this buffer are copied.
 const BUFFER: usize = 4 << 10;
 
 /// Buffers of a blocking call, lent to its transfer for as long as the call lasts.
@@ -200,7 +202,8 @@ impl Connection {
         self.says_goodbye && self.has_output()
     }
 
-    /// Whether a goodbye is to be sent now, since the server is going down and every answer is there.
+    /// Whether a goodbye is to be sent now, since the server is going down and every answer is
+    /// there.
     pub(crate) fn owes_goodbye(&mut self, now: Instant) -> bool {
         self.obey_shutdown(now);
         self.says_goodbye()
@@ -245,8 +248,8 @@ impl Connection {
         self.note(now);
     }
 
-    /// Says that sending failed. Where the server has hung up it may have said why, and the error waits until what it
-    /// said is read.
+    /// Says that sending failed. Where the server has hung up it may have said why, and the error
+    /// waits until what it said is read.
     ///
     /// # Errors
     ///
@@ -274,7 +277,8 @@ impl Connection {
         if direct.is_empty() { buffer } else { direct }
     }
 
-    /// The same in two parts: the rest of a large payload, or nothing, and the buffer for the bytes after it.
+    /// The same in two parts: the rest of a large payload, or nothing, and the buffer for the bytes
+    /// after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
         debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
@@ -295,7 +299,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionLost`] at an end of the stream where more was due, [`Error::GivenUp`] at any other.
+    /// [`Error::ConnectionLost`] at an end of the stream where more was due, [`Error::GivenUp`] at
+    /// any other.
     pub fn received(&mut self, count: usize, now: Instant) -> Result<(), Error> {
         self.received_in(count, &mut Lent::default(), now)
     }
@@ -317,7 +322,8 @@ impl Connection {
         {
             let owner = session.receiving_for();
             let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
-            // what goes past the buffer is the rest of a payload, of which admission was decided before
+            // what goes past the buffer is the rest of a payload, of which admission was decided
+            // before
             let result = session.advance_in(direct, &mut TakeAll, room);
             self.note(now);
             result.map_err(|error| self.give_up(error.into()))?;
@@ -344,12 +350,13 @@ impl Connection {
 
     // ---- events
 
-    /// The next event, if the bytes received so far bring one. `admit` decides on chunks of block status before anything
-    /// is allocated for them.
+    /// The next event, if the bytes received so far bring one. `admit` decides on chunks of block
+    /// status before anything is allocated for them.
     ///
     /// # Errors
     ///
-    /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a last message.
+    /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a
+    /// last message.
     pub fn poll<A: Admit + ?Sized>(&mut self, admit: &mut A, now: Instant) -> Result<Option<Event>, Error> {
         self.poll_in(admit, &mut Lent::default(), now)
     }
@@ -453,7 +460,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection or before it is open.
+    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection
+    /// or before it is open.
     pub fn start(
         &mut self,
         now: Instant,
@@ -521,7 +529,8 @@ impl Connection {
 
     // ---- the end
 
-    /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be started any more.
+    /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be
+    /// started any more.
     pub fn disconnect(&mut self, now: Instant) {
         if let Stage::Open(_, session) = &mut self.stage {
             session.disconnect();
@@ -530,7 +539,8 @@ impl Connection {
         }
     }
 
-    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), once every answer is there.
+    /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), once every answer
+    /// is there.
     fn obey_shutdown(&mut self, now: Instant) {
         if let Stage::Open(_, session) = &self.stage
             && session.must_disconnect()

@@ -1,7 +1,9 @@
-//! Transfers: ranges of any length, cut into requests, in the best way that the server turns out to have.
+//! Transfers: ranges of any length, cut into requests, in the best way that the server turns out to
+//! have.
 //!
-//! A transfer is one entry in the caller's books, whatever becomes of it on the wire: requests that the server finds too
-//! long are halved, zeroes go down from FAST_ZERO to WRITE_ZEROES to writing them, and a failed part ends the whole.
+//! A transfer is one entry in the caller's books, whatever becomes of it on the wire: requests that
+//! the server finds too long are halved, zeroes go down from FAST_ZERO to WRITE_ZEROES to writing
+//! them, and a failed part ends the whole.
 
 use alloc::collections::VecDeque;
 use core::ops::Range;
@@ -12,8 +14,8 @@ use crate::session::{
     TrimRequest, WriteRequest, ZeroRequest,
 };
 
-/// The longest request of a long read or write, in bytes. Longer ones would make the server hold more memory and start
-/// later to answer.
+/// The longest request of a long read or write, in bytes. Longer ones would make the server hold
+/// more memory and start later to answer.
 const PIECE: u64 = 1 << 20;
 /// The most requests of one transfer in flight.
 const IN_FLIGHT: usize = 8;

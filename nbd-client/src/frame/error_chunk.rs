@@ -56,10 +56,12 @@ pub enum ErrorChunkFault {
 }
 
 impl ErrorChunk {
-    /// As many bytes of a payload as can matter: fixed fields, the longest message, an offset. The rest is slop.
+    /// As many bytes of a payload as can matter: fixed fields, the longest message, an offset. The
+    /// rest is slop.
     pub const MAX_USED: u64 = 6 + 65535 + 8;
 
-    /// Decodes a payload of `length` bytes, of which `bytes` holds the first [`Self::MAX_USED`] (or all).
+    /// Decodes a payload of `length` bytes, of which `bytes` holds the first [`Self::MAX_USED`] (or
+    /// all).
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! Numbers and layouts of the NBD protocol: headers to bytes and back. No state, no I/O.
 //!
-//! Everything is big-endian (NBD protocol, "Conventions"). A decoder here either returns what the bytes say, or says how
-//! many bytes it needs, or says why they cannot be it; it never judges whether the message makes sense at that moment.
+//! Everything is big-endian (NBD protocol, "Conventions"). A decoder here either returns what the
+//! bytes say, or says how many bytes it needs, or says why they cannot be it; it never judges
+//! whether the message makes sense at that moment.
 
 mod during;
 mod error_chunk;

@@ -21,7 +21,8 @@ use super::{IHAVEOPT, MAX_STRING, option_type, take_u32, take_u64};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionReply {
-    /// The magic as sent: anything but [`OPTION_REPLY_MAGIC`](super::OPTION_REPLY_MAGIC) is a fault.
+    /// The magic as sent: anything but [`OPTION_REPLY_MAGIC`](super::OPTION_REPLY_MAGIC) is a
+    /// fault.
     pub magic: u64,
     /// The option that this answers.
     pub option: u32,
@@ -94,7 +95,8 @@ impl OptionRequest<'_> {
         }
     }
 
-    /// Appends the whole request to `out`. Names longer than the protocol's 4096 bytes are cut; check them before.
+    /// Appends the whole request to `out`. Names longer than the protocol's 4096 bytes are cut;
+    /// check them before.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut data = Vec::new();
         match *self {

@@ -1,4 +1,5 @@
-//! Headers of replies (NBD protocol, "Simple reply message", "Structured reply chunk message", "Extended reply chunk message").
+//! Headers of replies (NBD protocol, "Simple reply message", "Structured reply chunk message",
+//! "Extended reply chunk message").
 //!
 //! ```text
 //! simple     16: magic:4 error:4         cookie:8
@@ -6,7 +7,8 @@
 //! extended   32: magic:4 flags:2 type:2  cookie:8 offset:8 length:8
 //! ```
 //!
-//! The cookie is at byte 8 in all three, and the magic says which one it is: four bytes tell how many more to read.
+//! The cookie is at byte 8 in all three, and the magic says which one it is: four bytes tell how
+//! many more to read.
 
 use super::{
     EXTENDED_REPLY_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag, take_u16, take_u32,
@@ -84,7 +86,8 @@ impl ReplyHeader {
     /// Bytes of the longest header: an extended chunk.
     pub const MAX_LEN: usize = 32;
 
-    /// How long the header is whose first bytes are `start`, in bytes. With fewer than 4 it is [`Self::MIN_LEN`] at least.
+    /// How long the header is whose first bytes are `start`, in bytes. With fewer than 4 it is
+    /// [`Self::MIN_LEN`] at least.
     ///
     /// # Errors
     ///
@@ -98,7 +101,8 @@ impl ReplyHeader {
         }
     }
 
-    /// Decodes a header from the start of `bytes`; `None` if there are too few, or if they begin no reply.
+    /// Decodes a header from the start of `bytes`; `None` if there are too few, or if they begin no
+    /// reply.
     ///
     /// ```
     /// use nbd_client::frame::{ChunkHeader, ReplyHeader};

@@ -1,4 +1,5 @@
-//! Requests of the transmission phase (NBD protocol, "Request message" and, for 32-byte headers, "Extended request message").
+//! Requests of the transmission phase (NBD protocol, "Request message" and, for 32-byte headers,
+//! "Extended request message").
 //!
 //! ```text
 //! compact  28: magic:4 flags:2 type:2 cookie:8 offset:8 length:4

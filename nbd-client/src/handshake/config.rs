@@ -79,11 +79,13 @@ pub struct HandshakeConfig {
     pub contexts: Vec<ContextRequest>,
     /// Ask for extended headers first (default: true).
     pub extended_headers: bool,
-    /// Ask for structured replies where there are no extended headers (default: true). Without either there is no block status.
+    /// Ask for structured replies where there are no extended headers (default: true). Without
+    /// either there is no block status.
     pub structured_replies: bool,
     /// Also list what the server offers. It is asked anyway when a context is missing.
     pub list_contexts: bool,
-    /// Only list the server's exports (LIST), and leave: see [`Handshake::into_exports`](super::Handshake::into_exports).
+    /// Only list the server's exports (LIST), and leave: see
+    /// [`Handshake::into_exports`](super::Handshake::into_exports).
     pub list_exports: bool,
     /// Begin with STARTTLS (default: false). The caller does the encryption.
     pub start_tls: bool,
@@ -94,7 +96,8 @@ pub struct HandshakeConfig {
 }
 
 impl HandshakeConfig {
-    /// A lenient handshake for this export, with extended headers if the server has them, and no context.
+    /// A lenient handshake for this export, with extended headers if the server has them, and no
+    /// context.
     #[must_use]
     pub fn new(export: impl Into<String>) -> Self {
         Self {

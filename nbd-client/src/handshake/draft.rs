@@ -1,4 +1,5 @@
-//! What a handshake has learned so far: the replies with content, checked one by one, until they make an [`Export`].
+//! What a handshake has learned so far: the replies with content, checked one by one, until they
+//! make an [`Export`].
 
 use super::{HandshakeConfig, HandshakeError};
 use crate::export::{BlockSizes, Export, ListedExport, MetaContext, TransmissionFlags};

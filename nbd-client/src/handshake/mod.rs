@@ -1,6 +1,8 @@
-//! The handshake as a state machine without I/O: bytes of the server in, bytes for the server out, at the end an export.
+//! The handshake as a state machine without I/O: bytes of the server in, bytes for the server out,
+//! at the end an export.
 //!
-//! The order (NBD protocol, "Fixed newstyle negotiation"); every option is sent at most once, and never two at a time:
+//! The order (NBD protocol, "Fixed newstyle negotiation"); every option is sent at most once, and
+//! never two at a time:
 //!
 //! ```text
 //! hello -> [STARTTLS] -> EXTENDED_HEADERS -> (refused: STRUCTURED_REPLY) -> SET_META_CONTEXT
@@ -119,7 +121,8 @@ impl Handshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::BadExportName`] and [`HandshakeError::BadContextRequest`]: names that cannot be sent.
+    /// [`HandshakeError::BadExportName`] and [`HandshakeError::BadContextRequest`]: names that
+    /// cannot be sent.
     pub fn new(config: HandshakeConfig) -> Result<Self, HandshakeError> {
         config.check()?;
         Ok(Self {
@@ -137,12 +140,13 @@ impl Handshake {
         })
     }
 
-    /// Takes bytes of the server and says how many it took. It leaves those behind the end of the handshake.
+    /// Takes bytes of the server and says how many it took. It leaves those behind the end of the
+    /// handshake.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`], and the same one at every later call. The output may then hold a last message (ABORT or DISC),
-    /// to be sent before the connection is closed.
+    /// [`HandshakeError`], and the same one at every later call. The output may then hold a last
+    /// message (ABORT or DISC), to be sent before the connection is closed.
     pub fn feed(&mut self, input: &[u8]) -> Result<usize, HandshakeError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
@@ -169,7 +173,8 @@ impl Handshake {
         }
     }
 
-    /// Goes on after the caller has encrypted the connection. Without [`HandshakeStatus::NeedsTls`] it does nothing.
+    /// Goes on after the caller has encrypted the connection. Without [`HandshakeStatus::NeedsTls`]
+    /// it does nothing.
     ///
     /// ```
     /// use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
@@ -204,7 +209,8 @@ impl Handshake {
         self.export.take().map(|export| (export, forgiven))
     }
 
-    /// The server's exports, if that is what was [asked for](HandshakeConfig::list_exports) and the handshake is finished.
+    /// The server's exports, if that is what was [asked for](HandshakeConfig::list_exports) and the
+    /// handshake is finished.
     #[must_use]
     pub fn into_exports(mut self) -> Option<Vec<ListedExport>> {
         self.take_exports()

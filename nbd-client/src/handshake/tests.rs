@@ -1,4 +1,5 @@
-//! Every fault of a handshake that the best client has an answer to; the rows are those of the fault table in the project's notes.
+//! Every fault of a handshake that the best client has an answer to; the rows are those of the
+//! fault table in the project's notes.
 
 use super::*;
 use crate::frame::{Headers, OptionRequest};

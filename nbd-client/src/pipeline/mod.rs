@@ -1,9 +1,10 @@
-//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes that are not waited for one
-//! by one.
+//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes
+//! that are not waited for one by one.
 //!
-//! Both keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and hold no more memory than
-//! [`PipelineOptions`] allow. The pool's threads receive whatever was asked for, whatever the program does meanwhile: a
-//! server never waits for a consumer that has stopped.
+//! Both keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and
+//! hold no more memory than [`PipelineOptions`] allow. The pool's threads receive whatever was
+//! asked for, whatever the program does meanwhile: a server never waits for a consumer that has
+//! stopped.
 
 mod read_ahead;
 mod write_behind;
@@ -15,7 +16,8 @@ use crate::session::SessionLimits;
 
 /// How much a pipeline does at a time.
 ///
-/// The default was measured on unix sockets against qemu-nbd; over a slow network more requests in flight do no harm.
+/// The default was measured on unix sockets against qemu-nbd; over a slow network more requests in
+/// flight do no harm.
 ///
 /// ```
 /// use nbd_client::pipeline::PipelineOptions;
@@ -44,12 +46,14 @@ impl PipelineOptions {
         Self { requests: if requests == 0 { 1 } else { requests }, ..self }
     }
 
-    /// The most bytes held at a time, in flight or waiting for their turn. One request is always possible.
+    /// The most bytes held at a time, in flight or waiting for their turn. One request is always
+    /// possible.
     pub const fn bytes(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// The longest request in bytes, a power of two from 64 KiB (others are rounded down) to the server's maximum.
+    /// The longest request in bytes, a power of two from 64 KiB (others are rounded down) to the
+    /// server's maximum.
     pub const fn piece(self, piece: u32) -> Self {
         let piece = if piece < 64 << 10 { 64 << 10 } else { piece };
         Self { piece: 1 << piece.ilog2(), ..self }
@@ -68,7 +72,8 @@ impl PipelineOptions {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
     }
 
-    /// How much of a range from `offset` to `end` one request does: up to the next multiple of a piece.
+    /// How much of a range from `offset` to `end` one request does: up to the next multiple of a
+    /// piece.
     fn cut(&self, longest: u32, offset: u64, end: u64) -> u64 {
         let piece = u64::from(self.piece.min(longest).max(1));
         (piece - offset % piece).min(end - offset)

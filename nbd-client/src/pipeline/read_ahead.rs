@@ -11,9 +11,10 @@ use crate::session::{Cookie, Event};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
 ///
-/// It is the loop of a copy tool: give it the ranges to read, take one block after the other. Each block lies inside one
-/// range; the blocks of a range follow each other without a gap. Blocks come into memory that is used again, straight from
-/// the socket. Every request is received by the pool's thread, also while the program is busy with a block or blocked.
+/// It is the loop of a copy tool: give it the ranges to read, take one block after the other. Each
+/// block lies inside one range; the blocks of a range follow each other without a gap. Blocks come
+/// into memory that is used again, straight from the socket. Every request is received by the
+/// pool's thread, also while the program is busy with a block or blocked.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -96,9 +97,10 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others in flight have then been waited for, and the
-    /// connection is usable. [`Error::Start`] for a range that cannot be read. The errors of a connection otherwise. After an error
-    /// there is nothing more to be had.
+    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others
+    /// in flight have then been waited for, and the connection is usable. [`Error::Start`] for a
+    /// range that cannot be read. The errors of a connection otherwise. After an error there is
+    /// nothing more to be had.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
         match self.advance() {
             Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),

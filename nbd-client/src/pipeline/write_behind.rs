@@ -8,16 +8,17 @@ use crate::error::Error;
 use crate::pool::Pool;
 use crate::session::{Cookie, Event, WriteRequest};
 
-/// The longest range of zeroes in one transfer, in bytes, so that several connections share a longer one.
+/// The longest range of zeroes in one transfer, in bytes, so that several connections share a
+/// longer one.
 const LONG_ZERO: u64 = 1 << 30;
 
 /// Writes data and zeroes with several requests in flight, and waits for all of them in the end.
 ///
-/// Requests in flight may be done in any order, so one that overlaps another waits for it: the export holds in the end
-/// what it would hold had they been done one after the other.
+/// Requests in flight may be done in any order, so one that overlaps another waits for it: the
+/// export holds in the end what it would hold had they been done one after the other.
 ///
-/// Any range can be written, whatever the target's minimum block: neighbours are joined to whole blocks, and the rest of
-/// a block is read, modified and written.
+/// Any range can be written, whatever the target's minimum block: neighbours are joined to whole
+/// blocks, and the rest of a block is read, modified and written.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -94,8 +95,8 @@ impl<'a> WriteBehind<'a> {
         })
     }
 
-    /// A buffer of `length` bytes for [`Self::write`], out of memory that was used before if there is some. Its content is
-    /// arbitrary.
+    /// A buffer of `length` bytes for [`Self::write`], out of memory that was used before if there
+    /// is some. Its content is arbitrary.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
         let mut buffer = self.pool.spare_buffer();
@@ -107,16 +108,16 @@ impl<'a> WriteBehind<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if any request started so far failed; all of them have then been waited for, and the connection
-    /// is usable. [`Error::Start`] for a range that cannot be written, [`Error::Stopped`] after an earlier error, the errors
-    /// of a connection otherwise.
+    /// [`Error::Request`] if any request started so far failed; all of them have then been waited
+    /// for, and the connection is usable. [`Error::Start`] for a range that cannot be written,
+    /// [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let result = self.write_all(offset, data);
         self.note(result)
     }
 
-    /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server has: quickly
-    /// (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
+    /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server
+    /// has: quickly (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
     ///
     /// # Errors
     ///
@@ -195,8 +196,8 @@ impl<'a> WriteBehind<'a> {
         Ok(offset + length)
     }
 
-    /// Divides a range: up to where it completes the partial block before it, if it follows that, and the whole blocks of
-    /// the rest. A partial block that it does not follow is written first.
+    /// Divides a range: up to where it completes the partial block before it, if it follows that,
+    /// and the whole blocks of the rest. A partial block that it does not follow is written first.
     fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
         let mut joined = offset;
         if let Some(partial) = &self.partial {
@@ -219,7 +220,8 @@ impl<'a> WriteBehind<'a> {
         start..(start + block).min(self.pool.export().size())
     }
 
-    /// Adds bytes to the partial block that they follow, or begins one. One that is full is written.
+    /// Adds bytes to the partial block that they follow, or begins one. One that is full is
+    /// written.
     fn join(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
@@ -326,7 +328,8 @@ impl<'a> WriteBehind<'a> {
         }
     }
 
-    /// After a failure nothing more is started, and the connection is left without requests in flight.
+    /// After a failure nothing more is started, and the connection is left without requests in
+    /// flight.
     fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
         if result.is_err() && !self.failed {
             self.failed = true;

@@ -1,4 +1,5 @@
-//! Several connections to one export, for servers that say that their connections see one another's writes (CAN_MULTI_CONN).
+//! Several connections to one export, for servers that say that their connections see one another's
+//! writes (CAN_MULTI_CONN).
 
 mod transfers;
 mod worker;
@@ -19,14 +20,17 @@ use crate::stats::SessionStats;
 use crate::transport::Transport;
 use crate::uri::Uri;
 
-/// How long the second connection may take where the first came about: some servers take one client only, and let others wait for ever.
+/// How long the second connection may take where the first came about: some servers take one client
+/// only, and let others wait for ever.
 const ANOTHER: Duration = Duration::from_secs(5);
 
-/// Several connections to one export, each with a thread of its own, used as one: requests go to the connection that has the fewest.
+/// Several connections to one export, each with a thread of its own, used as one: requests go to
+/// the connection that has the fewest.
 ///
-/// [`ReadAhead`] and [`WriteBehind`] run on it as they do on a [`Client`]. A [flush](Self::flush) is right for all of them: it begins when
-/// no request is in flight, and a server with CAN_MULTI_CONN makes durable what any connection has written and was told to be done
-/// (NBD protocol, "Transmission flags").
+/// [`ReadAhead`] and [`WriteBehind`] run on it as they do on a [`Client`]. A [flush](Self::flush)
+/// is right for all of them: it begins when no request is in flight, and a server with
+/// CAN_MULTI_CONN makes durable what any connection has written and was told to be done (NBD
+/// protocol, "Transmission flags").
 ///
 /// ```no_run
 /// use nbd_client::{Options, Pool, ReadAhead};
@@ -66,17 +70,20 @@ struct InFlight {
     worker: usize,
     /// Bytes of a read or write.
     moved: u64,
-    /// Its data are here, and its last event is on the way: the connection does not count it any more.
+    /// Its data are here, and its last event is on the way: the connection does not count it any
+    /// more.
     is_answered: bool,
 }
 
 impl Pool {
-    /// Connects to the server of a URI up to `connections` times: once where the server does not say that several are safe, and fewer times
-    /// where it takes no more within 5 seconds ([`Self::connections`] tells). Contexts in `options` are not asked for.
+    /// Connects to the server of a URI up to `connections` times: once where the server does not
+    /// say that several are safe, and fewer times where it takes no more within 5 seconds
+    /// ([`Self::connections`] tells). Contexts in `options` are not asked for.
     ///
     /// # Errors
     ///
-    /// As [`Client::connect`] for the first connection; [`Error::Disagreement`] where a later one finds another export.
+    /// As [`Client::connect`] for the first connection; [`Error::Disagreement`] where a later one
+    /// finds another export.
     pub fn connect(uri: &Uri, options: &Options, connections: usize) -> Result<Self, Error> {
         let options = options.clone().without_contexts();
         let first = Client::connect(uri, &options)?;
@@ -97,7 +104,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, where several are not safe, or where there is none.
+    /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, where
+    /// several are not safe, or where there is none.
     pub fn of<T>(clients: Vec<Client<T>>) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,
@@ -143,7 +151,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Client::read`]; a request that failed is an [`Error::RequestAt`], here and in the other calls.
+    /// As [`Client::read`]; a request that failed is an [`Error::Request`], here and in the other
+    /// calls.
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.check_range(Command::Read, offset, buffer.len())?;
         let range = offset..offset.saturating_add(buffer.len() as u64);
@@ -199,7 +208,8 @@ impl Pool {
         WriteBehind::new(self, PipelineOptions::default())?.finish()
     }
 
-    /// Waits until no request is in flight, and forgets what comes of them: after a [`ReadAhead`] that was not read to its end.
+    /// Waits until no request is in flight, and forgets what comes of them: after a [`ReadAhead`]
+    /// that was not read to its end.
     ///
     /// # Errors
     ///

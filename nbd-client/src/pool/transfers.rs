@@ -1,4 +1,5 @@
-//! Transfers of a pool: checked here, handed to the connection with the fewest, and their events under the pool's numbers.
+//! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
+//! under the pool's numbers.
 
 use super::{InFlight, Pool, Report};
 use crate::connection::Transfer;

@@ -1,7 +1,8 @@
 //! The thread of one connection: transfers come through a channel, events go out through another.
 //!
-//! It receives whatever the server sends as soon as it is there, whether or not anyone takes the events. Every byte of an
-//! answer has its place in memory before it is asked for, so this is bounded by the transfers that the pool lets through.
+//! It receives whatever the server sends as soon as it is there, whether or not anyone takes the
+//! events. Every byte of an answer has its place in memory before it is asked for, so this is
+//! bounded by the transfers that the pool lets through.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};

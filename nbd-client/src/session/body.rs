@@ -1,7 +1,8 @@
 //! Where the server's bytes go: into a header of known length, then into a payload or past it.
 //!
-//! The session reads exactly what belongs to one piece, so it never holds bytes of the next. Memory for a payload grows as the
-//! payload arrives, in steps that double: a server that claims much and sends little costs little.
+//! The session reads exactly what belongs to one piece, so it never holds bytes of the next. Memory
+//! for a payload grows as the payload arrives, in steps that double: a server that claims much and
+//! sends little costs little.
 
 use crate::frame::{ChunkHeader, During, ReplyHeader, UnexpectedEof, UnknownMagic};
 

@@ -2,7 +2,8 @@
 
 /// The most buffers that are kept.
 const MOST: usize = 64;
-/// The most bytes that are kept in several buffers: twice what a pipeline has in flight unless told otherwise.
+/// The most bytes that are kept in several buffers: twice what a pipeline has in flight unless told
+/// otherwise.
 const MOST_BYTES: usize = 32 << 20;
 
 /// Buffers of any size with arbitrary content.

@@ -1,18 +1,22 @@
-//! What a session has to know before it begins: the terms of the handshake, and the bounds that the caller sets.
+//! What a session has to know before it begins: the terms of the handshake, and the bounds that the
+//! caller sets.
 
 use crate::export::{BlockSizes, Export, TransmissionFlags};
 use crate::frame::Headers;
 use nbd_extents::Strictness;
 
-/// The longest read or write where the server names no other limit, in bytes (NBD protocol, "Block size constraints"): 32 MiB.
+/// The longest read or write where the server names no other limit, in bytes (NBD protocol, "Block
+/// size constraints"): 32 MiB.
 const PAYLOAD: u32 = 1 << 25;
-/// The longest request that moves no data where a length has 32 bits, in bytes. Some servers do not survive 0xffffffff.
+/// The longest request that moves no data where a length has 32 bits, in bytes. Some servers do not
+/// survive 0xffffffff.
 pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
 
 /// What stands before the data in a chunk of a read: its offset.
 const CHUNK_OFFSET: u64 = 8;
 
-/// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one time.
+/// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one
+/// time.
 ///
 /// ```
 /// use nbd_client::frame::Headers;
@@ -33,7 +37,8 @@ pub struct SessionLimits {
     pub max_payload: u64,
     /// The most payload of a whole reply, in bytes.
     pub max_reply: u64,
-    /// The most chunks of a reply beyond one for each context, or those that bring new bytes of a read: errors, and chunks that are drained.
+    /// The most chunks of a reply beyond one for each context, or those that bring new bytes of a
+    /// read: errors, and chunks that are drained.
     pub max_extra_chunks: u32,
     /// The most requests in flight.
     pub max_in_flight: usize,
@@ -42,7 +47,8 @@ pub struct SessionLimits {
 }
 
 impl Default for SessionLimits {
-    /// 2^25 + 64 bytes a chunk, 1 GiB a reply, 64 extra chunks; 1024 requests and 256 MiB in flight.
+    /// 2^25 + 64 bytes a chunk, 1 GiB a reply, 64 extra chunks; 1024 requests and 256 MiB in
+    /// flight.
     fn default() -> Self {
         Self {
             max_payload: (1 << 25) + 64,
@@ -107,8 +113,8 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
-    /// A lenient session with these headers and contexts, on a writable export of the greatest size, with no command offered beyond those that
-    /// every server knows.
+    /// A lenient session with these headers and contexts, on a writable export of the greatest
+    /// size, with no command offered beyond those that every server knows.
     #[must_use]
     pub fn new(headers: Headers, contexts: impl Into<Vec<u32>>) -> Self {
         Self {
@@ -137,7 +143,8 @@ impl SessionConfig {
     }
 }
 
-/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never more than 32 MiB.
+/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never
+/// more than 32 MiB.
 pub(super) fn longest_payload(block_size: Option<BlockSizes>) -> u32 {
     whole_blocks(PAYLOAD, block_size)
 }

@@ -1,6 +1,8 @@
-//! Which bytes of a read have come: chunks may arrive in any order, but each byte once, and all of them in the end.
+//! Which bytes of a read have come: chunks may arrive in any order, but each byte once, and all of
+//! them in the end.
 
-/// More than an honest answer has: every second block of 4 KiB of the longest read, which is 32 MiB.
+/// More than an honest answer has: every second block of 4 KiB of the longest read, which is 32
+/// MiB.
 const MOST_RANGES: usize = 8192;
 
 /// Positions in a read, as sorted ranges that neither overlap nor touch.

@@ -248,7 +248,8 @@ impl RequestError {
     }
 }
 
-/// The server broke the protocol in a way that leaves the stream without meaning. The connection is of no more use.
+/// The server broke the protocol in a way that leaves the stream without meaning. The connection is
+/// of no more use.
 ///
 /// ```
 /// use nbd_client::frame::Headers;
@@ -283,7 +284,8 @@ pub enum ProtocolError {
         /// The number as sent.
         cookie: u64,
     },
-    /// An answer to a request before it was sent: success of one that was not sent whole, or anything at all before its header was.
+    /// An answer to a request before it was sent: success of one that was not sent whole, or
+    /// anything at all before its header was.
     #[error("request {cookie} was answered before it was sent")]
     AnsweredEarly {
         /// The number as sent.
@@ -313,7 +315,8 @@ pub enum ProtocolError {
         /// The type as sent.
         kind: u16,
     },
-    /// A simple reply that claims success of a read where only chunks can carry data: whether data follow it is anyone's guess.
+    /// A simple reply that claims success of a read where only chunks can carry data: whether data
+    /// follow it is anyone's guess.
     #[error("read {cookie} was answered by a simple reply where replies are structured")]
     SimpleRead {
         /// The request.

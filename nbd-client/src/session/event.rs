@@ -85,8 +85,8 @@ impl fmt::Display for RequestInfo {
 
 /// Something that happened to a request.
 ///
-/// Chunks of one request come in the server's order; those of several may be mixed. The last event of a request is `Done` or
-/// `Failed`. What came before a `Failed` is not to be used.
+/// Chunks of one request come in the server's order; those of several may be mixed. The last event
+/// of a request is `Done` or `Failed`. What came before a `Failed` is not to be used.
 ///
 /// ```
 /// use nbd_client::frame::Headers;
@@ -122,14 +122,16 @@ pub enum Event {
         cookie: Cookie,
         /// The context of which it speaks.
         context: u32,
-        /// The payload, with the context's number at its start. Give it back with [`Session::recycle`](super::Session::recycle).
+        /// The payload, with the context's number at its start. Give it back with
+        /// [`Session::recycle`](super::Session::recycle).
         payload: Vec<u8>,
     },
     /// All data of a read, of which none was seen before it was whole. `Done` comes next.
     Read {
         /// The request that it answers.
         cookie: Cookie,
-        /// The buffer that the read was started with. Give it back with [`Session::recycle_buffer`](super::Session::recycle_buffer).
+        /// The buffer that the read was started with. Give it back with
+        /// [`Session::recycle_buffer`](super::Session::recycle_buffer).
         data: Vec<u8>,
     },
     /// A status chunk that the caller chose not to take.
@@ -198,9 +200,11 @@ pub struct ChunkOffer {
     pub length: u64,
 }
 
-/// Decides on chunks before anything is allocated for them; this is where a caller keeps its byte budget.
+/// Decides on chunks before anything is allocated for them; this is where a caller keeps its byte
+/// budget.
 ///
-/// Closures are admissions, and [`TakeAll`] is the one without a budget (the session's own `max_payload` holds all the same).
+/// Closures are admissions, and [`TakeAll`] is the one without a budget (the session's own
+/// `max_payload` holds all the same).
 ///
 /// ```
 /// use nbd_client::Admission;

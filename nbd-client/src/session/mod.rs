@@ -1,9 +1,10 @@
-//! The transmission phase as a state machine without I/O: requests in, bytes for the server out; bytes of the server in,
-//! events out.
+//! The transmission phase as a state machine without I/O: requests in, bytes for the server out;
+//! bytes of the server in, events out.
 //!
-//! Any number of requests may be in flight; answers come in any order, and chunks of several may be mixed. The session
-//! checks the envelope of every chunk (header, cookie, type, length, context) and leaves the descriptors to the caller.
-//! A request's failure is an event; a fault after which the stream has no meaning is a [`ProtocolError`], and the session's last word.
+//! Any number of requests may be in flight; answers come in any order, and chunks of several may be
+//! mixed. The session checks the envelope of every chunk (header, cookie, type, length, context)
+//! and leaves the descriptors to the caller. A request's failure is an event; a fault after which
+//! the stream has no meaning is a [`ProtocolError`], and the session's last word.
 
 mod body;
 mod buffer_pool;
@@ -122,7 +123,8 @@ impl Session {
         self.output.take()
     }
 
-    /// What is to be sent to the server, in order and without a copy: headers, and payloads of writes. No slice is empty.
+    /// What is to be sent to the server, in order and without a copy: headers, and payloads of
+    /// writes. No slice is empty.
     ///
     /// ```
     /// use nbd_client::frame::Headers;

@@ -1,4 +1,5 @@
-//! The bytes to send: headers, and the payloads of writes as they came from the caller, without a copy.
+//! The bytes to send: headers, and the payloads of writes as they came from the caller, without a
+//! copy.
 
 use alloc::collections::VecDeque;
 

@@ -101,7 +101,8 @@ impl Pending {
         self.error.get_or_insert(error);
     }
 
-    /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where headers are extended, but its end is known.
+    /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where
+    /// headers are extended, but its end is known.
     pub(super) fn takes(&self, kind: u16, headers: Headers) -> bool {
         match self.answer {
             Answer::Status { .. } => is_status(kind, headers),
@@ -198,7 +199,8 @@ pub(super) enum Seen {
     Unknown,
 }
 
-/// Requests that failed lately: a server may send the other contexts' chunks behind the error that ended the reply (qemu does).
+/// Requests that failed lately: a server may send the other contexts' chunks behind the error that
+/// ended the reply (qemu does).
 #[derive(Debug, Default)]
 struct Late(VecDeque<Failed>);
 

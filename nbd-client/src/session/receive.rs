@@ -19,13 +19,15 @@ const OFFSET: u64 = 8;
 const HOLE: u64 = 12;
 
 impl Session {
-    /// Takes bytes of the server and says how many it took. It stops early when there is an event to [`poll`](Self::poll).
+    /// Takes bytes of the server and says how many it took. It stops early when there is an event
+    /// to [`poll`](Self::poll).
     ///
     /// `admit` is asked about each status chunk before anything is allocated for it.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError`], and the same one at every later call. Events from before it can still be polled.
+    /// [`ProtocolError`], and the same one at every later call. Events from before it can still be
+    /// polled.
     pub fn feed<A: Admit + ?Sized>(&mut self, input: &[u8], admit: &mut A) -> Result<usize, ProtocolError> {
         let mut rest = input;
         while self.events.is_empty() && !rest.is_empty() {
@@ -40,8 +42,8 @@ impl Session {
         Ok(input.len() - rest.len())
     }
 
-    /// Where the next bytes of the server go, for callers that read straight into it. Never empty, and never more than belongs to one
-    /// header or one payload. [`Self::advance`] comes next.
+    /// Where the next bytes of the server go, for callers that read straight into it. Never empty,
+    /// and never more than belongs to one header or one payload. [`Self::advance`] comes next.
     pub fn space(&mut self) -> &mut [u8] {
         self.space_in(&mut [])
     }
@@ -100,8 +102,9 @@ impl Session {
         }
     }
 
-    /// Where replies are structured, a simple one may report an error or the success of a command without an answer; it can never carry
-    /// status (rows 43 and 44) or data. Where replies are simple, the data of a read follow it.
+    /// Where replies are structured, a simple one may report an error or the success of a command
+    /// without an answer; it can never carry status (rows 43 and 44) or data. Where replies are
+    /// simple, the data of a read follow it.
     fn simple_reply(&mut self, error: u32, cookie: u64) -> Result<(), ProtocolError> {
         if self.config.headers == Headers::Extended {
             return Err(ProtocolError::WrongHeaders { magic: SIMPLE_REPLY_MAGIC });
@@ -213,7 +216,8 @@ impl Session {
         self.begin(chunk, Role::Drop, 0, lent)
     }
 
-    /// A chunk of no request in flight. Behind the error that ended a status reply there may be the other contexts' chunks (row 68).
+    /// A chunk of no request in flight. Behind the error that ended a status reply there may be the
+    /// other contexts' chunks (row 68).
     fn late_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, .. } = chunk;
         if !self.requests.was_used(cookie) {
@@ -346,7 +350,8 @@ impl Session {
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         let &ChunkHeader { cookie, length, kind, .. } = chunk;
         let payload = self.input.take_payload();
-        // an error of a request that has failed before is dropped, and reaches this only with its request in flight
+        // an error of a request that has failed before is dropped, and reaches this only with its
+        // request in flight
         let Some(request) = self.requests.get_mut(cookie).map(|pending| pending.info) else { return Ok(()) };
         let error = match ErrorChunk::decode(kind, &payload, length) {
             Ok(ErrorChunk { errno, text, offset, slop }) => {
@@ -377,7 +382,8 @@ impl Session {
 
     /// The last chunk of a request is complete.
     ///
-    /// A server may refuse a write whose data are still on their way. It cannot have done what it has not been told.
+    /// A server may refuse a write whose data are still on their way. It cannot have done what it
+    /// has not been told.
     fn finish(&mut self, cookie: u64) -> Result<(), ProtocolError> {
         // A late chunk has no request any more.
         let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };

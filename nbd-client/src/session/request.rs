@@ -49,7 +49,8 @@ impl Command {
         matches!(self, Self::Write | Self::Trim | Self::WriteZeroes)
     }
 
-    /// True if its range is bounded by the longest payload. CACHE has none, and servers bound it all the same (qemu does).
+    /// True if its range is bounded by the longest payload. CACHE has none, and servers bound it
+    /// all the same (qemu does).
     pub(crate) const fn is_bounded(self) -> bool {
         matches!(self, Self::Read | Self::Write | Self::Cache)
     }
@@ -117,8 +118,8 @@ impl<'a> StatusRequest<'a> {
 
 /// A request to make a range read as zeroes (WRITE_ZEROES).
 ///
-/// It may punch a hole unless it is told not to. It always does what it says, which a TRIM does not: after a TRIM a range may read as
-/// anything.
+/// It may punch a hole unless it is told not to. It always does what it says, which a TRIM does
+/// not: after a TRIM a range may read as anything.
 ///
 /// ```
 /// use nbd_client::session::ZeroRequest;
@@ -148,7 +149,8 @@ impl ZeroRequest {
         Self { no_hole: true, ..self }
     }
 
-    /// Fails with ENOTSUP where it would be no faster than writing zeroes (FAST_ZERO, which the server must offer).
+    /// Fails with ENOTSUP where it would be no faster than writing zeroes (FAST_ZERO, which the
+    /// server must offer).
     pub const fn fast(self) -> Self {
         Self { fast: true, ..self }
     }
@@ -191,7 +193,8 @@ impl ReadRequest {
         Self { offset, df: false }
     }
 
-    /// In one chunk of content (DF, which the server must offer). A server that cannot fails it with EOVERFLOW.
+    /// In one chunk of content (DF, which the server must offer). A server that cannot fails it
+    /// with EOVERFLOW.
     pub const fn df(self) -> Self {
         Self { df: true, ..self }
     }
@@ -235,8 +238,8 @@ impl WriteRequest {
     }
 }
 
-/// A request to give a range up (TRIM). It promises nothing: the server may do nothing, and the range may read as anything afterwards. To
-/// have zeroes there is [`ZeroRequest`].
+/// A request to give a range up (TRIM). It promises nothing: the server may do nothing, and the
+/// range may read as anything afterwards. To have zeroes there is [`ZeroRequest`].
 ///
 /// ```
 /// use nbd_client::session::TrimRequest;

@@ -38,7 +38,8 @@ impl Session {
         let Some(only) = only else {
             return Ok(self.enter(Command::BlockStatus, flags, offset, length, answer));
         };
-        // The payload form: the header has the payload's length, and the payload the effect's length and the contexts.
+        // The payload form: the header has the payload's length, and the payload the effect's
+        // length and the contexts.
         let payload = 8 + 4 * only.len() as u64;
         let flags = flags | command_flag::PAYLOAD_LEN;
         let cookie = self.enter(Command::BlockStatus, flags, offset, payload, answer);
@@ -54,7 +55,8 @@ impl Session {
         Ok(cookie)
     }
 
-    /// Starts a read of as many bytes as `buffer` has. They go straight into it, and come back with [`Event::Read`](super::Event::Read).
+    /// Starts a read of as many bytes as `buffer` has. They go straight into it, and come back with
+    /// [`Event::Read`](super::Event::Read).
     ///
     /// # Errors
     ///
@@ -115,11 +117,13 @@ impl Session {
         Ok(())
     }
 
-    /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a [spare](Self::spare_buffer) when it is through.
+    /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
+    /// [spare](Self::spare_buffer) when it is through.
     ///
     /// # Errors
     ///
-    /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of `data` is kept as a spare.
+    /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of
+    /// `data` is kept as a spare.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
         let length = data.len();
         match self.check_write(request, length) {
@@ -238,7 +242,8 @@ impl Session {
         self.check_offered(Command::Flush)
     }
 
-    /// Memory of a payload that was sent, or of a read that failed; empty if there is none. [`Self::recycle_buffer`] gives some.
+    /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
+    /// [`Self::recycle_buffer`] gives some.
     pub fn spare_buffer(&mut self) -> Vec<u8> {
         self.buffers.take()
     }
@@ -248,8 +253,8 @@ impl Session {
         self.buffers.keep(buffer);
     }
 
-    /// The longest read or write that can be answered in one chunk, in bytes: what the server says, at most 32 MiB, within the
-    /// [limits](super::SessionLimits), in whole blocks.
+    /// The longest read or write that can be answered in one chunk, in bytes: what the server says,
+    /// at most 32 MiB, within the [limits](super::SessionLimits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
         longest_chunk(self.config.block_size, self.config.limits)
@@ -379,7 +384,8 @@ impl Session {
             return Err(StartError::PastEnd { command, offset, length, size });
         };
         let minimum = self.minimum_block();
-        // a block status request may be for any bytes: servers answer it, and a survey has its own alignment
+        // a block status request may be for any bytes: servers answer it, and a survey has its own
+        // alignment
         let aligned = offset.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == size);
         if command != Command::BlockStatus && !aligned {
             return Err(StartError::Unaligned { command, offset, length, minimum });

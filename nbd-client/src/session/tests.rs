@@ -1,4 +1,5 @@
-//! Replies of a real server, and every fault that the best client has an answer to (rows of the project's fault table).
+//! Replies of a real server, and every fault that the best client has an answer to (rows of the
+//! project's fault table).
 
 use super::*;
 use crate::frame::Headers;

@@ -1,7 +1,8 @@
 //! A survey and its requests on the wire: the rules that both clients keep. No I/O.
 //!
-//! Requests go out in rounds. Several are in flight during a round, and all of them have been answered when it is over: a
-//! program that takes its time with the extents, or stops, leaves no server waiting to send.
+//! Requests go out in rounds. Several are in flight during a round, and all of them have been
+//! answered when it is over: a program that takes its time with the extents, or stops, leaves no
+//! server waiting to send.
 
 use alloc::collections::VecDeque;
 
@@ -96,8 +97,8 @@ impl SurveyDriver {
         Ok(())
     }
 
-    /// The connection whose request is the oldest: no request's time runs out while another is waited for. `None` when
-    /// nothing is awaited.
+    /// The connection whose request is the oldest: no request's time runs out while another is
+    /// waited for. `None` when nothing is awaited.
     pub(crate) fn oldest(&self) -> Option<Side> {
         self.sent.front().map(|sent| sent.side)
     }
@@ -110,8 +111,8 @@ impl SurveyDriver {
         }
     }
 
-    /// Gives the outcome of a wait on this connection to the survey. What belongs to a request that is over already is let
-    /// go.
+    /// Gives the outcome of a wait on this connection to the survey. What belongs to a request that
+    /// is over already is let go.
     pub(crate) fn take(
         &mut self,
         side: Side,

@@ -1,4 +1,5 @@
-//! From a real server to merged extents: the connections that a survey needs, and the stream that comes out of them.
+//! From a real server to merged extents: the connections that a survey needs, and the stream that
+//! comes out of them.
 
 mod driver;
 mod opening;
@@ -101,8 +102,9 @@ pub enum SurveyorError {
     /// The survey failed: a reply breaks the protocol, or something asked for is not there.
     #[error(transparent)]
     Survey(#[from] SurveyError),
-    /// A bitmap-first survey of a server without payload-form requests needs a second connection at the same time, and it failed. The server must
-    /// serve more than one client, and go on when one has left (`qemu-nbd --shared=2 --persistent`).
+    /// A bitmap-first survey of a server without payload-form requests needs a second connection at
+    /// the same time, and it failed. The server must serve more than one client, and go on when one
+    /// has left (`qemu-nbd --shared=2 --persistent`).
     #[error("asking the bitmap first needs a second connection here (qemu-nbd --shared=2 takes two): {0}")]
     SecondConnection(Error),
     /// The two connections of a bitmap-first survey do not agree about the export.
@@ -147,8 +149,8 @@ impl SurveyorError {
     }
 }
 
-/// The connections to one export that a survey needs, opened and negotiated: one, or two for a bitmap-first survey of a server that
-/// has no payload-form requests.
+/// The connections to one export that a survey needs, opened and negotiated: one, or two for a
+/// bitmap-first survey of a server that has no payload-form requests.
 ///
 /// ```no_run
 /// use nbd_client::{Options, Surveyor};
@@ -185,12 +187,13 @@ impl<T: Transport> Surveyed for Client<T> {
 }
 
 impl Surveyor<Socket> {
-    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are not asked for: `contexts`
-    /// says them all.
+    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are
+    /// not asked for: `contexts` says them all.
     ///
     /// # Errors
     ///
-    /// The errors of [`Client::connect`]; a required context that is missing is one of them, and says what the server offers.
+    /// The errors of [`Client::connect`]; a required context that is missing is one of them, and
+    /// says what the server offers.
     pub fn connect(
         uri: &Uri,
         options: &Options,
@@ -202,8 +205,8 @@ impl Surveyor<Socket> {
 }
 
 impl<T: Transport> Surveyor<T> {
-    /// As [`connect`](Surveyor::connect), over connections that `open` makes, given the options with the contexts to ask
-    /// for: once, or up to three times for [`Order::BitmapFirst`].
+    /// As [`connect`](Surveyor::connect), over connections that `open` makes, given the options
+    /// with the contexts to ask for: once, or up to three times for [`Order::BitmapFirst`].
     ///
     /// # Errors
     ///
@@ -224,7 +227,8 @@ impl<T: Transport> Surveyor<T> {
         }
     }
 
-    /// A survey over a connection that is there already. The contexts must be those that it was opened with.
+    /// A survey over a connection that is there already. The contexts must be those that it was
+    /// opened with.
     ///
     /// # Errors
     ///
@@ -239,8 +243,8 @@ impl<T: Transport> Surveyor<T> {
         self.halves.main.connection.export()
     }
 
-    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or two for a bitmap-first
-    /// survey.
+    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or
+    /// two for a bitmap-first survey.
     pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
         self.halves.both().map(Surveyed::session_stats)
     }
@@ -258,11 +262,13 @@ impl<T: Transport> Surveyor<T> {
         self.halves.assumes_data
     }
 
-    /// The options for a survey of the whole export, with what this connection settled: size, form, block size, strictness.
+    /// The options for a survey of the whole export, with what this connection settled: size, form,
+    /// block size, strictness.
     ///
     /// # Errors
     ///
-    /// [`SurveyError`] for a size or block size that no survey can work with; the handshake has refused those already.
+    /// [`SurveyError`] for a size or block size that no survey can work with; the handshake has
+    /// refused those already.
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
         self.halves.survey_options()
     }
@@ -271,15 +277,16 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Writable`] for a writable export that `options` do not allow, [`SurveyError::NotBitmapFirst`] when there is no bitmap to
-    /// ask first.
+    /// [`SurveyError::Writable`] for a writable export that `options` do not allow,
+    /// [`SurveyError::NotBitmapFirst`] when there is no bitmap to ask first.
     pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, T>, SurveyorError> {
         let driver = SurveyDriver::new(&self.halves, options)?;
         Ok(SurveyStream { surveyor: self, driver })
     }
 
-    /// The connection that the bitmaps were asked on, for reading what the survey has found; the other one, if there is one,
-    /// is ended. Reading on the same connection is reading the same export.
+    /// The connection that the bitmaps were asked on, for reading what the survey has found; the
+    /// other one, if there is one, is ended. Reading on the same connection is reading the same
+    /// export.
     ///
     /// # Errors
     ///
@@ -301,8 +308,9 @@ impl<T: Transport> Surveyor<T> {
 
 /// The merged extents of a survey: see [`Surveyor::survey`]. Reading it asks the server.
 ///
-/// It asks in rounds of as many requests as [`SurveyOptions::in_flight`] allows. While the caller has control nothing is in
-/// flight, so a caller that stops, or drops the stream before its end, leaves no server waiting to send.
+/// It asks in rounds of as many requests as [`SurveyOptions::in_flight`] allows. While the caller
+/// has control nothing is in flight, so a caller that stops, or drops the stream before its end,
+/// leaves no server waiting to send.
 ///
 /// ```
 /// # #[cfg(all(unix, feature = "testing"))] {
@@ -350,7 +358,8 @@ impl<T> SurveyStream<'_, T> {
 }
 
 impl<T: Transport> SurveyStream<'_, T> {
-    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was nothing to ask.
+    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was
+    /// nothing to ask.
     fn round(&mut self) -> Result<bool, SurveyorError> {
         let before = self.driver.asked();
         while let Some(request) = self.driver.next_request()? {
@@ -394,7 +403,8 @@ impl<T: Transport> ExtentStream for SurveyStream<'_, T> {
     type Status = Status;
     type Error = SurveyorError;
 
-    /// The next extent. The end comes only when the whole range has been covered; every other end is an error.
+    /// The next extent. The end comes only when the whole range has been covered; every other end
+    /// is an error.
     fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
             if let Some(extent) = self.driver.survey.next_extent()? {

@@ -1,4 +1,5 @@
-//! The connections of a survey: in which order they are opened, and what their handshakes settled. No I/O.
+//! The connections of a survey: in which order they are opened, and what their handshakes settled.
+//! No I/O.
 //!
 //! Both clients ask here what to do next, so that a server sees the same from either.
 
@@ -60,8 +61,8 @@ enum Stage<C> {
     /// The first connection asks for all contexts.
     Whole,
     Opened(Half<C>, bool),
-    /// A connection for the bitmaps. The first one is left only when it is there, since some servers go when nobody is
-    /// connected.
+    /// A connection for the bitmaps. The first one is left only when it is there, since some
+    /// servers go when nobody is connected.
     Bitmaps(Option<Half<C>>),
     Leave(C, Half<C>),
     Details(Half<C>),
@@ -72,7 +73,8 @@ enum Stage<C> {
 
 impl<'a, C: Surveyed> Opening<'a, C> {
     pub(crate) fn new(options: &'a Options, wanted: &'a Contexts, order: Order) -> Self {
-        // without extended headers there is no payload form, and each connection answers for all its contexts
+        // without extended headers there is no payload form, and each connection answers for all
+        // its contexts
         let needs_two = order == Order::BitmapFirst && !options.extended_headers;
         let stage = if needs_two { Stage::Bitmaps(None) } else { Stage::Whole };
         Self { options, wanted, order, stage }
@@ -215,7 +217,8 @@ impl<C: Surveyed> Halves<C> {
         Ok(SurveyOptions::new(params).strictness(strictness))
     }
 
-    /// A survey, whether details are asked on a connection of their own, and whether requests name their contexts.
+    /// A survey, whether details are asked on a connection of their own, and whether requests name
+    /// their contexts.
     pub(super) fn survey(&self, options: SurveyOptions) -> Result<(Survey, bool, bool), SurveyorError> {
         let main = self.main.contexts.clone();
         let details = self.details.as_ref().map(|details| details.contexts.clone());

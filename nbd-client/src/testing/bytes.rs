@@ -181,8 +181,9 @@ pub fn extended_chunk(flags: u16, kind: u16, cookie: u64, offset: u64, payload: 
     out
 }
 
-/// The payload of a status chunk in the form that goes with these headers: a context's id, and (length, flags) for each descriptor. In the
-/// 32-bit form, what does not fit becomes the most that does.
+/// The payload of a status chunk in the form that goes with these headers: a context's id, and
+/// (length, flags) for each descriptor. In the 32-bit form, what does not fit becomes the most that
+/// does.
 ///
 /// ```
 /// use nbd_client::frame::Headers;

@@ -314,7 +314,8 @@ impl Conn {
         self.send(&bytes::option_reply(option, option_reply_type::META_CONTEXT, &bytes::context(id, name)))
     }
 
-    /// Closes what is left of the connection as a server that ends well: all that was sent arrives, then comes the end of the stream.
+    /// Closes what is left of the connection as a server that ends well: all that was sent arrives,
+    /// then comes the end of the stream.
     pub(super) fn close(mut self) {
         if self.stream.shutdown(std::net::Shutdown::Write).is_ok() {
             // Unread bytes would turn the end of the stream into a reset.

@@ -8,7 +8,8 @@ use crate::frame::{Headers, option_reply_type, option_type};
 const UNSUPPORTED: u32 = option_reply_type::ERROR_BIT + 1;
 const NO_ZEROES_REPLY: usize = 124;
 
-/// What a server that behaves offers: an export of one size, whatever name is asked for, with these contexts.
+/// What a server that behaves offers: an export of one size, whatever name is asked for, with these
+/// contexts.
 ///
 /// ```
 /// use nbd_client::testing::Good;
@@ -103,7 +104,8 @@ impl Good {
             }
             option_type::EXPORT_NAME => {
                 let answer = bytes::export_info(self.size, self.flags);
-                // Without the type of the information, and with the zeroes that an old client expects.
+                // Without the type of the information, and with the zeroes that an old client
+                // expects.
                 conn.send(answer.get(2..).unwrap_or_default())?;
                 if !conn.no_zeroes() {
                     conn.send(&[0; NO_ZEROES_REPLY])?;

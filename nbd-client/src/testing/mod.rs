@@ -1,10 +1,11 @@
 //! A scripted server, for tests of NBD clients: it can say anything at any byte.
 //!
-//! Real servers only misbehave when nobody looks. A [`ScriptedServer`] listens on a unix socket and serves each connection with a
-//! closure, the script, which has a [`Conn`]: read what the client asks, send what should come. Nothing is checked for sense on the
-//! way out. What is not the point of a test is left to [`Good`], the terms of a server that behaves: [`Conn::handshake`] keeps them, and
-//! [`Conn::handshake_with`] lets a script answer single options in its own way. [`bytes`] has the messages as plain bytes, for what goes
-//! straight to a decoder.
+//! Real servers only misbehave when nobody looks. A [`ScriptedServer`] listens on a unix socket and
+//! serves each connection with a closure, the script, which has a [`Conn`]: read what the client
+//! asks, send what should come. Nothing is checked for sense on the way out. What is not the point
+//! of a test is left to [`Good`], the terms of a server that behaves: [`Conn::handshake`] keeps
+//! them, and [`Conn::handshake_with`] lets a script answer single options in its own way. [`bytes`]
+//! has the messages as plain bytes, for what goes straight to a decoder.
 //!
 //! ```
 //! use nbd_client::testing::{DONE, Good, ScriptedServer};
@@ -27,11 +28,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The server ends, threads and all, when its handle is dropped: every call of a [`Conn`] fails from then on. A script of plain loops
-//! that never calls its `Conn` would not notice. Scripts end with an [`io::Error`](std::io::Error) when the client goes away, which is
-//! how most of them should end; `?` does it.
+//! The server ends, threads and all, when its handle is dropped: every call of a [`Conn`] fails
+//! from then on. A script of plain loops that never calls its `Conn` would not notice. Scripts end
+//! with an [`io::Error`](std::io::Error) when the client goes away, which is how most of them
+//! should end; `?` does it.
 //!
-//! This is for tests: a script's time is not bounded, and what the client sends is read without deadlines.
+//! This is for tests: a script's time is not bounded, and what the client sends is read without
+//! deadlines.
 
 pub mod bytes;
 mod conn;

@@ -59,7 +59,8 @@ struct State {
 }
 
 impl ScriptedServer {
-    /// Serves every connection with `script`, on a socket in a new folder that only this user can enter. The folder is removed in the end.
+    /// Serves every connection with `script`, on a socket in a new folder that only this user can
+    /// enter. The folder is removed in the end.
     ///
     /// # Errors
     ///
@@ -74,7 +75,8 @@ impl ScriptedServer {
         Ok(server)
     }
 
-    /// The same, on the socket `nbd.sock` in this folder. Its path has to be short: a socket's has room for some 100 bytes.
+    /// The same, on the socket `nbd.sock` in this folder. Its path has to be short: a socket's has
+    /// room for some 100 bytes.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! What a script does once the handshake is over: reads requests, and sends replies or what looks like them.
+//! What a script does once the handshake is over: reads requests, and sends replies or what looks
+//! like them.
 
 use std::io::Result;
 
@@ -52,7 +53,8 @@ impl Conn {
         }
     }
 
-    /// Sends the header of a chunk of the reply to `request`, in the headers agreed on; its payload claims `length` bytes.
+    /// Sends the header of a chunk of the reply to `request`, in the headers agreed on; its payload
+    /// claims `length` bytes.
     ///
     /// # Errors
     ///
@@ -77,7 +79,8 @@ impl Conn {
         self.send(payload)
     }
 
-    /// Sends a status chunk of the form agreed on: a context's id, and (length, flags) for each descriptor.
+    /// Sends a status chunk of the form agreed on: a context's id, and (length, flags) for each
+    /// descriptor.
     ///
     /// # Errors
     ///
@@ -114,7 +117,8 @@ impl Conn {
         self.chunk(request, flags, chunk_type::OFFSET_HOLE, &payload)
     }
 
-    /// Says that a request without an answer of its own was done: by a NONE chunk, or by a simple reply.
+    /// Says that a request without an answer of its own was done: by a NONE chunk, or by a simple
+    /// reply.
     ///
     /// # Errors
     ///
@@ -146,8 +150,8 @@ impl Conn {
         self.send(&bytes::simple_reply(errno, request.cookie))
     }
 
-    /// Answers a status request as a good server would of a disk full of data: each context that it asks for has one descriptor over
-    /// all of it, with these flags.
+    /// Answers a status request as a good server would of a disk full of data: each context that it
+    /// asks for has one descriptor over all of it, with these flags.
     ///
     /// # Errors
     ///

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Ends the connections it was given to, from any thread.
 ///
-/// A blocked read or write wakes up, and every later one fails with an [`io::Error`] that holds [`Cancelled`]. Clones are the
-/// same canceller. There is no way back. It does not keep a connection open.
+/// A blocked read or write wakes up, and every later one fails with an [`io::Error`] that holds
+/// [`Cancelled`]. Clones are the same canceller. There is no way back. It does not keep a
+/// connection open.
 ///
 /// ```
 /// use nbd_client::transport::Canceller;

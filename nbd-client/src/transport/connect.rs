@@ -21,13 +21,13 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 impl Socket {
     /// Connects before `deadline`.
     ///
-    /// TCP tries every address of the host, each with its share of the time left, and sets TCP_NODELAY. A unix socket with a
-    /// full backlog is tried again until the deadline.
+    /// TCP tries every address of the host, each with its share of the time left, and sets
+    /// TCP_NODELAY. A unix socket with a full backlog is tried again until the deadline.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] at the deadline, [`Cancelled`](super::Cancelled) inside an error, or what the system says of the
-    /// last address.
+    /// [`io::ErrorKind::TimedOut`] at the deadline, [`Cancelled`](super::Cancelled) inside an
+    /// error, or what the system says of the last address.
     pub fn connect(address: &Address, deadline: Instant, canceller: &Canceller) -> io::Result<Self> {
         canceller.check()?;
         let result = match address {
@@ -78,7 +78,8 @@ fn connect_one(
     Ok(socket)
 }
 
-/// The system's resolver knows no deadline, so it runs in a thread of its own, which is left behind when it is late.
+/// The system's resolver knows no deadline, so it runs in a thread of its own, which is left behind
+/// when it is late.
 fn resolve(host: &str, port: u16, deadline: Instant, canceller: &Canceller) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);

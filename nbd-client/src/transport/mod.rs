@@ -1,6 +1,7 @@
 //! Streams with deadlines: the only files that know sockets.
 //!
-//! A deadline is a point in time, not a time for each call: a server that sends a byte a second cannot push it away.
+//! A deadline is a point in time, not a time for each call: a server that sends a byte a second
+//! cannot push it away.
 
 mod cancel;
 mod connect;
@@ -82,10 +83,12 @@ pub trait Transport: Read + Write {
     /// The stream's own, if it has to be told.
     fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()>;
 
-    /// Writes as much as can be written without waiting, and fails with [`io::ErrorKind::WouldBlock`] where that is nothing.
+    /// Writes as much as can be written without waiting, and fails with
+    /// [`io::ErrorKind::WouldBlock`] where that is nothing.
     ///
-    /// A peer may stop reading until its own answers are read, so a client that only writes until it is done may wait for ever. Unless
-    /// implemented it is a plain write, which may wait: right for streams that take any amount, or a peer that always reads on.
+    /// A peer may stop reading until its own answers are read, so a client that only writes until
+    /// it is done may wait for ever. Unless implemented it is a plain write, which may wait: right
+    /// for streams that take any amount, or a peer that always reads on.
     ///
     /// # Errors
     ///
@@ -94,8 +97,8 @@ pub trait Transport: Read + Write {
         self.write_vectored(bufs)
     }
 
-    /// Waits until something wanted is possible: there is something to read, or something can be written. Returns early, with
-    /// nothing, when the [waker](Self::waker) calls.
+    /// Waits until something wanted is possible: there is something to read, or something can be
+    /// written. Returns early, with nothing, when the [waker](Self::waker) calls.
     ///
     /// Unless implemented it does not wait, and the next call of [`Read`] or [`Write`] does.
     ///
@@ -106,8 +109,8 @@ pub trait Transport: Read + Write {
         Ok(Ready { read: wanted.read && !wanted.write, write: wanted.write })
     }
 
-    /// A handle that ends a [`Self::wait`] from another thread, if the transport has one. Without it a thread that waits for
-    /// the server learns of a new request only after the next answer.
+    /// A handle that ends a [`Self::wait`] from another thread, if the transport has one. Without
+    /// it a thread that waits for the server learns of a new request only after the next answer.
     ///
     /// # Errors
     ///

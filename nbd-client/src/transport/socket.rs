@@ -9,10 +9,12 @@ use super::{Canceller, Transport, timed_out};
 #[cfg(unix)]
 use super::{Ready, Waker};
 
-/// A timeout of the kernel's may be this much longer than the time left: it saves a system call before most calls.
+/// A timeout of the kernel's may be this much longer than the time left: it saves a system call
+/// before most calls.
 pub(crate) const SLACK: Duration = Duration::from_millis(20);
 
-/// A peer that has closed is an error, not a signal: SIGPIPE would end a host program that is not Rust's own.
+/// A peer that has closed is an error, not a signal: SIGPIPE would end a host program that is not
+/// Rust's own.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 /// Apple's sockets are told when they are made (socket2 does), others have no such signal.
@@ -131,7 +133,8 @@ impl Socket {
         Ok(Ready { read: found.intersects(!PollFlags::OUT), write: found.contains(PollFlags::OUT) })
     }
 
-    /// What the result of a call means: a cancellation looks like an end of file or a reset, a timeout like a blocking call.
+    /// What the result of a call means: a cancellation looks like an end of file or a reset, a
+    /// timeout like a blocking call.
     fn judge(&self, result: io::Result<usize>) -> io::Result<usize> {
         self.canceller.check()?;
         match result {

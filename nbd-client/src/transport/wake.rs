@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Ends a wait of the thread that drives a transport.
 ///
-/// The thread says when it is about to wait and then looks for work once more; only a call between the two and the end of
-/// the wait costs a system call. Clones are the same waker.
+/// The thread says when it is about to wait and then looks for work once more; only a call between
+/// the two and the end of the wait costs a system call. Clones are the same waker.
 ///
 /// ```
 /// use nbd_client::transport::Waker;

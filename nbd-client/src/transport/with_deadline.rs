@@ -7,9 +7,9 @@ use super::{Transport, timed_out};
 
 /// A stream that has no deadlines of its own, for example one through a proxy or a test's pipe.
 ///
-/// The deadline is looked at before each call, and when one would block. A call that blocks in the stream itself is not woken: give such
-/// a stream a timeout of its own (`WouldBlock` is tried again until the deadline). A stream that never blocks at all would be
-/// asked in a busy loop.
+/// The deadline is looked at before each call, and when one would block. A call that blocks in the
+/// stream itself is not woken: give such a stream a timeout of its own (`WouldBlock` is tried again
+/// until the deadline). A stream that never blocks at all would be asked in a busy loop.
 ///
 /// ```
 /// use nbd_client::transport::{Transport, WithDeadline};

@@ -36,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         for fact in streams.unchecked(chain.as_ref(), position) {
             writeln!(out, "  not checked: {fact}")?;
         }
+        if is_alone {
+            writeln!(out, "  not checked: its parent, which is not among the files")?;
+        }
     }
     match out.finish() {
         // A reader that has gone away is nothing to talk about, and the check is done.

@@ -32,7 +32,7 @@ pub enum Error {
     /// A deadline passed.
     #[error("timed out during {during} after {:.1} s", after.as_secs_f64())]
     Timeout {
-        /// What was under way.
+        /// The part of the conversation under way.
         during: During,
         /// How long it had been.
         after: Duration,
@@ -40,13 +40,13 @@ pub enum Error {
     /// The deadline of the whole job passed, see [`Options::deadline`](crate::Options::deadline).
     #[error("the time for the whole job ran out during {during}")]
     OutOfTime {
-        /// What was under way.
+        /// The part of the conversation under way.
         during: During,
     },
     /// The job was cancelled by a [`Canceller`](crate::transport::Canceller).
     #[error("cancelled during {during}")]
     Cancelled {
-        /// What was under way.
+        /// The part of the conversation under way.
         during: During,
     },
     /// The server closed the connection where more was due.
@@ -55,7 +55,7 @@ pub enum Error {
     /// The connection failed.
     #[error("connection failed during {during}: {source}")]
     Io {
-        /// What was under way.
+        /// The part of the conversation under way.
         during: During,
         /// How.
         source: io::Error,
@@ -111,7 +111,7 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// What was asked for is not there: the export, a required context.
+    /// Something asked for is not there: the export, a required context.
     NotThere,
     /// The connection was lost, refused or out of time.
     Connection,

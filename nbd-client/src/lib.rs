@@ -13,7 +13,7 @@
 //! - [`Surveyor`] feeds nbd-extents' surveys: the merged map of an export. [`survey::map`] is the
 //!   same in one call.
 //!
-//! A copy of what is not zero, from one export to another of the same size, with neither waited for
+//! A copy of all data, from one export to another of the same size, with neither waited for
 //! request by request:
 //!
 //! ```no_run
@@ -107,7 +107,7 @@
 //!
 //! # Features
 //!
-//! `tracing`: events about connections, requests, and what was forgiven.
+//! `tracing`: events about connections, requests and faults forgiven.
 //!
 //! `tokio`: the client for asynchronous programs, in the module `aio`.
 //!

@@ -21,7 +21,7 @@ pub enum Tolerated {
     UnknownContextChunk,
     /// A chunk of a failed request after its last chunk; it is dropped.
     LateChunk,
-    /// Bytes behind the message of an error chunk; they are skipped.
+    /// Bytes after the message of an error chunk; they are skipped.
     ErrorSlop,
 }
 
@@ -143,6 +143,6 @@ pub struct SessionStats {
     pub bytes_sent: u64,
     /// Payload bytes that were read and thrown away.
     pub bytes_drained: u64,
-    /// What was forgiven, the handshake included.
+    /// The faults forgiven, those of the handshake included.
     pub forgiven: ToleratedCounts,
 }

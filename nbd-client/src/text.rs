@@ -26,7 +26,7 @@ impl ServerText {
     /// (NBD protocol, "Protocol phases").
     pub const MAX: usize = 4096;
 
-    /// Makes bytes of the peer printable. What is beyond [`Self::MAX`] bytes is dropped.
+    /// Makes bytes of the peer printable. Bytes beyond [`Self::MAX`] are dropped.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
         let capped = bytes.get(..Self::MAX).unwrap_or(bytes);

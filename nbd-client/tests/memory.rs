@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, CAN_MULTI_CONN.
 const FLAGS: u16 = 1 | 1 << 2 | 1 << 8;
 
-/// The most memory this process has had so far, in bytes.
+/// The peak of this process's memory, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -182,7 +182,7 @@ fn row_77_content_after_the_last_chunk() {
     });
 }
 
-/// Two reads in flight, so that what comes behind the first is seen.
+/// Two reads in flight, so that bytes after the first are seen.
 fn two_reads(client: &mut Client) -> core::result::Result<(), Error> {
     for _ in 0..2 {
         client.start_read(&ReadRequest::new(AT), vec![0; LENGTH as usize])?;

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::driver::{self, Driver};
 use super::task::{Call, Message, drive};
-use crate::connection::{Bytes, Transfer};
+use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
@@ -27,8 +27,8 @@ const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 ///
 /// Its calls may be answered in any order; a task that needs an order awaits one before it starts
 /// the next. At most 64 calls and 64 MiB are under way, or one longer call alone; further calls
-/// wait. See the [module](super) for what a dropped call means. When all clones are gone, what is
-/// in flight is finished and the connection closed.
+/// wait. See the [module](super) for what a dropped call means. When all clones are gone, the
+/// requests in flight are finished and the connection is closed.
 ///
 /// A task of its own receives whatever the server sends, whether or not anyone awaits the answers.
 ///
@@ -94,7 +94,7 @@ impl Client {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
         let limits = driver.session().map(Session::limits).unwrap_or_default();
         let config = SessionConfig { limits, ..SessionConfig::of_export(driver.export()) };
-        // no more than the session takes; what is not a whole unit is left out
+        // no more than the session takes; the rest of a unit is left out
         let units = u32::try_from(limits.max_bytes_in_flight / UNIT).unwrap_or(u32::MAX);
         let units = units.clamp(1, UNITS_IN_FLIGHT);
         let client = Self {
@@ -125,7 +125,7 @@ impl Client {
         if length == 0 {
             return Ok(Vec::new());
         }
-        self.call(Transfer::Read { offset, bytes: Bytes::Own(vec![0; length]) }).await
+        self.call(Transfer::Read { offset, bytes: TransferBytes::Own(vec![0; length]) }).await
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -153,7 +153,7 @@ impl Client {
         if data.is_empty() {
             return Ok(());
         }
-        self.call(Transfer::Write { request, bytes: Bytes::Own(data) }).await.map(drop)
+        self.call(Transfer::Write { request, bytes: TransferBytes::Own(data) }).await.map(drop)
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
@@ -204,12 +204,12 @@ impl Client {
         self.call(Transfer::Cache { offset, length }).await.map(drop)
     }
 
-    /// Makes durable what was answered before: writes that this or another task has awaited. A
+    /// Makes the writes durable that were answered before: those that this or another task has awaited. A
     /// server that does not offer it has nothing to flush.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if it failed: what was written may be lost. The errors of a connection.
+    /// [`Error::Request`] if it failed: earlier writes may be lost. The errors of a connection.
     pub async fn flush(&self) -> Result<(), Error> {
         if !self.export.flags.can_flush() {
             return Ok(());
@@ -217,7 +217,7 @@ impl Client {
         self.call(Transfer::Flush).await.map(drop)
     }
 
-    /// Finishes what is in flight, says goodbye (DISC) and closes the connection. Other clones of
+    /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Other clones of
     /// the handle are of no more use.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         &self.export
     }
 
-    /// What was counted so far.
+    /// The statistics of the connection.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
         self.session().map(|session| *session.stats()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The client for asynchronous programs, over tokio. Behind the feature `tokio`.
+//! The client for asynchronous programs, over tokio, with the feature `tokio`.
 //!
 //! The same [`Handshake`](crate::handshake::Handshake) and [`Session`](crate::session::Session) as
 //! in the blocking client, with another way to wait:

@@ -11,7 +11,7 @@ use crate::export::Export;
 use crate::options::Options;
 use crate::session::{ChunkOffer, Session};
 use crate::stats::SessionStats;
-use crate::survey::{Halves, Opening, Order, Side, Step, SurveyDriver, Surveyed, SurveyorError};
+use crate::survey::{Halves, Opening, OpeningStep, Order, SurveyDriver, SurveySide, Surveyed, SurveyorError};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -93,9 +93,9 @@ impl Surveyor<BoxedStream> {
         let mut opening = Opening::new(options, contexts, order);
         loop {
             match opening.next()? {
-                Step::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
-                Step::Close(driver) => driver.disconnect().await?,
-                Step::Done(halves) => return Ok(Self { halves: *halves }),
+                OpeningStep::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
+                OpeningStep::Close(driver) => driver.disconnect().await?,
+                OpeningStep::Done(halves) => return Ok(Self { halves: *halves }),
             }
         }
     }
@@ -119,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
         self.halves.main.connection.export()
     }
 
-    /// What each connection counted so far: one, or two for a bitmap-first survey.
+    /// The statistics of each connection: one, or two for a bitmap-first survey.
     pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
         self.halves.both().map(Surveyed::session_stats)
     }
@@ -207,7 +207,7 @@ impl<S> SurveyStream<'_, S> {
         &self.driver.survey
     }
 
-    /// What the survey has cost and forgiven so far.
+    /// The cost of the survey, and what it forgave.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
         self.driver.survey.stats()
@@ -260,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
         let before = self.driver.asked();
         loop {
             // before a request is taken, which a call that is dropped must not lose
-            for side in [Side::Main, Side::Details] {
+            for side in [SurveySide::Main, SurveySide::Details] {
                 while self.surveyor.halves.connection(side).is_full() {
                     self.receive(side).await?;
                 }
@@ -278,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
     }
 
     /// Waits for one event.
-    async fn receive(&mut self, side: Side) -> Result<(), SurveyorError> {
+    async fn receive(&mut self, side: SurveySide) -> Result<(), SurveyorError> {
         let driver = &mut self.driver;
         let connection = self.surveyor.halves.connection(side);
         let event = connection.next_event(&mut |offer: &ChunkOffer| driver.admit(side, offer)).await;
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
     async fn wind_down(&mut self) {
         self.driver.give_up();
         let mut drain = |_: &ChunkOffer| Admission::Drain;
-        for side in [Side::Main, Side::Details] {
+        for side in [SurveySide::Main, SurveySide::Details] {
             let connection = self.surveyor.halves.connection(side);
             while matches!(connection.next_event(&mut drain).await, Ok(Some(_))) {}
         }

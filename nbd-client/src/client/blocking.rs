@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Client;
-use crate::connection::{Bytes, Lent, Transfer};
+use crate::connection::{Lent, Transfer, TransferBytes};
 use crate::error::Error;
 use crate::session::{Event, TakeAll, TrimRequest, WriteRequest, ZeroRequest};
 use crate::transport::Transport;
@@ -26,7 +26,7 @@ impl<T: Transport> Client<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let bytes = Bytes::Lent(buffer.len());
+        let bytes = TransferBytes::Lent(buffer.len());
         self.run(Transfer::Read { offset, bytes }, buffer.len() as u64, Lent { read: buffer, write: &[] })
     }
 
@@ -64,7 +64,7 @@ impl<T: Transport> Client<T> {
     }
 
     fn write_as(&mut self, request: WriteRequest, data: &[u8]) -> Result<(), Error> {
-        let bytes = Bytes::Lent(data.len());
+        let bytes = TransferBytes::Lent(data.len());
         let lent = Lent { read: &mut [], write: data };
         self.run(Transfer::Write { request, bytes }, data.len() as u64, lent)
     }
@@ -117,7 +117,7 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if it failed: what was written may be lost. [`Error::Start`] while other
+    /// [`Error::Request`] if it failed: earlier writes may be lost. [`Error::Start`] while other
     /// requests are in flight, and the errors of a connection.
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.export.flags.can_flush() {

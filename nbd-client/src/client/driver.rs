@@ -16,12 +16,12 @@ use crate::transport::{Cancelled, Ready, SLACK, Transport};
 const SLICES: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Driver<T> {
+pub(crate) struct BlockingDriver<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
 }
 
-impl<T: Transport> Driver<T> {
+impl<T: Transport> BlockingDriver<T> {
     /// Drives a handshake to its end.
     pub(crate) fn open(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
         let mut driver = Self { transport, connection };

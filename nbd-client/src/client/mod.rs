@@ -8,7 +8,7 @@ mod driver;
 mod requests;
 mod status;
 
-pub(crate) use driver::Driver;
+pub(crate) use driver::BlockingDriver;
 pub use status::StatusSink;
 
 use core::time::Duration;
@@ -48,7 +48,7 @@ use nbd_extents::Strictness;
 /// Without [`Client::disconnect`] the connection just closes, which a server may log as a fault.
 #[derive(Debug)]
 pub struct Client<T = Socket> {
-    driver: Driver<T>,
+    driver: BlockingDriver<T>,
     export: Export,
 }
 
@@ -92,7 +92,7 @@ impl Client<Socket> {
     pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
         let started = Instant::now();
         let socket = connect_socket(uri, options, started)?;
-        let mut driver = Driver::open(socket, Connection::listing(options, started)?, options)?;
+        let mut driver = BlockingDriver::open(socket, Connection::listing(options, started)?, options)?;
         driver.send(&mut crate::connection::Lent::default()).ok();
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
@@ -151,7 +151,7 @@ impl<T: Transport> Client<T> {
     }
 
     fn begin(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
-        let driver = Driver::open(transport, connection, options)?;
+        let driver = BlockingDriver::open(transport, connection, options)?;
         let export = driver.connection.export().cloned().ok_or(Error::GivenUp)?;
         Ok(Self { driver, export })
     }
@@ -162,7 +162,7 @@ impl<T: Transport> Client<T> {
         &self.export
     }
 
-    /// What was counted so far.
+    /// The statistics of the connection.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
         self.driver.connection.session().map(|session| *session.stats()).unwrap_or_default()
@@ -191,7 +191,7 @@ impl<T: Transport> Client<T> {
         self.session().map(Session::strictness).unwrap_or_default()
     }
 
-    pub(crate) fn into_driver(self) -> Driver<T> {
+    pub(crate) fn into_driver(self) -> BlockingDriver<T> {
         self.driver
     }
 

@@ -91,7 +91,7 @@ impl<T: Transport> Client<T> {
         self.launch(|session| session.start_cache(offset, length))
     }
 
-    /// Starts to make durable what was answered so far, and returns at once. Writes still in flight
+    /// Starts to make the writes durable that were answered, and returns at once. Writes still in flight
     /// are not covered.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl<T: Transport> Client<T> {
         event
     }
 
-    /// Waits until no request is in flight, and forgets what comes of them. The connection can then
+    /// Waits until no request is in flight, and forgets their results. The connection can then
     /// be used for something else.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::transport::Transport;
 
 /// Takes the chunks of one block status request, see [`Client::block_status`].
 ///
-/// If the request fails in the end, what was delivered is not to be used.
+/// If the request fails in the end, the delivered chunks must not be used.
 ///
 /// ```
 /// # #[cfg(all(unix, feature = "testing"))] {

@@ -10,7 +10,7 @@
 //! ```text
 //! output -> socket -> sent          bytes to the server
 //! space  <- socket <- received      bytes of the server; payloads of reads go straight to their buffer
-//! poll                              what came of them
+//! poll                              the events that they bring
 //! poll_timeout, handle_timeout      the clock
 //! ```
 //!
@@ -22,7 +22,7 @@ mod clock;
 mod transfer;
 
 pub(crate) use clock::earlier;
-pub(crate) use transfer::{Bytes, Transfer};
+pub(crate) use transfer::{Transfer, TransferBytes};
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -87,7 +87,7 @@ pub struct Connection {
     /// The part of the buffer that is filled and not yet processed.
     start: usize,
     end: usize,
-    /// Bytes of the space that were not the buffer's.
+    /// TransferBytes of the space that were not the buffer's.
     direct: usize,
     /// The error of a server that takes no more bytes. It may have said why before.
     send_error: Option<Error>,
@@ -156,7 +156,7 @@ impl Connection {
         }
     }
 
-    /// The session, once the handshake is over: what can be asked, and what was counted.
+    /// The session, once the handshake is over: the requests that it takes, and its statistics.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
         match &self.stage {
@@ -322,7 +322,7 @@ impl Connection {
         {
             let owner = session.receiving_for();
             let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
-            // what goes past the buffer is the rest of a payload, of which admission was decided
+            // bytes past the buffer are the rest of a payload, whose admission was decided
             // before
             let result = session.advance_in(direct, &mut TakeAll, room);
             self.note(now);
@@ -350,7 +350,7 @@ impl Connection {
 
     // ---- events
 
-    /// The next event, if the bytes received so far bring one. `admit` decides on chunks of block
+    /// The next event, if the bytes received bring one. `admit` decides on chunks of block
     /// status before anything is allocated for them.
     ///
     /// # Errors
@@ -376,7 +376,7 @@ impl Connection {
             if self.is_given_up {
                 return Err(Error::GivenUp);
             }
-            // what comes unasked waits for a request, which may be what it answers
+            // unasked bytes wait for a request, which they may answer
             if self.start == self.end || self.is_open() && self.awaits_nothing() {
                 self.note(now);
                 self.obey_shutdown(now);
@@ -555,7 +555,7 @@ impl Connection {
         if self.is_given_up { Err(Error::GivenUp) } else { Ok(()) }
     }
 
-    /// No error of a connection is forgotten: what comes after it would not be in step.
+    /// No error of a connection is forgotten: later bytes would not be in step.
     pub(crate) fn give_up(&mut self, error: Error) -> Error {
         self.is_given_up = true;
         error

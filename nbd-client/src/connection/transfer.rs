@@ -26,14 +26,14 @@ const QUICK_EFFECT: u64 = 1 << 30;
 /// Requests up to this length are never too long, so a refusal means something else.
 const NEVER_TOO_LONG: u64 = 64 << 10;
 
-/// Bytes of a transfer: its own, or the caller's, which are lent with each call.
+/// TransferBytes of a transfer: its own, or the caller's, which are lent with each call.
 #[derive(Debug)]
-pub(crate) enum Bytes {
+pub(crate) enum TransferBytes {
     Own(Vec<u8>),
     Lent(usize),
 }
 
-impl Bytes {
+impl TransferBytes {
     fn len(&self) -> u64 {
         match self {
             Self::Own(bytes) => bytes.len() as u64,
@@ -47,11 +47,11 @@ impl Bytes {
 pub(crate) enum Transfer {
     Read {
         offset: u64,
-        bytes: Bytes,
+        bytes: TransferBytes,
     },
     Write {
         request: WriteRequest,
-        bytes: Bytes,
+        bytes: TransferBytes,
     },
     /// Zeroes in the best way that the server has.
     Zero {
@@ -69,7 +69,7 @@ pub(crate) enum Transfer {
 }
 
 impl Transfer {
-    /// Bytes of payload that it moves.
+    /// TransferBytes of payload that it moves.
     pub(crate) fn moves(&self) -> u64 {
         match self {
             Self::Read { bytes, .. } | Self::Write { bytes, .. } => bytes.len(),
@@ -143,7 +143,7 @@ enum Zeroing {
 
 /// A transfer under way.
 #[derive(Debug)]
-struct Job {
+struct ActiveTransfer {
     transfer: Transfer,
     /// Where it begins, in bytes.
     start: u64,
@@ -158,7 +158,7 @@ struct Job {
 /// The transfers of a connection, and what it has learned about its server.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
-    jobs: HashMap<u64, Job>,
+    jobs: HashMap<u64, ActiveTransfer>,
     /// Transfers with open ranges, in order.
     ready: VecDeque<u64>,
     events: VecDeque<Event>,
@@ -172,7 +172,7 @@ impl Transfers {
     pub(super) fn begin(&mut self, transfer: Transfer, session: &mut Session) -> Cookie {
         let cookie = session.next_number();
         let range = transfer.range();
-        let job = Job {
+        let job = ActiveTransfer {
             start: range.start,
             open: VecDeque::from([range]),
             transfer,
@@ -210,7 +210,7 @@ impl Transfers {
     /// The transfer's own bytes to write; `None` if the caller lends them.
     pub(super) fn data(&self, owner: u64) -> Option<&[u8]> {
         match &self.jobs.get(&owner)?.transfer {
-            Transfer::Write { bytes: Bytes::Own(bytes), .. } => Some(bytes),
+            Transfer::Write { bytes: TransferBytes::Own(bytes), .. } => Some(bytes),
             _ => None,
         }
     }
@@ -218,7 +218,7 @@ impl Transfers {
     /// The transfer's own buffer for reads; `None` if the caller lends it.
     pub(super) fn buffer(&mut self, owner: u64) -> Option<&mut Vec<u8>> {
         match &mut self.jobs.get_mut(&owner)?.transfer {
-            Transfer::Read { bytes: Bytes::Own(bytes), .. } => Some(bytes),
+            Transfer::Read { bytes: TransferBytes::Own(bytes), .. } => Some(bytes),
             _ => None,
         }
     }
@@ -316,13 +316,13 @@ impl Transfers {
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie::numbered(number);
         match (job.transfer, job.error) {
-            (Transfer::Read { bytes: Bytes::Own(data), .. }, None) => {
+            (Transfer::Read { bytes: TransferBytes::Own(data), .. }, None) => {
                 self.events.push_back(Event::Read { cookie, data });
                 self.events.push_back(Event::Done { cookie });
             }
             (transfer, error) => {
-                if let Transfer::Read { bytes: Bytes::Own(bytes), .. }
-                | Transfer::Write { bytes: Bytes::Own(bytes), .. } = transfer
+                if let Transfer::Read { bytes: TransferBytes::Own(bytes), .. }
+                | Transfer::Write { bytes: TransferBytes::Own(bytes), .. } = transfer
                 {
                     // a write that failed early may still have bytes to send
                     session.release(number, &bytes);
@@ -337,7 +337,7 @@ impl Transfers {
     }
 }
 
-impl Job {
+impl ActiveTransfer {
     fn command(&self, zeroing: Zeroing, session: &Session) -> Command {
         match self.transfer {
             Transfer::Zero { .. } if zeroing == Zeroing::Data => Command::Write,

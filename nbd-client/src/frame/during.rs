@@ -65,7 +65,7 @@ impl fmt::Display for During {
 #[error("the server closed it during {during}, {got} of {expected} bytes were there")]
 #[non_exhaustive]
 pub struct UnexpectedEof {
-    /// What was under way.
+    /// The part of the conversation under way.
     pub during: During,
     /// Bytes of the piece under way that had come.
     pub got: u64,

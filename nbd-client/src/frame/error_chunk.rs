@@ -29,7 +29,7 @@ pub struct ErrorChunk {
     pub text: ServerText,
     /// Where it failed, in bytes: only ERROR_OFFSET says so, and it may say nonsense.
     pub offset: Option<u64>,
-    /// Bytes behind the message that mean nothing.
+    /// Bytes after the message that mean nothing.
     pub slop: u64,
 }
 
@@ -65,7 +65,7 @@ impl ErrorChunk {
     ///
     /// # Errors
     ///
-    /// [`ErrorChunkFault`] says what is wrong and, by that, whether the connection survives it.
+    /// [`ErrorChunkFault`] names the fault and, by that, whether the connection survives it.
     ///
     /// ```
     /// use nbd_client::frame::ErrorChunk;

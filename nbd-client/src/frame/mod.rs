@@ -14,7 +14,7 @@ pub use during::{During, UnexpectedEof};
 pub use error_chunk::{ErrorChunk, ErrorChunkFault};
 pub use option::{OptionName, OptionReply, OptionRequest};
 pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
-pub use request::{Request, RequestTooLong};
+pub use request::{RequestHeader, RequestTooLong};
 
 /// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
 ///

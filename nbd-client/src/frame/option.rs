@@ -28,7 +28,7 @@ pub struct OptionReply {
     pub option: u32,
     /// See [`option_reply_type`](super::option_reply_type).
     pub kind: u32,
-    /// Bytes of data behind the header.
+    /// Bytes of data after the header.
     pub length: u32,
 }
 

@@ -34,7 +34,7 @@ pub enum ReplyHeader {
         /// The request that this answers.
         cookie: u64,
     },
-    /// A chunk with `length` bytes of payload behind it.
+    /// A chunk with `length` bytes of payload after it.
     Chunk(ChunkHeader),
 }
 
@@ -58,7 +58,7 @@ pub struct ChunkHeader {
     pub cookie: u64,
     /// The request's offset in bytes, which only an extended header repeats.
     pub offset: Option<u64>,
-    /// Bytes of payload behind the header.
+    /// Bytes of payload after the header.
     pub length: u64,
 }
 
@@ -129,7 +129,7 @@ impl ReplyHeader {
     }
 }
 
-/// What follows the magic of a chunk.
+/// The part of a chunk after its magic.
 fn decode_chunk(bytes: &[u8], extended: bool) -> Option<ChunkHeader> {
     let (flags, rest) = take_u16(bytes)?;
     let (kind, rest) = take_u16(rest)?;

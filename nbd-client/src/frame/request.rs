@@ -11,17 +11,17 @@ use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC};
 /// One request header, before it is bytes.
 ///
 /// ```
-/// use nbd_client::frame::{Request, command};
+/// use nbd_client::frame::{RequestHeader, command};
 /// use nbd_client::frame::Headers;
 ///
-/// let read = Request { flags: 0, command: command::READ, cookie: 1, offset: 512, length: 4096 };
+/// let read = RequestHeader { flags: 0, command: command::READ, cookie: 1, offset: 512, length: 4096 };
 /// let mut out = Vec::new();
 /// read.encode(Headers::Extended, &mut out)?;
-/// assert_eq!(out.len(), Request::EXTENDED_LEN);
+/// assert_eq!(out.len(), RequestHeader::EXTENDED_LEN);
 /// # Ok::<(), nbd_client::frame::RequestTooLong>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct RequestHeader {
     /// Command flags, see [`command_flag`](super::command_flag).
     pub flags: u16,
     /// Command number, see [`command`](super::command).
@@ -37,11 +37,11 @@ pub struct Request {
 /// A length that does not fit the 32 bits of a compact request.
 ///
 /// ```
-/// use nbd_client::frame::{Request, RequestTooLong, command};
+/// use nbd_client::frame::{RequestHeader, RequestTooLong, command};
 /// use nbd_client::frame::Headers;
 ///
 /// let length = 1 << 32;
-/// let all = Request { flags: 0, command: command::BLOCK_STATUS, cookie: 1, offset: 0, length };
+/// let all = RequestHeader { flags: 0, command: command::BLOCK_STATUS, cookie: 1, offset: 0, length };
 /// let mut out = Vec::new();
 /// assert_eq!(all.encode(Headers::Structured, &mut out), Err(RequestTooLong { length }));
 /// assert!(out.is_empty() && all.encode(Headers::Extended, &mut out).is_ok());
@@ -53,7 +53,7 @@ pub struct RequestTooLong {
     pub length: u64,
 }
 
-impl Request {
+impl RequestHeader {
     /// Bytes of a compact request header.
     pub const COMPACT_LEN: usize = 28;
     /// Bytes of an extended request header.
@@ -66,12 +66,12 @@ impl Request {
     /// [`RequestTooLong`] if the length does not fit a compact header; `out` is then untouched.
     ///
     /// ```
-    /// use nbd_client::frame::{Headers, Request};
+    /// use nbd_client::frame::{Headers, RequestHeader};
     ///
-    /// let request = Request { flags: 0, command: 7, cookie: 1, offset: 0, length: 1 << 22 };
+    /// let request = RequestHeader { flags: 0, command: 7, cookie: 1, offset: 0, length: 1 << 22 };
     /// let mut out = Vec::new();
     /// request.encode(Headers::Structured, &mut out)?;
-    /// assert_eq!(out.len(), Request::COMPACT_LEN);
+    /// assert_eq!(out.len(), RequestHeader::COMPACT_LEN);
     /// # Ok::<(), nbd_client::frame::RequestTooLong>(())
     /// ```
     pub fn encode(&self, headers: Headers, out: &mut Vec<u8>) -> Result<(), RequestTooLong> {
@@ -104,15 +104,16 @@ impl Request {
 mod tests {
     use super::*;
 
-    const STATUS: Request = Request { flags: 8, command: 7, cookie: 2, offset: 3, length: 1 << 33 };
+    const STATUS: RequestHeader =
+        RequestHeader { flags: 8, command: 7, cookie: 2, offset: 3, length: 1 << 33 };
 
     #[test]
     fn compact_is_28_bytes_and_has_no_room_for_64_bits() {
         let mut out = vec![0xa5];
         assert_eq!(STATUS.encode(Headers::Structured, &mut out), Err(RequestTooLong { length: 1 << 33 }));
         assert_eq!(out, [0xa5]);
-        Request { length: 4, ..STATUS }.encode(Headers::Structured, &mut out).unwrap();
-        assert_eq!(out.len(), 1 + Request::COMPACT_LEN);
+        RequestHeader { length: 4, ..STATUS }.encode(Headers::Structured, &mut out).unwrap();
+        assert_eq!(out.len(), 1 + RequestHeader::COMPACT_LEN);
         assert_eq!(out[1..9], [0x25, 0x60, 0x95, 0x13, 0, 8, 0, 7]);
         assert_eq!(out[25..], [0, 0, 0, 4]);
     }
@@ -121,7 +122,7 @@ mod tests {
     fn extended_is_32_bytes() {
         let mut out = Vec::new();
         STATUS.encode(Headers::Extended, &mut out).unwrap();
-        assert_eq!(out.len(), Request::EXTENDED_LEN);
+        assert_eq!(out.len(), RequestHeader::EXTENDED_LEN);
         assert_eq!(out[24..], (1_u64 << 33).to_be_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! What a handshake has learned so far: the replies with content, checked one by one, until they
+//! The findings of a handshake: the replies with content, checked one by one, until they
 //! make an [`Export`].
 
 use super::{HandshakeConfig, HandshakeError};
@@ -12,7 +12,7 @@ use nbd_extents::Strictness;
 
 const GO: OptionName = OptionName(option_type::GO);
 
-/// The export as known so far.
+/// The export as far as it is known.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) headers: Headers,
@@ -100,7 +100,7 @@ impl Draft {
         Ok(())
     }
 
-    /// What is only for show may be malformed: a lenient client goes on without it.
+    /// Text that is only for show may be malformed: a lenient client goes on without it.
     fn unless_forgiven<V>(
         &mut self,
         strictness: Strictness,

@@ -153,7 +153,7 @@ pub enum HandshakeError {
         /// The flags as sent.
         flags: u16,
     },
-    /// Bytes behind the answer to STARTTLS, which nobody has encrypted: an attack.
+    /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack.
     #[error("{count} unencrypted bytes behind the answer to STARTTLS")]
     BytesBehindStartTls {
         /// How many are there already.
@@ -194,7 +194,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// True if what was asked for is not there: the export, or a required context.
+    /// True if something asked for is not there: the export, or a required context.
     ///
     /// ```
     /// use nbd_client::handshake::HandshakeError;

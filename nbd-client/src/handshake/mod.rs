@@ -28,7 +28,7 @@ use steps::Step;
 use crate::export::{Export, ListedExport};
 use crate::frame::{
     During, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName, OptionReply,
-    Request, UnexpectedEof, command, handshake_flag, option_reply_type, take_u16, take_u64,
+    RequestHeader, UnexpectedEof, command, handshake_flag, option_reply_type, take_u16, take_u64,
 };
 use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
@@ -140,7 +140,7 @@ impl Handshake {
         })
     }
 
-    /// Takes bytes of the server and says how many it took. It leaves those behind the end of the
+    /// Takes bytes of the server and says how many it took. It leaves those after the end of the
     /// handshake.
     ///
     /// # Errors
@@ -158,12 +158,12 @@ impl Handshake {
         taken
     }
 
-    /// What is to be sent to the server, in order. Empty if nothing is.
+    /// The bytes to send to the server, in order; empty if there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.output)
     }
 
-    /// What is needed next.
+    /// The next need of the handshake.
     #[must_use]
     pub const fn status(&self) -> HandshakeStatus {
         match self.stage {
@@ -198,7 +198,7 @@ impl Handshake {
         }
     }
 
-    /// The export and what was forgiven, if the handshake is finished.
+    /// The export and the faults forgiven, if the handshake is finished.
     #[must_use]
     pub fn into_export(mut self) -> Option<(Export, ToleratedCounts)> {
         self.take_export()
@@ -209,7 +209,7 @@ impl Handshake {
         self.export.take().map(|export| (export, forgiven))
     }
 
-    /// The server's exports, if that is what was [asked for](HandshakeConfig::list_exports) and the
+    /// The server's exports, if they were [asked for](HandshakeConfig::list_exports) and the
     /// handshake is finished.
     #[must_use]
     pub fn into_exports(mut self) -> Option<Vec<ListedExport>> {
@@ -363,7 +363,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// Size and flags, with or without 124 zero bytes behind them.
+    /// Size and flags, with or without 124 zero bytes after them.
     fn export_name(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
         let size = piece.get(..10).unwrap_or_default();
         self.draft.set_size(self.config.strictness, size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
@@ -379,7 +379,8 @@ impl Handshake {
             }
             Err(error) => {
                 // The transmission phase has begun: it ends with DISC.
-                let disc = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
+                let disc =
+                    RequestHeader { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
                 // A length of 0 fits any header.
                 let _ = disc.encode(self.draft.headers, &mut self.output);
                 Err(error)

@@ -48,7 +48,7 @@ fn config(contexts: &[&str]) -> HandshakeConfig {
     config
 }
 
-/// What a run came to: the export or the error, and what was sent.
+/// The result of a run: the export or the error, and the bytes sent.
 type Outcome = (Result<(Export, ToleratedCounts), HandshakeError>, Vec<u8>);
 
 fn run_in_pieces(config: HandshakeConfig, server: &[u8], piece: usize) -> Outcome {
@@ -273,7 +273,7 @@ fn row_56_unsup_to_go_falls_back_to_export_name() {
     assert_eq!(result.unwrap().0.size, 1024);
     assert!(sent.ends_with(b"IHAVEOPT\0\0\0\x01\0\0\0\x04disk"));
 
-    // Without NO_ZEROES there are 124 zero bytes behind it.
+    // Without NO_ZEROES there are 124 zero bytes after it.
     let server = [b"NBDMAGICIHAVEOPT\0\x01", &parts.concat()[..], &[0; 124]].concat();
     let (result, _) = run_in_pieces(config(&[]), &server, server.len());
     assert_eq!(result.unwrap().0.size, 1024);
@@ -419,7 +419,7 @@ fn a_missing_context_is_an_error_that_lists_what_there_is() {
         "the export has no meta context \"qemu:dirty-bitmap:b0\"; it has base:allocation, qemu:dirty-bitmap:other"
     );
     let mut disc = Vec::new();
-    Request { flags: 0, command: 2, cookie: 0, offset: 0, length: 0 }
+    RequestHeader { flags: 0, command: 2, cookie: 0, offset: 0, length: 0 }
         .encode(Headers::Extended, &mut disc)
         .unwrap();
     assert!(sent.ends_with(&disc), "a connection that has begun ends with DISC");

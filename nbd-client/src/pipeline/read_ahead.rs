@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 
 use super::PipelineOptions;
-use crate::connection::{Bytes, Transfer};
+use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::session::{Cookie, Event};
@@ -43,7 +43,7 @@ pub struct ReadAhead<'a, I> {
     longest: u32,
     /// Blocks in order, each in flight or waiting for its turn.
     blocks: VecDeque<PendingBlock>,
-    /// Bytes of those.
+    /// TransferBytes of those.
     held: u64,
     /// The block that was handed out last.
     current: Vec<u8>,
@@ -64,7 +64,7 @@ struct PendingBlock {
 pub struct Block<'a> {
     /// Where it begins, in bytes.
     pub offset: u64,
-    /// What is there.
+    /// Its content.
     pub data: &'a [u8],
 }
 
@@ -153,7 +153,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
             }
             let mut buffer = self.pool.spare_buffer();
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-            let cookie = self.pool.begin(Transfer::Read { offset, bytes: Bytes::Own(buffer) })?;
+            let cookie = self.pool.begin(Transfer::Read { offset, bytes: TransferBytes::Own(buffer) })?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;

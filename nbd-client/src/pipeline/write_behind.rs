@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::PipelineOptions;
-use crate::connection::{Bytes, Transfer};
+use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::session::{Cookie, Event, WriteRequest};
@@ -44,8 +44,8 @@ pub struct WriteBehind<'a> {
     pool: &'a mut Pool,
     options: PipelineOptions,
     longest: u32,
-    in_flight: Vec<InFlight>,
-    /// Bytes of data in flight.
+    in_flight: Vec<PendingWrite>,
+    /// TransferBytes of data in flight.
     held: u64,
     /// The end of the last write, where it is not the end of a block.
     partial: Option<Partial>,
@@ -55,14 +55,14 @@ pub struct WriteBehind<'a> {
 }
 
 #[derive(Debug)]
-struct InFlight {
+struct PendingWrite {
     cookie: Cookie,
     range: Range<u64>,
-    /// Bytes of data.
+    /// TransferBytes of data.
     moved: u64,
 }
 
-/// Bytes inside one block that are not written yet.
+/// TransferBytes inside one block that are not written yet.
 #[derive(Debug)]
 struct Partial {
     offset: u64,
@@ -233,7 +233,7 @@ impl<'a> WriteBehind<'a> {
         if end == self.block_of(first).end { self.write_partial() } else { Ok(()) }
     }
 
-    /// Writes the partial block. Bytes of the block that nobody has written are read first.
+    /// Writes the partial block. TransferBytes of the block that nobody has written are read first.
     fn write_partial(&mut self) -> Result<(), Error> {
         let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
         let block = self.block_of(offset);
@@ -243,7 +243,7 @@ impl<'a> WriteBehind<'a> {
         let length = block.end - block.start;
         let mut buffer = self.buffer(usize::try_from(length).unwrap_or(usize::MAX));
         buffer.fill(0);
-        let read = Transfer::Read { offset: block.start, bytes: Bytes::Own(buffer) };
+        let read = Transfer::Read { offset: block.start, bytes: TransferBytes::Own(buffer) };
         let cookie = self.start(block.clone(), length, read)?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
@@ -261,7 +261,7 @@ impl<'a> WriteBehind<'a> {
 
     fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let length = data.len() as u64;
-        let write = Transfer::Write { request: WriteRequest::new(offset), bytes: Bytes::Own(data) };
+        let write = Transfer::Write { request: WriteRequest::new(offset), bytes: TransferBytes::Own(data) };
         self.start(offset..offset + length, length, write).map(drop)
     }
 
@@ -269,14 +269,15 @@ impl<'a> WriteBehind<'a> {
         self.wait_for_room(&range, moved)?;
         let cookie = self.pool.begin(transfer)?;
         self.held += moved;
-        self.in_flight.push(InFlight { cookie, range, moved });
+        self.in_flight.push(PendingWrite { cookie, range, moved });
         Ok(cookie)
     }
 
     /// Waits until a request of this range can be started.
     fn wait_for_room(&mut self, range: &Range<u64>, moved: u64) -> Result<(), Error> {
         loop {
-            let overlaps = |other: &InFlight| other.range.start < range.end && range.start < other.range.end;
+            let overlaps =
+                |other: &PendingWrite| other.range.start < range.end && range.start < other.range.end;
             let has_room = self.options.has_room(self.in_flight.len(), self.held, moved);
             if has_room && !self.in_flight.iter().any(overlaps) {
                 return Ok(());

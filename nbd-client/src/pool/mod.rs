@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 use std::sync::mpsc::{Receiver, channel};
 
-use worker::{Report, Worker};
+use worker::{Worker, WorkerReport};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -54,7 +54,7 @@ pub struct Pool {
     /// Never connected: it knows what can be asked.
     checks: Session,
     workers: Vec<Worker>,
-    reports: Receiver<Report>,
+    reports: Receiver<WorkerReport>,
     /// Requests in flight, and which connection has them.
     in_flight: BTreeMap<Cookie, InFlight>,
     events: VecDeque<Event>,
@@ -208,7 +208,7 @@ impl Pool {
         WriteBehind::new(self, PipelineOptions::default())?.finish()
     }
 
-    /// Waits until no request is in flight, and forgets what comes of them: after a [`ReadAhead`]
+    /// Waits until no request is in flight, and forgets their results: after a [`ReadAhead`]
     /// that was not read to its end.
     ///
     /// # Errors

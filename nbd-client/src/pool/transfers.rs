@@ -1,7 +1,7 @@
 //! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
 //! under the pool's numbers.
 
-use super::{InFlight, Pool, Report};
+use super::{InFlight, Pool, WorkerReport};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::session::{Cookie, Event, SessionLimits, StartError};
@@ -85,12 +85,12 @@ impl Pool {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, report: WorkerReport) {
         match report {
-            Report::Event(number, event) => self.note(number, event),
-            Report::Spare(buffer) => self.recycle_buffer(buffer),
+            WorkerReport::Event(number, event) => self.note(number, event),
+            WorkerReport::Spare(buffer) => self.recycle_buffer(buffer),
             // the first one says why, once the events before it are taken
-            Report::Lost(error) => {
+            WorkerReport::Lost(error) => {
                 self.lost.get_or_insert(error);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::client::{Client, Driver};
+use crate::client::{BlockingDriver, Client};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::frame::During;
@@ -19,7 +19,7 @@ use crate::transport::{Transport, Waker};
 
 /// News of a connection's thread.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum WorkerReport {
     /// An event of the transfer with this number of the pool.
     Event(Cookie, Event),
     /// Memory of a payload that was sent.
@@ -33,19 +33,19 @@ pub(super) enum Report {
 pub(super) struct Worker {
     /// How many transfers it has.
     pub(super) load: usize,
-    jobs: Sender<Job>,
+    jobs: Sender<QueuedTransfer>,
     waker: Option<Waker>,
     thread: JoinHandle<Result<SessionStats, Error>>,
 }
 
 #[derive(Debug)]
-struct Job {
+struct QueuedTransfer {
     number: Cookie,
     transfer: Transfer,
 }
 
 impl Worker {
-    pub(super) fn start<T>(client: Client<T>, reports: Sender<Report>) -> Result<Self, Error>
+    pub(super) fn start<T>(client: Client<T>, reports: Sender<WorkerReport>) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,
     {
@@ -64,7 +64,7 @@ impl Worker {
     /// Hands a transfer on. A thread that has ended has said why: the next event is its error.
     pub(super) fn begin(&mut self, number: Cookie, transfer: Transfer) {
         self.load += 1;
-        self.jobs.send(Job { number, transfer }).ok();
+        self.jobs.send(QueuedTransfer { number, transfer }).ok();
         self.wake();
     }
 
@@ -85,10 +85,10 @@ impl Worker {
 }
 
 fn work<T: Transport>(
-    mut driver: Driver<T>,
-    jobs: &Receiver<Job>,
+    mut driver: BlockingDriver<T>,
+    jobs: &Receiver<QueuedTransfer>,
     waker: Option<&Waker>,
-    reports: &Sender<Report>,
+    reports: &Sender<WorkerReport>,
 ) -> Result<SessionStats, Error> {
     let _obituary = Obituary(reports);
     let mut numbers = HashMap::new();
@@ -102,39 +102,39 @@ fn work<T: Transport>(
             // why the server failed a part says more than that it went away then
             for (cookie, number) in numbers {
                 if let Some(error) = driver.connection.failure(cookie) {
-                    reports.send(Report::Event(number, Event::Failed { cookie: number, error })).ok();
+                    reports.send(WorkerReport::Event(number, Event::Failed { cookie: number, error })).ok();
                 }
             }
             // Nobody listens where the pool is gone.
-            reports.send(Report::Lost(error)).ok();
+            reports.send(WorkerReport::Lost(error)).ok();
             Err(Error::GivenUp)
         }
     }
 }
 
 /// A panic of a transport must not leave the pool waiting for answers.
-struct Obituary<'a>(&'a Sender<Report>);
+struct Obituary<'a>(&'a Sender<WorkerReport>);
 
 impl Drop for Obituary<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.send(Report::Lost(Error::GivenUp)).ok();
+            self.0.send(WorkerReport::Lost(Error::GivenUp)).ok();
         }
     }
 }
 
 /// Until the pool has no more transfers, and all are answered.
 fn serve<T: Transport>(
-    driver: &mut Driver<T>,
-    jobs: &Receiver<Job>,
+    driver: &mut BlockingDriver<T>,
+    jobs: &Receiver<QueuedTransfer>,
     waker: Option<&Waker>,
-    reports: &Sender<Report>,
+    reports: &Sender<WorkerReport>,
     numbers: &mut HashMap<Cookie, Cookie>,
 ) -> Result<(), Error> {
     let mut is_closed = false;
     loop {
         if let Some(waker) = waker {
-            // before the last look for work: what comes after that look ends the wait
+            // before the last look for work: work that comes after that look ends the wait
             waker.will_wait();
         }
         loop {
@@ -162,18 +162,18 @@ fn serve<T: Transport>(
 
 /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
 fn begin<T: Transport>(
-    driver: &mut Driver<T>,
-    job: Job,
+    driver: &mut BlockingDriver<T>,
+    job: QueuedTransfer,
     numbers: &mut HashMap<Cookie, Cookie>,
-    reports: &Sender<Report>,
+    reports: &Sender<WorkerReport>,
 ) -> Result<(), Error> {
-    let Job { number, transfer } = job;
+    let QueuedTransfer { number, transfer } = job;
     let info = driver.connection.session().map(|session| transfer.info(number, session));
     match (driver.connection.begin(transfer, Instant::now()), info) {
         (Ok(cookie), _) => drop(numbers.insert(cookie, number)),
         (Err(Error::Start(reason)), Some(request)) => {
             let error = RequestError::NotStarted { request, reason: Box::new(reason) };
-            reports.send(Report::Event(number, Event::Failed { cookie: number, error })).ok();
+            reports.send(WorkerReport::Event(number, Event::Failed { cookie: number, error })).ok();
         }
         (Err(error), _) => return Err(error),
     }
@@ -182,9 +182,9 @@ fn begin<T: Transport>(
 
 /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
 fn wait_for_job<T: Transport>(
-    driver: &mut Driver<T>,
-    jobs: &Receiver<Job>,
-) -> Result<Result<Job, TryRecvError>, Error> {
+    driver: &mut BlockingDriver<T>,
+    jobs: &Receiver<QueuedTransfer>,
+) -> Result<Result<QueuedTransfer, TryRecvError>, Error> {
     loop {
         let Some(end) = driver.connection.poll_timeout() else {
             return Ok(jobs.recv().map_err(|_| TryRecvError::Disconnected));
@@ -198,10 +198,10 @@ fn wait_for_job<T: Transport>(
 }
 
 fn report<T: Transport>(
-    driver: &mut Driver<T>,
+    driver: &mut BlockingDriver<T>,
     event: Event,
     numbers: &mut HashMap<Cookie, Cookie>,
-    reports: &Sender<Report>,
+    reports: &Sender<WorkerReport>,
 ) {
     let cookie = event.cookie();
     let Some(&number) = numbers.get(&cookie) else {
@@ -212,8 +212,8 @@ fn report<T: Transport>(
         numbers.remove(&cookie);
         let spare = driver.connection.spare_buffer();
         if spare.capacity() > 0 {
-            reports.send(Report::Spare(spare)).ok();
+            reports.send(WorkerReport::Spare(spare)).ok();
         }
     }
-    reports.send(Report::Event(number, event)).ok();
+    reports.send(WorkerReport::Event(number, event)).ok();
 }

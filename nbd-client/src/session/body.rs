@@ -18,7 +18,7 @@ pub(super) enum Role {
     Peek,
     /// Only the offset of a read's data is wanted yet.
     PeekOffset,
-    /// Data of a read, behind `skip` bytes of payload; they go to the read's bytes from `start`.
+    /// Data of a read, after `skip` bytes of payload; they go to the read's bytes from `start`.
     Data { start: u64, skip: u64 },
     /// A hole of a read.
     Hole,
@@ -44,16 +44,16 @@ pub(super) struct Body {
 
 /// What a few more bytes brought.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum InputStep {
     More,
     Header(ReplyHeader),
-    /// What was to be peeked at is there, see [`Input::peeked`].
+    /// The bytes to peek at are there, see [`ReplyInput::peeked`].
     Peeked(ChunkHeader, Role),
     Body(Body),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(super) struct ReplyInput {
     head: [u8; ReplyHeader::MAX_LEN],
     head_filled: usize,
     body: Option<Body>,
@@ -61,7 +61,7 @@ pub(super) struct Input {
     scratch: Vec<u8>,
 }
 
-impl Input {
+impl ReplyInput {
     /// Which read the next bytes are data of, and of which of its bytes.
     pub(super) fn data(&self) -> Option<(u64, u64, u64)> {
         let Body { chunk, role: Role::Data { start, skip }, filled, .. } = self.body? else { return None };
@@ -108,29 +108,29 @@ impl Input {
     }
 
     /// `count` bytes were put into the space.
-    pub(super) fn advance(&mut self, count: usize) -> Result<Step, UnknownMagic> {
+    pub(super) fn advance(&mut self, count: usize) -> Result<InputStep, UnknownMagic> {
         let Some(body) = &mut self.body else { return self.advance_head(count) };
         body.filled = body.filled.saturating_add(count as u64).min(body.chunk.length);
         if body.filled == body.chunk.length {
             let whole = *body;
             self.body = None;
-            return Ok(Step::Body(whole));
+            return Ok(InputStep::Body(whole));
         }
         if matches!(body.role, Role::Peek | Role::PeekOffset) && body.filled == body.keep {
-            return Ok(Step::Peeked(body.chunk, body.role));
+            return Ok(InputStep::Peeked(body.chunk, body.role));
         }
-        Ok(Step::More)
+        Ok(InputStep::More)
     }
 
-    fn advance_head(&mut self, count: usize) -> Result<Step, UnknownMagic> {
+    fn advance_head(&mut self, count: usize) -> Result<InputStep, UnknownMagic> {
         self.head_filled = self.head_filled.saturating_add(count).min(ReplyHeader::MAX_LEN);
         let bytes = self.head.get(..self.head_filled).unwrap_or_default();
         if self.head_filled < ReplyHeader::len_of(bytes)? {
-            return Ok(Step::More);
+            return Ok(InputStep::More);
         }
-        let Some(header) = ReplyHeader::decode(bytes) else { return Ok(Step::More) };
+        let Some(header) = ReplyHeader::decode(bytes) else { return Ok(InputStep::More) };
         self.head_filled = 0;
-        Ok(Step::Header(header))
+        Ok(InputStep::Header(header))
     }
 
     /// Reads the payload of `chunk` next, which is not empty, and keeps its first `keep` bytes.

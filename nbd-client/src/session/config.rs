@@ -12,7 +12,7 @@ const PAYLOAD: u32 = 1 << 25;
 /// survive 0xffffffff.
 pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
 
-/// What stands before the data in a chunk of a read: its offset.
+/// The bytes before the data in a chunk of a read: its offset.
 const CHUNK_OFFSET: u64 = 8;
 
 /// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one
@@ -61,7 +61,7 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
-    /// The most bytes that wait to be sent: far more than belong to what is in flight.
+    /// The most bytes that wait to be sent: far more than belong to the requests in flight.
     pub(super) fn max_unsent(&self) -> u64 {
         self.max_bytes_in_flight.max(u64::from(PAYLOAD)).saturating_mul(2)
     }

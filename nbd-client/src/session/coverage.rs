@@ -25,7 +25,7 @@ pub(super) enum Misfit {
 }
 
 impl Coverage {
-    /// Notes that the bytes from `start` to `end`, which is behind it, have come.
+    /// Notes that the bytes from `start` to `end`, which is beyond it, have come.
     pub(super) fn add(&mut self, start: u64, end: u64) -> Result<(), Misfit> {
         let next = self.0.partition_point(|range| range.start < start);
         let before = next.checked_sub(1).and_then(|index| self.0.get(index)).copied();

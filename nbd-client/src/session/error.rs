@@ -291,7 +291,7 @@ pub enum ProtocolError {
         /// The number as sent.
         cookie: u64,
     },
-    /// A chunk behind the last one of a reply (strict; or more of them than is borne).
+    /// A chunk after the last one of a reply (strict; or more of them than is borne).
     #[error("chunk of request {cookie} behind its last one")]
     ChunkAfterDone {
         /// The number as sent.
@@ -357,9 +357,9 @@ pub enum ProtocolError {
     EndlessReply {
         /// The request.
         cookie: u64,
-        /// Chunks so far.
+        /// Chunks received.
         chunks: u32,
-        /// Bytes so far.
+        /// Bytes received.
         bytes: u64,
     },
 }

@@ -86,7 +86,7 @@ impl fmt::Display for RequestInfo {
 /// Something that happened to a request.
 ///
 /// Chunks of one request come in the server's order; those of several may be mixed. The last event
-/// of a request is `Done` or `Failed`. What came before a `Failed` is not to be used.
+/// of a request is `Done` or `Failed`. Payloads before a `Failed` must not be used.
 ///
 /// ```
 /// use nbd_client::frame::Headers;

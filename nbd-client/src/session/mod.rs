@@ -30,13 +30,13 @@ pub use start_error::StartError;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use body::Input;
+use body::ReplyInput;
 pub(crate) use buffer_pool::BufferPool;
-use output::Output;
+use output::SendQueue;
 use pending::Requests;
 pub(crate) use pending::Ticket;
 
-use crate::frame::{Request, UnexpectedEof, command};
+use crate::frame::{RequestHeader, UnexpectedEof, command};
 use crate::stats::{SessionStats, ToleratedCounts};
 
 /// The transmission phase of one connection.
@@ -63,8 +63,8 @@ pub struct Session {
     config: SessionConfig,
     contexts: Arc<[u32]>,
     requests: Requests,
-    input: Input,
-    output: Output,
+    input: ReplyInput,
+    output: SendQueue,
     buffers: BufferPool,
     events: VecDeque<(Event, Ticket)>,
     stats: SessionStats,
@@ -80,7 +80,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins, directly behind the handshake.
+    /// Begins, directly after the handshake.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let contexts = Arc::from(config.contexts.as_slice());
@@ -88,8 +88,8 @@ impl Session {
             config,
             contexts,
             requests: Requests::default(),
-            input: Input::default(),
-            output: Output::default(),
+            input: ReplyInput::default(),
+            output: SendQueue::default(),
             buffers: BufferPool::default(),
             events: VecDeque::new(),
             stats: SessionStats::default(),
@@ -111,19 +111,19 @@ impl Session {
         if core::mem::replace(&mut self.disconnected, true) {
             return;
         }
-        let disc = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
+        let disc = RequestHeader { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
         self.output.headers(|out| {
             let encoded = disc.encode(self.config.headers, out);
             debug_assert!(encoded.is_ok(), "a length of 0 fits any header");
         });
     }
 
-    /// What is to be sent to the server, in order. Empty if nothing is.
+    /// The bytes to send to the server, in order; empty if there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.output.take()
     }
 
-    /// What is to be sent to the server, in order and without a copy: headers, and payloads of
+    /// The bytes to send to the server, in order and without a copy: headers, and payloads of
     /// writes. No slice is empty.
     ///
     /// ```
@@ -154,7 +154,7 @@ impl Session {
         self.output.slices(lender)
     }
 
-    /// Copies what is still to be sent of a lent buffer, which goes away.
+    /// Copies the unsent rest of a lent buffer, which goes away.
     pub(crate) fn release(&mut self, owner: u64, buffer: &[u8]) {
         self.output.release(owner, buffer);
     }
@@ -231,7 +231,7 @@ impl Session {
         self.shutting_down && !self.disconnected
     }
 
-    /// What was counted.
+    /// The statistics of the session.
     #[must_use]
     pub const fn stats(&self) -> &SessionStats {
         &self.stats

@@ -7,9 +7,9 @@ use alloc::collections::VecDeque;
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(super) struct SendQueue {
     /// Complete pieces, none of them empty, in order.
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<QueuedBytes>,
     /// Headers after all of them.
     tail: Vec<u8>,
     /// Bytes of the first piece that were sent.
@@ -22,7 +22,7 @@ pub(super) struct Output {
 }
 
 #[derive(Debug)]
-enum Piece {
+enum QueuedBytes {
     Headers(Vec<u8>),
     Payload(Vec<u8>),
     /// Bytes of the buffer that belongs to a transfer, or that its caller lends with each call.
@@ -34,7 +34,7 @@ enum Piece {
     Zeroes(usize),
 }
 
-impl Piece {
+impl QueuedBytes {
     fn len(&self) -> usize {
         match self {
             Self::Headers(bytes) | Self::Payload(bytes) => bytes.len(),
@@ -43,7 +43,7 @@ impl Piece {
     }
 }
 
-impl Output {
+impl SendQueue {
     /// Appends headers.
     pub(super) fn headers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.tail.len();
@@ -53,35 +53,35 @@ impl Output {
 
     /// The payload of the header that was appended last; it is not empty.
     pub(super) fn payload(&mut self, bytes: Vec<u8>) {
-        self.push(Piece::Payload(bytes));
+        self.push(QueuedBytes::Payload(bytes));
     }
 
     /// The same, of bytes that are lent.
     pub(super) fn lent(&mut self, owner: u64, at: usize, length: usize) {
-        self.push(Piece::Lent { owner, at, length });
+        self.push(QueuedBytes::Lent { owner, at, length });
     }
 
     /// The same, of zeroes.
     pub(super) fn zeroes(&mut self, length: usize) {
-        self.push(Piece::Zeroes(length));
+        self.push(QueuedBytes::Zeroes(length));
     }
 
-    fn push(&mut self, piece: Piece) {
+    fn push(&mut self, piece: QueuedBytes) {
         let headers = core::mem::take(&mut self.tail);
         if !headers.is_empty() {
-            self.pieces.push_back(Piece::Headers(headers));
+            self.pieces.push_back(QueuedBytes::Headers(headers));
         }
         self.unsent += piece.len() as u64;
         self.pieces.push_back(piece);
     }
 
-    /// Copies what is still to be sent of a lent buffer, which goes away.
+    /// Copies the unsent rest of a lent buffer, which goes away.
     pub(super) fn release(&mut self, released: u64, buffer: &[u8]) {
         for piece in &mut self.pieces {
-            if let Piece::Lent { owner, at, length } = *piece
+            if let QueuedBytes::Lent { owner, at, length } = *piece
                 && owner == released
             {
-                *piece = Piece::Payload(buffer.get(at..at + length).unwrap_or_default().to_vec());
+                *piece = QueuedBytes::Payload(buffer.get(at..at + length).unwrap_or_default().to_vec());
             }
         }
     }
@@ -109,11 +109,11 @@ impl Output {
     pub(super) fn slices<'a>(&'a self, lender: impl Fn(u64) -> &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let whole = self.pieces.iter().flat_map(move |piece| {
             let (bytes, repeated) = match piece {
-                Piece::Headers(bytes) | Piece::Payload(bytes) => (bytes.as_slice(), bytes.len()),
-                &Piece::Lent { owner, at, length } => {
+                QueuedBytes::Headers(bytes) | QueuedBytes::Payload(bytes) => (bytes.as_slice(), bytes.len()),
+                &QueuedBytes::Lent { owner, at, length } => {
                     (lender(owner).get(at..at + length).unwrap_or_default(), length)
                 }
-                &Piece::Zeroes(length) => (ZEROES.as_slice(), length),
+                &QueuedBytes::Zeroes(length) => (ZEROES.as_slice(), length),
             };
             let step = bytes.len().max(1);
             (0..repeated)
@@ -136,14 +136,14 @@ impl Output {
         let mut left = count;
         while let Some(first) = self.pieces.front() {
             let now = left.min(first.len() - self.sent);
-            self.payload += if matches!(first, Piece::Headers(_)) { 0 } else { now as u64 };
+            self.payload += if matches!(first, QueuedBytes::Headers(_)) { 0 } else { now as u64 };
             self.sent += now;
             left -= now;
             if self.sent < first.len() {
                 return;
             }
             self.sent = 0;
-            if let Some(Piece::Payload(bytes)) = self.pieces.pop_front() {
+            if let Some(QueuedBytes::Payload(bytes)) = self.pieces.pop_front() {
                 keep(bytes);
             }
         }
@@ -154,7 +154,7 @@ impl Output {
         }
     }
 
-    /// All of it in one piece; what is lent is left out.
+    /// All of it in one piece, without lent bytes.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let whole = self.slices(|_| &[]).collect::<Vec<_>>().concat();
         self.advance(usize::try_from(self.unsent).unwrap_or(usize::MAX), drop);
@@ -166,8 +166,8 @@ impl Output {
 mod tests {
     use super::*;
 
-    fn filled() -> Output {
-        let mut output = Output::default();
+    fn filled() -> SendQueue {
+        let mut output = SendQueue::default();
         output.headers(|tail| tail.extend(b"ab"));
         output.payload(b"cde".to_vec());
         output.lent(7, 1, 2);

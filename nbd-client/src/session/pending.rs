@@ -16,10 +16,10 @@ pub(super) struct Pending {
     /// Where its header and its last byte end in the output, counted from the start of the session.
     pub(super) header_end: u64,
     pub(super) end: u64,
-    pub(super) answer: Answer,
+    pub(super) answer: ExpectedAnswer,
     /// The first error; the rest of the reply is drained.
     pub(super) error: Option<RequestError>,
-    /// Chunks so far, how many of them were due, and their payload.
+    /// Chunks received, how many of them were due, and their payload.
     pub(super) chunks: u32,
     pub(super) due: u64,
     pub(super) bytes: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Ticket {
 
 /// What a request is to be answered with.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ExpectedAnswer {
     /// A chunk for each context.
     Status {
         /// The contexts that it asks for.
@@ -46,7 +46,7 @@ pub(super) enum Answer {
     },
     /// Data and holes.
     Read(Reading),
-    /// Success or an error, after so many bytes of payload were sent.
+    /// Success or an error, after `moved` bytes of payload were sent.
     Plain { moved: u64 },
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) length: u64,
-    pub(super) place: Place,
+    pub(super) place: ReadPlace,
     covered: Coverage,
     /// One chunk of content is all there may be.
     df: bool,
@@ -62,15 +62,15 @@ pub(super) struct Reading {
 
 /// Where the data of a read go.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum ReadPlace {
     /// Into this buffer, which has the read's length.
     Own(Vec<u8>),
     /// Into what the caller lends, from here.
     Lent { at: usize },
 }
 
-impl Answer {
-    pub(super) fn read(length: u64, place: Place, df: bool) -> Self {
+impl ExpectedAnswer {
+    pub(super) fn read(length: u64, place: ReadPlace, df: bool) -> Self {
         Self::Read(Reading { length, place, covered: Coverage::default(), df })
     }
 }
@@ -80,18 +80,18 @@ impl Reading {
     pub(super) fn room<'a>(&'a mut self, lent: &'a mut [u8], start: u64, end: u64) -> Option<&'a mut [u8]> {
         let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
         match &mut self.place {
-            Place::Own(buffer) => buffer.get_mut(start..end),
-            Place::Lent { at } => lent.get_mut(at.checked_add(start)?..at.checked_add(end)?),
+            ReadPlace::Own(buffer) => buffer.get_mut(start..end),
+            ReadPlace::Lent { at } => lent.get_mut(at.checked_add(start)?..at.checked_add(end)?),
         }
     }
 }
 
 impl Pending {
-    pub(super) fn new(info: RequestInfo, ticket: Ticket, answer: Answer) -> Self {
+    pub(super) fn new(info: RequestInfo, ticket: Ticket, answer: ExpectedAnswer) -> Self {
         let due = match &answer {
-            Answer::Status { contexts, .. } => contexts.len() as u64,
-            Answer::Read(_) => 1,
-            Answer::Plain { .. } => 0,
+            ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,
+            ExpectedAnswer::Read(_) => 1,
+            ExpectedAnswer::Plain { .. } => 0,
         };
         Self { info, ticket, header_end: 0, end: 0, answer, error: None, chunks: 0, due, bytes: 0 }
     }
@@ -105,16 +105,16 @@ impl Pending {
     /// headers are extended, but its end is known.
     pub(super) fn takes(&self, kind: u16, headers: Headers) -> bool {
         match self.answer {
-            Answer::Status { .. } => is_status(kind, headers),
-            Answer::Read(_) => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
-            Answer::Plain { .. } => false,
+            ExpectedAnswer::Status { .. } => is_status(kind, headers),
+            ExpectedAnswer::Read(_) => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
+            ExpectedAnswer::Plain { .. } => false,
         }
     }
 
     /// Notes a chunk of this context.
     pub(super) fn see(&mut self, context: u32) -> Seen {
         match &mut self.answer {
-            Answer::Status { contexts, seen } if contexts.contains(&context) => {
+            ExpectedAnswer::Status { contexts, seen } if contexts.contains(&context) => {
                 if seen.contains(&context) {
                     return Seen::Again;
                 }
@@ -128,7 +128,7 @@ impl Pending {
     /// Notes content of a read, and says where in the read it begins.
     pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestError> {
         let request = self.info;
-        let Answer::Read(reading) = &mut self.answer else {
+        let ExpectedAnswer::Read(reading) = &mut self.answer else {
             return Err(RequestError::OutsideRead { request, offset, length });
         };
         let start = offset.checked_sub(self.info.offset);
@@ -149,39 +149,39 @@ impl Pending {
         }
     }
 
-    /// What is missing from the answer when it is over.
+    /// The error if the answer is over and lacks something.
     fn missing(&self) -> Option<RequestError> {
         let request = self.info;
         match &self.answer {
-            Answer::Status { contexts, seen } => {
+            ExpectedAnswer::Status { contexts, seen } => {
                 let missing = contexts.iter().find(|context| !seen.contains(context));
                 missing.map(|&context| RequestError::MissingContext { request, context })
             }
-            Answer::Read(reading) => {
+            ExpectedAnswer::Read(reading) => {
                 let gap = reading.covered.first_gap(reading.length);
                 gap.map(|gap| RequestError::MissingData {
                     request,
                     offset: self.info.offset.saturating_add(gap),
                 })
             }
-            Answer::Plain { .. } => None,
+            ExpectedAnswer::Plain { .. } => None,
         }
     }
 
     /// Bytes that move because of it.
     fn moves(&self) -> u64 {
         match &self.answer {
-            Answer::Status { .. } => 0,
-            Answer::Read(reading) => reading.length,
-            Answer::Plain { moved } => *moved,
+            ExpectedAnswer::Status { .. } => 0,
+            ExpectedAnswer::Read(reading) => reading.length,
+            ExpectedAnswer::Plain { moved } => *moved,
         }
     }
 
     /// How many chunks may still come when it has failed.
     fn late_chunks(&self) -> usize {
         match &self.answer {
-            Answer::Status { contexts, .. } => contexts.len().saturating_sub(1),
-            Answer::Read(_) | Answer::Plain { .. } => 0,
+            ExpectedAnswer::Status { contexts, .. } => contexts.len().saturating_sub(1),
+            ExpectedAnswer::Read(_) | ExpectedAnswer::Plain { .. } => 0,
         }
     }
 }
@@ -199,7 +199,7 @@ pub(super) enum Seen {
     Unknown,
 }
 
-/// Requests that failed lately: a server may send the other contexts' chunks behind the error that
+/// Requests that failed lately: a server may send the other contexts' chunks after the error that
 /// ended the reply (qemu does).
 #[derive(Debug, Default)]
 struct Late(VecDeque<Failed>);
@@ -239,7 +239,7 @@ impl Late {
 
 /// A request that is over.
 #[derive(Debug)]
-pub(super) struct Finished {
+pub(super) struct FinishedRequest {
     pub(super) info: RequestInfo,
     pub(super) ticket: Ticket,
     pub(super) header_end: u64,
@@ -302,13 +302,13 @@ impl Requests {
     /// The read in flight of this number.
     pub(super) fn reading(&mut self, cookie: u64) -> Option<&mut Reading> {
         match self.pending.get_mut(&cookie) {
-            Some(Pending { answer: Answer::Read(reading), .. }) => Some(reading),
+            Some(Pending { answer: ExpectedAnswer::Read(reading), .. }) => Some(reading),
             _ => None,
         }
     }
 
     /// Ends a request; `None` if it was not in flight.
-    pub(super) fn finish(&mut self, cookie: u64) -> Option<Finished> {
+    pub(super) fn finish(&mut self, cookie: u64) -> Option<FinishedRequest> {
         let mut pending = self.pending.remove(&cookie)?;
         self.bytes = self.bytes.saturating_sub(pending.moves());
         self.flushes -= usize::from(pending.info.command == Command::Flush);
@@ -322,10 +322,10 @@ impl Requests {
         };
         let Pending { info, ticket, header_end, end, .. } = pending;
         let buffer = match pending.answer {
-            Answer::Read(Reading { place: Place::Own(buffer), .. }) => Some(buffer),
+            ExpectedAnswer::Read(Reading { place: ReadPlace::Own(buffer), .. }) => Some(buffer),
             _ => None,
         };
-        Some(Finished { info, ticket, header_end, end, result, buffer })
+        Some(FinishedRequest { info, ticket, header_end, end, result, buffer })
     }
 
     /// True if a chunk of this request may still come, which has failed.

@@ -1,7 +1,7 @@
 //! The receiving half of a session: from headers to events.
 
-use super::body::{Body, Role, Step};
-use super::pending::{Answer, Finished, Seen, is_status};
+use super::body::{Body, InputStep, Role};
+use super::pending::{ExpectedAnswer, FinishedRequest, Seen, is_status};
 use super::{
     Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestInfo, Session, Ticket,
 };
@@ -81,13 +81,13 @@ impl Session {
         self.stats.bytes_received += count as u64;
         self.payload_received += if self.input.is_in_payload() { count as u64 } else { 0 };
         let result = match self.input.advance(count) {
-            Ok(Step::More) => Ok(()),
-            Ok(Step::Header(header)) => self.header(&header, lent),
-            Ok(Step::Peeked(chunk, role)) => {
+            Ok(InputStep::More) => Ok(()),
+            Ok(InputStep::Header(header)) => self.header(&header, lent),
+            Ok(InputStep::Peeked(chunk, role)) => {
                 self.peeked(&chunk, role, admit);
                 Ok(())
             }
-            Ok(Step::Body(body)) => self.complete(&body, lent),
+            Ok(InputStep::Body(body)) => self.complete(&body, lent),
             Err(UnknownMagic(magic)) => Err(ProtocolError::BadMagic { magic }),
         };
         self.broken = result.err();
@@ -114,8 +114,8 @@ impl Session {
         };
         let request = pending.info;
         match (&pending.answer, error) {
-            (Answer::Plain { .. }, 0) => {}
-            (Answer::Read(reading), 0) if self.config.headers == Headers::Simple => {
+            (ExpectedAnswer::Plain { .. }, 0) => {}
+            (ExpectedAnswer::Read(reading), 0) if self.config.headers == Headers::Simple => {
                 let length = reading.length;
                 // As if it were one chunk: the data begin at the read's own offset.
                 let chunk = ChunkHeader {
@@ -133,8 +133,8 @@ impl Session {
                     Err(_) => Err(ProtocolError::SimpleRead { cookie }),
                 };
             }
-            (Answer::Read(_), 0) => return Err(ProtocolError::SimpleRead { cookie }),
-            (Answer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { request }),
+            (ExpectedAnswer::Read(_), 0) => return Err(ProtocolError::SimpleRead { cookie }),
+            (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { request }),
             (_, errno) => {
                 let (errno, text) = (Errno(errno), ServerText::default());
                 self.fail(cookie, RequestError::Server { request, errno, text, offset: None });
@@ -216,7 +216,7 @@ impl Session {
         self.begin(chunk, Role::Drop, 0, lent)
     }
 
-    /// A chunk of no request in flight. Behind the error that ended a status reply there may be the
+    /// A chunk of no request in flight. After the error that ended a status reply there may be the
     /// other contexts' chunks (row 68).
     fn late_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, .. } = chunk;
@@ -247,7 +247,7 @@ impl Session {
         self.input.begin(chunk, role, keep);
         if chunk.length == 0 {
             return match self.input.advance(0) {
-                Ok(Step::Body(body)) => self.complete(&body, lent),
+                Ok(InputStep::Body(body)) => self.complete(&body, lent),
                 _ => Ok(()),
             };
         }
@@ -387,7 +387,8 @@ impl Session {
     fn finish(&mut self, cookie: u64) -> Result<(), ProtocolError> {
         // A late chunk has no request any more.
         let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };
-        let Finished { info: RequestInfo { cookie, .. }, ticket, header_end, end, result, buffer } = finished;
+        let FinishedRequest { info: RequestInfo { cookie, .. }, ticket, header_end, end, result, buffer } =
+            finished;
         let needed = if result.is_ok() { end } else { header_end };
         if self.output.position() < needed {
             return Err(ProtocolError::AnsweredEarly { cookie: cookie.get() });

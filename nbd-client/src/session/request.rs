@@ -12,7 +12,7 @@ pub enum Command {
     Read,
     /// Writes data.
     Write,
-    /// Makes what was written durable.
+    /// Makes all answered writes durable.
     Flush,
     /// Gives a range up.
     Trim,

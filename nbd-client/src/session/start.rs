@@ -3,14 +3,14 @@
 use alloc::sync::Arc;
 
 use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
-use super::output::Output;
-use super::pending::{Answer, Pending, Place};
+use super::output::SendQueue;
+use super::pending::{ExpectedAnswer, Pending, ReadPlace};
 use super::{
     Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest, Ticket,
     TrimRequest, WriteRequest, ZeroRequest,
 };
 use crate::export::TransmissionFlags;
-use crate::frame::{Headers, Request, command_flag};
+use crate::frame::{Headers, RequestHeader, command_flag};
 use nbd_extents::Strictness;
 
 impl Session {
@@ -34,7 +34,7 @@ impl Session {
             return Err(StartError::NoContexts);
         }
         let flags = flag(req_one, command_flag::REQ_ONE);
-        let answer = Answer::Status { contexts, seen: Vec::new() };
+        let answer = ExpectedAnswer::Status { contexts, seen: Vec::new() };
         let Some(only) = only else {
             return Ok(self.enter(Command::BlockStatus, flags, offset, length, answer));
         };
@@ -84,7 +84,7 @@ impl Session {
         match self.check_read(request, length) {
             Ok(()) => {
                 let flags = flag(request.df, command_flag::DF);
-                let answer = Answer::read(length as u64, Place::Own(buffer), request.df);
+                let answer = ExpectedAnswer::read(length as u64, ReadPlace::Own(buffer), request.df);
                 Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
             }
             Err(error) => {
@@ -103,7 +103,7 @@ impl Session {
     ) -> Result<Cookie, StartError> {
         self.check_read(request, length)?;
         let flags = flag(request.df, command_flag::DF);
-        let answer = Answer::read(length as u64, Place::Lent { at }, request.df);
+        let answer = ExpectedAnswer::read(length as u64, ReadPlace::Lent { at }, request.df);
         Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
     }
 
@@ -154,13 +154,13 @@ impl Session {
         &mut self,
         request: &WriteRequest,
         length: usize,
-        put: impl FnOnce(&mut Output),
+        put: impl FnOnce(&mut SendQueue),
     ) -> Cookie {
         let &WriteRequest { offset, fua } = request;
         let length = length as u64;
         let extended = self.config.headers == Headers::Extended;
         let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
-        let answer = Answer::Plain { moved: length };
+        let answer = ExpectedAnswer::Plain { moved: length };
         let cookie = self.enter(Command::Write, flags, offset, length, answer);
         put(&mut self.output);
         self.sent_with(cookie, length);
@@ -187,7 +187,7 @@ impl Session {
         let flags = flag(fua, command_flag::FUA)
             | flag(no_hole, command_flag::NO_HOLE)
             | flag(fast, command_flag::FAST_ZERO);
-        Ok(self.enter(Command::WriteZeroes, flags, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::WriteZeroes, flags, offset, length, ExpectedAnswer::Plain { moved: 0 }))
     }
 
     fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
@@ -212,7 +212,7 @@ impl Session {
         self.check_change(Command::Trim, offset, length, fua)?;
         self.check_range(Command::Trim, offset, length)?;
         let flags = flag(fua, command_flag::FUA);
-        Ok(self.enter(Command::Trim, flags, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Trim, flags, offset, length, ExpectedAnswer::Plain { moved: 0 }))
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading.
@@ -224,7 +224,7 @@ impl Session {
         self.check_alive()?;
         self.check_offered(Command::Cache)?;
         self.check_range(Command::Cache, offset, length)?;
-        Ok(self.enter(Command::Cache, 0, offset, length, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Cache, 0, offset, length, ExpectedAnswer::Plain { moved: 0 }))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -234,7 +234,7 @@ impl Session {
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
         self.check_flush()?;
-        Ok(self.enter(Command::Flush, 0, 0, 0, Answer::Plain { moved: 0 }))
+        Ok(self.enter(Command::Flush, 0, 0, 0, ExpectedAnswer::Plain { moved: 0 }))
     }
 
     pub(crate) fn check_flush(&self) -> Result<(), StartError> {
@@ -264,7 +264,7 @@ impl Session {
         self.config.limits
     }
 
-    /// Whether a request that moves so many bytes would be within the limits of what is in flight.
+    /// Whether a request that moves `length` bytes would be within the limits of the requests in flight.
     pub(crate) fn has_room(&self, length: u64) -> bool {
         self.requests.len() < self.config.limits.max_in_flight && self.check_room(length).is_ok()
     }
@@ -427,19 +427,29 @@ impl Session {
     // ---- into the books and out to the wire
 
     /// Puts a request that was checked into the books, and its header into the output.
-    fn enter(&mut self, command: Command, flags: u16, offset: u64, length: u64, answer: Answer) -> Cookie {
+    fn enter(
+        &mut self,
+        command: Command,
+        flags: u16,
+        offset: u64,
+        length: u64,
+        answer: ExpectedAnswer,
+    ) -> Cookie {
         let cookie = self.requests.next_number();
         let ticket = Ticket { owner: self.owner, is_fast: flags & command_flag::FAST_ZERO != 0 };
         self.requests.enter(Pending::new(RequestInfo { cookie, command, offset, length }, ticket, answer));
-        let header = Request { flags, command: command.number(), cookie: cookie.get(), offset, length };
+        let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.headers;
         self.output.headers(|out| {
             let encoded = header.encode(headers, out);
             debug_assert!(encoded.is_ok(), "check_range excludes lengths beyond compact headers");
         });
         self.stats.requests += 1;
-        let header_length =
-            if headers == Headers::Extended { Request::EXTENDED_LEN } else { Request::COMPACT_LEN };
+        let header_length = if headers == Headers::Extended {
+            RequestHeader::EXTENDED_LEN
+        } else {
+            RequestHeader::COMPACT_LEN
+        };
         self.stats.bytes_sent += header_length as u64;
         let end = self.output.position() + self.output.unsent();
         if let Some(pending) = self.requests.get_mut(cookie.get()) {

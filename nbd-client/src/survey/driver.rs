@@ -9,14 +9,14 @@ use alloc::collections::VecDeque;
 use nbd_extents::{Admission, Request, RequestId, Survey, SurveyOptions, Topic};
 
 use super::opening::{Halves, Surveyed};
-use super::{Side, SurveyorError};
+use super::{SurveySide, SurveyorError};
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestError, StatusRequest};
 
 /// A request of the survey that is on the wire.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    side: Side,
+    side: SurveySide,
     cookie: Cookie,
     id: RequestId,
 }
@@ -26,7 +26,7 @@ struct Sent {
 pub(crate) struct SurveyDriver {
     pub(crate) survey: Survey,
     sent: VecDeque<Sent>,
-    /// Requests that the survey has made so far.
+    /// Requests that the survey has made.
     asked: u64,
     /// Details are asked on a connection of their own.
     two_connections: bool,
@@ -47,7 +47,7 @@ impl SurveyDriver {
         Ok(Self { survey, sent: VecDeque::new(), asked: 0, two_connections, payload_form, assumes_data })
     }
 
-    /// Requests that the survey has made so far.
+    /// Requests that the survey has made.
     pub(crate) const fn asked(&self) -> u64 {
         self.asked
     }
@@ -65,10 +65,10 @@ impl SurveyDriver {
     }
 
     /// Where a request belongs, and its form on the wire.
-    pub(crate) fn route<'a>(&self, request: &'a Request) -> (Side, StatusRequest<'a>) {
+    pub(crate) fn route<'a>(&self, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
         let side = match request.topic() {
-            Topic::Details if self.two_connections => Side::Details,
-            _ => Side::Main,
+            Topic::Details if self.two_connections => SurveySide::Details,
+            _ => SurveySide::Main,
         };
         let mut status = StatusRequest::new(request.offset(), request.length());
         if request.one_extent() {
@@ -84,7 +84,7 @@ impl SurveyDriver {
     pub(crate) fn sent(
         &mut self,
         request: &Request,
-        side: Side,
+        side: SurveySide,
         cookie: Result<Cookie, Error>,
     ) -> Result<(), SurveyorError> {
         match cookie {
@@ -99,12 +99,12 @@ impl SurveyDriver {
 
     /// The connection whose request is the oldest: no request's time runs out while another is
     /// waited for. `None` when nothing is awaited.
-    pub(crate) fn oldest(&self) -> Option<Side> {
+    pub(crate) fn oldest(&self) -> Option<SurveySide> {
         self.sent.front().map(|sent| sent.side)
     }
 
     /// Whether to take a chunk that came on this connection.
-    pub(crate) fn admit(&mut self, side: Side, offer: &ChunkOffer) -> Admission {
+    pub(crate) fn admit(&mut self, side: SurveySide, offer: &ChunkOffer) -> Admission {
         match self.place(side, offer.cookie) {
             Some((_, id)) => self.survey.admit(id, offer.length),
             None => Admission::Drain,
@@ -115,7 +115,7 @@ impl SurveyDriver {
     /// is over already is let go.
     pub(crate) fn take(
         &mut self,
-        side: Side,
+        side: SurveySide,
         event: Result<Option<Event>, Error>,
     ) -> Result<(), SurveyorError> {
         let event = match event {
@@ -162,7 +162,7 @@ impl SurveyDriver {
     }
 
     /// The survey's request that a reply on this connection belongs to, and its place.
-    fn place(&self, side: Side, cookie: Cookie) -> Option<(usize, RequestId)> {
+    fn place(&self, side: SurveySide, cookie: Cookie) -> Option<(usize, RequestId)> {
         let place = self.sent.iter().position(|sent| sent.side == side && sent.cookie == cookie)?;
         self.sent.get(place).map(|sent| (place, sent.id))
     }

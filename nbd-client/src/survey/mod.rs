@@ -12,7 +12,7 @@ use nbd_extents::{
 };
 
 pub(crate) use driver::SurveyDriver;
-pub(crate) use opening::{Halves, Opening, Step, Surveyed};
+pub(crate) use opening::{Halves, Opening, OpeningStep, Surveyed};
 
 use crate::client::Client;
 use crate::error::{Error, ErrorClass};
@@ -48,7 +48,7 @@ pub enum Order {
 
 /// One of the connections of a survey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum SurveySide {
     Main,
     /// The second connection of a bitmap-first survey.
     Details,
@@ -220,9 +220,9 @@ impl<T: Transport> Surveyor<T> {
         let mut opening = Opening::new(options, contexts, order);
         loop {
             match opening.next()? {
-                Step::Open(options) => opening.opened(open(&options))?,
-                Step::Close(client) => client.disconnect()?,
-                Step::Done(halves) => return Ok(Self { halves: *halves }),
+                OpeningStep::Open(options) => opening.opened(open(&options))?,
+                OpeningStep::Close(client) => client.disconnect()?,
+                OpeningStep::Done(halves) => return Ok(Self { halves: *halves }),
             }
         }
     }
@@ -243,7 +243,7 @@ impl<T: Transport> Surveyor<T> {
         self.halves.main.connection.export()
     }
 
-    /// What each connection counted so far, and what it forgave of the envelope of replies: one, or
+    /// The statistics of each connection, among them what it forgave of the envelope of replies: one, or
     /// two for a bitmap-first survey.
     pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
         self.halves.both().map(Surveyed::session_stats)
@@ -350,7 +350,7 @@ impl<T> SurveyStream<'_, T> {
         &self.driver.survey
     }
 
-    /// What the survey has cost and forgiven so far.
+    /// The cost of the survey, and what it forgave.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
         self.driver.survey.stats()
@@ -378,7 +378,7 @@ impl<T: Transport> SurveyStream<'_, T> {
     }
 
     /// Waits for one event.
-    fn receive(&mut self, side: Side) -> Result<(), SurveyorError> {
+    fn receive(&mut self, side: SurveySide) -> Result<(), SurveyorError> {
         let driver = &mut self.driver;
         let client = self.surveyor.halves.connection(side);
         let event = client.next_event(&mut |offer: &ChunkOffer| driver.admit(side, offer));
@@ -389,12 +389,12 @@ impl<T: Transport> SurveyStream<'_, T> {
     fn wind_down(&mut self) {
         self.driver.give_up();
         let mut drain = |_: &ChunkOffer| Admission::Drain;
-        for side in [Side::Main, Side::Details] {
+        for side in [SurveySide::Main, SurveySide::Details] {
             while matches!(self.client(side).next_event(&mut drain), Ok(Some(_))) {}
         }
     }
 
-    fn client(&mut self, side: Side) -> &mut Client<T> {
+    fn client(&mut self, side: SurveySide) -> &mut Client<T> {
         self.surveyor.halves.connection(side)
     }
 }

@@ -8,7 +8,7 @@ use nbd_extents::{
     Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyError, SurveyOptions,
 };
 
-use super::{Order, Side, SurveyorError};
+use super::{Order, SurveySide, SurveyorError};
 use crate::error::Error;
 use crate::export::{BlockSizes, Export};
 use crate::frame::Headers;
@@ -41,8 +41,8 @@ pub(crate) struct Halves<C> {
 }
 
 /// The next thing to do.
-pub(crate) enum Step<C> {
-    /// Connect with these options, and say what came of it.
+pub(crate) enum OpeningStep<C> {
+    /// Connect with these options, and report the result.
     Open(Box<Options>),
     /// Say goodbye on this connection.
     Close(C),
@@ -54,10 +54,10 @@ pub(crate) struct Opening<'a, C> {
     options: &'a Options,
     wanted: &'a Contexts,
     order: Order,
-    stage: Stage<C>,
+    stage: OpeningStage<C>,
 }
 
-enum Stage<C> {
+enum OpeningStage<C> {
     /// The first connection asks for all contexts.
     Whole,
     Opened(Half<C>, bool),
@@ -76,52 +76,57 @@ impl<'a, C: Surveyed> Opening<'a, C> {
         // without extended headers there is no payload form, and each connection answers for all
         // its contexts
         let needs_two = order == Order::BitmapFirst && !options.extended_headers;
-        let stage = if needs_two { Stage::Bitmaps(None) } else { Stage::Whole };
+        let stage = if needs_two { OpeningStage::Bitmaps(None) } else { OpeningStage::Whole };
         Self { options, wanted, order, stage }
     }
 
-    pub(crate) fn next(&mut self) -> Result<Step<C>, SurveyorError> {
+    pub(crate) fn next(&mut self) -> Result<OpeningStep<C>, SurveyorError> {
         let order = self.order;
-        let stage = core::mem::replace(&mut self.stage, Stage::Over);
+        let stage = core::mem::replace(&mut self.stage, OpeningStage::Over);
         match stage {
-            Stage::Opened(main, assumes_data) => {
+            OpeningStage::Opened(main, assumes_data) => {
                 let one_is_enough = order == Order::Together || main.connection.export().payload_status();
                 if one_is_enough || assumes_data {
-                    return Ok(Step::Done(Box::new(Halves { order, main, details: None, assumes_data })));
+                    return Ok(OpeningStep::Done(Box::new(Halves {
+                        order,
+                        main,
+                        details: None,
+                        assumes_data,
+                    })));
                 }
-                self.stage = Stage::Bitmaps(Some(main));
+                self.stage = OpeningStage::Bitmaps(Some(main));
                 self.next()
             }
-            Stage::Leave(first, bitmaps) => {
-                self.stage = Stage::Details(bitmaps);
-                Ok(Step::Close(first))
+            OpeningStage::Leave(first, bitmaps) => {
+                self.stage = OpeningStage::Details(bitmaps);
+                Ok(OpeningStep::Close(first))
             }
-            Stage::Both(main, details) => {
+            OpeningStage::Both(main, details) => {
                 check_agreement(main.connection.export(), details.connection.export())?;
                 let details = Some(details);
-                Ok(Step::Done(Box::new(Halves { order, main, details, assumes_data: false })))
+                Ok(OpeningStep::Done(Box::new(Halves { order, main, details, assumes_data: false })))
             }
             stage => {
                 let contexts = self.contexts(&stage);
                 self.stage = stage;
-                Ok(Step::Open(Box::new(asking_for(self.options, &contexts))))
+                Ok(OpeningStep::Open(Box::new(asking_for(self.options, &contexts))))
             }
         }
     }
 
     /// The contexts that the connection of a stage asks for.
-    fn contexts(&self, stage: &Stage<C>) -> Contexts {
+    fn contexts(&self, stage: &OpeningStage<C>) -> Contexts {
         match stage {
-            Stage::Bitmaps(_) => self.wanted.bitmaps(),
-            Stage::Details(_) => self.wanted.details(),
+            OpeningStage::Bitmaps(_) => self.wanted.bitmaps(),
+            OpeningStage::Details(_) => self.wanted.details(),
             _ => self.wanted.clone(),
         }
     }
 
-    /// What came of a connection.
+    /// Takes the result of a connection.
     pub(crate) fn opened(&mut self, connection: Result<C, Error>) -> Result<(), SurveyorError> {
-        let stage = core::mem::replace(&mut self.stage, Stage::Over);
-        let is_second = matches!(&stage, Stage::Bitmaps(Some(_)) | Stage::Details(_));
+        let stage = core::mem::replace(&mut self.stage, OpeningStage::Over);
+        let is_second = matches!(&stage, OpeningStage::Bitmaps(Some(_)) | OpeningStage::Details(_));
         let connection = connection
             .map_err(|error| if is_second { SurveyorError::SecondConnection(error) } else { error.into() })?;
         let assumes_data = self.assumes_data(connection.export());
@@ -132,10 +137,10 @@ impl<'a, C: Surveyed> Opening<'a, C> {
         };
         let half = Half { connection, contexts };
         self.stage = match stage {
-            Stage::Bitmaps(None) => Stage::Details(half),
-            Stage::Bitmaps(Some(first)) => Stage::Leave(first.connection, half),
-            Stage::Details(bitmaps) => Stage::Both(bitmaps, half),
-            _ => Stage::Opened(half, assumes_data),
+            OpeningStage::Bitmaps(None) => OpeningStage::Details(half),
+            OpeningStage::Bitmaps(Some(first)) => OpeningStage::Leave(first.connection, half),
+            OpeningStage::Details(bitmaps) => OpeningStage::Both(bitmaps, half),
+            _ => OpeningStage::Opened(half, assumes_data),
         };
         Ok(())
     }
@@ -192,9 +197,9 @@ impl<C: Surveyed> Halves<C> {
         core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
     }
 
-    pub(crate) fn connection(&mut self, side: Side) -> &mut C {
+    pub(crate) fn connection(&mut self, side: SurveySide) -> &mut C {
         match (side, &mut self.details) {
-            (Side::Details, Some(details)) => &mut details.connection,
+            (SurveySide::Details, Some(details)) => &mut details.connection,
             _ => &mut self.main.connection,
         }
     }

@@ -164,7 +164,7 @@ impl Conn {
         self.left = Some(count);
     }
 
-    /// Reads exactly so many bytes of the client.
+    /// Reads exactly `count` bytes of the client.
     ///
     /// # Errors
     ///
@@ -314,7 +314,7 @@ impl Conn {
         self.send(&bytes::option_reply(option, option_reply_type::META_CONTEXT, &bytes::context(id, name)))
     }
 
-    /// Closes what is left of the connection as a server that ends well: all that was sent arrives,
+    /// Closes the rest of the connection as a server that ends well: all that was sent arrives,
     /// then comes the end of the stream.
     pub(super) fn close(mut self) {
         if self.stream.shutdown(std::net::Shutdown::Write).is_ok() {

@@ -249,7 +249,7 @@ mod tests {
             }
             drop(server);
             assert!(started.elapsed() < Duration::from_secs(60) && !folder.exists());
-            // What was sent before is still there; then it is over.
+            // Bytes sent before are still there; then it is over.
             client.read_to_end(&mut Vec::new()).ok();
         }
     }

@@ -21,10 +21,10 @@ use std::sync::{Mutex, PoisonError};
 /// assert!(canceller.is_cancelled());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Canceller(Arc<Shared>);
+pub struct Canceller(Arc<CancellerState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct CancellerState {
     cancelled: AtomicBool,
     sockets: Mutex<Vec<Weak<socket2::Socket>>>,
 }

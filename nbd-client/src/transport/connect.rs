@@ -78,7 +78,7 @@ fn connect_one(
     Ok(socket)
 }
 
-/// The system's resolver knows no deadline, so it runs in a thread of its own, which is left behind
+/// The system's resolver knows no deadline, so it runs in a thread of its own, which is abandoned
 /// when it is late.
 fn resolve(host: &str, port: u16, deadline: Instant, canceller: &Canceller) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {

@@ -101,7 +101,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for what is wanted, or for the waker, until the deadline.
+    /// Waits for a wanted direction, or for the waker, until the deadline.
     #[cfg(unix)]
     fn poll(&self, wanted: Ready) -> io::Result<Ready> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

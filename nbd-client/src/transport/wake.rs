@@ -27,9 +27,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// assert_eq!(calls.load(Ordering::SeqCst), 1);
 /// ```
 #[derive(Clone)]
-pub struct Waker(Arc<Shared>);
+pub struct Waker(Arc<WakerState>);
 
-struct Shared {
+struct WakerState {
     waits: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -44,7 +44,7 @@ impl Waker {
     /// A waker that ends a wait by calling `wake`, from any thread.
     #[must_use]
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Shared { waits: AtomicBool::new(false), wake: Box::new(wake) }))
+        Self(Arc::new(WakerState { waits: AtomicBool::new(false), wake: Box::new(wake) }))
     }
 
     /// Says that a wait begins. Work that was handed over before this is seen by a look after it.

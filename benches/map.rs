@@ -1,5 +1,5 @@
-//! What a map of a disk costs to build and to ask, beside the general crates; and that everything here that goes over a disk takes time by the number of
-//! extents and no more.
+//! What a map of a disk costs to build and to ask, beside the general crates; and that everything
+//! here that goes over a disk takes time by the number of extents and no more.
 //!
 //! ```text
 //! cargo bench --bench map                        # everything
@@ -7,9 +7,10 @@
 //! EXTENTS=100000000 cargo bench --bench map      # a map of a hundred million extents; the other crates stop at 1048576
 //! ```
 //!
-//! All answers are checked before anything is timed. A run ends with lines for scripts: `map bytes-an-extent`, `map build-over-copy` (how many times a copy
-//! of the map's bytes into fresh memory the build took, medians of rounds in turns), `map look-ups-a-second`, and `doubling` lines, where the
-//! nanoseconds an extent must not grow with the number of extents.
+//! All answers are checked before anything is timed. A run ends with lines for scripts: `map
+//! bytes-an-extent`, `map build-over-copy` (how many times a copy of the map's bytes into fresh
+//! memory the build took, medians of rounds in turns), `map look-ups-a-second`, and `doubling`
+//! lines, where the nanoseconds an extent must not grow with the number of extents.
 
 #[path = "workloads/mod.rs"]
 mod workloads;
@@ -70,7 +71,8 @@ fn main() {
     doubling("chain-of-25", largest, |extents| chain(extents, 25));
 }
 
-/// One reply about a whole disk, as it stands on the wire: 64 KiB x 1..=64, random flags, no two neighbours equal.
+/// One reply about a whole disk, as it stands on the wire: 64 KiB x 1..=64, random flags, no two
+/// neighbours equal.
 struct Disk {
     payload: Vec<u8>,
     extents: usize,
@@ -186,7 +188,8 @@ fn measure(disk: &Disk) {
     println!("map look-ups-a-second {:.0}", 10.0 * offsets.len() as f64 / found);
 }
 
-/// The time that `work` takes on the processor, so that other programs' work does not count; by the clock where the system does not tell.
+/// The time that `work` takes on the processor, so that other programs' work does not count; by the
+/// clock where the system does not tell.
 fn seconds(work: impl FnOnce()) -> f64 {
     let (start, on_cpu) = (Instant::now(), nanoseconds_on_cpu());
     work();
@@ -274,7 +277,8 @@ fn capped(extents: usize) -> f64 {
     })
 }
 
-/// So many extents over so many layers. All incrementals together store the size of the disk once, so that every layer serves something.
+/// So many extents over so many layers. All incrementals together store the size of the disk once,
+/// so that every layer serves something.
 fn chain(extents: usize, depth: usize) -> f64 {
     let mut rng = Rng::new(10);
     let size = (extents / depth) as u64 * 65536;

@@ -1,15 +1,17 @@
-//! What a survey costs beside the loop that one would write by hand: one, two, three and eight contexts, in short, usual and
-//! long lists.
+//! What a survey costs beside the loop that one would write by hand: one, two, three and eight
+//! contexts, in short, usual and long lists.
 //!
 //! ```text
 //! cargo bench --bench survey              # every group, in half a minute
 //! cargo bench --bench survey -- 2000      # the groups whose name holds a text
 //! ```
 //!
-//! A server answers the whole disk at once, in extended descriptors; the payloads are handed to the survey as vectors, and all
-//! extents are read. `ratio survey/CONTEXTS/DESCRIPTORS nbd-extents X`: X times as long as `naive`, which decodes and merges
-//! the same payloads with one branch a context, checks nothing, and shares no code with the crate. Both give the same hash of
-//! the ends and the dirty bytes; the survey joins equal neighbours, so what is hashed of both is where that changes.
+//! A server answers the whole disk at once, in extended descriptors; the payloads are handed to the
+//! survey as vectors, and all extents are read. `ratio survey/CONTEXTS/DESCRIPTORS nbd-extents X`:
+//! X times as long as `naive`, which decodes and merges the same payloads with one branch a
+//! context, checks nothing, and shares no code with the crate. Both give the same hash of the ends
+//! and the dirty bytes; the survey joins equal neighbours, so what is hashed of both is where that
+//! changes.
 
 #[path = "measure/mod.rs"]
 mod measure;

@@ -5,9 +5,11 @@
 //! RAYON_NUM_THREADS=4 EXTENTS=16777216 cargo bench --bench threads --features rayon    # the default is 4194304
 //! ```
 //!
-//! A run ends with the lines `ratio merge-threads/WORKLOAD FUNCTION X` (times the floor: one pass over the extents of both maps) and `speedup
-//! merge-threads/WORKLOAD THREADS X` (how many times as fast as one core), from medians by the clock on the wall. Other programs on the machine
-//! count: `others` says how many cores they had meanwhile, and `speedup-of-best` compares the best turns, which they disturbed least.
+//! A run ends with the lines `ratio merge-threads/WORKLOAD FUNCTION X` (times the floor: one pass
+//! over the extents of both maps) and `speedup merge-threads/WORKLOAD THREADS X` (how many times as
+//! fast as one core), from medians by the clock on the wall. Other programs on the machine count:
+//! `others` says how many cores they had meanwhile, and `speedup-of-best` compares the best turns,
+//! which they disturbed least.
 
 mod measure;
 mod workloads;

@@ -1,9 +1,12 @@
-//! The portable main paths, once each, for a program that counts instructions: `benches/instructions/check`, which see.
+//! The portable main paths, once each, for a program that counts instructions:
+//! `benches/instructions/check`, which see.
 //!
-//! Instructions hardly change from run to run and from machine to machine, where time does; a path that takes more of them than before has become
-//! slower, or will. Only [`measured`] is counted, not how the workloads are made.
+//! Instructions hardly change from run to run and from machine to machine, where time does; a path
+//! that takes more of them than before has become slower, or will. Only [`measured`] is counted,
+//! not how the workloads are made.
 //!
-//! Without an argument it runs every path, and compares the hashes of those that answer the same question.
+//! Without an argument it runs every path, and compares the hashes of those that answer the same
+//! question.
 
 #[path = "../workloads/mod.rs"]
 mod workloads;
@@ -48,7 +51,8 @@ fn main() {
     let named = env::args().skip(1).find(|arg| !arg.starts_with("--"));
     for (name, shape, path) in PATHS {
         if named.as_deref().is_none_or(|named| named == name) {
-            // only extended headers can ask about a whole disk at once, and it must not be larger than what a survey asks
+            // only extended headers can ask about a whole disk at once, and it must not be larger
+            // than what a survey asks
             let workload = match name {
                 "survey-small" => shape.workload(50).extended(),
                 "survey-bitmap-first" => shape.workload(EXTENTS / 16).extended(),
@@ -157,7 +161,8 @@ fn two(workload: &Workload) -> [(Context, Vec<u8>); 2] {
     [(Context::Allocation, workload.allocation.clone()), (Context::bitmap("b0"), workload.bitmap.clone())]
 }
 
-/// The survey of a disk whose server answers everything at once, with these payloads. Their ids are in them.
+/// The survey of a disk whose server answers everything at once, with these payloads. Their ids are
+/// in them.
 fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
     let size = payloads.first().map_or(0, |(_, payload)| span(payload));
     let wanted =

@@ -1,5 +1,6 @@
-//! How the benches take time: functions take turns, so that a machine that is busier for a while is so for all of them, and the median of the
-//! turns counts. What is reported is the ratio of two such medians; a time alone says little on a machine that is shared.
+//! How the benches take time: functions take turns, so that a machine that is busier for a while is
+//! so for all of them, and the median of the turns counts. What is reported is the ratio of two
+//! such medians; a time alone says little on a machine that is shared.
 #![allow(dead_code, reason = "each bench that includes this file uses another part of it")]
 
 use core::time::Duration;
@@ -11,14 +12,16 @@ const ROUNDS: usize = 11;
 const FEW: usize = 3;
 /// A function that has had so much time in [`FEW`] turns or more gets no further one.
 const ENOUGH: f64 = 0.8;
-/// A turn repeats a short function until it has taken about this long: as long as a call of the slower ones, so that a busy machine, which
-/// takes the core away every few milliseconds, slows all of them alike.
+/// A turn repeats a short function until it has taken about this long: as long as a call of the
+/// slower ones, so that a busy machine, which takes the core away every few milliseconds, slows all
+/// of them alike.
 const TURN: f64 = 0.02;
 
 /// What a second is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// A second of this thread on a processor: what other programs do in between does not count. On systems that do not tell it, as `Wall`.
+    /// A second of this thread on a processor: what other programs do in between does not count. On
+    /// systems that do not tell it, as `Wall`.
     Thread,
     /// A second of the clock on the wall, for work on several threads.
     Wall,
@@ -47,7 +50,8 @@ impl Clock {
         self.now().saturating_sub(start).as_secs_f64()
     }
 
-    /// Calls each of `count` functions, `call(nth)`, in turns; returns the median of the seconds that one call of each takes.
+    /// Calls each of `count` functions, `call(nth)`, in turns; returns the median of the seconds
+    /// that one call of each takes.
     pub(crate) fn in_turns(self, count: usize, call: impl FnMut(usize)) -> Vec<f64> {
         self.all_turns(count, call).into_iter().map(median).collect()
     }
@@ -65,7 +69,8 @@ impl Clock {
         times
     }
 
-    /// The seconds that one call takes. Where it is short, a first call is not counted: it brings the caches to what this function leaves behind.
+    /// The seconds that one call takes. Where it is short, a first call is not counted: it brings
+    /// the caches to what this function leaves behind.
     fn turn(self, mut call: impl FnMut()) -> f64 {
         let once = self.seconds(&mut call);
         if once >= TURN {
@@ -111,14 +116,16 @@ fn busy() -> Option<(f64, f64)> {
     let sum = |text: &str, skip, take| -> Option<f64> {
         text.split_whitespace().skip(skip).take(take).map(|number| number.parse::<f64>().ok()).sum()
     };
-    // "cpu user nice system idle ...", and "pid (name) state ..." with user and system as fields 14 and 15
+    // "cpu user nice system idle ...", and "pid (name) state ..." with user and system as fields 14
+    // and 15
     let all = std::fs::read_to_string("/proc/stat").ok()?;
     let own = std::fs::read_to_string("/proc/self/stat").ok()?;
     let own = own.rsplit(')').next()?;
     Some((sum(all.lines().next()?, 1, 3)? / TICKS, sum(own, 11, 2)? / TICKS))
 }
 
-/// Linux: the bytes by which the resident memory grew at most while `work` ran, on a thread of its own, whose stack counts.
+/// Linux: the bytes by which the resident memory grew at most while `work` ran, on a thread of its
+/// own, whose stack counts.
 pub(crate) fn peak_of(work: impl FnOnce() + Send) -> Option<u64> {
     // sets the high-water mark to what is resident now
     std::fs::write("/proc/self/clear_refs", "5").ok()?;

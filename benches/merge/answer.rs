@@ -1,10 +1,13 @@
-//! What a contender hands back, so that no work can be left out unseen: hashes that see the end and the status of every segment.
+//! What a contender hands back, so that no work can be left out unseen: hashes that see the end and
+//! the status of every segment.
 //!
-//! A hash is a sum of products: the sum lets a kernel fold several lanes at once and add them up, and the products are not linear in
-//! anything, so that a sum over the inputs cannot stand in for the merge.
+//! A hash is a sum of products: the sum lets a kernel fold several lanes at once and add them up,
+//! and the products are not linear in anything, so that a sum over the inputs cannot stand in for
+//! the merge.
 #![allow(dead_code, reason = "another bench includes this file and uses a part of it")]
 
-/// One merged segment in 16 bytes: what the `merge-write` contenders put to memory. It starts where the one before it ends.
+/// One merged segment in 16 bytes: what the `merge-write` contenders put to memory. It starts where
+/// the one before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) end: u64,
@@ -23,7 +26,8 @@ pub(crate) fn shown(hole: bool, zero: bool, dirty: bool) -> u8 {
     u8::from(hole) | u8::from(zero) << 1 | u8::from(dirty) << 2
 }
 
-/// The hash of `merge` and `merge-coalesced`: adds one segment, which starts where the one before it ends.
+/// The hash of `merge` and `merge-coalesced`: adds one segment, which starts where the one before
+/// it ends.
 #[inline]
 pub(crate) fn add_segment(hash: u64, end: u64, status: u8) -> u64 {
     let key = end << 3 | u64::from(status);
@@ -41,7 +45,8 @@ fn product(x: u64, y: u64) -> u64 {
     (x ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(y.rotate_left(32) ^ 0xd1b5_4a32_d192_ed03)
 }
 
-/// The hash of what a `merge-write` contender left in the buffer. Not timed, so it sees the order too.
+/// The hash of what a `merge-write` contender left in the buffer. Not timed, so it sees the order
+/// too.
 pub(crate) fn hash_written(written: &[Segment]) -> u64 {
     written.iter().fold(0, |hash: u64, segment| {
         hash.rotate_left(5).wrapping_add(product(segment.end << 3 | segment.status, segment.end))

@@ -1,6 +1,7 @@
-//! `range-set-blaze`, the fastest general crate for sets of ranges. It knows sets, not statuses, so the question it can answer is
-//! the filtered one: the set of dirty bytes without the set of zero bytes. It does so lazily, from two sorted streams of ranges
-//! read off the wire, and no set is built.
+//! `range-set-blaze`, the fastest general crate for sets of ranges. It knows sets, not statuses, so
+//! the question it can answer is the filtered one: the set of dirty bytes without the set of zero
+//! bytes. It does so lazily, from two sorted streams of ranges read off the wire, and no set is
+//! built.
 
 use core::iter::FusedIterator;
 use core::ops::{Range, RangeInclusive};
@@ -26,7 +27,8 @@ fn wanted(workload: &Workload) -> impl SortedDisjoint<u64> {
     dirty.difference(zero)
 }
 
-/// The longest ranges in which every descriptor has `bit` set. Sorted, and never two that touch: as range-set-blaze demands.
+/// The longest ranges in which every descriptor has `bit` set. Sorted, and never two that touch: as
+/// range-set-blaze demands.
 struct Runs<'a> {
     descriptors: Descriptors<'a, Compact>,
     position: u64,

@@ -22,7 +22,8 @@ pub(crate) enum Question {
     Wanted,
 }
 
-/// Answers a question about a workload; the buffer is for [`Question::Written`], whose answer is the number of segments in it.
+/// Answers a question about a workload; the buffer is for [`Question::Written`], whose answer is
+/// the number of segments in it.
 pub(crate) type Run = fn(&Workload, &mut [Segment]) -> u64;
 
 #[derive(Debug)]
@@ -47,7 +48,8 @@ pub(crate) enum Lists {
     Compact,
     /// The same disk in extended descriptors.
     Extended,
-    /// This number of compact descriptors on the longer side: 500 is an ordinary disk, fewer a single reply.
+    /// This number of compact descriptors on the longer side: 500 is an ordinary disk, fewer a
+    /// single reply.
     Few(usize),
 }
 
@@ -69,12 +71,13 @@ const fn contender(name: &'static str, question: Question, run: Run) -> Contende
 
 /// The yardstick of every group.
 pub(crate) const FLOOR: Contender = contender("floor", Question::Lengths, floor);
-/// Answers the filtered question in whatever group it stands: it has no statuses to report, so in `merge` it is there as the
-/// nearest comparable question ("dirty and not zero"), not as the same one.
+/// Answers the filtered question in whatever group it stands: it has no statuses to report, so in
+/// `merge` it is there as the nearest comparable question ("dirty and not zero"), not as the same
+/// one.
 const BLAZE: Contender = contender("range-set-blaze", Question::Wanted, blaze::filter);
 
-/// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without, `next-extent` what one gets who takes extent after
-/// extent by hand.
+/// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without,
+/// `next-extent` what one gets who takes extent after extent by hand.
 pub(crate) const SINKS: [Sink; 9] = [
     Sink {
         name: "merge",

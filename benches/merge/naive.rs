@@ -1,5 +1,6 @@
-//! What one would write without this crate: an obvious merge with branches, which pushes 24-byte extents to a growing `Vec`, and
-//! then a pass over that. It shares no code with the crate, not even the decoder, so its answers are the reference for all others.
+//! What one would write without this crate: an obvious merge with branches, which pushes 24-byte
+//! extents to a growing `Vec`, and then a pass over that. It shares no code with the crate, not
+//! even the decoder, so its answers are the reference for all others.
 
 use nbd_extents::wire::Form;
 

@@ -1,4 +1,5 @@
-//! What a caller of this crate writes, once for each sink: payload, `place`, `map_status`, `merge`, sink. `R` is the form of the descriptors.
+//! What a caller of this crate writes, once for each sink: payload, `place`, `map_status`, `merge`,
+//! sink. `R` is the form of the descriptors.
 
 use core::ops::Range;
 
@@ -12,7 +13,8 @@ pub(crate) fn fold<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     merged::<R>(workload).fold(0, add).unwrap()
 }
 
-/// The same by hand: one `next_extent` after the other, which is all that a caller can do who wants to stop in the middle.
+/// The same by hand: one `next_extent` after the other, which is all that a caller can do who wants
+/// to stop in the middle.
 pub(crate) fn step<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     let mut merged = merged::<R>(workload);
     let mut hash = 0;

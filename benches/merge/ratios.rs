@@ -1,4 +1,5 @@
-//! How many times the floor: the number that holds on a noisy machine, because all functions of a group are measured side by side.
+//! How many times the floor: the number that holds on a noisy machine, because all functions of a
+//! group are measured side by side.
 
 use core::hint::black_box;
 

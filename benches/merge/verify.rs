@@ -14,7 +14,8 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    /// Runs a contender once, untimed, and compares its answer with the naive one (the floor's with what the crate's decoder reads).
+    /// Runs a contender once, untimed, and compares its answer with the naive one (the floor's with
+    /// what the crate's decoder reads).
     ///
     /// Panics when they differ.
     pub(crate) fn verify(&mut self, contender: &Contender, workload: &Workload, out: &mut [Segment]) {

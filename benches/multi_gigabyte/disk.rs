@@ -19,8 +19,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Draws `payloads` full payloads a side (of the bitmap as many times fewer descriptors as the shape says). The side that ends first gets what it
-    /// lacks in addition.
+    /// Draws `payloads` full payloads a side (of the bitmap as many times fewer descriptors as the
+    /// shape says). The side that ends first gets what it lacks in addition.
     pub(crate) fn new(shape: &Shape, payloads: usize) -> Self {
         let mut allocation = Side::new(shape.allocation, 2 * shape.seed, 1);
         let mut bitmap = Side::new(shape.bitmap, 2 * shape.seed + 1, 2);

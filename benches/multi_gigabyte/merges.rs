@@ -1,4 +1,5 @@
-//! The merge of a disk's payloads: as a caller of this crate writes it, and as the loop that it is compared with.
+//! The merge of a disk's payloads: as a caller of this crate writes it, and as the loop that it is
+//! compared with.
 
 use nbd_extents::stream::{ExtentStream, place_all};
 use nbd_extents::wire::{Compact, Descriptors, parse_compact};

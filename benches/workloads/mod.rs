@@ -1,9 +1,10 @@
-//! The disks that the benches measure on: four pairs of block-status payloads, as a server sends them. They are made from a
-//! fixed seed, so that every run, every bench and every test that includes this file (`#[path]`) sees the same bytes.
+//! The disks that the benches measure on: four pairs of block-status payloads, as a server sends
+//! them. They are made from a fixed seed, so that every run, every bench and every test that
+//! includes this file (`#[path]`) sees the same bytes.
 //!
-//! Side A is `base:allocation` (flags 0 to 3), side B a dirty bitmap (flags 0 and 1); both describe the same bytes, from 0 to a
-//! common end. Descriptors are compact (8 bytes, big-endian) behind the 4-byte context id of a status chunk;
-//! [`Workload::extended`] says the same in extended ones.
+//! Side A is `base:allocation` (flags 0 to 3), side B a dirty bitmap (flags 0 and 1); both describe
+//! the same bytes, from 0 to a common end. Descriptors are compact (8 bytes, big-endian) behind the
+//! 4-byte context id of a status chunk; [`Workload::extended`] says the same in extended ones.
 //!
 //! | name           | lengths                                                          | flags of A             | flags of B       |
 //! |----------------|------------------------------------------------------------------|------------------------|------------------|
@@ -12,8 +13,9 @@
 //! | `skewed`       | A as `random`; B 1000 times longer (1.0 to 3.0 GiB), 1000 times fewer | 0 and 3 alternate | every 100th is 1 |
 //! | `heavy-tailed` | both log-normal: median 64 KiB, sigma 2 (mean 473 KiB), multiples of 512 | random, 0 to 3 | random           |
 //!
-//! In `random` no two neighbours are equal; in `grid` and `heavy-tailed` a quarter (A) and a half (B) of the neighbours are, as
-//! servers send them that cut where their image format cuts. In `skewed` 1% of the disk is dirty, as in a daily incremental.
+//! In `random` no two neighbours are equal; in `grid` and `heavy-tailed` a quarter (A) and a half
+//! (B) of the neighbours are, as servers send them that cut where their image format cuts. In
+//! `skewed` 1% of the disk is dirty, as in a daily incremental.
 #![allow(dead_code, reason = "each bench and test that includes this file uses another part of it")]
 
 use nbd_extents::wire::{
@@ -71,7 +73,8 @@ pub(crate) const GRID: Shape = Shape {
     skew: 1,
 };
 
-/// W3: A as in W1, B with extents 1000 times longer (half to one and a half of 1000 mean lengths of A), one in a hundred dirty.
+/// W3: A as in W1, B with extents 1000 times longer (half to one and a half of 1000 mean lengths of
+/// A), one in a hundred dirty.
 pub(crate) const SKEWED: Shape = Shape {
     name: "skewed",
     seed: 3,

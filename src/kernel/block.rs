@@ -1,17 +1,17 @@
-//! The working memory of a kernel: a block of each side as keys, and the cuts that come out. It lies on the stack of one
-//! `fold`, and stays in the nearest cache.
+//! The working memory of a kernel: a block of each side as keys, and the cuts that come out. It
+//! lies on the stack of one `fold`, and stays in the nearest cache.
 //!
 //! ```text
 //! fill:
 //!     a run (runs.rs)?              decode it straight into cuts
-//!     otherwise (mixed):            decode both sides into keys, merge them up to the end that comes first
+//!     otherwise (mixed):            keys of both sides, merged up to the end that comes first
 //!     a reader with wishes (keep.rs)? drop the cuts that it does not want
 //!     drop ties                     the second of two cuts at one byte
 //! ```
 //!
-//! The kernel reports no error. Whatever is odd (a length of 0, an end above `MAX_END`, flags of more than three bits, the
-//! end of a list) makes it give up the block before anything is consumed; the scalar merge then reads the same
-//! descriptors, and finds the error, if there is one.
+//! The kernel reports no error. Whatever is odd (a length of 0, an end above `MAX_END`, flags of
+//! more than three bits, the end of a list) makes it give up the block before anything is consumed;
+//! the scalar merge then reads the same descriptors, and finds the error, if there is one.
 
 use super::input::Input;
 use super::keep::{Keep, Questions};
@@ -111,7 +111,8 @@ impl Block {
             }
             len = keep.compact(&mut self.cuts, len);
         }
-        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal neighbours apart.
+        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
+        // neighbours apart.
         self.len = if may_have_ties { drop_ties(&mut self.cuts, len) } else { len };
         if let Some(guard) = self.cuts.get_mut(self.len) {
             *guard = LAST;
@@ -128,7 +129,8 @@ impl Block {
     ) -> Option<Merged> {
         let (a, left_flags) = left.decode::<LEFT>(width, &mut self.left)?;
         let (b, right_flags) = right.decode::<RIGHT>(width, &mut self.right)?;
-        // Up to the end of the side that ends first, both sides are known, so the number of outputs is as well.
+        // Up to the end of the side that ends first, both sides are known, so the number of outputs
+        // is as well.
         let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
         let end = last_of(&self.left, a)?.min(last_of(&self.right, b)?);
         let up_to = |keys: &[u64; SLOTS], len: usize| {
@@ -144,8 +146,8 @@ impl Block {
         Some(Merged { progress, len: used.0 + used.1, flags: [left_flags, right_flags] })
     }
 
-    /// The merged segments. With `COUNTED` their number ends the loop, otherwise the guard after the last: of such a loop
-    /// a compiler makes no vectors.
+    /// The merged segments. With `COUNTED` their number ends the loop, otherwise the guard after
+    /// the last: of such a loop a compiler makes no vectors.
     #[inline]
     pub(crate) fn segments<const COUNTED: bool>(&self) -> impl Iterator<Item = Segment> {
         let base = self.start;
@@ -170,8 +172,8 @@ pub(super) struct Merged {
     pub(super) flags: [u64; 2],
 }
 
-/// Drops the second of two cuts at one byte: the first has the flags of the segment, the second would be one of length 0.
-/// Returns the number that is left.
+/// Drops the second of two cuts at one byte: the first has the flags of the segment, the second
+/// would be one of length 0. Returns the number that is left.
 #[inline(always)]
 #[allow(clippy::indexing_slicing, reason = "indices are masked to the length of the array")]
 fn drop_ties(cuts: &mut [u64; CUTS], len: usize) -> usize {

@@ -1,12 +1,13 @@
 //! From descriptors to keys: big-endian numbers to host order, lengths to their sums.
 //!
 //! ```text
-//! for each descriptor:  end += length;  key = end, flags;  bad |= length is 0;  lengths |= length;  all |= flags
-//! at the end:           nothing bad, and lengths and flags fit a key? otherwise the block is given up
+//! for each descriptor:  end += length;  key = end, flags
+//!                       bad |= length is 0;  lengths |= length;  all |= flags
+//! at the end:           nothing bad, and lengths and flags fit a key? otherwise give up
 //! ```
 //!
-//! All of a block is read before anything in it is judged. The scalar merge finds the fault, if there is one, so a single
-//! answer at the end is enough, and the loop has no branch.
+//! All of a block is read before anything in it is judged. The scalar merge finds the fault, if
+//! there is one, so a single answer at the end is enough, and the loop has no branch.
 
 use super::key::{CODE_BITS, FLAGS, LEFT, LONGEST, RIGHT};
 use super::simd::{self, prefetch};
@@ -46,8 +47,9 @@ pub(super) struct Decoded {
     pub(super) flags: u64,
 }
 
-/// Decodes descriptors of the side whose flags are shifted by `SHIFT`. The first starts `end` bytes from the block's
-/// start; `code` has the flags of the other side over all of them. `None` where a number does not fit a key.
+/// Decodes descriptors of the side whose flags are shifted by `SHIFT`. The first starts `end` bytes
+/// from the block's start; `code` has the flags of the other side over all of them. `None` where a
+/// number does not fit a key.
 #[inline(always)]
 pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
     list: &[R],
@@ -76,8 +78,8 @@ pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
     check.decoded(end >> CODE_BITS)
 }
 
-/// Decodes two lists of equal length into keys with the flags of both. `None` where the lengths of two descriptors differ,
-/// or a number does not fit a key.
+/// Decodes two lists of equal length into keys with the flags of both. `None` where the lengths of
+/// two descriptors differ, or a number does not fit a key.
 #[inline(always)]
 pub(super) fn decode_ties<R: RawDescriptor>(
     left: &[R],

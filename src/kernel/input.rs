@@ -1,4 +1,5 @@
-//! One side of a merge: the rest of the descriptor in which the merge stands, and the list that follows.
+//! One side of a merge: the rest of the descriptor in which the merge stands, and the list that
+//! follows.
 //!
 //! ```text
 //!            start        end
@@ -7,8 +8,8 @@
 //!              ^ the merge  ^ the list starts
 //! ```
 //!
-//! A block decodes the rest as its first key (`decode`), and knows by the keys afterwards how many descriptors it has
-//! consumed (`consumed`).
+//! A block decodes the rest as its first key (`decode`), and knows by the keys afterwards how many
+//! descriptors it has consumed (`consumed`).
 
 use super::block::SLOTS;
 use super::decode::decode;
@@ -62,14 +63,15 @@ impl<R: RawDescriptor> Input<'_, R> {
         (current.end <= MAX_END && current.flags < FLAGS).then_some(current)
     }
 
-    /// The first `count` descriptors of the list, consumed; the last ends at `end`. `None` where that is too high.
+    /// The first `count` descriptors of the list, consumed; the last ends at `end`. `None` where
+    /// that is too high.
     pub(super) fn whole(&self, count: usize, end: u64) -> Option<Consumed> {
         let last = self.list.get(count.checked_sub(1)?)?;
         (end <= MAX_END).then_some(Consumed { count, end, flags: last.read().flags })
     }
 
-    /// Decodes at most `count` keys into the first slots, and a guard after them. Returns their number, and the OR of
-    /// their flags; `None` where the scalar merge must go on.
+    /// Decodes at most `count` keys into the first slots, and a guard after them. Returns their
+    /// number, and the OR of their flags; `None` where the scalar merge must go on.
     #[inline(always)]
     pub(super) fn decode<const SHIFT: u32>(
         &self,
@@ -92,7 +94,8 @@ impl<R: RawDescriptor> Input<'_, R> {
         (len > 0 && self.start + decoded.end <= MAX_END).then_some((len, flags))
     }
 
-    /// The consumed descriptors, once the merge stands `end` bytes further and the first `used` keys end up to there.
+    /// The consumed descriptors, once the merge stands `end` bytes further and the first `used`
+    /// keys end up to there.
     pub(super) fn consumed(
         &self,
         used: usize,
@@ -104,7 +107,8 @@ impl<R: RawDescriptor> Input<'_, R> {
         let last = used.checked_sub(1).and_then(|last| keys.get(last));
         let (count, key) = match last.filter(|&last| last >> CODE_BITS == end) {
             Some(last) => (used - begun, last),
-            // The merge stands in the next descriptor, whose rest will be the first key of the next block.
+            // The merge stands in the next descriptor, whose rest will be the first key of the next
+            // block.
             None => (used + 1 - begun, keys.get(used)?),
         };
         Some(Consumed { count, end: self.start + (key >> CODE_BITS), flags: key >> shift & (FLAGS - 1) })

@@ -1,25 +1,27 @@
-//! Filter and coalesce on a merged block: segments that the reader does not want, and cuts between segments that are
-//! equal to it, are dropped before anything is yielded.
+//! Filter and coalesce on a merged block: segments that the reader does not want, and cuts between
+//! segments that are equal to it, are dropped before anything is yielded.
 //!
 //! ```text
-//! the reader is asked once:  class of each code        dead: not wanted;  equal classes: may be one segment
+//! the reader is asked once:  class of each code        dead: not wanted; equal: may be one segment
 //!
 //! cuts     [10.a][25.b][30.b][40.c][55.c][60.a]        a, b wanted and equal; c dead
 //! classes    1     1     1    dead  dead   1
 //! kept                 [30.b]     [55.c] [60.a]        the last cut of each row of equal classes
-//! segments  0..30 b             (30..55)  55..60 a     the dead ones are skipped when segments are yielded
+//! segments  0..30 b             (30..55)  55..60 a     the dead ones are not yielded
 //!
 //! for each cut:
 //!     kept += its class differs from the class before
-//!     cuts[kept] = cut                                 overwrites its predecessor if that had the same class
+//!     cuts[kept] = cut                                 over one of the same class
 //! ```
 //!
-//! Why after the merge, and by a table: there are 64 codes (three bits of flags a side), so that `status_of` and
-//! `combine`, which are pure, can be asked about each code once, however long the lists are. The loop has no branch that
-//! depends on the data, since no processor can foretell which neighbours are equal.
+//! Why after the merge, and by a table: there are 64 codes (three bits of flags a side), so that
+//! `status_of` and `combine`, which are pure, can be asked about each code once, however long the
+//! lists are. The loop has no branch that depends on the data, since no processor can foretell
+//! which neighbours are equal.
 //!
-//! A status need not be equal to itself (a NaN is not). Such a segment must not be joined with a neighbour of its own
-//! code, hence two tables: the class of a code seen from the segment before it, and from the one after it.
+//! A status need not be equal to itself (a NaN is not). Such a segment must not be joined with a
+//! neighbour of its own code, hence two tables: the class of a code seen from the segment before
+//! it, and from the one after it.
 
 #![allow(
     clippy::indexing_slicing,
@@ -30,7 +32,8 @@
 use super::block::CUTS;
 use super::key::{CODE, CODE_BITS, CODES, FLAGS, LEFT, RIGHT, subsets};
 
-/// The answers of a reader about pairs of flags. Both closures are pure, and may be asked about pairs that do not occur.
+/// The answers of a reader about pairs of flags. Both closures are pure, and may be asked about
+/// pairs that do not occur.
 #[derive(Clone, Copy)]
 pub(crate) struct Questions<'a> {
     /// Whether segments with this code are wanted.
@@ -41,7 +44,8 @@ pub(crate) struct Questions<'a> {
 
 /// The class of all codes that are not wanted.
 const DEAD: u8 = u8::MAX;
-/// The class before the first segment, and of a status that is not equal to itself, seen from the segment after it.
+/// The class before the first segment, and of a status that is not equal to itself, seen from the
+/// segment after it.
 const NONE: u8 = DEAD - 1;
 
 /// The classes of all codes that were seen.
@@ -53,8 +57,8 @@ pub(super) struct Keep {
     classes: [u8; CODES],
     /// By code: its class, compared with the class of the segment after it.
     classes_before: [u8; CODES],
-    /// By shift of the finer side, flags of the coarser side and OR of the flags of the finer side: bit by bit, whether
-    /// all of it is dead.
+    /// By shift of the finer side, flags of the coarser side and OR of the flags of the finer side:
+    /// bit by bit, whether all of it is dead.
     rejected: [[u8; FLAGS as usize]; 2],
 }
 
@@ -74,15 +78,17 @@ impl Keep {
         self.seen.is_some_and(|[a, b]| (left & !a) | (right & !b) == 0)
     }
 
-    /// Whether an extent of the coarser side with `flags` is dead over every extent of the finer side whose flags are
-    /// made of `bits`, which are shifted by `shift`. `false` where that is not known.
+    /// Whether an extent of the coarser side with `flags` is dead over every extent of the finer
+    /// side whose flags are made of `bits`, which are shifted by `shift`. `false` where that is not
+    /// known.
     #[inline]
     pub(super) fn rejects(&self, shift: u32, bits: u64, flags: u64) -> bool {
         let side = usize::from(shift == LEFT);
         self.rejected[side][(flags % FLAGS) as usize] >> (bits % FLAGS) & 1 == 1
     }
 
-    /// Drops cuts of a block: of each row of segments with one class all but the last. Returns the number that is left.
+    /// Drops cuts of a block: of each row of segments with one class all but the last. Returns the
+    /// number that is left.
     #[inline(always)]
     pub(super) fn compact(&self, cuts: &mut [u64; CUTS], len: usize) -> usize {
         // The last cut that was kept; before the first, the place before place 0.

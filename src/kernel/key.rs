@@ -1,5 +1,5 @@
-//! A cut in 64 bits: the end of an extent, and its flags. Numbers instead of structs, because the smaller of two keys is
-//! the earlier cut: a merge compares, and nothing else.
+//! A cut in 64 bits: the end of an extent, and its flags. Numbers instead of structs, because the
+//! smaller of two keys is the earlier cut: a merge compares, and nothing else.
 //!
 //! ```text
 //! 63                                     6 5    3 2     0

@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! one step:  a, b = the next key of each side
-//!            output the smaller, with the flags of both sides      (in the smaller, and at a tie in both, the flags of
-//!            left += a < b, otherwise right += 1                    the other side are 0: an OR joins them)
+//!            output the smaller, with the flags of both sides (a key has only its own side's)
+//!            left += a < b, otherwise right += 1
 //!
 //! outputs    |--- lane 0 ---|--- lane 1 ---|--- lane 2 ---|--- lane 3 ---|
-//!                 step           step           step           step          four chains, in turns in the program,
-//!                 step           step           step           step          at the same time in the processor
+//!                 step           step           step           step       in turns in the program,
+//!                 step           step           step           step       at once in the processor
 //! ```
 //!
-//! One merge alone is a chain: the address of the next load depends on the comparison before, and each link takes as long
-//! as the cache does. But the place of the n-th output can be found without the outputs before it, by a binary search
-//! (`split`). So the output is split into lanes of equal length, which are independent chains.
+//! One merge alone is a chain: the address of the next load depends on the comparison before, and
+//! each link takes as long as the cache does. But the place of the n-th output can be found without
+//! the outputs before it, by a binary search (`split`). So the output is split into lanes of equal
+//! length, which are independent chains.
 //!
-//! Of two cuts at one byte the first output is right; the second one's flags are those of the next segment, and it is
-//! dropped later.
+//! Of two cuts at one byte the first output is right; the second one's flags are those of the next
+//! segment, and it is dropped later.
 
 #![allow(
     clippy::indexing_slicing,
@@ -27,15 +28,16 @@ use super::key::CODE;
 
 const LANES: usize = 4;
 
-/// The position of a lane: the next key of the left side, and the next output. Outputs that are not from the left are from
-/// the right, so these two give the next key of the right side.
+/// The position of a lane: the next key of the left side, and the next output. Outputs that are not
+/// from the left are from the right, so these two give the next key of the right side.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
     left: usize,
     out: usize,
 }
 
-/// Merges the first keys of both sides, as many as `counts` says. Each list must have a guard after its last key.
+/// Merges the first keys of both sides, as many as `counts` says. Each list must have a guard after
+/// its last key.
 #[inline(always)]
 pub(super) fn merge(
     left: &[u64; SLOTS],

@@ -59,14 +59,15 @@ pub trait Blocks {
 pub enum NextBlock {
     /// The block holds segments, perhaps none of which is wanted.
     Merged,
-    /// The block needs answers about flags that were not seen before: [`Block::answer`] them, then ask again.
+    /// The block needs answers about flags that were not seen before: [`Block::answer`] them, then
+    /// ask again.
     NewFlags,
     /// The scalar merge must go on: at the end, at an error, and at numbers that do not fit a key.
     Scalar,
 }
 
-/// A side of a merge: a list, and the position of the merge, which is the start of the list, or lies in the descriptor
-/// that was read last.
+/// A side of a merge: a list, and the position of the merge, which is the start of the list, or
+/// lies in the descriptor that was read last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Side<'a> {
     pub(crate) wire: Wire<'a>,

@@ -1,21 +1,23 @@
-//! The two easy shapes, which most disks have: both sides cut at the same bytes, and many extents of one side within one of
-//! the other. They need no merge.
+//! The two easy shapes, which most disks have: both sides cut at the same bytes, and many extents
+//! of one side within one of the other. They need no merge.
 //!
 //! ```text
 //! ties     left   |---|---|---|---|       decode both lists at once:
 //!          right  |---|---|---|---|       cut = end, flags of both
 //!
 //! within   finer  |-|--|-|-|---|-|        decode the finer side alone:
-//!          coarser|---------------|       cut = end, its flags, the flags of the coarser extent, up to its end
+//!          coarser|---------------|       cut = end, its flags, those of the coarser extent
 //!
 //! any:     a probe of 16 descriptors has the shape?      otherwise there is no run
 //!          read 128 at a time while they have it, then 16 at a time
 //! ```
 //!
-//! A block is decoded as if it had the shape, and given up when it turns out not to: the check costs nothing then.
+//! A block is decoded as if it had the shape, and given up when it turns out not to: the check
+//! costs nothing then.
 //!
-//! Within a coarse extent that the reader rejects whatever the finer side says (`Keep::rejects`), the lengths are summed
-//! and nothing else: on the disk of a daily incremental, nearly everything is clean.
+//! Within a coarse extent that the reader rejects whatever the finer side says (`Keep::rejects`),
+//! the lengths are summed and nothing else: on the disk of a daily incremental, nearly everything
+//! is clean.
 
 use super::Progress;
 use super::block::{CUTS, Merged};
@@ -25,8 +27,9 @@ use super::keep::Keep;
 use super::key::{CODE, CODE_BITS, FLAGS, LEFT, RIGHT};
 use crate::wire::RawDescriptor;
 
-/// The cuts of a run that one block takes. Of ties, two lists are read: a page of each, so that the processor reads ahead
-/// while the segments are yielded (of half a page it does not: a third slower). Otherwise two pages of one list.
+/// The cuts of a run that one block takes. Of ties, two lists are read: a page of each, so that the
+/// processor reads ahead while the segments are yielded (of half a page it does not: a third
+/// slower). Otherwise two pages of one list.
 const TIES_AT_ONCE: usize = 512;
 const WITHIN_AT_ONCE: usize = 1008;
 /// Descriptors that are decoded before they are judged.
@@ -100,7 +103,8 @@ struct Within {
     flags: u64,
 }
 
-/// Reads extents of the finer side within the extent in which the coarser side stands, up to its end if they reach it.
+/// Reads extents of the finer side within the extent in which the coarser side stands, up to its
+/// end if they reach it.
 #[inline(always)]
 fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
     finer: &Input<'_, R>,
@@ -136,8 +140,8 @@ struct Run {
     decoded: Decoded,
 }
 
-/// Decodes a run into cuts. The last is made at the end of the coarser extent, `rest`, if a descriptor reaches it; the
-/// rest of that descriptor begins the next block.
+/// Decodes a run into cuts. The last is made at the end of the coarser extent, `rest`, if a
+/// descriptor reaches it; the rest of that descriptor begins the next block.
 #[inline(always)]
 fn read<R: RawDescriptor, const FINER: u32>(
     finer: &Input<'_, R>,
@@ -173,7 +177,8 @@ fn read<R: RawDescriptor, const FINER: u32>(
     (count > 0).then_some(Run { count, len: first + count, decoded: all })
 }
 
-/// Passes over descriptors as long as the reader rejects them. `rejects` gets the OR of their flags.
+/// Passes over descriptors as long as the reader rejects them. `rejects` gets the OR of their
+/// flags.
 #[inline(always)]
 fn pass<R: RawDescriptor>(finer: &Input<'_, R>, rest: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
     let begun = finer.begun()?;

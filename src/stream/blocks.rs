@@ -1,23 +1,27 @@
-//! Reading a merge of two lists in memory block by block (`kernel/`), and everything else one by one.
+//! Reading a merge of two lists in memory block by block (`kernel/`), and everything else one by
+//! one.
 //!
 //! ```text
 //! while enough is left of both lists:
 //!     next block merged?      yield its segments, each with status_of(its code)
-//!     new flags in it?        ask the reader which codes it wants and which are equal to it, and try again
-//!     otherwise               yield 512 extents of next_extent, which finds the error or the end if there is one
+//!     new flags in it?        ask the reader which codes it wants and joins, and try again
+//!     otherwise               yield 512 extents of next_extent, which finds the error or the end
 //! yield the rest by next_extent
 //! ```
 //!
-//! Adapters that only look at the status (`map_status`, `filter`, `map_err`) hand the merge's blocks on, and answer for the
-//! status of a code. After each block the merge stands exactly where `next_extent` would, so the two ways can take turns.
+//! Adapters that only look at the status (`map_status`, `filter`, `map_err`) hand the merge's
+//! blocks on, and answer for the status of a code. After each block the merge stands exactly where
+//! `next_extent` would, so the two ways can take turns.
 
 use super::{ExtentStream, Merge};
 use crate::extent::Extent;
 use crate::kernel::{self, Block, Blocks, NextBlock, Processor, Progress, Questions, Segment};
 
-/// Fewest descriptors of both lists for which a block is worth its memory, 16 KiB that are filled with zeroes first.
+/// Fewest descriptors of both lists for which a block is worth its memory, 16 KiB that are filled
+/// with zeroes first.
 const LONG: usize = 512;
-/// The number of extents that are read one by one where a block cannot be merged, before the next attempt.
+/// The number of extents that are read one by one where a block cannot be merged, before the next
+/// attempt.
 const SCALAR: usize = 512;
 
 /// Upper bound on the numbers of extents: the codes of a block.
@@ -64,8 +68,8 @@ pub(super) fn fold_kept<S: ExtentStream, A>(
     fold_rest(stream, acc, f)
 }
 
-/// Folds the next block, or the next extents where it cannot be merged. Touching extents whose statuses `joins` finds equal
-/// may be joined, if the block is made for that ([`Block::keeping`]).
+/// Folds the next block, or the next extents where it cannot be merged. Touching extents whose
+/// statuses `joins` finds equal may be joined, if the block is made for that ([`Block::keeping`]).
 #[inline]
 pub(super) fn fold_next<S: ExtentStream, A>(
     stream: &mut S,
@@ -77,9 +81,10 @@ pub(super) fn fold_next<S: ExtentStream, A>(
     if !read(stream, block, joins) {
         return fold_scalar(stream, SCALAR, init, f);
     }
-    // A fold that carries its state along is compiled for wider registers, in which a compiler does several extents at
-    // once. One whose state is elsewhere (`for_each`) loses by that: it cannot keep that state in registers across the
-    // call. In the narrow registers that every processor has, all lose.
+    // A fold that carries its state along is compiled for wider registers, in which a compiler does
+    // several extents at once. One whose state is elsewhere (`for_each`) loses by that: it cannot
+    // keep that state in registers across the call. In the narrow registers that every processor
+    // has, all lose.
     Ok(if size_of::<A>() > 0 && Processor::found() > Processor::Any {
         kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), init, f))
     } else {
@@ -125,8 +130,8 @@ fn fold_segments<S: ExtentStream, A>(
     })
 }
 
-/// Gives all extents to `f`, one by one. The stream is moved: no other function has seen its new place, so a compiler
-/// can keep its fields in registers.
+/// Gives all extents to `f`, one by one. The stream is moved: no other function has seen its new
+/// place, so a compiler can keep its fields in registers.
 #[inline(always)]
 fn fold_rest<S: ExtentStream, A>(
     stream: S,
@@ -215,8 +220,8 @@ fn try_fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
     Ok(acc)
 }
 
-/// Like [`ExtentStream::try_fold`]. With each extent `f` gets a number below [`NUMBERS`]: extents with the same number have
-/// the same status. It is [`UNNUMBERED`] where that is not known.
+/// Like [`ExtentStream::try_fold`]. With each extent `f` gets a number below [`NUMBERS`]: extents
+/// with the same number have the same status. It is [`UNNUMBERED`] where that is not known.
 #[inline]
 pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
@@ -226,7 +231,8 @@ pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     if stream.blocks().is_some() {
         try_fold(stream, init, f)
     } else {
-        // There may be a merge deeper down all the same, which the stream's own way reads in blocks.
+        // There may be a merge deeper down all the same, which the stream's own way reads in
+        // blocks.
         stream.try_fold(init, |acc, extent| f(acc, extent, UNNUMBERED))
     }
 }
@@ -275,8 +281,8 @@ mod tests {
         place(Descriptors::new(list), 0).map_status(|flags| flags & 1)
     }
 
-    /// Both ways give the same (`tests/kernel.rs`); this is that the fast one is taken, and not below the length from
-    /// which it pays.
+    /// Both ways give the same (`tests/kernel.rs`); this is that the fast one is taken, and not
+    /// below the length from which it pays.
     #[test]
     fn long_lists_are_read_in_blocks() {
         for (left, right, long) in
@@ -298,7 +304,8 @@ mod tests {
         assert!(!is_long(&mut side(&short)) && !is_long(&mut pieces().coalesce()));
     }
 
-    /// Whatever adapters only look at the status, and however the stream is held, the merge is read in blocks.
+    /// Whatever adapters only look at the status, and however the stream is held, the merge is read
+    /// in blocks.
     #[test]
     fn adapters_and_boxes_hand_blocks_on() {
         let (left, right) = (list(1000), list(1000));

@@ -6,7 +6,8 @@ use super::ExtentStream;
 use crate::error::StreamError;
 use crate::extent::Extent;
 
-/// A stream that is checked against a range while it is read: see [`ExtentStream::within`] and [`ExtentStream::covering`].
+/// A stream that is checked against a range while it is read: see [`ExtentStream::within`] and
+/// [`ExtentStream::covering`].
 ///
 /// ```
 /// # use nbd_extents::stream::{Check, ExtentStream, from_iter};
@@ -42,8 +43,8 @@ impl<S> Check<S> {
     }
 }
 
-/// What is wrong with an extent of a stream that is described up to `position`. The lowest byte with a fault is named: an extent behind a gap that
-/// leaves the range as well is a gap first.
+/// What is wrong with an extent of a stream that is described up to `position`. The lowest byte
+/// with a fault is named: an extent beyond a gap that leaves the range as well is a gap first.
 pub(crate) fn check(
     next: &Range<u64>,
     position: u64,
@@ -91,7 +92,8 @@ impl<S: ExtentStream> ExtentStream for Check<S> {
     ) -> Result<A, E> {
         let Self { stream, range, mut position, gaps } = self;
         let acc = stream.try_fold(init, |acc, extent| {
-            // An extent that starts where the last one ended, and stays within the range, has no fault.
+            // An extent that starts where the last one ended, and stays within the range, has no
+            // fault.
             if extent.start() != position || extent.end() > range.end {
                 check(&extent.range(), position, &range, gaps).map_err(S::Error::from)?;
             }

@@ -6,7 +6,8 @@ use super::ExtentStream;
 use crate::extent::Extent;
 use crate::kernel::{Consumed, Side};
 
-/// A stream, and its current extent. The merge knows how much of that has been consumed: up to its position.
+/// A stream, and its current extent. The merge knows how much of that has been consumed: up to its
+/// position.
 ///
 /// The extent itself keeps its start, so that a step of a merge writes nothing but a new position.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ impl<S: ExtentStream> Cursor<S> {
         self.head.as_ref()
     }
 
-    /// Reads the next extent where the current one has been consumed. Returns whether the stream goes on at `position`, and
-    /// `true` at the end.
+    /// Reads the next extent where the current one has been consumed. Returns whether the stream
+    /// goes on at `position`, and `true` at the end.
     #[inline(always)]
     pub(super) fn fill(&mut self, position: u64) -> Result<bool, S::Error> {
         if self.head.is_some() || self.ended {

@@ -18,10 +18,10 @@ use crate::extent::Extent;
 #[derive(Clone, Debug)]
 pub struct Fill<S: ExtentStream> {
     stream: S,
-    /// What has not been described yet, within the range to fill.
+    /// The part of the range to fill that has not been described yet.
     missing: Range<u64>,
     status: S::Status,
-    /// Read from the stream, and to come behind a gap that is being filled.
+    /// The extent after the gap that is being filled.
     held: Option<Extent<S::Status>>,
     ended: bool,
 }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_before_between_and_behind() {
+    fn gaps_before_between_and_after() {
         assert_eq!(
             fill(&[(10, 20), (30, 40)], 0..50),
             [(0, 10, '-'), (10, 20, 'x'), (20, 30, '-'), (30, 40, 'x'), (40, 50, '-')]

@@ -1,5 +1,5 @@
-//! The entrance for extents from anywhere: a list, a parser, another library. It checks the order, which such a source
-//! cannot promise.
+//! The entrance for extents from anywhere: a list, a parser, another library. It checks the order,
+//! which such a source cannot promise.
 
 use core::iter::Fuse;
 
@@ -23,7 +23,8 @@ pub struct TryFromIter<I> {
     position: u64,
 }
 
-/// Makes a stream of an iterator of extents. Reading fails with [`StreamError::Overlap`] at the first extent out of order.
+/// Makes a stream of an iterator of extents. Reading fails with [`StreamError::Overlap`] at the
+/// first extent out of order.
 ///
 /// The iterator need not be fused, and its size hint is ignored. Extents may leave gaps; add
 /// [`covering`](ExtentStream::covering) where none is allowed.
@@ -41,10 +42,11 @@ pub fn from_iter<T, I: IntoIterator<Item = Extent<T>>>(iter: I) -> FromIter<I::I
     FromIter { iter: iter.into_iter().fuse(), position: 0 }
 }
 
-/// Makes a stream of an iterator of `Result<Extent<T>, E>`: a parser or another program's list, which can fail by itself.
+/// Makes a stream of an iterator of `Result<Extent<T>, E>`: a parser or another program's list,
+/// which can fail by itself.
 ///
-/// Reading ends at the first `Err`. As for [`from_iter`], an extent out of order is a [`StreamError::Overlap`], so `E`
-/// must be able to carry a [`StreamError`].
+/// Reading ends at the first `Err`. As for [`from_iter`], an extent out of order is a
+/// [`StreamError::Overlap`], so `E` must be able to carry a [`StreamError`].
 ///
 /// ```
 /// use nbd_extents::Extent;

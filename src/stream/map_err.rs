@@ -13,7 +13,8 @@ use crate::kernel::{Blocks, Lists};
 /// # use nbd_extents::stream::{ExtentStream, MapErr, from_iter};
 /// # use nbd_extents::{Extent, StreamError};
 /// let list = [Extent::new(0, 512, 'a')?, Extent::new(256, 512, 'b')?];
-/// let mapped: MapErr<_, _> = from_iter(list).map_err(|error| Box::<dyn std::error::Error>::from(error));
+/// let boxed = |error| Box::<dyn std::error::Error>::from(error);
+/// let mapped: MapErr<_, _> = from_iter(list).map_err(boxed);
 /// assert!(mapped.collect_vec().is_err());
 /// # Ok::<(), StreamError>(())
 /// ```

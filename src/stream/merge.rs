@@ -49,8 +49,8 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
 }
 
 impl<A: ExtentStream, B: ExtentStream<Error = A::Error>, F> Merge<A, B, F> {
-    /// The start of both current extents, where one of them does not start at the position: behind a gap, which both must
-    /// have.
+    /// The start of both current extents, where one of them does not start at the position: they
+    /// lie beyond a gap, which both must have.
     #[cold]
     fn start(&self) -> Result<u64, StreamError> {
         let (left, right) = (self.left.rest(self.position), self.right.rest(self.position));
@@ -65,7 +65,8 @@ impl<A: ExtentStream, B: ExtentStream<Error = A::Error>, F> Merge<A, B, F> {
         }
     }
 
-    /// The end of the merge, once a side has ended: an error where the other goes on, unless the shorter one decides.
+    /// The end of the merge, once a side has ended: an error where the other goes on, unless the
+    /// shorter one decides.
     #[cold]
     fn end<V>(&self) -> Result<Option<Extent<V>>, A::Error> {
         let left = self.left.rest(self.position).map(|left| uneven(left, 1));

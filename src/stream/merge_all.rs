@@ -20,10 +20,12 @@ pub struct MergeAll<S: ExtentStream, F> {
     shortest: bool,
 }
 
-/// Merges any number of streams: each byte gets its statuses joined by `combine`, cut wherever any stream is cut.
+/// Merges any number of streams: each byte gets its statuses joined by `combine`, cut wherever any
+/// stream is cut.
 ///
-/// As for two ([`ExtentStream::merge`]), all must describe the same bytes. `combine` must be pure, and is applied from the first
-/// stream to the last. The cost of an extent is proportional to the number of streams, which for the contexts of a disk is small.
+/// As for two ([`ExtentStream::merge`]), all must describe the same bytes. `combine` must be pure,
+/// and is applied from the first stream to the last. The cost of an extent is proportional to the
+/// number of streams, which for the contexts of a disk is small.
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, from_iter, merge_all};
@@ -49,15 +51,18 @@ where
     }
 }
 
-/// Like [`merge_all`], but ends where the shortest stream ends; [`MergeAll::position`] says where that is.
+/// Like [`merge_all`], but ends where the shortest stream ends; [`MergeAll::position`] says where
+/// that is.
 ///
-/// Contexts of one reply rightly reach differently far. Bytes that a stream leaves out before its end are still an error.
+/// Contexts of one reply rightly reach differently far. Bytes that a stream leaves out before its
+/// end are still an error.
 ///
 /// ```
 /// use nbd_extents::Extent;
 /// use nbd_extents::stream::{ExtentStream, from_iter, merge_all_shortest};
 ///
-/// let contexts = [(4096, 1), (512, 2), (8192, 4)].map(|(length, flag)| from_iter(Extent::new(0, length, flag)));
+/// let context = |length, flag| from_iter(Extent::new(0, length, flag));
+/// let contexts = [context(4096, 1), context(512, 2), context(8192, 4)];
 /// let mut merged = merge_all_shortest(contexts, |a, b| a | b);
 /// assert_eq!(merged.next_extent()?, Some(Extent::new(0, 512, 7)?));
 /// assert_eq!(merged.next_extent()?, None);
@@ -121,8 +126,9 @@ where
 }
 
 impl<S: ExtentStream, F> MergeAll<S, F> {
-    /// The start of all current extents, where one of them does not start at the position: behind a gap, which all must
-    /// have. Otherwise the first byte that a stream leaves out is described by the lowest of them.
+    /// The start of all current extents, where one of them does not start at the position: they lie
+    /// beyond a gap, which all must have. Otherwise the first byte that a stream leaves out is
+    /// described by the lowest of them.
     #[cold]
     fn start(&self) -> Result<u64, StreamError> {
         if self.shortest && self.streams.iter().any(|cursor| cursor.head().is_none()) {
@@ -138,7 +144,8 @@ impl<S: ExtentStream, F> MergeAll<S, F> {
         Ok(lowest.start)
     }
 
-    /// The end of the merge, once a stream has ended: an error where another goes on, unless the shortest one decides.
+    /// The end of the merge, once a stream has ended: an error where another goes on, unless the
+    /// shortest one decides.
     #[cold]
     fn end<T>(&self) -> Result<Option<Extent<T>>, S::Error> {
         let rest = self.streams.iter().find_map(|cursor| cursor.rest(self.position));

@@ -1,8 +1,9 @@
 //! Streams of extents: sorted, disjoint, lazy. One adapter, one file.
 //!
-//! An [`ExtentStream`] hands out extents in ascending order, none overlapping the one before. Everything else builds on that
-//! promise: [`place`] puts the descriptors of a reply at their offsets, [`from_iter`] takes extents from anywhere and checks them,
-//! and the adapters cut, fill, map, join and merge them.
+//! An [`ExtentStream`] hands out extents in ascending order, none overlapping the one before.
+//! Everything else builds on that promise: [`place`] puts the descriptors of a reply at their
+//! offsets, [`from_iter`] takes extents from anywhere and checks them, and the adapters cut, fill,
+//! map, join and merge them.
 //!
 //! ```
 //! use nbd_extents::stream::{ExtentStream, place};
@@ -23,9 +24,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! It is a trait of its own, not an extension of [`Iterator`]: `next_extent` returns a `Result`, so that a broken stream cannot
-//! be taken for one that ended, and a merge reads the bytes of both sides' descriptors in blocks when the whole stream is asked for
-//! (`fold`, `for_each`, `collect_vec`), which `Iterator` has no way to say.
+//! It is a trait of its own, not an extension of [`Iterator`]: `next_extent` returns a `Result`, so
+//! that a broken stream cannot be taken for one that ended, and a merge reads the bytes of both
+//! sides' descriptors in blocks when the whole stream is asked for (`fold`, `for_each`,
+//! `collect_vec`), which `Iterator` has no way to say.
 
 mod blocks;
 mod check;
@@ -74,8 +76,9 @@ use crate::kernel::{Blocks, Lists};
 
 /// A stream of extents in ascending order that do not overlap.
 ///
-/// An implementation promises the order; sources that cannot promise it go through [`from_iter`], which checks. Once `next_extent` has
-/// returned an error or `None` the stream is over, and what further calls return is unspecified: take the first as the answer.
+/// An implementation promises the order; sources that cannot promise it go through [`from_iter`],
+/// which checks. Once `next_extent` has returned an error or `None` the stream is over, and what
+/// further calls return is unspecified: take the first as the answer.
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub trait ExtentStream {
     /// What is known of each range.
@@ -99,7 +102,11 @@ pub trait ExtentStream {
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let bytes = from_iter(list).fold(0, |bytes, extent| bytes + extent.length())?;
     /// assert_eq!(bytes, 1536);
     /// # Ok::<(), StreamError>(())
@@ -121,7 +128,11 @@ pub trait ExtentStream {
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let at_most = |limit: u64| {
     ///     from_iter(list).try_fold(0, |bytes, extent| -> Result<u64, Box<dyn std::error::Error>> {
     ///         let bytes = bytes + extent.length();
@@ -153,7 +164,11 @@ pub trait ExtentStream {
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// from_iter(list).for_each(|extent| println!("{extent}"))?;
     /// # Ok::<(), StreamError>(())
     /// ```
@@ -164,7 +179,8 @@ pub trait ExtentStream {
         self.fold((), |(), extent| f(extent))
     }
 
-    /// Reads all that is left, gives each extent to `f`, and ends at the first error, `f`'s or the stream's.
+    /// Reads all that is left, gives each extent to `f`, and ends at the first error, `f`'s or the
+    /// stream's.
     ///
     /// # Errors
     ///
@@ -177,7 +193,9 @@ pub trait ExtentStream {
     ///
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?];
     /// let mut out = Vec::new();
-    /// from_iter(list).try_for_each(|extent| writeln!(out, "{extent}").map_err(Box::<dyn std::error::Error>::from))?;
+    /// from_iter(list).try_for_each(|extent| -> Result<(), Box<dyn std::error::Error>> {
+    ///     Ok(writeln!(out, "{extent}")?)
+    /// })?;
     /// assert_eq!(out, b"0..512 a\n512..1024 b\n");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -222,7 +240,11 @@ pub trait ExtentStream {
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let lengths = from_iter(list).into_iter().map(|extent| Ok(extent?.length()));
     /// assert_eq!(lengths.collect::<Result<Vec<_>, StreamError>>()?, [512, 512, 512]);
     /// # Ok::<(), StreamError>(())
@@ -234,7 +256,8 @@ pub trait ExtentStream {
         IntoIter::new(self)
     }
 
-    /// Replaces the stream's error by the result of `f`, so that streams of different sources can be merged.
+    /// Replaces the stream's error by the result of `f`, so that streams of different sources can
+    /// be merged.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter, try_from_iter};
@@ -265,7 +288,8 @@ pub trait ExtentStream {
         MapErr::new(self, f)
     }
 
-    /// Converts the stream's error by [`From`]: [`map_err`](Self::map_err) for an error type that has the conversion.
+    /// Converts the stream's error by [`From`]: [`map_err`](Self::map_err) for an error type that
+    /// has the conversion.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
@@ -302,12 +326,18 @@ pub trait ExtentStream {
         Inspect::new(self, f)
     }
 
-    /// Replaces each status by what `f` makes of it, which must be pure and may be asked about statuses that do not occur. Neighbours that become equal stay apart; [`coalesce`](Self::coalesce) joins them.
+    /// Replaces each status by what `f` makes of it, which must be pure and may be asked about
+    /// statuses that do not occur. Neighbours that become equal stay apart;
+    /// [`coalesce`](Self::coalesce) joins them.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let known = from_iter(list).map_status(|status| status == 'a').coalesce().collect_vec()?;
     /// assert_eq!(known[0], Extent::new(0, 512, true)?);
     /// # Ok::<(), StreamError>(())
@@ -319,12 +349,17 @@ pub trait ExtentStream {
         MapStatus::new(self, f)
     }
 
-    /// Keeps the extents whose status satisfies `f`, which must be pure and may be asked about statuses that do not occur; the others leave gaps.
+    /// Keeps the extents whose status satisfies `f`, which must be pure and may be asked about
+    /// statuses that do not occur; the others leave gaps.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let only_b = from_iter(list).filter(|&status| status == 'b').collect_vec()?;
     /// assert_eq!(only_b[0].range(), 512..1024);
     /// # Ok::<(), StreamError>(())
@@ -336,12 +371,17 @@ pub trait ExtentStream {
         Filter::new(self, f)
     }
 
-    /// Cuts the stream to `range` (bytes); what lies outside is dropped. Reading stops at the first extent that reaches the range's end.
+    /// Cuts the stream to `range` (bytes); what lies outside is dropped. Reading stops at the first
+    /// extent that reaches the range's end.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let part = from_iter(list).clip(256..600).collect_vec()?;
     /// assert_eq!(part, [Extent::from_range(256..512, 'a')?, Extent::from_range(512..600, 'b')?]);
     /// # Ok::<(), StreamError>(())
@@ -353,14 +393,20 @@ pub trait ExtentStream {
         Clip::new(self, range)
     }
 
-    /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. What lies outside of `range` is handed on unchanged.
+    /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. What
+    /// lies outside of `range` is handed on unchanged.
     ///
-    /// There is no default: the safe status depends on the context (data for an allocation, dirty for a bitmap).
+    /// There is no default: the safe status depends on the context (data for an allocation, dirty
+    /// for a bitmap).
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let whole = from_iter(list).fill(0..4608, '?').collect_vec()?;
     /// assert_eq!(whole[2], Extent::from_range(1024..4096, '?')?);
     /// # Ok::<(), StreamError>(())
@@ -378,7 +424,11 @@ pub trait ExtentStream {
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'b')?, Extent::new(4096, 512, 'b')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'b')?,
+    ///     Extent::new(4096, 512, 'b')?,
+    /// ];
     /// let error = from_iter(list).within(0..4096).collect_vec().unwrap_err();
     /// assert_eq!(error.to_string(), "an extent over bytes 4096..4608 leaves the range 0..4096");
     /// # Ok::<(), StreamError>(())
@@ -390,7 +440,8 @@ pub trait ExtentStream {
         Check::within(self, range)
     }
 
-    /// Demands that the stream covers every byte of `range` exactly once, and nothing else. The error names the first gap or overlap.
+    /// Demands that the stream covers every byte of `range` exactly once, and nothing else. The
+    /// error names the first gap or overlap.
     ///
     /// ```
     /// use nbd_extents::stream::{ExtentStream, from_iter};
@@ -408,15 +459,20 @@ pub trait ExtentStream {
         Check::covering(self, range)
     }
 
-    /// Joins neighbours that touch and have equal statuses. Of statuses that are equal and yet can be told apart, any may be the one that stays.
+    /// Joins neighbours that touch and have equal statuses. Of statuses that are equal and yet can
+    /// be told apart, any may be the one that stays.
     ///
-    /// Equal is what the status shown says: map a [`Status`](crate::Status) to what the reader shows first (dirty and zero, say),
-    /// then coalesce, and holes make no cut.
+    /// Equal is what the status shown says: map a [`Status`](crate::Status) to what the reader
+    /// shows first (dirty and zero, say), then coalesce, and holes make no cut.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
     /// # use nbd_extents::{Extent, StreamError};
-    /// let list = [Extent::new(0, 512, 'a')?, Extent::new(512, 512, 'a')?, Extent::new(4096, 512, 'a')?];
+    /// let list = [
+    ///     Extent::new(0, 512, 'a')?,
+    ///     Extent::new(512, 512, 'a')?,
+    ///     Extent::new(4096, 512, 'a')?,
+    /// ];
     /// let joined = from_iter(list).coalesce().collect_vec()?;
     /// assert_eq!(joined, [Extent::new(0, 1024, 'a')?, Extent::new(4096, 512, 'a')?]);
     /// # Ok::<(), StreamError>(())
@@ -429,15 +485,17 @@ pub trait ExtentStream {
         Coalesce::new(self)
     }
 
-    /// Merges two streams: each byte gets what `combine` makes of its two statuses, cut where either stream is cut.
+    /// Merges two streams: each byte gets what `combine` makes of its two statuses, cut where
+    /// either stream is cut.
     ///
-    /// Both streams must describe the same bytes. Where one describes bytes that the other leaves out, in the middle or at the end,
-    /// the merge fails with [`StreamError::Uneven`], because dropping them silently is how backups lose data. Replies of one server
-    /// rightly reach differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its end. Other
-    /// differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
+    /// Both streams must describe the same bytes. Where one describes bytes that the other leaves
+    /// out, in the middle or at the end, the merge fails with [`StreamError::Uneven`], because
+    /// dropping them silently is how backups lose data. Replies of one server rightly reach
+    /// differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its
+    /// end. Other differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
     ///
-    /// `combine` must be pure: it may be called once for many extents with the same pair of statuses, and for statuses and pairs
-    /// that no byte of the disk has.
+    /// `combine` must be pure: it may be called once for many extents with the same pair of
+    /// statuses, and for statuses and pairs that no byte of the disk has.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
@@ -445,7 +503,8 @@ pub trait ExtentStream {
     /// let zero = from_iter([Extent::new(0, 512, true)?, Extent::new(512, 512, false)?]);
     /// let dirty = from_iter([Extent::new(0, 512, true)?]);
     /// let error = zero.merge(dirty, |&zero, &dirty| (dirty, zero)).collect_vec().unwrap_err();
-    /// assert_eq!(error, StreamError::Uneven { range: 512..1024, silent: 1 }, "nobody knows whether the rest is dirty");
+    /// // Nobody knows whether the rest is dirty.
+    /// assert_eq!(error, StreamError::Uneven { range: 512..1024, silent: 1 });
     /// # Ok::<(), StreamError>(())
     /// ```
     fn merge<B, V, F>(self, other: B, combine: F) -> Merge<Self, B, F>
@@ -457,7 +516,8 @@ pub trait ExtentStream {
         Merge::even(self, other, combine)
     }
 
-    /// Like [`merge`](Self::merge), but ends where the shorter stream ends; [`Merge::position`] says where that is.
+    /// Like [`merge`](Self::merge), but ends where the shorter stream ends; [`Merge::position`]
+    /// says where that is.
     ///
     /// ```
     /// use nbd_extents::Extent;
@@ -480,22 +540,23 @@ pub trait ExtentStream {
         Merge::shortest(self, other, combine)
     }
 
-    /// The lists in memory behind this stream, if its status is made of a descriptor's flags alone.
+    /// The lists in memory below this stream, if its status is made of a descriptor's flags alone.
     #[doc(hidden)]
     #[inline]
     fn lists(&mut self) -> Option<&mut dyn Lists> {
         None
     }
 
-    /// The merge behind this stream, if it can be read in blocks and the status is made of the flags of both sides alone.
+    /// The merge below this stream, if it can be read in blocks and the status is made of the
+    /// flags of both sides alone.
     #[doc(hidden)]
     #[inline]
     fn blocks(&mut self) -> Option<&mut dyn Blocks> {
         None
     }
 
-    /// The status of a descriptor's flags, or of the flags of both sides of a merge. `None` where a filter drops them, and
-    /// for a stream that has neither lists nor blocks.
+    /// The status of a descriptor's flags, or of the flags of both sides of a merge. `None` where a
+    /// filter drops them, and for a stream that has neither lists nor blocks.
     #[doc(hidden)]
     #[inline]
     fn status_of(&self, code: u64) -> Option<Self::Status> {
@@ -525,7 +586,8 @@ impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
     }
 }
 
-/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different types.
+/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different
+/// types.
 #[cfg(feature = "alloc")]
 impl<S: ExtentStream + ?Sized> ExtentStream for Box<S> {
     type Status = S::Status;

@@ -1,4 +1,5 @@
-//! From lengths to offsets: the descriptors of replies, each placed at the end of the one before it.
+//! From lengths to offsets: the descriptors of replies, each placed at the end of the one before
+//! it.
 
 use core::iter::{Empty, Fuse, empty};
 
@@ -24,15 +25,19 @@ pub struct PlaceIter<I> {
     last: Last,
 }
 
-/// Places the descriptors of a list one after the other, from byte `start` on. The status is the raw flags.
+/// Places the descriptors of a list one after the other, from byte `start` on. The status is the
+/// raw flags.
 ///
-/// The context decides what the flags mean, so the next step is [`map_status`](ExtentStream::map_status) with
-/// [`Allocation::from_flags`](crate::Allocation::from_flags) or one of its siblings. A [`merge`](ExtentStream::merge) of
-/// two lists is read in blocks, which is several times as fast as [`place_iter`].
+/// The context decides what the flags mean, so the next step is
+/// [`map_status`](ExtentStream::map_status) with
+/// [`Allocation::from_flags`](crate::Allocation::from_flags) or one of its siblings. A
+/// [`merge`](ExtentStream::merge) of two lists is read in blocks, which is several times as fast as
+/// [`place_iter`].
 ///
-/// Lengths are checked while they are read: reading fails with [`StreamError::Extent`] at a descriptor of length 0 and
-/// where the sum of the lengths exceeds [`MAX_END`]. Rules that need more than the list (the request's length, the size
-/// of the export) are [`Survey`](crate::Survey)'s.
+/// Lengths are checked while they are read: reading fails with [`StreamError::Extent`] at a
+/// descriptor of length 0 and where the sum of the lengths exceeds [`MAX_END`]. Rules that need
+/// more than the list (the request's length, the size of the export) are
+/// [`Survey`](crate::Survey)'s.
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, place};
@@ -51,15 +56,17 @@ pub fn place<R: RawDescriptor>(list: Descriptors<'_, R>, start: u64) -> Place<'_
 
 /// Like [`place`], for many lists, each of which goes on where the one before it ends.
 ///
-/// So do the payloads of replies to one request after the other; nothing is copied, and they are read as fast as one list.
-/// The first list is asked for at once, each other one when the one before it has been read. Lists may be empty.
+/// So do the payloads of replies to one request after the other; nothing is copied, and they are
+/// read as fast as one list. The first list is asked for at once, each other one when the one
+/// before it has been read. Lists may be empty.
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, place_all};
 /// use nbd_extents::wire::parse_compact;
 ///
 /// let replies = [[0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 3], [0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0]];
-/// let replies = replies.iter().map(|payload| parse_compact(payload)).collect::<Result<Vec<_>, _>>()?;
+/// let replies = replies.iter().map(|payload| parse_compact(payload));
+/// let replies = replies.collect::<Result<Vec<_>, _>>()?;
 /// let context = place_all(replies.iter().map(|reply| reply.descriptors()), 0);
 /// let ranges: Vec<_> = context.collect_vec()?.iter().map(|extent| extent.range()).collect();
 /// assert_eq!(ranges, [0..65536, 65536..196608]);
@@ -76,7 +83,8 @@ where
     placed
 }
 
-/// Like [`place`], for descriptors from any iterator. It need not be fused, and its size hint is ignored.
+/// Like [`place`], for descriptors from any iterator. It need not be fused, and its size hint is
+/// ignored.
 ///
 /// ```
 /// use nbd_extents::stream::{ExtentStream, place_iter};
@@ -108,8 +116,9 @@ impl Last {
     fn advance(&mut self, next: Descriptor) -> Result<Extent<u64>, StreamError> {
         let Descriptor { length, flags } = next;
         let start = self.position;
-        // As signed numbers, `start` is not negative, and the sum exceeds it unless the length is 0 or the sum leaves
-        // MAX_END: then it is negative, or has wrapped round to a number below `start`.
+        // As signed numbers, `start` is not negative, and the sum exceeds it unless the length is 0
+        // or the sum leaves MAX_END: then it is negative, or has wrapped round to a number below
+        // `start`.
         let end = start.wrapping_add(length);
         if start > MAX_END || end.cast_signed() <= start.cast_signed() {
             return Err(refused(start, length));

@@ -5,7 +5,8 @@ use core::fmt;
 use super::descriptor::{Compact, Descriptors, Extended, RawDescriptor};
 use crate::error::DecodeError;
 
-/// The payload of one status chunk: which context it is about, and its descriptors, borrowed from the caller's buffer.
+/// The payload of one status chunk: which context it is about, and its descriptors, borrowed from
+/// the caller's buffer.
 #[derive(Clone, Copy)]
 pub struct BlockStatus<'a, R> {
     context: u32,
@@ -45,13 +46,15 @@ impl<R: RawDescriptor> fmt::Debug for BlockStatus<'_, R> {
     }
 }
 
-/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS` chunk (type 5): a 32-bit context id, then 8 bytes a descriptor.
+/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS` chunk (type 5): a 32-bit context id, then 8
+/// bytes a descriptor.
 ///
 /// Takes constant time: the lengths themselves are not looked at.
 ///
 /// # Errors
 ///
-/// A [`DecodeError`] when the payload is cut short, is not a whole number of descriptors, or has none.
+/// A [`DecodeError`] when the payload is cut short, is not a whole number of descriptors, or has
+/// none.
 ///
 /// ```
 /// use nbd_extents::wire::parse_compact;
@@ -69,14 +72,15 @@ pub fn parse_compact(payload: &[u8]) -> Result<BlockStatus<'_, Compact>, DecodeE
     BlockStatus::new(u32::from_be_bytes(*context), raw)
 }
 
-/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` chunk (type 6): a 32-bit context id, a 32-bit count, then 16 bytes a
-/// descriptor.
+/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` chunk (type 6): a 32-bit context id, a
+/// 32-bit count, then 16 bytes a descriptor.
 ///
 /// Takes constant time: the lengths themselves are not looked at.
 ///
 /// # Errors
 ///
-/// As [`parse_compact`], and [`DecodeError::Count`] when the count is not the number of descriptors.
+/// As [`parse_compact`], and [`DecodeError::Count`] when the count is not the number of
+/// descriptors.
 ///
 /// ```
 /// use nbd_extents::wire::parse_extended;

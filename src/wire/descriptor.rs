@@ -1,5 +1,5 @@
-//! One descriptor, and lists of them in any of the shapes in which clients hold them: the two wire forms, and the host-order
-//! pairs of libnbd's callbacks.
+//! One descriptor, and lists of them in any of the shapes in which clients hold them: the two wire
+//! forms, and the host-order pairs of libnbd's callbacks.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -21,12 +21,15 @@ pub struct Descriptor {
 pub type Compact = [u8; 8];
 /// An extended descriptor: 64-bit length, 64-bit flags, big-endian.
 pub type Extended = [u8; 16];
-/// A (length, flags) pair of 32-bit numbers in host order, as libnbd's `block_status` callback has them.
+/// A (length, flags) pair of 32-bit numbers in host order, as libnbd's `block_status` callback has
+/// them.
 pub type Pair32 = [u32; 2];
-/// A (length, flags) pair of 64-bit numbers in host order, as libnbd's `block_status_64` callback has them.
+/// A (length, flags) pair of 64-bit numbers in host order, as libnbd's `block_status_64` callback
+/// has them.
 pub type Pair64 = (u64, u64);
 
-/// The representations of a descriptor that this crate reads: [`Compact`], [`Extended`], [`Pair32`] and [`Pair64`].
+/// The representations of a descriptor that this crate reads: [`Compact`], [`Extended`], [`Pair32`]
+/// and [`Pair64`].
 pub trait RawDescriptor: Raw {
     /// Decodes it.
     #[inline]
@@ -67,7 +70,8 @@ impl<'a, R: RawDescriptor> Descriptors<'a, R> {
     }
 }
 
-/// Reads the flat list of 32-bit numbers that libnbd's `block_status` callback gets: length, flags, length, flags, ...
+/// Reads the flat list of 32-bit numbers that libnbd's `block_status` callback gets: length, flags,
+/// length, flags, ...
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! The other direction: descriptors to the payload of a status chunk, for servers, proxies, tests and fuzzers.
+//! The other direction: descriptors to the payload of a status chunk, for servers, proxies, tests
+//! and fuzzers.
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -6,7 +7,8 @@ use alloc::vec::Vec;
 use super::{Descriptor, Form};
 use crate::error::EncodeError;
 
-/// The bytes that a payload of `descriptors` descriptors has, or `None` where that is more than `usize` holds.
+/// The bytes that a payload of `descriptors` descriptors has, or `None` where that is more than
+/// `usize` holds.
 ///
 /// ```
 /// use nbd_extents::wire::{Form, encoded_size};
@@ -26,8 +28,8 @@ pub const fn encoded_size(form: Form, descriptors: usize) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// An [`EncodeError`] when there is no descriptor, one has length 0 or does not fit the form, or `out` is too small. What `out` then
-/// holds is unspecified.
+/// An [`EncodeError`] when there is no descriptor, one has length 0 or does not fit the form, or
+/// `out` is too small. What `out` then holds is unspecified.
 ///
 /// ```
 /// use nbd_extents::wire::{Descriptor, Form, encode_into};

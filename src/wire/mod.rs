@@ -1,9 +1,10 @@
-//! Block status on the wire: the payloads of `NBD_REPLY_TYPE_BLOCK_STATUS` and `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`, borrowed
-//! from the caller's buffer, and their encoder.
+//! Block status on the wire: the payloads of `NBD_REPLY_TYPE_BLOCK_STATUS` and
+//! `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`, borrowed from the caller's buffer, and their encoder.
 //!
-//! This layer knows the shape of a payload and nothing else: no offsets, no meaning of flags, no rules across descriptors.
-//! [`parse_compact`] and [`parse_extended`] check in constant time what a header can show (whole descriptors, at least one,
-//! the right count). Lengths are looked at where they are used: [`place`](crate::stream::place) checks each while it is read, and a
+//! This layer knows the shape of a payload and nothing else: no offsets, no meaning of flags, no
+//! rules across descriptors. [`parse_compact`] and [`parse_extended`] check in constant time what a
+//! header can show (whole descriptors, at least one, the right count). Lengths are looked at where
+//! they are used: [`place`](crate::stream::place) checks each while it is read, and a
 //! [`Survey`](crate::Survey) checks a whole reply before anything of it is visible.
 
 mod decode;
@@ -31,7 +32,8 @@ pub(crate) use raw::{Measured, RawList};
 pub enum Form {
     /// `NBD_REPLY_TYPE_BLOCK_STATUS` (5): 32-bit lengths and flags. Used with structured replies.
     Compact,
-    /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` (6): 64-bit lengths and flags. The only form with extended headers.
+    /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` (6): 64-bit lengths and flags. The only form with extended
+    /// headers.
     Extended,
 }
 

@@ -1,4 +1,5 @@
-//! The sealed half of [`RawDescriptor`](super::RawDescriptor): how the kernel sees a list in memory.
+//! The sealed half of [`RawDescriptor`](super::RawDescriptor): how the kernel sees a list in
+//! memory.
 
 use super::descriptor::{Compact, Descriptor, Extended, Pair32, Pair64};
 
@@ -72,7 +73,8 @@ impl Raw for Compact {
         RawList::Compact(list)
     }
 
-    /// Only the sum needs the numbers in host order; the other three read a descriptor as one number of 64 bits.
+    /// Only the sum needs the numbers in host order; the other three read a descriptor as one
+    /// number of 64 bits.
     #[inline(always)]
     fn measure(list: &[Self]) -> Measured {
         let sum = list.iter().map(|raw| raw.decode().length).sum();

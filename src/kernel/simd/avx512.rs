@@ -1,5 +1,6 @@
-//! Decodes eight descriptors at a time, in 512-bit registers. The twin in safe Rust (`kernel/decode.rs`) does the same one
-//! by one; a compiler makes a chain of additions of it, since it does not find that eight sums are three steps.
+//! Decodes eight descriptors at a time, in 512-bit registers. The twin in safe Rust
+//! (`kernel/decode.rs`) does the same one by one; a compiler makes a chain of additions of it,
+//! since it does not find that eight sums are three steps.
 //!
 //! ```text
 //! lengths   a    b    c    d    e    f    g    h
@@ -148,7 +149,8 @@ fn store(numbers: __m512i, place: &mut [u64; EIGHT]) {
     unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), numbers) }
 }
 
-/// Decodes the front of a list, as far as it fills registers. Returns the number of its descriptors.
+/// Decodes the front of a list, as far as it fills registers. Returns the number of its
+/// descriptors.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 pub(super) fn decode<T: Eight>(
     list: &[T],

@@ -1,13 +1,14 @@
-//! The way into `avx512.rs`: the front of a list, as far as it fills registers, where the processor has them. The twin in
-//! `kernel/decode.rs` reads the rest, which is all of it elsewhere and without the feature `simd`.
+//! The way into `avx512.rs`: the front of a list, as far as it fills registers, where the processor
+//! has them. The twin in `kernel/decode.rs` reads the rest, which is all of it elsewhere and
+//! without the feature `simd`.
 
 #![cfg_attr(feature = "simd", allow(unsafe_code, reason = "calls of functions that need an instruction set"))]
 
 use super::super::decode::Decoded;
 use crate::wire::RawDescriptor;
 
-/// Decodes the front of a list that starts at `end`. Returns the number of its descriptors; `None` where a number does not
-/// fit a key.
+/// Decodes the front of a list that starts at `end`. Returns the number of its descriptors; `None`
+/// where a number does not fit a key.
 #[inline(always)]
 pub(crate) fn decode<R: RawDescriptor>(
     list: &[R],

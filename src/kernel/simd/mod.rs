@@ -1,4 +1,5 @@
-//! The feature `simd`: everything in the kernel that depends on the processor. The answers are the same.
+//! The feature `simd`: everything in the kernel that depends on the processor. The answers are the
+//! same.
 //!
 //! ```text
 //! dispatch     runs a loop that is compiled three times: for any processor, for AVX2, for AVX-512
@@ -6,8 +7,8 @@
 //! prefetch     asks for memory before it is needed
 //! ```
 //!
-//! The processor is looked at once. Without the feature, `dispatch` calls, `decode` decodes nothing, and `prefetch` does
-//! nothing.
+//! The processor is looked at once. Without the feature, `dispatch` calls, `decode` decodes
+//! nothing, and `prefetch` does nothing.
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod avx512;
@@ -104,7 +105,8 @@ mod x86_64 {
         }
     }
 
-    /// Runs `f`, compiled for this processor: `f` is inlined into a function that has the instruction set.
+    /// Runs `f`, compiled for this processor: `f` is inlined into a function that has the
+    /// instruction set.
     #[inline]
     pub(crate) fn dispatch<T>(f: impl FnOnce() -> T) -> T {
         match Processor::found() {

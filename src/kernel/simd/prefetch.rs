@@ -1,5 +1,6 @@
-//! Asks for memory before it is needed. A processor that sees a list being read looks ahead by itself, but not beyond the
-//! page, and a merge reads two lists in turns. Only with the feature `simd`: the instruction is `unsafe` in Rust.
+//! Asks for memory before it is needed. A processor that sees a list being read looks ahead by
+//! itself, but not beyond the page, and a merge reads two lists in turns. Only with the feature
+//! `simd`: the instruction is `unsafe` in Rust.
 
 /// The distance, in bytes.
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
@@ -14,7 +15,8 @@ pub(crate) fn prefetch<T>(block: &[T]) {
     const LINE: usize = 64;
     let start = block.as_ptr().wrapping_byte_add(AHEAD).cast::<i8>();
     for line in (0..size_of_val(block)).step_by(LINE) {
-        // SAFETY: every x86-64 has this instruction, and it is a hint: it ignores an address that is not mapped.
+        // SAFETY: every x86-64 has this instruction, and it is a hint: it ignores an address that
+        // is not mapped.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_byte_add(line)) }
     }
 }

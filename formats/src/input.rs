@@ -215,10 +215,11 @@ impl<R: Read + ?Sized> Input<R> {
             let mut json = Deserializer::from_slice(rest);
             let parsed = parse(&mut json);
             let length = json.into_iter::<IgnoredAny>().byte_offset();
-            // a number at the end of the buffer may go on in the next chunk, without a sign of it
+            // What ends or is wrong at the end of the buffer may go on in the next chunk: of a number
+            // that is cut, serde_json says now that it is whole, now that it is wrong.
             let cut = match &parsed {
                 Ok(_) => length == rest.len(),
-                Err(error) => error.classify() == Category::Eof,
+                Err(error) => offset(rest, error.line(), error.column()) + 1 >= rest.len(),
             };
             if cut && self.fill()? {
                 continue;
@@ -228,7 +229,9 @@ impl<R: Read + ?Sized> Input<R> {
                     self.taken += length;
                     Ok(value)
                 }
-                Err(_) if cut => Err(Fault::Ended { expected: "the rest of a value" }),
+                Err(error) if error.classify() == Category::Eof => {
+                    Err(Fault::Ended { expected: "the rest of a value" })
+                }
                 Err(error) => {
                     self.token += offset(self.rest(), error.line(), error.column());
                     Err(Fault::Json { message: words(&error) })

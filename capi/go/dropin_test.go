@@ -117,10 +117,10 @@ func mapExtents(s *server, survey *nbdextents.Survey, send func([]nbdextents.Ext
 		if err != nil || !ok {
 			break // Complete has the reason
 		}
-		err = s.blockStatus(request.Length, request.Offset, func(context string, offset uint64, entries []nbdextents.Entry) error {
+		take := func(context string, offset uint64, entries []nbdextents.Entry) error {
 			return survey.Extents64(request.ID, context, offset, entries)
-		})
-		if err != nil {
+		}
+		if err := s.blockStatus(request.Length, request.Offset, take); err != nil {
 			return err
 		}
 		if err := survey.ReplyDone(request.ID); err != nil {

@@ -7,7 +7,7 @@ import "C"
 
 import "unsafe"
 
-// Flags say what is known of an extent. Each of the first three means something only where its Known
+// Flags are the status of an extent. Each of the first three means something only where its Known
 // flag is set: what a context that was not asked would say is unknown, neither yes nor no.
 type Flags uint32
 

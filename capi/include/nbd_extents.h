@@ -133,8 +133,8 @@ int nbdx_survey_next_request(nbdx_survey *survey, uint64_t *id, uint64_t *offset
  * nbdx_survey_reply_done.
  *
  * When the entries break the protocol it returns -1 and the request is over: end it with
- * nbdx_survey_reply_failed, as a failed nbd_block_status leads to anyway. Its
- * range is asked again. */
+ * nbdx_survey_reply_failed, as a failed nbd_block_status leads to anyway. Its range is asked again.
+ * */
 int nbdx_survey_extents32(nbdx_survey *survey, uint64_t id, const char *context, uint64_t offset,
                           const uint32_t *entries, size_t nr_entries);
 
@@ -200,8 +200,9 @@ typedef struct {
 } nbdx_stats;
 int nbdx_survey_stats(const nbdx_survey *survey, nbdx_stats *stats);
 
-/* What was forgiven: a row of the table of server behaviour (in the repository) and how often.
- * Returns how many rows there are, of which at most capacity are written; capacity may be 0. */
+/* The deviations forgiven: a row of the table of server behaviour (in the repository) and how
+ * often. Returns how many rows there are, of which at most capacity are written; capacity may be 0.
+ * */
 typedef struct {
     uint64_t row;
     uint64_t count;

@@ -325,6 +325,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
 ///
 /// The first error of `next`, after which its source is over; and no room at all, which C could not tell
 /// from "nothing now".
+#[inline]
 pub(crate) fn fill<T>(
     out: &mut [MaybeUninit<T>],
     mut next: impl FnMut() -> Result<Option<T>, Failure>,

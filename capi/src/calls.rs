@@ -254,7 +254,7 @@ impl World {
         let mut pairs: Vec<_> =
             (0..input.count()).map(|_| (input.number(), u64::from(input.byte() % 4))).collect();
         if input.set() == 0 {
-            // what is asked, whole
+            // the whole range of the request
             pairs = vec![(length / 2, u64::from(input.byte() % 4)), (length - length / 2, 0)];
         }
         let missing = input.byte() == 255;

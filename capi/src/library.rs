@@ -1,4 +1,4 @@
-//! What is about the library as a whole: its version, and the message of a thread's last call.
+//! Functions about the whole library: its version, and the message of a thread's last call.
 
 use core::ffi::c_char;
 

@@ -14,7 +14,7 @@ use nbd_extents::{Bitmaps, Extent, MAX_END, Status};
 use super::border::{self, Failure, Journal, Object};
 use super::layout::{nbdx_action, nbdx_change, nbdx_extent, nbdx_total, nbdx_totals};
 use super::policy::nbdx_policy;
-use super::status::{self, Columns};
+use super::status::{self, Columns, Masks};
 use super::survey::nbdx_survey;
 
 /// The extents that are added to a map at one time while it reads a survey.
@@ -181,7 +181,8 @@ pub unsafe extern "C" fn nbdx_map_read(
         let out = unsafe { border::room(out, capacity, "out") }?;
         let slice = map.map.slice(from..);
         let mut extents = slice.extents();
-        border::fill(out, || Ok(extents.next().as_ref().map(status::extent)))
+        let mut masks = Masks::default();
+        border::fill(out, || Ok(extents.next().map(|extent| masks.extent(&extent))))
     };
     // SAFETY: as the header says
     unsafe { border::read(map, work) }

@@ -21,26 +21,61 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    #[inline]
     pub(crate) fn of(status: &Status) -> Self {
-        let mut flags = 0;
-        if let Some(dirty) = status.dirty() {
-            flags |= NBDX_DIRTY_KNOWN | if dirty { NBDX_DIRTY } else { 0 };
+        Masks::default().columns(status)
+    }
+}
+
+/// Turns statuses into columns, one after the other. Counting the bitmaps of a set takes longer than all
+/// else about an extent, and the set is mostly that of an extent before: it is remembered.
+#[derive(Debug)]
+pub(crate) struct Masks {
+    set: Bitmaps,
+    mask: u32,
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self { set: Bitmaps::NONE, mask: 0 }
+    }
+}
+
+impl Masks {
+    #[inline]
+    fn mask(&mut self, set: Bitmaps) -> u32 {
+        if set.is_empty() {
+            return 0;
         }
-        if let Some(zero) = status.zero() {
-            flags |= NBDX_ZERO_KNOWN | if zero { NBDX_ZERO } else { 0 };
+        if set != self.set {
+            *self = Self { set, mask: mask(set) };
         }
-        if let Some(hole) = status.hole() {
-            flags |= NBDX_HOLE_KNOWN | if hole { NBDX_HOLE } else { 0 };
-        }
-        let depth = status.depth();
-        if depth.is_some() {
-            flags |= NBDX_DEPTH_KNOWN;
-        }
-        Self { flags, depth: depth.unwrap_or(0), bitmaps: mask(status.dirty_set()) }
+        self.mask
     }
 
-    /// The status behind the columns. `asked` are the bitmaps that were asked.
+    #[inline]
+    fn columns(&mut self, status: &Status) -> Columns {
+        // without branches: neighbours differ, so none of them could be foretold
+        let flag = |answer: Option<bool>, known: u32, yes: u32| {
+            known * u32::from(answer.is_some()) | yes * u32::from(answer == Some(true))
+        };
+        let depth = status.depth();
+        let flags = flag(status.dirty(), NBDX_DIRTY_KNOWN, NBDX_DIRTY)
+            | flag(status.zero(), NBDX_ZERO_KNOWN, NBDX_ZERO)
+            | flag(status.hole(), NBDX_HOLE_KNOWN, NBDX_HOLE)
+            | NBDX_DEPTH_KNOWN * u32::from(depth.is_some());
+        Columns { flags, depth: depth.unwrap_or(0), bitmaps: self.mask(status.dirty_set()) }
+    }
+
+    #[inline]
+    pub(crate) fn extent(&mut self, extent: &Extent<Status>) -> nbdx_extent {
+        let Columns { flags, depth, bitmaps } = self.columns(extent.status());
+        let (start, length) = (extent.start(), extent.length());
+        nbdx_extent { start, length, flags, depth, bitmaps, reserved: 0 }
+    }
+}
+
+impl Columns {
+    /// The status that the columns mean. `asked` are the bitmaps that were asked.
     ///
     /// # Errors
     ///
@@ -88,11 +123,7 @@ impl Columns {
 }
 
 /// A set of bitmaps as the bits of a number.
-#[inline]
 pub(crate) fn mask(set: Bitmaps) -> u32 {
-    if set.is_empty() {
-        return 0;
-    }
     set.indices().fold(0, |mask, index| mask | 1 << usize::from(index))
 }
 
@@ -102,11 +133,8 @@ pub(crate) fn bitmaps(mask: u32) -> Bitmaps {
     (0..32).filter(|bit| mask >> bit & 1 != 0).filter_map(index).collect()
 }
 
-#[inline]
 pub(crate) fn extent(extent: &Extent<Status>) -> nbdx_extent {
-    let Columns { flags, depth, bitmaps } = Columns::of(extent.status());
-    let (start, length) = (extent.start(), extent.length());
-    nbdx_extent { start, length, flags, depth, bitmaps, reserved: 0 }
+    Masks::default().extent(extent)
 }
 
 pub(crate) fn action(extent: &Extent<Action>) -> nbdx_action {

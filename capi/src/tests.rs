@@ -245,7 +245,7 @@ fn every_entry_is_guarded() {
     }
 }
 
-/// The numbers behind `#define NBDX_...`.
+/// The numbers of `#define NBDX_...`.
 #[test]
 fn the_header_has_the_numbers_of_the_code() {
     let numbers = [

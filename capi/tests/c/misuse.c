@@ -106,7 +106,7 @@ static void wrong_order_and_wrong_numbers(void)
     CHECK(nbdx_survey_extents32(survey, id, contexts[0], 0, entries, 4) == 0);
     FAILS(nbdx_survey_extents32(survey, id, contexts[0], 0, entries, 4), nbdx_survey_error(survey),
           "two chunks");
-    /* that broke it: what follows says so, and ends it */
+    /* that broke it: later calls say so, and end it */
     FAILS(nbdx_survey_extents32(survey, id, contexts[1], 0, entries, 4), nbdx_survey_error(survey),
           "request 1 is over");
     CHECK(nbdx_survey_reply_failed(survey, id) == 0);

@@ -19,21 +19,32 @@ pub(crate) struct Library {
 /// while tests run.
 pub(crate) fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "nbd-extents-capi", "--message-format=json"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let messages = String::from_utf8(built.stdout).unwrap();
-        let find = |end: &str| {
-            let quoted = messages.split('"').filter(|word| word.ends_with(end)).map(PathBuf::from);
-            let mut found = quoted.filter(|path| path.is_absolute());
-            found.next_back().unwrap_or_else(|| panic!("cargo names no {end}:\n{messages}"))
-        };
-        Library { shared: find("/libnbd_extents.so"), archive: find("/libnbd_extents.a") }
-    })
+    LIBRARY.get_or_init(|| build(&[]))
+}
+
+/// Builds the library with more arguments for cargo.
+pub(crate) fn build(arguments: &[&str]) -> Library {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "nbd-extents-capi", "--message-format=json"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let messages = String::from_utf8(built.stdout).unwrap();
+    let find = |end: &str| {
+        let quoted = messages.split('"').filter(|word| word.ends_with(end)).map(PathBuf::from);
+        let mut found = quoted.filter(|path| path.is_absolute());
+        found.next_back().unwrap_or_else(|| panic!("cargo names no {end}:\n{messages}"))
+    };
+    Library { shared: find("/libnbd_extents.so"), archive: find("/libnbd_extents.a") }
+}
+
+/// Puts a link under the soname into a folder. The soname is not the name of the file that cargo builds,
+/// so the loader would not find it.
+pub(crate) fn link(shared: &Path, folder: &Path) {
+    // it may be there already, made by another test
+    let _ = std::os::unix::fs::symlink(shared, folder.join("libnbd_extents.so.0"));
 }
 
 /// How a program is linked.
@@ -54,10 +65,8 @@ pub(crate) fn run(source: &str, linking: Linking) -> String {
 fn outcome(source: &str, linking: Linking) -> Output {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let library = library();
-    // the soname is not the name of the file that cargo builds: the loader finds it by this link
     let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let soname = work.join("libnbd_extents.so.0");
-    let _ = std::os::unix::fs::symlink(&library.shared, &soname);
+    link(&library.shared, work);
     let program = work.join(format!("{source}-{linking:?}"));
     let compiler = if source.ends_with(".cpp") { "g++" } else { "gcc" };
     let mut compile = Command::new(compiler);

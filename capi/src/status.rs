@@ -56,13 +56,13 @@ impl Masks {
     fn columns(&mut self, status: &Status) -> Columns {
         // without branches: neighbours differ, so none of them could be foretold
         let flag = |answer: Option<bool>, known: u32, yes: u32| {
-            known * u32::from(answer.is_some()) | yes * u32::from(answer == Some(true))
+            (known * u32::from(answer.is_some())) | (yes * u32::from(answer == Some(true)))
         };
         let depth = status.depth();
         let flags = flag(status.dirty(), NBDX_DIRTY_KNOWN, NBDX_DIRTY)
             | flag(status.zero(), NBDX_ZERO_KNOWN, NBDX_ZERO)
             | flag(status.hole(), NBDX_HOLE_KNOWN, NBDX_HOLE)
-            | NBDX_DEPTH_KNOWN * u32::from(depth.is_some());
+            | (NBDX_DEPTH_KNOWN * u32::from(depth.is_some()));
         Columns { flags, depth: depth.unwrap_or(0), bitmaps: self.mask(status.dirty_set()) }
     }
 

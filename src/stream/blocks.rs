@@ -43,12 +43,23 @@ pub(super) fn fold<S: ExtentStream, A>(
 ) -> Result<A, S::Error> {
     let mut acc = init;
     if is_long(&mut stream) {
-        let mut block = Block::new();
-        while is_long(&mut stream) {
-            acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
-        }
+        acc = fold_blocks(&mut stream, acc, &mut f)?;
     }
     fold_rest(stream, acc, f)
+}
+
+/// Folds the blocks of a stream. A function of its own, so that the loop over segments has all registers.
+#[inline(never)]
+fn fold_blocks<S: ExtentStream, A>(
+    stream: &mut S,
+    init: A,
+    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
+) -> Result<A, S::Error> {
+    let (mut acc, mut block) = (init, Block::new());
+    while is_long(stream) {
+        acc = fold_next(stream, &mut block, |_, _| false, acc, f)?;
+    }
+    Ok(acc)
 }
 
 /// Like [`fold`], for a filter: extents without a status (`status_of`) are dropped in whole blocks.

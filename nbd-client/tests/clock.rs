@@ -2,14 +2,18 @@
 //! time.
 #![cfg(target_os = "linux")]
 
+mod drivers;
+
 use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
 use nbd_client::frame::command;
 use nbd_client::session::{ReadRequest, TakeAll};
 use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
-use nbd_client::{Client, Error, Options};
+use nbd_client::{Error, Options};
 use proptest::prelude::*;
+
+use drivers::{AnyClient, Kind};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
@@ -180,8 +184,8 @@ proptest! {
 
 // ---- once in real time
 
-fn connect(server: &ScriptedServer, options: &Options) -> Client {
-    Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient {
+    kind.connect(&server.uri().parse().unwrap(), options).unwrap()
 }
 
 /// A server that takes three times the limit for FLUSH.
@@ -197,11 +201,13 @@ fn a_flush_has_no_limit_unless_the_caller_sets_one() {
         })
     })
     .unwrap();
-    let options = Options::new().request_timeout(LIMIT);
-    connect(&server, &options).flush().unwrap();
-    let limited = options.flush_timeout(Some(LIMIT));
-    let error = connect(&server, &limited).flush().unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    for kind in Kind::ALL {
+        let options = Options::new().request_timeout(LIMIT);
+        connect(kind, &server, &options).flush().unwrap();
+        let limited = options.flush_timeout(Some(LIMIT));
+        let error = connect(kind, &server, &limited).flush().unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error}");
+    }
 }
 
 /// Eight requests in flight to a server that does one at a time, each of them in time.
@@ -215,9 +221,11 @@ fn requests_that_wait_for_others_are_not_late() {
         })
     })
     .unwrap();
-    let started = Instant::now();
-    connect(&server, &Options::new().request_timeout(LIMIT)).zero(0, 8 * 64 * MIB).unwrap();
-    assert!(started.elapsed() > LIMIT * 2);
+    for kind in Kind::ALL {
+        let started = Instant::now();
+        connect(kind, &server, &Options::new().request_timeout(LIMIT)).zero(0, 8 * 64 * MIB).unwrap();
+        assert!(started.elapsed() > LIMIT * 2, "{kind:?}");
+    }
 }
 
 /// A slow line is not a dead one; a byte now and then is.
@@ -237,11 +245,11 @@ fn a_read_that_goes_on_is_not_late() {
         })
     })
     .unwrap();
-    let mut client = connect(&server, &Options::new().request_timeout(LIMIT));
-    let mut data = vec![0; 1 << 20];
-    client.read(0, &mut data).unwrap();
-    assert!(data.iter().all(|&byte| byte == 7));
-    // 48 KiB within the limit
-    let error = client.read(MIB, &mut data).unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    for kind in Kind::ALL {
+        let mut client = connect(kind, &server, &Options::new().request_timeout(LIMIT));
+        assert!(client.read(0, 256 << 10).unwrap().iter().all(|&byte| byte == 7), "{kind:?}");
+        // 48 KiB within the limit
+        let error = client.read(MIB, 256 << 10).unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error}");
+    }
 }

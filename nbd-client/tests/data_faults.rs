@@ -3,6 +3,8 @@
 //! a failed request the connection serves the next one, after a broken protocol it does not.
 #![cfg(target_os = "linux")]
 
+mod drivers;
+
 use std::io::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,9 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
 use nbd_client::session::{Errno, ProtocolError, RequestError};
 use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
-use nbd_client::{Client, Error, ErrorClass, Options};
+use nbd_client::{Error, ErrorClass, Options};
+
+use drivers::{AnyClient, Kind};
 
 /// Each test reads this much, from `AT` on.
 const LENGTH: usize = 8192;
@@ -46,24 +50,28 @@ fn server(good: Good, answer: Answer) -> ScriptedServer {
     started.unwrap()
 }
 
-fn client(server: &ScriptedServer, strict: bool) -> Client {
+fn client(kind: Kind, server: &ScriptedServer, strict: bool) -> AnyClient {
     let options = Options::new().strict(strict).request_timeout(TIMEOUT);
-    Client::connect(&server.uri().parse().unwrap(), &options).unwrap()
+    kind.connect(&server.uri().parse().unwrap(), &options).unwrap()
 }
 
-fn read(client: &mut Client) -> core::result::Result<Vec<u8>, Error> {
-    let mut buffer = vec![0x11; LENGTH];
-    client.read(AT, &mut buffer).map(|()| buffer)
+fn read(client: &mut AnyClient) -> core::result::Result<Vec<u8>, Error> {
+    client.read(AT, LENGTH)
+}
+
+/// Each kind of client, with each form of headers.
+fn all() -> impl Iterator<Item = (Kind, Good)> {
+    Kind::ALL.into_iter().flat_map(|kind| goods().map(|good| (kind, good)))
 }
 
 /// Lenient and strict, in both forms of headers: the read fails like this, and the next one on the
 /// same connection is served.
 #[track_caller]
 fn fails(answer: Answer, is_it: fn(&RequestError) -> bool) {
-    for good in goods() {
+    for (kind, good) in all() {
         for strict in [false, true] {
             let server = server(good.clone(), answer);
-            let mut client = client(&server, strict);
+            let mut client = client(kind, &server, strict);
             match read(&mut client) {
                 Err(Error::Request(error)) => assert!(is_it(&error), "{error:?}"),
                 other => panic!("{other:?}"),
@@ -76,9 +84,9 @@ fn fails(answer: Answer, is_it: fn(&RequestError) -> bool) {
 /// The same, where nothing comes after it.
 #[track_caller]
 fn ends(answer: Answer, is_it: fn(&Error) -> bool) {
-    for good in goods() {
+    for (kind, good) in all() {
         let server = server(good, answer);
-        let mut client = client(&server, false);
+        let mut client = client(kind, &server, false);
         let started = Instant::now();
         let error = read(&mut client).unwrap_err();
         assert!(is_it(&error), "{error:?}");
@@ -95,9 +103,9 @@ fn pieces_in_any_order_are_a_whole_read() {
         conn.data(request, AT, &[BYTE; HALF as usize], 0)?;
         conn.done(request)
     };
-    for good in goods() {
+    for (kind, good) in all() {
         let server = server(good, answer);
-        let whole = read(&mut client(&server, true)).unwrap();
+        let whole = read(&mut client(kind, &server, true)).unwrap();
         assert_eq!(whole, [[BYTE; HALF as usize], [0; HALF as usize]].concat());
     }
 }
@@ -238,9 +246,13 @@ fn servers_that_die_or_stop_in_the_data() {
 /// A write has no data in its answer, and is not taken for done before the server says so.
 #[test]
 fn writes_that_fail() {
+    Kind::ALL.into_iter().for_each(writes_of_a_kind_that_fail);
+}
+
+fn writes_of_a_kind_that_fail(kind: Kind) {
     let write = |answer: Answer| {
         let server = server(Good::compact().flags(1), answer);
-        let mut client = client(&server, false);
+        let mut client = client(kind, &server, false);
         let failed = client.write(AT, &[BYTE; LENGTH]).unwrap_err();
         (failed, read(&mut client).is_ok())
     };

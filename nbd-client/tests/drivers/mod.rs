@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 /// A client of any kind, in blocking calls.
 #[derive(Debug)]
 pub(crate) enum AnyClient {
-    Blocking(Client),
-    Pool(Pool),
+    Blocking(Box<Client>),
+    Pool(Box<Pool>),
     Async(Runtime, aio::Client),
 }
 
@@ -25,8 +25,8 @@ impl Kind {
 
     pub(crate) fn connect(self, uri: &Uri, options: &Options) -> Result<AnyClient, Error> {
         Ok(match self {
-            Self::Blocking => AnyClient::Blocking(Client::connect(uri, options)?),
-            Self::Pool => AnyClient::Pool(Pool::connect(uri, options, 1)?),
+            Self::Blocking => AnyClient::Blocking(Box::new(Client::connect(uri, options)?)),
+            Self::Pool => AnyClient::Pool(Box::new(Pool::connect(uri, options, 1)?)),
             Self::Async => {
                 let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
                 let client = runtime.block_on(aio::Client::connect(uri, options))?;

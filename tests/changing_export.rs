@@ -132,7 +132,7 @@ fn a_long_rest_is_not_joined_to_crumbs_for_ever() {
         answer(&mut survey, &[(0, &[(512, 0)]), (1, &[(513, 0)])], &mut seen);
     }
     // 40 times 500,000 descriptors would be more work than 40 small replies are worth: they stay beside it, and nothing of it is forgotten
-    assert_eq!(survey.stats().rests_coarsened, 0);
+    assert_eq!(survey.stats().retained_coarsened, 0);
     answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(4096, 0)])], &mut seen);
     answer(&mut survey, &[(0, &[(4096, 2)]), (1, &[(4096, 0)])], &mut seen);
     let position = 41 * 512 + 2 * 4096;
@@ -182,7 +182,7 @@ fn a_rest_that_is_given_up_is_dirty_to_its_end() {
     // joined to another that is cut elsewhere, it takes twice the room
     let between: Vec<(u64, u64)> = (0..1000).map(|n| (1023, n % 2)).collect();
     answer(&mut survey, &[(0, &[(512, 0)]), (1, &between)], &mut seen);
-    assert_eq!(survey.stats().rests_coarsened, 1);
+    assert_eq!(survey.stats().retained_coarsened, 1);
     let rest = MIB - 1024;
     answer(&mut survey, &[(0, &[(rest, 0)]), (1, &[(rest, 0)])], &mut seen);
     // nothing was ever said but "clean" of what lies behind the last of the longer answer
@@ -235,7 +235,7 @@ fn a_rest_that_leaves_no_room_for_a_block_is_given_up() {
     answer(&mut survey, &[(0, &[(4096, 0)]), (1, &alternating)], &mut seen);
     // 328 bytes are remembered; each answer to come is two chunks of 40, which do not fit until the request is no more than a block
     let mut asked = Vec::new();
-    while survey.stats().rests_coarsened == 0 {
+    while survey.stats().retained_coarsened == 0 {
         let request = survey.next_request().unwrap().unwrap();
         asked.push(request.length());
         for id in [0, 1] {
@@ -246,5 +246,5 @@ fn a_rest_that_leaves_no_room_for_a_block_is_given_up() {
     assert_eq!(asked.last(), Some(&512));
     answer(&mut survey, &[(0, &[(MIB - 4096, 0)]), (1, &[(MIB - 4096, 0)])], &mut seen);
     assert_eq!(seen, ["0..4096 clean,data", "4096..81920 dirty,data", "81920..1048576 clean,data"]);
-    assert_eq!(survey.complete().unwrap().rests_coarsened, 1);
+    assert_eq!(survey.complete().unwrap().retained_coarsened, 1);
 }

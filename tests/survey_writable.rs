@@ -99,7 +99,7 @@ proptest! {
         let mut server = setup.server();
         let run = run(&setup, &mut server, &changes, change).unwrap();
         covered(&setup, &run);
-        if run.stats.rests_coarsened == 0 {
+        if run.stats.retained_coarsened == 0 {
             let (joined, differed) = told(&setup, &server);
             prop_assert_eq!(&run.extents, &to_extents(&joined));
             prop_assert_eq!(run.stats.disagreements > 0, differed);
@@ -166,10 +166,10 @@ fn answers_do_disagree() {
         let setup = Setup { order: Order::Together, min_block: 1, budget: None, ..writable(&setup) };
         let run = run(&setup, &mut setup.server(), &changes, change).unwrap();
         disputed += u64::from(run.stats.disagreements > 0);
-        compared += u64::from(run.stats.rests_coarsened == 0);
+        compared += u64::from(run.stats.retained_coarsened == 0);
         let small = Setup { budget: Some(setup.enough()), ..setup };
         let run = drive(small.survey(), &mut small.server()).unwrap();
-        coarsened += u64::from(run.stats.rests_coarsened > 0);
+        coarsened += u64::from(run.stats.retained_coarsened > 0);
     }
     assert!(disputed >= 20 && compared >= 50 && coarsened >= 5, "{disputed} {compared} {coarsened}");
 }
@@ -205,7 +205,7 @@ fn contexts_that_reach_very_differently_cost_what_the_disk_costs() {
         }
         assert_eq!(read, extents);
         let stats = survey.complete().unwrap();
-        assert_eq!(stats.rests_coarsened, 0);
+        assert_eq!(stats.retained_coarsened, 0);
         stats.descriptors / extents
     };
     let (small, large) = (cost(500), cost(4000));

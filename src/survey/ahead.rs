@@ -1,8 +1,9 @@
-//! Many extents of a window at once: the usual case, in which each context speaks of its own part of the status and nothing is disputed. Then there is
-//! nothing to weigh, and to combine what all say is to combine bits.
+//! Merges many extents of a window at once, in the usual case: each context describes its own part
+//! of the status and nothing is disputed. Then the answers combine by an OR of bits.
 //!
-//! Which context says something else next cannot be foretold, and a wrong guess costs a processor more than all the rest. So descriptors are decoded in
-//! small blocks, and going on in a block is an addition, not a branch.
+//! A branch on which context changes next cannot be predicted, and a misprediction costs more than
+//! the rest of the step. So descriptors are decoded in small blocks, and the step within a block is
+//! an addition, not a branch.
 
 #![allow(
     clippy::indexing_slicing,
@@ -16,64 +17,64 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::contexts::ContextKind;
-use super::layer::{Answer, List, Place};
+use super::layer::{Answer, LayerCursor, List};
 use super::output_queue::OutputQueue;
-use super::window::{At, Part};
+use super::window::{ContextLayer, LayerState};
 use crate::status::Status;
 
-/// The descriptors of a block.
+/// The number of descriptors in a block.
 const BLOCK: usize = 16;
 
-/// A [`Status`] as [`Status::pack`] makes it.
+/// A [`Status`] as [`Status::pack`] returns it.
 type Packed = [u64; 2];
 
-/// One context's part, being read.
+/// A cursor that decodes one context's layer block by block.
 #[derive(Clone, Copy)]
-struct Cursor<'a> {
+struct BlockCursor<'a> {
     list: List<'a>,
     meaning: ContextKind,
-    /// What the flags mean that nearly all descriptors have.
+    /// The statuses of the flags that nearly all descriptors have: 0 to 3.
     usual: [Packed; 4],
-    /// What holds behind the end.
+    /// The status beyond the end of the list.
     elsewhere: Packed,
-    /// Up to where the list is decoded.
-    decoded: Place,
-    /// Where the descriptors of the block end, and what they say.
+    /// The position after the last decoded descriptor.
+    decoded: LayerCursor,
+    /// The ends of the descriptors in the block, and their statuses.
     ends: [u64; BLOCK],
     said: [Packed; BLOCK],
-    /// The current one.
+    /// The index of the current descriptor in the block.
     current: usize,
-    /// Where the list went on behind the first of them.
+    /// The index in the list of the descriptor after the first of the block.
     first: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> BlockCursor<'a> {
     #[inline]
-    fn new((layer, elsewhere): &'a Part, at: &At) -> Self {
-        let At { place, answer: Answer { status: said, .. } } = *at;
+    fn new((layer, elsewhere): &'a ContextLayer, at: &LayerState) -> Self {
+        let LayerState { cursor, answer: Answer { status: said, .. } } = *at;
         let meaning = layer.meaning();
         Self {
             list: layer.list(),
             meaning,
             usual: [0, 1, 2, 3].map(|flags| meaning.status(flags).pack()),
             elsewhere: elsewhere.pack(),
-            decoded: place,
-            ends: [place.position; BLOCK],
+            decoded: cursor,
+            ends: [cursor.position; BLOCK],
             said: [said.pack(); BLOCK],
             current: 0,
-            first: place.next,
+            first: cursor.index,
         }
     }
 
-    /// Where it stands.
-    fn stands(&self) -> At {
-        let mut place = self.decoded;
-        place.next = self.first + self.current;
-        place.position = self.ends[self.current % BLOCK];
-        At { place, answer: Answer::new(Status::unpack(self.said[self.current % BLOCK])) }
+    /// The position of the window in this layer.
+    fn stands(&self) -> LayerState {
+        let mut cursor = self.decoded;
+        cursor.index = self.first + self.current;
+        cursor.position = self.ends[self.current % BLOCK];
+        LayerState { cursor, answer: Answer::new(Status::unpack(self.said[self.current % BLOCK])) }
     }
 
-    /// Decodes what follows into the places from `from` on.
+    /// Decodes descriptors into the block, starting at index `from`.
     #[inline(never)]
     fn decode(&mut self, from: usize) {
         let (usual, meaning) = (&self.usual, self.meaning);
@@ -81,21 +82,21 @@ impl<'a> Cursor<'a> {
             let usual = usize::try_from(flags).ok().and_then(|flags| usual.get(flags));
             usual.copied().unwrap_or_else(|| meaning.status(flags).pack())
         };
-        let count = self.decoded.go_over(&self.list, &mut self.ends[from..], &mut self.said[from..], say);
+        let count = self.decoded.next_block(&self.list, &mut self.ends[from..], &mut self.said[from..], say);
         if from + count < BLOCK {
             self.ends[from + count] = u64::MAX;
             self.said[from + count] = self.elsewhere;
         }
     }
 
-    /// The block behind this one.
+    /// Decodes the next block.
     #[inline(never)]
     fn turn(&mut self) {
-        self.first = self.decoded.next + 1;
+        self.first = self.decoded.index + 1;
         self.decode(0);
     }
 
-    /// Goes on to the next where the current one ends at `position` or before it.
+    /// Advances by one descriptor if the current one ends at or before `position`.
     #[inline]
     fn go_past(&mut self, position: u64, current: &mut usize) {
         *current += usize::from(self.ends[*current % BLOCK] <= position);
@@ -106,10 +107,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Merges what all parts and `known` say of a range, while there is room. Returns up to where. The range starts where the window stands in the parts.
+/// Merges all layers and `known` over a range, while there is room. Returns the end of the merged
+/// part.
+///
+/// The range must start at the window's position in the layers.
 pub(super) fn merge(
-    parts: &[Part],
-    at: &mut [At],
+    parts: &[ContextLayer],
+    at: &mut [LayerState],
     range: Range<u64>,
     known: Status,
     ready: &mut OutputQueue,
@@ -123,10 +127,10 @@ pub(super) fn merge(
     }
 }
 
-/// The same, compiled for so many, so that what changes with each extent is in registers.
+/// The merge compiled for `N` layers, which keeps the changing values in registers.
 fn merge_some<const N: usize>(
-    parts: &[Part],
-    all: &mut [At],
+    parts: &[ContextLayer],
+    all: &mut [LayerState],
     range: Range<u64>,
     known: Status,
     ready: &mut OutputQueue,
@@ -134,20 +138,20 @@ fn merge_some<const N: usize>(
     let (Ok(parts), Ok(at)) = (<&[_; N]>::try_from(parts), <&mut [_; N]>::try_from(&mut *all)) else {
         return merge_any(parts, all, range, known, ready);
     };
-    let mut cursors: [_; N] = array::from_fn(|nth| Cursor::new(&parts[nth], &at[nth]));
+    let mut cursors: [_; N] = array::from_fn(|nth| BlockCursor::new(&parts[nth], &at[nth]));
     let end = merge_each(&mut cursors, [0; N], range, known, ready);
     cursors.iter().zip(at).for_each(|(cursor, at)| *at = cursor.stands());
     end
 }
 
 fn merge_any(
-    parts: &[Part],
-    at: &mut [At],
+    parts: &[ContextLayer],
+    at: &mut [LayerState],
     range: Range<u64>,
     known: Status,
     ready: &mut OutputQueue,
 ) -> u64 {
-    let cursors = parts.iter().zip(&*at).map(|(part, at)| Cursor::new(part, at));
+    let cursors = parts.iter().zip(&*at).map(|(part, at)| BlockCursor::new(part, at));
     let mut cursors: SmallVec<[_; 8]> = cursors.collect();
     let current = SmallVec::<[usize; 8]>::from_elem(0, cursors.len());
     let end = merge_each(cursors.as_mut_slice(), current, range, known, ready);
@@ -155,10 +159,10 @@ fn merge_any(
     end
 }
 
-/// The same, with the places of all in their blocks, which are 0 when this begins.
+/// The merge itself. `current` holds the index of each cursor in its block, initially 0.
 #[inline(never)]
 fn merge_each<'a>(
-    mut cursors: impl AsMut<[Cursor<'a>]>,
+    mut cursors: impl AsMut<[BlockCursor<'a>]>,
     mut current: impl AsMut<[usize]>,
     range: Range<u64>,
     known: Status,

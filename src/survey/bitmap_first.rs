@@ -1,5 +1,5 @@
-//! The order that makes the cost follow the change instead of the disk: the bitmaps over the whole range, and everything else only
-//! inside dirty ranges.
+//! The order whose cost follows the change instead of the disk: the bitmaps over the whole range,
+//! and the other contexts only inside dirty ranges.
 //!
 //! ```text
 //! bitmaps   |=clean=|==dirty==|==clean==|=dirty=|...            asked ahead
@@ -7,7 +7,8 @@
 //! details   |settled|  asked  | settled | asked |               as the bitmaps tell
 //! ```
 //!
-//! The details' pass holds clean ranges too, as settled, so that all of it is read in order.
+//! The pass of the details also holds the clean ranges, as settled pieces, so that it yields
+//! everything in order.
 
 use super::error::SurveyError;
 use super::layer::Answer;
@@ -28,13 +29,15 @@ impl BitmapFirst {
         Self { bitmaps, details }
     }
 
-    /// Whether the bitmaps are all that is left: nothing else holds any of the budget.
+    /// True if only the bitmaps are left: nothing else holds any of the budget.
     pub(super) fn is_down_to_bitmaps(&self) -> bool {
         self.details.is_empty()
     }
 
-    /// What to ask next: the details of dirty ranges, or more of the bitmaps. With several requests in flight the bitmaps go on as soon as
-    /// nothing of them is left to follow up.
+    /// Returns the next request: the details of a dirty range, or more of the bitmaps.
+    ///
+    /// With several requests in flight, the bitmaps have priority as soon as no answer of them
+    /// awaits follow-up.
     pub(super) fn next_request(
         &mut self,
         id: RequestId,
@@ -61,7 +64,7 @@ impl BitmapFirst {
         }
     }
 
-    /// The next extent in order, with its details or clean.
+    /// Returns the next extent in order, with its details or clean.
     pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         loop {
             if let Some(extent) = self.details.next_extent()? {
@@ -73,8 +76,8 @@ impl BitmapFirst {
         }
     }
 
-    /// Follows the bitmaps' answers up: dirty ranges are to be asked about, of clean ones there is nothing more to learn. Returns whether there
-    /// was any.
+    /// Hands the bitmaps' answers to the pass of the details: dirty ranges to request, clean ranges
+    /// as settled. Returns `true` if there were any.
     pub(super) fn follow_up(&mut self) -> Result<bool, StreamError> {
         let mut any = false;
         while !self.details.is_full()

@@ -1,11 +1,11 @@
-//! The one byte budget of a survey. Every payload that is held (in flight, being read, or kept for comparison) is counted once, from
-//! when it is taken until the last that reads it is gone.
+//! The byte budget of a survey. Every payload held (in flight, being read, or retained for
+//! comparison) counts once, from its arrival until its last reader is gone.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of payload held, and how many may be.
+/// The bytes of payload held, and their limit.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -17,7 +17,7 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct Payload {
     bytes: Vec<u8>,
-    /// Where it counts.
+    /// The counter that includes this payload.
     used: Option<Arc<AtomicUsize>>,
 }
 
@@ -34,21 +34,21 @@ impl Budget {
         self.peak
     }
 
-    /// Whether so many bytes more would stay within `limit`, which is the budget's own or a part of it.
+    /// True if `bytes` more would stay within `limit`, which is the budget's own or a part of it.
     pub(super) fn has_room_for(&self, bytes: u64, limit: usize) -> bool {
         let used = self.used.load(Ordering::Relaxed) as u64;
         used.checked_add(bytes).is_some_and(|used| used <= limit as u64)
     }
 
-    /// How many bytes more would fit.
+    /// The number of bytes that still fit.
     pub(super) fn room(&self) -> usize {
         self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    /// Counts a payload in, by the memory that it holds.
+    /// Adds a payload to the budget, by the memory that it occupies.
     ///
-    /// A caller may hand over a large buffer of which little is used. Room was asked for by the length, so
-    /// the rest goes back to the allocator first.
+    /// A caller may hand over a large buffer of which little is used. Room was requested by the
+    /// length, so the rest goes back to the allocator first.
     pub(super) fn hold(&mut self, mut bytes: Vec<u8>) -> Payload {
         bytes.shrink_to_fit();
         let held = bytes.capacity();
@@ -59,7 +59,7 @@ impl Budget {
 }
 
 impl Payload {
-    /// A few bytes of our own making, which no budget counts.
+    /// A few bytes made by the library, which no budget counts.
     pub(super) fn uncounted(bytes: Vec<u8>) -> Self {
         Self { bytes, used: None }
     }
@@ -85,7 +85,7 @@ impl Drop for Payload {
 mod tests {
     use super::*;
 
-    /// Buffers of 1 MiB, cut to what came, must not hold a thousand times what is counted.
+    /// Buffers of 1 MiB that hold a few bytes must not occupy a thousand times the counted memory.
     #[test]
     fn what_is_counted_is_what_is_held() {
         let mut budget = Budget::new(1 << 20);

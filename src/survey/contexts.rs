@@ -1,5 +1,6 @@
-//! Which contexts a survey wants, and which the server granted. What lies between is the one decision that must not be made
-//! silently: a required context that is missing is an error, an optional one is `None` in every status.
+//! The contexts that a survey wants, and those that the server granted. The decision between the
+//! two must not be silent: a missing required context is an error, a missing optional one is `None`
+//! in every status.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,15 +18,15 @@ const ALLOCATION: &str = "base:allocation";
 const DEPTH: &str = "qemu:allocation-depth";
 const BITMAP_PREFIX: &str = "qemu:dirty-bitmap:";
 
-/// A metadata context that this library knows the meaning of.
+/// A metadata context whose meaning this library knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Context {
-    /// `base:allocation`: what reads as zero, what is a hole.
+    /// `base:allocation`: which bytes read as zero, and which are a hole.
     Allocation,
     /// `qemu:allocation-depth`: which layer of the image holds the bytes.
     Depth,
-    /// `qemu:dirty-bitmap:NAME`: what changed since a checkpoint. Holds NAME.
+    /// `qemu:dirty-bitmap:NAME`: the changes since a checkpoint. Holds NAME.
     Bitmap(String),
 }
 
@@ -52,7 +53,9 @@ impl fmt::Display for Context {
     }
 }
 
-/// Reads a full name. Errors with [`ContextError::Unknown`] where its meaning is not known.
+/// Parses a full name.
+///
+/// Fails with [`ContextError::Unknown`] if the library does not know its meaning.
 ///
 /// ```
 /// use nbd_extents::{Context, ContextError};
@@ -82,7 +85,7 @@ enum Need {
     Optional,
 }
 
-/// What a context's flags mean, with a bitmap's place among the bitmaps.
+/// The meaning of a context's flags; a bitmap has its place among the bitmaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContextKind {
     Allocation,
@@ -91,7 +94,8 @@ pub(super) enum ContextKind {
 }
 
 impl ContextKind {
-    /// The typed meaning of a descriptor's flags. Flags that an allocation cannot have mean nothing but doubt.
+    /// The typed meaning of a descriptor's flags. Flags that are invalid for an allocation mean
+    /// doubt.
     #[inline]
     pub(super) fn status(self, flags: u64) -> Status {
         match self {
@@ -102,12 +106,12 @@ impl ContextKind {
         }
     }
 
-    /// What holds where the server's answer is in doubt: data, dirty, depth unknown.
+    /// The status where the server's answer is in doubt: data, dirty, depth unknown.
     pub(super) fn safe_status(self) -> Status {
         self.status(self.safe_flags())
     }
 
-    /// The flags that mean the safe status. A depth beyond 32 bits is one in doubt.
+    /// The flags that mean the safe status. A depth beyond 32 bits stands for doubt.
     pub(super) fn safe_flags(self) -> u64 {
         match self {
             Self::Allocation => Allocation::DATA.flags(),
@@ -116,7 +120,7 @@ impl ContextKind {
         }
     }
 
-    /// The flags without what has no meaning: below 2^33, so that there is room for a mark.
+    /// The flags without meaningless bits: below 2^33, so that there is room for a mark.
     pub(super) fn known_flags(self, flags: u64) -> u64 {
         match self {
             Self::Allocation if is_wide(flags) => self.safe_flags(),
@@ -126,7 +130,8 @@ impl ContextKind {
         }
     }
 
-    /// The flags of the safer of two answers about the same bytes. Both are [`known_flags`](Self::known_flags).
+    /// The flags of the safer of two answers about the same bytes. Both are
+    /// [`known_flags`](Self::known_flags).
     pub(super) fn safer(self, a: u64, b: u64) -> u64 {
         match self {
             Self::Allocation => a & b,
@@ -137,7 +142,7 @@ impl ContextKind {
     }
 }
 
-/// Whether flags use bits that the 32-bit contexts do not have.
+/// True if flags use bits that the 32-bit contexts do not have.
 pub(super) fn is_wide(flags: u64) -> bool {
     flags >> 32 != 0
 }
@@ -152,7 +157,11 @@ pub(super) fn is_wide(flags: u64) -> bool {
 ///     .require(Context::bitmap("b0"))?
 ///     .optional(Context::Depth)?;
 /// // ask for these in NBD_OPT_SET_META_CONTEXT
-/// assert!(wanted.names().eq(["base:allocation", "qemu:dirty-bitmap:b0", "qemu:allocation-depth"]));
+/// assert!(wanted.names().eq([
+///     "base:allocation",
+///     "qemu:dirty-bitmap:b0",
+///     "qemu:allocation-depth"
+/// ]));
 ///
 /// // the server answered with ids for two of them: the optional one may be missing
 /// let granted = wanted.negotiate([(0, "base:allocation"), (2, "qemu:dirty-bitmap:b0")])?;
@@ -160,7 +169,10 @@ pub(super) fn is_wide(flags: u64) -> bool {
 ///
 /// // a required one may not
 /// let error = wanted.negotiate([(0, "base:allocation")]).unwrap_err();
-/// assert_eq!(error.to_string(), "the server did not grant the context qemu:dirty-bitmap:b0");
+/// assert_eq!(
+///     error.to_string(),
+///     "the server did not grant the context qemu:dirty-bitmap:b0"
+/// );
 /// # Ok::<(), nbd_extents::ContextError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -177,7 +189,7 @@ struct Wanted {
 }
 
 impl Contexts {
-    /// No contexts yet.
+    /// Creates an empty set of contexts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -189,8 +201,9 @@ impl Contexts {
     ///
     /// # Errors
     ///
-    /// A [`ContextError`] when the context is there already, when it is one bitmap more than [`MAX_BITMAPS`](crate::MAX_BITMAPS), and when a bitmap's name is empty,
-    /// too long or has a NUL.
+    /// A [`ContextError`] when the context has already been added, when it exceeds
+    /// [`MAX_BITMAPS`](crate::MAX_BITMAPS) bitmaps, and when a bitmap's name is empty, too long or
+    /// has a NUL.
     pub fn require(self, context: Context) -> Result<Self, ContextError> {
         self.add(context, Need::Required)
     }
@@ -213,7 +226,7 @@ impl Contexts {
         contexts.into_iter().try_fold(self, Self::require)
     }
 
-    /// Adds a context that may be missing; its part of every [`Status`] is `None` then.
+    /// Adds a context that may be missing; its part of every [`Status`] is then `None`.
     ///
     /// # Errors
     ///
@@ -246,8 +259,10 @@ impl Contexts {
         self.wanted.iter().filter(|wanted| matches!(wanted.kind, ContextKind::Bitmap(_))).count()
     }
 
-    /// All bitmaps that were added, whether the server will grant them or not: what an incremental goes by unless it names
-    /// [some](Self::bitmap_set). One that the server does not have is then missed, and not taken for clean.
+    /// The indices of all bitmaps that were added, whether the server grants them or not.
+    ///
+    /// An incremental follows these unless it names [some](Self::bitmap_set). A bitmap that the
+    /// server does not have is then reported as missing, not taken for clean.
     #[must_use]
     pub fn all_bitmaps(&self) -> Bitmaps {
         let index = |wanted: &Wanted| match wanted.kind {
@@ -257,7 +272,7 @@ impl Contexts {
         self.wanted.iter().filter_map(index).collect()
     }
 
-    /// The bitmaps with these names (without the prefix `qemu:dirty-bitmap:`), as their places in every [`Status`].
+    /// The indices of the bitmaps with these names (without the prefix `qemu:dirty-bitmap:`).
     ///
     /// # Errors
     ///
@@ -266,7 +281,9 @@ impl Contexts {
     /// ```
     /// use nbd_extents::{BitmapIndex, Bitmaps, Context, ContextError, Contexts};
     ///
-    /// let contexts = Contexts::new().require(Context::bitmap("daily"))?.require(Context::bitmap("weekly"))?;
+    /// let contexts = Contexts::new()
+    ///     .require(Context::bitmap("daily"))?
+    ///     .require(Context::bitmap("weekly"))?;
     /// assert_eq!(contexts.bitmap_set(["weekly"])?, Bitmaps::only(BitmapIndex::of::<1>()));
     /// assert_eq!(contexts.all_bitmaps(), contexts.bitmap_set(["daily", "weekly"])?);
     /// assert!(matches!(contexts.bitmap_set(["monthly"]), Err(ContextError::NotAsked { .. })));
@@ -287,23 +304,23 @@ impl Contexts {
         Ok(set)
     }
 
-    /// The full names, in the order in which they were added: the queries of `NBD_OPT_SET_META_CONTEXT`.
+    /// The full names in the order of their addition: the queries of `NBD_OPT_SET_META_CONTEXT`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.wanted.iter().map(|wanted| wanted.name.as_str())
     }
 
-    /// The full names, and whether each is required.
+    /// The full names, each with `true` if it is required.
     pub fn queries(&self) -> impl Iterator<Item = (&str, bool)> {
         self.wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.need == Need::Required))
     }
 
-    /// Only the bitmaps, at the same places: what the first connection of a bitmap-first survey asks for.
+    /// Only the bitmaps, with the same indices: for the first connection of a bitmap-first survey.
     #[must_use]
     pub fn bitmaps(&self) -> Self {
         self.only(|kind| matches!(kind, ContextKind::Bitmap(_)))
     }
 
-    /// All but the bitmaps: what the second connection of a bitmap-first survey asks for.
+    /// All contexts but the bitmaps: for the second connection of a bitmap-first survey.
     #[must_use]
     pub fn details(&self) -> Self {
         self.only(|kind| !matches!(kind, ContextKind::Bitmap(_)))
@@ -313,12 +330,14 @@ impl Contexts {
         Self { wanted: self.wanted.iter().filter(|wanted| keep(wanted.kind)).cloned().collect() }
     }
 
-    /// Sets what the server granted, as (id, name) pairs, against what is wanted. Names that nobody asked for are left out.
+    /// Compares the contexts that the server granted, as (id, name) pairs, with those wanted.
+    ///
+    /// Ignores names that nobody asked for.
     ///
     /// # Errors
     ///
-    /// [`ContextError::Missing`] when a required context was not granted, [`ContextError::Twice`] and [`ContextError::SharedId`] when the
-    /// server names a context or uses an id twice.
+    /// [`ContextError::Missing`] when a required context was not granted, [`ContextError::Twice`]
+    /// and [`ContextError::SharedId`] when the server names a context or uses an id twice.
     pub fn negotiate<N: AsRef<str>>(
         &self,
         granted: impl IntoIterator<Item = (u32, N)>,
@@ -345,7 +364,8 @@ impl Contexts {
         }
     }
 
-    /// The same for clients that learn the granted contexts by name alone, as users of libnbd do.
+    /// Like [`negotiate`](Self::negotiate), for clients that learn names but no ids, as with
+    /// libnbd.
     ///
     /// The ids in [`Negotiated::ids`] are then made up. Replies go to
     /// [`Survey::extents32`](crate::Survey::extents32) and
@@ -360,7 +380,8 @@ impl Contexts {
     ///
     /// let wanted = Contexts::new().require(Context::Allocation)?.optional(Context::Depth)?;
     /// # let can_meta_context = |name: &str| name == "base:allocation";
-    /// let granted = wanted.negotiate_names(wanted.names().filter(|name| can_meta_context(name)))?;
+    /// let granted =
+    ///     wanted.negotiate_names(wanted.names().filter(|name| can_meta_context(name)))?;
     /// assert!(granted.has(&Context::Allocation) && !granted.has(&Context::Depth));
     /// # Ok::<(), nbd_extents::ContextError>(())
     /// ```
@@ -372,7 +393,7 @@ impl Contexts {
     }
 }
 
-/// A granted context: its id on this connection, and what it means.
+/// A granted context: its id on this connection, its name and its meaning.
 #[derive(Clone, Debug)]
 pub(super) struct GrantedContext {
     pub(super) id: u32,
@@ -380,20 +401,22 @@ pub(super) struct GrantedContext {
     pub(super) kind: ContextKind,
 }
 
-/// The contexts that the server granted on one connection, every required one among them. Made by [`Contexts::negotiate`].
+/// The contexts that the server granted on one connection, including every required one.
+///
+/// Made by [`Contexts::negotiate`].
 #[derive(Clone, Debug)]
 pub struct Negotiated {
     slots: SmallVec<[GrantedContext; 4]>,
 }
 
 impl Negotiated {
-    /// Whether this context was granted.
+    /// True if this context was granted.
     #[must_use]
     pub fn has(&self, context: &Context) -> bool {
         self.id_of(context).is_some()
     }
 
-    /// The id of this context on the connection, or `None` where it was not granted.
+    /// The id of this context on the connection, or `None` if it was not granted.
     #[must_use]
     pub fn id_of(&self, context: &Context) -> Option<u32> {
         let name = context.to_string();
@@ -405,7 +428,9 @@ impl Negotiated {
         self.slots.iter().map(|slot| slot.id)
     }
 
-    /// Parts the bitmaps from the rest: the two halves that a bitmap-first survey over one connection (with payload-form requests) needs.
+    /// Splits the bitmaps from the other contexts.
+    ///
+    /// A bitmap-first survey over one connection (with payload-form requests) needs both halves.
     #[must_use]
     pub fn split(self) -> (Self, Self) {
         let (bitmaps, details) =
@@ -476,7 +501,7 @@ mod tests {
         assert_eq!(id, ContextError::SharedId { id: 5 });
     }
 
-    /// Above them is the mark of a dispute: a server must not be able to set it, whatever flags it sends.
+    /// The mark of a dispute lies above them: no flags from a server may set it.
     #[test]
     fn known_flags_leave_room_for_a_mark_and_change_no_meaning() {
         let kinds = [ContextKind::Allocation, ContextKind::Depth, ContextKind::Bitmap(BitmapIndex::FIRST)];

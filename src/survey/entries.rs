@@ -1,8 +1,9 @@
-//! Replies as a client library hands them on: a context's name, and (length, flags) entries in host order.
+//! Replies as a client library delivers them: a context's name, and (length, flags) entries in host
+//! order.
 //!
-//! libnbd has read the payload by the time its callback runs, and tells neither the id of the context nor
-//! the form on the wire. A survey keeps payloads as they stand on the wire (8 or 16 bytes a descriptor),
-//! so the entries are put back into that shape here and then take the same way as [`Survey::chunk`].
+//! libnbd has parsed the payload before it calls back, and reports neither the id of the context
+//! nor the form on the wire. A survey keeps payloads in wire form (8 or 16 bytes a descriptor), so
+//! this module restores that form and passes it to the code of [`Survey::chunk`].
 
 use alloc::vec::Vec;
 use core::borrow::Borrow;
@@ -14,19 +15,21 @@ use crate::error::DecodeError;
 use crate::wire::{Form, Pair64, encoded_size};
 
 impl Survey {
-    /// A survey of a whole read-only export of `size` bytes, for clients that know contexts by name.
+    /// Creates a survey of a whole read-only export, for clients that know contexts by name.
     ///
-    /// `contexts` are full names (`base:allocation`, `qemu:dirty-bitmap:NAME`, `qemu:allocation-depth`).
-    /// All are required, and the caller has made sure that the server granted them. Each request asks
-    /// about at most 2 GiB, aligned to 512 bytes. Give replies to [`extents32`](Self::extents32) or
-    /// [`extents64`](Self::extents64).
+    /// The export has `size` bytes.
+    ///
+    /// `contexts` are full names (`base:allocation`, `qemu:dirty-bitmap:NAME`,
+    /// `qemu:allocation-depth`). All are required, and the caller has made sure that the server
+    /// granted them. Each request asks about at most 2 GiB, aligned to 512 bytes. Give replies to
+    /// [`extents32`](Self::extents32) or [`extents64`](Self::extents64).
     ///
     /// For anything else, [`Survey::together`] takes [`SurveyOptions`] and
     /// [`Contexts::negotiate_names`].
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Context`] for a name without a known meaning, or one that comes twice;
+    /// [`SurveyError::Context`] for a name that is unknown or comes twice;
     /// [`SurveyError::NoContext`] without any; [`SurveyError::TooLarge`] for a size above
     /// [`MAX_END`](crate::MAX_END).
     ///
@@ -59,18 +62,19 @@ impl Survey {
         Self::together(SurveyOptions::new(export), granted)
     }
 
-    /// Takes one context's part of a reply, as libnbd's callback of `block_status` has it.
+    /// Takes one context's part of a reply, as libnbd's `block_status` callback delivers it.
     ///
-    /// `entries` are a length in bytes and flags for each extent, one after the other. The first of them
-    /// starts at `offset`, where the request starts. They may describe less than was asked; the rest is
-    /// asked again. A context that the survey does not ask about is ignored.
+    /// `entries` hold a length in bytes and flags for each extent, one after the other. The first
+    /// extent starts at `offset`, the start of the request. The entries may describe fewer bytes
+    /// than the request; the rest is requested again. A context that the survey does not ask about
+    /// is ignored.
     ///
     /// # Errors
     ///
     /// [`SurveyError::UnknownRequest`] when no such request is outstanding;
-    /// [`SurveyError::WrongOffset`] when the entries start elsewhere (the request stays outstanding);
-    /// [`SurveyError::Reply`] when the number of entries is odd, when there are none, and as for
-    /// [`chunk`](Self::chunk): the request is over then.
+    /// [`SurveyError::WrongOffset`] when the entries start elsewhere (the request stays
+    /// outstanding); [`SurveyError::Reply`] when the number of entries is odd, when there are none,
+    /// and as for [`chunk`](Self::chunk): the request is over then.
     ///
     /// ```
     /// use nbd_extents::{Survey, SurveyError};
@@ -101,9 +105,9 @@ impl Survey {
         })
     }
 
-    /// Takes one context's part of a reply, as libnbd's callback of `block_status_64` has it.
+    /// Takes one context's part of a reply, as libnbd's `block_status_64` callback delivers it.
     ///
-    /// The same as [`extents32`](Self::extents32) with entries of (length, flags) in 64 bits each.
+    /// Like [`extents32`](Self::extents32), with entries of (length, flags) in 64 bits each.
     ///
     /// # Errors
     ///
@@ -162,7 +166,7 @@ impl Survey {
         if list.count == 0 {
             return Err(pass.refuse(id, ReplyFault::Missing { context: context.into() }, &mut cx));
         }
-        // the budget is asked before anything is allocated
+        // the budget decides before anything is allocated
         let size = encoded_size(list.form, list.count).unwrap_or(usize::MAX);
         if pass.admit(id, size as u64, list.form, &mut cx) == Admission::Drain {
             return Ok(());
@@ -178,10 +182,10 @@ impl Survey {
     }
 }
 
-/// What is known of a list of entries before it is read.
+/// The shape of a list of entries, known before it is read.
 struct Entries {
     form: Form,
     count: usize,
-    /// A number is left over.
+    /// The error for a number left over.
     odd: Option<DecodeError>,
 }

@@ -1,4 +1,4 @@
-//! How a survey can fail, each time with the numbers that a maintainer needs to see.
+//! The errors of a survey, each with the numbers that a maintainer needs.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::error::{DecodeError, StreamError};
 use crate::extent::MAX_END;
 use crate::status::MAX_BITMAPS;
 
-/// Contexts that cannot be asked for, or were not granted.
+/// Contexts that a survey cannot ask about, or that were not granted.
 ///
 /// ```
 /// use nbd_extents::{Context, ContextError, Contexts};
@@ -39,7 +39,7 @@ pub enum ContextError {
         /// The full name that it would have.
         name: String,
     },
-    /// The meaning of a context is not known, so a survey cannot ask about it.
+    /// The library does not know the meaning of a context, so a survey cannot ask about it.
     #[error(
         "the meaning of the context {} is not known; known are base:allocation, qemu:allocation-depth and \
          qemu:dirty-bitmap:NAME",
@@ -54,10 +54,11 @@ pub enum ContextError {
     Missing {
         /// Its full name.
         name: String,
-        /// The contexts that the server lists, where the caller asked for the list: see [`ContextError::with_offered`].
+        /// The contexts that the server offers, if the caller asked for the list: see
+        /// [`ContextError::with_offered`].
         offered: Option<Vec<String>>,
     },
-    /// A bitmap is named that the survey does not ask for.
+    /// The caller names a bitmap that the survey does not ask for.
     #[error("the survey does not ask for the context {}", name.escape_debug())]
     NotAsked {
         /// Its full name.
@@ -72,7 +73,9 @@ pub enum ContextError {
 }
 
 impl ContextError {
-    /// Adds to [`Missing`](Self::Missing) what the server does offer (its answer to `NBD_OPT_LIST_META_CONTEXT`). Other errors stay as they are.
+    /// Adds the names that the server offers to [`Missing`](Self::Missing).
+    ///
+    /// They come from its answer to `NBD_OPT_LIST_META_CONTEXT`. Other errors stay as they are.
     ///
     /// ```
     /// use nbd_extents::{Context, Contexts};
@@ -96,7 +99,7 @@ impl ContextError {
     }
 }
 
-/// Shows what the server offers, with its text escaped.
+/// Displays the names that the server offers, with its text escaped.
 struct Offered<'a>(&'a Option<Vec<String>>);
 
 impl fmt::Display for Offered<'_> {
@@ -110,13 +113,14 @@ impl fmt::Display for Offered<'_> {
     }
 }
 
-/// Why a survey cannot start or cannot go on.
+/// Why a survey cannot start or cannot continue.
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, SurveyError};
+/// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyError, SurveyOptions};
 ///
-/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let contexts =
+///     Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
 /// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// assert_eq!(survey.complete(), Err(SurveyError::Incomplete { position: 0, end: 8192 }));
@@ -131,7 +135,7 @@ pub enum SurveyError {
     /// There is no context to ask about.
     #[error("a survey needs at least one context")]
     NoContext,
-    /// A bitmap-first survey needs bitmaps on one side and only other contexts on the other.
+    /// A bitmap-first survey needs bitmaps in one half and only other contexts in the other.
     #[error("a survey that asks the bitmap first needs a dirty bitmap, asked apart from the other contexts")]
     NotBitmapFirst,
     /// The server claims a size that no file can have.
@@ -143,7 +147,7 @@ pub enum SurveyError {
     /// The minimum block size is not a power of two up to 64 KiB.
     #[error("a minimum block size of {got} bytes is not a power of two from 1 to 65536")]
     BlockSize {
-        /// What the server said, in bytes.
+        /// The announced size, in bytes.
         got: u32,
     },
     /// The range is not part of the export.
@@ -159,18 +163,18 @@ pub enum SurveyError {
         "the export is writable, so its answers may change under the survey (allow_writable permits that)"
     )]
     Writable,
-    /// The export has another size than when the survey was interrupted.
+    /// The size of the export has changed since the survey was interrupted.
     #[error("the export now has {got} bytes, not {expected} as when the survey began")]
     SizeChanged {
-        /// The size then, in bytes.
+        /// The size at the interruption, in bytes.
         expected: u64,
         /// The size now, in bytes.
         got: u64,
     },
-    /// The request is not outstanding: never made, or over already.
+    /// The request is not outstanding: never made, or already over.
     #[error("{0} is not outstanding")]
     UnknownRequest(RequestId),
-    /// The entries of a reply start elsewhere than the request.
+    /// The entries of a reply start at another offset than the request.
     #[error("the entries start at byte {got}, but the request starts at byte {expected}")]
     WrongOffset {
         /// Where the request starts, in bytes.
@@ -183,7 +187,7 @@ pub enum SurveyError {
     Reply {
         /// Where the request started, in bytes.
         offset: u64,
-        /// What is wrong with it.
+        /// The violation.
         fault: ReplyFault,
     },
     /// The server fails the request for a range again and again.
@@ -194,54 +198,57 @@ pub enum SurveyError {
     Failing {
         /// The bytes that the request asked about.
         range: Range<u64>,
-        /// How often it has failed.
+        /// The number of failures.
         failures: u32,
     },
-    /// Even a request for one block is answered with more than the budget allows.
+    /// The reply to a request for a single block does not fit the budget.
     #[error("the reply about {length} bytes at byte {offset} does not fit the budget of {budget} bytes")]
     OverBudget {
         /// Where the request started, in bytes.
         offset: u64,
-        /// How many bytes it asked about.
+        /// The number of bytes it asked about.
         length: u64,
         /// The budget, in bytes.
         budget: usize,
     },
-    /// The server answers in crumbs: reply after reply says next to nothing.
+    /// The server makes no real progress: reply after reply describes almost nothing.
     #[error("the server made no real progress in {replies} replies, up to byte {offset}")]
     Stalled {
-        /// How far the survey came, in bytes.
+        /// The offset that the survey reached, in bytes.
         offset: u64,
-        /// How many replies in a row were too short.
+        /// The number of short replies in a row.
         replies: u32,
     },
-    /// The survey was taken for complete before it was.
+    /// The caller ended the survey before it was complete.
     #[error("the survey has covered only the bytes up to {position} of {end}")]
     Incomplete {
-        /// The first byte that was not handed out.
+        /// The first byte that was not yielded.
         position: u64,
         /// The end of the range, in bytes.
         end: u64,
     },
-    /// The book-keeping of a survey is wrong: a fault in this library, caught before it could lose data.
+    /// The records of a survey are inconsistent: a fault in this library, caught before it lost
+    /// data.
     #[error("a fault in nbd-extents: {what}; please report it")]
     Bug {
-        /// What cannot be.
+        /// The state that should be impossible.
         what: &'static str,
     },
-    /// The pieces did not fit together: a fault in this library, caught before it could lose data.
+    /// The extents did not fit together: a fault in this library, caught before it lost data.
     #[error("the merged extents do not fit together: {0}")]
     Stream(#[from] StreamError),
 }
 
-/// The error of a branch that cannot be reached. Debug builds stop there.
+/// The error of an unreachable branch. Debug builds panic there.
 #[cold]
 pub(super) fn bug(what: &'static str) -> SurveyError {
     debug_assert!(false, "{what}");
     SurveyError::Bug { what }
 }
 
-/// What can be wrong with a reply. NBD protocol, "Structured reply types" and `NBD_CMD_BLOCK_STATUS`.
+/// A violation of the protocol in a reply.
+///
+/// NBD protocol, "Structured reply types" and `NBD_CMD_BLOCK_STATUS`.
 ///
 /// ```
 /// use nbd_extents::ReplyFault;
@@ -267,7 +274,7 @@ pub enum ReplyFault {
         /// The context's name.
         context: String,
     },
-    /// The reply is over, and a context has not been answered.
+    /// The reply is complete, but a context was not answered.
     #[error("no status for {context}")]
     Missing {
         /// The context's name.
@@ -281,7 +288,7 @@ pub enum ReplyFault {
         /// The descriptor's place in the list, from 0.
         index: usize,
     },
-    /// The sum of the lengths leaves 64 bits.
+    /// The sum of the lengths exceeds 64 bits.
     #[error("{context}: descriptor {index} of {length} bytes makes the sum overflow")]
     Overflow {
         /// The context's name.
@@ -291,7 +298,7 @@ pub enum ReplyFault {
         /// Its length, in bytes.
         length: u64,
     },
-    /// A descriptor reaches past the end of the export.
+    /// A descriptor reaches beyond the end of the export.
     #[error("{context}: descriptor {index} ends at byte {end} of an export of {size} bytes")]
     BeyondExport {
         /// The context's name.
@@ -303,7 +310,7 @@ pub enum ReplyFault {
         /// The export's size, in bytes.
         size: u64,
     },
-    /// Descriptors go on although those before had reached past the end of the request.
+    /// Descriptors continue although those before had reached beyond the end of the request.
     #[error("{context}: descriptor {index} starts at byte {start}, but the request ends at byte {end}")]
     PastRequest {
         /// The context's name.
@@ -325,16 +332,16 @@ pub enum ReplyFault {
         /// Its flags.
         flags: u64,
     },
-    /// One descriptor within the request was asked for, and the answer is another.
+    /// The request was for one descriptor within its range, and the reply holds another answer.
     #[error(
         "{context}: one descriptor of at most {asked} bytes was asked for, not {count} with {length} bytes first"
     )]
     NotOne {
         /// The context's name.
         context: String,
-        /// How many bytes were asked about.
+        /// The number of bytes asked about.
         asked: u64,
-        /// How many descriptors came.
+        /// The number of descriptors received.
         count: usize,
         /// The length of the first, in bytes.
         length: u64,
@@ -342,9 +349,9 @@ pub enum ReplyFault {
     /// A chunk holds more descriptors than the caller allows.
     #[error("a payload of {got} bytes holds more than the {limit} descriptors allowed")]
     TooLong {
-        /// The bytes of the payload.
+        /// The size of the payload, in bytes.
         got: u64,
-        /// The descriptors allowed.
+        /// The number of descriptors allowed.
         limit: usize,
     },
 }

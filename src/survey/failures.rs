@@ -1,11 +1,12 @@
-//! How often the request for a range has failed, so that one which always fails ends the survey.
+//! The failures of each range, so that a range that always fails ends the survey.
 
 use alloc::vec::Vec;
 
-/// The ranges that have failed, by where their requests start, and how often.
+/// The start of each failed range, and its number of failures.
 ///
-/// The first range that is not answered is always asked next. So it either is answered, and its count is
-/// forgotten, or reaches the bound; the list stays as short as the number of requests in flight allows.
+/// The survey always requests the first unanswered range next. So that range either is answered,
+/// and its count is forgotten, or reaches the bound; the list is never longer than the number of
+/// requests in flight allows.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Vec<(u64, u32)>);
 
@@ -24,12 +25,12 @@ impl Failures {
         }
     }
 
-    /// How often the request that starts at `start` has failed.
+    /// The number of failures of the request that starts at `start`.
     pub(super) fn of(&self, start: u64) -> u32 {
         self.0.iter().find(|(other, _)| *other == start).map_or(0, |(_, count)| *count)
     }
 
-    /// Forgets the request that starts at `start`: it has been answered, or is given up.
+    /// Forgets the request that starts at `start`, once it is answered or given up.
     pub(super) fn forget(&mut self, start: u64) {
         self.0.retain(|(other, _)| *other != start);
     }

@@ -1,4 +1,4 @@
-//! One context's checked answer, as a stream of extents read straight from its payload.
+//! One context's checked answer, as a stream of extents decoded straight from its payload.
 
 use alloc::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::status::Status;
 use crate::stream::ExtentStream;
 use crate::wire::{Compact, Descriptor, Extended, Form, RawDescriptor};
 
-/// What is known of some bytes, and whether two replies disagreed about them.
+/// The status of some bytes, and whether two replies disagreed about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: Status,
@@ -23,7 +23,7 @@ impl Answer {
         Self { status, disputed: false }
     }
 
-    /// The same with a status that is not disputed.
+    /// Combines the status with one that is not disputed.
     pub(super) fn combine(self, other: Status) -> Self {
         Self { status: self.status.combine(other), ..self }
     }
@@ -37,16 +37,16 @@ impl Answer {
     }
 }
 
-/// Where a payload comes from.
+/// The origin of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A reply.
     Server,
-    /// Joined from the rests of earlier replies: flags may carry [`DISPUTED`].
-    Rests,
+    /// Joined from retained answers: flags may carry [`DISPUTED`].
+    Retained,
 }
 
-/// Marks, in joined rests, bytes about which replies disagreed.
+/// Marks, in retained layers, bytes about which replies disagreed.
 pub(super) const DISPUTED: u64 = 1 << 63;
 
 /// The usable descriptors of a payload.
@@ -66,33 +66,34 @@ impl List<'_> {
     }
 }
 
-/// Where a layer is read.
+/// The position of a reader in a layer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    /// The next descriptor.
-    pub(super) next: usize,
-    /// Where it starts; behind the last, once it is known that nothing follows, the end of all that there can be.
+pub(super) struct LayerCursor {
+    /// The index of the next descriptor.
+    pub(super) index: usize,
+    /// The offset at which it starts; `u64::MAX` once the list is exhausted.
     pub(super) position: u64,
-    /// No descriptor reaches farther.
+    /// The end of the usable bytes: no descriptor reaches beyond it.
     end: u64,
 }
 
-impl Place {
-    /// Goes over the next descriptor. Returns its flags; `None` at the end.
+impl LayerCursor {
+    /// Advances over the next descriptor. Returns its flags, or `None` at the end.
     #[inline]
-    pub(super) fn go_on(&mut self, list: &List<'_>) -> Option<u64> {
-        let Some(Descriptor { length, flags }) = list.get(self.next) else {
+    pub(super) fn next(&mut self, list: &List<'_>) -> Option<u64> {
+        let Some(Descriptor { length, flags }) = list.get(self.index) else {
             self.position = u64::MAX;
             return None;
         };
-        self.next += 1;
+        self.index += 1;
         self.position = self.position.saturating_add(length).min(self.end);
         Some(flags)
     }
 
-    /// Goes over as many descriptors as there is room for: where each ends, and what `say` makes of its flags. Returns how many there were.
+    /// Decodes as many descriptors as the slices hold: their ends, and `say` applied to their
+    /// flags. Returns their number.
     #[inline]
-    pub(super) fn go_over<T>(
+    pub(super) fn next_block<T>(
         &mut self,
         list: &List<'_>,
         ends: &mut [u64],
@@ -100,20 +101,20 @@ impl Place {
         say: impl Fn(u64) -> T,
     ) -> usize {
         match list {
-            List::Compact(list) => self.go_over_raw(list, ends, said, say),
-            List::Extended(list) => self.go_over_raw(list, ends, said, say),
+            List::Compact(list) => self.next_block_raw(list, ends, said, say),
+            List::Extended(list) => self.next_block_raw(list, ends, said, say),
         }
     }
 
     #[inline]
-    fn go_over_raw<R: RawDescriptor, T>(
+    fn next_block_raw<R: RawDescriptor, T>(
         &mut self,
         list: &[R],
         ends: &mut [u64],
         said: &mut [T],
         say: impl Fn(u64) -> T,
     ) -> usize {
-        let rest = list.get(self.next..).unwrap_or_default();
+        let rest = list.get(self.index..).unwrap_or_default();
         let mut position = self.position;
         for ((raw, end), said) in rest.iter().zip(&mut *ends).zip(said) {
             let Descriptor { length, flags } = raw.read();
@@ -123,15 +124,16 @@ impl Place {
         }
         let count = rest.len().min(ends.len());
         self.position = position;
-        self.next += count;
+        self.index += count;
         count
     }
 
-    /// Goes over descriptors up to the one that describes the byte at `offset`. Returns its flags; `None` when the list ends before.
+    /// Advances to the descriptor that covers the byte at `offset`. Returns its flags, or `None` if
+    /// the list ends before.
     #[inline]
-    pub(super) fn go_behind(&mut self, offset: u64, list: &List<'_>) -> Option<u64> {
+    pub(super) fn seek_past(&mut self, offset: u64, list: &List<'_>) -> Option<u64> {
         loop {
-            let flags = self.go_on(list);
+            let flags = self.next(list);
             if self.position > offset {
                 return flags;
             }
@@ -139,7 +141,7 @@ impl Place {
     }
 }
 
-/// The usable descriptors of one payload at their offsets. Cloning shares the payload.
+/// The usable descriptors of one payload at their offsets. Clones share the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     payload: Arc<Payload>,
@@ -147,11 +149,11 @@ pub(super) struct Layer {
     form: Form,
     meaning: ContextKind,
     descriptors: usize,
-    place: Place,
+    cursor: LayerCursor,
 }
 
 impl Layer {
-    /// A context's answer in a reply about bytes from `start` on.
+    /// Creates the layer of a context's list in a reply that starts at `start`.
     pub(super) fn new(
         payload: Payload,
         form: Form,
@@ -160,26 +162,26 @@ impl Layer {
         usable: Usable,
     ) -> Self {
         let Usable { descriptors, end } = usable;
-        let place = Place { next: 0, position: start, end };
-        Self { payload: Arc::new(payload), origin: Origin::Server, form, meaning, descriptors, place }
+        let cursor = LayerCursor { index: 0, position: start, end };
+        Self { payload: Arc::new(payload), origin: Origin::Server, form, meaning, descriptors, cursor }
     }
 
-    /// Joined rests, in the extended form.
-    pub(super) fn of_rests(payload: Payload, meaning: ContextKind, start: u64, usable: Usable) -> Self {
-        Self { origin: Origin::Rests, ..Self::new(payload, Form::Extended, meaning, start, usable) }
+    /// Creates a layer from a retained list in the extended form.
+    pub(super) fn of_retained(payload: Payload, meaning: ContextKind, start: u64, usable: Usable) -> Self {
+        Self { origin: Origin::Retained, ..Self::new(payload, Form::Extended, meaning, start, usable) }
     }
 
-    /// The flags of a descriptor, without what has no meaning but with the mark.
+    /// The flags of a descriptor without meaningless bits, but with the mark.
     pub(super) fn known_flags(&self, flags: u64) -> u64 {
         match self.origin {
             Origin::Server => self.meaning.known_flags(flags),
-            Origin::Rests => flags,
+            Origin::Retained => flags,
         }
     }
 
-    /// The byte behind the last that is described.
+    /// The end of the described bytes.
     pub(super) fn end(&self) -> u64 {
-        self.place.end
+        self.cursor.end
     }
 
     /// Whether its payload counts against the budget.
@@ -187,41 +189,42 @@ impl Layer {
         self.payload.is_counted()
     }
 
-    /// The bytes of its payload.
+    /// The size of its payload, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.payload.as_slice().len()
     }
 
-    /// About how many bytes of the payload are about bytes beyond `offset`, as if descriptors were alike.
+    /// Estimates the bytes of payload that describe the disk beyond `offset`, as if all descriptors
+    /// were alike.
     pub(super) fn bytes_beyond(&self, offset: u64) -> u64 {
-        let (start, end) = (self.place.position, self.place.end);
+        let (start, end) = (self.cursor.position, self.cursor.end);
         let (beyond, all) = (end.saturating_sub(offset.max(start)), end.saturating_sub(start).max(1));
         let bytes = u128::from(self.bytes() as u64) * u128::from(beyond) / u128::from(all);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// The descriptors that are used.
+    /// The number of usable descriptors.
     pub(super) fn descriptors(&self) -> usize {
         self.descriptors
     }
 
-    /// The descriptors that are still to be read.
+    /// The number of descriptors still to be read.
     pub(super) fn left(&self) -> usize {
-        self.descriptors - self.place.next
+        self.descriptors - self.cursor.index
     }
 
-    /// Passes over the descriptors that end at or before `offset`.
+    /// Skips the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
         let list = self.list();
-        let mut next = self.place;
-        let mut kept = next;
-        while next.go_on(&list).is_some() && next.position <= offset {
-            kept = next;
+        let mut cursor = self.cursor;
+        let mut kept = cursor;
+        while cursor.next(&list).is_some() && cursor.position <= offset {
+            kept = cursor;
         }
-        self.place = kept;
+        self.cursor = kept;
     }
 
-    /// All usable descriptors.
+    /// The usable descriptors.
     #[inline]
     pub(super) fn list(&self) -> List<'_> {
         let list = self.payload.as_slice().get(self.form.header_size()..).unwrap_or_default();
@@ -231,27 +234,27 @@ impl Layer {
         }
     }
 
-    /// Where it is read.
-    pub(super) fn place(&self) -> Place {
-        self.place
+    /// The position at which the layer is read.
+    pub(super) fn cursor(&self) -> LayerCursor {
+        self.cursor
     }
 
-    /// Whether some of its flags may be marked as disputed.
+    /// True if some flags may be marked as disputed.
     pub(super) fn may_be_disputed(&self) -> bool {
-        self.origin == Origin::Rests
+        self.origin == Origin::Retained
     }
 
-    /// What its flags mean, but for the mark.
+    /// The meaning of its flags, apart from the mark.
     pub(super) fn meaning(&self) -> ContextKind {
         self.meaning
     }
 
-    /// What flags mean.
+    /// The meaning of flags.
     #[inline]
     pub(super) fn answer(&self, flags: u64) -> Answer {
         match self.origin {
             Origin::Server => Answer::new(self.meaning.status(flags)),
-            Origin::Rests => {
+            Origin::Retained => {
                 Answer { status: self.meaning.status(flags & !DISPUTED), disputed: flags & DISPUTED != 0 }
             }
         }
@@ -262,19 +265,19 @@ fn first<R>(list: &[R], count: usize) -> &[R] {
     list.get(..count).unwrap_or(list)
 }
 
-/// The raw flags: [`Layer::answer`] gives them their meaning.
+/// Yields the raw flags: [`Layer::answer`] gives them their meaning.
 impl ExtentStream for Layer {
     type Status = u64;
     type Error = StreamError;
 
     #[inline]
     fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
-        let mut place = self.place;
-        let Some(flags) = place.go_on(&self.list()) else {
+        let mut cursor = self.cursor;
+        let Some(flags) = cursor.next(&self.list()) else {
             return Ok(None);
         };
-        let extent = Extent::from_range(self.place.position..place.position, flags)?;
-        self.place = place;
+        let extent = Extent::from_range(self.cursor.position..cursor.position, flags)?;
+        self.cursor = cursor;
         Ok(Some(extent))
     }
 }

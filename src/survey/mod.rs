@@ -1,35 +1,38 @@
-//! A disk's survey: it says what to ask the server next, takes the replies in, and hands the merged extents out.
+//! Plans the requests of a survey, takes the replies and yields the merged extents.
 //!
-//! This is the part that is easy to get wrong. The contexts of one reply reach differently far; a reply may be short, long, cut anywhere,
-//! or one extent at a time; what only one context described must be asked again, and what was asked again must not be counted twice. A
-//! [`Survey`] does all of that without any I/O:
+//! This is the part that is easy to get wrong. The contexts of one reply cover different ranges. A
+//! reply may be short, long, cut anywhere, or hold one extent at a time. Bytes that only one
+//! context described must be requested again, and must not be counted twice. A [`Survey`] does all
+//! of that without any I/O:
 //!
 //! ```text
 //! range asked     |----------------------------------------|
-//! base:allocation |== data ==|== zero ==|                        shortest: it decides
-//! dirty bitmap    |===== dirty =====|======= clean =======|====  reaches farther, even past the request
+//! base:allocation |== data ==|== zero ==|                        the shortest decides
+//! dirty bitmap    |===== dirty =====|======= clean =======|====  longer than the request
 //!                 |          |      |   |
-//! handed out      |==========|======|===|
+//! yielded         |==========|======|===|
 //! next request                          |------------------->
 //! ```
 //!
-//! Where answers take long (a network, a fragmented image), the next ranges are asked before the last answer came, as many at a time as
-//! [`SurveyOptions::in_flight`] says. The answers may come in any order, and each may be short; what came early waits, and what is missing is asked
+//! Where replies take long (a network, a fragmented image), the survey requests the next ranges
+//! before the last reply has come, up to [`SurveyOptions::in_flight`] at a time. Replies may come
+//! in any order, and each may be short. An early reply waits, and missing bytes are requested
 //! again:
 //!
 //! ```text
 //! asked           |--- 0 ---|--- 1 ---|--- 2 ---|--- 3 ---|
-//! answered        |=========|         |=====|   |=========|      1 is not here yet, and 2 was short
-//! handed out      |=========|
-//! kept                                |=====|   |=========|      within the budget: what is farthest makes way first
+//! answered        |=========|         |=====|   |=========|      1 is missing, 2 was short
+//! yielded         |=========|
+//! held                                |=====|   |=========|      the farthest is dropped first
 //! next request                              |---|
 //! ```
 //!
-//! On a writable export there is one request at a time, since each answer is held against what earlier ones said of the same bytes.
+//! On a writable export there is one request at a time, since each reply is compared with earlier
+//! replies about the same bytes.
 //!
-//! The rules for one list are in `rules`, one reply in `reply`, one pass over the disk in `pass`, what it has asked and not read in `pieces`, how
-//! much it asks at a time in `step`, one answered piece in `window`, the two orders in `Survey` itself and
-//! `bitmap_first`.
+//! `rules` holds the rules for one list, `reply` one reply, `pass` one pass over the disk, `pieces`
+//! the ranges of a pass that are not yet read, `request_sizer` the length of a request, `window`
+//! one answered piece. The two orders are in `Survey` itself and in `bitmap_first`.
 
 mod ahead;
 mod bitmap_first;
@@ -46,8 +49,8 @@ mod pieces;
 mod reply;
 mod request;
 mod request_sizer;
-mod rests;
 mod resume;
+mod retained;
 mod rules;
 mod stats;
 #[cfg(test)]
@@ -76,19 +79,21 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// Surveys a range of an export: what to ask, what was answered, and the merged extents that follow from it.
+/// Surveys a range of an export: plans requests, takes replies and yields the merged extents.
 ///
-/// The caller owns the connection. It sends what [`next_request`](Self::next_request) says, gives each status chunk of the reply to
-/// [`chunk`](Self::chunk) in whatever order they come, says [`reply_done`](Self::reply_done), and reads
-/// [`next_extent`](Self::next_extent) until it is `None`. When `next_request` is `None` and no reply is awaited, the survey is over, and
+/// The caller owns the connection. It sends the request that [`next_request`](Self::next_request)
+/// returns, gives each status chunk of the reply to [`chunk`](Self::chunk) in the order of arrival,
+/// calls [`reply_done`](Self::reply_done), and reads [`next_extent`](Self::next_extent) until it is
+/// `None`. When `next_request` is `None` and no reply is awaited, the survey is over, and
 /// [`complete`](Self::complete) proves it.
 ///
-/// The extents cover the range exactly once, in order, with equal neighbours joined across replies; or the survey fails. Nothing of a
-/// reply that failed is ever visible. The payloads held never exceed the budget, however large the disk.
+/// The extents cover the range exactly once, in order, with equal neighbours joined across replies;
+/// or the survey fails. Nothing of a failed reply is ever visible. The payloads held never exceed
+/// the budget, whatever the size of the disk.
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
+/// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
 ///
 /// # let server = |offset: u64, length: u64| {
 /// #     let length = u32::try_from(length.min(4096)).unwrap().to_be_bytes();
@@ -96,7 +101,8 @@ use crate::status::Status;
 /// #     let zero = if offset == 0 { 2 } else { 0 };
 /// #     [[flags(0), length, flags(zero)].concat(), [flags(2), length, flags(1)].concat()]
 /// # };
-/// let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+/// let wanted =
+///     Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
 /// // negotiate with your own client: send wanted.names(), and take the ids that the server gives
 /// let contexts = wanted.negotiate([(0, "base:allocation"), (2, "qemu:dirty-bitmap:b0")])?;
 ///
@@ -125,11 +131,11 @@ pub struct Survey {
     budget: Budget,
     stats: SurveyStats,
     next_id: u64,
-    /// Everything before this byte has been read.
+    /// All bytes before this one have been read.
     position: u64,
-    /// What has been read and not handed out.
+    /// Extents read but not yet yielded.
     ready: OutputQueue,
-    /// What ended the survey.
+    /// The error that ended the survey.
     failed: Option<StreamError>,
 }
 
@@ -140,12 +146,14 @@ enum Order {
 }
 
 impl Survey {
-    /// A survey that asks all contexts in each request. The right order unless clean ranges must not be asked about.
+    /// Creates a survey that asks about all contexts in each request.
+    ///
+    /// Use this order unless requests must avoid clean ranges.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::NoContext`] without any context, [`SurveyError::Writable`] when the export is writable and
-    /// [`allow_writable`](SurveyOptions::allow_writable) was not said.
+    /// [`SurveyError::NoContext`] without any context, [`SurveyError::Writable`] when the export is
+    /// writable and [`allow_writable`](SurveyOptions::allow_writable) was not called.
     pub fn together(options: SurveyOptions, contexts: Negotiated) -> Result<Self, SurveyError> {
         if contexts.is_empty() {
             return Err(SurveyError::NoContext);
@@ -154,18 +162,24 @@ impl Survey {
         Self::start(options, Order::Together(Box::new(pass)))
     }
 
-    /// A survey that asks the dirty bitmaps over the whole range, and the other contexts only inside dirty ranges. Everywhere else those are
-    /// `None`: the cost follows the change, not the disk.
+    /// Creates a survey that asks about other contexts only inside dirty ranges.
     ///
-    /// It is the only order that works on qemu's snapshot-access exports, where a request that touches a clean byte fails. Each request has
-    /// a [`Topic`]: with extended headers and `NBD_FLAG_BLOCK_STATUS_PAYLOAD` send the payload form with its
-    /// [`context_ids`](Request::context_ids), and give this function both halves of [`Negotiated::split`]. Otherwise open two connections, one
-    /// that negotiates [`Contexts::bitmaps`] and one that negotiates [`Contexts::details`], and send each request on the one that its topic names.
+    /// It requests the bitmaps over the whole range first. Outside dirty ranges the other contexts
+    /// are `None`, so the cost follows the change, not the disk.
+    ///
+    /// This is the only order that works on qemu's snapshot-access exports, where a request that
+    /// touches a clean byte fails. Each request has a [`Topic`]. With extended headers and
+    /// `NBD_FLAG_BLOCK_STATUS_PAYLOAD`, send the payload form with its
+    /// [`context_ids`](Request::context_ids), and give this function both halves of
+    /// [`Negotiated::split`]. Otherwise open two connections, one that negotiates
+    /// [`Contexts::bitmaps`] and one that negotiates [`Contexts::details`], and send each request
+    /// on the connection that its topic names.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::NotBitmapFirst`] unless `bitmaps` holds bitmaps only and `details` other contexts only, at least one each;
-    /// [`SurveyError::Writable`] as for [`together`](Self::together).
+    /// [`SurveyError::NotBitmapFirst`] unless `bitmaps` holds bitmaps only and `details` other
+    /// contexts only, at least one each; [`SurveyError::Writable`] as for
+    /// [`together`](Self::together).
     pub fn bitmap_first(
         options: SurveyOptions,
         bitmaps: Negotiated,
@@ -197,12 +211,16 @@ impl Survey {
         })
     }
 
-    /// What to ask now, or `None` while enough is in flight and when all has been asked. Call it until it is `None`, before the first reply and after
-    /// each, to keep as many requests on the wire as [`in_flight`](SurveyOptions::in_flight) allows.
+    /// Returns the next request to send, or `None` if there is none at the moment.
+    ///
+    /// It is `None` while enough requests are in flight and after the whole range has been
+    /// requested. Call it until it is `None`, before the first reply and after each, to keep as
+    /// many requests on the wire as [`in_flight`](SurveyOptions::in_flight) allows.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Failing`] when the next range has failed too often, [`SurveyError::Stream`] when the survey has failed before.
+    /// [`SurveyError::Failing`] when the next range has failed too often, [`SurveyError::Stream`]
+    /// when the survey has already failed.
     pub fn next_request(&mut self) -> Result<Option<Request>, SurveyError> {
         self.check_alive()?;
         if let Order::BitmapFirst(order) = &mut self.order
@@ -241,10 +259,13 @@ impl Survey {
         });
     }
 
-    /// Whether to read a status chunk of `length` bytes of payload, asked when its header has arrived and before anything is allocated.
+    /// Decides whether to read a status chunk of `length` bytes of payload.
     ///
-    /// When the budget is used up the answer is [`Admission::Drain`]; go on reading the reply as usual: the survey will ask for less at
-    /// a time. Callers that have the payload in memory anyway need not ask; [`chunk`](Self::chunk) does.
+    /// Call it when the chunk's header has arrived, before you allocate memory for the payload.
+    ///
+    /// The result is [`Admission::Drain`] when the budget is used up. Then read the rest of the
+    /// reply as usual: the survey will make smaller requests. A caller that already has the payload
+    /// in memory need not call this; [`chunk`](Self::chunk) does.
     pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
         let form = self.options.export.form;
         match self.awaiting(id) {
@@ -253,12 +274,15 @@ impl Survey {
         }
     }
 
-    /// Takes the payload of one status chunk, in the connection's [`Form`](crate::wire::Form), in any order. A `Vec` is kept, a slice is copied.
+    /// Takes the payload of one status chunk, in the connection's [`Form`](crate::wire::Form).
+    ///
+    /// Chunks may come in any order. A `Vec` is kept, a slice is copied.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::UnknownRequest`] when no such request is outstanding, [`SurveyError::Reply`] when the chunk breaks the protocol: the
-    /// request is over then and nothing of its reply remains. A survey that goes on asks again.
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding, [`SurveyError::Reply`]
+    /// when the chunk breaks the protocol. In that case the request is over and nothing of its
+    /// reply remains; a caller that continues the survey gets a new request for the range.
     pub fn chunk(
         &mut self,
         id: RequestId,
@@ -272,38 +296,46 @@ impl Survey {
         }
     }
 
-    /// Says that the reply is whole. Its extents can be read from now on.
+    /// Marks a reply as complete. Its extents can be read from now on.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::UnknownRequest`] as above; [`SurveyError::Reply`] when a context was not answered or a list breaks the protocol;
-    /// [`SurveyError::OverBudget`] and [`SurveyError::Stalled`] when going on is hopeless. Nothing of the reply is visible then.
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding; [`SurveyError::Reply`]
+    /// when a context was not answered or a list breaks the protocol; [`SurveyError::OverBudget`]
+    /// and [`SurveyError::Stalled`] when the survey cannot make progress. Nothing of the reply is
+    /// visible then.
     pub fn reply_done(&mut self, id: RequestId) -> Result<(), SurveyError> {
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
         pass.finish(id, &mut cx)
     }
 
-    /// Says that the server answered the request with an error. Nothing of its reply remains.
+    /// Marks a request as failed: the server answered it with an error. Nothing of its reply
+    /// remains.
     ///
-    /// A survey that goes on asks again, as often as [`max_retries`](SurveyOptions::max_retries) allows. Where the range still fails, the
-    /// survey ends with an error, or takes the safe status with [`safe_on_failure`](SurveyOptions::safe_on_failure).
+    /// The survey requests the range again, at most [`max_retries`](SurveyOptions::max_retries)
+    /// times. If the range still fails, the survey ends with an error, or takes the safe status
+    /// with [`safe_on_failure`](SurveyOptions::safe_on_failure).
     ///
     /// # Errors
     ///
-    /// [`SurveyError::UnknownRequest`] when no such request is outstanding; [`SurveyError::Failing`] when the range has failed too often.
+    /// [`SurveyError::UnknownRequest`] when no such request is outstanding;
+    /// [`SurveyError::Failing`] when the range has failed too often.
     pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
         pass.abandon(id, &mut cx)
     }
 
-    /// The next merged extent, or `None` until more has been answered. Call it until it is `None` after each reply.
+    /// Returns the next merged extent, or `None` until more replies have come.
     ///
-    /// An extent is handed out when it cannot grow any more, so the last one read before the range's end is held back until its neighbour is known.
+    /// Call it until it is `None` after each reply.
+    ///
+    /// An extent is yielded once it can no longer grow, so the last extent read is held back until
+    /// its neighbour is known or the range has ended.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Stream`] when the extents would not cover the range exactly once. It cannot happen unless this library is
-    /// at fault, and then it ends the survey before data can be lost.
+    /// [`SurveyError::Stream`] when the extents would not cover the range exactly once. Only a
+    /// fault of this library can cause it; the survey then ends before data can be lost.
     pub fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
         if self.failed.is_none()
             && let Some(whole) = self.ready.take_whole()
@@ -314,13 +346,14 @@ impl Survey {
         self.read_on()
     }
 
-    /// The first byte that has not been handed out.
+    /// The first byte that has not been yielded.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.ready.first().map_or(self.position, Extent::start)
     }
 
-    /// Where a new survey can take up this one: see [`SurveyOptions::resume`].
+    /// Returns the point from which a new survey can resume this one: see
+    /// [`SurveyOptions::resume`].
     #[must_use]
     pub fn resume_point(&self) -> ResumePoint {
         ResumePoint {
@@ -330,7 +363,7 @@ impl Survey {
         }
     }
 
-    /// What the survey has cost and forgiven so far.
+    /// The counters of the survey up to now.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
         let assumed_bytes = match &self.order {
@@ -340,21 +373,21 @@ impl Survey {
         SurveyStats { peak_bytes: self.budget.peak(), assumed_bytes, ..self.stats }
     }
 
-    /// Ends the survey: proves that every extent of the range was handed out, once.
+    /// Ends the survey: proves that it yielded every byte of the range exactly once.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Incomplete`] when some were not.
+    /// [`SurveyError::Incomplete`] when part of the range was not yielded.
     pub fn complete(self) -> Result<SurveyStats, SurveyError> {
         self.check_complete()?;
         Ok(self.stats())
     }
 
-    /// As [`complete`](Self::complete), without ending the survey.
+    /// Like [`complete`](Self::complete), without ending the survey.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::Incomplete`] when some extents of the range were not handed out.
+    /// [`SurveyError::Incomplete`] when part of the range was not yielded.
     pub fn check_complete(&self) -> Result<(), SurveyError> {
         self.check_alive()?;
         let (position, end) = (self.position(), self.options.range.end);
@@ -393,7 +426,7 @@ impl Survey {
         pass.awaits(id).then_some((pass, cx))
     }
 
-    /// The next extent, where more must be read to know that it is whole.
+    /// Returns the next complete extent, reading more if necessary.
     #[inline(never)]
     fn read_on(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
         self.check_alive()?;
@@ -406,7 +439,7 @@ impl Survey {
         }
     }
 
-    /// Reads what can be read until an extent is known to be whole.
+    /// Reads until an extent is known to be complete.
     fn advance(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
         self.ready.make_room();
         while self.read_ahead()? {
@@ -418,7 +451,8 @@ impl Survey {
         Ok(if all_read { self.ready.take_last() } else { None })
     }
 
-    /// Reads what is left of a window, as far as there is room for it, or one extent. `false` when there is none.
+    /// Reads the rest of a window, as far as there is room for it, or one extent. Returns `false`
+    /// when there is none.
     fn read_ahead(&mut self) -> Result<bool, StreamError> {
         let pass = match &mut self.order {
             Order::Together(pass) => pass,
@@ -442,7 +476,8 @@ impl Survey {
         }
     }
 
-    /// What is read must start where what was read before it ended. A second guard behind the merge: what it catches would be lost data.
+    /// Checks that an extent starts where the one before it ended. A second guard after the merge:
+    /// a gap here would lose data.
     fn follow(&mut self, read: &Range<u64>) -> Result<(), StreamError> {
         let (start, expected) = (read.start, self.position);
         if start > expected {

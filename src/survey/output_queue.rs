@@ -1,37 +1,39 @@
-//! What has been read and not handed out: a few extents ahead, so that what must be done for every extent can be done for many at once.
+//! Extents read but not yet yielded: a short queue, so that work for each extent can be done for
+//! many extents at once.
 
 use alloc::vec::Vec;
 
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// So many extents are read ahead at most. They are 4 KiB, whatever the disk, and no payload: the budget does not count them.
+/// The number of extents read ahead. They occupy 4 KiB, whatever the disk, and are no payload: the
+/// budget does not count them.
 const MOST: usize = 128;
 
-/// Extents one behind the other, equal neighbours joined. The last may still grow.
+/// Consecutive extents, equal neighbours joined. The last may still grow.
 #[derive(Debug, Default)]
 pub(super) struct OutputQueue {
     /// [`MOST`] places, once something has been read.
     places: Vec<Extent<Status>>,
-    /// So many places are in use.
+    /// The number of places in use.
     len: usize,
-    /// So many of these have been handed out.
+    /// The number of these that have been yielded.
     taken: usize,
 }
 
 impl OutputQueue {
-    /// With so many places, at least one.
+    /// Creates a queue with this number of places, at least one.
     #[cfg(test)]
     pub(super) fn of(places: usize) -> Self {
         Self { places: alloc::vec![Extent::trusted(0, 1, Status::UNKNOWN); places], len: 0, taken: 0 }
     }
 
-    /// The first that has not been handed out.
+    /// The first extent that has not been yielded.
     pub(super) fn first(&self) -> Option<&Extent<Status>> {
         self.places.get(self.taken).filter(|_| self.taken < self.len)
     }
 
-    /// Takes the first that cannot grow any more.
+    /// Takes the first extent that can no longer grow.
     #[inline]
     pub(super) fn take_whole(&mut self) -> Option<Extent<Status>> {
         if self.taken + 1 >= self.len {
@@ -42,14 +44,14 @@ impl OutputQueue {
         Some(whole)
     }
 
-    /// Takes the last: it is known that nothing follows.
+    /// Takes the last extent. The caller knows that nothing follows.
     pub(super) fn take_last(&mut self) -> Option<Extent<Status>> {
         let last = self.first().copied();
         (self.len, self.taken) = (0, 0);
         last
     }
 
-    /// Makes room behind the last, when it is all that has not been handed out.
+    /// Makes room after the last extent, which must be the only one not yielded.
     pub(super) fn make_room(&mut self) {
         let last = self.first().copied();
         self.taken = 0;
@@ -60,7 +62,7 @@ impl OutputQueue {
         }
     }
 
-    /// Adds an extent, which follows on the last. There must be room for it.
+    /// Adds an extent that follows the last. There must be room for it.
     pub(super) fn push(&mut self, next: Extent<Status>) {
         let mut next = Some((next.start(), next.end(), next.status().pack()));
         self.read(|| next.take());
@@ -72,7 +74,7 @@ impl OutputQueue {
     pub(super) fn read(&mut self, mut next: impl FnMut() -> Option<(u64, u64, [u64; 2])>) {
         let mut len = self.len;
         let last = len.checked_sub(1).and_then(|last| self.places.get(last));
-        // no status is packed into these numbers
+        // no status packs into these numbers, so the first extent never joins
         let mut before = last.map_or([u64::MAX; 2], |last| last.status().pack());
         while let Some(place) = self.places.get_mut(len) {
             let Some((start, end, status)) = next() else { break };

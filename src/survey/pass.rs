@@ -1,4 +1,4 @@
-//! One pass over a range with one set of contexts: what to ask next, and what each reply makes of it.
+//! One pass over a range with one set of contexts: its requests, and the answers from each reply.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,30 +15,30 @@ use super::pieces::{Piece, PieceState, Pieces};
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::request_sizer::RequestSizer;
-use super::rests::Rests;
+use super::retained::Retained;
 use super::stats::{Forgiven, SurveyStats};
-use super::window::{Reader, Told};
+use super::window::{Reader, ReplyLayers};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 use crate::wire::Form;
 
-/// Replies that advance by less than this many bytes, without reaching the end of what was asked, are crumbs; so are those that did not
-/// fit the budget.
+/// A reply stalls if it advances by less than this many bytes without reaching the end of the
+/// request, or if it did not fit the budget.
 const PROGRESS: u64 = 512;
-/// A reply that advances by so many bytes makes up for the crumbs before it.
+/// A reply that advances by this many bytes resets the count of stalled replies.
 pub(super) const STRIDE: u64 = 64 << 10;
-/// So many pieces are kept, asked or not; with more, only what everything else waits for is asked.
+/// The limit on pieces, requested or not. Beyond it, a pass requests only the first missing range.
 const MOST_PIECES: usize = 128;
 
-/// What every step of a pass needs to see and to count.
+/// The parts of the survey that every step of a pass reads and counts in.
 pub(super) struct PassContext<'a> {
     pub(super) options: &'a SurveyOptions,
     pub(super) budget: &'a mut Budget,
     pub(super) stats: &'a mut SurveyStats,
-    /// Requests of other passes that are in flight.
+    /// The requests in flight of other passes.
     pub(super) elsewhere: usize,
-    /// Whether nothing waits for this pass but the caller: where it finds no room now, it will never find any.
+    /// True if no other pass can free budget: no room now means never.
     pub(super) alone: bool,
 }
 
@@ -47,24 +47,24 @@ pub(super) struct PassContext<'a> {
 pub(super) struct Pass {
     topic: Topic,
     contexts: Negotiated,
-    /// What is to do, and what was answered and not read.
+    /// The ranges still to request, and the answers not yet read.
     pieces: Pieces,
     reader: Reader,
-    /// The requests in flight, and what has come of their replies.
+    /// The requests in flight, with the chunks received.
     flight: Vec<Reply>,
     sizer: RequestSizer,
-    /// On a writable export: what earlier replies said of bytes that are still to do.
-    rests: Rests,
+    /// On a writable export: earlier answers about bytes that are still to be requested.
+    retained: Retained,
     stalled_replies: u32,
     failures: Failures,
     /// No request may reach beyond this byte.
     reachable: u64,
-    /// Bytes that got the safe status because the server did not describe them.
+    /// The bytes that got the safe status because the server did not describe them.
     assumed_bytes: u64,
 }
 
 impl Pass {
-    /// A pass that has nothing to do yet.
+    /// Creates a pass without any range.
     pub(super) fn new(topic: Topic, contexts: Negotiated, options: &SurveyOptions) -> Self {
         Self {
             topic,
@@ -73,7 +73,7 @@ impl Pass {
             reader: Reader::default(),
             flight: Vec::new(),
             sizer: RequestSizer::new(options.max_request.min(FIRST_EXTENDED_REQUEST)),
-            rests: Rests::default(),
+            retained: Retained::default(),
             stalled_replies: 0,
             failures: Failures::default(),
             reachable: options.export.reachable(),
@@ -81,22 +81,22 @@ impl Pass {
         }
     }
 
-    /// The same with a range to ask about.
+    /// Adds a first range to request.
     pub(super) fn over(mut self, range: Range<u64>) -> Self {
         self.ask_about(range, Answer::new(Status::UNKNOWN));
         self
     }
 
-    /// Adds a range to ask about, behind all others, of which `known` is known.
+    /// Adds a range to request after all others. `known` holds for all of it.
     pub(super) fn ask_about(&mut self, range: Range<u64>, known: Answer) {
-        // the bytes beyond the last whole block can be part of no request
+        // no request can cover the bytes beyond the last whole block
         let end = self.reachable.clamp(range.start, range.end);
         self.pieces.push(range.start..end, known, PieceState::Open);
         self.assumed_bytes += range.end - end;
         self.pieces.push(end..range.end, known.combine(self.safe_status()), PieceState::Settled);
     }
 
-    /// The status that all contexts of the pass have where the server's answer is in doubt.
+    /// The combined safe status of all contexts of the pass.
     fn safe_status(&self) -> Status {
         let each = self.contexts.slots().iter().map(|slot| slot.kind.safe_status());
         each.fold(Status::UNKNOWN, Status::combine)
@@ -107,22 +107,22 @@ impl Pass {
         self.assumed_bytes
     }
 
-    /// Adds an extent of which nothing more is to be known.
+    /// Adds an extent whose status is final.
     pub(super) fn settle(&mut self, extent: &Extent<Answer>) {
         self.pieces.push(extent.range(), *extent.status(), PieceState::Settled);
     }
 
-    /// Whether there is nothing to ask, to await or to read but what is being read.
+    /// True if nothing is left to request, to await or to read but the open window.
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Whether it has enough to do.
+    /// True if the pass holds as many pieces as it may.
     pub(super) fn is_full(&self) -> bool {
         self.pieces.len() >= MOST_PIECES
     }
 
-    /// Whether something can be read, or will be without another request.
+    /// True if something can be read, or will be without another request.
     pub(super) fn is_provided(&self) -> bool {
         self.pieces.iter().next().is_some_and(|first| !first.is_open())
     }
@@ -135,7 +135,7 @@ impl Pass {
         self.flight.iter().any(|reply| reply.id == id)
     }
 
-    /// The next extent, if all before it has been answered.
+    /// Returns the next extent, if all bytes before it have been answered.
     #[inline]
     pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         match self.reader.next_extent() {
@@ -144,18 +144,18 @@ impl Pass {
         }
     }
 
-    /// Reads on in the window that is open, while there is room: see [`Window::read_ahead`].
+    /// Reads ahead in the open window, while there is room: see [`Window::read_ahead`].
     pub(super) fn read_ahead(&mut self, ready: &mut OutputQueue) -> Option<Range<u64>> {
         self.reader.read_ahead(ready)
     }
 
-    /// The first extent of the next piece.
+    /// Returns the first extent of the next piece.
     #[inline(never)]
     fn next_piece(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
         loop {
             match self.pieces.pop_ready() {
-                Some(Piece { range, known, state: PieceState::Answered(told) }) => {
-                    self.reader.open(&range, told, known);
+                Some(Piece { range, known, state: PieceState::Answered(layers) }) => {
+                    self.reader.open(&range, layers, known);
                     if let Some(extent) = self.reader.next_extent() {
                         return Ok(Some(extent));
                     }
@@ -169,9 +169,9 @@ impl Pass {
         }
     }
 
-    /// The next request, unless all is asked or enough is in flight.
+    /// Returns the next request, unless everything is requested or enough is in flight.
     ///
-    /// Fails where the next range has failed too often already.
+    /// Fails when the next range has already failed too often.
     pub(super) fn next_request(
         &mut self,
         id: RequestId,
@@ -189,7 +189,7 @@ impl Pass {
         if failures > options.max_retries {
             return Err(SurveyError::Failing { range: asked, failures });
         }
-        self.rests.skip_to(asked.start);
+        self.retained.skip_to(asked.start);
         self.pieces.ask(place, asked.end, id);
         self.flight.push(Reply::new(id, asked.clone(), self.contexts.slots().len()));
         Ok(Some(Request {
@@ -202,13 +202,16 @@ impl Pass {
         }))
     }
 
-    /// Whether a request may go out now. What everything else waits for may always; the others when the replies will fit.
+    /// Decides whether a request may go out now.
+    ///
+    /// The request for the first missing range always may; the others only when their replies will
+    /// fit.
     fn may_ask(&self, awaits: bool, cx: &PassContext<'_>) -> bool {
         let flying = self.flight.len() + cx.elsewhere;
         if flying == 0 {
             return true;
         }
-        // the first answer shows how far they reach
+        // the first reply shows which range one reply covers
         let known = self.flight.is_empty() || self.sizer.is_known();
         if flying >= cx.options.width() || !known {
             return false;
@@ -218,26 +221,28 @@ impl Pass {
         first || !self.is_full() && cx.budget.has_room_for(expected, self.share(cx.budget))
     }
 
-    /// Whole blocks, from the one that holds the first byte to ask about: as many as the step allows, none past what is to do.
+    /// The bytes of the next request: whole blocks from the first byte to ask about, as many as the
+    /// sizer allows, none beyond the open pieces.
     fn span(&self, place: usize, options: &SurveyOptions) -> Result<Range<u64>, SurveyError> {
         let block = options.export.block();
         let first = self.pieces.iter().nth(place).ok_or_else(|| bug("a range to ask about is not there"))?;
         let start = first.range.start - first.range.start % block;
         let most = self.sizer.length();
         let most = start.saturating_add((most - most % block).max(block));
-        // what was said of bytes ahead is kept for one range only
+        // retained answers about bytes ahead exist for one range only
         let end = self.pieces.span_end(place, most, options.export.read_only, options.join_details);
         let end = end.ok_or_else(|| bug("a range to ask about has no end"))?;
         Ok(start..end.next_multiple_of(block).min(self.reachable))
     }
 
-    /// The part of the budget that this pass may fill. The bitmaps' answers are held while the details are asked: they must leave them half of it.
+    /// The part of the budget that this pass may fill. The answers of the bitmaps are held while
+    /// the details are requested, so they must leave half of it.
     fn share(&self, budget: &Budget) -> usize {
         let whole = budget.limit();
         if self.topic == Topic::Bitmaps { whole / 2 } else { whole }
     }
 
-    /// Whether a chunk of so many bytes may be taken, by the limits.
+    /// Decides whether a chunk of `length` bytes is within the limits.
     pub(super) fn admit(
         &mut self,
         id: RequestId,
@@ -255,8 +260,8 @@ impl Pass {
         reply.admit(length, form, has_room, cx.options)
     }
 
-    /// Drops answers behind this request, to be asked again, until there is room for so many bytes more. Where that would not be enough, nothing is
-    /// dropped.
+    /// Drops answers after this request until `length` more bytes fit; they will be requested
+    /// again. Drops nothing if that would not be enough.
     fn make_room(&mut self, id: RequestId, length: u64, share: usize, cx: &mut PassContext<'_>) -> bool {
         let spare = self.held_behind(id);
         if spare == 0 || !cx.budget.has_room_for(length.saturating_sub(spare), share) {
@@ -273,15 +278,15 @@ impl Pass {
         cx.budget.has_room_for(length, share)
     }
 
-    /// Bytes of payload that are kept behind this request.
+    /// The bytes of payload held for ranges after this request.
     fn held_behind(&self, id: RequestId) -> u64 {
         let mut held = 0;
-        let mut last: Option<&Arc<Told>> = None;
+        let mut last: Option<&Arc<ReplyLayers>> = None;
         for piece in self.pieces.behind(id) {
             match &piece.state {
-                PieceState::Answered(told) if last.is_none_or(|last| !Arc::ptr_eq(last, told)) => {
-                    held += told.iter().map(|(layer, _)| layer.bytes() as u64).sum::<u64>();
-                    last = Some(told);
+                PieceState::Answered(layers) if last.is_none_or(|last| !Arc::ptr_eq(last, layers)) => {
+                    held += layers.iter().map(|(layer, _)| layer.bytes() as u64).sum::<u64>();
+                    last = Some(layers);
                 }
                 PieceState::Asked(other) => {
                     let reply = self.flight.iter().find(|reply| reply.id == *other);
@@ -327,7 +332,7 @@ impl Pass {
         SurveyError::Reply { offset: reply.asked.start, fault }
     }
 
-    /// Where a request in flight starts.
+    /// The offset at which a request in flight starts.
     pub(super) fn offset_of(&self, id: RequestId) -> Option<u64> {
         self.flight.iter().find(|reply| reply.id == id).map(|reply| reply.asked.start)
     }
@@ -337,7 +342,8 @@ impl Pass {
         self.contexts.slots().iter().find(|slot| slot.name == name).map(|slot| slot.id)
     }
 
-    /// Forgets a request that the server has failed; nothing of its reply remains, and what it asked is open again.
+    /// Discards a request that the server has failed. Nothing of its reply remains, and its range
+    /// is open again.
     ///
     /// Fails when the same range has failed too often.
     pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
@@ -351,7 +357,8 @@ impl Pass {
         }
     }
 
-    /// Counts a failed request. Its range is open again, or gets the safe status where the caller prefers that to an end.
+    /// Counts a failed request. Opens its range again, or gives it the safe status if the caller
+    /// prefers that to an error.
     fn give_up(&mut self, reply: &Reply, cx: &mut PassContext<'_>) {
         cx.stats.failed += 1;
         let start = reply.asked.start;
@@ -369,8 +376,8 @@ impl Pass {
         Some(self.flight.remove(place))
     }
 
-    /// Turns a complete reply into the answer about what it asked, as far as all its contexts describe that. When it did not fit the budget, it
-    /// is asked again.
+    /// Turns a complete reply into an answer, up to the end that all its contexts describe. A reply
+    /// that did not fit the budget is requested again.
     pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
         let mut reply = self.take_reply(id).ok_or_else(|| bug("a reply that nobody awaits is whole"))?;
         self.sizer.expect(reply.wanted.min(cx.budget.limit() as u64));
@@ -389,8 +396,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Opens again what a reply was about that did not fit, and asks for less unless room is to be expected. Where a single block is too
-    /// much already, makes room, or fails.
+    /// Opens the range of a reply that did not fit, and shrinks the next request unless room will
+    /// become free. If a single block is already too large, frees room or fails.
     fn ask_again(&mut self, reply: Reply, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
         cx.stats.failed += 1;
         self.pieces.reopen(reply.id);
@@ -407,15 +414,15 @@ impl Pass {
             self.sizer.halve(length);
             return Ok(());
         }
-        let coarsened = self.rests.coarsen(self.contexts.slots(), asked.start);
-        cx.stats.rests_coarsened += coarsened;
+        let coarsened = self.retained.coarsen(self.contexts.slots(), asked.start);
+        cx.stats.retained_coarsened += coarsened;
         if coarsened > 0 || !hopeless {
             return Ok(());
         }
         Err(SurveyError::OverBudget { offset: asked.start, length, budget: cx.budget.limit() })
     }
 
-    /// Takes what the layers say, up to where the shortest of them ends.
+    /// Takes the answers of the layers, up to the end of the shortest.
     fn accept(
         &mut self,
         id: RequestId,
@@ -429,7 +436,8 @@ impl Pass {
         let shortest = shortest.ok_or_else(|| bug("a reply has no context"))?;
         let mut end = shortest.min(most);
         if end <= question.start {
-            // all that was said lies in the part of the block that is done: the rest of it gets the safe status
+            // the reply covers only bytes of the block that are already done: the rest of the block
+            // gets the safe status
             let block = cx.options.export.block();
             end = (question.start + 1).next_multiple_of(block).min(most);
             forgiven.split_blocks += 1;
@@ -438,22 +446,22 @@ impl Pass {
         if end < question.end || advanced >= STRIDE {
             self.count_crumb(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
         }
-        let told = Arc::new(self.told(layers));
-        self.pieces.answer(id, question.end, end, &told);
+        let answer = Arc::new(self.reply_layers(layers));
+        self.pieces.answer(id, question.end, end, &answer);
         let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
         let unused = layers.iter().map(|layer| layer.bytes_beyond(end)).sum();
         self.sizer.learn(advanced, question.end - question.start, payload, unused, cx.options);
-        self.keep_rests(layers, end, cx);
+        self.retain(layers, end, cx);
         Ok(())
     }
 
-    fn told(&self, layers: &[Layer]) -> Told {
-        let rests = self.rests.layers().map(|rest| (rest, Status::UNKNOWN));
+    fn reply_layers(&self, layers: &[Layer]) -> ReplyLayers {
+        let retained = self.retained.layers().map(|rest| (rest, Status::UNKNOWN));
         let fresh = layers.iter().cloned().zip(self.contexts.slots());
-        fresh.map(|(layer, slot)| (layer, slot.kind.safe_status())).chain(rests).collect()
+        fresh.map(|(layer, slot)| (layer, slot.kind.safe_status())).chain(retained).collect()
     }
 
-    /// Counts a reply that advanced by so little that a server which goes on like this is not worth waiting for.
+    /// Counts a reply that made almost no progress. Too many in a row end the survey.
     fn count_crumb(&mut self, advanced: u64, cx: &PassContext<'_>) -> Result<(), SurveyError> {
         match advanced {
             STRIDE.. => self.stalled_replies = 0,
@@ -467,12 +475,12 @@ impl Pass {
         Ok(())
     }
 
-    /// On a writable export, keeps what was said of bytes still to do, to hold it against the next answer about them. Elsewhere the next
-    /// answer replaces it: every reply carries every context.
-    fn keep_rests(&mut self, layers: &[Layer], end: u64, cx: &mut PassContext<'_>) {
+    /// On a writable export, retains the answers about bytes not yet done, to compare them with the
+    /// next reply. Elsewhere the next reply replaces them: every reply carries every context.
+    fn retain(&mut self, layers: &[Layer], end: u64, cx: &mut PassContext<'_>) {
         if !cx.options.export.read_only {
             let slots = self.contexts.slots();
-            cx.stats.rests_coarsened += self.rests.add(layers, slots, end, cx.budget);
+            cx.stats.retained_coarsened += self.retained.add(layers, slots, end, cx.budget);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a pass has to do, from the first byte that was not read yet: pieces in order, each in one of four states.
+//! The ranges that a pass has not yet read: pieces in order, each in one of four states.
 //!
 //! ```text
 //! read        |<- front                                              end ->|
@@ -6,7 +6,7 @@
 //!               readable                     waits for the two before it
 //! ```
 //!
-//! Answers come in any order; the pieces keep them until all before them has come.
+//! Replies come in any order; an answered piece waits until all pieces before it have been read.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -14,28 +14,29 @@ use core::ops::Range;
 
 use super::layer::Answer;
 use super::request::RequestId;
-use super::window::Told;
+use super::window::ReplyLayers;
 use crate::status::Status;
 
 /// A range of bytes that share a state.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub(super) range: Range<u64>,
-    /// What is known of all of it from elsewhere: the bitmaps, when the details are asked apart.
+    /// The status of the whole range known from elsewhere: the bitmaps, when the details are
+    /// requested separately.
     pub(super) known: Answer,
     pub(super) state: PieceState,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum PieceState {
-    /// There is nothing to ask: what is known from elsewhere is all that is wanted.
+    /// Nothing to request: the known status is final.
     Settled,
-    /// To be asked.
+    /// Still to be requested.
     Open,
-    /// In the request with this id.
+    /// Part of the request with this id.
     Asked(RequestId),
-    /// Described by a reply, which it may share with other pieces.
-    Answered(Arc<Told>),
+    /// Described by a reply, which other pieces may share.
+    Answered(Arc<ReplyLayers>),
 }
 
 impl Piece {
@@ -43,7 +44,7 @@ impl Piece {
         matches!(self.state, PieceState::Open)
     }
 
-    /// The request that it is in, while that is in flight.
+    /// The request that covers the piece, while that is in flight.
     pub(super) fn asked_in(&self) -> Option<RequestId> {
         match self.state {
             PieceState::Asked(id) => Some(id),
@@ -59,7 +60,7 @@ impl Piece {
         matches!(self.state, PieceState::Settled | PieceState::Answered(_))
     }
 
-    /// Whether `next`, which follows, is more of the same.
+    /// True if `next`, which follows, can be joined to this piece.
     fn goes_on_in(&self, next: &Self) -> bool {
         let alike = matches!(
             (&self.state, &next.state),
@@ -69,7 +70,8 @@ impl Piece {
     }
 }
 
-/// The pieces of one pass, in order. They do not overlap; only where a range has not been handed to the pass yet is there a gap.
+/// The pieces of one pass, in order and disjoint. A gap is a range that the pass has not been given
+/// yet.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     list: VecDeque<Piece>,
@@ -88,7 +90,7 @@ impl Pieces {
         self.list.iter()
     }
 
-    /// Adds a range behind all others, joined to the last piece where that is the same.
+    /// Adds a range after all others, joined to the last piece if both are alike.
     pub(super) fn push(&mut self, range: Range<u64>, known: Answer, state: PieceState) {
         if range.is_empty() {
             return;
@@ -105,26 +107,29 @@ impl Pieces {
         if self.list.front()?.is_ready() { self.list.pop_front() } else { None }
     }
 
-    /// The place of the first piece that is to be asked, and whether an earlier one is awaited.
+    /// The index of the first open piece, and whether an earlier piece is awaited.
     pub(super) fn first_open(&self) -> Option<(usize, bool)> {
         let place = self.list.iter().position(Piece::is_open)?;
         let awaits = self.list.iter().take(place).any(|piece| !piece.is_ready());
         Some((place, awaits))
     }
 
-    /// Where the first byte lies that has not been answered: the end when all have.
+    /// The offset of the first byte without an answer, or the end when all are answered.
     pub(super) fn unanswered(&self) -> Option<u64> {
         let missing = self.list.iter().find(|piece| !piece.is_ready());
         missing.map(|piece| piece.range.start).or_else(|| self.list.back().map(|last| last.range.end))
     }
 
-    /// Whether all before this request has been answered.
+    /// True if all bytes before this request have been answered.
     pub(super) fn is_first(&self, id: RequestId) -> bool {
         self.list.iter().find(|piece| !piece.is_ready()).is_some_and(|piece| piece.is_asked(id))
     }
 
-    /// Where a request ends that starts with the piece at `place` and must end at `most`: it asks about that piece and, when `joins` says
-    /// so, the open ones that follow without a gap, or with settled pieces of at most `over` bytes in between. `None` without such a piece.
+    /// The end of a request that starts with the piece at `place` and must end at `most` or before.
+    ///
+    /// The request covers that piece and, if `joins` is set, the open pieces that follow it without
+    /// a gap, or with settled pieces of at most `over` bytes in between. `None` if there is no such
+    /// piece.
     pub(super) fn span_end(&self, place: usize, most: u64, joins: bool, over: u64) -> Option<u64> {
         let mut rest = self.list.iter().skip(place);
         let first = rest.next()?;
@@ -141,7 +146,7 @@ impl Pieces {
         Some(span.end.min(most))
     }
 
-    /// Marks what is open from the piece at `place` up to `end` as asked.
+    /// Marks the open bytes from the piece at `place` up to `end` as requested.
     pub(super) fn ask(&mut self, place: usize, end: u64, id: RequestId) {
         let mut place = place;
         while let Some(piece) = self.list.get_mut(place).filter(|piece| piece.range.start < end) {
@@ -153,8 +158,11 @@ impl Pieces {
         }
     }
 
-    /// The bytes of a request that are in question, from its first piece to its last, and the end of what an answer may describe besides: the
-    /// open piece right behind, if no more is known of it than of the last.
+    /// The bytes that a request still asks about, and the end of the bytes that its reply may also
+    /// answer.
+    ///
+    /// The first range reaches from the request's first piece to its last. The reply may also
+    /// answer the open piece right after it, if the same status is known of both.
     pub(super) fn in_question(&self, id: RequestId) -> Option<(Range<u64>, u64)> {
         let first = self.list.iter().position(|piece| piece.is_asked(id))?;
         let last = self.list.iter().rposition(|piece| piece.is_asked(id))?;
@@ -167,20 +175,21 @@ impl Pieces {
         Some((start..end, behind.map_or(end, |next| next.range.end)))
     }
 
-    /// Gives the pieces of a request, which end at `asked`, their answer, which is good up to `end`; what lies behind is open again.
-    pub(super) fn answer(&mut self, id: RequestId, asked: u64, end: u64, told: &Arc<Told>) {
+    /// Gives the pieces of a request an answer that holds up to `end`. The request ends at `asked`;
+    /// its bytes beyond `end` are open again.
+    pub(super) fn answer(&mut self, id: RequestId, asked: u64, end: u64, layers: &Arc<ReplyLayers>) {
         let (mut place, mut short) = (0, false);
         let mut known = None;
         let last = asked.max(end);
         while let Some(piece) = self.list.get(place).filter(|piece| piece.range.start < last) {
-            // what is behind the request, and like it
+            // an open piece right after an answered one, with the same known status
             let follows =
                 piece.is_open() && known.is_some_and(|known| known == (piece.range.start, piece.known));
             let asked = piece.is_asked(id);
             if (asked || follows) && piece.range.start < end {
                 known = Some((piece.range.end, piece.known));
                 self.split(place, end);
-                self.set(place, PieceState::Answered(Arc::clone(told)));
+                self.set(place, PieceState::Answered(Arc::clone(layers)));
             } else {
                 known = None;
                 short |= asked;
@@ -192,7 +201,7 @@ impl Pieces {
         }
     }
 
-    /// All that was asked in this request is open again.
+    /// Opens all pieces of this request again.
     pub(super) fn reopen(&mut self, id: RequestId) {
         for piece in &mut self.list {
             if piece.is_asked(id) {
@@ -202,7 +211,7 @@ impl Pieces {
         self.join_open();
     }
 
-    /// Gives all that was asked in this request the safe status, without an answer. Returns how many bytes that are.
+    /// Gives all pieces of this request the safe status, without an answer. Returns their bytes.
     pub(super) fn settle(&mut self, id: RequestId, safe: Status) -> u64 {
         let mut bytes = 0;
         for piece in &mut self.list {
@@ -215,7 +224,7 @@ impl Pieces {
         bytes
     }
 
-    /// Opens the last answered piece behind this request again. `false` when there is none.
+    /// Opens the last answered piece after this request again. Returns `false` if there is none.
     pub(super) fn reopen_last_behind(&mut self, id: RequestId) -> bool {
         for piece in self.list.iter_mut().rev() {
             if piece.is_asked(id) {
@@ -230,12 +239,12 @@ impl Pieces {
         false
     }
 
-    /// The pieces behind the last of this request.
+    /// The pieces after the last one of this request.
     pub(super) fn behind(&self, id: RequestId) -> impl Iterator<Item = &Piece> {
         self.list.iter().rev().take_while(move |piece| !piece.is_asked(id))
     }
 
-    /// Joins open neighbours again that were split for requests.
+    /// Joins open neighbours that were split for requests.
     fn join_open(&mut self) {
         let mut place = 1;
         while let (Some(one), Some(next)) = (self.list.get(place - 1), self.list.get(place)) {
@@ -255,7 +264,7 @@ impl Pieces {
         }
     }
 
-    /// Cuts the piece at `place` in two where `end` lies within it.
+    /// Cuts the piece at `place` in two if `end` lies within it.
     fn split(&mut self, place: usize, end: u64) {
         let Some(piece) = self.list.get_mut(place) else { return };
         if piece.range.start < end && end < piece.range.end {

@@ -1,4 +1,5 @@
-//! The reply to one request while its chunks come in, in any order. Nothing of it is visible before it is whole and checked.
+//! The reply to one request while its chunks arrive, in any order. Nothing of it is visible until
+//! it is complete and checked.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -17,23 +18,23 @@ use super::stats::Forgiven;
 use crate::error::DecodeError;
 use crate::wire::{self, Form};
 
-/// A reply in the making.
+/// A reply that is not yet complete.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) id: RequestId,
-    /// The bytes asked about.
+    /// The bytes requested.
     pub(super) asked: Range<u64>,
-    /// What has come, one place a context.
+    /// The chunks received, one place per context.
     chunks: SmallVec<[Option<(Payload, Form)>; 4]>,
     /// A chunk was drained because it did not fit the budget.
     over_budget: bool,
-    /// It was drained although nothing that comes before it held any of the budget.
+    /// A chunk was drained although nothing before it held any of the budget.
     pub(super) hopeless: bool,
-    /// What had come was dropped for the sake of another.
+    /// The chunks received were dropped in favour of another reply.
     pub(super) made_way: bool,
-    /// Bytes of payload that it has had, or would have had.
+    /// The bytes of payload that the reply needs, whether taken or drained.
     pub(super) wanted: u64,
-    /// A chunk was drained because it was longer than any may be.
+    /// The length of a chunk that was drained because it exceeded the limit on descriptors.
     too_long: Option<u64>,
     unknown_contexts: u64,
 }
@@ -53,17 +54,17 @@ impl Reply {
         }
     }
 
-    /// Whether it has been drained, and is to be asked again.
+    /// True if the reply was drained and its range must be requested again.
     pub(super) fn is_given_up(&self) -> bool {
         self.over_budget || self.made_way
     }
 
-    /// Bytes of payload that it holds.
+    /// The bytes of payload held.
     pub(super) fn held(&self) -> u64 {
         self.chunks.iter().flatten().map(|(payload, _)| payload.as_slice().len() as u64).sum()
     }
 
-    /// Gives back what has come of it: it is to be asked again.
+    /// Drops the chunks received. The range must be requested again.
     pub(super) fn make_way(&mut self) {
         if self.chunks.iter().any(Option::is_some) {
             self.chunks.fill_with(|| None);
@@ -71,7 +72,7 @@ impl Reply {
         }
     }
 
-    /// Whether a chunk of so many bytes may be taken. What may not is remembered.
+    /// Decides whether a chunk of `length` bytes may be taken, and records a refusal.
     pub(super) fn admit(
         &mut self,
         length: u64,
@@ -113,7 +114,7 @@ impl Reply {
         Ok(())
     }
 
-    /// The whole reply, checked: a layer for each context, in the contexts' order.
+    /// Checks the complete reply and returns a layer for each context, in the contexts' order.
     pub(super) fn take_layers(
         &mut self,
         slots: &[GrantedContext],
@@ -159,7 +160,7 @@ fn layer(
     Ok(Layer::new(payload, form, slot.kind, rules.asked.start, usable))
 }
 
-/// The context id of a payload whose shape is right.
+/// The context id of a well-formed payload.
 fn context_of(form: Form, payload: &[u8]) -> Result<u32, DecodeError> {
     match form {
         Form::Compact => wire::parse_compact(payload).map(|status| status.context()),

@@ -1,17 +1,20 @@
-//! What a survey asks for.
+//! The requests of a survey.
 
 use core::fmt;
 
 use smallvec::SmallVec;
 
-/// Tells the requests of one survey apart. Never used twice in a survey.
+/// Identifies a request within its survey. No two requests of a survey share an id.
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
-/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+/// # let contexts = Contexts::new()
+/// #     .require(Context::Allocation)?
+/// #     .negotiate([(0, "base:allocation")])?;
 /// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
-/// let mut survey = Survey::together(SurveyOptions::new(export).max_request(4096), contexts)?;
+/// let mut survey =
+///     Survey::together(SurveyOptions::new(export).max_request(4096), contexts)?;
 /// let first = survey.next_request()?.unwrap();
 /// survey.chunk(first.id(), [0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0])?;
 /// survey.reply_done(first.id())?;
@@ -23,14 +26,14 @@ use smallvec::SmallVec;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 
-/// The number of a request, for callers that keep it in a form of their own.
+/// The number of a request, for callers that store it in a form of their own.
 impl From<RequestId> for u64 {
     fn from(id: RequestId) -> Self {
         id.0
     }
 }
 
-/// The request with this number. A number that names no request is refused where it is used.
+/// The request with this number. The survey rejects a number that names no request.
 impl From<u64> for RequestId {
     fn from(number: u64) -> Self {
         Self(number)
@@ -43,7 +46,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Which contexts a request is about.
+/// The contexts that a request asks about.
 ///
 /// ```
 /// use nbd_extents::{Request, Topic};
@@ -59,9 +62,14 @@ impl fmt::Display for RequestId {
 pub enum Topic {
     /// All negotiated contexts: a plain `NBD_CMD_BLOCK_STATUS`.
     All,
-    /// Only the bitmaps: the payload form with [`Request::context_ids`], or a plain request on a connection that negotiated only the bitmaps.
+    /// Only the bitmaps.
+    ///
+    /// Send the payload form with [`Request::context_ids`], or a plain request on a connection that
+    /// negotiated only the bitmaps.
     Bitmaps,
-    /// Only the others, inside a dirty range: the payload form, or a plain request on a connection that negotiated only those.
+    /// Only the other contexts, inside a dirty range.
+    ///
+    /// Send the payload form, or a plain request on a connection that negotiated only those.
     Details,
 }
 
@@ -69,9 +77,10 @@ pub enum Topic {
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, Topic};
+/// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions, Topic};
 ///
-/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let contexts =
+///     Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
 /// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
@@ -90,54 +99,63 @@ pub struct Request {
 }
 
 impl Request {
-    /// Its name in the survey; answers are given under it.
+    /// The id under which the survey takes the reply.
     #[must_use]
     pub const fn id(&self) -> RequestId {
         self.id
     }
 
-    /// Which contexts it is about.
+    /// The contexts that the request asks about.
     #[must_use]
     pub const fn topic(&self) -> Topic {
         self.topic
     }
 
-    /// The first byte asked about: a multiple of the minimum block size.
+    /// The first byte requested: a multiple of the minimum block size.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The number of bytes asked about: never 0, whole blocks except at the export's tail, at most 2 GiB in the compact form.
+    /// The number of bytes requested, never 0.
+    ///
+    /// Whole blocks except at the end of the export, at most 2 GiB in the compact form.
     #[must_use]
     pub const fn length(&self) -> u64 {
         self.length
     }
 
-    /// The ids of the contexts that it is about, for the payload form.
+    /// The ids of the requested contexts, for the payload form.
     #[must_use]
     pub fn context_ids(&self) -> &[u32] {
         &self.context_ids
     }
 
-    /// Whether to set `NBD_CMD_FLAG_REQ_ONE`.
+    /// True if the client must set `NBD_CMD_FLAG_REQ_ONE`.
     #[must_use]
     pub const fn one_extent(&self) -> bool {
         self.one_extent
     }
 }
 
-/// What to do with a chunk whose header has arrived: see [`Survey::admit`](crate::Survey::admit).
+/// The decision about a chunk whose header has arrived: see
+/// [`Survey::admit`](crate::Survey::admit).
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{Admission, ExportParams, Context, Contexts, Survey, SurveyOptions};
-/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # use nbd_extents::{Admission, Context, Contexts, ExportParams, Survey, SurveyOptions};
+/// # let contexts = Contexts::new()
+/// #     .require(Context::Allocation)?
+/// #     .negotiate([(0, "base:allocation")])?;
 /// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
 /// assert_eq!(survey.admit(request.id(), 12), Admission::Take);
-/// assert_eq!(survey.admit(request.id(), 1 << 40), Admission::Drain, "more than the budget holds");
+/// assert_eq!(
+///     survey.admit(request.id(), 1 << 40),
+///     Admission::Drain,
+///     "more than the budget holds"
+/// );
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +163,6 @@ impl Request {
 pub enum Admission {
     /// Read the payload and give it to [`Survey::chunk`](crate::Survey::chunk).
     Take,
-    /// Read over it; keep nothing.
+    /// Read the payload off the connection and discard it.
     Drain,
 }

@@ -1,33 +1,34 @@
-//! How much to ask at a time, learned from the replies.
+//! The length of the next request, learned from the replies.
 
 use core::mem;
 
 use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
 use super::pass::STRIDE;
 
-/// After a reply that did not fit the budget, so many must fit before more is asked again.
+/// After a reply that did not fit the budget, this number of replies must fit before requests grow.
 const CAUTION: u32 = 8;
 
-/// With several requests in flight, replies of about so many bytes are asked for: large enough that their number costs nothing, small enough that the
-/// server can work on the next while one is taken in.
+/// With several requests in flight, the sizer aims at replies of about this many bytes: large
+/// enough that the cost of each reply does not matter, small enough that the server can work on the
+/// next while one is read.
 const HANDY: u64 = 256 << 10;
 
 /// With one request in flight, a reply may hold this many bytes of payload that will be sent again.
 const WASTE: u64 = 1 << 10;
-/// Because of waste, no less than this is asked.
+/// The shortest request, in bytes, that waste leads to.
 const LEAST: u64 = 4 << 10;
 
-/// The length of the next request, in bytes, and the payload that its reply will be likely to have.
+/// The length of the next request, in bytes, and the payload expected in its reply.
 #[derive(Debug)]
 pub(super) struct RequestSizer {
     length: u64,
-    /// So many replies must fit before the length grows again.
+    /// The number of replies that must fit before the length grows again.
     caution: u32,
-    /// Bytes of payload: as many as the largest of the last replies had.
+    /// The expected bytes of payload: the largest recent reply, with decay.
     expected: u64,
-    /// Whether any reply has shown how far they reach.
+    /// True once a reply has shown which range one reply covers.
     known: bool,
-    /// Whether most of the last reply will be sent again.
+    /// True if most of the last reply will be sent again.
     was_wasteful: bool,
 }
 
@@ -48,22 +49,27 @@ impl RequestSizer {
         self.known
     }
 
-    /// A reply had, or would have had, so many bytes of payload.
+    /// Records the bytes of payload that a reply had, or would have had.
     pub(super) fn expect(&mut self, payload: u64) {
         self.expected = payload.max(self.expected - self.expected / 8);
     }
 
-    /// A reply about `asked` bytes was too large.
+    /// Shrinks the requests after a reply about `asked` bytes that was too large.
     pub(super) fn halve(&mut self, asked: u64) {
         self.length = asked / 2;
         self.caution = CAUTION;
     }
 
-    /// A reply described so many bytes of those that were asked. Where it is short, a server with a limit on its replies (qemu: 131,072 extents in each
-    /// context) gives no more at a time. With one request in flight asking for more does no harm; with several, each should be one reply long.
+    /// Adapts the length to a reply that described `described` of the `asked` bytes.
     ///
-    /// `unused` bytes of the payload were about bytes beyond what all contexts described: they will be sent again with the next reply. Where that is
-    /// most of two replies in a row, less is asked, or a server whose contexts reach very differently would send the longer one again for each few extents.
+    /// A short reply shows the server's limit on its replies (qemu: 131,072 extents in each
+    /// context). With one request in flight, asking for more does no harm; with several, each
+    /// request should cover one reply.
+    ///
+    /// `unused` bytes of the payload lay beyond the range that all contexts described: the next
+    /// reply will repeat them. If that is most of two replies in a row, the length shrinks.
+    /// Otherwise a server whose contexts cover very different ranges would repeat the longer one
+    /// for every few extents.
     pub(super) fn learn(
         &mut self,
         described: u64,
@@ -75,7 +81,7 @@ impl RequestSizer {
         self.known = true;
         self.caution = self.caution.saturating_sub(1);
         let ahead = options.width() > 1;
-        // one reply alone may be an exception
+        // a single wasteful reply may be an exception
         let wasteful = !ahead && unused > WASTE.max(payload / 2);
         let again = mem::replace(&mut self.was_wasteful, wasteful);
         if wasteful && again {
@@ -91,10 +97,11 @@ impl RequestSizer {
     }
 }
 
-/// By how much the next request may be longer than one that was described whole.
+/// The factor by which the next request may be longer than one that was described completely.
 ///
-/// An export of exabytes would take millions of requests of 128 GiB. Where such a request is answered by a
-/// handful of descriptors, a thousand times as much is asked: the reply would still be a handy one.
+/// An export of exabytes would take millions of requests of 128 GiB. If a few descriptors answer
+/// such a request, the next asks for up to 1,024 times as many bytes: its reply would still be
+/// small.
 fn growth(asked: u64, payload: u64) -> u64 {
     if asked < FIRST_EXTENDED_REQUEST { 2 } else { (HANDY / payload.max(1)).clamp(2, 1024) }
 }
@@ -113,7 +120,8 @@ mod tests {
         SurveyOptions::new(export).max_request(LONGEST).in_flight(in_flight)
     }
 
-    /// The length after one reply of so much payload about so much of what was asked, when `length` was the step before.
+    /// The length after a reply of `payload` bytes that described `described` of `asked` bytes,
+    /// starting from `length`.
     fn after(length: u64, described: u64, asked: u64, payload: u64, in_flight: usize) -> u64 {
         let mut step = RequestSizer::new(length);
         step.learn(described, asked, payload, 0, &options(in_flight));

@@ -1,23 +1,28 @@
-//! Taking up an interrupted survey where it ended.
+//! Resuming an interrupted survey.
 
 use super::error::SurveyError;
 use super::options::SurveyOptions;
 
-/// Where an interrupted survey can be taken up: see [`Survey::resume_point`](crate::Survey::resume_point).
+/// The point from which a survey can resume: see
+/// [`Survey::resume_point`](crate::Survey::resume_point).
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions, ResumePoint};
+/// use nbd_extents::{Context, Contexts, ExportParams, ResumePoint, Survey, SurveyOptions};
 ///
-/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let contexts =
+///     Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
 /// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let survey = Survey::together(SurveyOptions::new(export), contexts)?;
-/// assert_eq!(survey.resume_point(), ResumePoint { offset: 0, end: 8192, export_size: 8192 });
+/// assert_eq!(
+///     survey.resume_point(),
+///     ResumePoint { offset: 0, end: 8192, export_size: 8192 }
+/// );
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ResumePoint {
-    /// The first byte that was not handed out.
+    /// The first byte that was not yielded.
     pub offset: u64,
     /// The end of the survey's range, in bytes.
     pub end: u64,
@@ -26,12 +31,15 @@ pub struct ResumePoint {
 }
 
 impl SurveyOptions {
-    /// Takes up an interrupted survey on a new connection: the rest of its range. The new survey keeps nothing of the old one's replies; set the
-    /// other options anew, and negotiate the contexts by name, since their ids may differ.
+    /// Resumes an interrupted survey on a new connection: surveys the rest of its range.
+    ///
+    /// The new survey keeps nothing of the old one's replies. Set the other options anew, and
+    /// negotiate the contexts by name, since their ids may differ.
     ///
     /// # Errors
     ///
-    /// [`SurveyError::SizeChanged`] when the export now has another size, [`SurveyError::OutOfRange`] when the point does not lie in it.
+    /// [`SurveyError::SizeChanged`] when the size of the export has changed,
+    /// [`SurveyError::OutOfRange`] when the point lies outside it.
     ///
     /// ```
     /// use nbd_extents::wire::Form;

@@ -1,7 +1,9 @@
-//! The protocol's rules for the list of descriptors of one context in one reply, and what a lenient survey makes of a breach.
+//! The protocol's rules for one context's list of descriptors in a reply, and the lenient treatment
+//! of violations.
 //!
-//! NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS`, and `NBD_CMD_BLOCK_STATUS`. The rows are those of the
-//! table of server behaviours in the repository's SERVER-BEHAVIOUR.md.
+//! NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS`, and
+//! `NBD_CMD_BLOCK_STATUS`. The row numbers refer to the table of server behaviours in the
+//! repository's SERVER-BEHAVIOUR.md.
 
 use core::ops::Range;
 
@@ -11,29 +13,30 @@ use super::options::Strictness;
 use super::stats::Forgiven;
 use crate::wire::Descriptor;
 
-/// What a list of descriptors is held against.
+/// The parameters of the check.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    /// The bytes that were asked about.
+    /// The bytes requested.
     pub(super) asked: Range<u64>,
     /// The size of the export, in bytes.
     pub(super) export_size: u64,
     pub(super) strictness: Strictness,
-    /// One extent was asked for.
+    /// True if the request was for one extent.
     pub(super) one_extent: bool,
 }
 
-/// How much of a list can be used.
+/// The usable part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usable {
-    /// So many descriptors from the front.
+    /// The number of usable descriptors, from the front.
     pub(super) descriptors: usize,
-    /// They describe the bytes up to here.
+    /// The end of the bytes that they describe.
     pub(super) end: u64,
 }
 
 impl Rules {
-    /// Reads a list once. What is usable describes at least one byte, nothing beyond the export, and no byte twice.
+    /// Checks a list. The usable part describes at least one byte, nothing beyond the export, and
+    /// no byte twice.
     pub(super) fn check(
         &self,
         slot: &GrantedContext,
@@ -49,7 +52,8 @@ impl Rules {
         }
     }
 
-    /// Reads a list to which no rule applies: all of it describes bytes of the request, but for the end of the last. `None` when it is another one.
+    /// Checks a list in one pass, for the usual case: all descriptors start within the request.
+    /// `None` if a rule applies.
     fn check_usual(
         &self,
         slot: &GrantedContext,
@@ -65,7 +69,8 @@ impl Rules {
             lengths |= last.wrapping_sub(1);
             flags |= descriptor.flags;
         }
-        // none is longer than this, so the sum has not overflowed when this does not
+        // no descriptor is longer than `longest`; so if `longest * count` fits, the sum has not
+        // wrapped
         let longest = lengths.checked_add(1).filter(|_| lengths >> 63 == 0)?;
         longest.checked_mul(count as u64)?;
         let end = self.asked.start.checked_add(sum)?;
@@ -74,7 +79,7 @@ impl Rules {
         (usual && count > 0).then_some(Usable { descriptors: count, end })
     }
 
-    /// Reads any list.
+    /// Checks any list, descriptor by descriptor.
     fn check_each(
         &self,
         slot: &GrantedContext,
@@ -132,7 +137,9 @@ impl Rules {
         Ok(Usable { descriptors: 1, end: end.min(self.asked.end) })
     }
 
-    /// Rows 14 and 15: descriptors behind the end of the request. The one that crosses it is legal and used; these are not.
+    /// Rows 14 and 15: descriptors that start beyond the end of the request.
+    ///
+    /// The one that crosses the end is legal and used; these are not.
     fn past_request(
         &self,
         slot: &GrantedContext,
@@ -153,7 +160,7 @@ impl Rules {
         })
     }
 
-    /// Rows 1, 2 and 11: where a descriptor ends.
+    /// Rows 1, 2 and 11: the end of a descriptor.
     fn end_of(
         &self,
         slot: &GrantedContext,
@@ -223,7 +230,7 @@ mod tests {
         Ok((usable.descriptors, usable.end, forgiven))
     }
 
-    /// The list is legal: both ways of reading accept it, and count nothing.
+    /// The list is legal: both checks accept it and count nothing.
     #[track_caller]
     fn legal(list: &[(u64, u64)], descriptors: usize, end: u64) {
         for strictness in [Strictness::Lenient, Strictness::Strict] {
@@ -231,7 +238,7 @@ mod tests {
         }
     }
 
-    /// The list is not: strict rejects it, lenient uses some of it and counts once.
+    /// The list breaks a rule: strict rejects it, lenient uses a part of it and counts once.
     #[track_caller]
     fn forgivable(one: bool, list: &[(u64, u64)], descriptors: usize, end: u64, row: fn(&Forgiven) -> u64) {
         let (used, usable_end, forgiven) = check(Strictness::Lenient, one, list).unwrap();
@@ -240,7 +247,8 @@ mod tests {
         check(Strictness::Strict, one, list).unwrap_err();
     }
 
-    /// Every list of up to three descriptors with lengths at all edges: what is taken as usual is what reading one by one takes, and nothing is forgiven.
+    /// Every list of up to three descriptors with lengths at all edges: the usual check agrees with
+    /// the check of each descriptor, and forgives nothing.
     #[test]
     fn what_is_usual_needs_no_rule() {
         let lengths = [0, 1, 499, 500, 999, 1000, 1001, 2000, 2001, 1 << 63, u64::MAX];

@@ -1,12 +1,13 @@
-//! What a survey cost, and what it forgave.
+//! The cost of a survey, and the deviations that it forgave.
 
 /// Counters of one survey.
 ///
 /// ```
 /// use nbd_extents::wire::Form;
-/// use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
+/// use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
 ///
-/// let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// let contexts =
+///     Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
 /// let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
@@ -14,7 +15,10 @@
 /// survey.reply_done(request.id())?;
 /// while survey.next_extent()?.is_some() {}
 /// let stats = survey.complete()?;
-/// assert_eq!((stats.requests, stats.descriptors, stats.asked_bytes, stats.extents), (1, 1, 8192, 1));
+/// assert_eq!(
+///     (stats.requests, stats.descriptors, stats.asked_bytes, stats.extents),
+///     (1, 1, 8192, 1)
+/// );
 /// assert_eq!(stats.forgiven, Default::default(), "the server kept to the protocol");
 /// # Ok::<(), nbd_extents::SurveyError>(())
 /// ```
@@ -25,45 +29,59 @@ pub struct SurveyStats {
     pub requests: u64,
     /// Replies that were used.
     pub replies: u64,
-    /// Replies that were not used: the server failed them, they broke the protocol, or they did not fit the budget.
+    /// Replies that were not used: the server failed them, they broke the protocol, or they did not
+    /// fit the budget.
     pub failed: u64,
     /// Descriptors in the replies that were used.
     pub descriptors: u64,
     /// Bytes of payload in the replies that were used.
     pub payload_bytes: u64,
-    /// The lengths of all requests together, in bytes.
+    /// The sum of the lengths of all requests, in bytes.
     pub asked_bytes: u64,
-    /// As many of these as were asked inside dirty ranges only, of everything but the bitmaps: see [`Survey::bitmap_first`](crate::Survey::bitmap_first).
+    /// The part of these requested inside dirty ranges only, for all contexts but the bitmaps: see
+    /// [`Survey::bitmap_first`](crate::Survey::bitmap_first).
     pub detail_bytes: u64,
-    /// Extents handed out.
+    /// Extents yielded.
     pub extents: u64,
-    /// Extents where two answers about the same bytes disagreed, or an earlier one had been forgotten, and the safer status was taken. More than
+    /// Extents with the safer of two statuses.
+    ///
+    /// Two replies about the same bytes disagreed, or an earlier one had been forgotten. More than
     /// 0 only on an export that changes.
     pub disagreements: u64,
-    /// Times that what a changing export had said of bytes ahead was forgotten, for lack of room or because keeping it was too much work. Those
-    /// bytes get the safe status.
-    pub rests_coarsened: u64,
-    /// Pieces of the disk whose answer was dropped to make room for one that was needed earlier, and asked again. More than 0 only with several requests
-    /// in flight.
+    /// The number of times that retained answers of a changing export were forgotten.
+    ///
+    /// This happens for lack of room or because retaining them costs too much work. Their bytes get
+    /// the safe status.
+    pub retained_coarsened: u64,
+    /// Answered pieces that were dropped to make room for an earlier one, and requested again.
+    ///
+    /// More than 0 only with several requests in flight.
     pub dropped: u64,
-    /// Bytes that got the safe status because the server did not describe them: their request failed again and again
-    /// ([`safe_on_failure`](crate::SurveyOptions::safe_on_failure)), or they lie beyond the last whole block of the minimum that the
-    /// server announced, where no request may reach. In a bitmap-first survey a byte counts once for its bitmaps and once for its details.
+    /// Bytes that got the safe status because the server did not describe them.
+    ///
+    /// Their request failed again and again
+    /// ([`safe_on_failure`](crate::SurveyOptions::safe_on_failure)), or they lie beyond the last
+    /// whole block of the announced minimum, where no request may reach. In a bitmap-first survey a
+    /// byte counts once for its bitmaps and once for its details.
     pub assumed_bytes: u64,
     /// The most requests in flight at one time.
     pub peak_in_flight: usize,
     /// The most bytes of payload held at one time.
     pub peak_bytes: usize,
-    /// What a lenient survey let pass.
+    /// The deviations that a lenient survey accepted.
     pub forgiven: Forgiven,
 }
 
-/// Deviations that a lenient survey corrects and counts. Each names a row of the table in the repository's `SERVER-BEHAVIOUR.md`.
+/// Deviations that a lenient survey corrects and counts.
+///
+/// Each names a row of the table in the repository's `SERVER-BEHAVIOUR.md`.
 ///
 /// ```
 /// # use nbd_extents::wire::Form;
-/// # use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
-/// # let contexts = Contexts::new().require(Context::Allocation)?.negotiate([(0, "base:allocation")])?;
+/// # use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+/// # let contexts = Contexts::new()
+/// #     .require(Context::Allocation)?
+/// #     .negotiate([(0, "base:allocation")])?;
 /// # let export = ExportParams::new(8192, Form::Compact)?.read_only(true);
 /// let mut survey = Survey::together(SurveyOptions::new(export), contexts)?;
 /// let request = survey.next_request()?.unwrap();
@@ -81,15 +99,16 @@ pub struct Forgiven {
     pub zero_lengths: u64,
     /// Chunks about a context that was not negotiated (row 6).
     pub unknown_contexts: u64,
-    /// Lists that reached past the end of the export (row 12).
+    /// Lists that reached beyond the end of the export (row 12).
     pub beyond_export: u64,
-    /// One whole descriptor more, right behind the end of the request, as nbdkit 1.32 sends it (row 14).
+    /// One extra descriptor that starts at the end of the request, as nbdkit 1.32 sends it (row
+    /// 14).
     pub extra_descriptors: u64,
-    /// Lists that went on although they had passed the end of the request (row 15).
+    /// Lists that continued although they had passed the end of the request (row 15).
     pub overlong_lists: u64,
     /// Flags with upper bits that a 32-bit context does not have (row 21).
     pub wide_flags: u64,
-    /// Blocks whose rest was given the safe status because answers ended within the block (row 23).
+    /// Blocks whose rest got the safe status because replies ended within the block (row 23).
     pub split_blocks: u64,
     /// Answers to a request for one extent that held more or longer ones (row 48).
     pub not_one: u64,
@@ -130,7 +149,7 @@ impl Forgiven {
         .into_iter()
     }
 
-    /// All of it.
+    /// The sum of all counts.
     #[must_use]
     pub const fn total(&self) -> u64 {
         let Self {

@@ -1,4 +1,4 @@
-//! What a survey refuses before it asks anything, and what it says of itself.
+//! The refusals of a survey before its first request, and its reports about itself.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -86,7 +86,7 @@ fn the_peak_is_the_most_that_was_held_at_one_time() {
     assert_eq!(survey.complete().unwrap().peak_bytes, 28 + 12);
 }
 
-/// What the merge guarantees is looked at once more before it leaves, and a survey that failed says nothing any more.
+/// The survey checks the result of the merge once more, and a failed survey yields nothing.
 #[test]
 fn extents_that_do_not_follow_each_other_end_the_survey() {
     let gap = StreamError::Gap { range: 512..1024 };

@@ -155,7 +155,7 @@ impl Run {
             assert_eq!(self.survey.position(), extent.end());
             assert_eq!(self.survey.resume_point().offset, extent.end());
             let range = (extent.start() - base) as usize..(extent.end() - base) as usize;
-            let forgetful = self.survey.stats().rests_coarsened > 0;
+            let forgetful = self.survey.stats().retained_coarsened > 0;
             self.oracle.handed_out(range, *extent.status(), forgetful);
             self.last = Some(extent);
             self.extents += 1;

@@ -1,9 +1,10 @@
-//! What earlier replies said of bytes that are still to do, on an export that may change. It is held against the next answer about them, and
-//! the safer of the two is taken.
+//! Answers of earlier replies about bytes still to be done, on an export that may change. They are
+//! compared with the next answer about the same bytes, and the safer of the two holds.
 //!
-//! There are two rests a context at most, a long one and a short one: a newer one is joined to one of them. Nothing that was said is ever just dropped: where a rest would take more room
-//! than there is, or where joining it again and again would take more work than what was received is worth, all of it becomes the context's
-//! safe status, which takes next to none.
+//! At most two lists per context are retained, a long one and a short one: a newer list is joined
+//! to one of them. No answer is ever dropped: if a list exceeds the free budget, or if joining it
+//! again and again costs more work than the received bytes justify, the whole list becomes the
+//! context's safe status, which needs almost no memory.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -18,34 +19,35 @@ use crate::error::StreamError;
 use crate::stream::ExtentStream;
 use crate::wire::{Descriptor, Form};
 
-/// Descriptors that may be joined for each byte of payload received. Servers that answer afresh need one in four; one that has a long rest joined to
-/// crumbs would need thousands.
+/// The descriptors that may be joined for each byte of payload received. Servers that answer each
+/// request anew need one in four; one whose long list is joined to tiny replies would need
+/// thousands.
 const WORK_PER_BYTE: usize = 4;
-/// Descriptors that may be joined before anything is received.
+/// The descriptors that may be joined before anything is received.
 const FREE_WORK: usize = 4 << 20;
 
-/// The rests of one pass, one a context.
+/// The retained answers of one pass, per context.
 #[derive(Debug)]
-pub(super) struct Rests {
-    kept: SmallVec<[Rest; 4]>,
-    /// Descriptors that may still be joined.
+pub(super) struct Retained {
+    kept: SmallVec<[RetainedContext; 4]>,
+    /// The number of descriptors that may still be joined.
     work: usize,
 }
 
-/// What earlier replies said in one context.
+/// The retained answers of one context.
 ///
-/// Where the contexts reach very differently, the first reply leaves a long rest, and every later one a
-/// short rest of bytes that the long one describes as well. To join the two each time would cost the length
-/// of the long one for every few extents. So a short rest stays beside the long one; a window that reads
-/// both takes the safer of them, as a join would.
+/// Where the contexts cover very different ranges, the first reply leaves a long list, and every
+/// later one a short list about bytes that the long one describes as well. Joining the two each
+/// time would cost the length of the long list for every few extents. So a short list stays beside
+/// the long one; a window that reads both takes the safer answer, as a join would.
 #[derive(Debug, Default)]
-struct Rest {
+struct RetainedContext {
     long: Option<Layer>,
-    /// At most a quarter as many descriptors as `long` has.
+    /// At most a quarter of the descriptors of `long`.
     short: Option<Layer>,
 }
 
-impl Rest {
+impl RetainedContext {
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.long.iter().chain(&self.short)
     }
@@ -59,7 +61,8 @@ impl Rest {
         }
     }
 
-    /// Takes the rest that a new one is to be joined to: of two, the short one, unless the new one is long.
+    /// Takes the list to which a new one must be joined: the short one if there are two, unless the
+    /// new one is long.
     fn take_joined(&mut self, fresh: &Layer) -> Option<Layer> {
         match &self.long {
             Some(long) if fresh.left().saturating_mul(4) <= long.left() => self.short.take(),
@@ -67,33 +70,33 @@ impl Rest {
         }
     }
 
-    /// Keeps a rest that [`take_joined`](Self::take_joined) has made room for.
+    /// Stores a list in the place that [`take_joined`](Self::take_joined) has freed.
     fn put(&mut self, rest: Layer) {
         let place = if self.long.is_some() { &mut self.short } else { &mut self.long };
-        debug_assert!(place.is_none(), "a rest would be forgotten");
+        debug_assert!(place.is_none(), "a retained list would be forgotten");
         *place = Some(rest);
     }
 }
 
-impl Default for Rests {
+impl Default for Retained {
     fn default() -> Self {
         Self { kept: SmallVec::new(), work: FREE_WORK }
     }
 }
 
-impl Rests {
-    /// The rests, to be read from where they are.
+impl Retained {
+    /// The retained layers, each at its read position.
     pub(super) fn layers(&self) -> impl Iterator<Item = Layer> {
-        self.kept.iter().flat_map(Rest::layers).cloned()
+        self.kept.iter().flat_map(RetainedContext::layers).cloned()
     }
 
-    /// Forgets what was said of the bytes before `offset`.
+    /// Drops the answers about bytes before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
         self.kept.iter_mut().for_each(|rest| rest.skip_to(offset));
     }
 
-    /// Keeps what `fresh` says of the bytes from `done` on, beside what was said before or joined to it. Returns how many rests had to be
-    /// coarsened for it.
+    /// Retains the answers of `fresh` about the bytes from `done` on, beside earlier ones or joined
+    /// to them. Returns the number of lists that had to be coarsened.
     pub(super) fn add(
         &mut self,
         fresh: &[Layer],
@@ -102,7 +105,7 @@ impl Rests {
         budget: &mut Budget,
     ) -> u64 {
         self.skip_to(done);
-        self.kept.resize_with(slots.len(), Rest::default);
+        self.kept.resize_with(slots.len(), RetainedContext::default);
         let mut coarsened = 0;
         for ((rest, fresh), slot) in self.kept.iter_mut().zip(fresh).zip(slots) {
             if fresh.end() <= done {
@@ -110,7 +113,7 @@ impl Rests {
             }
             let mut fresh = fresh.clone();
             fresh.skip_to(done);
-            // a joined rest may have become long itself, and then takes the long one in
+            // the joined list may be long itself, and then takes the long one in
             while let Some(old) = rest.take_joined(&fresh) {
                 let range = done..old.end().max(fresh.end());
                 let payload = if pay(&mut self.work, &old, &fresh) {
@@ -129,7 +132,7 @@ impl Rests {
         coarsened
     }
 
-    /// Turns all rests into safe statuses. Returns how many were not yet.
+    /// Replaces all lists by the safe status. Returns the number of lists that were not yet coarse.
     pub(super) fn coarsen(&mut self, slots: &[GrantedContext], done: u64) -> u64 {
         let mut coarsened = 0;
         for (rest, slot) in self.kept.iter_mut().zip(slots) {
@@ -145,7 +148,8 @@ impl Rests {
     }
 }
 
-/// Adds to `work` what `fresh` has earned and takes from it what joining costs; `false` when that is too much.
+/// Adds to `work` the credit for `fresh` and subtracts the cost of the join. Returns `false` if the
+/// credit does not suffice.
 fn pay(work: &mut usize, old: &Layer, fresh: &Layer) -> bool {
     let earned = fresh.bytes().saturating_mul(WORK_PER_BYTE);
     *work = work.saturating_add(earned).min(FREE_WORK);
@@ -158,8 +162,8 @@ fn pay(work: &mut usize, old: &Layer, fresh: &Layer) -> bool {
     }
 }
 
-/// What both say of the bytes from `done` on: the safer where both speak, and the longer one's word behind. `None` when that takes more than
-/// `most` bytes.
+/// Joins two lists from `done` on: the safer answer where both reach, and the longer list beyond.
+/// `None` if the result exceeds `most` bytes.
 fn join(old: &Layer, fresh: &Layer, meaning: ContextKind, done: u64, most: usize) -> Option<Vec<u8>> {
     let (shorter, longer) = if old.end() < fresh.end() { (old, fresh) } else { (fresh, old) };
     let both = done..shorter.end();
@@ -176,14 +180,14 @@ fn join(old: &Layer, fresh: &Layer, meaning: ContextKind, done: u64, most: usize
     Some(payload)
 }
 
-/// The safer of two answers, marked when they differ.
+/// The safer of two flags, marked if they differ.
 fn safer(meaning: ContextKind, a: u64, b: u64) -> u64 {
     let mark = (a | b) & DISPUTED;
     let (a, b) = (a & !DISPUTED, b & !DISPUTED);
     meaning.safer(a, b) | mark | if a == b { 0 } else { DISPUTED }
 }
 
-/// Appends the extents to an extended payload; `None` when there is no room for them all.
+/// Appends the extents to an extended payload; `None` if they do not fit.
 fn collect(
     mut extents: impl ExtentStream<Status = u64, Error = StreamError>,
     most: usize,
@@ -198,14 +202,14 @@ fn collect(
     Some(())
 }
 
-/// One descriptor that gives the whole range the safe status.
+/// Creates a layer of one descriptor that gives the whole range the safe status.
 fn coarse(meaning: ContextKind, range: &Range<u64>) -> Layer {
     let mut payload = header();
     push(&mut payload, Descriptor { length: range.end - range.start, flags: meaning.safe_flags() });
     layer(Payload::uncounted(payload), meaning, range)
 }
 
-/// The start of an extended payload; layers do not read it.
+/// Creates the start of an extended payload, which layers do not read.
 fn header() -> Vec<u8> {
     alloc::vec![0; Form::Extended.header_size()]
 }
@@ -218,7 +222,7 @@ fn push(payload: &mut Vec<u8>, descriptor: Descriptor) {
 fn layer(payload: Payload, meaning: ContextKind, range: &Range<u64>) -> Layer {
     let list = payload.as_slice().len() - Form::Extended.header_size();
     let usable = Usable { descriptors: list / Form::Extended.descriptor_size(), end: range.end };
-    Layer::of_rests(payload, meaning, range.start, usable)
+    Layer::of_retained(payload, meaning, range.start, usable)
 }
 
 #[cfg(test)]
@@ -228,7 +232,7 @@ mod tests {
 
     const BITMAP: ContextKind = ContextKind::Bitmap(BitmapIndex::FIRST);
 
-    /// A bitmap's answer about bytes from 0 on, with flags that alternate.
+    /// A bitmap's list about the bytes from 0 on, with alternating flags.
     fn answer(lengths: &[u64], budget: &mut Budget) -> Layer {
         let list = lengths.iter().zip([1, 0].into_iter().cycle());
         let payload = crate::wire::encode(
@@ -271,7 +275,7 @@ mod tests {
     fn a_joined_rest_may_take_all_the_room_there_is() {
         let budget = &mut Budget::new(100_000);
         let (old, fresh) = (answer(&[100, 100, 100], budget), answer(&[50, 100], budget));
-        // both speak up to 150, and of 50..100 they say different things; behind, the longer one does
+        // both reach 150 and differ about 50..100; beyond 150 the longer list holds
         let joined = join(&old, &fresh, BITMAP, 50, 1000).unwrap();
         let size = joined.len();
         assert_eq!(join(&old, &fresh, BITMAP, 50, size), Some(joined.clone()));
@@ -292,11 +296,11 @@ mod tests {
     fn what_is_coarse_is_not_coarsened_again() {
         let budget = &mut Budget::new(1000);
         let slots = [GrantedContext { id: 0, name: "b".into(), kind: BITMAP }];
-        let mut rests = Rests::default();
-        assert_eq!(rests.add(&[answer(&[512, 512], budget)], &slots, 100, budget), 0);
-        assert_eq!(rests.coarsen(&slots, 100), 1);
-        assert_eq!(rests.coarsen(&slots, 100), 0);
-        let mut rest = rests.layers().next().unwrap();
+        let mut retained = Retained::default();
+        assert_eq!(retained.add(&[answer(&[512, 512], budget)], &slots, 100, budget), 0);
+        assert_eq!(retained.coarsen(&slots, 100), 1);
+        assert_eq!(retained.coarsen(&slots, 100), 0);
+        let mut rest = retained.layers().next().unwrap();
         let extent = rest.next_extent().unwrap().unwrap();
         assert_eq!((extent.range(), *extent.status(), rest.left()), (100..1024, 1, 0));
         assert_eq!(budget.room(), 1000);

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 
-use nbd_client::session::{Errno, RequestError};
+use nbd_client::session::RequestError;
 use nbd_client::survey::SurveyorError;
 use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
 use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameWriteError, StreamChainError};
+
+use crate::backup::unfinished;
 
 /// The exit code of wrong usage.
 pub(crate) const USAGE: u8 = 2;
@@ -27,13 +29,22 @@ const BROKEN: u8 = 5;
 /// The rest.
 const OTHER: u8 = 1;
 
+/// Why a server failed a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// The request is invalid (EINVAL).
+    Invalid,
+    /// For any other reason.
+    Other,
+}
+
 /// A message and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
-    /// The server refused a request as invalid.
-    refusal: bool,
+    /// The server failed a request.
+    refused: Option<Refused>,
     /// The message is clap's, of several lines.
     whole: bool,
 }
@@ -81,7 +92,7 @@ impl Failure {
     }
 
     const fn new(code: u8, message: String) -> Self {
-        Self { code, message, refusal: false, whole: false }
+        Self { code, message, refused: None, whole: false }
     }
 
     /// Says what it is about: a file, one of two inputs.
@@ -98,11 +109,13 @@ impl Failure {
         self
     }
 
-    /// Says what helps where a server refuses questions about clean bytes, as the export of a live
-    /// backup does.
-    pub(crate) fn hint_bitmap_first(self, has_bitmap: bool, bitmap_first: bool) -> Self {
-        match (self.refusal, bitmap_first, has_bitmap) {
-            (false, ..) | (_, true, _) => self,
+    /// Says what helps where a server fails to describe a range, or refuses questions about clean
+    /// bytes, as the export of a live backup does.
+    pub(crate) fn hint_survey(self, has_bitmap: bool, bitmap_first: bool) -> Self {
+        match (self.refused, bitmap_first, has_bitmap) {
+            (None, ..) | (Some(Refused::Invalid), true, _) => self,
+            (Some(Refused::Other), ..) => self
+                .hint(" (--safe-on-failure takes what the server fails to describe for data, and for dirty)"),
             (_, _, true) => self.hint(" (an export that answers only for dirty ranges needs --bitmap-first)"),
             (_, _, false) => self
                 .hint(" (an export that answers only for dirty ranges needs --bitmap NAME --bitmap-first)"),
@@ -128,6 +141,8 @@ impl Failure {
 
 /// Ends the program from another thread than the one that would report.
 pub(crate) fn end(failure: &Failure) -> ! {
+    // Held to the end: a backup that is being renamed is whole, and keeps its name.
+    let _held = unfinished::remove();
     let line = format!("nbd-extents: {}\n", failure.message);
     let (done, wait) = channel();
     // stderr may be blocked as well, and must not hold up the end
@@ -149,14 +164,18 @@ impl From<SurveyorError> for Failure {
             (_, ErrorClass::Server) => BROKEN,
             _ => OTHER,
         };
-        Self { refusal: is_invalid(&error), ..Self::new(code, error.to_string()) }
+        Self { refused: refused(&error), ..Self::new(code, error.to_string()) }
     }
 }
 
-/// Whether a request failed with EINVAL.
-fn is_invalid(error: &SurveyorError) -> bool {
-    let SurveyorError::Client(error) = error else { return false };
-    error.request().and_then(RequestError::errno).and_then(Errno::name) == Some("EINVAL")
+/// Why the server failed a request, if that is the error. One that shuts down fails them all.
+fn refused(error: &SurveyorError) -> Option<Refused> {
+    let SurveyorError::Client(error) = error else { return None };
+    match error.request().and_then(RequestError::errno)?.name() {
+        Some("ESHUTDOWN") => None,
+        Some("EINVAL") => Some(Refused::Invalid),
+        _ => Some(Refused::Other),
+    }
 }
 
 impl From<Error> for Failure {

@@ -23,6 +23,7 @@ mod output;
 mod progress;
 mod restore;
 mod streams;
+mod survey;
 mod values;
 mod verify;
 

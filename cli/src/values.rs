@@ -26,6 +26,15 @@ pub(crate) fn parse_length(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(parse_size(text)?).ok_or_else(|| "expected at least 1 byte".to_owned())
 }
 
+/// Reads a block size: a power of two up to 64K.
+pub(crate) fn parse_block(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text)?;
+    match u32::try_from(bytes) {
+        Ok(block) if block.is_power_of_two() && block <= 1 << 16 => Ok(block),
+        _ => Err("expected a power of two from 1 to 64K".to_owned()),
+    }
+}
+
 /// Reads a positive number of seconds, with or without decimals.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let timeout = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -229,6 +229,30 @@ fn signal_ends_a_backup_and_leaves_no_litter() {
     }
 }
 
+/// `--timeout` ends a run that is blocked outside of the connection: here in a remark, on a standard
+/// error that is full and that nobody reads.
+#[test]
+fn timeout_of_a_blocked_backup_leaves_no_litter() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| conn.error(request, 5, "", DONE))
+    });
+    let folder = folder();
+    let (reader, mut full) = std::io::pipe().unwrap();
+    full.write_all(&[b'x'; 1 << 16]).unwrap(); // all that a pipe holds
+    let mut child = program("backup")
+        .args([&server.as_ref().unwrap().uri(), "--safe-on-failure", "--timeout", "1"])
+        .arg(folder.path().join("stream"))
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    wait_until(|| !names(folder.path()).is_empty());
+    assert!(names(folder.path())[0].ends_with(".partial"));
+    let code = child.wait().unwrap().code();
+    assert_eq!((code, names(folder.path())), (Some(4), vec![]));
+    drop(reader);
+}
+
 #[test]
 fn signal_that_the_parent_ignores_stays_ignored() {
     let (server, folder) = (disk_that_stops(), folder());

@@ -223,6 +223,30 @@ impl SurveyOptions {
         Ok(self)
     }
 
+    /// Sets the assumed block size, as [`ExportParams::assumed_block`], of options that a client has
+    /// made.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::BlockSize`] unless it is a power of two up to 64 KiB.
+    ///
+    /// ```
+    /// use nbd_extents::wire::Form;
+    /// use nbd_extents::{ExportParams, SurveyOptions};
+    ///
+    /// let options = SurveyOptions::new(ExportParams::new(32, Form::Compact)?);
+    /// assert!(options.clone().assumed_block(1).is_ok());
+    /// assert!(options.assumed_block(3).is_err());
+    /// # Ok::<(), nbd_extents::SurveyError>(())
+    /// ```
+    pub const fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        if !is_block_size(bytes) {
+            return Err(SurveyError::BlockSize { got: bytes });
+        }
+        self.export.assumed_block = bytes;
+        Ok(self)
+    }
+
     /// Sets the treatment of harmless deviations: lenient unless set.
     #[must_use]
     pub const fn strictness(mut self, strictness: Strictness) -> Self {

@@ -9,18 +9,17 @@ mod copy;
 mod frames;
 mod report;
 mod target;
-mod unfinished;
+pub(crate) mod unfinished;
 
 use std::time::SystemTime;
 
-use nbd_client::handshake::HandshakeError;
-use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Client, Error, Export, Pool, Surveyor};
+use nbd_client::survey::Order;
+use nbd_client::{Export, Pool, Surveyor};
 use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
 use nbd_extents::map::{Cap, CapError, ExtentMap};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
-use nbd_extents::{Action, Context, Contexts, Extent, MAX_END};
+use nbd_extents::{Action, Context, Contexts, MAX_END};
 use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
 
 use crate::connection::{self, more_connections};
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let base = Base::of(args)?;
     let target = Target::create(&args.file, args.after.as_deref())?;
     let report = Report::create(args.report.as_deref())?;
-    let (map, mut pool, closed) = survey(args, base.previous)?;
+    let Surveyed { map, assumed, mut pool, closed } = survey(args, base.previous)?;
 
     let plan = Plan::new(from_iter(map.extents()), plan_options(pool.export(), args)?);
     let totals = plan.clone().measure()?.bytes;
@@ -54,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let received = closed + connections.iter().map(|stats| stats.bytes_received).sum::<u64>();
     let (target, length) = frames.finish()?;
     target.commit()?;
-    report.write(&totals, map.run_count(), received, length)
+    report.write(&totals, map.run_count(), assumed, received, length)
 }
 
 /// The parent of an incremental, as far as the command line states it.
@@ -111,40 +110,30 @@ fn contexts(args: &Args) -> Result<Contexts, Failure> {
     Ok(contexts.require(Context::Allocation)?)
 }
 
-/// The map of actions, the connections to carry it out over, and the bytes received over others,
-/// which are closed.
-fn survey(args: &Args, previous: Previous) -> Result<(ExtentMap<Action>, Pool, u64), Failure> {
-    let contexts = contexts(args)?;
-    let options = args.connection.options();
-    let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
-    let (map, client, closed) = match Surveyor::connect(&args.uri, &options, &contexts, order) {
-        Ok(mut surveyor) => {
-            let map = decide_all(&mut surveyor, &contexts, args, previous)
-                .map_err(|failure| failure.hint_bitmap_first(!args.bitmap.is_empty(), args.bitmap_first))?;
-            let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
-            let client = surveyor.into_client()?;
-            let closed = received.saturating_sub(client.stats().bytes_received);
-            (map, client, closed)
-        }
-        Err(SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })))
-            if args.bitmap.is_empty() =>
-        {
-            let client = Client::connect(&args.uri, &options)?;
-            check_writable(client.export().flags.is_read_only(), args)?;
-            check_tail(client.export())?;
-            (all_data(client.export().size())?, client, 0)
-        }
-        Err(error) => return Err(connection::failure(&args.uri, &options, error)),
-    };
-    let clients = more_connections(client, &args.uri, &options, args.connections)?;
-    Ok((map, Pool::of(clients)?, closed))
+/// A disk that has been surveyed, and can be read.
+struct Surveyed {
+    map: ExtentMap<Action>,
+    /// Bytes that the server did not describe.
+    assumed: u64,
+    pool: Pool,
+    /// Bytes received over connections that are closed.
+    closed: u64,
 }
 
-/// A server without structured replies has no block status: all of its export is data.
-fn all_data(size: u64) -> Result<ExtentMap<Action>, Failure> {
-    let all = (size > 0).then(|| Extent::new(0, size, Action::Copy)).transpose();
-    let all = all.map_err(|error| Failure::broken(error.to_string()))?;
-    Ok(ExtentMap::covering(from_iter(all), 0..size)?)
+fn survey(args: &Args, previous: Previous) -> Result<Surveyed, Failure> {
+    let contexts = contexts(args)?;
+    // A full backup needs no block status: without it all of the export is data.
+    let options = args.connection.options().assume_data(args.bitmap.is_empty());
+    let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
+    let mut surveyor = Surveyor::connect(&args.uri, &options, &contexts, order)
+        .map_err(|error| connection::failure(&args.uri, &options, error))?;
+    let (map, assumed) = decide_all(&mut surveyor, &contexts, args, previous)
+        .map_err(|failure| failure.hint_survey(!args.bitmap.is_empty(), args.bitmap_first))?;
+    let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
+    let client = surveyor.into_client()?;
+    let closed = received.saturating_sub(client.stats().bytes_received);
+    let clients = more_connections(client, &args.uri, &options, args.connections)?;
+    Ok(Surveyed { map, assumed, pool: Pool::of(clients)?, closed })
 }
 
 fn check_writable(read_only: bool, args: &Args) -> Result<(), Failure> {
@@ -161,7 +150,7 @@ fn decide_all(
     contexts: &Contexts,
     args: &Args,
     previous: Previous,
-) -> Result<ExtentMap<Action>, Failure> {
+) -> Result<(ExtentMap<Action>, u64), Failure> {
     check_writable(surveyor.is_read_only(), args)?;
     check_tail(surveyor.export())?;
     let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
@@ -172,19 +161,28 @@ fn decide_all(
     decide(surveyor, policy.with_zeroes(zeroes), args)
 }
 
-/// The map of all actions. With the bitmap first clean bytes may not even be readable, and stay
-/// skipped.
-fn decide(surveyor: &mut Surveyor, policy: impl Policy, args: &Args) -> Result<ExtentMap<Action>, Failure> {
+/// The map of all actions, and the number of bytes that the server did not describe. With the
+/// bitmap first clean bytes may not even be readable, and stay skipped.
+fn decide(
+    surveyor: &mut Surveyor,
+    policy: impl Policy,
+    args: &Args,
+) -> Result<(ExtentMap<Action>, u64), Failure> {
     let size = surveyor.export().size();
-    let options = surveyor.survey_options()?.allow_writable();
-    let stream = surveyor.survey(options)?.decide(policy);
+    let assumes_data = surveyor.assumes_data();
+    let options = args.survey.options(surveyor)?;
+    let mut extents = surveyor.survey(options)?;
+    let stream = (&mut extents).decide(policy);
     let cap = Cap::bytes(usize::try_from(args.map_memory).unwrap_or(usize::MAX));
     let cap = if args.bitmap_first { cap.keeping_skipped() } else { cap };
-    match ExtentMap::capped(stream, 0..size, cap) {
-        Ok(capped) => Ok(capped.map),
-        Err(CapError::Stream(error)) => Err(error.into()),
-        Err(error) => Err(Failure::other(format!("{error} (--map-memory N allows for more)"))),
-    }
+    let map = match ExtentMap::capped(stream, 0..size, cap) {
+        Ok(capped) => capped.map,
+        Err(CapError::Stream(error)) => return Err(error.into()),
+        Err(error) => return Err(Failure::other(format!("{error} (--map-memory N allows for more)"))),
+    };
+    let stats = extents.stats();
+    args.survey.remark_on_assumed(assumes_data, &stats);
+    Ok((map, stats.assumed_bytes))
 }
 
 /// Refuses an export whose last bytes no request may ask for, before any time is spent on the rest.
@@ -207,10 +205,11 @@ fn minimum_block(export: &Export) -> u64 {
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
 /// alone.
 fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
-    let minimum = minimum_block(export);
+    let minimum = BlockSize::new(minimum_block(export))?;
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
-    Ok(PlanOptions::new(export.size(), BlockSize::new(minimum)?)?
+    Ok(PlanOptions::new(export.size(), minimum)?
+        .min_block(minimum)?
         .max_copy(MAX_END)?
         .max_zero(MAX_END)?
         .access(access))

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::failure::Failure;
 
-/// A report to be written. Its file is made before the server is asked, so that one which cannot be written fails
-/// the backup before it begins.
+/// A report to be written. Its file is made before the server is asked, so that one which cannot
+/// be written fails the backup before it begins.
 pub(super) struct Report {
     file: Option<(File, PathBuf)>,
     began: Instant,
@@ -26,11 +26,13 @@ impl Report {
         Ok(Self { file: path.map(create).transpose()?, began: Instant::now() })
     }
 
-    /// Writes it: bytes of each action, the extents of the map, the bytes received and those of the stream.
+    /// Writes it: bytes of each action, the extents of the map, the bytes that the server did not
+    /// describe, those received and those of the stream.
     pub(super) fn write(
         self,
         totals: &Totals,
         extents: usize,
+        assumed: u64,
         received: u64,
         stream: u64,
     ) -> Result<(), Failure> {
@@ -41,6 +43,7 @@ impl Report {
             "zero": totals.zero,
             "skip": totals.skip,
             "extents": extents,
+            "assumed": assumed,
             "received": received,
             "stream": stream,
             "seconds": seconds,

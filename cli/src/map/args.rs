@@ -9,6 +9,7 @@ use nbd_extents::action::{Baseline, BaselineError, Incremental};
 
 use crate::connection::ConnectionArgs;
 use crate::failure::Failure;
+use crate::survey::SurveyArgs;
 use crate::values::{parse_length, parse_size, parse_uri};
 
 /// Shows which ranges of an export are dirty or clean, zero or data
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// The map of a disk whose replies ship with the program; no server is asked
     #[arg(long, conflicts_with_all = [
         "uri", "bitmap", "offset", "length", "previous_size", "bitmap_first", "compact", "strict", "timeout",
-        "request_timeout",
+        "request_timeout", "safe_on_failure", "assume_block_size",
     ])]
     pub(super) demo: bool,
     /// Show the dirty ranges of this bitmap (its own name, such as b0); may be repeated
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     /// This needs a second connection where the server has no extended headers.
     #[arg(long, requires = "bitmap")]
     pub(super) bitmap_first: bool,
+    #[command(flatten)]
+    pub(super) survey: SurveyArgs,
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
 }

@@ -3,8 +3,9 @@
 use core::ops::Range;
 use std::io::Write;
 
-use nbd_client::survey::Order;
-use nbd_client::{Surveyor, Uri};
+use nbd_client::handshake::HandshakeError;
+use nbd_client::survey::{Order, SurveyorError};
+use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::{Context, ContextError, Contexts};
 
 use super::args::{Args, Content, Format};
@@ -15,14 +16,26 @@ use crate::failure::Failure;
 /// Asks the server, and writes its map in the form asked for.
 pub(super) fn run(uri: &Uri, args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let contexts = contexts(args)?;
-    let options = args.connection.options();
+    // Without block status all of an export is data; of a bitmap nothing can be assumed.
+    let options = args.connection.options().assume_data(args.survey.safe_on_failure);
     let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
     let mut surveyor = Surveyor::connect(uri, &options, &contexts, order)
-        .map_err(|error| connection::failure(uri, &options, error))?;
+        .map_err(|error| connect_failure(uri, &options, error, args))?;
     survey(&mut surveyor, &contexts, args, out)
-        .map_err(|failure| failure.hint_bitmap_first(!args.bitmap.is_empty(), args.bitmap_first))?;
+        .map_err(|failure| failure.hint_survey(!args.bitmap.is_empty(), args.bitmap_first))?;
     surveyor.disconnect().ok(); // all that was asked has been answered
     Ok(())
+}
+
+/// The failure of a connection. Without block status a map of all data is still possible.
+fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &Args) -> Failure {
+    let has_no_status =
+        matches!(&error, SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })));
+    let failure = connection::failure(uri, options, error);
+    if has_no_status && args.bitmap.is_empty() {
+        return failure.hint(" (--safe-on-failure takes all of the export for data)");
+    }
+    failure
 }
 
 /// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are
@@ -50,14 +63,18 @@ fn survey(
     if !surveyor.is_read_only() && args.format() == Format::Table && content != Content::Totals {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
-    let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
+    let options = args.survey.options(surveyor)?.range(range.clone())?;
+    let assumes_data = surveyor.assumes_data();
     let subject = Subject {
         range,
         export_size: surveyor.export().size(),
         bitmaps: contexts.all_bitmaps(),
         previous: args.previous(),
     };
-    report::write(surveyor.survey(options)?, &subject, content, args.format(), out)
+    let mut extents = surveyor.survey(options)?;
+    report::write(&mut extents, &subject, content, args.format(), out)?;
+    args.survey.remark_on_assumed(assumes_data, &extents.stats());
+    Ok(())
 }
 
 /// The range asked for; without a length, up to the end. An empty one is a mistake, unless the disk

@@ -129,7 +129,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
         let is_second = matches!(&stage, OpeningStage::Bitmaps(Some(_)) | OpeningStage::Details(_));
         let connection = connection
             .map_err(|error| if is_second { SurveyorError::SecondConnection(error) } else { error.into() })?;
-        let assumes_data = self.assumes_data(connection.export());
+        let assumes_data = !is_second && self.assumes_data(connection.export());
         let contexts = if assumes_data {
             self.wanted.negotiate([(0, ALLOCATION)]).map_err(SurveyError::from)?
         } else {
@@ -145,9 +145,9 @@ impl<'a, C: Surveyed> Opening<'a, C> {
         Ok(())
     }
 
-    /// Whether the server cannot say anything of a range, and data are to be assumed then.
+    /// Whether the server cannot describe any range, and data are to be assumed then.
     fn assumes_data(&self, export: &Export) -> bool {
-        self.options.assume_data && export.headers == Headers::Simple
+        self.options.assume_data && export.contexts.is_empty()
     }
 }
 

@@ -79,8 +79,8 @@
 //!   that the server finds too long is halved. A call that cannot be done (a write to a read-only
 //!   export, beyond its end, a command that is not offered) is a
 //!   [`StartError`](session::StartError) before anything is sent.
-//! - A [`Client`] and a [`Pool`] take whole blocks of the export's minimum; [`WriteBehind`] takes
-//!   any range.
+//! - Reads, and all calls of [`Client`], are for whole blocks of the export's minimum.
+//!   [`WriteBehind`] and [`Pool`] write any range.
 //! - Nothing is asked for that is not received and kept at once, whatever the program does: not by
 //!   a pool, a pipeline, a survey or the asynchronous client. Memory is bounded by
 //!   [`PipelineOptions`](pipeline::PipelineOptions), [`SessionLimits`](session::SessionLimits) and

@@ -12,7 +12,7 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         Client::list_exports(uri, options)?;
         Client::list_contexts(uri, options)?;
         let mut client = Client::connect(uri, options)?;
-        client.export().size();
+        let _ = client.export().size();
         client.read(0, &mut [0; 512])?;
         client.write(0, &[0; 512])?;
         client.write_fua(0, &[0; 512])?;
@@ -23,13 +23,13 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.flush()?;
         client.start_flush()?;
         client.next_event(&mut TakeAll)?;
-        client.stats();
+        let _ = client.stats();
         client.disconnect()
     };
     calls()?;
     survey::map(uri, options, contexts)?;
     let mut surveyor = Surveyor::connect(uri, options, contexts, Order::BitmapFirst)?;
-    surveyor.connection_stats().count();
+    let _ = surveyor.connection_stats().count();
     let settled = surveyor.survey_options()?;
     surveyor.survey(settled)?.collect_vec()?;
     let client = surveyor.into_client()?;
@@ -41,7 +41,7 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         aio::Client::list_exports(uri, options).await?;
         aio::Client::list_contexts(uri, options).await?;
         let client = aio::Client::connect(uri, options).await?;
-        client.export().size();
+        let _ = client.export().size();
         client.read(0, 512).await?;
         client.write(0, vec![0; 512]).await?;
         client.write_fua(0, vec![0; 512]).await?;
@@ -54,13 +54,13 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         let mut driver = aio::Driver::connect(uri, options).await?;
         driver.start(|session| session.start_flush())?;
         driver.next_event(&mut TakeAll).await?;
-        driver.stats();
+        let _ = driver.stats();
         driver.disconnect().await
     };
     calls().await?;
     aio::map(uri, options, contexts).await?;
     let mut surveyor = aio::Surveyor::connect(uri, options, contexts, Order::BitmapFirst).await?;
-    surveyor.connection_stats().count();
+    let _ = surveyor.connection_stats().count();
     let settled = surveyor.survey_options()?;
     surveyor.survey(settled)?.collect_vec().await?;
     let driver = surveyor.into_driver().await?;

@@ -154,7 +154,10 @@ impl Pool {
     /// As [`Client::read`]; a request that failed is an [`Error::Request`], here and in the other
     /// calls.
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        self.check_range(Command::Read, offset, buffer.len())?;
+        self.check_idle()?;
+        if !buffer.is_empty() {
+            self.checks.check_whole(Command::Read, offset, buffer.len() as u64, false)?;
+        }
         let range = offset..offset.saturating_add(buffer.len() as u64);
         let mut blocks = ReadAhead::new(self, Some(range), PipelineOptions::default())?;
         let mut rest = buffer;
@@ -166,13 +169,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
+    /// Writes `data` to `offset`, in whole blocks or not. It is durable only after a
+    /// [flush](Self::flush).
     ///
     /// # Errors
     ///
     /// As [`Client::write`].
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.check_range(Command::Write, offset, data.len())?;
+        self.check_idle()?;
+        self.check_inside(offset, data.len() as u64)?;
         let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
         let mut at = offset;
         let mut rest = data;
@@ -241,14 +246,6 @@ impl Pool {
         let ended: Vec<_> =
             ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::GivenUp))).collect();
         ended.into_iter().collect()
-    }
-
-    fn check_range(&self, command: Command, offset: u64, length: usize) -> Result<(), Error> {
-        self.check_idle()?;
-        if length > 0 {
-            self.checks.check_whole(command, offset, length as u64, false)?;
-        }
-        Ok(())
     }
 }
 

@@ -134,6 +134,21 @@ fn random_rounds_restore_the_disk() {
     }
 }
 
+/// The connections that only read have no contexts, and are told other flags.
+#[test]
+fn several_connections_read_one_disk() {
+    if !require_qemu() {
+        return;
+    }
+    for options in [&["--connections", "4"][..], &["--connections", "3", "--bitmap-first", "--compact"]] {
+        let mut chain = Chain::begin(plain(), 150, options);
+        chain.disk.apply(&[Step::bitmap(BITMAPS[0])]);
+        chain.change(12, 2);
+        chain.back_up(&[BITMAPS[0]]);
+        chain.check();
+    }
+}
+
 #[test]
 fn small_clusters_and_an_odd_size() {
     if !require_qemu() {

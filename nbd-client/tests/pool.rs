@@ -89,6 +89,28 @@ fn connections_that_disagree_are_refused() {
     assert_eq!(error.class(), ErrorClass::Server);
 }
 
+/// qemu announces BLOCK_STATUS_PAYLOAD only to a connection that has contexts, as the one that made a
+/// survey has and the others have not.
+#[test]
+fn flags_of_the_negotiation_may_differ_and_those_of_the_export_may_not() {
+    let (df, payload, fast_zero) = (1 << 7, 1 << 12, 1 << 11);
+    for (more, agrees) in [(df, true), (payload, true), (df | payload, true), (fast_zero, false)] {
+        let server = ScriptedServer::start(move |conn| {
+            let flags = if conn.number() == 1 { FLAGS | more } else { FLAGS };
+            conn.handshake(&Good::extended().flags(flags))?;
+            conn.serve(|conn, request| conn.done(request))
+        })
+        .unwrap();
+        match pool(&server, 2) {
+            Ok(pool) => assert_eq!((pool.connections(), agrees), (2, true), "{more:#x}"),
+            Err(error) => {
+                assert!(!agrees, "{more:#x}: {error}");
+                assert!(error.to_string().ends_with("about its transmission flags"), "{error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_lost_connection_ends_the_pool_and_soon() {
     let server = ScriptedServer::start(|conn| {

@@ -254,7 +254,7 @@ fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a Export>) -> 
     for other in others {
         let what = if other.size != export.size {
             "size"
-        } else if other.flags != export.flags {
+        } else if other.flags.of_export() != export.flags.of_export() {
             "transmission flags"
         } else if other.block_size != export.block_size {
             "block sizes"

@@ -10,6 +10,8 @@
 //! complete has been read to the end of its range.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "all calls are of one kind: see the first lines")]
 #![allow(missing_debug_implementations, clippy::missing_panics_doc, reason = "asserting is its work")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "it runs in tests alone")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers from the input")]
 
 use core::ffi::{CStr, c_char, c_int};
 use core::ptr::{null, null_mut};

@@ -204,6 +204,7 @@ impl Connection {
 
     /// Whether a goodbye is to be sent now, since the server is going down and every answer is
     /// there.
+    #[cfg(feature = "tokio")]
     pub(crate) fn owes_goodbye(&mut self, now: Instant) -> bool {
         self.obey_shutdown(now);
         self.says_goodbye()
@@ -489,6 +490,7 @@ impl Connection {
     }
 
     /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
+    #[cfg(feature = "tokio")]
     pub(crate) fn cancel(&mut self, cookie: Cookie) {
         self.transfers.cancel(cookie);
     }

@@ -196,6 +196,7 @@ impl Transfers {
     }
 
     /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
+    #[cfg(feature = "tokio")]
     pub(super) fn cancel(&mut self, cookie: Cookie) {
         if let Some(job) = self.jobs.get_mut(&cookie.get()).filter(|job| job.in_flight > 0) {
             job.open.clear();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nbd_client::aio;
 use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, ZeroRequest};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::testing::{Good, ScriptedServer};
-use nbd_client::{Error, Options, Surveyor, Uri};
+use nbd_client::testing::{DONE, Good, ScriptedServer};
+use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
 use testkit::image::{Recipe, Step};
@@ -221,6 +221,30 @@ async fn a_lost_connection_is_said_to_all_who_wait() {
     for result in [one, other] {
         let error = result.unwrap_err();
         assert!(matches!(error, Error::ConnectionLost(_) | Error::Io { .. } | Error::GivenUp), "{error:?}");
+    }
+}
+
+/// A reply that reaches beyond the end of the export is cut by a lenient survey only.
+#[tokio::test]
+async fn a_survey_over_a_connection_is_as_strict_as_that() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| conn.status(request, 0, &[(8 << 20, 0)], DONE))
+    })
+    .unwrap();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    for strict in [false, true] {
+        let options = Options::new().require_context("base:allocation").strict(strict);
+        let client = Client::connect(&server.uri().parse().unwrap(), &options).unwrap();
+        let mut blocking = Surveyor::over(client, &wanted).unwrap();
+        let settled = blocking.survey_options().unwrap();
+        assert_eq!(blocking.survey(settled).unwrap().collect_vec().is_err(), strict);
+
+        let socket = tokio::net::UnixStream::connect(server.path()).await.unwrap();
+        let driver = aio::Driver::over(socket, "", &options).await.unwrap();
+        let mut asynchronous = aio::Surveyor::over(driver, &wanted).unwrap();
+        let settled = asynchronous.survey_options().unwrap();
+        assert_eq!(asynchronous.survey(settled).unwrap().next_extent().await.is_err(), strict);
     }
 }
 

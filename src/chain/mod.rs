@@ -115,6 +115,22 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// let layer = LayerName { position: 1, id: Some("tuesday".into()) };
     /// assert_eq!(broken.unwrap_err(), ChainError::Missing { layer, parent: "monday".into() });
     /// ```
+    ///
+    /// Ids may be borrowed. The errors own theirs, so that a caller can hand them on:
+    ///
+    /// ```
+    /// use nbd_extents::Action;
+    /// use nbd_extents::chain::{Chain, ChainLayer};
+    /// use nbd_extents::map::ExtentMap;
+    /// use nbd_extents::stream::{ExtentStream, from_iter};
+    ///
+    /// fn size(disk: &str, name: &str) -> Result<u64, Box<dyn std::error::Error>> {
+    ///     let changes = ExtentMap::covering(from_iter(Vec::new()).fill(0..512, Action::Copy), 0..512)?;
+    ///     Ok(Chain::new([(ChainLayer::full(disk, name, 512), changes.stream())])?.size())
+    /// }
+    /// assert_eq!(size("vda", &format!("day {}", 1))?, 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(layers: impl IntoIterator<Item = (ChainLayer<I>, S)>) -> Result<Self, ChainError> {
         Self::checked(None, layers)
     }

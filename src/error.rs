@@ -1,5 +1,5 @@
-//! What can be wrong with extents, with a payload and with a stream. Small values with numbers in them; the errors of a whole
-//! survey stand beside it in `survey/error.rs`.
+//! The errors of extents, payloads and streams. They are small and carry numbers; the errors of a
+//! whole survey are in `survey/error.rs`.
 
 use core::ops::Range;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::extent::MAX_END;
 
-/// A range of bytes that cannot be an [`Extent`](crate::Extent).
+/// Why a range of bytes cannot be an [`Extent`](crate::Extent).
 ///
 /// ```
 /// use nbd_extents::{Extent, MAX_END};
@@ -24,30 +24,31 @@ pub enum ExtentError {
     /// The extent would cover no byte.
     #[error("an extent at byte {start} has length 0")]
     Empty {
-        /// Where it would start, in bytes.
+        /// Its start, in bytes.
         start: u64,
     },
     /// The range ends before it starts.
     #[error("a range that starts at byte {start} cannot end at byte {end}, before its start")]
     Inverted {
-        /// Where it would start, in bytes.
+        /// Its start, in bytes.
         start: u64,
-        /// Where it would end, in bytes.
+        /// Its end, in bytes.
         end: u64,
     },
     /// The extent would end above [`MAX_END`].
     #[error("an extent of {length} bytes at byte {start} ends above {max}", max = MAX_END)]
     TooLarge {
-        /// Where it would start, in bytes.
+        /// Its start, in bytes.
         start: u64,
-        /// How long it would be, in bytes.
+        /// Its length, in bytes.
         length: u64,
     },
 }
 
-/// A payload that is not a list of block-status descriptors.
+/// Why a payload is not a list of block-status descriptors.
 ///
-/// NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS` and `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
+/// NBD protocol, "Structured reply types", `NBD_REPLY_TYPE_BLOCK_STATUS` and
+/// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
 ///
 /// ```
 /// use nbd_extents::wire::parse_compact;
@@ -62,58 +63,61 @@ pub enum ExtentError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The payload is too short for its context id (and, in the extended form, its count).
+    /// The payload is too short for its context id and, in the extended form, its count.
     #[error("a block status payload of {got} bytes is shorter than its header of {header} bytes")]
     Truncated {
-        /// The bytes that there are.
+        /// The size of the payload, in bytes.
         got: usize,
-        /// The bytes that come before the first descriptor.
+        /// The number of bytes before the first descriptor.
         header: usize,
     },
-    /// What follows the header is not a whole number of descriptors.
+    /// The bytes after the header are not a whole number of descriptors.
     #[error(
         "a block status payload of {got} bytes holds {rest} bytes more than whole descriptors of {descriptor} bytes"
     )]
     Ragged {
-        /// The bytes of the payload.
+        /// The size of the payload, in bytes.
         got: usize,
-        /// The bytes of one descriptor.
+        /// The size of one descriptor, in bytes.
         descriptor: usize,
-        /// The bytes left over.
+        /// The number of bytes left over.
         rest: usize,
     },
-    /// There is no descriptor; the protocol demands at least one.
+    /// The payload has no descriptor; the protocol demands at least one.
     #[error("a block status payload for context {context} has no descriptor")]
     Empty {
         /// The context id.
         context: u32,
     },
-    /// The count of the extended form is not the number of descriptors.
+    /// The count of the extended form differs from the number of descriptors.
     #[error("a block status payload for context {context} counts {claimed} descriptors but holds {got}")]
     Count {
         /// The context id.
         context: u32,
         /// The count in the payload.
         claimed: u32,
-        /// The descriptors in the payload.
+        /// The number of descriptors in the payload.
         got: usize,
     },
-    /// A flat list of (length, flags) values has an odd number of them.
+    /// A flat list of (length, flags) values has an odd number of values.
     #[error("a list of {got} numbers is not made of (length, flags) pairs")]
     OddPairs {
-        /// The numbers in the list.
+        /// The number of values in the list.
         got: usize,
     },
 }
 
-/// A list of descriptors that cannot be put on the wire.
+/// Why a list of descriptors cannot be encoded.
 ///
 /// ```
 /// use nbd_extents::wire::{Descriptor, Form, encode};
 ///
 /// let wide = Descriptor { length: 1 << 32, flags: 0 };
 /// let error = encode(Form::Compact, 1, [wide]).unwrap_err();
-/// assert_eq!(error.to_string(), "descriptor 0 (length 4294967296, flags 0x0) does not fit the compact form");
+/// assert_eq!(
+///     error.to_string(),
+///     "descriptor 0 (length 4294967296, flags 0x0) does not fit the compact form"
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -140,14 +144,15 @@ pub enum EncodeError {
     /// The list does not fit the buffer, or its count does not fit 32 bits.
     #[error("{needed} bytes of block status do not fit {available}")]
     NoRoom {
-        /// The bytes that the payload needs.
+        /// The number of bytes that the payload needs.
         needed: usize,
-        /// The bytes that there are.
+        /// The number of bytes available.
         available: usize,
     },
 }
 
-/// A stream that breaks its promise: extents in order, none overlapping, each valid, nothing left out where nothing may be.
+/// A violation of the rules of a stream: ordered, disjoint, valid extents, and no gap where none is
+/// allowed.
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -160,26 +165,26 @@ pub enum EncodeError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// An extent is not valid in itself: empty, or too large.
+    /// An extent is invalid in itself: empty, or too large.
     #[error(transparent)]
     Extent(#[from] ExtentError),
-    /// An extent starts before the one ahead of it has ended.
+    /// An extent starts before the end of the one before it.
     #[error("an extent at byte {start} starts before byte {expected}, where the one ahead of it ends")]
     Overlap {
-        /// Where it starts.
+        /// Its start.
         start: u64,
-        /// The lowest byte where it could start.
+        /// The lowest valid start.
         expected: u64,
     },
-    /// An extent reaches out of the range that it must lie in.
+    /// An extent reaches beyond its permitted range.
     #[error("an extent over bytes {}..{} leaves the range {}..{}", extent.start, extent.end, range.start, range.end)]
     OutOfRange {
         /// The bytes of the extent.
         extent: Range<u64>,
-        /// The bytes that it had to stay in.
+        /// The permitted range.
         range: Range<u64>,
     },
-    /// Bytes that had to be described are not.
+    /// Bytes that must be described are not.
     #[error("bytes {}..{} have no status", range.start, range.end)]
     Gap {
         /// The bytes without a status.
@@ -190,7 +195,7 @@ pub enum StreamError {
     Uneven {
         /// Some of the bytes concerned.
         range: Range<u64>,
-        /// Which stream has nothing to say of them: its place in the merge, from 0.
+        /// The stream without a status for them: its place in the merge, from 0.
         silent: usize,
     },
 }

@@ -1,22 +1,23 @@
-//! `Extent<T>`: a range of bytes and what is known of it. Every other module speaks in extents, and because no empty, inverted
-//! or overflowing extent can be built, none of them has to ask again.
+//! `Extent<T>`: a range of bytes and its status. All other modules use extents. No empty, inverted
+//! or overflowing extent can be built, so they need not check again.
 
 use core::fmt;
 use core::ops::Range;
 
 use crate::error::ExtentError;
 
-/// The highest end that an extent may have, in bytes: `i64::MAX`.
+/// The highest end of an extent, in bytes: `i64::MAX`.
 ///
-/// NBD offsets are unsigned, but operating systems count file offsets in signed 64-bit integers, and a server that claims more
-/// is mistaken or hostile (CVE-2023-5215 is what happens to a client that believes it).
+/// NBD offsets are unsigned, but operating systems count file offsets in signed 64-bit integers. A
+/// server that claims more is mistaken or hostile (CVE-2023-5215 is the result of a client that
+/// believed it).
 pub const MAX_END: u64 = i64::MAX as u64;
 
-/// A non-empty range of bytes, half-open (`start..end`), with a status that holds for every byte of it.
+/// A non-empty range of bytes, half-open (`start..end`), with one status for every byte.
 ///
-/// `T` is whatever is known: the [`Allocation`](crate::Allocation) flags of one reply, the [`Status`](crate::Status) of a whole
-/// survey, an action, a `bool`. The fields are private, so an `Extent` that exists is valid: its length is not zero and it ends at
-/// or below [`MAX_END`].
+/// `T` is any status: the [`Allocation`](crate::Allocation) flags of one reply, the
+/// [`Status`](crate::Status) of a whole survey, an action, a `bool`. The fields are private, so
+/// every `Extent` is valid: its length is not zero and it ends at or below [`MAX_END`].
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -35,11 +36,12 @@ pub struct Extent<T> {
 }
 
 impl<T> Extent<T> {
-    /// The extent that starts at byte `start` and is `length` bytes long.
+    /// Creates the extent that starts at byte `start` and has `length` bytes.
     ///
     /// # Errors
     ///
-    /// [`ExtentError::Empty`] when `length` is 0, [`ExtentError::TooLarge`] when the end lies above [`MAX_END`].
+    /// [`ExtentError::Empty`] when `length` is 0, [`ExtentError::TooLarge`] when the end lies above
+    /// [`MAX_END`].
     ///
     /// ```
     /// use nbd_extents::{Extent, ExtentError};
@@ -57,11 +59,12 @@ impl<T> Extent<T> {
         }
     }
 
-    /// The extent over `range`, in bytes.
+    /// Creates the extent over `range`, in bytes.
     ///
     /// # Errors
     ///
-    /// As [`Extent::new`], and [`ExtentError::Inverted`] for a range that ends before it starts.
+    /// Those of [`Extent::new`], and [`ExtentError::Inverted`] for a range that ends before it
+    /// starts.
     ///
     /// ```
     /// # use nbd_extents::{Extent, ExtentError};
@@ -77,7 +80,8 @@ impl<T> Extent<T> {
         Self::new(start, length, status)
     }
 
-    /// An extent whose invariants the caller has established. Only for adapters that cut what was an extent before.
+    /// Creates an extent whose invariants the caller has checked. Only for adapters that cut
+    /// existing extents.
     pub(crate) fn trusted(start: u64, end: u64, status: T) -> Self {
         debug_assert!(start < end && end <= MAX_END, "{start}..{end} is not an extent");
         Self { start, end, status }
@@ -89,7 +93,7 @@ impl<T> Extent<T> {
         self.start
     }
 
-    /// The first byte behind the extent.
+    /// The end: the first byte after the extent.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.end
@@ -107,19 +111,19 @@ impl<T> Extent<T> {
         self.start..self.end
     }
 
-    /// What is known of every byte in the extent.
+    /// The status of every byte in the extent.
     #[must_use]
     pub const fn status(&self) -> &T {
         &self.status
     }
 
-    /// Takes the extent apart, for its status.
+    /// Returns the status and drops the range.
     #[must_use]
     pub fn into_status(self) -> T {
         self.status
     }
 
-    /// The same range with another status, made from the old one.
+    /// Returns the same range with a status computed from the old one.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -130,7 +134,7 @@ impl<T> Extent<T> {
         Extent { start: self.start, end: self.end, status: f(self.status) }
     }
 
-    /// The part of the extent that lies in `range`, or `None` where they share no byte.
+    /// The part of the extent that lies in `range`, or `None` if they share no byte.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -146,7 +150,7 @@ impl<T> Extent<T> {
         (start < end).then_some(Self { start, end, ..self })
     }
 
-    /// Cuts the front off: what is left from `offset` on, or `None` when nothing is.
+    /// Cuts the front off: the part from `offset` on, or `None` if nothing remains.
     pub(crate) fn starting_at(self, offset: u64) -> Option<Self> {
         (offset < self.end).then(|| Self { start: self.start.max(offset), ..self })
     }

@@ -1,6 +1,6 @@
-//! What an extent's status means. First what each context says on the wire, where the same number means three different
-//! things; then [`Status`], the typed meaning of all contexts together. Turning the first into the second happens here and
-//! nowhere else, so that no raw flags of two contexts can ever be mixed.
+//! The status of an extent: first the types of each context on the wire, where the same number
+//! means three different things; then [`Status`], the typed meaning of all contexts together. Only
+//! this module converts the first into the second, so that raw flags of two contexts never mix.
 
 mod bitmaps;
 
@@ -8,7 +8,9 @@ use core::fmt;
 
 pub use bitmaps::{BitmapIndex, BitmapIndexError, Bitmaps, MAX_BITMAPS};
 
-/// The flags of `base:allocation`, as they came. Bits that the protocol does not define are kept and ignored.
+/// The flags of `base:allocation`, as received.
+///
+/// Bits that the protocol does not define are kept and ignored.
 ///
 /// NBD protocol, "`base:allocation` metadata context".
 ///
@@ -17,7 +19,10 @@ pub use bitmaps::{BitmapIndex, BitmapIndexError, Bitmaps, MAX_BITMAPS};
 ///
 /// let hole = Allocation::from_flags(1);
 /// assert!(hole.is_hole());
-/// assert!(!hole.is_zero(), "a hole alone promises nothing about its content: it must be read");
+/// assert!(
+///     !hole.is_zero(),
+///     "a hole alone promises nothing about its content: it must be read"
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Allocation(u64);
@@ -36,21 +41,22 @@ impl Allocation {
         Self(flags)
     }
 
-    /// The flags, undefined bits included.
+    /// The flags, including undefined bits.
     #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
-    /// Whether every byte reads as zero (`NBD_STATE_ZERO`). The only bit that allows a copy to skip reading.
+    /// True if every byte reads as zero (`NBD_STATE_ZERO`). Only this bit lets a copy skip reading.
     #[inline]
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 & Self::ZERO != 0
     }
 
-    /// Whether a later write may need new space (`NBD_STATE_HOLE`). It says nothing of the content.
+    /// True if a later write may need new space (`NBD_STATE_HOLE`). It says nothing about the
+    /// content.
     #[inline]
     #[must_use]
     pub const fn is_hole(self) -> bool {
@@ -64,7 +70,7 @@ impl fmt::Display for Allocation {
     }
 }
 
-/// The flags of one `qemu:dirty-bitmap:NAME`, as they came. Only bit 0 is defined.
+/// The flags of one `qemu:dirty-bitmap:NAME`, as received. Only bit 0 is defined.
 ///
 /// ```
 /// use nbd_extents::Dirtiness;
@@ -86,14 +92,14 @@ impl Dirtiness {
         Self(flags)
     }
 
-    /// The flags, undefined bits included.
+    /// The flags, including undefined bits.
     #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
-    /// Whether the bitmap marks these bytes as changed.
+    /// True if the bitmap marks these bytes as changed.
     #[inline]
     #[must_use]
     pub const fn is_dirty(self) -> bool {
@@ -107,9 +113,11 @@ impl fmt::Display for Dirtiness {
     }
 }
 
-/// The number that `qemu:allocation-depth` gives: which layer of the image holds these bytes. A number, not a set of bits.
+/// The number from `qemu:allocation-depth`: the layer of the image that holds these bytes.
 ///
-/// 0 is "in no layer of what is exported", 1 the top layer, 2 its backing file, and so on.
+/// It is a number, not a set of bits.
+///
+/// 0 means "in no exported layer", 1 the top layer, 2 its backing file, and so on.
 ///
 /// ```
 /// use nbd_extents::Depth;
@@ -128,21 +136,22 @@ impl Depth {
         Self(flags)
     }
 
-    /// The number as it came.
+    /// The number as received.
     #[inline]
     #[must_use]
     pub const fn flags(self) -> u64 {
         self.0
     }
 
-    /// Whether no exported layer has these bytes.
+    /// True if no exported layer has these bytes.
     #[inline]
     #[must_use]
     pub const fn is_absent(self) -> bool {
         self.0 == 0
     }
 
-    /// The layer, 0 being none of them; `None` for a number beyond 32 bits, which no server has a meaning for.
+    /// The layer, with 0 for none; `None` for a number beyond 32 bits, which has no defined
+    /// meaning.
     #[inline]
     #[must_use]
     pub fn layer(self) -> Option<u32> {
@@ -156,10 +165,12 @@ impl fmt::Display for Depth {
     }
 }
 
-/// What all contexts together say of a range of bytes, each part `None` where its context was not asked or has no answer.
+/// The combined status of a range of bytes in all contexts.
 ///
-/// A `Status` is built from [`Status::UNKNOWN`] by adding what each context says, and two of them are joined by
-/// [`combine`](Status::combine). It is small (16 bytes) and `Copy`.
+/// Each part is `None` if its context was not requested or has no answer.
+///
+/// A `Status` starts from [`Status::UNKNOWN`] and gains the answer of each context; two statuses
+/// are joined by [`combine`](Status::combine). It is small (16 bytes) and `Copy`.
 ///
 /// ```
 /// use nbd_extents::{Allocation, BitmapIndex, Dirtiness, Status};
@@ -188,14 +199,14 @@ const ZERO: u32 = 1;
 const HOLE: u32 = 1 << 1;
 const KNOWS_ALLOCATION: u32 = 1 << 2;
 const KNOWS_DEPTH: u32 = 1 << 3;
-/// Two answers named different layers: the depth is in doubt and stays so, whatever is added.
+/// Two answers named different layers: the depth is in doubt and stays so.
 const DOUBTS_DEPTH: u32 = 1 << 4;
 
 impl Status {
-    /// Nothing is known. It changes nothing when combined with another status.
+    /// No part is known. Combined with another status, it changes nothing.
     pub const UNKNOWN: Self = Self { tracked: 0, dirty: 0, depth: 0, bits: 0 };
 
-    /// Adds what `base:allocation` says.
+    /// Adds the answer of `base:allocation`.
     #[inline]
     #[must_use]
     pub const fn with_allocation(mut self, allocation: Allocation) -> Self {
@@ -210,7 +221,7 @@ impl Status {
         self
     }
 
-    /// Adds what the dirty bitmap with this index says.
+    /// Adds the answer of the dirty bitmap with this index.
     #[inline]
     #[must_use]
     pub const fn with_bitmap(mut self, index: BitmapIndex, dirtiness: Dirtiness) -> Self {
@@ -220,7 +231,9 @@ impl Status {
         self
     }
 
-    /// Adds what `qemu:allocation-depth` says. A number beyond 32 bits leaves the depth in doubt, which reads as `None`.
+    /// Adds the answer of `qemu:allocation-depth`.
+    ///
+    /// A number beyond 32 bits leaves the depth in doubt, which reads as `None`.
     #[must_use]
     pub fn with_depth(mut self, depth: Depth) -> Self {
         self.bits &= !(KNOWS_DEPTH | DOUBTS_DEPTH);
@@ -236,43 +249,51 @@ impl Status {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & ZERO != 0) }
     }
 
-    /// Whether the bytes are a hole (which does not say that they read as zero), or `None` without `base:allocation`.
+    /// Whether the bytes are a hole, or `None` without `base:allocation`.
+    ///
+    /// A hole need not read as zero.
     #[inline]
     #[must_use]
     pub const fn hole(self) -> Option<bool> {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & HOLE != 0) }
     }
 
-    /// Whether any of the bitmaps marks the bytes as changed, or `None` when no bitmap was asked.
+    /// Whether any bitmap marks the bytes as changed, or `None` if none was requested.
     #[inline]
     #[must_use]
     pub const fn dirty(self) -> Option<bool> {
         if self.tracked == 0 { None } else { Some(self.dirty != 0) }
     }
 
-    /// Whether this bitmap marks the bytes as changed, or `None` where it was not asked.
+    /// Whether this bitmap marks the bytes as changed, or `None` if it was not requested.
     #[must_use]
     pub const fn dirty_in(self, index: BitmapIndex) -> Option<bool> {
         if self.tracked & index.bit() == 0 { None } else { Some(self.dirty & index.bit() != 0) }
     }
 
-    /// The layer that holds the bytes (0: none of them), or `None` without `qemu:allocation-depth` and where its answer is in doubt.
+    /// The layer that holds the bytes (0 for none), or `None` if it is unknown.
+    ///
+    /// It is unknown without `qemu:allocation-depth`, and if the answer is in doubt.
     #[inline]
     #[must_use]
     pub const fn depth(self) -> Option<u32> {
         if self.bits & KNOWS_DEPTH == 0 { None } else { Some(self.depth) }
     }
 
-    /// Whether the depth is not known because its answer is in doubt, which [`combine`](Self::combine) carries on.
+    /// True if the depth is unknown because its answer is in doubt, which
+    /// [`combine`](Self::combine) preserves.
     #[cfg(feature = "serde")]
     pub(crate) const fn depth_in_doubt(self) -> bool {
         self.bits & DOUBTS_DEPTH != 0
     }
 
-    /// Joins what two sources say of the same bytes. Parts that only one knows are taken over; where both know a part and differ,
-    /// the safer answer holds: not zero, not a hole, dirty, depth in doubt.
+    /// Joins two statuses of the same bytes.
     ///
-    /// The order does not matter, nor does the grouping; combining a status with itself or with [`Status::UNKNOWN`] changes nothing.
+    /// Parts known to only one are taken over. If both know a part and differ, the safer answer
+    /// holds: not zero, not a hole, dirty, depth in doubt.
+    ///
+    /// Neither order nor grouping matters; combining a status with itself or with
+    /// [`Status::UNKNOWN`] changes nothing.
     ///
     /// ```
     /// # use nbd_extents::{Allocation, Status};
@@ -287,7 +308,7 @@ impl Status {
         let either = self.bits | other.bits;
         let both = self.bits & other.bits;
         let mut bits = either & (KNOWS_ALLOCATION | DOUBTS_DEPTH);
-        // zero and hole: both must say so, or the one that knows
+        // zero and hole need both answers, or that of the only one that knows
         bits |= (ZERO | HOLE) & if both & KNOWS_ALLOCATION != 0 { both } else { either };
         let one_depth = both & KNOWS_DEPTH == 0 || self.depth == other.depth;
         let mut depth = 0;
@@ -302,7 +323,8 @@ impl Status {
         Self { tracked: self.tracked | other.tracked, dirty: self.dirty | other.dirty, depth, bits }
     }
 
-    /// The same as [`combine`](Self::combine), for a status that knows other parts than this one. `None` where both know, or doubt, the same part.
+    /// Combines two statuses with disjoint known parts. `None` if both know, or doubt, the same
+    /// part.
     #[cfg(feature = "alloc")]
     pub(crate) const fn beside(self, other: Self) -> Option<Self> {
         let depth = KNOWS_DEPTH | DOUBTS_DEPTH;
@@ -313,14 +335,15 @@ impl Status {
         if allocation && depth && bitmaps { Some(Self::unpack([a | c, b | d])) } else { None }
     }
 
-    /// All of it in numbers. Two statuses that are [`beside`](Self::beside) each other are combined by combining their bits.
+    /// The status as two numbers. Statuses that are [`beside`](Self::beside) each other combine by
+    /// an OR of these bits.
     #[cfg(feature = "alloc")]
     #[inline]
     pub(crate) const fn pack(self) -> [u64; 2] {
         [self.tracked as u64 | (self.dirty as u64) << 32, self.depth as u64 | (self.bits as u64) << 32]
     }
 
-    /// The status behind the numbers.
+    /// The status of packed numbers.
     #[cfg(feature = "alloc")]
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of the numbers")]
@@ -333,7 +356,7 @@ impl Status {
         }
     }
 
-    /// Whether two answers about the same bytes contradict each other in a part that both know.
+    /// True if two statuses of the same bytes contradict each other in a part that both know.
     #[must_use]
     pub const fn contradicts(self, other: Self) -> bool {
         let both = self.bits & other.bits;
@@ -434,7 +457,7 @@ mod tests {
     use alloc::string::ToString;
     use alloc::vec::Vec;
 
-    /// Every status that one bitmap, allocation and three depths can make, parts missing included.
+    /// All statuses of one bitmap, allocation and three depths, including missing parts.
     fn all() -> Vec<Status> {
         let mut all = Vec::new();
         for allocation in [None, Some(0), Some(1), Some(2), Some(3)] {

@@ -1,4 +1,5 @@
-//! What a backup stands on, and with it which actions can be right. One rule for every policy, also those that this crate has never seen.
+//! The base of a backup, which decides the actions that are valid. One rule serves every policy,
+//! including those of other programs.
 
 use core::fmt;
 
@@ -6,20 +7,29 @@ use super::{Action, Baseline};
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// What the target holds before the backup is applied to it. A policy names its base, and every action is checked against it.
+/// The content of the target before the backup is applied to it.
 ///
-/// They exclude each other, which is the point: on a target that holds the previous backup, "it already reads as zero" cannot be said, because
-/// skipping a zero there would bring old bytes back.
+/// A policy names its base, and every action is checked against it.
+///
+/// The bases exclude each other, which is their purpose: on a target that holds the previous
+/// backup, a policy cannot claim "it already reads as zero", because a zero skipped there would
+/// bring old bytes back.
 ///
 /// ```
 /// use nbd_extents::action::{Base, Baseline};
-/// use nbd_extents::{Action, Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, Status};
+/// use nbd_extents::{
+///     Action, Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, Status,
+/// };
 ///
-/// let dirty_zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3)).with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
+/// let dirty_zero = Status::UNKNOWN
+///     .with_allocation(Allocation::from_flags(3))
+///     .with_bitmap(BitmapIndex::FIRST, Dirtiness::DIRTY);
 /// let extent = Extent::new(0, 4096, dirty_zero)?;
 /// assert!(Base::Zeroes.permits(&extent, Action::Skip));
 /// assert!(!Base::Nothing.permits(&extent, Action::Skip));
-/// assert!(!Base::Backup(Baseline::new(4096, Bitmaps::FIRST)).permits(&extent, Action::Skip));
+/// assert!(
+///     !Base::Backup(Baseline::new(4096, Bitmaps::FIRST)).permits(&extent, Action::Skip)
+/// );
 ///
 /// // an overlay that does not hold the bytes reads as zero, and must not say so: that would hide what lies under it
 /// let absent = extent.map(|status| status.with_depth(Depth::from_flags(0)));
@@ -29,18 +39,19 @@ use crate::status::Status;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
-    /// Nothing that can be relied on: a first, full backup.
+    /// No reliable content: a first, full backup.
     Nothing,
-    /// A target that reads as zero all over: a first, full backup onto a new file or disk.
+    /// Zeroes everywhere: a first, full backup onto a new file or disk.
     Zeroes,
     /// The previous backup: an incremental.
     Backup(Baseline),
-    /// The layers under the one that is backed up: a single layer of a chain, exported without its backing file.
+    /// The layers below the one being backed up: a single layer of a chain, exported without its
+    /// backing file.
     LowerLayers,
 }
 
 impl Base {
-    /// Whether this action keeps every byte of the extent right on this base.
+    /// True if this action keeps every byte of the extent correct on this base.
     ///
     /// | | [`Nothing`](Self::Nothing) | [`Zeroes`](Self::Zeroes) | [`Backup`](Self::Backup) | [`LowerLayers`](Self::LowerLayers) |
     /// |---|---|---|---|---|
@@ -49,8 +60,8 @@ impl Base {
     /// | [`Skip`](Action::Skip) | never | zeroes | clean bytes within its size | never |
     /// | [`Absent`](Action::Absent) | never | never | never | where the layer does not hold the bytes |
     ///
-    /// What is not known counts for nothing: bytes read as zero where the ZERO bit says so, they are clean where every bitmap of the baseline says
-    /// so, and a layer holds them or not where the depth says so.
+    /// Unknown facts count for nothing: bytes read as zero if the ZERO bit says so, they are clean
+    /// if every bitmap of the baseline says so, and a layer holds them or not if the depth says so.
     #[must_use]
     pub fn permits(&self, extent: &Extent<Status>, action: Action) -> bool {
         let status = extent.status();
@@ -69,7 +80,8 @@ impl Base {
         }
     }
 
-    /// The byte where the answer changes though the status does not: the end of the previous backup.
+    /// The offset at which the answer changes although the status does not: the end of the previous
+    /// backup.
     pub(super) fn end(&self) -> Option<u64> {
         match self {
             Self::Backup(baseline) => Some(baseline.size()),

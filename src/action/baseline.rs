@@ -1,30 +1,41 @@
-//! The previous backup, as far as an incremental has to know it.
+//! The parameters of the previous backup that an incremental needs.
 
 use core::fmt;
 
 use crate::extent::Extent;
 use crate::status::{Bitmaps, Status};
 
-/// The backup that an incremental is taken against: how large the disk was then, and which bitmaps have tracked changes since.
+/// The backup that an incremental is taken against: its disk size, and the bitmaps started then.
 ///
-/// Only the caller can know this. NBD cannot prove that a bitmap is the one that was started at that backup: one that was deleted and made
-/// again under the same name reads as a clean disk, and after a disk has grown the new part reads as clean. So keep the size and the name of
-/// the checkpoint with each backup, and bring them here. A disk that has shrunk and grown back *between* two backups has the old size again, and its bitmaps call
-/// what was cut off and added again clean: nothing here can show that. After a shrink, take a full backup.
+/// Only the caller can know these. NBD cannot prove that a bitmap was started at that backup: one
+/// that was deleted and made again under the same name reads as a clean disk, and after a disk has
+/// grown the new part reads as clean. So store the size and the name of the checkpoint with each
+/// backup, and pass them here. A disk that has shrunk and grown back *between* two backups has the
+/// old size again, and its bitmaps report the bytes that were cut off and added again as clean:
+/// nothing here can detect that. After a shrink, take a full backup.
 ///
 /// ```
 /// use nbd_extents::action::Baseline;
 /// use nbd_extents::{BitmapIndex, Context, Contexts, Dirtiness, Status};
 ///
 /// // the daily bitmap was started at the previous backup; the weekly one serves another chain
-/// let contexts = Contexts::new().require(Context::bitmap("daily"))?.optional(Context::bitmap("weekly"))?;
+/// let contexts = Contexts::new()
+///     .require(Context::bitmap("daily"))?
+///     .optional(Context::bitmap("weekly"))?;
 /// let daily = Baseline::new(1 << 30, contexts.bitmap_set(["daily"])?);
 /// let either = Baseline::new(1 << 30, contexts.all_bitmaps());
 ///
 /// let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
 /// assert_eq!(daily.dirty(&clean), Some(false));
-/// assert_eq!(either.dirty(&clean), None, "the server has no weekly bitmap: what it would say is not known");
-/// assert_eq!(either.dirty(&clean.with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY)), Some(true));
+/// assert_eq!(
+///     either.dirty(&clean),
+///     None,
+///     "the server has no weekly bitmap: what it would say is not known"
+/// );
+/// assert_eq!(
+///     either.dirty(&clean.with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY)),
+///     Some(true)
+/// );
 /// # Ok::<(), nbd_extents::ContextError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,20 +45,23 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// The previous backup, when the disk had `size` bytes, and *all* bitmaps that together track the changes since.
+    /// Creates a baseline from the disk size then and *all* bitmaps that together track the
+    /// changes.
     ///
-    /// A byte counts as changed where any of them says so, and as unchanged only where every one of them says so. One that has no answer, because
-    /// it was optional and the server does not have it, is therefore never taken for clean: the incremental is refused. Bitmaps that are
-    /// not in the set are not looked at, so that one survey serves an incremental and a differential backup.
+    /// A byte counts as changed if any of them says so, and as unchanged only if every one of them
+    /// says so. A bitmap without an answer, because it was optional and the server does not have
+    /// it, is therefore never taken for clean: the incremental is refused. Bitmaps outside the set
+    /// are ignored, so that one survey serves an incremental and a differential backup.
     ///
-    /// [`Contexts::all_bitmaps`](crate::Contexts::all_bitmaps) is the set of all that a survey asks for, and
-    /// [`Contexts::bitmap_set`](crate::Contexts::bitmap_set) of some by their names.
+    /// [`Contexts::all_bitmaps`](crate::Contexts::all_bitmaps) is the set of all bitmaps of a
+    /// survey, and [`Contexts::bitmap_set`](crate::Contexts::bitmap_set) selects some by their
+    /// names.
     #[must_use]
     pub const fn new(size: u64, bitmaps: Bitmaps) -> Self {
         Self { size, bitmaps }
     }
 
-    /// The size of the disk then, in bytes.
+    /// The size of the disk at the previous backup, in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
@@ -59,14 +73,15 @@ impl Baseline {
         self.bitmaps
     }
 
-    /// Whether bytes with this status have changed since, or `None` where that is not known: none of the bitmaps calls them dirty, and one of
-    /// them has no answer.
+    /// Returns whether bytes with this status have changed since the previous backup.
+    ///
+    /// `None` if that is unknown: no bitmap reports them as dirty, and at least one has no answer.
     #[must_use]
     pub const fn dirty(&self, status: &Status) -> Option<bool> {
         status.dirty_in_any(self.bitmaps)
     }
 
-    /// Returns `true` if the previous backup is known to have these bytes as they are now.
+    /// True if the previous backup is known to hold these bytes unchanged.
     pub(super) fn is_clean(&self, extent: &Extent<Status>) -> bool {
         extent.end() <= self.size && self.dirty(extent.status()) == Some(false)
     }

@@ -1,4 +1,5 @@
-//! A policy at work on a stream: cut where the policy cuts, decide, check, and join by what is shown.
+//! Applies a policy to a stream: cuts the extents, decides, checks the decisions, and joins equal
+//! neighbours.
 
 use core::fmt;
 
@@ -7,11 +8,12 @@ use crate::extent::Extent;
 use crate::status::Status;
 use crate::stream::{Coalesce, ExtentStream, NUMBERS, Stop, UNNUMBERED, try_fold_numbered};
 
-/// What every stream of [`Status`] can do: be decided by a [`Policy`].
+/// Decides about every stream of [`Status`] by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
-    /// What to do with each range, neighbours with the same action joined.
+    /// The action for each range; neighbours with the same action are joined.
     ///
-    /// Reading fails where the policy cannot decide, and where its decision would lose bytes ([`PolicyError::Unsafe`]).
+    /// Reading fails if the policy cannot decide, or if its decision would lose bytes
+    /// ([`PolicyError::Unsafe`]).
     ///
     /// ```
     /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
@@ -19,7 +21,9 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let status = |dirty, flags| {
-    ///     Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    ///     Status::UNKNOWN
+    ///         .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty))
+    ///         .with_allocation(Allocation::from_flags(flags))
     /// };
     /// let disk = [
     ///     Extent::new(0, 512, status(0, 0))?,
@@ -28,15 +32,20 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// ];
     /// let policy = Incremental::new(Baseline::new(1536, Bitmaps::FIRST), 1536)?;
     /// let actions = from_iter(disk).decide(policy).collect_vec()?;
-    /// assert_eq!(actions.iter().map(|row| row.to_string()).collect::<Vec<_>>(), ["0..1024 skip", "1024..1536 zero"]);
+    /// assert_eq!(
+    ///     actions.iter().map(|row| row.to_string()).collect::<Vec<_>>(),
+    ///     ["0..1024 skip", "1024..1536 zero"]
+    /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn decide<P: Policy>(self, policy: P) -> Decide<Self, P> {
         Decide(Actions(Judge::new(self, policy)).coalesce())
     }
 
-    /// What to do with each range, why, and what the contexts said; neighbours joined where all three are the same. It fails where
-    /// [`decide`](Self::decide) does.
+    /// The action for each range, its reason, and the status.
+    ///
+    /// Neighbours are joined if all three are equal. Fails under the same conditions as
+    /// [`decide`](Self::decide).
     ///
     /// ```
     /// use nbd_extents::action::{Baseline, Incremental, StatusStream};
@@ -44,7 +53,9 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
     ///
     /// let status = |dirty, flags| {
-    ///     Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty)).with_allocation(Allocation::from_flags(flags))
+    ///     Status::UNKNOWN
+    ///         .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(dirty))
+    ///         .with_allocation(Allocation::from_flags(flags))
     /// };
     /// let disk = [
     ///     Extent::new(0, 65536, status(0, 0))?,
@@ -142,7 +153,7 @@ impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explai
 /// An extent, and the decision about it.
 type Decided = (Extent<Status>, Decision);
 
-/// Each extent decided and checked, not joined yet.
+/// A stream of decided and checked extents, not yet joined.
 #[derive(Clone, Debug)]
 struct Judge<S, P> {
     stream: S,
@@ -152,7 +163,8 @@ struct Judge<S, P> {
     next_cut: NextCut,
 }
 
-/// The byte up to which a policy's answer depends on the status alone. It is asked for again only beyond that byte.
+/// The offset up to which a policy's answer depends on the status alone. The policy is asked for
+/// the next cut only beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NextCut {
     /// The first byte for which `end` holds.
@@ -161,13 +173,14 @@ struct NextCut {
 }
 
 impl NextCut {
-    /// Whether the extent lies between two cuts.
+    /// True if the extent lies between two cuts.
     #[inline]
     fn holds_for(self, extent: &Extent<Status>) -> bool {
         self.start <= extent.start() && extent.end() <= self.end
     }
 
-    /// Cuts an extent where the policy may change its mind. Returns the first part, and the rest.
+    /// Cuts an extent at the next offset where the policy's answer may change. Returns the first
+    /// part, and the rest.
     #[inline]
     fn cut<P: Policy>(
         &mut self,
@@ -213,7 +226,7 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
         Ok(Some((extent, decision)))
     }
 
-    /// Gives each extent to `f`, with the decision about it, until the first error.
+    /// Passes each extent to `f`, with the decision about it, until the first error.
     #[inline]
     fn try_judge<A, E: From<DecideError<S::Error>>>(
         self,
@@ -241,8 +254,8 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
     }
 }
 
-/// The decisions since the last cut, by the number of the extent. Up to the next cut, the decision about extents of one
-/// number, hence of one status, is the same.
+/// The decisions since the last cut, by the number of the extent. Extents of one number have one
+/// status, so up to the next cut they have one decision.
 struct Judged<P> {
     policy: P,
     next_cut: NextCut,
@@ -257,7 +270,7 @@ impl<P: Policy> Judged<P> {
         known.filter(|_| self.next_cut.holds_for(extent))
     }
 
-    /// Decides about an extent, cut where it must be, and gives each part to `f`.
+    /// Decides about an extent, cut if necessary, and passes each part to `f`.
     #[inline(never)]
     fn decide<A, S, E: From<DecideError<S>>>(
         &mut self,
@@ -285,7 +298,7 @@ impl<P: Policy> Judged<P> {
     }
 }
 
-/// Decides about an extent that is not cut any more, and checks the decision.
+/// Decides about an extent without a cut inside, and checks the decision.
 #[inline]
 fn decide<P: Policy>(policy: &P, extent: &Extent<Status>) -> Result<Decision, PolicyError> {
     let decision = policy.decide(extent)?;
@@ -293,7 +306,7 @@ fn decide<P: Policy>(policy: &P, extent: &Extent<Status>) -> Result<Decision, Po
     if !base.permits(extent, action) {
         return Err(PolicyError::Unsafe { range: extent.range(), status: *extent.status(), action, base });
     }
-    // After the check, which no policy passes by itself: this loss has to be named.
+    // After the check, which no policy can bypass by itself: this loss must be explicit.
     if action == Action::Copy && policy.leaves_out(extent) {
         return Ok(Decision { action: Action::Zero { may_unmap: true }, reason: Reason::LeftOut });
     }
@@ -326,7 +339,7 @@ impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
     }
 }
 
-/// The actions alone: a status that is not shown need not be carried along.
+/// The actions without the statuses, which need not be carried along.
 #[derive(Clone, Debug)]
 struct Actions<S, P>(Judge<S, P>);
 

@@ -1,28 +1,35 @@
-//! An action and why: the answer to "why is this range copied?".
+//! An action and its reason: the answer to "why is this range copied?".
 
 use core::fmt;
 
 use super::Action;
 use crate::status::Status;
 
-/// What a policy says of a range: the action, and the reason for it.
+/// The decision of a policy about a range: the action, and its reason.
 ///
 /// ```
 /// use nbd_extents::action::{Cause, Content, Full, Policy, Reason};
 /// use nbd_extents::{Action, Allocation, Extent, Status};
 ///
-/// let hole = Extent::new(0, 4096, Status::UNKNOWN.with_allocation(Allocation::from_flags(1)))?;
+/// let hole =
+///     Extent::new(0, 4096, Status::UNKNOWN.with_allocation(Allocation::from_flags(1)))?;
 /// let decision = Full::new().decide(&hole)?;
 /// assert_eq!(decision.action, Action::Copy);
-/// assert_eq!(decision.reason, Reason::Needed { cause: Cause::Full, content: Content::UndefinedHole });
-/// assert_eq!(decision.to_string(), "copy: the backup is full, and this is a hole that is not said to read as zero");
+/// assert_eq!(
+///     decision.reason,
+///     Reason::Needed { cause: Cause::Full, content: Content::UndefinedHole }
+/// );
+/// assert_eq!(
+///     decision.to_string(),
+///     "copy: the backup is full, and this is a hole that is not said to read as zero"
+/// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -32,8 +39,9 @@ impl fmt::Display for Decision {
     }
 }
 
-/// The whole answer to "why is this range copied?": the action, the reason, and what the contexts have said. See
-/// [`StatusStream::explain`](super::StatusStream::explain).
+/// The complete answer to "why is this range copied?": the action, the reason and the status.
+///
+/// See [`StatusStream::explain`](super::StatusStream::explain).
 ///
 /// ```
 /// use nbd_extents::action::{Explanation, Full, Policy};
@@ -47,9 +55,9 @@ impl fmt::Display for Decision {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Explanation {
-    /// What the contexts say of the range.
+    /// The status of the range.
     pub status: Status,
-    /// What the policy makes of it.
+    /// The decision of the policy.
     pub decision: Decision,
 }
 
@@ -71,22 +79,23 @@ impl fmt::Display for Explanation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Copied or zeroed: the backup needs the bytes, and this is their content.
+    /// Copied or zeroed: the backup needs the bytes.
     Needed {
         /// Why it needs them.
         cause: Cause,
-        /// What they hold.
+        /// The content of the bytes.
         content: Content,
     },
     /// Skipped: unchanged since the previous backup.
     Clean,
     /// Skipped: the bytes read as zero, and so does the target.
     ZeroOnTarget,
-    /// Recorded as zero although it is not: left out on purpose. See [`Policy::excluding`](super::Policy::excluding).
+    /// Recorded as zero although it is not: left out on purpose. See
+    /// [`Policy::excluding`](super::Policy::excluding).
     LeftOut,
     /// Absent: the layer does not hold the bytes.
     NotInLayer,
-    /// What a policy of the caller's own says.
+    /// A reason given by a policy of the caller.
     Other(&'static str),
 }
 
@@ -106,7 +115,10 @@ impl fmt::Display for Reason {
 /// Why a backup needs some bytes.
 ///
 /// ```
-/// assert_eq!(nbd_extents::action::Cause::Grown.to_string(), "beyond the end of the previous backup");
+/// assert_eq!(
+///     nbd_extents::action::Cause::Grown.to_string(),
+///     "beyond the end of the previous backup"
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -132,7 +144,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What some bytes hold, as far as the server has said.
+/// The content of some bytes, as reported by the server.
 ///
 /// ```
 /// assert_eq!(nbd_extents::action::Content::Data.to_string(), "holds data");
@@ -142,11 +154,11 @@ impl fmt::Display for Cause {
 pub enum Content {
     /// Data.
     Data,
-    /// A hole without the ZERO bit: the protocol promises nothing of its content.
+    /// A hole without the ZERO bit: the protocol promises nothing about its content.
     UndefinedHole,
-    /// Not known: `base:allocation` has no answer.
+    /// Unknown: `base:allocation` has no answer.
     Unknown,
-    /// Zero, but the policy takes zeroes [as data](super::Zeroes::AsData).
+    /// Zero, but the policy treats zeroes [as data](super::Zeroes::AsData).
     IgnoredZero,
     /// Zero.
     Zero,

@@ -1,4 +1,4 @@
-//! Why a policy cannot be built, and why it cannot decide.
+//! The errors of building a policy, and of its decisions.
 
 use core::ops::Range;
 
@@ -8,14 +8,17 @@ use super::{Action, Base};
 use crate::error::StreamError;
 use crate::status::{Bitmaps, Status};
 
-/// A previous backup that an incremental cannot be taken against.
+/// Why an incremental cannot be taken against this previous backup.
 ///
 /// ```
 /// use nbd_extents::Bitmaps;
 /// use nbd_extents::action::{Baseline, Incremental};
 ///
 /// let error = Incremental::new(Baseline::new(1024, Bitmaps::FIRST), 4096).unwrap_err();
-/// assert_eq!(error.to_string(), "the export has 4096 bytes and had 1024 at the previous backup");
+/// assert_eq!(
+///     error.to_string(),
+///     "the export has 4096 bytes and had 1024 at the previous backup"
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -25,7 +28,7 @@ pub enum BaselineError {
         "no dirty bitmap tracks the changes since the previous backup, which only a full backup can follow"
     )]
     NoBitmap,
-    /// The export has another size than at the previous backup.
+    /// The size of the export differs from that at the previous backup.
     #[error("the export has {export} bytes and had {baseline} at the previous backup")]
     SizeChanged {
         /// The size at the previous backup, in bytes.
@@ -45,22 +48,28 @@ pub enum BaselineError {
     },
 }
 
-/// Why a policy has no answer for a range.
+/// Why a policy cannot decide about a range.
 ///
 /// ```
 /// use nbd_extents::action::{Baseline, Incremental, Policy};
 /// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Extent, Status};
 ///
-/// let policy = Incremental::new(Baseline::new(512, Bitmaps::FIRST.with(BitmapIndex::of::<1>())), 512)?;
+/// let policy = Incremental::new(
+///     Baseline::new(512, Bitmaps::FIRST.with(BitmapIndex::of::<1>())),
+///     512,
+/// )?;
 /// let status = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
 /// let error = policy.decide(&Extent::new(0, 512, status)?).unwrap_err();
-/// assert_eq!(error.to_string(), "whether bytes 0..512 have changed is not known: no answer from bitmap 1");
+/// assert_eq!(
+///     error.to_string(),
+///     "whether bytes 0..512 have changed is not known: no answer from bitmap 1"
+/// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// An incremental meets bytes that none of its bitmaps calls dirty, and of which not all of them say anything.
+    /// No bitmap of an incremental reports the bytes as dirty, and at least one has no answer.
     #[error("whether bytes {}..{} have changed is not known: no answer from {missing}", range.start, range.end)]
     NoBitmap {
         /// The bytes.
@@ -68,7 +77,7 @@ pub enum PolicyError {
         /// The bitmaps of the baseline that have no answer.
         missing: Bitmaps,
     },
-    /// A single layer meets bytes of which it is not known whether the layer holds them.
+    /// The depth context does not say whether a single layer holds the bytes.
     #[error("a single layer needs qemu:allocation-depth, and it does not say whether the layer holds bytes {}..{}", range.start, range.end)]
     NoDepth {
         /// The bytes.
@@ -79,32 +88,36 @@ pub enum PolicyError {
     Unsafe {
         /// The bytes.
         range: Range<u64>,
-        /// What is known of them.
+        /// Their status.
         status: Status,
-        /// What the policy chose.
+        /// The action chosen.
         action: Action,
-        /// What it says that its backup stands on.
+        /// The base named by the policy.
         base: Base,
     },
-    /// A policy of the caller's own refuses to decide.
+    /// A policy of the caller refuses to decide.
     #[error("no action for bytes {}..{}: {reason}", range.start, range.end)]
     Refused {
         /// The bytes.
         range: Range<u64>,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
 }
 
-/// What can end a stream of decisions: its source, with an error of type `E`, or the policy.
+/// The errors of a stream of decisions: those of its source, of type `E`, or of the policy.
 ///
 /// ```
 /// use nbd_extents::action::{DecideError, PolicyError, SingleLayer, StatusStream};
 /// use nbd_extents::stream::{ExtentStream, from_iter};
 /// use nbd_extents::{Extent, Status};
 ///
-/// let mut actions = from_iter([Extent::new(0, 512, Status::UNKNOWN)?]).decide(SingleLayer::new());
-/// assert_eq!(actions.next_extent(), Err(DecideError::Policy(PolicyError::NoDepth { range: 0..512 })));
+/// let mut actions =
+///     from_iter([Extent::new(0, 512, Status::UNKNOWN)?]).decide(SingleLayer::new());
+/// assert_eq!(
+///     actions.next_extent(),
+///     Err(DecideError::Policy(PolicyError::NoDepth { range: 0..512 }))
+/// );
 /// # Ok::<(), nbd_extents::ExtentError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -113,7 +126,7 @@ pub enum DecideError<E = StreamError> {
     /// The stream of statuses failed.
     #[error(transparent)]
     Stream(E),
-    /// The policy has no answer.
+    /// The policy cannot decide.
     #[error(transparent)]
     Policy(#[from] PolicyError),
 }

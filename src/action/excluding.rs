@@ -1,4 +1,5 @@
-//! Bytes that a backup leaves out on purpose: the one loss that this crate permits, and it has a name.
+//! Bytes that a backup leaves out on purpose: the only loss that this crate permits, and it is
+//! explicit.
 
 use core::ops::Range;
 
@@ -16,7 +17,7 @@ pub struct Excluding<'r, P> {
 }
 
 impl<'r, P: Policy> Excluding<'r, P> {
-    /// Checks the ranges, so that looking one up is a binary search.
+    /// Checks the ranges, so that a look-up is a binary search.
     pub(super) fn new(policy: P, ranges: &'r [Range<u64>]) -> Result<Self, StreamError> {
         let mut end = 0;
         for range in ranges {
@@ -47,7 +48,7 @@ impl<P: Policy> Policy for Excluding<'_, P> {
     fn next_cut(&self, offset: u64) -> Option<u64> {
         let edge =
             self.range_at(offset).map(|range| if range.start > offset { range.start } else { range.end });
-        // a cut that does not lie ahead is none, and must not hide one that does
+        // ignore a cut that is not ahead: it must not hide one that is
         let inner = self.policy.next_cut(offset).filter(|&cut| cut > offset);
         edge.into_iter().chain(inner).min()
     }

@@ -1,4 +1,4 @@
-//! The first backup of a disk: everything.
+//! The first backup of a disk: all of it.
 
 use super::{Action, Base, Cause, Decision, Policy, PolicyError, Reason, Zeroes};
 use crate::extent::Extent;
@@ -6,8 +6,9 @@ use crate::status::Status;
 
 /// A full backup of a whole disk: zeroes are zeroed, the rest is copied, whatever the bitmaps say.
 ///
-/// The export must be the whole disk, with all its layers: there a byte of depth 0 is simply one that no layer holds, and what it reads as is what
-/// the zero status says. For one layer of a chain there is [`SingleLayer`](super::SingleLayer).
+/// The export must be the whole disk, with all its layers: a byte of depth 0 is then a byte that no
+/// layer holds, and the zero status gives its content. For one layer of a chain there is
+/// [`SingleLayer`](super::SingleLayer).
 ///
 /// ```
 /// use nbd_extents::action::{Full, StatusStream};
@@ -28,13 +29,13 @@ pub struct Full {
 }
 
 impl Full {
-    /// A full backup onto a target of which nothing is known.
+    /// Creates a full backup onto a target of unknown content.
     #[must_use]
     pub const fn new() -> Self {
         Self { zeroes: Zeroes::MayUnmap, onto_zeroes: false }
     }
 
-    /// What happens to zeroes.
+    /// Sets the treatment of zeroes.
     ///
     /// ```
     /// use nbd_extents::action::{Full, Zeroes};
@@ -47,16 +48,18 @@ impl Full {
         self
     }
 
-    /// The target already reads as zero all over (a new sparse file), so zeroes need not be written and are skipped.
+    /// States that the target already reads as zero (a new sparse file), so that zeroes are
+    /// skipped.
     ///
-    /// Only a full backup can say this. On an incremental a skipped zero would leave the bytes of the previous backup in place, so
-    /// [`Incremental`](super::Incremental) has no such function.
+    /// Only a full backup can state this. In an incremental a skipped zero would leave the bytes of
+    /// the previous backup in place, so [`Incremental`](super::Incremental) has no such function.
     ///
     /// ```
     /// use nbd_extents::action::{Full, Policy};
     /// use nbd_extents::{Action, Allocation, Extent, Status};
     ///
-    /// let zero = Extent::new(0, 512, Status::UNKNOWN.with_allocation(Allocation::from_flags(2)))?;
+    /// let zero =
+    ///     Extent::new(0, 512, Status::UNKNOWN.with_allocation(Allocation::from_flags(2)))?;
     /// assert_eq!(Full::new().onto_zeroes().decide(&zero)?.action, Action::Skip);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -66,13 +69,13 @@ impl Full {
         self
     }
 
-    /// What happens to zeroes.
+    /// The treatment of zeroes.
     #[must_use]
     pub const fn zeroes(&self) -> Zeroes {
         self.zeroes
     }
 
-    /// Whether the target already reads as zero.
+    /// True if the target already reads as zero.
     #[must_use]
     pub const fn is_onto_zeroes(&self) -> bool {
         self.onto_zeroes

@@ -1,17 +1,21 @@
-//! The changes since the previous backup. Here a mistake loses data, so there is little that can be chosen.
+//! The changes since the previous backup. Mistakes here lose data, so there are few options.
 
 use super::{Action, Base, Baseline, BaselineError, Cause, Decision, Policy, PolicyError, Reason, Zeroes};
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// An incremental backup against a [`Baseline`]: dirty bytes are copied, or zeroed where they read as zero; clean bytes are skipped.
+/// An incremental backup against a [`Baseline`].
+///
+/// Dirty bytes are copied, or zeroed if they read as zero; clean bytes are skipped.
 ///
 /// - Dirty and zero is [`Action::Zero`], never skipped: the target still has the old bytes.
-/// - Where a bitmap of the baseline has no answer and no other calls the bytes dirty, it fails with [`PolicyError::NoBitmap`]. To take such
-///   bytes for dirty would be safe too, but a bitmap that is missing by mistake would then make each incremental a full backup, and nobody
-///   would notice.
-/// - Beyond the end of the previous backup, every byte counts as changed, whatever the bitmaps say: qemu calls what a resize added clean.
-/// - It is of a whole disk. Depth is not looked at.
+/// - If a bitmap of the baseline has no answer and no other reports the bytes as dirty, it fails
+///   with [`PolicyError::NoBitmap`]. Treating such bytes as dirty would be safe too, but a bitmap
+///   missing by mistake would then turn each incremental into a full backup, and nobody would
+///   notice.
+/// - Beyond the end of the previous backup, every byte counts as changed, whatever the bitmaps say:
+///   qemu reports bytes added by a resize as clean.
+/// - It covers a whole disk and ignores the depth.
 ///
 /// ```
 /// use nbd_extents::action::{Baseline, BaselineError, Incremental, StatusStream};
@@ -20,7 +24,10 @@ use crate::status::Status;
 ///
 /// // the disk had 1024 bytes and has grown to 4096; the bitmap calls all of it clean
 /// let baseline = Baseline::new(1024, Bitmaps::FIRST);
-/// assert!(matches!(Incremental::new(baseline, 4096), Err(BaselineError::SizeChanged { .. })));
+/// assert!(matches!(
+///     Incremental::new(baseline, 4096),
+///     Err(BaselineError::SizeChanged { .. })
+/// ));
 ///
 /// let policy = Incremental::new_or_grown(baseline, 4096)?;
 /// let clean = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(0));
@@ -36,11 +43,12 @@ pub struct Incremental {
 }
 
 impl Incremental {
-    /// An incremental of an export that has `export_size` bytes and had as many at the previous backup.
+    /// Creates an incremental of an export whose size is unchanged since the previous backup.
     ///
     /// # Errors
     ///
-    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap, [`BaselineError::SizeChanged`] when the sizes differ.
+    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap,
+    /// [`BaselineError::SizeChanged`] when the sizes differ.
     pub const fn new(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
         if baseline.bitmaps().is_empty() {
             return Err(BaselineError::NoBitmap);
@@ -51,12 +59,15 @@ impl Incremental {
         Ok(Self { baseline, zeroes: Zeroes::MayUnmap })
     }
 
-    /// An incremental of an export that may have grown since the previous backup: all that lies beyond the old end is brought over.
+    /// Creates an incremental of an export that may have grown since the previous backup.
+    ///
+    /// All bytes beyond the old end count as changed.
     ///
     /// # Errors
     ///
-    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap, and [`BaselineError::Shrunk`] when the export is smaller than it was.
-    /// Bitmaps do not survive that in a way that can be relied on; take a full backup.
+    /// [`BaselineError::NoBitmap`] when the baseline names no bitmap, and [`BaselineError::Shrunk`]
+    /// when the export is smaller than it was. Bitmaps do not survive that reliably; take a full
+    /// backup.
     pub const fn new_or_grown(baseline: Baseline, export_size: u64) -> Result<Self, BaselineError> {
         if baseline.bitmaps().is_empty() {
             return Err(BaselineError::NoBitmap);
@@ -67,13 +78,14 @@ impl Incremental {
         Ok(Self { baseline, zeroes: Zeroes::MayUnmap })
     }
 
-    /// What happens to dirty zeroes.
+    /// Sets the treatment of dirty zeroes.
     ///
     /// ```
     /// use nbd_extents::Bitmaps;
     /// use nbd_extents::action::{Baseline, Incremental, Zeroes};
     ///
-    /// let policy = Incremental::new(Baseline::new(512, Bitmaps::FIRST), 512)?.with_zeroes(Zeroes::KeepHoles);
+    /// let policy = Incremental::new(Baseline::new(512, Bitmaps::FIRST), 512)?
+    ///     .with_zeroes(Zeroes::KeepHoles);
     /// assert_eq!(policy.zeroes(), Zeroes::KeepHoles);
     /// # Ok::<(), nbd_extents::action::BaselineError>(())
     /// ```
@@ -89,7 +101,7 @@ impl Incremental {
         self.baseline
     }
 
-    /// What happens to dirty zeroes.
+    /// The treatment of dirty zeroes.
     #[must_use]
     pub const fn zeroes(&self) -> Zeroes {
         self.zeroes

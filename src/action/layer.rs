@@ -4,20 +4,31 @@ use super::{Action, Base, Cause, Decision, Policy, PolicyError, Reason, Zeroes};
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// A full backup of one layer of a chain: what the layer holds is copied or zeroed, what it does not hold is [`Action::Absent`].
+/// A full backup of one layer of a chain.
 ///
-/// An overlay exported alone reads as zero wherever it holds nothing, although the file under it has data there. To restore that as
-/// zeroes would hide good data, so the depth decides first: 0 is absent, never zero. Any other depth is held here (a zero cluster of the
-/// layer has depth 1: it hides what lies under it and must be zeroed). Where the depth is not known, it fails with [`PolicyError::NoDepth`].
+/// Bytes that the layer holds are copied or zeroed, all others are [`Action::Absent`].
+///
+/// An overlay exported alone reads as zero wherever it holds nothing, although the file below it
+/// has data there. To restore these bytes as zeroes would hide valid data, so the depth decides
+/// first: 0 is absent, never zero. Bytes of any other depth are held by the layer (a zero cluster
+/// of the layer has depth 1: it hides the layers below and must be zeroed). If the depth is
+/// unknown, the policy fails with [`PolicyError::NoDepth`].
 ///
 /// ```
 /// use nbd_extents::action::{Policy, PolicyError, SingleLayer};
 /// use nbd_extents::{Action, Allocation, Depth, Extent, Status};
 ///
 /// let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3));
-/// let action = |status| SingleLayer::new().decide(&Extent::new(0, 512, status).unwrap()).map(|decision| decision.action);
+/// let action = |status| {
+///     SingleLayer::new()
+///         .decide(&Extent::new(0, 512, status).unwrap())
+///         .map(|decision| decision.action)
+/// };
 /// assert_eq!(action(zero.with_depth(Depth::from_flags(0))), Ok(Action::Absent));
-/// assert_eq!(action(zero.with_depth(Depth::from_flags(1))), Ok(Action::Zero { may_unmap: true }));
+/// assert_eq!(
+///     action(zero.with_depth(Depth::from_flags(1))),
+///     Ok(Action::Zero { may_unmap: true })
+/// );
 /// assert_eq!(action(zero), Err(PolicyError::NoDepth { range: 0..512 }));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,13 +37,13 @@ pub struct SingleLayer {
 }
 
 impl SingleLayer {
-    /// A backup of all that one layer holds.
+    /// Creates a backup of all bytes that one layer holds.
     #[must_use]
     pub const fn new() -> Self {
         Self { zeroes: Zeroes::MayUnmap }
     }
 
-    /// What happens to the layer's zeroes.
+    /// Sets the treatment of the layer's zeroes.
     ///
     /// ```
     /// use nbd_extents::action::{SingleLayer, Zeroes};
@@ -45,7 +56,7 @@ impl SingleLayer {
         self
     }
 
-    /// What happens to the layer's zeroes.
+    /// The treatment of the layer's zeroes.
     #[must_use]
     pub const fn zeroes(&self) -> Zeroes {
         self.zeroes

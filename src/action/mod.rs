@@ -1,7 +1,8 @@
-//! What to do with each range, and the policies that choose.
+//! Actions for each range, and the policies that choose them.
 //!
-//! A survey says what is known of a disk; a backup wants to know what to do. An [`Action`] is that answer, a [`Policy`] chooses it, and because
-//! neighbours are joined by the action and not by the flags, a disk of 300,000 extents with two dirty blocks comes out as five rows:
+//! A survey yields the status of a disk; a backup needs actions. A [`Policy`] chooses an [`Action`]
+//! for each status. Neighbours are joined by the action and not by the flags, so a disk of 300,000
+//! extents with two dirty blocks becomes five rows:
 //!
 //! ```
 //! use nbd_extents::action::{Baseline, Incremental, StatusStream};
@@ -12,12 +13,21 @@
 //! let disk = (0..300_000).map(|n| {
 //!     let zero = Allocation::from_flags(if n % 2 == 0 { 3 } else { 0 });
 //!     let dirty = Dirtiness::from_flags(u64::from(n == 1001 || n == 200_001));
-//!     Extent::new(n * BLOCK, BLOCK, Status::UNKNOWN.with_allocation(zero).with_bitmap(BitmapIndex::FIRST, dirty)).unwrap()
+//!     Extent::new(
+//!         n * BLOCK,
+//!         BLOCK,
+//!         Status::UNKNOWN.with_allocation(zero).with_bitmap(BitmapIndex::FIRST, dirty),
+//!     )
+//!     .unwrap()
 //! });
 //!
 //! let size = 300_000 * BLOCK;
 //! let policy = Incremental::new(Baseline::new(size, Bitmaps::FIRST), size)?;
-//! let rows: Vec<_> = from_iter(disk).decide(policy).into_iter().map(|row| row.unwrap().to_string()).collect();
+//! let rows: Vec<_> = from_iter(disk)
+//!     .decide(policy)
+//!     .into_iter()
+//!     .map(|row| row.unwrap().to_string())
+//!     .collect();
 //! assert_eq!(
 //!     rows,
 //!     [
@@ -40,19 +50,23 @@
 //! | the changes since the previous backup | [`Incremental`] | zero where dirty, skip where clean | copy where dirty, skip where clean |
 //! | one layer of a chain, without what lies under it | [`SingleLayer`] | zero where the layer has them, absent where not | copy |
 //!
-//! What is not known is taken for the worse: without `base:allocation` every byte may hold data, and a hole that is not said to be zero has undefined
-//! content. Both are copied. What would make the whole answer a guess is refused: an incremental without one of its bitmaps, a single layer
-//! without the depth. [`Zeroes`] says what happens to zeroes: whether they may lose their space, and whether their status is used at all.
+//! The unknown is taken for the worse: without `base:allocation` every byte may hold data, and a
+//! hole without the zero bit has undefined content. Both are copied. If a missing context would
+//! make the whole answer a guess, the policy refuses: an incremental without one of its bitmaps, a
+//! single layer without the depth. [`Zeroes`] sets the treatment of zeroes: whether they may lose
+//! their space, and whether their status is used at all.
 //!
 //! # Why is this range copied?
 //!
-//! [`StatusStream::explain`] answers with an [`Explanation`] for each range: the action, the reason, and what the contexts said. Clip the disk to
-//! the range in question, or take a slice of its [map](crate::map), and explain it with the policy that decided.
+//! [`StatusStream::explain`] answers with an [`Explanation`] for each range: the action, the
+//! reason, and the status. Clip the disk to the range in question, or take a slice of its
+//! [map](crate::map), and explain it with the policy that decided.
 //!
-//! # A policy of one's own
+//! # A policy of your own
 //!
-//! A program can bring a [`Policy`] of its own. It says what its backup stands on ([`Base`]), and the stream checks every decision against that, so
-//! that a mistake in it is an error and not a lost byte. Bytes are left out by name alone: [`Policy::excluding`].
+//! A program can define a [`Policy`] of its own. It names its base ([`Base`]), and the stream
+//! checks every decision against that, so that a mistake in the policy is an error and not a lost
+//! byte. Bytes are left out only explicitly: [`Policy::excluding`].
 
 mod base;
 mod baseline;
@@ -82,7 +96,7 @@ pub use policy::Policy;
 pub use totals::Totals;
 pub use zeroes::Zeroes;
 
-/// What a backup does with a range of the disk.
+/// The action of a backup for a range of the disk.
 ///
 /// ```
 /// use nbd_extents::Action;
@@ -94,14 +108,17 @@ pub use zeroes::Zeroes;
 pub enum Action {
     /// Read the bytes and store them.
     Copy,
-    /// Record that the bytes read as zero, and on restore make them so. Never by a TRIM alone, which promises nothing.
+    /// Record that the bytes read as zero, and make them so on restore.
+    ///
+    /// Never by a TRIM alone, which promises nothing.
     Zero {
-        /// Whether the restore may leave the range without allocated space (`NBD_CMD_WRITE_ZEROES` without NO_HOLE).
+        /// True if the restore may leave the range without allocated space (`NBD_CMD_WRITE_ZEROES`
+        /// without NO_HOLE).
         may_unmap: bool,
     },
     /// Leave the bytes as they are: the target has them already.
     Skip,
-    /// The single layer that is backed up does not hold these bytes; what lies under it does.
+    /// The layer being backed up does not hold these bytes; a layer below it does.
     Absent,
 }
 

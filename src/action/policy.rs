@@ -1,4 +1,4 @@
-//! What a policy is. The trait is open: a caller's own policies work in every place where this crate's do.
+//! The trait of policies. It is open: a caller's own policies work wherever this crate's do.
 
 use core::ops::Range;
 
@@ -7,11 +7,12 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// Chooses what to do with each range of a disk.
+/// Chooses the action for each range of a disk.
 ///
-/// A policy is a plain value. It says what its backup stands on, and decides one extent at a time. [`StatusStream::decide`](super::StatusStream::decide)
-/// runs it over a disk and checks each action with [`Base::permits`]: a policy that would skip a dirty byte, zero one that may hold data, or
-/// rely on a target that it does not have, fails with [`PolicyError::Unsafe`].
+/// A policy is a plain value. It names its base, and decides about one extent at a time.
+/// [`StatusStream::decide`](super::StatusStream::decide) applies it to a disk and checks each
+/// action with [`Base::permits`]: a policy that would skip a dirty byte, zero one that may hold
+/// data, or rely on a target that it does not have, fails with [`PolicyError::Unsafe`].
 ///
 /// ```
 /// use nbd_extents::action::{Base, Decision, Policy, PolicyError, Reason, StatusStream};
@@ -27,21 +28,27 @@ use crate::status::Status;
 ///     }
 ///
 ///     fn decide(&self, _: &Extent<Status>) -> Result<Decision, PolicyError> {
-///         Ok(Decision { action: Action::Copy, reason: Reason::Other("everything is copied") })
+///         Ok(Decision {
+///             action: Action::Copy,
+///             reason: Reason::Other("everything is copied"),
+///         })
 ///     }
 /// }
 ///
 /// let disk = [Extent::new(0, 4096, Status::UNKNOWN)?];
-/// assert_eq!(from_iter(disk).decide(Everything).collect_vec()?, [Extent::new(0, 4096, Action::Copy)?]);
+/// assert_eq!(
+///     from_iter(disk).decide(Everything).collect_vec()?,
+///     [Extent::new(0, 4096, Action::Copy)?]
+/// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Bytes that are left out, and other changes of mind
 ///
-/// To leave out bytes although they have changed (a swap partition, say), there is [`Policy::excluding`].
-/// Any other change is made to the actions after the policy has decided, by a merge. `map_err` and
-/// [`err_into`](crate::stream::ExtentStream::err_into) bring both sides to one type of error. Here a
-/// caller who trusts no zero in a range copies all of it:
+/// To leave out bytes although they have changed (a swap partition, say), use
+/// [`Policy::excluding`]. Any other change is made to the actions after the policy has decided, by
+/// a merge. `map_err` and [`err_into`](crate::stream::ExtentStream::err_into) bring both sides to
+/// one type of error. Here a caller who trusts no zero in a range copies all of it:
 ///
 /// ```
 /// use nbd_extents::action::{DecideError, Full, StatusStream};
@@ -49,12 +56,19 @@ use crate::status::Status;
 /// use nbd_extents::{Action, Allocation, Extent};
 ///
 /// let disk = [Extent::new(0, 12288, Allocation::from_flags(2).into())?];
-/// let distrusted = [Extent::new(0, 4096, false)?, Extent::new(4096, 4096, true)?, Extent::new(8192, 4096, false)?];
+/// let distrusted = [
+///     Extent::new(0, 4096, false)?,
+///     Extent::new(4096, 4096, true)?,
+///     Extent::new(8192, 4096, false)?,
+/// ];
 ///
 /// let distrusted = from_iter(distrusted).map_err(DecideError::Stream);
 /// let actions = from_iter(disk)
 ///     .decide(Full::new())
-///     .merge(distrusted, |&action, &distrusted| if distrusted { Action::Copy } else { action })
+///     .merge(
+///         distrusted,
+///         |&action, &distrusted| if distrusted { Action::Copy } else { action },
+///     )
 ///     .coalesce()
 ///     .collect_vec()?;
 /// let rows: Vec<_> = actions.iter().map(|row| row.to_string()).collect();
@@ -62,51 +76,58 @@ use crate::status::Status;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Policy {
-    /// What the target holds before this backup is applied to it.
+    /// The content of the target before this backup is applied to it.
     fn base(&self) -> Base;
 
-    /// What to do with the bytes of this extent, and why. The decision holds for all of them.
+    /// Returns the action for the bytes of this extent, and its reason.
     ///
-    /// It depends on nothing but the policy and the extent.
+    /// The decision holds for all of them.
+    ///
+    /// It depends only on the policy and the extent.
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] where the status does not say what the policy must know.
+    /// [`PolicyError`] if the status lacks information that the policy needs.
     fn decide(&self, extent: &Extent<Status>) -> Result<Decision, PolicyError>;
 
-    /// The first byte after `offset` where the decision may change although the status does not, or `None` when there is none. Extents are cut
-    /// there. They are cut at the end of a [`Base::Backup`] in any case.
+    /// The first byte after `offset` where the decision may change although the status does not.
+    ///
+    /// `None` if there is none. Extents are cut there. They are always cut at the end of a
+    /// [`Base::Backup`].
     fn next_cut(&self, offset: u64) -> Option<u64> {
         let _ = offset;
         None
     }
 
     /// Returns `true` if the bytes of this extent are left out on purpose, as by
-    /// [`excluding`](Self::excluding). It holds for all of them, like a decision, and may change only where
-    /// [`next_cut`](Self::next_cut) says.
+    /// [`excluding`](Self::excluding).
     ///
-    /// Where the policy decides to copy them, they become [`Action::Zero`](super::Action::Zero). Every
-    /// other decision stands. No policy of this crate leaves anything out unless it is told to.
+    /// It holds for all of them, like a decision, and may change only at
+    /// [`next_cut`](Self::next_cut).
+    ///
+    /// If the policy decides to copy them, they become [`Action::Zero`](super::Action::Zero). Every
+    /// other decision stands. No policy of this crate leaves anything out unless told to.
     fn leaves_out(&self, extent: &Extent<Status>) -> bool {
         let _ = extent;
         false
     }
 
-    /// The same policy, except that it leaves out these ranges of the disk. **Their content is lost.**
+    /// The same policy without these ranges of the disk. **Their content is lost.**
     ///
-    /// `ranges` are byte ranges, ascending and disjoint. Bytes in them that the policy would copy are
-    /// recorded as zeroes instead ([`Action::Zero`](super::Action::Zero), with the reason
-    /// [`Reason::LeftOut`](super::Reason::LeftOut)). All else stays as the policy has decided, inside the
-    /// ranges and outside.
+    /// `ranges` are byte ranges, ascending and disjoint. Bytes in them that the policy would copy
+    /// are recorded as zeroes instead ([`Action::Zero`](super::Action::Zero), with the reason
+    /// [`Reason::LeftOut`](super::Reason::LeftOut)). Every other decision of the policy stands,
+    /// inside the ranges and outside.
     ///
-    /// They are zeroes and not skipped, because a skip says "the previous backup holds these bytes". A
-    /// restore would then bring back an old content and take it for the new one. With zeroes,
-    /// [`Chain`](crate::chain::Chain) serves the range from this backup, and a restored disk reads as zero
-    /// there, whatever the previous backups hold. So a disk with a range left out:
+    /// They are zeroed and not skipped, because a skip means "the previous backup holds these
+    /// bytes". A restore would then present old content as new. With zeroes,
+    /// [`Chain`](crate::chain::Chain) serves the range from this backup, and a restored disk reads
+    /// as zero there, whatever the previous backups hold. So a disk with a range left out:
     ///
-    /// - is restored with zeroes in the range, which is right for swap space, caches and free blocks;
-    /// - stays without the range in all incrementals that follow, also in those that leave out nothing:
-    ///   they hold only what has changed since. The next backup that holds it all is a full one.
+    /// - is restored with zeroes in the range, which is right for swap space, caches and free
+    ///   blocks;
+    /// - stays without the range in all later incrementals, even in those that leave out nothing:
+    ///   they hold only the changes. The next backup that holds everything is a full one.
     ///
     /// # Errors
     ///
@@ -124,13 +145,20 @@ pub trait Policy {
     ///     Extent::new(4096, 4096, data(Dirtiness::from_flags(0)))?,
     /// ];
     /// let swap = [1024..3072, 4096..8192];
-    /// let policy = Incremental::new(Baseline::new(8192, Bitmaps::FIRST), 8192)?.excluding(&swap)?;
+    /// let policy =
+    ///     Incremental::new(Baseline::new(8192, Bitmaps::FIRST), 8192)?.excluding(&swap)?;
     /// let actions = from_iter(disk).decide(&policy).collect_vec()?;
     /// let rows: Vec<_> = actions.iter().map(|row| row.to_string()).collect();
-    /// assert_eq!(rows, ["0..1024 copy", "1024..3072 zero", "3072..4096 copy", "4096..8192 skip"]);
+    /// assert_eq!(
+    ///     rows,
+    ///     ["0..1024 copy", "1024..3072 zero", "3072..4096 copy", "4096..8192 skip"]
+    /// );
     ///
     /// let why = from_iter(disk).explain(&policy).collect_vec()?;
-    /// assert_eq!(why[1].to_string(), "1024..3072 zero: left out on purpose, so that a restore reads zeroes (dirty,data)");
+    /// assert_eq!(
+    ///     why[1].to_string(),
+    ///     "1024..3072 zero: left out on purpose, so that a restore reads zeroes (dirty,data)"
+    /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn excluding(self, ranges: &[Range<u64>]) -> Result<Excluding<'_, Self>, StreamError>

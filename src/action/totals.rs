@@ -1,12 +1,12 @@
-//! How much of each action there is, before the first byte moves.
+//! The bytes of each action, known before the first byte moves.
 
 use super::Action;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
 
-/// How many bytes a stream of actions copies, zeroes, skips, and finds absent.
+/// The number of bytes that a stream of actions copies, zeroes, skips, and finds absent.
 ///
-/// These are the bytes that were decided. What a plan reads can be more, since it works in whole blocks:
+/// These are the bytes decided about. A plan may read more, since it works in whole blocks:
 /// [`PlanTotals`](crate::plan::PlanTotals) counts that.
 ///
 /// ```
@@ -14,7 +14,8 @@ use crate::stream::ExtentStream;
 /// use nbd_extents::stream::from_iter;
 /// use nbd_extents::{Action, Extent};
 ///
-/// let actions = [Extent::new(0, 4096, Action::Copy)?, Extent::new(4096, 512, Action::Skip)?];
+/// let actions =
+///     [Extent::new(0, 4096, Action::Copy)?, Extent::new(4096, 512, Action::Skip)?];
 /// let totals = Totals::of(from_iter(actions))?;
 /// assert_eq!((totals.copy, totals.skip, totals.sum()), (4096, 512, 4608));
 /// # Ok::<(), nbd_extents::StreamError>(())
@@ -33,7 +34,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts a whole stream. To know the totals before reading a stream for good, count a clone of it.
+    /// Counts a whole stream. To keep the stream, count a clone of it.
     ///
     /// # Errors
     ///
@@ -45,7 +46,7 @@ impl Totals {
         })
     }
 
-    /// Counts one extent more.
+    /// Counts one more extent.
     ///
     /// ```
     /// use nbd_extents::action::Totals;
@@ -66,7 +67,7 @@ impl Totals {
         *bytes = bytes.saturating_add(extent.length());
     }
 
-    /// All bytes together: the size of the disk, when the stream covers it.
+    /// The sum of all bytes: the size of the disk, if the stream covers it.
     #[must_use]
     pub const fn sum(&self) -> u64 {
         self.copy.saturating_add(self.zero).saturating_add(self.skip).saturating_add(self.absent)

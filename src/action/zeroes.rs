@@ -1,16 +1,18 @@
-//! What a policy does with bytes that read as zero, and the one place where a status becomes copy or zero.
+//! The treatment of bytes that read as zero, and the only code that turns a status into copy or
+//! zero.
 
 use super::{Action, Cause, Content, Decision, Reason};
 use crate::status::Status;
 
-/// What happens to bytes that a backup has to bring over and that read as zero.
+/// The treatment of bytes that a backup needs and that read as zero.
 ///
 /// ```
 /// use nbd_extents::action::{Full, Policy, Zeroes};
 /// use nbd_extents::{Action, Allocation, Extent, Status};
 ///
 /// // zero, and space is allocated for it
-/// let extent = Extent::new(0, 4096, Status::UNKNOWN.with_allocation(Allocation::from_flags(2)))?;
+/// let extent =
+///     Extent::new(0, 4096, Status::UNKNOWN.with_allocation(Allocation::from_flags(2)))?;
 /// let action = |zeroes| Full::new().with_zeroes(zeroes).decide(&extent).unwrap().action;
 /// assert_eq!(action(Zeroes::MayUnmap), Action::Zero { may_unmap: true });
 /// assert_eq!(action(Zeroes::KeepHoles), Action::Zero { may_unmap: false });
@@ -20,19 +22,21 @@ use crate::status::Status;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Zeroes {
-    /// The target need not give them space: the smallest target.
+    /// The target need not allocate space for them: the smallest target.
     #[default]
     MayUnmap,
-    /// The target may leave out space only where the source does: holes stay holes, and a preallocated disk stays preallocated.
+    /// The target may leave out space only where the source does.
+    ///
+    /// Holes stay holes, and a preallocated disk stays preallocated.
     KeepHoles,
-    /// The target gives all of them space.
+    /// The target allocates space for all of them.
     Allocate,
-    /// The zero status is not used: everything is data. For a server whose zero status is not to be trusted.
+    /// The zero status is ignored: everything is data. For a server with an unreliable zero status.
     AsData,
 }
 
 impl Zeroes {
-    /// The decision for bytes that have to be brought over, for whatever cause.
+    /// The decision for bytes that the backup needs, for any cause.
     pub(super) fn bring(self, status: &Status, cause: Cause) -> Decision {
         let content = self.content(status);
         let action = match content {
@@ -42,7 +46,7 @@ impl Zeroes {
         Decision { action, reason: Reason::Needed { cause, content } }
     }
 
-    /// Zero comes from the ZERO bit alone; what is not known is data.
+    /// Zero comes from the ZERO bit alone; the unknown is data.
     fn content(self, status: &Status) -> Content {
         match (status.zero(), status.hole()) {
             (Some(true), _) if self == Self::AsData => Content::IgnoredZero,

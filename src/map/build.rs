@@ -1,4 +1,5 @@
-//! From a stream to a map, at the speed of memory: one comparison says that an extent follows where the one before it ended.
+//! Builds a map from a stream at the speed of memory: one comparison shows that an extent follows
+//! the one before it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,12 +12,12 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::stream::{ExtentStream, NUMBERS, Stop, UNNUMBERED, check, from_iter, try_fold_numbered};
 
-/// The place of a number that has not come yet.
+/// The place of a number that has not occurred yet.
 const NOWHERE: usize = usize::MAX;
-/// The runs of a block.
+/// The number of runs in a block.
 const BLOCK: usize = 64;
 
-/// Reads a stream that must stay within `range` and, unless it may leave gaps, must cover it.
+/// Reads a stream that must stay within `range` and, unless `gaps` allows holes, must cover it.
 pub(super) fn read<S>(stream: S, range: Range<u64>, gaps: bool) -> Result<ExtentMap<S::Status>, S::Error>
 where
     S: ExtentStream<Status: Copy + Eq + Hash>,
@@ -31,9 +32,9 @@ where
     Ok(builder.end()?)
 }
 
-/// Builds an [`ExtentMap`] from extents that come one at a time, without a list of them in between.
+/// Builds an [`ExtentMap`] from extents that arrive one at a time, without an intermediate list.
 ///
-/// For sources that are no stream: a channel, an async survey, rows of a file. Where there is a stream,
+/// For sources that are no stream: a channel, an async survey, rows of a file. For a stream,
 /// [`ExtentMap::covering`] and [`ExtentMap::within`] do the same faster.
 ///
 /// ```
@@ -54,13 +55,13 @@ where
 pub struct MapBuilder<T>(RunCollector<T>);
 
 impl<T: Copy + Eq + Hash> MapBuilder<T> {
-    /// A map whose extents must cover every byte of `range` exactly once.
+    /// Creates a builder whose extents must cover every byte of `range` exactly once.
     #[must_use]
     pub const fn covering(range: Range<u64>) -> Self {
         Self(RunCollector::new(range, false))
     }
 
-    /// A map whose extents stay within `range` and may leave gaps.
+    /// Creates a builder whose extents stay within `range` and may leave gaps.
     #[must_use]
     pub const fn within(range: Range<u64>) -> Self {
         Self(RunCollector::new(range, true))
@@ -70,8 +71,8 @@ impl<T: Copy + Eq + Hash> MapBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`StreamError::Gap`], [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the fault. It stays:
-    /// every later call returns it, too.
+    /// [`StreamError::Gap`], [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the
+    /// fault. It is permanent: every later call returns it, too.
     pub fn push(&mut self, extent: Extent<T>) -> Result<(), StreamError> {
         if self.0.fault.is_none() {
             self.0.push(&extent, UNNUMBERED);
@@ -79,18 +80,18 @@ impl<T: Copy + Eq + Hash> MapBuilder<T> {
         self.0.fault.clone().map_or(Ok(()), Err)
     }
 
-    /// The memory that the map holds by now, in bytes. For callers that bound it.
+    /// The memory that the map occupies at the moment, in bytes, for callers that limit it.
     #[must_use]
     pub fn memory_usage(&self) -> usize {
         self.0.map.memory_usage()
     }
 
-    /// The map.
+    /// Finishes the map.
     ///
     /// # Errors
     ///
-    /// The first fault of [`push`](Self::push), and [`StreamError::Gap`] when the end of a range to be
-    /// covered is missing.
+    /// The first fault of [`push`](Self::push), and [`StreamError::Gap`] when the extents do not
+    /// reach the end of a range that they must cover.
     pub fn finish(self) -> Result<ExtentMap<T>, StreamError> {
         self.0.end()
     }
@@ -106,26 +107,27 @@ impl<T: Copy + fmt::Debug> fmt::Debug for MapBuilder<T> {
     }
 }
 
-/// A map being read. What the usual extent needs is small and without branches that cannot be foretold, so that it becomes a part of the loop over a
-/// tile; everything else lies in functions of its own.
+/// A map being built. The path of the usual extent is short and without unpredictable branches, so
+/// that the compiler can inline it into the loop over a tile; everything else is in functions of
+/// its own.
 #[derive(Clone)]
 struct RunCollector<T> {
     range: Range<u64>,
     gaps: bool,
-    /// Up to where the stream has been read.
+    /// The end of the part of the stream that has been read.
     position: u64,
     /// The place of each number's status in the palette.
     known: [usize; NUMBERS],
-    /// Where the latest runs end, and the places of their statuses.
+    /// The ends of the latest runs, and the places of their statuses.
     ends: [u64; BLOCK],
     places: [usize; BLOCK],
-    /// The latest of them. It may still grow.
+    /// The latest run in the block, which may still grow.
     run: usize,
-    /// The first of them: not 0 while there has been none.
+    /// The first run in the block: 1 while there has been none.
     first: usize,
     map: ExtentMap<T>,
     recent: Recent,
-    /// What is wrong with the stream.
+    /// The first fault of the stream.
     fault: Option<StreamError>,
 }
 
@@ -146,7 +148,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         }
     }
 
-    /// Adds an extent; `false` when there is a fault.
+    /// Adds an extent; returns `false` if there is a fault.
     #[inline]
     fn push(&mut self, extent: &Extent<T>, number: u64) -> bool {
         let (leaps, leaves) = (extent.start() != self.position, extent.end() > self.range.end);
@@ -163,7 +165,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         true
     }
 
-    /// Adds what lies between the last run and `end`.
+    /// Adds the bytes from the last run to `end`.
     #[inline]
     fn add(&mut self, end: u64, place: usize) {
         let before = self.places.get(self.run % BLOCK).copied();
@@ -177,7 +179,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         }
     }
 
-    /// Moves a block of runs that cannot grow any more into the map.
+    /// Moves a block of complete runs into the map.
     #[cold]
     fn flush(&mut self) {
         let runs = self.first..self.run;
@@ -186,7 +188,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         (self.run, self.first) = (0, 0);
     }
 
-    /// The place of a status, which its number has from now on.
+    /// Finds the place of a status and assigns it to the number.
     #[inline(never)]
     fn learn(&mut self, status: T, number: u64) -> usize {
         let place = self.recent.place(&mut self.map.palette, Some(status));
@@ -198,7 +200,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         place
     }
 
-    /// Goes over a gap to an extent; `false` when that is not allowed.
+    /// Adds the gap before an extent; returns `false` if gaps are not allowed.
     #[cold]
     fn leap(&mut self, extent: Range<u64>) -> bool {
         self.fault = check(&extent, self.position, &self.range, self.gaps).err();
@@ -228,9 +230,11 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
     }
 }
 
-/// A map of a list without gaps, from the start of its first extent to the end of its last. Of an empty list it is the empty map at byte 0.
+/// Builds a map of a list without gaps, from the start of its first extent to the end of its last.
+/// An empty list gives the empty map at byte 0.
 ///
-/// The range follows from the list: where the size of the disk is known, [`ExtentMap::covering`] also notices an end that is missing.
+/// The range follows from the list. If the size of the disk is known, use [`ExtentMap::covering`],
+/// which also notices a missing end.
 ///
 /// # Errors
 ///
@@ -240,10 +244,12 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
 /// use nbd_extents::map::ExtentMap;
 /// use nbd_extents::{Extent, StreamError};
 ///
-/// let map = ExtentMap::try_from(vec![Extent::new(512, 512, 'a')?, Extent::new(1024, 512, 'b')?])?;
+/// let map =
+///     ExtentMap::try_from(vec![Extent::new(512, 512, 'a')?, Extent::new(1024, 512, 'b')?])?;
 /// assert_eq!(map.range(), 512..1536);
 ///
-/// let refused = ExtentMap::try_from(vec![Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?]);
+/// let refused =
+///     ExtentMap::try_from(vec![Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?]);
 /// assert_eq!(refused, Err(StreamError::Gap { range: 512..1024 }));
 /// # Ok::<(), StreamError>(())
 /// ```
@@ -252,7 +258,8 @@ impl<T: Copy + Eq + Hash> TryFrom<Vec<Extent<T>>> for ExtentMap<T> {
 
     fn try_from(list: Vec<Extent<T>>) -> Result<Self, StreamError> {
         let start = list.first().map_or(0, Extent::start);
-        // in a list that goes back this is not the end of the last extent, so that the fault is found where it goes back
+        // in a list out of order this is not the end of the last extent, so the fault is found
+        // where the order breaks
         let end = list.iter().map(Extent::end).max().unwrap_or(start);
         Self::covering(from_iter(list), start..end)
     }

@@ -1,4 +1,5 @@
-//! A map of actions that never needs more than so many bytes, whatever the disk: where it would, short ranges are copied that need not be.
+//! A map of actions that never exceeds a number of bytes, whatever the disk: if necessary, it
+//! copies short ranges that need no copy.
 
 use core::ops::Range;
 
@@ -9,7 +10,7 @@ use super::index::FANOUT;
 use crate::action::Action;
 use crate::stream::{ExtentStream, Stop};
 
-/// How many bytes a map of actions may hold: see [`ExtentMap::capped`].
+/// The limit on the memory of a map of actions: see [`ExtentMap::capped`].
 ///
 /// ```
 /// use nbd_extents::map::Cap;
@@ -25,17 +26,20 @@ pub struct Cap {
 }
 
 impl Cap {
-    /// The lowest cap that is kept, in bytes. A lower one is taken for this one.
+    /// The lowest cap in bytes. A lower one is raised to it.
     pub const MIN: usize = 64;
 
-    /// A cap of so many bytes. `Zero` and `Skip` may become `Copy`.
+    /// Creates a cap of `bytes` bytes. `Zero` and `Skip` may become `Copy`.
     #[must_use]
     pub const fn bytes(bytes: usize) -> Self {
         let bytes = if bytes < Self::MIN { Self::MIN } else { bytes };
         Self { bytes, keeps_skipped: false }
     }
 
-    /// Only `Zero` may become `Copy`. For exports where a skipped byte cannot be read: on qemu's snapshot-access export, reading a clean byte fails.
+    /// Allows only `Zero` to become `Copy`.
+    ///
+    /// For exports where a skipped byte cannot be read: on qemu's snapshot-access export, reading a
+    /// clean byte fails.
     ///
     /// ```
     /// use nbd_extents::map::{Cap, CapError, ExtentMap};
@@ -43,11 +47,14 @@ impl Cap {
     /// use nbd_extents::{Action, Extent};
     ///
     /// let action = |n| if n % 2 == 0 { Action::Copy } else { Action::Skip };
-    /// let list: Vec<_> = (0..100).map(|n| Extent::new(n * 512, 512, action(n))).collect::<Result<_, _>>()?;
-    /// let capped = ExtentMap::capped(from_iter(list.clone()), 0..51200, Cap::bytes(500)).unwrap();
+    /// let list: Vec<_> =
+    ///     (0..100).map(|n| Extent::new(n * 512, 512, action(n))).collect::<Result<_, _>>()?;
+    /// let capped =
+    ///     ExtentMap::capped(from_iter(list.clone()), 0..51200, Cap::bytes(500)).unwrap();
     /// assert!(capped.map.memory_usage() <= 500 && capped.skip_copied > 0);
     ///
-    /// let refused = ExtentMap::capped(from_iter(list), 0..51200, Cap::bytes(500).keeping_skipped());
+    /// let refused =
+    ///     ExtentMap::capped(from_iter(list), 0..51200, Cap::bytes(500).keeping_skipped());
     /// assert!(matches!(refused, Err(CapError::Full { cap: 500, .. })));
     /// # Ok::<(), nbd_extents::ExtentError>(())
     /// ```
@@ -56,20 +63,21 @@ impl Cap {
         Self { keeps_skipped: true, ..self }
     }
 
-    /// The most runs that fit.
+    /// The number of runs that fit.
     const fn most(self) -> usize {
         let palette = STATUSES * size_of::<Option<Action>>();
-        // 63 runs at 9 bytes each, and one sample of 8 bytes: with the samples of samples there are no more
+        // 63 runs at 9 bytes each, and one sample of 8 bytes: with the samples of samples there are
+        // no more
         const GROUP: usize = FANOUT - 1;
         const BYTES: usize = GROUP * (size_of::<u64>() + size_of::<u8>()) + size_of::<u64>();
         let room = self.bytes - palette;
         room / BYTES * GROUP + room % BYTES * GROUP / BYTES
     }
 
-    /// Whether a range with this action may be copied instead.
+    /// True if a range with this action may be copied instead.
     ///
-    /// `Absent` may not: the layer that is backed up does not hold these bytes, and what a read returns there would be stored as if it did, hiding
-    /// what lies under it.
+    /// `Absent` may not: the layer being backed up does not hold these bytes. A read would return
+    /// other content, which the backup would store as the layer's own, hiding the layers below.
     const fn allows(self, action: Action) -> bool {
         match action {
             Action::Zero { .. } => true,
@@ -79,10 +87,10 @@ impl Cap {
     }
 }
 
-/// Room for the palette of a map of actions.
+/// The number of statuses in the palette of a map of actions.
 const STATUSES: usize = 8;
 
-/// Why there is no map under a cap. `E` is what the stream fails with.
+/// Why a map under a cap cannot be built. `E` is the error of the stream.
 ///
 /// ```
 /// # use nbd_extents::map::{Cap, CapError, ExtentMap};
@@ -96,26 +104,26 @@ const STATUSES: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CapError<E> {
-    /// The stream has failed, or does not cover the range.
+    /// The stream failed, or does not cover the range.
     #[error("{0}")]
     Stream(E),
-    /// What may not become `Copy` fills three quarters of the map by itself.
+    /// Ranges that may not become `Copy` fill three quarters of the map.
     #[error(
         "up to byte {offset} there are {needed} extents that may not be copied instead; a map of {cap} bytes holds {most}"
     )]
     Full {
-        /// Up to where the stream had been read.
+        /// The end of the part of the stream that had been read.
         offset: u64,
-        /// The extents that cannot be joined.
+        /// The number of extents that cannot be joined.
         needed: usize,
-        /// The extents that fit.
+        /// The number of extents that fit.
         most: usize,
         /// The cap, in bytes.
         cap: usize,
     },
 }
 
-/// A map of actions under a cap, and what the cap costs.
+/// A map of actions under a cap, and the cost of the cap.
 ///
 /// ```
 /// # use nbd_extents::map::{Cap, ExtentMap};
@@ -129,16 +137,16 @@ pub enum CapError<E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capped {
-    /// The actions. `Copy` where the stream said so, and in the bytes counted below.
+    /// The actions: `Copy` as in the stream, and for the bytes counted below.
     pub map: ExtentMap<Action>,
-    /// The bytes that are copied although they read as zero.
+    /// The bytes that are copied because of the cap although they read as zero.
     pub zero_copied: u64,
-    /// The bytes that are copied although they could be skipped.
+    /// The bytes that are copied because of the cap although they could be skipped.
     pub skip_copied: u64,
 }
 
 impl Capped {
-    /// How many bytes more are copied than without the cap.
+    /// The bytes that are copied only because of the cap.
     #[must_use]
     pub const fn copied_more(&self) -> u64 {
         self.zero_copied + self.skip_copied
@@ -146,16 +154,20 @@ impl Capped {
 }
 
 impl ExtentMap<Action> {
-    /// Reads a stream of actions that must cover every byte of `range` exactly once into a map that holds at most so many
-    /// [`memory_usage`](Self::memory_usage), and copies more where that is the price.
+    /// Reads a stream of actions into a map whose memory never exceeds the cap.
     ///
-    /// Whenever the map is full, the shortest ranges that are zeroed or skipped become `Copy`, until half of it is free. That is always safe, since the bytes
-    /// that are read are those that the disk has. `Copy` never becomes anything else, nor does `Absent`. A disk that fits is
-    /// not changed at all.
+    /// The stream must cover every byte of `range` exactly once.
+    /// [`memory_usage`](Self::memory_usage) stays within the cap; to stay there, the map copies
+    /// more.
+    ///
+    /// Whenever the map is full, the shortest ranges that are zeroed or skipped become `Copy`,
+    /// until half of it is free. That is always safe: the copied bytes are those of the disk.
+    /// `Copy` never becomes anything else, nor does `Absent`. A disk that fits stays unchanged.
     ///
     /// # Errors
     ///
-    /// [`CapError::Stream`] with the stream's first error; [`CapError::Full`] when ranges that may not be copied fill the map.
+    /// [`CapError::Stream`] with the stream's first error; [`CapError::Full`] when ranges that may
+    /// not be copied fill the map.
     ///
     /// ```
     /// use nbd_extents::map::{Cap, ExtentMap};
@@ -173,8 +185,14 @@ impl ExtentMap<Action> {
     /// }
     /// let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9000)).unwrap();
     /// assert!(capped.map.memory_usage() <= 9000);
-    /// assert!(capped.map.get(65536).is_some_and(|e| *e.status() == Action::Copy), "the shortest was given up");
-    /// assert!(capped.map.get(end - 1).is_some_and(|e| *e.status() == Action::Skip), "the longest was not");
+    /// assert!(
+    ///     capped.map.get(65536).is_some_and(|e| *e.status() == Action::Copy),
+    ///     "the shortest was given up"
+    /// );
+    /// assert!(
+    ///     capped.map.get(end - 1).is_some_and(|e| *e.status() == Action::Skip),
+    ///     "the longest was not"
+    /// );
     /// assert_eq!(capped.copied_more(), capped.skip_copied);
     /// # Ok::<(), nbd_extents::ExtentError>(())
     /// ```
@@ -200,7 +218,7 @@ impl ExtentMap<Action> {
 struct CappedBuilder {
     capped: Capped,
     cap: Cap,
-    /// The most runs that fit.
+    /// The number of runs that fit.
     most: usize,
 }
 
@@ -210,12 +228,12 @@ impl CappedBuilder {
         Self { capped, cap, most: cap.most() }
     }
 
-    /// Adds a run; `false` when it does not fit, whatever is given up.
+    /// Adds a run; returns `false` if it does not fit even after coarsening.
     fn push(&mut self, end: u64, action: Action) -> bool {
         let grows = self.capped.map.last_status() == Some(Some(action));
         if !grows && self.capped.map.run_count() >= self.most {
             self.coarsen();
-            // Less would be gained by each pass than the pass costs.
+            // beyond three quarters, a pass would free less than it costs
             if self.capped.map.run_count() > self.most / 4 * 3 {
                 return false;
             }
@@ -225,7 +243,7 @@ impl CappedBuilder {
         true
     }
 
-    /// Room for one run more. Doubles like a `Vec`, but never beyond the cap.
+    /// Makes room for one more run. Doubles like a `Vec`, but never beyond the cap.
     fn make_room(&mut self) {
         let map = &mut self.capped.map;
         let runs = map.ends.len();
@@ -236,7 +254,8 @@ impl CappedBuilder {
         }
     }
 
-    /// Gives up the shortest ranges until half of the map is free, or nothing is left to give up. Each pass gives up half of what could be.
+    /// Turns the shortest ranges into copies until half of the map is free, or none is left. Each
+    /// pass takes half of the ranges that may become copies.
     fn coarsen(&mut self) {
         while self.capped.map.run_count() > self.most / 2 {
             let mut wanted = Lengths::new();
@@ -270,10 +289,10 @@ impl CappedBuilder {
     }
 }
 
-/// Four classes for each power of two: fine enough to find the shorter half, and no memory that grows.
+/// Four classes for each power of two: fine enough to find the shorter half, and of constant size.
 const CLASSES: usize = 4 * 64;
 
-/// How many ranges there are of each class of lengths.
+/// The number of ranges in each class of lengths.
 struct Lengths {
     counts: [usize; CLASSES],
     all: usize,
@@ -297,7 +316,7 @@ impl Lengths {
         }
     }
 
-    /// The classes that hold the shorter half of all, the last of them in part.
+    /// The classes that hold the shorter half of all ranges, the last of them in part.
     fn shorter_half(&self) -> Quota {
         let mut left = self.all.div_ceil(2);
         for (class, &count) in self.counts.iter().enumerate() {
@@ -310,7 +329,7 @@ impl Lengths {
     }
 }
 
-/// Which ranges are given up: all of the classes below `class`, and `left` of that class.
+/// The ranges to turn into copies: all of the classes below `class`, and `left` of that class.
 struct Quota {
     class: usize,
     left: usize,

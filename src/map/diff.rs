@@ -1,4 +1,4 @@
-//! What has changed from one map to another.
+//! The changes from one map to another.
 
 use core::iter::FusedIterator;
 
@@ -6,7 +6,7 @@ use super::iter::{Run, Runs};
 use super::slice::MapSlice;
 use crate::extent::Extent;
 
-/// How a range differs between two maps; `None` where a map says nothing of it.
+/// The statuses of a range in two maps; `None` where a map has a gap.
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -16,24 +16,29 @@ use crate::extent::Extent;
 /// let before = ExtentMap::covering(from_iter(Extent::new(0, 1024, "data")), 0..1024)?;
 /// let after = ExtentMap::covering(from_iter(Extent::new(0, 512, "data")), 0..512)?;
 /// let shrunk = before.diff(&after).next().unwrap();
-/// assert_eq!(shrunk, Extent::from_range(512..1024, Change { before: Some("data"), after: None })?);
+/// assert_eq!(
+///     shrunk,
+///     Extent::from_range(512..1024, Change { before: Some("data"), after: None })?
+/// );
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change<T> {
-    /// What the first map says.
+    /// The status in the first map.
     pub before: Option<T>,
-    /// What the second map says.
+    /// The status in the second map.
     pub after: Option<T>,
 }
 
-/// The ranges where two maps differ, ascending: see [`MapSlice::diff`]. It is lazy: one pass over both, and no memory.
+/// An iterator over the ranges where two maps differ, ascending: see [`MapSlice::diff`].
+///
+/// It is lazy: one pass over both maps, and no memory.
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy and do nothing unless they are read"]
 pub struct Diff<'a, 'b, T: Copy> {
     before: Side<'a, T>,
     after: Side<'b, T>,
-    /// Up to where the two have been compared.
+    /// The end of the bytes that have been compared.
     position: u64,
     /// The change that may still grow.
     growing: Option<Extent<Change<T>>>,
@@ -44,7 +49,8 @@ impl<'a, 'b, T: Copy + PartialEq> Diff<'a, 'b, T> {
         Self { before: Side::new(before), after: Side::new(after), position: 0, growing: None }
     }
 
-    /// The next piece in which neither side changes, and whether the sides differ there. Pieces that are equal come as `None`.
+    /// Returns the next piece in which neither side changes: its change, or `None` if both sides
+    /// are equal there.
     fn piece(&mut self) -> Option<Option<Extent<Change<T>>>> {
         let (before, until_before) = self.before.at(self.position);
         let (after, until_after) = self.after.at(self.position);
@@ -88,7 +94,7 @@ impl<'a, T: Copy> Side<'a, T> {
         Self { head: runs.next(), runs }
     }
 
-    /// What the map says at byte `position`, and up to where it says the same; no end behind the map's own.
+    /// The status at byte `position`, and the end of its run; no end beyond the map.
     fn at(&mut self, position: u64) -> (Option<T>, Option<u64>) {
         if self.head.is_some_and(|run| run.end <= position) {
             self.head = self.runs.next();

@@ -1,10 +1,11 @@
-//! Where to look: samples of the ends of a map's runs, and samples of the samples. Halving a list of a hundred million ends misses the cache at nearly
-//! every step; with samples a look-up reads a few neighbouring lines of each level. They cost an eighth of a byte a run.
+//! Samples of the ends of a map's runs, and samples of the samples, for look-ups. A binary search
+//! in a hundred million ends misses the cache at nearly every step; with samples a look-up reads a
+//! few neighbouring cache lines of each level. They cost an eighth of a byte per run.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// One sample stands for so many entries of the level below.
+/// The number of entries of the level below that one sample stands for.
 pub(super) const FANOUT: usize = 64;
 /// The coarsest level of a map of a hundred million runs has 381 samples.
 const LEVELS: usize = 3;
@@ -12,8 +13,9 @@ const LEVELS: usize = 3;
 /// The samples, from the finest level to the coarsest.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    /// Entry `n` is the last end of group `n` of the level below, `FANOUT` entries each. The last entry of a level is never sampled: it may still
-    /// grow. Entries that are not sampled yet are found all the same, only slower.
+    /// Entry `n` is the last end of group `n` of the level below, `FANOUT` entries each. The last
+    /// entry of a level is never sampled, since it may still grow. Entries without a sample are
+    /// found as well, only more slowly.
     levels: [Vec<u64>; LEVELS],
 }
 
@@ -22,7 +24,7 @@ impl Index {
         Self { levels: [const { Vec::new() }; LEVELS] }
     }
 
-    /// Samples what has been added to `ends` since the last time.
+    /// Samples the entries added to `ends` since the last call.
     pub(super) fn extend(&mut self, ends: &[u64]) {
         let mut below = ends;
         for level in &mut self.levels {
@@ -37,12 +39,12 @@ impl Index {
         self.levels.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// The bytes that it holds in memory.
+    /// The memory that the index occupies, in bytes.
     pub(super) fn memory_usage(&self) -> usize {
         self.levels.iter().map(|level| level.capacity() * size_of::<u64>()).sum()
     }
 
-    /// The runs among which the one over byte `offset` is. There may be fewer.
+    /// A range of runs that contains the run over byte `offset`. It may reach beyond the last run.
     #[inline]
     pub(super) fn runs_around(&self, offset: u64) -> Range<usize> {
         let mut around = 0..usize::MAX;
@@ -50,7 +52,7 @@ impl Index {
             let last = around.end.min(level.len());
             let samples = level.get(around.start..last).unwrap_or_default();
             let group = around.start + samples.partition_point(|&end| end <= offset);
-            // behind the last sample everything is possible
+            // beyond the last sample the group has no known end
             let end = if group < level.len() { (group + 1) * FANOUT } else { usize::MAX };
             around = group * FANOUT..end;
         }
@@ -62,7 +64,8 @@ impl Index {
 mod tests {
     use super::*;
 
-    /// Every list of ends finds each byte in the group where a search of the whole list finds it, however much of it has been sampled.
+    /// Every list of ends finds each byte in the same group as a search of the whole list, whatever
+    /// part of it has been sampled.
     #[test]
     fn the_run_is_always_around() {
         for runs in [0_u64, 1, 63, 64, 65, 66, 128, 129, 4096, 4097, 4160, 4161, 10_000, 300_000] {

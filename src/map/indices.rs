@@ -1,17 +1,18 @@
-//! Which status each run of a map has, as an index into its palette: one byte a run while 256 statuses are enough, wider by itself when they are not.
+//! The status of each run of a map, as an index into its palette: one byte per run for up to 256
+//! statuses, wider if necessary.
 
 use alloc::vec::Vec;
 
 /// A list of indices, as narrow as the largest of them allows.
 #[derive(Clone, Debug)]
 pub(super) enum Indices {
-    /// Up to 256 statuses: what all but contrived disks need.
+    /// Up to 256 statuses: enough for all but contrived disks.
     One(Vec<u8>),
-    /// Up to 65536 statuses.
+    /// Up to 65,536 statuses.
     Two(Vec<u16>),
-    /// Up to 4294967296 statuses.
+    /// Up to 4,294,967,296 statuses.
     Four(Vec<u32>),
-    /// As many as memory holds.
+    /// Any number of statuses.
     Word(Vec<usize>),
 }
 
@@ -20,7 +21,7 @@ impl Indices {
         Self::One(Vec::new())
     }
 
-    /// Adds an index, and widens the list when it does not fit.
+    /// Adds an index, and widens the list if it does not fit.
     #[inline]
     pub(super) fn push(&mut self, index: usize) {
         if !self.try_push(index) {
@@ -29,7 +30,7 @@ impl Indices {
         }
     }
 
-    /// Adds some indices.
+    /// Adds several indices.
     #[expect(clippy::cast_possible_truncation, reason = "none is above `highest`")]
     pub(super) fn extend(&mut self, indices: &[usize]) {
         let highest = indices.iter().fold(0, |all, index| all | index);
@@ -64,7 +65,7 @@ impl Indices {
         };
     }
 
-    /// Replaces the index at `place` by one that the list has held before, so that it fits.
+    /// Replaces the index at `place` by one that the list has held before, which therefore fits.
     pub(super) fn replace(&mut self, place: usize, index: usize) {
         match self {
             Self::One(list) => replace(list, place, index),
@@ -83,7 +84,7 @@ impl Indices {
         }
     }
 
-    /// Makes room for exactly so many more.
+    /// Makes room for exactly `more` indices.
     pub(super) fn reserve_exact(&mut self, more: usize) {
         match self {
             Self::One(list) => list.reserve_exact(more),
@@ -102,7 +103,7 @@ impl Indices {
         }
     }
 
-    /// The bytes that the list holds in memory.
+    /// The memory that the list occupies, in bytes.
     pub(super) fn memory_usage(&self) -> usize {
         match self {
             Self::One(list) => list.capacity(),
@@ -148,7 +149,7 @@ impl IndexSlice<'_> {
         }
     }
 
-    /// The part from `first` on, up to but without `last`; empty where there is no such part.
+    /// The part from `first` up to but without `last`; empty if there is no such part.
     pub(super) fn part(self, first: usize, last: usize) -> Self {
         match self {
             Self::One(list) => Self::One(list.get(first..last).unwrap_or_default()),

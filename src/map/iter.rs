@@ -1,4 +1,4 @@
-//! Reading a map from one end of a slice to the other.
+//! Iterators over a slice of a map.
 
 use core::iter::FusedIterator;
 
@@ -10,9 +10,9 @@ use crate::extent::Extent;
 #[derive(Clone, Debug)]
 pub(super) struct Runs<'a, T: Copy> {
     slice: MapSlice<'a, T>,
-    /// The next run.
+    /// The index of the next run.
     next: usize,
-    /// Where it starts.
+    /// The start of the next run.
     position: u64,
 }
 
@@ -22,7 +22,7 @@ impl<'a, T: Copy> Runs<'a, T> {
     }
 }
 
-/// A run of a map: where it starts and ends, and its status.
+/// A run of a map: its start, its end and its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run<T> {
     pub(super) start: u64,
@@ -48,7 +48,7 @@ impl<T: Copy> Iterator for Runs<'_, T> {
     }
 }
 
-/// The extents of a map, ascending: see [`MapSlice::extents`].
+/// An iterator over the extents of a map, ascending: see [`MapSlice::extents`].
 ///
 /// ```
 /// # use nbd_extents::Extent;
@@ -93,7 +93,7 @@ impl<T: Copy> Iterator for MapExtents<'_, T> {
 
 impl<T: Copy> FusedIterator for MapExtents<'_, T> {}
 
-/// The extents, ascending.
+/// Iterates over the extents, ascending.
 ///
 /// ```
 /// use nbd_extents::Extent;

@@ -1,5 +1,5 @@
-//! Two maps into one. Maps have few statuses and know them all, so that the status of a merged run is one look into a table of pairs, and what is
-//! left to do is to walk along two lists of ends.
+//! Merges two maps. Maps have few statuses, so the status of a merged run is one look-up in a table
+//! of pairs, and the rest of the work is to walk along two lists of ends.
 
 use alloc::vec;
 use core::hash::Hash;
@@ -10,15 +10,17 @@ use super::slice::MapSlice;
 use crate::error::StreamError;
 use crate::stream::ExtentStream;
 
-/// Larger tables are not made: two maps with so many statuses go the way of streams.
+/// The largest table of pairs. Two maps with more pairs are merged as streams.
 const LARGEST_TABLE: usize = 1 << 12;
 
 impl<T: Copy> MapSlice<'_, T> {
-    /// A map of both: each byte gets what `combine` makes of its two statuses. It is about the bytes from where the first of the two starts to where
-    /// the last one ends.
+    /// Merges two slices: each byte gets `combine` of its two statuses.
     ///
-    /// Both must describe the same bytes, as in [`ExtentStream::merge`]; the answer is that of the two [streams](MapSlice::stream). `combine` must
-    /// be pure: it is called once for many extents with the same pair of statuses.
+    /// The map reaches from the start of the first slice to the end of the last.
+    ///
+    /// Both must describe the same bytes, as in [`ExtentStream::merge`]; the result equals the
+    /// merge of the two [streams](MapSlice::stream). `combine` must be pure: one call serves many
+    /// extents with the same pair of statuses.
     ///
     /// # Errors
     ///
@@ -52,8 +54,9 @@ impl<T: Copy> MapSlice<'_, T> {
     }
 }
 
-/// The merge of two slices of the same range; `None` where there is another, slower way to go: for slices of two ranges, for very many statuses,
-/// and to say which bytes only one of them describes.
+/// Merges two slices of the same range by a table. Returns `None` if the merge of streams must take
+/// over: for slices of two ranges, for very many statuses, and to name the bytes that only one of
+/// them describes.
 fn by_table<T: Copy, U: Copy, V: Copy + Eq + Hash>(
     left: MapSlice<'_, T>,
     right: MapSlice<'_, U>,
@@ -71,7 +74,7 @@ fn by_table<T: Copy, U: Copy, V: Copy + Eq + Hash>(
     Some(ExtentMap::of_parts(left.start, ends, places, palette))
 }
 
-/// What [`write`] has written: so many runs, whose statuses are in this palette.
+/// The result of [`write`]: the number of runs, and the palette of their statuses.
 pub(super) struct Part<V> {
     pub(super) runs: usize,
     pub(super) palette: Palette<V>,
@@ -87,7 +90,8 @@ pub(super) fn write<T: Copy, U: Copy, V: Copy + Eq + Hash>(
 ) -> Option<Part<V>> {
     let columns = right.palette.len();
     let pairs = left.palette.len().checked_mul(columns).filter(|&pairs| pairs <= LARGEST_TABLE)?;
-    // places of merged statuses by pair, made when a pair first comes, so that the palette holds no other
+    // The places of merged statuses by pair. A place is assigned when its pair first occurs, so
+    // that the palette holds no unused status.
     let mut table = vec![None; pairs];
     let mut palette = Palette::new();
     let (mut i, mut j, mut runs) = (0, 0, 0);
@@ -106,7 +110,7 @@ pub(super) fn write<T: Copy, U: Copy, V: Copy + Eq + Hash>(
                 *slot.insert(u8::try_from(palette.place(status)).ok()?)
             }
         };
-        // a run that says the same as the one before it takes that one's place
+        // a run with the same status as the one before it overwrites that one's end
         runs += usize::from(last != Some(place));
         last = Some(place);
         // the last run of a slice may reach beyond it, and both slices end together

@@ -1,32 +1,36 @@
-//! A whole disk's map in memory: compact, quick to build and to ask.
+//! A map of a whole disk in memory: compact, fast to build and to query.
 //!
-//! A stream is read once and is gone. A daemon that serves a backup, a window that draws a disk and a tool that restores single files ask again and
-//! again, anywhere on the disk; for them there is [`ExtentMap`]. It needs 9.1 bytes an extent (where the list of `Extent<Status>` needs 32), so that
-//! a hundred million extents fit 913 MB:
+//! A stream can be read once. A daemon that serves a backup, a window that draws a disk and a tool
+//! that restores single files query again and again, anywhere on the disk; for them there is
+//! [`ExtentMap`]. It needs 9.1 bytes per extent (a list of `Extent<Status>` needs 32), so that a
+//! hundred million extents fit in 913 MB:
 //!
 //! ```text
 //! disk     0        4096                65536     69632            1048576
 //!          |--data--|-------zero--------|--data---|------hole------|
-//! ends     [         4096,               65536,    69632,           1048576]   8 bytes a run
-//! indices  [ 0,      1,                  0,        2 ]                         1 byte a run (2 from 257 statuses on, 4 from 65537 on)
-//! palette  [ data, zero, hole ]                                                each distinct status once
-//! index    [ every 64th end ]                                                  1/8 byte a run
+//! ends     [         4096,               65536,    69632,           1048576]  8 bytes per run
+//! indices  [ 0,      1,                  0,        2 ]                        1 byte per run
+//! palette  [ data, zero, hole ]                                               each status once
+//! index    [ every 64th end ]                                                  1/8 byte per run
 //! ```
 //!
-//! The palette is what a disk has few of. A map stays below 16 bytes an extent while there are six extents or more for each distinct status, and even
-//! one that a server has filled with a new status for each extent (random depths, say) needs about what the plain list would. Who does not
-//! need the depth or some of the bitmaps should take them out first ([`map_status`](ExtentStream::map_status)), and the map is smaller by that.
+//! An index needs 2 bytes from 257 statuses on, and 4 from 65,537 on. A map stays below 16 bytes per extent if it has at
+//! least six extents for each distinct status; a map with a new status for each extent (random
+//! depths, say) needs about as much memory as the plain list. To make a map smaller, remove the
+//! depth or bitmaps that you do not need first ([`map_status`](ExtentStream::map_status)).
 //!
-//! Touching neighbours with equal statuses are always joined, so that two maps that say the same are equal, however they were cut when they came.
-//! Everything that can be asked of a map can be asked of a [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
+//! Touching neighbours with equal statuses are always joined, so that maps with the same statuses
+//! are equal, however their extents were cut. Every query of a map is also a query of a
+//! [`MapSlice`], a part of it that costs no copy: [`ExtentMap::as_slice`], [`ExtentMap::slice`].
 //!
 //! ```
+//! use nbd_extents::Allocation;
 //! use nbd_extents::map::ExtentMap;
 //! use nbd_extents::stream::{ExtentStream, place};
 //! use nbd_extents::wire::pairs;
-//! use nbd_extents::Allocation;
 //!
-//! let reply = place(pairs(&[4096, 0, 61440, 3, 4096, 0])?, 0).map_status(Allocation::from_flags);
+//! let reply =
+//!     place(pairs(&[4096, 0, 61440, 3, 4096, 0])?, 0).map_status(Allocation::from_flags);
 //! let map = ExtentMap::covering(reply, 0..69632)?;
 //!
 //! assert_eq!(map.get(5000).map(|e| e.range()), Some(4096..65536));
@@ -37,8 +41,8 @@
 //!
 //! # Under a byte cap
 //!
-//! A map of actions can be held under a number of bytes, whatever the disk looks like: [`ExtentMap::capped`] turns the shortest ranges that need not be
-//! copied into ranges that are, and says how many bytes that is.
+//! A map of actions can be limited to a number of bytes, whatever the disk looks like:
+//! [`ExtentMap::capped`] copies the shortest ranges that need no copy, and counts their bytes.
 
 mod build;
 mod cap;
@@ -73,16 +77,23 @@ use index::Index;
 use indices::Indices;
 use palette::Palette;
 
-/// What is known of every byte of a disk, in memory. See the [module](self) for what it costs.
+/// A map of a disk's bytes to their status, in memory.
 ///
-/// `T` is any small status: [`Status`](crate::Status), [`Action`](crate::Action), `bool`, a number of a layer.
+/// The [module](self) states its cost.
+///
+/// `T` is any small status: [`Status`](crate::Status), [`Action`](crate::Action), `bool`, the
+/// number of a layer.
 ///
 /// ```
 /// use nbd_extents::Extent;
 /// use nbd_extents::map::ExtentMap;
 /// use nbd_extents::stream::from_iter;
 ///
-/// let list = [Extent::new(0, 512, true)?, Extent::new(512, 512, true)?, Extent::new(1024, 512, false)?];
+/// let list = [
+///     Extent::new(0, 512, true)?,
+///     Extent::new(512, 512, true)?,
+///     Extent::new(1024, 512, false)?,
+/// ];
 /// let map = ExtentMap::covering(from_iter(list), 0..1536)?;
 /// assert_eq!(map.run_count(), 2);
 /// assert_eq!(map.get(600), Some(Extent::new(0, 1024, true)?));
@@ -91,9 +102,10 @@ use palette::Palette;
 #[derive(Clone)]
 pub struct ExtentMap<T> {
     start: u64,
-    /// Where the runs end, ascending. The first starts at `start`, each other one where the one before it ends.
+    /// The ends of the runs, ascending. The first run starts at `start`, each other one at the end
+    /// of the one before it.
     ends: Vec<u64>,
-    /// The place of each run's status in the palette. No two neighbours are equal.
+    /// The index of each run's status in the palette. No two neighbours are equal.
     indices: Indices,
     palette: Palette<T>,
     /// Finds a run among `ends`.
@@ -111,7 +123,7 @@ impl<T> ExtentMap<T> {
         }
     }
 
-    /// The bytes that the map is about.
+    /// The bytes that the map covers.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -131,7 +143,7 @@ impl<T> ExtentMap<T> {
         self.ends.last().copied().unwrap_or(self.start)
     }
 
-    /// How many extents and gaps the map is made of.
+    /// The number of extents and gaps in the map.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -147,14 +159,18 @@ impl<T> ExtentMap<T> {
         self.ends.len()
     }
 
-    /// The bytes that the map holds in memory: a little more than 9 a run (10 or 12 with more than 256 or 65536 distinct statuses), and each
-    /// distinct status once.
+    /// The memory that the map occupies, in bytes.
+    ///
+    /// It is a little more than 9 bytes per run (10 or 12 with more than 256 or 65,536 distinct
+    /// statuses), and each distinct status once.
     ///
     /// ```
     /// # use nbd_extents::Extent;
     /// # use nbd_extents::map::ExtentMap;
     /// # use nbd_extents::stream::from_iter;
-    /// let list = (0..1000).map(|n| Extent::new(n * 512, 512, n % 2 == 0)).collect::<Result<Vec<_>, _>>()?;
+    /// let list = (0..1000)
+    ///     .map(|n| Extent::new(n * 512, 512, n % 2 == 0))
+    ///     .collect::<Result<Vec<_>, _>>()?;
     /// let map = ExtentMap::covering(from_iter(list), 0..512_000)?;
     /// assert!((9000..9200).contains(&map.memory_usage()));
     /// # Ok::<(), nbd_extents::StreamError>(())
@@ -165,7 +181,7 @@ impl<T> ExtentMap<T> {
         ends + self.indices.memory_usage() + self.palette.memory_usage() + self.index.memory_usage()
     }
 
-    /// The whole map, to be asked.
+    /// The whole map as a slice.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -189,7 +205,9 @@ impl<T> ExtentMap<T> {
         }
     }
 
-    /// The part of the map that lies in `range` (bytes), without a copy. What lies outside of the map is left out.
+    /// The part of the map that lies in `range` (bytes), without a copy.
+    ///
+    /// Bytes outside of the map are left out.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -198,7 +216,10 @@ impl<T> ExtentMap<T> {
     /// let list = [Extent::new(0, 512, 'a')?, Extent::new(1024, 512, 'b')?];
     /// let map = ExtentMap::within(from_iter(list), 0..2048)?;
     /// assert_eq!(map.slice(..1200).range(), 0..1200);
-    /// assert!(map.slice(256..).extents().map(|extent| extent.range()).eq([256..512, 1024..1536]), "cut at its edge");
+    /// assert!(
+    ///     map.slice(256..).extents().map(|extent| extent.range()).eq([256..512, 1024..1536]),
+    ///     "cut at its edge"
+    /// );
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     pub fn slice(&self, range: impl RangeBounds<u64>) -> MapSlice<'_, T> {
@@ -224,7 +245,7 @@ impl<T: Copy> ExtentMap<T> {
         self.as_slice().get(offset)
     }
 
-    /// The extents, ascending.
+    /// Iterates over the extents, ascending.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -251,7 +272,7 @@ impl<T: Copy> ExtentMap<T> {
         self.as_slice().totals()
     }
 
-    /// Checks that every byte of `range` is described, and nothing else: see [`MapSlice::covers`].
+    /// Checks that the map describes every byte of `range` and no other: see [`MapSlice::covers`].
     ///
     /// # Errors
     ///
@@ -260,7 +281,7 @@ impl<T: Copy> ExtentMap<T> {
         self.as_slice().covers(range)
     }
 
-    /// Where a later map differs from this one: see [`MapSlice::diff`].
+    /// The ranges where a later map differs from this one: see [`MapSlice::diff`].
     pub fn diff<'b>(&self, after: &'b Self) -> Diff<'_, 'b, T>
     where
         T: PartialEq,
@@ -268,7 +289,7 @@ impl<T: Copy> ExtentMap<T> {
         self.as_slice().diff(after.as_slice())
     }
 
-    /// A map of what both say of the same bytes: see [`MapSlice::merge`].
+    /// Merges two maps of the same bytes: see [`MapSlice::merge`].
     ///
     /// # Errors
     ///
@@ -282,7 +303,7 @@ impl<T: Copy> ExtentMap<T> {
         self.as_slice().merge(other.as_slice(), combine)
     }
 
-    /// The same as [`merge`](Self::merge), on the threads of rayon's current pool.
+    /// Like [`merge`](Self::merge), on the threads of rayon's current pool.
     ///
     /// # Errors
     ///
@@ -304,11 +325,12 @@ impl<T: Copy> ExtentMap<T> {
 }
 
 impl<T: Copy + Eq + Hash> ExtentMap<T> {
-    /// Reads a stream that must cover every byte of `range` exactly once.
+    /// Builds a map from a stream that must cover every byte of `range` exactly once.
     ///
     /// # Errors
     ///
-    /// The stream's first error; [`StreamError::Gap`], [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
+    /// The stream's first error; [`StreamError::Gap`], [`StreamError::Overlap`] and
+    /// [`StreamError::OutOfRange`] name the first fault.
     ///
     /// ```
     /// use nbd_extents::map::ExtentMap;
@@ -324,11 +346,14 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         build::read(stream, range, false)
     }
 
-    /// Reads a stream that must stay within `range` and may leave gaps; of the bytes in gaps the map says `None`.
+    /// Builds a map from a stream that must stay within `range` and may leave gaps.
+    ///
+    /// Bytes in gaps have no status.
     ///
     /// # Errors
     ///
-    /// The stream's first error; [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the first fault.
+    /// The stream's first error; [`StreamError::Overlap`] and [`StreamError::OutOfRange`] name the
+    /// first fault.
     ///
     /// ```
     /// use nbd_extents::Extent;
@@ -363,8 +388,9 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.palette.statuses().get(place).copied()
     }
 
-    /// Gives each extent of a map without gaps another status, by its length. Neighbours that become equal are joined; no memory is needed. Only
-    /// for maps that are being built: their index is empty until they are finished.
+    /// Gives each extent of a map without gaps a new status, by its length. Joins neighbours that
+    /// become equal; needs no memory. Only for maps being built, whose index is empty until they
+    /// are finished.
     fn rewrite(&mut self, mut f: impl FnMut(u64, T) -> T) {
         let (mut kept, mut start) = (0, self.start);
         let mut last = None;
@@ -389,14 +415,14 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.indices.truncate(kept);
     }
 
-    /// A map of ends and of places in a palette, no two neighbours equal.
+    /// Creates a map from ends and places in a palette. No two neighbours may be equal.
     fn of_parts(start: u64, ends: Vec<u64>, places: Vec<u8>, palette: Palette<T>) -> Self {
         let mut map = Self { start, ends, indices: Indices::One(places), palette, index: Index::new() };
         map.finish();
         map
     }
 
-    /// Gives back what only building needs, and makes the index.
+    /// Frees the memory that only building needs, and makes the index.
     fn finish(&mut self) {
         self.ends.shrink_to_fit();
         self.indices.shrink_to_fit();
@@ -405,11 +431,12 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         self.index.shrink_to_fit();
     }
 
-    /// Adds a part that starts where the map ends, as another thread or machine has made it.
+    /// Appends a part that starts where the map ends, made by another thread or machine.
     ///
     /// # Errors
     ///
-    /// [`StreamError::Gap`] or [`StreamError::Overlap`] when the part starts elsewhere. The map is unchanged then.
+    /// [`StreamError::Gap`] or [`StreamError::Overlap`] when the part starts elsewhere. The map is
+    /// then unchanged.
     ///
     /// ```
     /// # use nbd_extents::{Extent, StreamError};
@@ -419,7 +446,10 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// let next = ExtentMap::covering(from_iter([Extent::new(512, 512, 'a')?]), 512..1024)?;
     /// map.append(next.as_slice())?;
     /// assert_eq!(map.run_count(), 1, "equal neighbours are joined across the seam");
-    /// assert_eq!(map.append(next.as_slice()), Err(StreamError::Overlap { start: 512, expected: 1024 }));
+    /// assert_eq!(
+    ///     map.append(next.as_slice()),
+    ///     Err(StreamError::Overlap { start: 512, expected: 1024 })
+    /// );
     /// # Ok::<(), StreamError>(())
     /// ```
     pub fn append(&mut self, part: MapSlice<'_, T>) -> Result<(), StreamError> {
@@ -437,13 +467,17 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
         Ok(())
     }
 
-    /// One map of parts that follow each other, each as [`append`](Self::append) takes it. Of no part at all it is the empty map at byte 0.
+    /// Joins consecutive parts into one map.
     ///
-    /// Splitting anywhere and joining again gives an equal map: equal neighbours are joined across the seams.
+    /// Each part is appended as by [`append`](Self::append). Without any part the result is the
+    /// empty map at byte 0.
+    ///
+    /// A split anywhere and a join give an equal map: equal neighbours are joined across the seams.
     ///
     /// # Errors
     ///
-    /// [`StreamError::Gap`] or [`StreamError::Overlap`] at the first part that does not start where the one before it ends.
+    /// [`StreamError::Gap`] or [`StreamError::Overlap`] at the first part that does not start where
+    /// the one before it ends.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -469,7 +503,7 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
 }
 
 impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
-    /// A map of its own of this part: to be kept, or to be worked on elsewhere.
+    /// Copies this part into a map of its own, to be kept or sent elsewhere.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -492,7 +526,7 @@ impl<T: Copy + Eq + Hash> MapSlice<'_, T> {
     }
 }
 
-/// Equal are maps of the same bytes that say the same of each of them.
+/// Two maps are equal if they cover the same bytes and give each byte the same status.
 impl<T: Copy + PartialEq> PartialEq for ExtentMap<T> {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()

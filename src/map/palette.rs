@@ -1,18 +1,20 @@
-//! The distinct statuses of a map. A disk has millions of extents and a handful of statuses; the map keeps each status once and an index a run.
+//! The distinct statuses of a map. A disk has millions of extents and few statuses; the map stores
+//! each status once and an index per run.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-/// So many statuses are searched one by one, which for a handful is faster than anything clever.
+/// The number of statuses that are searched one by one: for a few, nothing is faster.
 const HANDFUL: usize = 8;
 
-/// The statuses of a map, in the order in which they first came; `None` is that of a gap.
+/// The statuses of a map, in the order of their first occurrence; `None` is that of a gap.
 #[derive(Clone, Debug)]
 pub(super) struct Palette<T> {
     statuses: Vec<Option<T>>,
-    /// Where the statuses behind the first [`HANDFUL`] are, by hash. Ordered, so that a server that makes statuses collide gains nothing. Only
-    /// building a map needs it: it is given back when the map is whole, and made again when the map is added to.
+    /// The places of the statuses after the first [`HANDFUL`], by hash. The tree is ordered, so
+    /// that a server gains nothing by making hashes collide. Only building a map needs it: it is
+    /// freed when the map is finished, and made again when the map is appended to.
     places: BTreeMap<u64, usize>,
 }
 
@@ -25,13 +27,14 @@ impl<T> Palette<T> {
         &self.statuses
     }
 
-    /// Gives back what only building needs.
+    /// Frees the memory that only building needs.
     pub(super) fn shrink_to_fit(&mut self) {
         self.statuses.shrink_to_fit();
         self.places = BTreeMap::new();
     }
 
-    /// The bytes that it holds in memory: the statuses, and an estimate of the tree (nodes are at least half full).
+    /// The memory that it occupies, in bytes: the statuses, and an estimate of the tree (nodes are
+    /// at least half full).
     pub(super) fn memory_usage(&self) -> usize {
         let entry = 2 * size_of::<(u64, usize)>();
         self.statuses.capacity() * size_of::<Option<T>>() + self.places.len() * entry
@@ -39,7 +42,7 @@ impl<T> Palette<T> {
 }
 
 impl<T: Copy + Eq + Hash> Palette<T> {
-    /// The place of a status, which is added when it is new.
+    /// The place of a status; adds a status that is new.
     #[inline]
     pub(super) fn place(&mut self, status: Option<T>) -> usize {
         match self.statuses.iter().take(HANDFUL).position(|known| *known == status) {
@@ -65,7 +68,7 @@ impl<T: Copy + Eq + Hash> Palette<T> {
         new
     }
 
-    /// The place of a status behind the first handful. One that has none gets `place`.
+    /// The place of a status after the first handful. A new status gets `place`.
     fn find_or_insert(&mut self, status: Option<T>, place: usize) -> usize {
         let mut key = hash(&status);
         while let Some(&place) = self.places.get(&key) {
@@ -79,7 +82,8 @@ impl<T: Copy + Eq + Hash> Palette<T> {
     }
 }
 
-/// All 64 bits count, and many statuses with one SipHash cannot be found: the search above ends at once.
+/// All 64 bits count, and many statuses with one SipHash value cannot be constructed: the search
+/// above ends at once.
 fn hash<T: Hash>(status: &T) -> u64 {
     #[allow(deprecated, reason = "the only strong hasher that core has; a fixed key is meant here")]
     let mut hasher = core::hash::SipHasher::new();
@@ -91,7 +95,7 @@ fn hash<T: Hash>(status: &T) -> u64 {
 mod tests {
     use super::*;
 
-    /// A status whose hash is always the same: the worst that can come.
+    /// A status whose hash is always the same: the worst case.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Colliding(u16);
 
@@ -122,7 +126,7 @@ mod tests {
         }
     }
 
-    /// What finds the statuses is gone when a map is whole, and is made again with every status in its old place.
+    /// The tree is freed when a map is finished, and made again with every status in its old place.
     #[test]
     fn a_palette_that_was_given_back_is_added_to() {
         let mut palette = Palette::new();

@@ -1,5 +1,6 @@
-//! Two maps into one on all cores: both are cut at the same offsets, so that each part has as much to do. Each thread writes its part into the
-//! lists of the merged map, at the first place where it can stand, and at the end the parts are moved together.
+//! Merges two maps on all cores. Both are cut at the same offsets into parts with equal work. Each
+//! thread writes its part into the lists of the merged map, at the first place where it fits, and
+//! at the end the parts are moved together.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,22 +14,28 @@ use super::palette::Palette;
 use super::slice::MapSlice;
 use crate::error::StreamError;
 
-/// A part of fewer runs than this is merged sooner than another thread has woken up.
+/// A smaller part, in runs, is merged before another thread has woken up.
 const SMALLEST_PART: usize = 1 << 14;
 
 impl<T: Copy + Sync> MapSlice<'_, T> {
-    /// The same as [`merge`](MapSlice::merge) on the threads of rayon's current pool. Small maps are merged on this one.
+    /// Like [`merge`](MapSlice::merge), on the threads of rayon's current pool.
+    ///
+    /// Small maps are merged on the calling thread.
     ///
     /// # Errors
     ///
-    /// As [`merge`](MapSlice::merge), and the same.
+    /// The same as those of [`merge`](MapSlice::merge).
     ///
     /// ```
     /// # use nbd_extents::Extent;
     /// # use nbd_extents::map::ExtentMap;
     /// # use nbd_extents::stream::from_iter;
-    /// let a = (0..1000).map(|n| Extent::new(n * 6144, 6144, n % 3)).collect::<Result<Vec<_>, _>>()?;
-    /// let b = (0..1500).map(|n| Extent::new(n * 4096, 4096, n % 2)).collect::<Result<Vec<_>, _>>()?;
+    /// let a = (0..1000)
+    ///     .map(|n| Extent::new(n * 6144, 6144, n % 3))
+    ///     .collect::<Result<Vec<_>, _>>()?;
+    /// let b = (0..1500)
+    ///     .map(|n| Extent::new(n * 4096, 4096, n % 2))
+    ///     .collect::<Result<Vec<_>, _>>()?;
     /// let a = ExtentMap::covering(from_iter(a), 0..6_144_000)?;
     /// let b = ExtentMap::covering(from_iter(b), 0..6_144_000)?;
     /// let merged = a.merge_parallel(&b, |&a, &b| (a, b))?;
@@ -47,12 +54,13 @@ impl<T: Copy + Sync> MapSlice<'_, T> {
     {
         let most = (self.run_count() + other.run_count()) / SMALLEST_PART;
         let count = rayon::current_num_threads().min(most);
-        // where there is an error, one thread finds the same again, and names the bytes as a whole where they lie across a seam
+        // after an error, one thread finds it again, and names the whole range even if it crosses a
+        // seam
         in_parts(*self, other, count, &combine).map_or_else(|| self.merge(other, combine), Ok)
     }
 }
 
-/// The merge of two slices of the same range; `None` where [`MapSlice::merge`] has to look for itself.
+/// Merges two slices of the same range; `None` if [`MapSlice::merge`] must take over.
 fn in_parts<T, U, V>(
     left: MapSlice<'_, T>,
     right: MapSlice<'_, U>,
@@ -81,7 +89,7 @@ where
     move_together(left.start, ends, places, &room, parts?)
 }
 
-/// A list as pieces of these lengths, which add up to its own.
+/// Cuts a list into pieces of these lengths, which add up to its own.
 fn cut<'a, N>(mut list: &'a mut [N], lengths: &[usize]) -> Vec<&'a mut [N]> {
     let mut pieces = Vec::with_capacity(lengths.len());
     for &length in lengths {
@@ -92,8 +100,9 @@ fn cut<'a, N>(mut list: &'a mut [N], lengths: &[usize]) -> Vec<&'a mut [N]> {
     pieces
 }
 
-/// One map of parts, each of which stands at the beginning of its room. Equal neighbours are joined across the seams. `None` when all parts
-/// together have more statuses than a byte can tell apart.
+/// Joins parts, each of which lies at the start of its room, into one map. Equal neighbours are
+/// joined across the seams. `None` if the parts together have more statuses than one byte can
+/// index.
 fn move_together<V: Copy + Eq + Hash>(
     start: u64,
     mut ends: Vec<u64>,
@@ -112,7 +121,7 @@ fn move_together<V: Copy + Eq + Hash>(
                 *place = *renamed.get(usize::from(*place))?;
             }
         }
-        // a run that goes on across the seam ends where the next part says
+        // a run that continues across the seam ends where its part in the next piece ends
         let last = to.checked_sub(1).and_then(|last| places.get(last));
         to -= usize::from(last.is_some() && places.get(from) == last);
         ends.copy_within(from..from + part.runs, to);
@@ -124,7 +133,8 @@ fn move_together<V: Copy + Eq + Hash>(
     Some(ExtentMap::of_parts(start, ends, places, palette))
 }
 
-/// Both slices, of the same range, cut at the same offsets into up to `count` pairs with about as many runs each.
+/// Cuts both slices, of the same range, at the same offsets into up to `count` pairs with about the
+/// same number of runs.
 fn pairs<'a, 'b, T, U>(
     mut left: MapSlice<'a, T>,
     mut right: MapSlice<'b, U>,
@@ -146,7 +156,7 @@ fn pairs<'a, 'b, T, U>(
     pairs
 }
 
-/// The first offset before which so many runs of both together end.
+/// The first offset before which `runs` runs of both slices together end.
 fn offset_of<T, U>(left: MapSlice<'_, T>, right: MapSlice<'_, U>, runs: usize) -> u64 {
     let ended = |ends: &[u64], offset| ends.partition_point(|&end| end <= offset);
     let (mut low, mut high) = (left.start, left.end);
@@ -169,7 +179,7 @@ mod tests {
     use crate::stream::from_iter;
     use proptest::prelude::*;
 
-    /// MapExtents and gaps, which need not reach the end of the map.
+    /// Extents and gaps, which need not reach the end of the map.
     fn map() -> impl Strategy<Value = ExtentMap<u8>> {
         let runs = prop::collection::vec((1_u64..6, prop::option::weighted(0.97, 0_u8..3)), 0..40);
         runs.prop_map(|runs| {
@@ -183,7 +193,7 @@ mod tests {
         })
     }
 
-    /// A map that describes what the other one does, with other statuses, at other cuts.
+    /// A map that describes the same bytes as another, with other statuses, at other cuts.
     fn like(map: &ExtentMap<u8>, cuts: &[u64]) -> ExtentMap<u8> {
         let mut list = Vec::new();
         for extent in map.extents() {
@@ -212,7 +222,8 @@ mod tests {
                 let (left, right) = (left.slice(slice.0..slice.1), right.slice(slice.0..slice.1));
                 let expected = left.merge(right, combine);
                 let got = in_parts(left, right, count, &combine);
-                // where it looks no further, one thread must be asked; and where it need not be, it is not
+                // where the parallel merge returns `None`, a single thread must be needed, and
+                // nowhere else
                 let possible = count >= 2 && expected.is_ok();
                 prop_assert_eq!(got.is_some(), possible);
                 if let (Some(got), Ok(expected)) = (got, expected) {
@@ -230,7 +241,7 @@ mod tests {
             prop_assert!(parts.len() <= count);
             prop_assert_eq!(ExtentMap::join(parts.iter().map(|(left, _)| *left)).unwrap(), map.clone());
             prop_assert_eq!(ExtentMap::join(parts.iter().map(|(_, right)| *right)).unwrap(), right.clone());
-            // each cut adds a run to both sides at most
+            // each cut adds at most one run to both sides
             let fair = (map.run_count() + right.run_count()) / count + 2 * count + 4;
             for (left, right) in &parts {
                 prop_assert_eq!(left.range(), right.range());

@@ -1,14 +1,15 @@
-//! Where the statuses that came lately are in the palette. Which status comes next cannot be guessed, so that looking through even a handful of them
-//! costs more, in wrong guesses of the processor, than all else in building a map. One slot that is right nearly always costs nothing of the kind.
+//! A cache of the places of recent statuses in the palette. The next status cannot be predicted, so
+//! a search through even a few of them costs more in mispredicted branches than all else in
+//! building a map. A cached slot is right nearly always and costs no such branch.
 
 use core::hash::{Hash, Hasher};
 
 use super::palette::Palette;
 
-/// Slots, a power of two.
+/// The number of slots, a power of two.
 const SLOTS: usize = 256;
 
-/// For each of some hashes the place of the status that last had it. Only a memory: the palette decides.
+/// For each slot, the place of the status that last used it. Only a cache: the palette decides.
 #[derive(Clone)]
 pub(super) struct Recent([usize; SLOTS]);
 
@@ -17,7 +18,7 @@ impl Recent {
         Self([usize::MAX; SLOTS])
     }
 
-    /// The place of a status in the palette, which gets it when it is new.
+    /// The place of a status in the palette, which adds a new one.
     #[inline]
     pub(super) fn place<T: Copy + Eq + Hash>(
         &mut self,
@@ -41,11 +42,12 @@ impl Recent {
 fn slot<T: Hash>(status: &T) -> usize {
     let mut hasher = Quick(0);
     status.hash(&mut hasher);
-    // the high bits of a product are the good ones
+    // the high bits of a product are the best mixed
     usize::from((hasher.0 >> 56) as u8) % SLOTS
 }
 
-/// A hasher of a few instructions. It need not resist anybody: statuses that share a slot cost a search, no more.
+/// A hasher of a few instructions. It need not resist attacks: statuses that share a slot only cost
+/// a search.
 struct Quick(u64);
 
 impl Quick {
@@ -101,7 +103,7 @@ mod tests {
     fn the_palette_decides() {
         let (mut recent, mut palette) = (Recent::new(), Palette::new());
         for _ in 0..2 {
-            // far more statuses than slots: they push each other out all the time
+            // far more statuses than slots: they evict each other all the time
             for status in 0..2000_u64 {
                 assert_eq!(recent.place(&mut palette, Some(status)), usize::try_from(status).unwrap());
             }

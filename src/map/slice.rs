@@ -1,4 +1,4 @@
-//! A part of a map, borrowed: every question that a map answers is answered here, for the whole map as for any part of it.
+//! A borrowed part of a map. It implements every query, for the whole map and for any part of it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,8 +13,9 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::stream::{ExtentStream, FromIter, from_iter};
 
-/// A part of an [`ExtentMap`](super::ExtentMap), without a copy: two borrowed lists and a range. It is `Copy`, and can be sent to other threads
-/// where the status can.
+/// A part of an [`ExtentMap`](super::ExtentMap), without a copy: two borrowed lists and a range.
+///
+/// It is `Copy`, and can be sent to other threads if the status can.
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -25,16 +26,20 @@ use crate::stream::{ExtentStream, FromIter, from_iter};
 /// let map = ExtentMap::covering(from_iter(list), 0..8192)?;
 /// let part = map.slice(1024..5120);
 /// assert_eq!(part.range(), 1024..5120);
-/// assert_eq!(part.get(1024), Some(Extent::from_range(1024..4096, 'a')?), "cut to the slice");
+/// assert_eq!(
+///     part.get(1024),
+///     Some(Extent::from_range(1024..4096, 'a')?),
+///     "cut to the slice"
+/// );
 /// assert_eq!(part.get(5120), None, "outside");
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
 pub struct MapSlice<'a, T> {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// The place of the first run in the whole map.
+    /// The index of the slice's first run in the whole map.
     pub(super) first: usize,
-    /// Where the runs end. The last may reach beyond `end`.
+    /// The ends of the runs. The last may reach beyond `end`.
     pub(super) ends: &'a [u64],
     /// The index of the whole map.
     pub(super) index: &'a Index,
@@ -51,25 +56,25 @@ impl<T> Clone for MapSlice<'_, T> {
 impl<T> Copy for MapSlice<'_, T> {}
 
 impl<'a, T> MapSlice<'a, T> {
-    /// The bytes that the slice is about.
+    /// The bytes that the slice covers.
     #[must_use]
     pub const fn range(&self) -> Range<u64> {
         self.start..self.end
     }
 
-    /// Whether the slice is about no byte at all.
+    /// True if the slice covers no byte.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// How many extents and gaps it is made of.
+    /// The number of its extents and gaps.
     #[must_use]
     pub const fn run_count(&self) -> usize {
         self.ends.len()
     }
 
-    /// The part that lies in `range` (bytes). What lies outside of this slice is left out.
+    /// The part that lies in `range` (bytes). Bytes outside of this slice are left out.
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<u64>) -> Self {
         let start = match range.start_bound() {
@@ -97,9 +102,10 @@ impl<'a, T> MapSlice<'a, T> {
         }
     }
 
-    /// What lies before byte `offset`, and what lies from it on. An extent over `offset` is cut.
+    /// Splits the slice at byte `offset`. An extent over `offset` is cut.
     ///
-    /// [`ExtentMap::join`](super::ExtentMap::join) makes one map of the parts again, and the cut heals.
+    /// [`ExtentMap::join`](super::ExtentMap::join) makes one map of the parts again, without the
+    /// cut.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -116,14 +122,17 @@ impl<'a, T> MapSlice<'a, T> {
         (self.slice(self.start..offset), self.slice(offset..self.end))
     }
 
-    /// The slice in up to `count` parts with about as many runs each, for as many threads or machines. No extent is cut. There is always at
-    /// least one part, unless the slice is empty.
+    /// Splits the slice into up to `count` parts with about the same number of runs.
+    ///
+    /// For as many threads or machines. No extent is cut. There is at least one part, unless the
+    /// slice is empty.
     ///
     /// ```
     /// # use nbd_extents::Extent;
     /// # use nbd_extents::map::ExtentMap;
     /// # use nbd_extents::stream::from_iter;
-    /// let list = (0..10).map(|n| Extent::new(n * 512, 512, n % 3)).collect::<Result<Vec<_>, _>>()?;
+    /// let list =
+    ///     (0..10).map(|n| Extent::new(n * 512, 512, n % 3)).collect::<Result<Vec<_>, _>>()?;
     /// let map = ExtentMap::covering(from_iter(list), 0..5120)?;
     /// let ranges: Vec<_> = map.as_slice().parts(4).map(|part| part.range()).collect();
     /// assert_eq!(ranges, [0..1024, 1024..2048, 2048..3584, 3584..5120]);
@@ -156,7 +165,8 @@ impl<'a, T> MapSlice<'a, T> {
 }
 
 impl<'a, T: Copy> MapSlice<'a, T> {
-    /// The extent over byte `offset`, cut to this slice; `None` in a gap and outside. Takes O(log n).
+    /// The extent over byte `offset`, cut to this slice; `None` in a gap and outside. Takes O(log
+    /// n).
     #[must_use]
     pub fn get(&self, offset: u64) -> Option<Extent<T>> {
         if !self.range().contains(&offset) {
@@ -182,27 +192,29 @@ impl<'a, T: Copy> MapSlice<'a, T> {
         *self.palette.get(self.indices.get(run)?)?
     }
 
-    /// The extents, ascending. To start anywhere, take a [`slice`](Self::slice) first.
+    /// Iterates over the extents, ascending. To start elsewhere, take a [`slice`](Self::slice)
+    /// first.
     pub fn extents(&self) -> MapExtents<'a, T> {
         MapExtents::new(*self)
     }
 
-    /// The same as a stream, for everything that streams can do.
+    /// The extents as a stream, for all its adapters.
     #[must_use]
     pub fn stream(&self) -> FromIter<MapExtents<'a, T>> {
         from_iter(self.extents())
     }
 
-    /// MapExtents and gaps.
+    /// The extents and gaps.
     pub(super) fn all_runs(&self) -> Runs<'a, T> {
         Runs::new(*self)
     }
 
-    /// Whether every byte of `range` is described exactly once, and nothing else.
+    /// Checks that the slice describes every byte of `range` exactly once, and no other byte.
     ///
     /// # Errors
     ///
-    /// [`StreamError::Gap`] names the first bytes without a status, [`StreamError::OutOfRange`] an extent that leaves `range`.
+    /// [`StreamError::Gap`] names the first bytes without a status, [`StreamError::OutOfRange`] an
+    /// extent that leaves `range`.
     ///
     /// ```
     /// # use nbd_extents::{Extent, StreamError};
@@ -217,13 +229,17 @@ impl<'a, T: Copy> MapSlice<'a, T> {
         self.stream().covering(range).for_each(drop)
     }
 
-    /// How many bytes and extents there are of each status, in the order in which the statuses first come.
+    /// The number of bytes and extents of each status, in the order of the first occurrence.
     ///
     /// ```
     /// # use nbd_extents::Extent;
     /// # use nbd_extents::map::ExtentMap;
     /// # use nbd_extents::stream::from_iter;
-    /// let list = [Extent::new(0, 512, "zero")?, Extent::new(512, 100, "data")?, Extent::new(612, 412, "zero")?];
+    /// let list = [
+    ///     Extent::new(0, 512, "zero")?,
+    ///     Extent::new(512, 100, "data")?,
+    ///     Extent::new(612, 412, "zero")?,
+    /// ];
     /// let map = ExtentMap::covering(from_iter(list), 0..1024)?;
     /// let rows: Vec<_> = map.totals().iter().map(|t| (t.status, t.bytes, t.extents)).collect();
     /// assert_eq!(rows, [("zero", 924, 2), ("data", 100, 1)]);
@@ -234,7 +250,9 @@ impl<'a, T: Copy> MapSlice<'a, T> {
         totals(self)
     }
 
-    /// Where the two differ, and how. Bytes that only one of them describes differ too: the disk has grown or shrunk.
+    /// The ranges where two slices differ, and their statuses.
+    ///
+    /// Bytes that only one of them describes differ too: the disk has grown or shrunk.
     ///
     /// ```
     /// # use nbd_extents::Extent;
@@ -261,7 +279,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     }
 }
 
-/// Equal are slices about the same bytes that say the same of each of them.
+/// Two slices are equal if they cover the same bytes and give each byte the same status.
 impl<T: Copy + PartialEq> PartialEq<MapSlice<'_, T>> for MapSlice<'_, T> {
     fn eq(&self, other: &MapSlice<'_, T>) -> bool {
         self.range() == other.range()
@@ -272,7 +290,7 @@ impl<T: Copy + PartialEq> PartialEq<MapSlice<'_, T>> for MapSlice<'_, T> {
 
 impl<T: Copy + Eq> Eq for MapSlice<'_, T> {}
 
-/// Shows so many extents; a map may have millions.
+/// The number of extents that `Debug` shows; a map may have millions.
 const SHOWN: usize = 16;
 
 impl<T: Copy + fmt::Debug> fmt::Debug for MapSlice<'_, T> {

@@ -1,11 +1,11 @@
-//! How much of a disk has which status.
+//! The bytes of a disk by status.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::slice::MapSlice;
 
-/// What there is of one status: see [`MapSlice::totals`].
+/// The bytes and extents of one status: see [`MapSlice::totals`].
 ///
 /// ```
 /// # use nbd_extents::Extent;
@@ -24,7 +24,7 @@ pub struct Total<T> {
     pub status: T,
     /// The bytes that have it.
     pub bytes: u64,
-    /// The extents that these bytes are in.
+    /// The number of extents that have it.
     pub extents: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Actions brought onto the grid of blocks: outwards for copies, inwards for zeroes.
+//! Aligns actions to the grid of blocks: copies grow to whole blocks, zeroes shrink to them.
 
 use super::source::ActionSource;
 use super::{Access, BlockSize};
@@ -6,8 +6,8 @@ use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
 
-/// Actions in, actions out. Of the extents that come out, those that are copied or zeroed are whole blocks, except beside the end of the disk and
-/// beside bytes that must not be touched.
+/// A stream of actions aligned to blocks. Copies and zeroes are whole blocks, except beside the end
+/// of the disk and beside bytes that must not be touched.
 #[derive(Clone, Debug)]
 pub(super) struct BlockGrid<S> {
     source: ActionSource<S>,
@@ -20,13 +20,15 @@ impl<S: ExtentStream<Status = Action>> BlockGrid<S> {
         Self { source, block, access }
     }
 
-    /// The end of the whole blocks at the front of an extent; not above its start when there are none.
+    /// The end of the whole blocks at the front of an extent; not above its start if there are
+    /// none.
     fn end_of_whole_blocks(&self, head: &Extent<Action>) -> u64 {
         let block = self.block;
         if block.is_aligned(head.start()) { block.floor(head.end()) } else { head.start() }
     }
 
-    /// One block, or the tail of the disk, or the piece of a block up to a byte that must not be touched: all of it gets one action.
+    /// Gives one action to a block, to the tail of the disk, or to the piece of a block before a
+    /// byte that must not be touched.
     fn mixed(&mut self, start: u64) -> Result<Extent<Action>, S::Error> {
         let block_end = self.block.end_of(start).min(self.source.end());
         let mut mix = Mix::default();
@@ -61,12 +63,12 @@ impl<S: ExtentStream<Status = Action>> ExtentStream for BlockGrid<S> {
     }
 }
 
-/// What there is in one block.
+/// The actions within one block.
 #[derive(Default)]
 struct Mix {
     copy: bool,
     skip: bool,
-    /// Some bytes are zero, and the value says whether all of these may be unmapped.
+    /// `Some` if some bytes are zero; the value is true if all of these may be unmapped.
     zero: Option<bool>,
 }
 
@@ -79,7 +81,7 @@ impl Mix {
         }
     }
 
-    /// What to do with all of it; `whole` when it is all of its block.
+    /// The action for all of it; `whole` if it is the whole of its block.
     fn action(&self, whole: bool) -> Action {
         match self.zero {
             _ if self.copy => Action::Copy,

@@ -1,17 +1,20 @@
-//! Options that no plan can have.
+//! The errors of a plan's options.
 
 use thiserror::Error;
 
 use super::BlockSize;
 use crate::extent::MAX_END;
 
-/// Why a plan cannot be made with some options.
+/// Why a plan cannot have these options.
 ///
 /// ```
 /// use nbd_extents::plan::{BlockSize, PlanOptions};
 ///
 /// let error = PlanOptions::new(1 << 30, BlockSize::new(4096)?)?.max_copy(1000).unwrap_err();
-/// assert_eq!(error.to_string(), "a request of at most 1000 bytes cannot hold a block of 4096 bytes");
+/// assert_eq!(
+///     error.to_string(),
+///     "a request of at most 1000 bytes cannot hold a block of 4096 bytes"
+/// );
 /// # Ok::<(), nbd_extents::plan::PlanError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -20,10 +23,10 @@ pub enum PlanError {
     /// A block size is not a power of two up to [`BlockSize::MAX`].
     #[error("a block size of {got} bytes is not a power of two{}", if got.is_power_of_two() { " up to 2^62" } else { "" })]
     BlockSize {
-        /// What was asked for, in bytes.
+        /// The requested size, in bytes.
         got: u64,
     },
-    /// No disk is so large.
+    /// The disk is larger than [`MAX_END`].
     #[error("a disk of {size} bytes is larger than {MAX_END}")]
     TooLarge {
         /// The size, in bytes.
@@ -45,15 +48,15 @@ pub enum PlanError {
         /// The block size.
         block: BlockSize,
     },
-    /// The disk has another size than when the plan was interrupted.
+    /// The size of the disk has changed since the plan was interrupted.
     #[error("the disk now has {got} bytes, not {expected} as when the plan began")]
     SizeChanged {
-        /// The size then, in bytes.
+        /// The size at the interruption, in bytes.
         expected: u64,
         /// The size now, in bytes.
         got: u64,
     },
-    /// A saved position lies past the end of the disk.
+    /// A saved position lies beyond the end of the disk.
     #[error("byte {offset} is not a position on a disk of {size} bytes")]
     Position {
         /// The position, in bytes.

@@ -1,9 +1,9 @@
-//! The few extents that a plan looks at before it knows whether a gap is worth reading through.
+//! The few extents that a plan reads ahead to decide whether to copy across a gap.
 
 use crate::action::Action;
 use crate::extent::Extent;
 
-/// A short ring without allocation, equal neighbours joined.
+/// A short ring buffer without allocation, equal neighbours joined.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     cells: [Option<Extent<Action>>; Self::ROOM],
@@ -13,7 +13,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The pieces of the longest gap, and the copy behind it.
+    /// The pieces of the longest gap, and the copy after it.
     pub(super) const ROOM: usize = 9;
 
     pub(super) const fn len(&self) -> usize {
@@ -24,7 +24,8 @@ impl Held {
         if nth < self.len { self.cells.get(self.place(nth)).copied().flatten() } else { None }
     }
 
-    /// Adds one at the end, or joins it to the last. The caller has looked at `len`: there is room.
+    /// Adds a cell at the end, or joins it to the last. The caller must check `len`: there must be
+    /// room.
     pub(super) fn push(&mut self, cell: Extent<Action>) {
         debug_assert!(self.len < Self::ROOM, "no room for {cell:?}");
         let last = self.len.checked_sub(1).map(|last| self.place(last));
@@ -39,12 +40,12 @@ impl Held {
         }
     }
 
-    /// Takes the first.
+    /// Takes the first cell.
     pub(super) fn pop(&mut self) -> Option<Extent<Action>> {
         self.take(0)
     }
 
-    /// Takes the `nth`, and drops those before it.
+    /// Takes cell `nth`, and drops those before it.
     pub(super) fn take(&mut self, nth: usize) -> Option<Extent<Action>> {
         let taken = self.get(nth)?;
         self.first = self.place(nth + 1);

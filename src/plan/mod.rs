@@ -1,12 +1,13 @@
-//! From actions to requests: aligned to blocks, joined over small gaps, split at a maximum, nothing past the end.
+//! From actions to requests: aligned to blocks, joined over small gaps, split at a maximum, none
+//! beyond the end.
 //!
 //! ```text
-//! blocks   |       |       |       |       |       |       |       |  |   the last is cut short by the end of the disk
+//! blocks   |       |       |       |       |       |       |       |  |   the end of the disk cuts the last
 //! actions  |--skip---|copy-|-------zero--------|-----skip------|-copy-|
-//! plan             |-copy--|--zero-|-copy------|       |       |-copy-|   outwards for copies, inwards for zeroes
+//! plan             |-copy--|--zero-|-copy------|       |       |-copy-|   copies grow, zeroes shrink
 //! ```
 //!
-//! A [`Plan`] reads a stream of [`Action`]s once, holds a handful of extents, and hands out [`PlanStep`]s:
+//! A [`Plan`] reads a stream of [`Action`]s once, holds a few extents, and yields [`PlanStep`]s:
 //!
 //! ```
 //! use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
@@ -20,7 +21,9 @@
 //!     Extent::new(19100, 900, Action::Skip)?,
 //! ];
 //! let options = PlanOptions::new(20000, BlockSize::new(4096)?)?;
-//! let steps: Vec<_> = Plan::new(from_iter(actions), options).map(|step| step.unwrap().to_string()).collect();
+//! let steps: Vec<_> = Plan::new(from_iter(actions), options)
+//!     .map(|step| step.unwrap().to_string())
+//!     .collect();
 //! assert_eq!(steps, ["copy 4096..8192", "zero 8192..16384", "copy 16384..20000"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -28,21 +31,27 @@
 //! # The rules
 //!
 //! - The bytes that a plan moves, applied to the old target, give the new disk.
-//! - A block with one byte to copy is copied whole. So is one that is zero in part only, since a zero may shrink and never grow.
-//!   A block is zeroed when every byte of it is; it may lose its space when every byte of it may.
-//! - Requests ascend and do not overlap. They start and end on whole blocks, or at the end of the disk, or beside a byte that must not be
-//!   touched.
-//! - Must not be touched: bytes that are [absent](Action::Absent), always, since reading them gives what the layer does not hold; and bytes
-//!   that are [skipped](Action::Skip), under [`Access::DirtyOnly`]. A request ends at such a byte, even within a block, and is not joined over it.
-//! - A gap between two copies, whether skipped or zero, is read through when it is no longer than [`PlanOptions::join_gaps`] allows and part
-//!   of what lies behind it still fits the request. A request never ends in a gap.
-//! - The actions must cover the disk from the plan's position to its end, exactly. A byte without an action is an error, never a skip.
+//! - A block with one byte to copy is copied whole. So is a block that is only partly zero, since a
+//!   zero may shrink and never grow. A block is zeroed when every byte of it is zero; it may lose
+//!   its space when every byte of it may.
+//! - Requests ascend and do not overlap. They start and end on block boundaries, at the end of the
+//!   disk, or beside a byte that must not be touched.
+//! - Some bytes must not be touched. [Absent](Action::Absent) bytes never, since a read returns
+//!   content that the layer does not hold; [skipped](Action::Skip) bytes under
+//!   [`Access::DirtyOnly`]. A request ends at such a byte, even within a block, and is not joined
+//!   over it.
+//! - A gap between two copies, whether skipped or zero, is read through when it is no longer than
+//!   [`PlanOptions::join_gaps`] allows and the request still has room for bytes beyond it. A
+//!   request never ends in a gap.
+//! - The actions must cover the disk from the plan's position to its end, exactly. A byte without
+//!   an action is an error, never a skip.
 //!
 //! # Interrupted and taken up again
 //!
-//! After each step that is done, save [`Plan::position`]. [`PlanOptions::resume`] with the same options gives the remaining steps, the
-//! same that the first plan would have given, from a stream of the same actions, which may start at 0 or at the position. With several steps
-//! in flight save the start of the first that is not done: a step's start and end are positions as well.
+//! After each completed step, save [`Plan::position`]. [`PlanOptions::resume`] with the same
+//! options gives the remaining steps, equal to those of the first plan, from a stream of the same
+//! actions, which may start at 0 or at the position. With several steps in flight, save the start
+//! of the first incomplete step: a step's start and end are positions as well.
 
 mod block;
 mod blocks;
@@ -71,10 +80,11 @@ use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
 
-/// The requests that carry out a stream of actions, one after the other.
+/// The requests that carry out a stream of actions, in order.
 ///
-/// It is an iterator; [`next_step`](Self::next_step) is the same for callers who save the position in between. After an error the plan is
-/// over: what was handed out before it is right, and [`position`](Self::position) is where to take it up.
+/// It is an iterator; [`next_step`](Self::next_step) is the same for callers that save the position
+/// in between. After an error the plan is over: the steps already yielded are valid, and
+/// [`position`](Self::position) is the point to resume from.
 ///
 /// ```
 /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions, PlanStep};
@@ -97,9 +107,9 @@ use crate::stream::ExtentStream;
 pub struct Plan<S: ExtentStream<Status = Action>> {
     cells: BlockGrid<BlockGrid<S>>,
     options: PlanOptions,
-    /// What is left of a cell that a request did not use up.
+    /// The rest of a cell that a request did not use up.
     rest: Option<Extent<Action>>,
-    /// Cells that were looked at for a gap to join, and come next.
+    /// Cells that were read ahead for a gap to join, and come next.
     held: Held,
     /// The end of the last step.
     position: u64,
@@ -109,11 +119,11 @@ pub struct Plan<S: ExtentStream<Status = Action>> {
 }
 
 impl<S: ExtentStream<Status = Action>> Plan<S> {
-    /// A plan for these actions.
+    /// Creates a plan for these actions.
     pub fn new(actions: S, options: PlanOptions) -> Self {
         let position = options.start;
         let range = position..options.size;
-        // what the server cannot cut comes first: the larger blocks of the plan are made of those
+        // the server's blocks come first: a block of the plan consists of whole ones
         let source = ActionSource::new(actions, range.clone());
         let whole = BlockGrid::new(source, options.min_block, Access::All);
         let source = ActionSource::new(whole, range);
@@ -128,12 +138,12 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         }
     }
 
-    /// The next request, or `None` when all have been handed out.
+    /// Returns the next request, or `None` after the last.
     ///
     /// # Errors
     ///
-    /// The stream's first error, and a [`StreamError`](crate::StreamError) where the actions leave a gap, overlap, or pass the end of the disk. The
-    /// plan is over then.
+    /// The stream's first error, and a [`StreamError`](crate::StreamError) where the actions leave
+    /// a gap, overlap, or exceed the end of the disk. The plan is then over.
     ///
     /// ```
     /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
@@ -162,14 +172,18 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         step
     }
 
-    /// The end of the last step: where a plan that is interrupted now can be taken up. The size of the disk when all steps have been handed out.
+    /// The end of the last step, from which an interrupted plan can resume.
+    ///
+    /// After the last step it is the size of the disk.
     ///
     /// ```
     /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
     /// # use nbd_extents::stream::from_iter;
     /// # use nbd_extents::{Action, Extent};
-    /// let actions = [Extent::new(0, 4096, Action::Copy)?, Extent::new(4096, 4096, Action::Skip)?];
-    /// let mut plan = Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
+    /// let actions =
+    ///     [Extent::new(0, 4096, Action::Copy)?, Extent::new(4096, 4096, Action::Skip)?];
+    /// let mut plan =
+    ///     Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
     /// plan.next_step()?;
     /// assert_eq!((plan.position().offset, plan.position().is_end()), (4096, false));
     /// assert_eq!(plan.next_step()?, None);
@@ -181,14 +195,16 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         PlanPosition { offset: self.position, size: self.options.size }
     }
 
-    /// What has been handed out so far, and passed over.
+    /// The bytes and requests yielded until now, and the bytes passed over.
     ///
     /// ```
     /// # use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
     /// # use nbd_extents::stream::from_iter;
     /// # use nbd_extents::{Action, Extent};
-    /// let actions = [Extent::new(0, 4096, Action::Skip)?, Extent::new(4096, 4096, Action::Copy)?];
-    /// let mut plan = Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
+    /// let actions =
+    ///     [Extent::new(0, 4096, Action::Skip)?, Extent::new(4096, 4096, Action::Copy)?];
+    /// let mut plan =
+    ///     Plan::new(from_iter(actions), PlanOptions::new(8192, BlockSize::new(4096)?)?);
     /// assert_eq!(plan.totals().requests(), 0);
     /// plan.next_step()?;
     /// assert_eq!((plan.totals().bytes.skip, plan.totals().bytes.copy), (4096, 4096));
@@ -199,8 +215,11 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         self.totals
     }
 
-    /// Reads the plan to its end, for its totals. To know them before the first byte moves, measure a clone of the plan. A survey of a server
-    /// cannot be read twice: keep its actions in an [`ExtentMap`](crate::map::ExtentMap), and plan from that.
+    /// Reads the plan to its end and returns its totals.
+    ///
+    /// To know them before the first byte moves, measure a clone of the plan. A survey of a server
+    /// cannot be read twice: keep its actions in an [`ExtentMap`](crate::map::ExtentMap), and plan
+    /// from that.
     ///
     /// # Errors
     ///
@@ -240,7 +259,8 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         }
     }
 
-    /// A zero as long as it may be: up to the request's maximum, over neighbours that are zero in the same way.
+    /// The longest possible zero request: up to the maximum, over neighbours with the same kind of
+    /// zero.
     fn zero(&mut self, first: &Extent<Action>, may_unmap: bool) -> Result<PlanStep, S::Error> {
         let start = first.start();
         let limit = self.options.limit(start, self.options.max_zero);
@@ -252,7 +272,7 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         Ok(PlanStep::Zero { range: start..end, may_unmap })
     }
 
-    /// A copy as long as it may be: up to the request's maximum, over gaps that are worth it.
+    /// The longest possible copy: up to the maximum, over gaps that may be joined.
     fn copy(&mut self, first: &Extent<Action>) -> Result<PlanStep, S::Error> {
         let start = first.start();
         let limit = self.options.limit(start, self.options.max_copy);
@@ -264,13 +284,14 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         Ok(PlanStep::Copy { range: start..end })
     }
 
-    /// Uses a cell up to `limit`, keeps what is left of it, and says where the used part ends.
+    /// Uses a cell up to `limit` and keeps the rest. Returns the end of the used part.
     fn use_up_to(&mut self, limit: u64, cell: &Extent<Action>) -> u64 {
         self.rest = cell.starting_at(limit);
         cell.end().min(limit)
     }
 
-    /// The next copy, if it touches this one, which ends at `end`, or lies behind a gap worth reading through. The gap is dropped then.
+    /// Takes the next copy if it touches the current one, which ends at `end`, or follows a gap
+    /// that may be joined. The gap is then dropped.
     fn next_copy(&mut self, end: u64, limit: u64) -> Result<Option<Extent<Action>>, S::Error> {
         let reach = end.saturating_add(self.options.join_gaps).min(limit - 1);
         let mut nth = 0;
@@ -289,7 +310,8 @@ impl<S: ExtentStream<Status = Action>> Plan<S> {
         Ok(None)
     }
 
-    /// The `nth` cell to come, read if it has not been yet. `None` at the end of the disk, and where so many cannot be held.
+    /// Cell `nth` from now, read if necessary. `None` at the end of the disk, and beyond the room
+    /// of the ring.
     fn fill(&mut self, nth: usize) -> Result<Option<Extent<Action>>, S::Error> {
         while self.held.len() <= nth && nth < Held::ROOM {
             let Some(cell) = self.cells.next_extent()? else { break };

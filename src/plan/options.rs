@@ -1,35 +1,42 @@
-//! What a caller can choose about a plan.
+//! The options of a plan.
 
 use super::{BlockSize, PlanError, PlanPosition};
 use crate::action::Action;
 use crate::extent::MAX_END;
 
-/// Which bytes a plan may touch.
+/// The bytes that a plan may touch.
 ///
 /// ```
 /// use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 /// use nbd_extents::stream::from_iter;
 /// use nbd_extents::{Action, Extent};
 ///
-/// let actions = [Extent::new(0, 1000, Action::Skip)?, Extent::new(1000, 3096, Action::Copy)?];
+/// let actions =
+///     [Extent::new(0, 1000, Action::Skip)?, Extent::new(1000, 3096, Action::Copy)?];
 /// let options = PlanOptions::new(4096, BlockSize::SECTOR)?;
-/// let first = |access| Plan::new(from_iter(actions), options.access(access)).next().unwrap().unwrap();
+/// let first = |access| {
+///     Plan::new(from_iter(actions), options.access(access)).next().unwrap().unwrap()
+/// };
 /// assert_eq!(first(Access::All).to_string(), "copy 512..4096");
 /// assert_eq!(first(Access::DirtyOnly).to_string(), "copy 1000..4096");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// All that are not [absent](Action::Absent): a block is copied whole, with the clean bytes in it.
+    /// All that are not [absent](Action::Absent): a block is copied whole, including its clean
+    /// bytes.
     #[default]
     All,
-    /// Only those that are not [skipped](Action::Skip): for exports where a clean byte cannot be read, as behind qemu's snapshot-access. A
-    /// request then ends at a clean byte, even within a block; with blocks no larger than the bitmap's granularity that does not happen.
+    /// Only those that are not [skipped](Action::Skip).
+    ///
+    /// For exports where a clean byte cannot be read, such as qemu's snapshot-access. A request
+    /// then ends at a clean byte, even within a block; with blocks no larger than the bitmap's
+    /// granularity that does not happen.
     DirtyOnly,
 }
 
 impl Access {
-    /// Whether bytes with this action may be read and written along with others.
+    /// True if bytes with this action may be read and written along with others.
     pub(super) fn may_touch(self, action: Action) -> bool {
         match action {
             Action::Copy | Action::Zero { .. } => true,
@@ -39,10 +46,11 @@ impl Access {
     }
 }
 
-/// The disk's size, the block size, and how requests are joined and split.
+/// The size of the disk, the block size, and the limits on requests.
 ///
-/// Unless said otherwise: copies up to 32 MiB (what an NBD server takes that states no maximum), zeroes up to 1 GiB (they carry no
-/// payload), no gap joined, [`Access::All`]. Where a block is larger than these, a request is one block.
+/// The defaults: copies up to 32 MiB (the limit of an NBD server that announces no maximum), zeroes
+/// up to 1 GiB (they carry no payload), no gap joined, [`Access::All`]. If a block is larger than
+/// these, a request is one block.
 ///
 /// ```
 /// use nbd_extents::plan::{Access, BlockSize, PlanOptions};
@@ -64,7 +72,7 @@ pub struct PlanOptions {
     pub(super) max_zero: u64,
     pub(super) join_gaps: u64,
     pub(super) access: Access,
-    /// Where the plan starts.
+    /// The offset at which the plan starts.
     pub(super) start: u64,
 }
 
@@ -72,7 +80,7 @@ impl PlanOptions {
     const MAX_COPY: u64 = 32 << 20;
     const MAX_ZERO: u64 = 1 << 30;
 
-    /// Options for a disk of `size` bytes, in blocks of this size.
+    /// The options for a disk of `size` bytes, in blocks of size `block`.
     ///
     /// # Errors
     ///
@@ -94,7 +102,7 @@ impl PlanOptions {
         })
     }
 
-    /// The longest copy, in bytes; only whole blocks of it are used.
+    /// Sets the longest copy, in bytes; only whole blocks of it are used.
     ///
     /// # Errors
     ///
@@ -107,7 +115,7 @@ impl PlanOptions {
         Ok(self)
     }
 
-    /// The longest zero request, in bytes; only whole blocks of it are used.
+    /// Sets the longest zero request, in bytes; only whole blocks of it are used.
     ///
     /// # Errors
     ///
@@ -120,8 +128,11 @@ impl PlanOptions {
         Ok(self)
     }
 
-    /// The longest gap, in bytes, that is read through between two copies: as many as can be read in the time that another request takes.
-    /// Zeroes in such a gap are copied as data. A gap made of more than 8 pieces (skip, zero, skip, ...) is not joined: a plan holds no more.
+    /// Sets the longest gap, in bytes, that is read through between two copies.
+    ///
+    /// A good value is the number of bytes that can be read in the time that another request takes.
+    /// Zeroes in such a gap are copied as data. A gap of more than 8 pieces (skip, zero, skip, ...)
+    /// is not joined: a plan holds no more.
     ///
     /// ```
     /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
@@ -144,12 +155,12 @@ impl PlanOptions {
         self
     }
 
-    /// The smallest block that the server reads and writes, as it announced; a byte unless set.
+    /// Sets the smallest block that the server reads and writes: a byte unless set.
     ///
-    /// Under [`Access::DirtyOnly`] requests end at clean bytes, even within a [block](Self::new). But where
-    /// an old size or a range of the caller's own cuts a block of the server, the block is copied whole
-    /// all the same: the server would refuse anything less. (A bitmap never cuts one.) Only bytes that are
-    /// [absent](Action::Absent) are still left alone.
+    /// Under [`Access::DirtyOnly`] requests end at clean bytes, even within a [block](Self::new).
+    /// But if an old size or a range given by the caller cuts a block of the server, the block is
+    /// copied whole: the server would reject a smaller request. (A bitmap never cuts one.) Only
+    /// [absent](Action::Absent) bytes remain untouched.
     ///
     /// # Errors
     ///
@@ -176,19 +187,22 @@ impl PlanOptions {
         Ok(self)
     }
 
-    /// Which bytes may be touched.
+    /// Sets the bytes that may be touched.
     #[must_use]
     pub const fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// Takes up an interrupted plan where it ended. The other options must be those of the first plan for the steps to be the same; with others
-    /// they are different steps to the same end.
+    /// Resumes an interrupted plan.
+    ///
+    /// With the options of the first plan the steps are the same; with others they are different
+    /// steps with the same result.
     ///
     /// # Errors
     ///
-    /// [`PlanError::SizeChanged`] when the disk now has another size, [`PlanError::Position`] when the position lies past its end.
+    /// [`PlanError::SizeChanged`] when the size of the disk has changed, [`PlanError::Position`]
+    /// when the position lies beyond its end.
     ///
     /// ```
     /// use nbd_extents::plan::{BlockSize, PlanOptions, PlanPosition};
@@ -221,7 +235,8 @@ impl PlanOptions {
         self.block
     }
 
-    /// Where a request from `start` on must end at the latest. It lies on a block boundary and above `start`, as `max` holds a block.
+    /// The latest end of a request that starts at `start`. It lies on a block boundary and above
+    /// `start`, since `max` holds at least a block.
     pub(super) const fn limit(&self, start: u64, max: u64) -> u64 {
         self.block.floor(start.saturating_add(max))
     }

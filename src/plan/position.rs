@@ -1,7 +1,9 @@
-//! Taking up an interrupted plan where it ended.
+//! Resuming an interrupted plan.
 
-/// Where an interrupted plan can be taken up: see [`Plan::position`](super::Plan::position) and
-/// [`PlanOptions::resume`](super::PlanOptions::resume). Two plain numbers, to be saved in whatever form.
+/// The point from which a plan can resume: see [`Plan::position`](super::Plan::position).
+///
+/// [`PlanOptions::resume`](super::PlanOptions::resume) takes it. It is two plain numbers, to be
+/// saved in any form.
 ///
 /// ```
 /// use nbd_extents::plan::PlanPosition;
@@ -11,14 +13,14 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlanPosition {
-    /// The first byte that has not been dealt with.
+    /// The first byte that has not been handled.
     pub offset: u64,
     /// The size of the disk, in bytes.
     pub size: u64,
 }
 
 impl PlanPosition {
-    /// Whether nothing is left to do.
+    /// True if nothing is left to do.
     #[must_use]
     pub const fn is_end(&self) -> bool {
         self.offset >= self.size

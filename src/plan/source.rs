@@ -7,18 +7,19 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::stream::ExtentStream;
 
-/// A stream of actions that is used piece by piece and must cover the rest of the disk exactly. What lies before the position is dropped.
+/// A stream of actions that is used piece by piece and must cover the rest of the disk exactly.
+/// Actions before the position are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct ActionSource<S> {
     stream: S,
     head: Option<Extent<Action>>,
-    /// Everything before it has been used.
+    /// All bytes before it have been used.
     position: u64,
     /// The size of the disk.
     end: u64,
     /// The end of the last extent that was read.
     read_to: u64,
-    /// The stream has ended; it is not asked again.
+    /// The stream has ended and is not read again.
     ended: bool,
 }
 
@@ -35,7 +36,8 @@ impl<S: ExtentStream<Status = Action>> ActionSource<S> {
         self.position
     }
 
-    /// What is left of the current extent, or the next one; it starts at the position. `None` at the end of the disk.
+    /// The rest of the current extent, or the next one; it starts at the position. `None` at the
+    /// end of the disk.
     pub(super) fn head(&mut self) -> Result<Option<Extent<Action>>, S::Error> {
         while self.head.is_none() && !self.ended {
             match self.stream.next_extent()? {
@@ -55,7 +57,7 @@ impl<S: ExtentStream<Status = Action>> ActionSource<S> {
         self.position = offset;
     }
 
-    /// The part of a new extent that the plan needs, if it does not break the order.
+    /// Checks the order of a new extent and returns the part that the plan needs.
     fn check(&mut self, extent: Extent<Action>) -> Result<Option<Extent<Action>>, StreamError> {
         if extent.start() < self.read_to {
             return Err(StreamError::Overlap { start: extent.start(), expected: self.read_to });

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::Range;
 
-/// One request: copy these bytes, or make them zero. Bytes in no step stay as they are.
+/// One request: copy these bytes, or make them zero. Bytes in no step stay unchanged.
 ///
 /// ```
 /// use nbd_extents::plan::PlanStep;
@@ -23,13 +23,13 @@ pub enum PlanStep {
     Zero {
         /// The bytes.
         range: Range<u64>,
-        /// Whether they may be left without allocated space (`NBD_CMD_WRITE_ZEROES` without NO_HOLE).
+        /// True if they may lose their allocated space (`NBD_CMD_WRITE_ZEROES` without NO_HOLE).
         may_unmap: bool,
     },
 }
 
 impl PlanStep {
-    /// The bytes that the step is about.
+    /// The bytes that the step covers.
     #[must_use]
     pub const fn range(&self) -> &Range<u64> {
         match self {
@@ -43,7 +43,7 @@ impl PlanStep {
         self.range().start
     }
 
-    /// The first byte behind the step.
+    /// The end of the step: the first byte after it.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.range().end

@@ -1,19 +1,24 @@
-//! What a plan costs.
+//! The cost of a plan.
 
 use super::PlanStep;
 use crate::action::Totals;
 
-/// The bytes and requests of a plan, or of the part of it that has been read: see [`Plan::measure`](super::Plan::measure) and
-/// [`Plan::totals`](super::Plan::totals).
+/// The bytes and requests of a plan, or of the part of it already read.
 ///
-/// The bytes of a whole plan add up to the size of the disk. Clean bytes that a copy takes along count as copied.
+/// See [`Plan::measure`](super::Plan::measure) and [`Plan::totals`](super::Plan::totals).
+///
+/// The bytes of a whole plan add up to the size of the disk. Clean bytes within a copy count as
+/// copied.
 ///
 /// ```
 /// use nbd_extents::plan::{BlockSize, Plan, PlanOptions};
 /// use nbd_extents::stream::from_iter;
 /// use nbd_extents::{Action, Extent};
 ///
-/// let actions = [Extent::new(0, 2048, Action::Zero { may_unmap: true })?, Extent::new(2048, 2048, Action::Copy)?];
+/// let actions = [
+///     Extent::new(0, 2048, Action::Zero { may_unmap: true })?,
+///     Extent::new(2048, 2048, Action::Copy)?,
+/// ];
 /// let options = PlanOptions::new(4096, BlockSize::SECTOR)?.max_copy(1024)?;
 /// let totals = Plan::new(from_iter(actions), options).measure()?;
 /// assert_eq!((totals.copies, totals.zeroes, totals.bytes.sum()), (2, 1, 4096));
@@ -22,22 +27,22 @@ use crate::action::Totals;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PlanTotals {
-    /// Bytes to copy and to zero, and bytes that are passed over.
+    /// Bytes to copy, to zero and to pass over.
     pub bytes: Totals,
-    /// Requests that copy.
+    /// The number of requests that copy.
     pub copies: u64,
-    /// Requests that zero.
+    /// The number of requests that zero.
     pub zeroes: u64,
 }
 
 impl PlanTotals {
-    /// All requests together.
+    /// The number of all requests.
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.copies.saturating_add(self.zeroes)
     }
 
-    /// Counts one step more. For callers who keep count of the steps that are done.
+    /// Counts one more step, for callers that count completed steps.
     ///
     /// ```
     /// use nbd_extents::plan::{PlanStep, PlanTotals};

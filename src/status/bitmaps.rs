@@ -1,4 +1,4 @@
-//! Many dirty bitmaps at once: which of them mark a range, and the choice of those that matter for one backup.
+//! Several dirty bitmaps at once: those that mark a range, and the choice of those for one backup.
 
 use core::fmt;
 
@@ -6,12 +6,12 @@ use thiserror::Error;
 
 use super::Status;
 
-/// The number of dirty bitmaps that one [`Status`] can tell apart.
+/// The number of dirty bitmaps that one [`Status`] can hold.
 pub const MAX_BITMAPS: usize = 32;
 
-/// The index of a dirty bitmap: its place among the bitmaps that a survey asks for, from 0.
+/// The index of a dirty bitmap: its place among the bitmaps of a survey, from 0.
 ///
-/// One that is out of range cannot be made, so that no mark of a bitmap can be lost for lack of a place.
+/// An index out of range cannot be created, so that no mark is lost for lack of a place.
 ///
 /// ```
 /// use nbd_extents::{BitmapIndex, MAX_BITMAPS};
@@ -21,7 +21,10 @@ pub const MAX_BITMAPS: usize = 32;
 /// assert_eq!(usize::from(third), 2);
 ///
 /// let error = BitmapIndex::try_from(MAX_BITMAPS).unwrap_err();
-/// assert_eq!(error.to_string(), "bitmap index 32 is out of range: a status has room for 32 bitmaps, 0 to 31");
+/// assert_eq!(
+///     error.to_string(),
+///     "bitmap index 32 is out of range: a status has room for 32 bitmaps, 0 to 31"
+/// );
 /// ```
 ///
 /// ```compile_fail
@@ -30,11 +33,11 @@ pub const MAX_BITMAPS: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BitmapIndex(u8);
 
-/// An index that no dirty bitmap can have. See [`BitmapIndex`].
+/// An index outside the range of dirty bitmaps. See [`BitmapIndex`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("bitmap index {got} is out of range: a status has room for {MAX_BITMAPS} bitmaps, 0 to {}", MAX_BITMAPS - 1)]
 pub struct BitmapIndexError {
-    /// The index that was asked for.
+    /// The requested index.
     pub got: usize,
 }
 
@@ -42,7 +45,7 @@ impl BitmapIndex {
     /// The first bitmap.
     pub const FIRST: Self = Self(0);
 
-    /// The index `INDEX`, which the compiler checks.
+    /// The index `INDEX`, checked by the compiler.
     #[must_use]
     pub const fn of<const INDEX: usize>() -> Self {
         const { assert!(INDEX < MAX_BITMAPS, "a status has room for 32 bitmaps") };
@@ -50,7 +53,7 @@ impl BitmapIndex {
         Self(INDEX as u8)
     }
 
-    /// The bit that stands for this bitmap in the masks of a status.
+    /// The bit of this bitmap in the masks of a status.
     pub(super) const fn bit(self) -> u32 {
         1 << self.0
     }
@@ -79,44 +82,62 @@ impl fmt::Display for BitmapIndex {
     }
 }
 
-/// A set of dirty bitmaps, by their [indices](BitmapIndex): the order in which they were asked for.
+/// A set of dirty bitmaps, by their [indices](BitmapIndex): their order in the survey.
 ///
-/// One survey can ask for many bitmaps, and one pass over the disk then serves many backups: the daily incremental goes by one bitmap, the
-/// weekly by another, and a backup that missed three checkpoints by the *union* of three.
+/// One survey can request many bitmaps, so that one pass over the disk serves many backups: the
+/// daily incremental uses one bitmap, the weekly another, and a backup that missed three
+/// checkpoints the *union* of three.
 ///
 /// ```
 /// use nbd_extents::{BitmapIndex, Bitmaps, Dirtiness, Status};
 ///
 /// let clean = Dirtiness::from_flags(0);
-/// let status = Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, clean).with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY).with_bitmap(BitmapIndex::of::<2>(), clean);
+/// let status = Status::UNKNOWN
+///     .with_bitmap(BitmapIndex::FIRST, clean)
+///     .with_bitmap(BitmapIndex::of::<1>(), Dirtiness::DIRTY)
+///     .with_bitmap(BitmapIndex::of::<2>(), clean);
 ///
 /// assert_eq!(status.dirty_set(), Bitmaps::only(BitmapIndex::of::<1>()));
-/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<2>())), Some(false), "asked, and clean");
-/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<1>())), Some(true), "the union of two");
-/// assert_eq!(status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<7>())), None, "bitmap 7 was not asked, it may be dirty");
+/// assert_eq!(
+///     status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<2>())),
+///     Some(false),
+///     "asked, and clean"
+/// );
+/// assert_eq!(
+///     status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<1>())),
+///     Some(true),
+///     "the union of two"
+/// );
+/// assert_eq!(
+///     status.dirty_in_any(Bitmaps::FIRST.with(BitmapIndex::of::<7>())),
+///     None,
+///     "bitmap 7 was not asked, it may be dirty"
+/// );
 /// ```
 ///
 /// # Two reads of one bitmap
 ///
-/// There is union here and choice, but no difference, and that is on purpose. A dirty bitmap only ever gains marks while it records. Who reads it
-/// at noon and again at night and subtracts the first answer from the second, to learn what changed in between, loses every block that was written
-/// before noon *and again* after it: marked both times, it is subtracted, and the backup keeps its old bytes.
+/// There is a union and a choice, but no difference, on purpose. A recording dirty bitmap only
+/// gains marks. A program that reads it at noon and again at night and subtracts the first answer
+/// from the second, to find the changes in between, loses every block that was written before noon
+/// *and again* after it: marked both times, it is subtracted, and the backup keeps its old bytes.
 ///
 /// ```text
 /// write block 1    read: {1}    write blocks 1 and 2    read: {1, 2}
 /// {1, 2} without {1} = {2}      but block 1 has changed since the first read, too
 /// ```
 ///
-/// To know what changed since noon, start a new bitmap at noon (a checkpoint) and read that one. (lxc/incus#3688 is about this mistake.)
+/// To find the changes since noon, start a new bitmap at noon (a checkpoint) and read that one.
+/// (lxc/incus#3688 is about this mistake.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Bitmaps(u32);
 
 impl Bitmaps {
     /// No bitmap.
     pub const NONE: Self = Self(0);
-    /// The first bitmap alone: where there is one, the whole choice.
+    /// The first bitmap alone.
     pub const FIRST: Self = Self::only(BitmapIndex::FIRST);
-    /// Every bitmap that there can be.
+    /// All possible bitmaps.
     pub const ALL: Self = Self(u32::MAX);
 
     /// The set of one bitmap.
@@ -131,7 +152,7 @@ impl Bitmaps {
         self.union(Self::only(index))
     }
 
-    /// Bit `i` stands for bitmap `i`.
+    /// The mask: bit `i` stands for bitmap `i`.
     #[cfg(feature = "serde")]
     pub(crate) const fn bits(self) -> u32 {
         self.0
@@ -142,7 +163,7 @@ impl Bitmaps {
         Self(bits)
     }
 
-    /// The bitmaps of either set.
+    /// The bitmaps in either set.
     ///
     /// ```
     /// # use nbd_extents::{BitmapIndex, Bitmaps};
@@ -154,7 +175,7 @@ impl Bitmaps {
         Self(self.0 | other.0)
     }
 
-    /// The bitmaps that are in both sets.
+    /// The bitmaps in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -203,7 +224,10 @@ impl Bitmaps {
 /// ```
 /// # use nbd_extents::{BitmapIndex, Bitmaps};
 /// assert_eq!(Bitmaps::only(BitmapIndex::of::<1>()).to_string(), "bitmap 1");
-/// assert_eq!(Bitmaps::only(BitmapIndex::of::<1>()).with(BitmapIndex::of::<4>()).to_string(), "bitmaps 1, 4");
+/// assert_eq!(
+///     Bitmaps::only(BitmapIndex::of::<1>()).with(BitmapIndex::of::<4>()).to_string(),
+///     "bitmaps 1, 4"
+/// );
 /// assert_eq!(Bitmaps::NONE.to_string(), "no bitmap");
 /// ```
 impl fmt::Display for Bitmaps {
@@ -221,7 +245,7 @@ impl fmt::Display for Bitmaps {
     }
 }
 
-/// The set of some indices.
+/// Collects indices into a set.
 impl FromIterator<BitmapIndex> for Bitmaps {
     fn from_iter<I: IntoIterator<Item = BitmapIndex>>(indices: I) -> Self {
         indices.into_iter().fold(Self::NONE, Self::with)
@@ -229,7 +253,7 @@ impl FromIterator<BitmapIndex> for Bitmaps {
 }
 
 impl Status {
-    /// The bitmaps that were asked.
+    /// The bitmaps that were requested.
     #[must_use]
     pub const fn asked_set(self) -> Bitmaps {
         Bitmaps(self.tracked)
@@ -243,7 +267,8 @@ impl Status {
 
     /// Whether any bitmap of the set marks the bytes as changed: the union of these bitmaps.
     ///
-    /// `None` when none of them does but one of them was not asked, or the set is empty: then nobody knows, and "clean" would be a guess.
+    /// `None` if no bitmap marks them and at least one was not requested, or if the set is empty:
+    /// "clean" would then be a guess.
     #[must_use]
     pub const fn dirty_in_any(self, set: Bitmaps) -> Option<bool> {
         if !self.dirty_set().intersection(set).is_empty() {
@@ -257,8 +282,10 @@ impl Status {
         Bitmaps(set.0 & !self.tracked)
     }
 
-    /// The same status as if only these bitmaps had been asked, so that [`dirty`](Self::dirty) is their union; `None` when one of them was not
-    /// asked. Equal neighbours then join where only bitmaps that do not matter made a cut.
+    /// The status as if only these bitmaps had been requested.
+    ///
+    /// [`dirty`](Self::dirty) is then their union. `None` if one of them was not requested.
+    /// Neighbours that differ only in other bitmaps become equal and can be joined.
     ///
     /// ```
     /// use nbd_extents::stream::{ExtentStream, from_iter};
@@ -266,12 +293,34 @@ impl Status {
     ///
     /// let (clean, dirty) = (Dirtiness::from_flags(0), Dirtiness::DIRTY);
     /// let list = [
-    ///     Extent::new(0, 512, Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_bitmap(BitmapIndex::of::<1>(), dirty))?,
-    ///     Extent::new(512, 512, Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, clean).with_bitmap(BitmapIndex::of::<1>(), dirty))?,
+    ///     Extent::new(
+    ///         0,
+    ///         512,
+    ///         Status::UNKNOWN
+    ///             .with_bitmap(BitmapIndex::FIRST, dirty)
+    ///             .with_bitmap(BitmapIndex::of::<1>(), dirty),
+    ///     )?,
+    ///     Extent::new(
+    ///         512,
+    ///         512,
+    ///         Status::UNKNOWN
+    ///             .with_bitmap(BitmapIndex::FIRST, clean)
+    ///             .with_bitmap(BitmapIndex::of::<1>(), dirty),
+    ///     )?,
     /// ];
     /// let weekly = Bitmaps::only(BitmapIndex::of::<1>());
-    /// let chosen = from_iter(list).map_status(|status| status.choose(weekly)).coalesce().collect_vec()?;
-    /// assert_eq!(chosen, [Extent::new(0, 1024, Some(Status::UNKNOWN.with_bitmap(BitmapIndex::of::<1>(), dirty)))?]);
+    /// let chosen = from_iter(list)
+    ///     .map_status(|status| status.choose(weekly))
+    ///     .coalesce()
+    ///     .collect_vec()?;
+    /// assert_eq!(
+    ///     chosen,
+    ///     [Extent::new(
+    ///         0,
+    ///         1024,
+    ///         Some(Status::UNKNOWN.with_bitmap(BitmapIndex::of::<1>(), dirty))
+    ///     )?]
+    /// );
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     #[must_use]
@@ -296,7 +345,8 @@ mod tests {
         })
     }
 
-    /// Every set of three bitmaps asked, dirty and chosen: a bitmap that was not asked may be dirty.
+    /// All sets of three bitmaps requested, dirty and chosen: a bitmap that was not requested may
+    /// be dirty.
     #[test]
     fn the_union_is_never_a_guess() {
         for asked in 0..8 {
@@ -333,7 +383,7 @@ mod tests {
         assert_eq!(zero.choose(Bitmaps::NONE).unwrap().dirty(), None);
     }
 
-    /// A mark that has no place is an error, never silence.
+    /// A mark without a place is an error, never silence.
     #[test]
     fn an_index_is_in_range_or_an_error() {
         for index in (0..300).chain([usize::MAX - 1, usize::MAX]) {

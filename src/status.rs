@@ -242,14 +242,14 @@ impl Status {
         self
     }
 
-    /// Whether every byte reads as zero, or `None` without `base:allocation`.
+    /// `true` if every byte reads as zero, or `None` without `base:allocation`.
     #[inline]
     #[must_use]
     pub const fn zero(self) -> Option<bool> {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & ZERO != 0) }
     }
 
-    /// Whether the bytes are a hole, or `None` without `base:allocation`.
+    /// `true` if the bytes are a hole, or `None` without `base:allocation`.
     ///
     /// A hole need not read as zero.
     #[inline]
@@ -258,14 +258,14 @@ impl Status {
         if self.bits & KNOWS_ALLOCATION == 0 { None } else { Some(self.bits & HOLE != 0) }
     }
 
-    /// Whether any bitmap marks the bytes as changed, or `None` if none was requested.
+    /// `true` if any bitmap marks the bytes as changed, or `None` if none was requested.
     #[inline]
     #[must_use]
     pub const fn dirty(self) -> Option<bool> {
         if self.tracked == 0 { None } else { Some(self.dirty != 0) }
     }
 
-    /// Whether this bitmap marks the bytes as changed, or `None` if it was not requested.
+    /// `true` if this bitmap marks the bytes as changed, or `None` if it was not requested.
     #[must_use]
     pub const fn dirty_in(self, index: BitmapIndex) -> Option<bool> {
         if self.tracked & index.bit() == 0 { None } else { Some(self.dirty & index.bit() != 0) }

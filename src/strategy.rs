@@ -1,7 +1,8 @@
-//! proptest strategies: statuses, actions, whole disks, replies and chains of backups, for tests of code that uses this crate. Behind the feature `proptest`.
+//! proptest strategies for tests of code that uses this crate: statuses, actions, whole disks,
+//! replies and chains of backups. They need the feature `proptest`.
 //!
-//! They make what servers make: neighbours that are equal, extents of one block beside extents of nearly the whole disk, parts of a status that are
-//! not known. A backup tool's own test may read
+//! They imitate servers: equal neighbours, extents of one block beside extents of nearly the whole
+//! disk, unknown parts of a status. A backup tool's own test may read
 //!
 //! ```
 //! use nbd_extents::action::{Full, StatusStream, Totals};
@@ -27,10 +28,10 @@ use crate::chain::ChainLayer;
 use crate::extent::Extent;
 use crate::status::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 
-/// Cuts of a disk, at most.
+/// The limit on the cuts of a disk.
 const CUTS: usize = 24;
 
-/// What `base:allocation` may say: each of its four meanings.
+/// Any answer of `base:allocation`: one of its four meanings.
 ///
 /// ```
 /// use nbd_extents::strategy::allocation;
@@ -44,7 +45,7 @@ pub fn allocation() -> impl Strategy<Value = Allocation> {
     (0..4_u64).prop_map(Allocation::from_flags)
 }
 
-/// What a dirty bitmap may say.
+/// Any answer of a dirty bitmap.
 ///
 /// ```
 /// use nbd_extents::strategy::dirtiness;
@@ -58,7 +59,7 @@ pub fn dirtiness() -> impl Strategy<Value = Dirtiness> {
     (0..2_u64).prop_map(Dirtiness::from_flags)
 }
 
-/// What `qemu:allocation-depth` may say: absent, a layer, or now and then a number that means nothing.
+/// Any answer of `qemu:allocation-depth`: absent, a layer, or sometimes a number without a meaning.
 ///
 /// ```
 /// use nbd_extents::strategy::depth;
@@ -72,7 +73,8 @@ pub fn depth() -> impl Strategy<Value = Depth> {
     prop_oneof![8 => 0..4_u64, 1 => Just(u64::MAX)].prop_map(Depth::from_flags)
 }
 
-/// Any status: each part may be unknown, and any of the first three bitmaps may have been asked.
+/// Any status: each part may be unknown, and any of the first three bitmaps may have been
+/// requested.
 ///
 /// ```
 /// use nbd_extents::strategy::status;
@@ -91,7 +93,9 @@ pub fn status() -> impl Strategy<Value = Status> {
     })
 }
 
-/// The status that a survey of `base:allocation` and so many bitmaps gives (at most [`MAX_BITMAPS`]): every one of them has answered.
+/// The status from a survey of `base:allocation` and `bitmaps` bitmaps, all of which have answered.
+///
+/// There are at most [`MAX_BITMAPS`].
 ///
 /// ```
 /// use nbd_extents::BitmapIndex;
@@ -99,7 +103,8 @@ pub fn status() -> impl Strategy<Value = Status> {
 /// use proptest::prelude::*;
 ///
 /// proptest!(|(status in surveyed(2))| {
-///     prop_assert!(status.zero().is_some() && status.dirty_in(BitmapIndex::of::<1>()).is_some() && status.depth().is_none());
+///     prop_assert!(status.zero().is_some() && status.depth().is_none());
+///     prop_assert!(status.dirty_in(BitmapIndex::of::<1>()).is_some());
 /// });
 /// ```
 pub fn surveyed(bitmaps: usize) -> impl Strategy<Value = Status> {
@@ -139,8 +144,10 @@ pub fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Extents that cover `range` exactly once, cut at multiples of `block` from its start (bytes; a `block` of 0 counts as 1). Neighbours may be
-/// equal, as servers send them. Of an empty range, and of one that no extent can have, there are none.
+/// Extents that cover `range` exactly once, cut at multiples of `block` from its start.
+///
+/// Both are in bytes; a `block` of 0 counts as 1. Neighbours may be equal, as from servers. An
+/// empty range, or one that no extent can have, gives no extents.
 ///
 /// ```
 /// use nbd_extents::strategy::{action, covering};
@@ -164,31 +171,35 @@ pub fn covering<S: Strategy<Value: Clone>>(
         let starts: Vec<u64> = starts.map(|offset| range.start.saturating_add(offset)).collect();
         let ends = starts.iter().copied().skip(1).chain([range.end]);
         let extents = starts.iter().zip(ends).zip(&cuts);
-        // two cuts at one place leave an empty extent, which is none
+        // two cuts at one offset leave an empty extent, which is dropped
         extents
             .filter_map(|((&start, end), (_, status))| Extent::from_range(start..end, status.clone()).ok())
             .collect()
     })
 }
 
-/// A server that answers block status, for tests of programs that drive a [`Survey`](crate::Survey).
+/// A server that answers block status, for tests of programs that drive a
+/// [`Survey`](crate::Survey).
 ///
-/// Each context has a list of its own, cut at its own places, and its replies reach as far as it pleases:
-/// a block, less than was asked, all of it, or beyond. See [`server`].
+/// Each context has its own list, cut at its own offsets, and its replies cover any range: a block,
+/// less than the request, all of it, or more. See [`server`].
 #[derive(Clone, Debug)]
 pub struct SimulatedServer {
-    /// What each context says of the whole disk.
+    /// The lists of all contexts for the whole disk.
     contexts: Vec<Vec<Extent<u64>>>,
-    /// How many blocks a reply describes at least, one after the other, over and over.
+    /// The minimum number of blocks in a reply, one entry after the other, over and over.
     reach: Vec<u64>,
     block: u64,
     replies: usize,
 }
 
 impl SimulatedServer {
-    /// The (length, flags) entries of each context in the next reply about `length` bytes from `offset` on.
+    /// Returns the (length, flags) entries of each context in the next reply.
     ///
-    /// As [`Survey::extents64`](crate::Survey::extents64) takes them; `wire::encode` makes payloads of them.
+    /// The reply is about `length` bytes from `offset` on.
+    ///
+    /// [`Survey::extents64`](crate::Survey::extents64) takes the entries; `wire::encode` makes
+    /// payloads of them.
     pub fn answer(&mut self, offset: u64, length: u64) -> Vec<Vec<(u64, u64)>> {
         let answers = self.contexts.iter().map(|context| {
             let reach = self.reach.get(self.replies % self.reach.len().max(1)).copied().unwrap_or(1);
@@ -199,7 +210,7 @@ impl SimulatedServer {
         answers.collect()
     }
 
-    /// What a context (by its place) says of a byte, for a test to judge by.
+    /// The flags of a byte in a context (by its place), for a test to compare with.
     #[must_use]
     pub fn flags(&self, context: usize, byte: u64) -> Option<u64> {
         let list = self.contexts.get(context)?;
@@ -207,15 +218,17 @@ impl SimulatedServer {
     }
 }
 
-/// The part of a list that a reply has: only its last entry may reach beyond what was asked.
+/// Truncates a list to a reply: only its last entry may reach beyond the request.
 fn entries(list: &[Extent<u64>], described: &Range<u64>, asked_end: u64) -> Vec<(u64, u64)> {
     let clipped = list.iter().filter_map(|extent| extent.clip(described));
     let asked = clipped.take_while(|extent| extent.start() < asked_end);
     asked.map(|extent| (extent.length(), *extent.status())).collect()
 }
 
-/// A [`SimulatedServer`] with an export of `size` bytes, cut at multiples of `block`. Flags are 0 to 3: what
-/// `base:allocation` may say, of which a bitmap looks at the lowest bit, and small depths.
+/// A [`SimulatedServer`] with an export of `size` bytes, cut at multiples of `block`.
+///
+/// Flags are 0 to 3: the flags of `base:allocation`, of which a bitmap uses the lowest bit, and
+/// small depths.
 ///
 /// ```
 /// use nbd_extents::Survey;
@@ -245,16 +258,18 @@ pub fn server(size: u64, block: u64, contexts: usize) -> impl Strategy<Value = S
     let block = block.max(1);
     let lists = vec(covering(0..size, block, 0..4_u64), contexts);
     let blocks = size.div_ceil(block).max(1);
-    // a block or two, and much of the disk
+    // a block or two, and a large part of the disk
     let reach = vec(prop_oneof![1..=4_u64.min(blocks), 1..=blocks, 1..=blocks], 1..12);
     (lists, reach).prop_map(move |(contexts, reach)| SimulatedServer { contexts, reach, block, replies: 0 })
 }
 
-/// A full backup and up to four incrementals on top of each other, oldest first, with the actions of each: what
-/// [`Chain::new`](crate::chain::Chain::new) takes. Actions are cut at multiples of `block`.
+/// A full backup and up to four incrementals on top of each other, oldest first.
 ///
-/// The disk grows and shrinks between them; what a backup adds at the end it copies or zeroes. Backups are
-/// named by their numbers.
+/// Each comes with its actions, as [`Chain::new`](crate::chain::Chain::new) takes them, cut at
+/// multiples of `block`.
+///
+/// The disk grows and shrinks between them; a backup copies or zeroes the bytes added at the end.
+/// Backups are named by their numbers.
 ///
 /// ```
 /// use nbd_extents::chain::Chain;
@@ -288,7 +303,8 @@ pub fn backups(block: u64) -> impl Strategy<Value = Vec<(ChainLayer<usize>, Vec<
     })
 }
 
-/// The actions of one backup: bytes that the previous one has may be skipped, those beyond its end may not.
+/// The actions of one backup: bytes of the previous one may be skipped, those beyond its end may
+/// not.
 fn layer(before: u64, size: u64, block: u64) -> impl Strategy<Value = Vec<Extent<Action>>> {
     let brought =
         || prop_oneof![Just(Action::Copy), any::<bool>().prop_map(|may_unmap| Action::Zero { may_unmap })];

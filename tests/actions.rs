@@ -1,4 +1,5 @@
-//! Policies against every status there is: nothing dirty is lost, nothing is taken for zero that may hold data, and no policy can make it so.
+//! Policies against every possible status: no dirty byte is lost, no byte that may hold data is
+//! taken for zero, and no policy can change that.
 #![cfg(feature = "alloc")]
 
 mod support;
@@ -19,7 +20,8 @@ use support::dense::{Dense, assert_canonical, from_extents, to_extents};
 
 const ZEROES: [Zeroes; 4] = [Zeroes::MayUnmap, Zeroes::KeepHoles, Zeroes::Allocate, Zeroes::AsData];
 
-/// Every status that allocation, two bitmaps and the depth can make, with parts missing and the depth in doubt.
+/// Every status of allocation, two bitmaps and the depth, with missing parts and the depth in
+/// doubt.
 fn all_statuses() -> Vec<Status> {
     let mut all = vec![Status::UNKNOWN];
     let add = |all: Vec<Status>, flags: &[u64], with: &dyn Fn(Status, u64) -> Status| -> Vec<Status> {
@@ -45,7 +47,8 @@ fn action(policy: &dyn Policy, extent: &Extent<Status>) -> Action {
     policy.decide(extent).unwrap().action
 }
 
-/// The bitmaps that baselines go by here: one, the other, both, one that nobody has asked, and both with that one.
+/// The bitmaps of the baselines here: one, the other, both, one that nobody requested, and both
+/// with that one.
 const TRACKED: [&[BitmapIndex]; 5] = [&[B0], &[B5], &[B0, B5], &[B7], &[B0, B5, B7]];
 const B0: BitmapIndex = BitmapIndex::FIRST;
 const B5: BitmapIndex = BitmapIndex::of::<5>();
@@ -56,7 +59,8 @@ fn baseline(bitmaps: &[BitmapIndex]) -> Baseline {
     Baseline::new(1000, bitmaps.iter().copied().collect())
 }
 
-/// The judge of what has changed, one bitmap after the other: any that says dirty is enough; clean takes them all, and at least one.
+/// The model of changes, bitmap by bitmap: one dirty bitmap is enough; clean needs all, and at
+/// least one.
 fn changed(status: Status, bitmaps: &[BitmapIndex]) -> Option<bool> {
     let answers: Vec<Option<bool>> = bitmaps.iter().map(|&index| status.dirty_in(index)).collect();
     if answers.contains(&Some(true)) {
@@ -70,7 +74,7 @@ fn incrementals() -> impl Iterator<Item = (&'static [BitmapIndex], Zeroes)> {
     TRACKED.into_iter().flat_map(|bitmaps| ZEROES.map(|zeroes| (bitmaps, zeroes)))
 }
 
-/// What bytes that are needed become: the table in the documentation, written once more.
+/// The action for needed bytes: the table of the documentation, written a second time.
 fn brought(status: Status, zeroes: Zeroes) -> Action {
     match (status.zero(), zeroes) {
         (Some(true), Zeroes::MayUnmap) => Action::Zero { may_unmap: true },
@@ -120,7 +124,7 @@ fn an_incremental_brings_what_is_dirty_and_skips_what_is_clean() {
 fn no_incremental_skips_a_byte_that_any_of_its_bitmaps_calls_dirty_or_does_not_answer_for() {
     for status in all_statuses() {
         for (bitmaps, zeroes) in incrementals() {
-            // dirty, or perhaps dirty: a bitmap without an answer may have called the bytes dirty
+            // dirty, or perhaps dirty: a bitmap without an answer may have marked the bytes
             let dirty = bitmaps.iter().any(|&index| status.dirty_in(index) != Some(false));
             let policy = Incremental::new_or_grown(baseline(bitmaps), 2000).unwrap().with_zeroes(zeroes);
             for (start, end) in [(0, 10), (990, 1000), (999, 1001), (1000, 1001), (0, 2000)] {
@@ -172,7 +176,8 @@ fn an_incremental_without_a_bitmap_is_refused() {
     assert_eq!(policy.decide(&extent(0, 8, Status::UNKNOWN.with_allocation(Allocation::DATA))), refused);
 }
 
-/// Two bitmaps are asked, one may be missing and is: that the other calls a byte clean is no reason to skip it.
+/// Two bitmaps are requested and one is missing: the clean answer of the other is no reason to skip
+/// a byte.
 #[test]
 fn an_optional_bitmap_that_is_missing_is_not_taken_for_clean() {
     let contexts = Contexts::new().require(Context::bitmap("b0")).unwrap();
@@ -230,14 +235,15 @@ fn holes_that_are_not_said_to_be_zero_are_copied() {
     }
 }
 
-/// A base, and the bitmaps of the baseline in it.
+/// A base, and the bitmaps of its baseline.
 fn bases() -> Vec<(Base, &'static [BitmapIndex])> {
     let backups = TRACKED.map(|bitmaps| (Base::Backup(baseline(bitmaps)), bitmaps));
     let others = [Base::Nothing, Base::Zeroes, Base::LowerLayers].map(|base| (base, &[] as &[BitmapIndex]));
     backups.into_iter().chain(others).collect()
 }
 
-/// What a byte may be now and may have been, and whether the layer holds it: everything that the status and the base do not rule out.
+/// All combinations of the byte now, the byte before, and whether the layer holds it, that the
+/// status and the base allow.
 fn worlds(base: Base, bitmaps: &[BitmapIndex], extent: &Extent<Status>) -> Vec<(u8, u8, bool)> {
     let status = extent.status();
     let mut worlds = Vec::new();
@@ -266,7 +272,8 @@ fn exactly_the_actions_that_are_right_in_every_possible_world_are_permitted() {
     for ((base, bitmaps), status) in
         bases.flat_map(|base| all_statuses().into_iter().map(move |status| (base, status)))
     {
-        // a single layer says what it holds and nothing else; a whole disk has no byte that it does not hold
+        // a single layer reports its own bytes and no others; a whole disk has no byte that it does
+        // not hold
         let layer = base == Base::LowerLayers;
         for extent in [extent(0, 1000, status), extent(0, 1001, status), extent(1000, 1001, status)] {
             let worlds = worlds(base, bitmaps, &extent);
@@ -291,7 +298,7 @@ fn exactly_the_actions_that_are_right_in_every_possible_world_are_permitted() {
     }
 }
 
-/// Says always the same, right or wrong, and asks for cuts.
+/// A policy with a constant answer, right or wrong, and with cuts.
 #[derive(Clone, Copy, Debug)]
 struct Stubborn(Base, Action, u64);
 
@@ -305,7 +312,7 @@ impl Policy for Stubborn {
     }
 
     fn next_cut(&self, offset: u64) -> Option<u64> {
-        // also cuts that are none: at the offset itself, and before it
+        // also invalid cuts: at the offset itself, and before it
         Some((offset / self.2 + u64::from(!offset.is_multiple_of(3))) * self.2)
     }
 }
@@ -391,7 +398,8 @@ fn policies() -> impl Strategy<Value = Box<dyn Shown>> {
 proptest! {
     #![proptest_config(support::config(1024))]
 
-    /// What is left out is lost by name: inside the ranges a copy becomes zeroes, and no other decision changes anywhere.
+    /// Bytes are lost only explicitly: inside the ranges a copy becomes zeroes, and no other
+    /// decision changes anywhere.
     #[test]
     fn excluding_turns_copies_within_the_ranges_into_zeroes_and_changes_nothing_else(
         disk in disks(),
@@ -418,7 +426,8 @@ proptest! {
         }
     }
 
-    /// A stream says of each byte what the policy says of that byte alone; or it ends at the first byte of which the policy says nothing.
+    /// A stream decides about each byte as the policy decides about that byte alone; or it ends at
+    /// the first byte about which the policy cannot decide.
     #[test]
     fn a_stream_decides_each_byte_as_if_it_stood_alone(disk in disks(), policy in policies()) {
         let dense = from_extents(&disk, 200);
@@ -472,7 +481,8 @@ fn the_bug_that_started_it() {
     assert_eq!((totals.copy, totals.zero, totals.skip), (2 * GIB, 7 * GIB, GIB));
 }
 
-/// An overlay reads as zero where it holds nothing. A policy that believes it would hide the data under it, and is stopped.
+/// An overlay reads as zero where it holds nothing. A policy that believes it would hide the data
+/// below it, and is stopped.
 #[test]
 fn a_policy_for_a_single_layer_cannot_say_zero_or_copy_at_depth_0() {
     let zero = Status::UNKNOWN.with_allocation(Allocation::from_flags(3));
@@ -490,7 +500,7 @@ fn a_policy_for_a_single_layer_cannot_say_zero_or_copy_at_depth_0() {
     }
 }
 
-/// A restore must not take what the previous backup holds for what was left out.
+/// A restore must not serve bytes that were left out from the previous backup.
 #[test]
 fn a_chain_serves_zeroes_where_a_backup_has_left_something_out() {
     let dirty = Status::from(Allocation::DATA).combine(Dirtiness::DIRTY.into());
@@ -521,8 +531,9 @@ fn ranges_to_leave_out_are_checked_when_they_are_given() {
     Full::new().excluding(&[0..10, 10..20]).unwrap();
 }
 
-/// A merge of long lists is decided block by block, with one decision for all extents of one status between two cuts.
-/// The cuts of the policy and the faults it finds must come out as they do extent by extent.
+/// A merge of long lists is decided block by block, with one decision for all extents of one status
+/// between two cuts. The cuts of the policy and its faults must equal those of a decision extent by
+/// extent.
 #[test]
 fn long_merges_are_decided_as_their_extents_are() {
     use nbd_extents::stream::place;
@@ -539,7 +550,8 @@ fn long_merges_are_decided_as_their_extents_are() {
             Status::UNKNOWN.with_bitmap(BitmapIndex::FIRST, dirty).with_allocation(zero)
         })
     };
-    // The previous backup ends in the middle of an extent: what lies beyond is decided otherwise, with the same status.
+    // the previous backup ends in the middle of an extent: the bytes beyond have the same status
+    // but another decision
     for old in [size, size / 2 + 100, 700, 1] {
         let policy = || Incremental::new_or_grown(Baseline::new(old, Bitmaps::FIRST), size).unwrap();
         let by_hand: Result<Vec<_>, _> = disk().decide(policy()).into_iter().collect();

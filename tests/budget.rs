@@ -1,5 +1,6 @@
-//! What gives way where a budget is too tight for all that is in flight: answers that came early, the last ones first, and no more of them than needed. They
-//! are asked again; nothing is lost, and the requests do not become smaller for it.
+//! The behaviour of a survey whose budget is too small for its requests in flight: early answers
+//! are dropped, the last ones first, and no more of them than necessary. They are requested again;
+//! nothing is lost, and the requests do not shrink.
 #![cfg(feature = "alloc")]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
@@ -9,7 +10,8 @@ const STEP: u64 = 64 << 10;
 const SIZE: u64 = 4 * STEP;
 const BUDGET: usize = 1000;
 
-/// Two contexts with the ids 0 and 1. The first request is answered, so that the next three can go out together.
+/// Two contexts with the ids 0 and 1. The first request is answered, so that the next three can go
+/// out together.
 fn three_in_flight() -> (Survey, [Request; 3]) {
     let wanted =
         Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
@@ -25,7 +27,8 @@ fn three_in_flight() -> (Survey, [Request; 3]) {
     (survey, three)
 }
 
-/// A chunk with so many descriptors, 8 + 16 bytes each; all of the request is clean data, in pieces of 512 bytes and a rest.
+/// A chunk of clean data with this number of descriptors, 8 + 16 bytes each: pieces of 512 bytes
+/// and a rest.
 fn chunk(survey: &mut Survey, request: &Request, id: u32, descriptors: u64) -> Admission {
     let rest = request.length() - (descriptors - 1) * 512;
     let list: Vec<_> =
@@ -46,7 +49,7 @@ fn answer(survey: &mut Survey, request: &Request, descriptors: [u64; 2]) {
     survey.reply_done(request.id()).unwrap();
 }
 
-/// Answers all that is still asked, with little. The disk comes out whole.
+/// Answers all outstanding requests with short replies. The whole disk is covered.
 #[track_caller]
 fn finish(mut survey: Survey, in_flight: &[&Request]) -> nbd_extents::SurveyStats {
     for request in in_flight {
@@ -72,7 +75,7 @@ fn the_last_answer_gives_way_and_no_more() {
     let (mut survey, [first, second, third]) = three_in_flight();
     answer(&mut survey, &second, [18, 1]); // 320 bytes
     answer(&mut survey, &third, [18, 1]);
-    // 408 bytes more than the 640 that are held are too many; 320 of them are enough
+    // 408 bytes do not fit beside the 640 held; dropping 320 of these is enough
     assert_eq!(chunk(&mut survey, &first, 0, 25), Admission::Take);
     assert_eq!(survey.stats().dropped, 1);
     assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
@@ -88,7 +91,7 @@ fn what_has_come_of_a_later_reply_gives_way() {
     assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
     assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
     survey.reply_done(first.id()).unwrap();
-    // the rest of the second is read over, and it is asked again
+    // the rest of the second reply is drained, and its range is requested again
     assert_eq!(chunk(&mut survey, &second, 1, 1), Admission::Drain);
     survey.reply_done(second.id()).unwrap();
     let stats = finish(survey, &[&third]);
@@ -100,7 +103,7 @@ fn nothing_gives_way_where_it_would_not_be_enough() {
     let (mut survey, [first, second, third]) = three_in_flight();
     answer(&mut survey, &second, [18, 1]);
     assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
-    // 648 bytes are its own, and as many more do not fit beside them
+    // it holds 648 bytes, and another 648 do not fit beside them
     assert_eq!(survey.admit(first.id(), 648), Admission::Drain);
     assert_eq!(survey.stats().dropped, 0);
     survey.reply_failed(first.id()).unwrap();
@@ -108,7 +111,7 @@ fn nothing_gives_way_where_it_would_not_be_enough() {
     assert_eq!((stats.requests, stats.dropped, stats.failed), (5, 0, 1));
 }
 
-/// Something else is in the way, which will be read before: no reason to ask for less.
+/// The budget is held by a reply that will be read earlier: no reason to shrink the requests.
 #[test]
 fn what_came_too_early_is_asked_again_as_it_was() {
     let (mut survey, [first, second, third]) = three_in_flight();

@@ -1,5 +1,5 @@
-//! Backup chains against the slow judge: a disk to which the layers are applied one after the
-//! other, byte for byte.
+//! Backup chains against a slow model: a disk to which the layers are applied one after the other,
+//! byte for byte.
 #![cfg(feature = "alloc")]
 
 use core::cell::Cell;
@@ -47,18 +47,18 @@ fn chain(layers: &[Runs]) -> Plain {
     Chain::new(layers.map(|(nth, runs)| (layer(nth, size_of_disk(runs)), from_iter(extents(runs))))).unwrap()
 }
 
-/// What layer `nth` has stored at `byte`; never 0.
+/// The byte that layer `nth` has stored at `byte`; never 0.
 fn stored(nth: usize, byte: usize) -> u32 {
     u32::try_from((nth + 1) * 100_000 + byte).unwrap()
 }
 
-/// Restores as one who knows that disks grow by zeroes.
+/// Restores with the knowledge that disks grow by zeroes.
 fn trusting(layers: &[Runs]) -> Plain {
     chain(layers).growth_reads_as_zero()
 }
 
-/// The judge. A disk is its bytes, and who said so: shrinking cuts, growing adds zeroes, a layer
-/// overwrites.
+/// The model. A disk is its bytes, and the layer of each: shrinking cuts, growing adds zeroes, a
+/// layer overwrites.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Disk {
     bytes: Vec<u32>,
@@ -87,8 +87,8 @@ impl Disk {
         }
     }
 
-    /// The first byte that came with a growth and that no layer has said anything of since, with
-    /// the layer that grew the disk.
+    /// The first byte that was added by a growth and not described by any later layer, with the
+    /// layer that grew the disk.
     fn grown_and_never_said(&self, layers: &[Runs]) -> Option<(usize, u64)> {
         (0..self.bytes.len()).find_map(|at| {
             let reach = |nth: &usize| size_of_disk(&layers[*nth]) > at;
@@ -110,7 +110,7 @@ impl Disk {
     }
 }
 
-/// Carries a plan out onto a disk, as a restore does.
+/// Executes a plan on a disk, as a restore does.
 fn carry_out(plan: Sources<Stream>, disk: &mut [u32]) -> Vec<Extent<Source>> {
     let extents = plan.covering(0..disk.len() as u64).collect_vec().unwrap();
     for extent in &extents {
@@ -176,8 +176,7 @@ proptest! {
         }
     }
 
-    /// Merged layers take the place of those that they are made of, whatever comes before and
-    /// after.
+    /// Merged layers replace the layers that they are made of, whatever comes before and after.
     #[test]
     fn a_merge_takes_the_place_of_its_layers(layers in random_layers(2..9_usize, 9), a in 0_usize..9, b in 0_usize..9) {
         let (from, to) = (a.min(b) % layers.len(), a.max(b) % layers.len());
@@ -185,7 +184,7 @@ proptest! {
         let (merged, plan) = trusting(&layers).merge(from..to).unwrap();
         prop_assert_eq!(merged.parent.as_ref().and_then(|parent| parent.id), from.checked_sub(1));
         prop_assert_eq!((merged.id, merged.size), (Some(to - 1), size_of_disk(&layers[to - 1]) as u64));
-        // on top of the layers before, the merged one is what its layers are
+        // on top of the layers before, the merged one equals its layers
         let mut disk = Disk::of(&layers[..from]);
         disk.resize(from, size_of_disk(&layers[to - 1]));
         let extents = carry_out(plan, &mut disk.bytes);
@@ -230,8 +229,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The rule of the house: 200 layers over a small disk equal, byte for byte, applying them one
-    /// after the other.
+    /// 200 layers over a small disk equal, byte for byte, applying them one after the other.
     #[test]
     fn two_hundred_layers(layers in random_layers(200_usize, 24)) {
         let disk = Disk::of(&layers);
@@ -242,8 +240,8 @@ proptest! {
     }
 }
 
-/// 10 to 5 to 10: what the shrink cut off stays away, in the restore as in a merge of the two
-/// incrementals.
+/// 10 to 5 to 10: the bytes cut off by the shrink stay away, in the restore as in a merge of the
+/// two incrementals.
 #[test]
 fn a_shrink_brings_no_old_bytes_back() {
     let row = |start, end, source| Extent::from_range(start..end, source).unwrap();
@@ -298,7 +296,7 @@ fn a_layer_that_does_not_cover_its_disk_is_named() {
     }
 }
 
-/// Who reads on after an error must not get the old bytes that lie under the layer that failed.
+/// A caller that continues after an error must not get the old bytes below the failed layer.
 #[test]
 fn after_an_error_nothing_comes() {
     let full = vec![Extent::new(0, 16, COPY).unwrap()];
@@ -313,7 +311,7 @@ fn after_an_error_nothing_comes() {
     assert_eq!(sources.next_extent(), Ok(None));
 }
 
-/// A fault that no restore would meet is found by `check`.
+/// `check` finds a fault that no restore would meet.
 #[test]
 fn hidden_faults_are_found() {
     let faulty = vec![Extent::new(0, 2, COPY).unwrap(), Extent::new(4, 4, COPY).unwrap()];
@@ -371,7 +369,7 @@ fn what_is_no_chain_is_refused() {
     );
 }
 
-/// Layers that name nothing are still tied by sizes and checksums.
+/// Layers without names are still linked by sizes and checksums.
 #[test]
 fn layers_without_names_are_tied_by_sizes_and_checksums() {
     let sum = |bits| Some(Checksum::new(bits));
@@ -411,7 +409,7 @@ fn layers_without_names_are_tied_by_sizes_and_checksums() {
     );
 }
 
-/// Incrementals for a disk that holds an older state already.
+/// Incrementals for a disk that already holds an older state.
 #[test]
 fn incrementals_stand_on_a_base() {
     let base = || ChainLayer::full(7, 1, 4);
@@ -439,7 +437,7 @@ fn incrementals_stand_on_a_base() {
     assert_eq!(Chain::onto(base(), [full]).unwrap_err(), ChainError::FullOnBase { layer: name(0, "2") });
 }
 
-/// `?` takes the error of a chain into a boxed one, whatever names its layers.
+/// `?` converts the error of a chain into a boxed one, whatever the type of the layers' names.
 #[test]
 fn errors_of_chains_with_borrowed_names_can_be_boxed() {
     fn open(names: &[String]) -> Result<Chain<&str, Stream>, Box<dyn core::error::Error + Send + Sync>> {
@@ -462,7 +460,7 @@ fn only_layers_of_the_chain_can_be_merged() {
     assert_eq!(empty.restore().collect_vec(), Ok(vec![]));
 }
 
-/// Counts what is read of it.
+/// Counts the extents read from it.
 struct Counted {
     stream: Stream,
     read: Rc<Cell<usize>>,
@@ -478,8 +476,8 @@ impl ExtentStream for Counted {
     }
 }
 
-/// One pass, and no more than one extent ahead: after the first piece of 100 layers each has been
-/// read once, in the end each at most to its end.
+/// One pass, and at most one extent ahead: after the first piece of 100 layers each has been read
+/// once, in the end each at most to its end.
 #[test]
 fn a_plan_is_lazy() {
     let read = Rc::new(Cell::new(0));
@@ -498,7 +496,7 @@ fn a_plan_is_lazy() {
     assert!(read.get() <= 100 * 1001, "{} of {}", read.get(), 100 * 1001);
 }
 
-/// A layer that is hidden under a newer one is not read while it is.
+/// A layer is not read while a newer one hides it.
 #[test]
 fn what_is_hidden_is_not_read() {
     let read = Rc::new(Cell::new(0));

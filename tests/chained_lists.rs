@@ -1,4 +1,5 @@
-//! Lists that lie in pieces, as replies bring them, are one list to every stream: whichever way it is read, wherever the pieces end.
+//! Lists in several pieces, as replies deliver them, equal one list to every stream: whichever way
+//! it is read, and wherever the pieces end.
 
 use nbd_extents::stream::{ExtentStream, Place, place, place_all};
 use nbd_extents::wire::{Descriptors, Pair64};
@@ -8,7 +9,7 @@ use proptest::sample::Index;
 
 type Answer = (Vec<Extent<u64>>, Option<StreamError>);
 
-/// A few hundred descriptors that all have their cuts in common, or few of them; now and then one that is refused.
+/// A few hundred descriptors of which all or few cuts are shared; sometimes one is invalid.
 fn lists() -> impl Strategy<Value = Vec<Pair64>> {
     let length = prop_oneof![1 => Just(0), 300 => Just(8), 300 => 1_u64..32, 50 => 1000_u64..10_000];
     prop::collection::vec((length, 0_u64..4), 0..600)
@@ -31,7 +32,7 @@ fn chained<'a>(
     place_all(pieces.iter().copied().map(Descriptors::new), start)
 }
 
-/// The plain way.
+/// The scalar path.
 fn one_by_one(mut stream: impl ExtentStream<Status = u64, Error = StreamError>) -> Answer {
     let mut extents = Vec::new();
     loop {
@@ -43,7 +44,7 @@ fn one_by_one(mut stream: impl ExtentStream<Status = u64, Error = StreamError>) 
     }
 }
 
-/// The way that kernels may take.
+/// The path that may use a kernel.
 fn at_once(stream: impl ExtentStream<Status = u64, Error = StreamError>) -> Answer {
     let mut extents = Vec::new();
     let error = stream.for_each(|extent| extents.push(extent)).err();
@@ -81,7 +82,7 @@ proptest! {
     }
 }
 
-/// However short the pieces are that are left of both sides, the fast way goes on behind them.
+/// However short the rests of both sides are, the kernel takes over again after them.
 #[test]
 fn pieces_that_end_together_do_not_end_the_fast_way() {
     let list: Vec<Pair64> = (0..4000).map(|n| (512, n % 4)).collect();

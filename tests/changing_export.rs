@@ -1,5 +1,6 @@
-//! On an export that changes, no answer is forgotten: what a reply said of bytes that a later reply answers otherwise must still be felt,
-//! whatever happens in between. Each test is a way in which that was once lost.
+//! On an export that changes, no answer is forgotten: if a later reply contradicts an earlier
+//! answer, the safer one holds, whatever happens in between. Each test is a way in which an answer
+//! was once lost.
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{Admission, Context, Contexts, ExportParams, Survey, SurveyOptions};
@@ -15,7 +16,7 @@ fn payload(id: u32, list: &[(u64, u64)]) -> Vec<u8> {
     encode(Form::Extended, id, list.iter().map(|&(length, flags)| Descriptor { length, flags })).unwrap()
 }
 
-/// Allocation with id 0, and so many bitmaps with the ids behind it.
+/// Allocation with id 0, and this number of bitmaps with the ids after it.
 fn contexts(bitmaps: u32) -> Contexts {
     (0..bitmaps).fold(Contexts::new().require(Context::Allocation).unwrap(), |contexts, n| {
         contexts.require(Context::bitmap(format!("b{n}"))).unwrap()
@@ -28,7 +29,7 @@ fn together(bitmaps: u32) -> Survey {
     Survey::together(options(MIB), wanted.negotiate(granted).unwrap()).unwrap()
 }
 
-/// Answers the next request with these lists, one a context, and reads what follows from it.
+/// Answers the next request with these lists, one per context, and reads the resulting extents.
 fn answer(survey: &mut Survey, lists: &[(u32, &[(u64, u64)])], seen: &mut Vec<String>) {
     let request = survey.next_request().unwrap().expect("something to ask");
     for (id, list) in lists {
@@ -76,9 +77,9 @@ fn details_about_the_next_dirty_range_are_remembered() {
     let mut survey = Survey::bitmap_first(options(MIB), bitmaps, details).unwrap();
     let mut seen = Vec::new();
     answer(&mut survey, &[(1, &[(MIB, 1)]), (2, &[(4096, 0), (MIB - 4096, 1)])], &mut seen);
-    // about the first dirty range, and on into the second: data
+    // the first dirty range, and on into the second: data
     answer(&mut survey, &[(0, &[(MIB, 0)])], &mut seen);
-    // about the second: by now it is zero
+    // the second range: now it is zero
     answer(&mut survey, &[(0, &[(MIB - 4096, 3)])], &mut seen);
     assert_eq!(seen, ["0..4096 dirty in 0,data", "4096..1048576 dirty in 0+1,data"]);
     assert_eq!(survey.complete().unwrap().disagreements, 1);
@@ -103,7 +104,7 @@ fn what_there_is_no_room_to_remember_is_dirty() {
     let alternating: Vec<(u64, u64)> = (0..20).map(|n| (4096, n % 2)).collect();
     answer(&mut survey, &[(0, &[(4096, 0)]), (1, &alternating)], &mut seen);
     for _ in 0..12 {
-        // 320 bytes of bitmap are remembered: an answer of 160 finds no room beside it
+        // 320 bytes of bitmap are retained: an answer of 160 does not fit beside it
         let Some(request) = survey.next_request().unwrap() else { break };
         let length = request.length().min(8 * 4096);
         let cut: Vec<(u64, u64)> = (0..8).map(|n| (length / 8, n % 2)).collect();
@@ -131,21 +132,24 @@ fn a_long_rest_is_not_joined_to_crumbs_for_ever() {
     for _ in 0..40 {
         answer(&mut survey, &[(0, &[(512, 0)]), (1, &[(513, 0)])], &mut seen);
     }
-    // 40 times 500,000 descriptors would be more work than 40 small replies are worth: they stay beside it, and nothing of it is forgotten
+    // joining 500,000 descriptors 40 times would be more work than 40 small replies justify: they
+    // stay beside the long list, and nothing is forgotten
     assert_eq!(survey.stats().retained_coarsened, 0);
     answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(4096, 0)])], &mut seen);
     answer(&mut survey, &[(0, &[(4096, 2)]), (1, &[(4096, 0)])], &mut seen);
     let position = 41 * 512 + 2 * 4096;
     assert_eq!(survey.position(), position - position % 2048, "the last row may still grow");
     for row in &seen {
-        // every second stretch of 2048 bytes was called dirty once, and is, whatever was said later
+        // every second range of 2048 bytes was reported dirty once, and stays dirty, whatever came
+        // later
         let start: u64 = row.split("..").next().unwrap().parse().unwrap();
         let dirty = if (start / 2048).is_multiple_of(2) { "clean" } else { "dirty" };
         assert!(row.contains(dirty), "{row} of {seen:?}");
     }
 }
 
-/// Answers to the bitmap that reach on to the end of the range, each with one flag, while the other context advances by 4 KiB a time.
+/// Answers to the bitmap that reach the end of the range, each with one flag, while the other
+/// context advances by 4 KiB at a time.
 fn bitmap_says(flags: &[u64]) -> (Survey, Vec<String>) {
     let mut survey = together(1);
     let mut seen = Vec::new();
@@ -157,7 +161,8 @@ fn bitmap_says(flags: &[u64]) -> (Survey, Vec<String>) {
 
 #[test]
 fn a_disagreement_that_is_over_is_still_counted() {
-    // the last two agree, and with what was joined before; that there was another answer must not be forgotten
+    // the last two agree with each other and with the joined list; the contradiction before must
+    // not be forgotten
     let (survey, seen) = bitmap_says(&[0, 1, 1, 1]);
     assert_eq!(seen, ["0..4096 clean,data"]);
     assert_eq!(survey.stats().disagreements, 3);
@@ -170,7 +175,7 @@ fn who_disagrees_twice_still_disagrees() {
     assert_eq!(survey.stats().disagreements, 3);
 }
 
-/// All that a rest covers becomes the safe status when it has to be given up, to its last byte.
+/// When a retained list must be given up, its whole range gets the safe status, to the last byte.
 #[test]
 fn a_rest_that_is_given_up_is_dirty_to_its_end() {
     let wanted = contexts(1);
@@ -179,19 +184,19 @@ fn a_rest_that_is_given_up_is_dirty_to_its_end() {
     let mut seen = Vec::new();
     let alternating: Vec<(u64, u64)> = (0..1000).map(|n| (1024, n % 2)).collect();
     answer(&mut survey, &[(0, &[(512, 0)]), (1, &alternating)], &mut seen);
-    // joined to another that is cut elsewhere, it takes twice the room
+    // joined to a list with other cuts, it takes twice the room
     let between: Vec<(u64, u64)> = (0..1000).map(|n| (1023, n % 2)).collect();
     answer(&mut survey, &[(0, &[(512, 0)]), (1, &between)], &mut seen);
     assert_eq!(survey.stats().retained_coarsened, 1);
     let rest = MIB - 1024;
     answer(&mut survey, &[(0, &[(rest, 0)]), (1, &[(rest, 0)])], &mut seen);
-    // nothing was ever said but "clean" of what lies behind the last of the longer answer
+    // all answers about the bytes beyond the longer list were "clean"
     assert_eq!(seen.last().map(String::as_str), Some("1024000..1048576 clean,data"), "{seen:?}");
     let dirty = seen.iter().rev().nth(1).unwrap();
     assert_eq!(dirty, "1024..1024000 dirty,data", "{seen:?}");
 }
 
-/// An allocation with flags that it cannot have is in doubt, and stays so when it is joined to answers that are not.
+/// An allocation with invalid flags is in doubt, and stays so when it is joined to valid answers.
 #[test]
 fn flags_in_doubt_stay_in_doubt() {
     let mut survey = together(1);
@@ -224,7 +229,8 @@ fn a_depth_that_changes_is_unknown() {
     }
 }
 
-/// What is remembered must not stand in the way of what is to come: when not even a block fits beside it, it is given up, and counted.
+/// Retained answers must not block new ones: if not even a block fits beside them, they are given
+/// up, and counted.
 #[test]
 fn a_rest_that_leaves_no_room_for_a_block_is_given_up() {
     let wanted = contexts(1);
@@ -233,7 +239,8 @@ fn a_rest_that_leaves_no_room_for_a_block_is_given_up() {
     let mut seen = Vec::new();
     let alternating: Vec<(u64, u64)> = (0..20).map(|n| (4096, n % 2)).collect();
     answer(&mut survey, &[(0, &[(4096, 0)]), (1, &alternating)], &mut seen);
-    // 328 bytes are remembered; each answer to come is two chunks of 40, which do not fit until the request is no more than a block
+    // 328 bytes are retained; each answer to come is two chunks of 40, which do not fit until the
+    // request is a single block
     let mut asked = Vec::new();
     while survey.stats().retained_coarsened == 0 {
         let request = survey.next_request().unwrap().unwrap();

@@ -1,5 +1,6 @@
-//! The fast way of a merge against the plain one: whoever asks for the whole stream (`fold`, `for_each`, `collect_vec`) gets what asking
-//! extent by extent gives, the error and what came before it included.
+//! The kernel of a merge against the scalar path: reading the whole stream (`fold`, `for_each`,
+//! `collect_vec`) gives the result of reading it extent by extent, including an error and the
+//! extents before it.
 #![allow(unreachable_pub, reason = "the kit is shared with the fuzzer")]
 
 #[path = "support/kernel.rs"]
@@ -11,7 +12,8 @@ use nbd_extents::stream::{ExtentStream, place};
 use nbd_extents::wire::Descriptors;
 use proptest::prelude::*;
 
-/// Runs of descriptors of one character: all cuts, long ones, ties, with now and then something that a kernel does not take.
+/// Runs of descriptors of one character: shared cuts, long ones, ties, and sometimes one that a
+/// kernel rejects.
 fn lists() -> impl Strategy<Value = List> {
     let lengths = prop_oneof![
         6 => 1_u64..=64,
@@ -55,7 +57,7 @@ proptest! {
         every_kernel(&left, &right, (4096, 4104), 0);
     }
 
-    /// Both sides end at the same byte, as they mostly do.
+    /// Both sides end at the same byte, as they usually do.
     #[test]
     fn evenly(mut left in lists(), mut right in lists(), start in prop_oneof![Just(0), Just(MAX_END - 100_000)]) {
         let span = |list: &List| list.iter().map(|&(length, _)| u128::from(length)).sum::<u128>();
@@ -76,8 +78,9 @@ fn a_start_near_the_end_of_all_numbers_is_refused() {
     }
 }
 
-/// A descriptor whose flags do not fit a key, and in which the merge stands when the kernel begins, over many within one
-/// extent of the other side, and over as many that have their cuts in common with it.
+/// A descriptor whose flags do not fit a key, and in which the merge stands when the kernel begins,
+/// over many descriptors within one extent of the other side, and over as many whose cuts are
+/// shared with it.
 #[test]
 fn odd_flags_of_the_descriptor_that_was_begun_stop_the_kernel() {
     for flags in [8, 9, 1 << 32] {
@@ -90,7 +93,8 @@ fn odd_flags_of_the_descriptor_that_was_begun_stop_the_kernel() {
     }
 }
 
-/// Runs within an extent that a filter rejects are passed over without cuts; a reader must see the same.
+/// The kernel skips runs within an extent that a filter rejects; a reader must see the same
+/// extents.
 #[test]
 fn runs_that_end_at_and_beyond_the_end_of_an_extent() {
     for rest in [8 * 15, 8 * 16, 8 * 16 + 1, 8 * 300, 8 * 300 - 1, 8 * 2000] {
@@ -112,7 +116,7 @@ fn what_is_not_equal_to_itself_is_not_joined() {
     let kept = || side().merge(side(), |_, _| f64::NAN).filter(|status| status.is_nan()).coalesce();
     assert_eq!(kept().collect_vec().unwrap().len(), kept().into_iter().count());
     assert_eq!(kept().into_iter().count(), 1024);
-    // Neighbours of one code, of which some are equal to themselves: only the others stay apart.
+    // neighbours of one code, of which some are equal to themselves: only the others stay separate
     let list: List = (0..2048).map(|nth| (8, nth / 64 % 2)).collect();
     let side = || place(Descriptors::new(&list), 0);
     let joined = || side().merge(side(), |a, _| if *a == 1 { f64::NAN } else { 1.0 }).coalesce();

@@ -1,4 +1,5 @@
-//! The map of a disk against the slow judge: built, asked at every byte, sliced everywhere, split and joined, compared, summed up and capped.
+//! The map of a disk against a slow model: built, queried at every byte, sliced everywhere, split
+//! and joined, compared, summed up and capped.
 #![cfg(feature = "alloc")]
 
 mod support;
@@ -15,7 +16,8 @@ use support::dense::{Dense, assert_canonical, from_extents, to_extents};
 const SIZE: usize = 64;
 const DISK: Range<u64> = 0..SIZE as u64;
 
-/// Runs of a few statuses; equal neighbours come apart, as servers send them. Every eighth run is a gap when gaps are wanted.
+/// Runs of a few statuses, with equal neighbours, as servers send them. With gaps, every eighth run
+/// is one.
 fn lists(gaps: u32) -> impl Strategy<Value = Vec<Extent<u8>>> {
     let status = prop_oneof![gaps => Just(None), 7 => (0_u8..3).prop_map(Some)];
     prop::collection::vec((1_u64..9, status), 0..24).prop_map(move |runs| {
@@ -43,7 +45,8 @@ fn dense(list: &[Extent<u8>]) -> Dense<u8> {
     from_extents(list, SIZE)
 }
 
-/// The map of extents that come one at a time, or the first fault, which every later call repeats.
+/// The map of extents that arrive one at a time, or the first fault, which every later call
+/// repeats.
 fn pushed(mut builder: MapBuilder<u8>, list: &[Extent<u8>]) -> Result<ExtentMap<u8>, StreamError> {
     let first = list.iter().find_map(|&extent| builder.push(extent).err());
     if let (Some(first), Some(&last)) = (&first, list.last()) {
@@ -54,7 +57,7 @@ fn pushed(mut builder: MapBuilder<u8>, list: &[Extent<u8>]) -> Result<ExtentMap<
     built
 }
 
-/// What a slice should hold: the bytes of the range, and nothing of the others.
+/// The expected content of a slice: the bytes of the range, and no others.
 fn dense_part(list: &[Extent<u8>], range: &Range<u64>) -> Dense<u8> {
     dense(list)
         .iter()
@@ -129,7 +132,7 @@ proptest! {
         cuts.sort_unstable();
         let parts: Vec<_> = cuts.windows(2).map(|cut| map.slice(cut[0]..cut[1]).to_map()).collect();
         prop_assert_eq!(&ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), &map);
-        // each part read from the stream by a thread of its own
+        // each part read from the stream by its own thread
         let built: Vec<_> = std::thread::scope(|scope| {
             let part = |range: Range<u64>| ExtentMap::within(from_iter(list.clone()).clip(range.clone()), range).unwrap();
             let threads: Vec<_> = cuts.windows(2).map(|cut| scope.spawn(move || part(cut[0]..cut[1]))).collect();
@@ -157,7 +160,7 @@ proptest! {
         prop_assert_eq!(from_extents(&changes, SIZE), expected);
     }
 
-    /// The answer and the error of two maps are those of their streams.
+    /// The result and the error of merging two maps are those of their streams.
     #[test]
     fn merging_maps_is_merging_their_streams(
         (a, b) in prop_oneof![(lists(0), lists(0)), (lists(1), lists(1)), lists(2).prop_map(|list| (list.clone(), recut(&list)))],
@@ -198,7 +201,8 @@ proptest! {
             prop_assert_eq!(built.range(), range.clone());
             prop_assert_eq!(built.covers(range.clone()), Ok(()));
         }
-        // a map joins what a stream had cut, so that its faults name longer extents: whether there is one must agree
+        // a map joins extents that a stream had cut, so its faults name longer extents: only their
+        // existence must agree
         prop_assert_eq!(map(&list).covers(range).is_ok(), streamed.is_ok());
     }
 }
@@ -238,8 +242,9 @@ fn empty_maps_and_extreme_ranges() {
     assert_eq!(all.slice(..=u64::MAX).range(), 0..u64::MAX);
 }
 
-/// Depth and bitmaps together can have more than 256 statuses, and a hostile server can send a new one with each extent: the map widens, stays below 16
-/// bytes an extent while a status comes six times, and never needs more than about the list.
+/// Depth and bitmaps together can have more than 256 statuses, and a hostile server can send a new
+/// one with each extent: the map widens, stays below 16 bytes per extent while each status occurs
+/// six times, and never needs much more than the list.
 #[test]
 fn any_number_of_statuses() {
     let list_of = size_of::<Extent<Status>>();
@@ -262,7 +267,8 @@ fn any_number_of_statuses() {
     }
 }
 
-/// Maps with levels of samples: every byte of the whole, of slices of it, and of what has been appended piece by piece.
+/// Maps with levels of samples: every byte of the whole, of slices of it, and of parts appended
+/// piece by piece.
 #[test]
 fn look_ups_in_long_maps() {
     let runs = 70_000_u64;
@@ -271,7 +277,7 @@ fn look_ups_in_long_maps() {
     let mut grown = ExtentMap::covering(from_iter(extents[..1].to_vec()), 0..7).unwrap();
     let mut rest = whole.slice(7..);
     while !rest.is_empty() {
-        // cut within an extent, so that the last run grows when the next part comes
+        // cut within an extent, so that the last run grows with the next part
         let (part, behind) = rest.split_at(rest.range().start + 1234);
         grown.append(part).unwrap();
         rest = behind;
@@ -296,7 +302,7 @@ fn look_ups_in_long_maps() {
     }
 }
 
-/// More pairs of statuses than a table would be made for.
+/// More pairs of statuses than the table may have.
 #[test]
 fn maps_of_many_statuses_are_merged() {
     let disk = |length: u64| {
@@ -336,7 +342,8 @@ fn extents_of(runs: &[(u64, Action)]) -> (Vec<Extent<Action>>, u64) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The promise: `Copy` and `Absent` stay, everything else stays or becomes `Copy`, and the bytes that did are counted.
+    /// The guarantee: `Copy` and `Absent` stay, every other byte stays or becomes `Copy`, and the
+    /// changed bytes are counted.
     #[test]
     fn a_cap_only_ever_copies_more(runs in actions(), bytes in 0_usize..1200, keep in any::<bool>()) {
         let (list, end) = extents_of(&runs);
@@ -346,7 +353,8 @@ proptest! {
             Err(CapError::Full { needed, most, cap, .. }) => {
                 prop_assert_eq!(cap, bytes.max(Cap::MIN));
                 prop_assert!(needed > most / 4 * 3);
-                // there really are so many that may not be given up, or that stand between two such
+                // the extents that may not be given up, and those between two of them, really fill
+                // the map
                 let fixed = list.iter().filter(|e| *e.status() == Action::Absent || keep && *e.status() == Action::Skip).count();
                 prop_assert!(2 * fixed + 1 >= needed, "{fixed} fixed, {needed} needed");
                 return Ok(());
@@ -378,7 +386,7 @@ proptest! {
     }
 }
 
-/// The cap gives up the short ranges and keeps the long ones, and not many more than it must.
+/// The cap gives up the short ranges and keeps the long ones, and few more than it must.
 #[test]
 fn a_cap_gives_up_the_short_ranges() {
     let (mut runs, mut short) = (Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! Plans against the slow judge: applied to the old target they give the new disk, in the fewest requests that the rules allow, and they can be
-//! taken up again anywhere.
+//! Plans against a slow model: applied to the old target they give the new disk, in the fewest
+//! requests that the rules allow, and they can resume at any position.
 #![cfg(feature = "alloc")]
 
 #[path = "plans/by_hand.rs"]
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use by_hand::Rules;
 use support::dense::{Dense, to_extents};
 
-/// What to do with each byte; neighbours are alike more often than not.
+/// The action of each byte; neighbours are usually alike.
 fn disks() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         4 => Just(Action::Copy),
@@ -47,7 +47,8 @@ fn rules() -> impl Strategy<Value = Rules> {
     })
 }
 
-/// Extents that say what the bytes say, cut at some places besides: a stream need not be coalesced.
+/// Extents with the actions of the bytes, with some additional cuts: a stream need not be
+/// coalesced.
 fn cut(actions: &[Action], every: usize) -> Vec<Extent<Action>> {
     let dense: Dense<(Action, usize)> =
         actions.iter().enumerate().map(|(at, action)| Some((*action, at / every))).collect();
@@ -111,7 +112,8 @@ proptest! {
         }
     }
 
-    /// Wherever an old size or a caller's range cuts a block of the server, the block is copied whole; and it can be taken up everywhere.
+    /// If an old size or a caller's range cuts a block of the server, the block is copied whole;
+    /// and the plan can resume anywhere.
     #[test]
     fn no_request_cuts_a_block_of_the_server(disk in disks(), rules in rules(), log in 0_u32..6, every in pieces()) {
         let min = (1 << log).min(rules.block);
@@ -188,11 +190,12 @@ proptest! {
         prop_assert!(plan.position().is_end());
     }
 
-    /// From statuses to bytes: whatever the policy, what it restores is the disk.
+    /// From statuses to bytes: whatever the policy, a restore gives the disk.
     #[test]
     fn a_backup_restored_is_the_disk(bytes in prop::collection::vec((0_u8..3, 0_u8..3, 0_u64..2, 0_u64..2), 0..200), grown in 0_usize..40, rules in rules()) {
         let old_size = bytes.len().saturating_sub(grown);
-        // (new byte, old byte, hole, dirty although it need not be); a byte that changed is dirty, unless it lies beyond the old end
+        // (new byte, old byte, hole, dirty although unchanged); a changed byte is dirty, unless it
+        // lies beyond the old end
         let status = |(at, &(new, old, hole, touched)): (usize, &(u8, u8, u64, u64))| {
             let changed = u64::from(new != old && at < old_size) | touched;
             Some(Status::UNKNOWN

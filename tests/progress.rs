@@ -1,5 +1,6 @@
-//! What a survey asks next, byte for byte: how it goes on after answers that say next to nothing, after replies that did not fit its budget, and
-//! when its caller reads late. The limits hold exactly where they say: not one reply earlier, not one later.
+//! The next request of a survey, byte for byte: after answers with almost no progress, after
+//! replies that did not fit the budget, and with a caller that reads late. The limits hold exactly:
+//! not one reply earlier, not one later.
 #![cfg(feature = "alloc")]
 
 use nbd_extents::wire::{Descriptor, Form, encode};
@@ -12,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 1 << 30;
 const KIB_64: u64 = 64 << 10;
 
-/// Blocks of one byte: requests begin where the last answer ended.
+/// Blocks of one byte: a request starts where the last answer ended.
 fn options() -> SurveyOptions {
     let export = ExportParams::new(SIZE, Form::Extended).unwrap().min_block(1).unwrap();
     SurveyOptions::new(export.read_only(true))
@@ -41,13 +42,13 @@ fn answer(survey: &mut Survey, request: &Request, id: u32, length: u64) -> Resul
     survey.reply_done(request.id())
 }
 
-/// Asks, and gets an answer about so many bytes.
+/// Requests, and gets an answer about this number of bytes.
 fn advance(survey: &mut Survey, length: u64) -> Result<(), SurveyError> {
     let request = ask(survey);
     answer(survey, &request, 0, length)
 }
 
-/// Asks, and gets an answer that does not fit the budget. Returns how many bytes were asked about.
+/// Requests, and gets an answer that does not fit the budget. Returns the bytes requested.
 fn too_much(survey: &mut Survey) -> (u64, Result<(), SurveyError>) {
     let request = ask(survey);
     assert_eq!(survey.admit(request.id(), MIB), Admission::Drain);
@@ -62,7 +63,7 @@ fn the_crumb_that_is_one_too_many_ends_it() {
     }
     let stalled = advance(&mut survey, 511).unwrap_err();
     assert_eq!(stalled, SurveyError::Stalled { offset: 612, replies: 4 });
-    // nothing of the fourth is used: a survey that goes on asks again
+    // nothing of the fourth is used: the survey requests its range again
     assert_eq!(ask(&mut survey).offset(), 612);
 }
 
@@ -84,7 +85,7 @@ fn a_stride_makes_up_for_the_crumbs_before_it() {
     assert!(matches!(advance(&mut survey, 1), Err(SurveyError::Stalled { replies: 3, .. })));
 }
 
-/// A small range, or the last bytes of a large one: there is no more to say of them.
+/// A small range, or the last bytes of a large one: a full answer cannot be longer.
 #[test]
 fn whoever_answers_all_that_was_asked_gives_no_crumb() {
     for start in [0, MIB, SIZE - 100] {
@@ -95,7 +96,7 @@ fn whoever_answers_all_that_was_asked_gives_no_crumb() {
     }
 }
 
-/// A full answer of a stride counts as one, also when nothing is left to do behind it.
+/// A full answer of a stride counts as progress, even if nothing is left after it.
 #[test]
 fn a_full_answer_can_be_a_stride() {
     let mut survey = together(options().max_stalled_replies(1).max_request(KIB_64));
@@ -115,7 +116,7 @@ fn a_reply_that_does_not_fit_halves_what_is_asked() {
     assert_eq!(survey.stats().replies, 0);
 }
 
-/// Otherwise every second reply of a server that answers much would be thrown away.
+/// Otherwise every second reply of a server with long answers would be thrown away.
 #[test]
 fn more_is_asked_again_after_eight_that_fit() {
     let mut survey = together(options().budget(1000).max_request(KIB_64).in_flight(1));
@@ -159,7 +160,7 @@ fn replies_that_do_not_fit_are_crumbs() {
     assert!(matches!(error, SurveyError::Stalled { offset: 0, replies: 3 }), "{error}");
 }
 
-/// The clean stretches wait until they are read, joined: nothing of them is lost.
+/// The clean ranges wait, joined, until they are read: none is lost.
 #[test]
 fn a_caller_may_read_when_all_is_answered() {
     let options = options().range(0..MIB).unwrap().max_request(KIB_64);
@@ -172,7 +173,7 @@ fn a_caller_may_read_when_all_is_answered() {
     assert_eq!(survey.complete().unwrap().requests, 16);
 }
 
-/// One half of the disk is dirty: the details of that half are asked, and no more.
+/// One half of the disk is dirty: only the details of that half are requested.
 #[test]
 fn what_is_asked_about_and_how_much_at_a_time_is_counted() {
     let options = options().range(0..2 * KIB_64).unwrap().max_request(KIB_64);
@@ -181,7 +182,7 @@ fn what_is_asked_about_and_how_much_at_a_time_is_counted() {
     let list = [Descriptor { length: KIB_64, flags: 1 }];
     survey.chunk(dirty.id(), encode(Form::Extended, 1, list).unwrap()).unwrap();
     survey.reply_done(dirty.id()).unwrap();
-    // the bitmap goes on while the details of its first half are awaited
+    // the bitmap continues while the details of its first half are awaited
     let (clean, details) = (ask(&mut survey), ask(&mut survey));
     assert_eq!((details.topic(), details.offset(), details.length()), (Topic::Details, 0, KIB_64));
     answer(&mut survey, &details, 0, KIB_64).unwrap();
@@ -192,8 +193,8 @@ fn what_is_asked_about_and_how_much_at_a_time_is_counted() {
     assert_eq!((stats.peak_in_flight, stats.extents), (2, 2));
 }
 
-/// A disk that is dirty all over. The bitmaps are asked one request ahead of the details, so that neither waits for the other; with one request in
-/// flight there is no ahead.
+/// A disk that is dirty everywhere. The bitmaps are one request ahead of the details, so that
+/// neither waits for the other; with one request in flight nothing is ahead.
 #[test]
 fn bitmaps_go_ahead_of_the_details() {
     let topics = |in_flight, wanted: &[Topic]| {
@@ -236,7 +237,8 @@ fn a_range_that_is_inverted_or_leaves_the_export_is_refused() {
     }
 }
 
-/// The bitmaps' answers are held while the details of their dirty ranges are asked: without the other half of the budget for those, neither could go on.
+/// The bitmaps' answers are held while the details of their dirty ranges are requested: without the
+/// other half of the budget for those, neither could continue.
 #[test]
 fn the_bitmaps_may_fill_half_of_the_budget() {
     let options = options().range(0..2 * KIB_64).unwrap().max_request(KIB_64).budget(1000);

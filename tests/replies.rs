@@ -1,5 +1,6 @@
-//! Replies by name: single, short, long and same-status replies, the example of the bug that this project exists for, replies of a real
-//! qemu-nbd with what ovirt-imageio makes of them, and lists at the limits.
+//! Named replies: single, short, long and same-status replies, the example of the bug that led to
+//! this project, replies of a real qemu-nbd with the result of ovirt-imageio, and lists at the
+//! limits.
 #![cfg(feature = "alloc")]
 
 use nbd_extents::stream::{ExtentStream, from_iter};
@@ -36,14 +37,14 @@ fn payload(form: Form, id: u32, list: &[(u64, u64)]) -> Vec<u8> {
     encode(form, id, list).unwrap()
 }
 
-/// Takes one reply of both contexts in.
+/// Takes one reply of both contexts.
 fn reply(survey: &mut Survey, request: &Request, form: Form, base: &[(u64, u64)], bitmap: &[(u64, u64)]) {
     survey.chunk(request.id(), payload(form, BASE, base)).unwrap();
     survey.chunk(request.id(), payload(form, BITMAP, bitmap)).unwrap();
     survey.reply_done(request.id()).unwrap();
 }
 
-/// All that is ready, as (start, end, dirty, zero).
+/// All available extents, as (start, end, dirty, zero).
 fn ready(survey: &mut Survey) -> Vec<(u64, u64, bool, bool)> {
     let mut all = Vec::new();
     while let Some(extent) = survey.next_extent().unwrap() {
@@ -90,7 +91,7 @@ fn short_reply() {
     assert_eq!(survey.position(), 0);
     let (offset, length, request) = ask(&mut survey);
     assert_eq!((offset, length), (3072, 5120));
-    // the bitmap tells again what it told before
+    // the bitmap repeats its earlier answer
     reply(&mut survey, &request, Form::Compact, &[(1024, 0), (4096, 3)], &[(3072, 1), (2048, 0)]);
     let expected = [(0, 4096, true, false), (4096, 6144, true, true), (6144, 8192, false, true)];
     assert_eq!(ready(&mut survey), expected);
@@ -117,7 +118,7 @@ fn long_reply() {
     assert_eq!((stats.forgiven.extra_descriptors, stats.forgiven.total()), (1, 1));
 }
 
-/// Both reach past the request: what is known is not asked again.
+/// Both reach beyond the request: known bytes are not requested again.
 #[test]
 fn long_reply_of_all_contexts() {
     let options = options(8192, Form::Compact).max_request(4096);
@@ -139,13 +140,13 @@ fn same_status_replies() {
     reply(&mut survey, &request, Form::Compact, &[(1024, 0); 4], &[(2048, 1), (1024, 1), (5120, 1)]);
     let (offset, _, request) = ask(&mut survey);
     assert_eq!(offset, 4096);
-    // undefined bits make no difference either
+    // undefined bits make no difference
     reply(&mut survey, &request, Form::Compact, &[(1024, 0x10), (3072, 0)], &[(2048, 0xff), (2048, 3)]);
     assert_eq!(ready(&mut survey), [(0, 8192, true, false)]);
     assert_eq!(survey.complete().unwrap().extents, 1);
 }
 
-/// oVirt bug 1971185: 9 GiB were read where 2 GiB are enough.
+/// oVirt bug 1971185: 9 GiB were read where 2 GiB suffice.
 #[test]
 fn the_bug_example() {
     let dirty: List = vec![(GIB, 0), (9 * GIB, 1)];
@@ -184,7 +185,7 @@ fn clipped(list: &[(u64, u64)], offset: u64, length: u64) -> List {
     part
 }
 
-/// Sums of 32-bit lengths leave 32 bits: kubevirt's importer lost data there.
+/// Sums of 32-bit lengths exceed 32 bits: kubevirt's importer lost data there.
 #[test]
 fn a_run_above_4_gib_across_compact_replies_is_one_extent() {
     let size = 9 * GIB + 512;
@@ -207,7 +208,7 @@ fn a_run_with_the_longest_compact_length() {
     assert_eq!(ready(&mut survey), [(0, 5 * GIB, false, true)]);
 }
 
-/// What qemu-nbd 10.0.2 sent for a disk of 6 MiB, and the contexts' ids there.
+/// The payloads of qemu-nbd 10.0.2 for a disk of 6 MiB, and its context ids.
 const QEMU_COMPACT: [&str; 3] = [
     "000000000011000000000000003700000000000300080000000000000010000000000003",
     "000000010011000000000001000f0000000000000010000000000001001000000000000000100000000000010010000000000000",
@@ -224,7 +225,7 @@ fn hex(text: &str) -> Vec<u8> {
     digits.as_chunks().0.iter().map(|[high, low]| u8::try_from(high * 16 + low).unwrap()).collect()
 }
 
-/// The merged extents of what qemu sent.
+/// The merged extents of qemu's payloads.
 fn golden(form: Form, chunks: &[&str]) -> Vec<Extent<Status>> {
     let wanted = contexts_of_qemu();
     let mut survey = Survey::together(options(6 << 20, form), wanted).unwrap();
@@ -248,7 +249,7 @@ fn contexts_of_qemu() -> Negotiated {
     wanted.negotiate((0..).zip(names)).unwrap()
 }
 
-/// As ovirt-imageio shows it: what `show` makes of each status, equal neighbours joined.
+/// The view of ovirt-imageio: `show` of each status, equal neighbours joined.
 fn shown(extents: &[Extent<Status>], show: fn(Status) -> (bool, bool)) -> Vec<(u64, u64, bool, bool)> {
     let shown = from_iter(extents.to_vec()).map_status(show).coalesce().collect_vec().unwrap();
     shown.iter().map(|e| (e.start(), e.length(), e.status().0, e.status().1)).collect()
@@ -335,7 +336,7 @@ fn one_descriptor_more_is_refused_before_it_is_read() {
         assert_eq!(survey.admit(request.id(), length as u64), Admission::Drain);
         let error = survey.reply_done(request.id()).unwrap_err();
         assert!(error.to_string().contains("1048576 descriptors allowed"), "{error}");
-        // without asking for admission first
+        // without a call to `admit` first
         let (.., request) = ask(&mut survey);
         survey.chunk(request.id(), vec![0; length]).unwrap();
         survey.reply_done(request.id()).unwrap_err();

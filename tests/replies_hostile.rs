@@ -1,5 +1,6 @@
-//! Replies that break the protocol, by the rows of the table of server behaviours (1-12, 14, 15, 21, 46, 48): what a lenient survey makes of
-//! each and what a strict one says. Whatever comes, nothing of a refused reply is visible, and the survey can ask again.
+//! Replies that break the protocol, by the rows of the table of server behaviours (1-12, 14, 15,
+//! 21, 46, 48): how a lenient survey corrects each and how a strict one rejects it. In every case
+//! nothing of a rejected reply is visible, and the survey can continue.
 #![cfg(feature = "alloc")]
 
 use nbd_extents::wire::Form;
@@ -50,7 +51,8 @@ fn options(strictness: Strictness, form: Form) -> SurveyOptions {
     SurveyOptions::new(export).max_request(u64::from(ASKED)).strictness(strictness)
 }
 
-/// Gives the survey one reply. If it is refused, checks that it left no trace, and that the next one is taken.
+/// Gives the survey one reply. If it is rejected, checks that it left no trace, and that the next
+/// one is accepted.
 fn reply(survey: &mut Survey, chunks: &[Vec<u8>]) -> Result<(), ReplyFault> {
     let request = survey.next_request().unwrap().unwrap();
     let (id, before) = (request.id(), survey.position());
@@ -75,7 +77,7 @@ fn compact_survey(strictness: Strictness) -> Survey {
     Survey::together(options(strictness, Form::Compact), contexts()).unwrap()
 }
 
-/// The fault that both ways of reading find.
+/// The fault that both strictnesses find.
 #[track_caller]
 fn refused(chunks: &[Vec<u8>]) -> ReplyFault {
     let [lenient, strict] = BOTH.map(|strictness| {
@@ -90,7 +92,7 @@ fn refused(chunks: &[Vec<u8>]) -> ReplyFault {
     lenient
 }
 
-/// Strict says why not; lenient goes on from `next`, and has counted one thing.
+/// Strict rejects it; lenient continues from `next`, and has counted one deviation.
 #[track_caller]
 fn forgiven(chunks: &[Vec<u8>], next: u64, count: fn(&Forgiven) -> u64) -> ReplyFault {
     let fault = reply(&mut compact_survey(STRICT), chunks).unwrap_err();
@@ -165,7 +167,7 @@ fn row_6_an_unknown_context() {
     let chunks = [base.clone(), compact(77, &[(ASKED, 0)]), bitmap];
     let fault = forgiven(&chunks, u64::from(ASKED), |f| f.unknown_contexts);
     assert_eq!(fault, ReplyFault::UnknownContext { id: 77 });
-    // it does not take the place of one that was negotiated
+    // it does not replace a negotiated one
     let missing = reply(&mut compact_survey(LENIENT), &[base, compact(77, &[(ASKED, 0)])]).unwrap_err();
     assert_eq!(missing, ReplyFault::Missing { context: "qemu:dirty-bitmap:b0".into() });
 }
@@ -224,7 +226,7 @@ fn row_12_past_the_end_of_the_export() {
     survey.complete().unwrap();
 }
 
-/// Past every end that an extent may have: cut off before any extent is made of it.
+/// Beyond the end of any valid extent: cut off before an extent is made of it.
 #[test]
 fn row_12_past_the_end_of_all_exports() {
     let mut survey = Survey::together(options(LENIENT, Form::Extended), contexts()).unwrap();
@@ -248,7 +250,8 @@ fn row_15_lists_that_do_not_end() {
     let fault = forgiven(&two_more, u64::from(ASKED), |f| f.overlong_lists);
     let (start, end) = (u64::from(ASKED), u64::from(ASKED));
     assert_eq!(fault, ReplyFault::PastRequest { context: ALLOCATION.into(), index: 1, start, end });
-    // the one that crosses the request's end is legal and used, what follows is not; the bitmap ends before
+    // the descriptor that crosses the request's end is legal and used, those after it are not; the
+    // bitmap ends before
     let crossed = with_bitmap(base(&[(ASKED + 512, 0), (4096, 3)]));
     forgiven(&crossed, u64::from(ASKED), |f| f.overlong_lists);
 }
@@ -265,7 +268,7 @@ fn row_21_wide_flags() {
     let fault = run(STRICT, chunks).unwrap_err();
     let (context, index, flags) = (ALLOCATION.to_owned(), 0, 1 << 32 | 3);
     assert_eq!(fault, ReplyFault::WideFlags { context, index, flags });
-    // undefined bits below are nobody's fault
+    // undefined bits below are no fault
     for strictness in BOTH {
         assert_eq!(run(strictness, [wide(5, 0xffff_fffc), wide(9, 0xfe)]).unwrap().total(), 0);
     }
@@ -297,7 +300,7 @@ fn row_46_a_reply_that_never_ends() {
     }
 }
 
-/// Chunks of contexts that nobody knows are not kept, however many come.
+/// Chunks of unknown contexts are not kept, whatever their number.
 #[test]
 fn row_46_unknown_contexts_without_end() {
     let mut survey = compact_survey(LENIENT);

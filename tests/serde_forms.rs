@@ -1,4 +1,5 @@
-//! The serialized forms are stable: each is written out here as it will be read for ever, and what no value can be is refused.
+//! The serialized forms are stable: each is written out here in its permanent form, and invalid
+//! values are rejected.
 
 use core::fmt::Debug;
 
@@ -18,7 +19,7 @@ fn form<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: &s
     binary(value);
 }
 
-/// A form that does not describe itself has no names to go by, and must know each length beforehand.
+/// A format that does not describe itself has no names, and needs each length beforehand.
 #[track_caller]
 fn binary<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     let bytes = postcard::to_allocvec(value).unwrap();

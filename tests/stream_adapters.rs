@@ -1,5 +1,6 @@
-//! The adapters between a program's own types and a stream: another error, a look at each extent, fallible
-//! iterators, boxes. Each must hand on every extent and the first error, whichever way the stream is read.
+//! The adapters between a program's own types and a stream: another error, a look at each extent,
+//! fallible iterators, boxes. Each must pass on every extent and the first error, whichever way the
+//! stream is read.
 #![cfg(feature = "alloc")]
 
 use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place, try_from_iter};
@@ -41,8 +42,8 @@ fn map_err_and_err_into_replace_the_error_of_every_way_to_read() {
     assert_eq!(from_iter(broken()).err_into::<AppError>().collect_vec(), Err(overlap));
 }
 
-/// A mapped error does not hide the list from the kernel: long lists give the same as by hand, and fail with the
-/// mapped error.
+/// A mapped error does not hide the list from the kernel: long lists give the same result as by
+/// hand, and fail with the mapped error.
 #[test]
 fn merges_of_lists_with_mapped_errors_are_those_of_the_lists() {
     fn mapped(list: &[(u64, u64)]) -> impl ExtentStream<Status = u64, Error = AppError> {

@@ -1,4 +1,5 @@
-//! Every adapter of streams against the slow judge: random streams with and without gaps, all pairs of small lists, and what the errors name.
+//! Every adapter of streams against a slow model: random streams with and without gaps, all pairs
+//! of small lists, and the facts in the errors.
 #![cfg(feature = "alloc")]
 
 mod support;
@@ -55,7 +56,7 @@ fn dense_of(list: &[Extent<u8>]) -> Dense<u8> {
     from_extents(list, SIZE)
 }
 
-/// Not commutative, and every pair has a result of its own.
+/// Not commutative, and each pair has a result of its own.
 fn pair(a: &u8, b: &u8) -> (u8, u8) {
     (*a, *b)
 }
@@ -214,7 +215,7 @@ fn placed_by_hand(lengths: &[u64], start: u64) -> Result<Vec<Extent<u64>>, Strea
     Ok(extents)
 }
 
-/// How many extents of a sorted list come before the first fault, and the fault.
+/// The number of extents of a sorted list before the first fault, and the fault.
 fn first_fault(list: &[Extent<u8>], range: &Range<u64>, gaps: bool) -> (usize, Option<StreamError>) {
     let mut covered = range.start;
     for (nth, extent) in list.iter().enumerate() {
@@ -231,7 +232,7 @@ fn first_fault(list: &[Extent<u8>], range: &Range<u64>, gaps: bool) -> (usize, O
     (list.len(), missing.then_some(StreamError::Gap { range: covered..range.end }))
 }
 
-/// A merge of two succeeds exactly when both cover the same bytes.
+/// A merge of two succeeds if and only if both cover the same bytes.
 #[track_caller]
 fn judge_merge(a: &[Extent<u8>], b: &[Extent<u8>]) {
     let (left, right) = (dense_of(a), dense_of(b));
@@ -243,7 +244,8 @@ fn judge_merge(a: &[Extent<u8>], b: &[Extent<u8>]) {
     }
 }
 
-/// The error names bytes that the silent stream leaves out and another describes, from the first such byte on.
+/// The error names bytes that the silent stream leaves out and another describes, from the first
+/// such byte on.
 #[track_caller]
 fn judge_uneven(error: &StreamError, lists: &[Vec<Extent<u8>>]) {
     let StreamError::Uneven { range, silent } = error else { panic!("{error}") };
@@ -259,7 +261,8 @@ fn judge_uneven(error: &StreamError, lists: &[Vec<Extent<u8>>]) {
     assert!(named.all(uneven), "{error}");
 }
 
-/// A shortest merge goes up to where the shorter stream ends, and says so; before that, coverage must be the same.
+/// A shortest merge ends at the end of the shorter stream, and reports it; before that, coverage
+/// must be the same.
 #[track_caller]
 fn judge_shortest(a: &[Extent<u8>], b: &[Extent<u8>]) {
     let (left, right) = (dense_of(a), dense_of(b));
@@ -288,7 +291,8 @@ fn assert_is_uneven(error: &StreamError, end: usize) {
     assert!(matches!(error, StreamError::Uneven { range, .. } if range.start < end as u64), "{error}");
 }
 
-/// All lists over 6 blocks with 2 statuses and gaps, merged with all others: 531441 pairs. Not one may differ from the model.
+/// All lists over 6 blocks with 2 statuses and gaps, merged with all others: 531,441 pairs, each
+/// compared with the model.
 #[test]
 fn all_pairs_of_small_lists() {
     const BLOCKS: u32 = 6;
@@ -309,7 +313,8 @@ fn all_pairs_of_small_lists() {
     assert_eq!(even, 5_u64.pow(BLOCKS));
 }
 
-/// All lists that describe 6 blocks by 3 statuses, merged with all others and joined: 531441 pairs, and none of them is uneven.
+/// All lists that describe 6 blocks by 3 statuses, merged with all others and joined: 531,441
+/// pairs, none of them uneven.
 #[test]
 fn all_pairs_of_small_lists_without_gaps() {
     const BLOCKS: u32 = 6;
@@ -328,7 +333,8 @@ fn all_pairs_of_small_lists_without_gaps() {
     }
 }
 
-/// The `n`-th list: a digit of base 3 for each block, 2 being a gap. One extent a block where `n` is even, else joined.
+/// List `n`: a digit of base 3 for each block, 2 being a gap. One extent per block where `n` is
+/// even, else joined.
 fn small_list(n: usize, blocks: u32) -> (Vec<Extent<u8>>, Dense<u8>) {
     let digit = |block: u32| u8::try_from(n / 3_usize.pow(block) % 3).unwrap();
     let dense: Dense<u8> = (0..blocks).map(|block| Some(digit(block)).filter(|&digit| digit < 2)).collect();

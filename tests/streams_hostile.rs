@@ -1,5 +1,5 @@
-//! Sources that behave badly: iterators that go on after their end, lie about their size or panic, and streams whose word after the end
-//! must not be taken. No adapter may read on, hang or make something of it.
+//! Sources that misbehave: iterators that continue after their end, report a wrong size or panic,
+//! and streams that yield more after their end. No adapter may read on, hang or use it.
 #![cfg(feature = "alloc")]
 
 use core::cell::Cell;
@@ -14,7 +14,8 @@ fn extent(start: u64, end: u64, status: u8) -> Extent<u8> {
     Extent::from_range(start..end, status).unwrap()
 }
 
-/// An iterator that ends, and goes on when it is asked again; with a size hint that is wrong in both directions.
+/// An iterator that ends, and continues when it is read again; with a size hint that is wrong in
+/// both directions.
 #[derive(Clone, Debug)]
 struct Unfused<T>(Vec<Option<T>>);
 
@@ -51,7 +52,8 @@ fn a_lying_size_hint_is_not_believed() {
     assert_eq!(merged.unwrap(), [extent(0, 10, 2)]);
 }
 
-/// A stream that ends, and goes on when it is asked again. The trait leaves that open: "take the first as the answer".
+/// A stream that ends, and continues when it is read again. The trait leaves that open: "take the
+/// first as the answer".
 #[derive(Clone, Debug)]
 struct Undead(Unfused<Extent<u8>>);
 
@@ -99,7 +101,7 @@ fn fill_takes_the_first_end_for_the_end() {
     ends_with(Undead(unfused()).fill(0..30, 9), &[extent(0, 10, 1), extent(10, 30, 9)]);
 }
 
-/// The same with what the crate itself offers: `place_iter` over an iterator that is not fused.
+/// The same with an adapter of the crate: `place_iter` over an iterator that is not fused.
 #[test]
 fn fill_over_place_never_overlaps() {
     let descriptors = Unfused(vec![
@@ -114,7 +116,8 @@ fn fill_over_place_never_overlaps() {
     assert_eq!(filled.last().unwrap().end(), 30);
 }
 
-/// An error in the middle comes through every adapter, once, and what came before it is not lost.
+/// An error in the middle passes through every adapter, once, and the extents before it are not
+/// lost.
 #[test]
 fn errors_come_through_every_adapter() {
     let broken = || from_iter([extent(0, 10, 1), extent(10, 20, 2), extent(5, 30, 3)]);
@@ -165,7 +168,7 @@ fn a_panic_in_the_source_passes_through() {
     read(&|| drop(merge_all([from_iter(panicking(&asked))], |a, _| a).covering(0..90).collect_vec()));
 }
 
-/// After a panic that was caught, the stream can still be read; nothing is handed out twice.
+/// After a caught panic, the stream can still be read; no extent comes twice.
 #[test]
 fn a_stream_survives_a_caught_panic() {
     let asked = Cell::new(0);
@@ -181,7 +184,7 @@ fn a_stream_survives_a_caught_panic() {
     assert!(last >= 20);
 }
 
-/// Adapters are lazy: nothing is read before it is asked for, nor more than needed.
+/// Adapters are lazy: they read nothing in advance, and no more than needed.
 #[test]
 fn adapters_are_lazy() {
     let asked = Cell::new(0);

@@ -1,5 +1,6 @@
-//! A survey against a simulated server: whatever the disk, the cuts, the order of chunks, the range and the limits, the result is what the
-//! slow judge says, byte for byte; or a survey with a budget too small for one block says so.
+//! A survey against a simulated server: whatever the disk, the cuts, the order of chunks, the range
+//! and the limits, the result equals that of a slow model, byte for byte; or the survey reports a
+//! budget too small for one block.
 #![cfg(feature = "alloc")]
 
 mod support;
@@ -13,14 +14,15 @@ use support::drive::{Run, Wire, answer, drain, drive};
 use support::server::{Seen, Server, Source};
 use support::setup::{Order, Setup, setups};
 
-/// Without a budget that is truly tiny, a survey ends well.
+/// With a budget that is not tiny, a survey succeeds.
 fn run(setup: &Setup, server: &mut Server) -> Option<Run> {
     match drive(setup.survey(), server) {
         Ok(run) => Some(run),
         Err(SurveyError::OverBudget { budget, length, .. }) => {
             assert_eq!(Some(budget), setup.budget);
             assert!(length <= setup.min_block as u64);
-            // in bitmap-first order the bitmaps' answer may hold some while the details are asked; how much, see below
+            // in bitmap-first order the bitmaps' answer may hold a part while the details are
+            // requested; see below for how much
             let held = if setup.order == Order::BitmapFirst { setup.largest_reply() } else { 0 };
             assert!(budget < setup.enough() + held, "{budget} bytes are enough: {} would do", setup.enough());
             None
@@ -29,7 +31,7 @@ fn run(setup: &Setup, server: &mut Server) -> Option<Run> {
     }
 }
 
-/// What holds of every result: it covers the range once, in order, joined, within the budget.
+/// The properties of every result: it covers the range once, in order, joined, within the budget.
 fn judge(setup: &Setup, run: &Run) -> Dense<Status> {
     assert_canonical(&run.extents);
     assert!(run.stats.peak_bytes <= setup.budget.unwrap_or(32 << 20), "{:?}", run.stats);
@@ -51,7 +53,8 @@ fn exact(setup: &Setup, run: &Run) {
     assert_eq!(run.stats.forgiven.total(), run.stats.forgiven.extra_descriptors, "{:?}", run.stats);
 }
 
-/// The meaning of each number on the wire, spelled out by bits: the judge above reads flags as the library does.
+/// The meaning of each number on the wire, spelled out bit by bit: the model above reads flags with
+/// the library's own code.
 #[track_caller]
 fn means_what_the_flags_say(source: &Source, result: &Dense<Status>) {
     for (status, &flags) in result.iter().zip(&source.flags).filter_map(|(s, f)| s.map(|s| (s, f))) {
@@ -88,7 +91,8 @@ proptest! {
         }
     }
 
-    /// The bitmaps' answer must not take all of the budget, and leave the details without room for a single block.
+    /// The bitmaps' answer must not use up the budget and leave the details without room for a
+    /// single block.
     #[test]
     fn bitmap_first_needs_no_larger_budget(setup in setups(false), more in 0_usize..400) {
         let setup = Setup { budget: Some(2 * setup.enough() + more), ..setup };
@@ -104,7 +108,7 @@ proptest! {
         let setup = Setup { budget: None, ..setup };
         let mut one = drive(setup.survey(), &mut setup.server()).unwrap();
         let mut two = drive(other.survey(), &mut other.server()).unwrap();
-        // which chunk comes first decides how much is held between two of them
+        // the order of the chunks decides how much is held between two of them
         (one.stats.peak_bytes, two.stats.peak_bytes) = (0, 0);
         prop_assert_eq!(one.extents, two.extents);
         prop_assert_eq!(one.stats, two.stats);
@@ -119,7 +123,7 @@ proptest! {
 
     #[test]
     fn nothing_of_a_failed_reply_is_visible(setup in setups(false), faults in prop::collection::vec(0_usize..7, 1..20)) {
-        // room for one reply with every chunk twice, and for nothing that is left of failed ones
+        // room for one reply with every chunk twice, and none for remains of failed ones
         let setup = Setup { budget: Some(2 * setup.in_flight * setup.largest_reply()), ..setup };
         let run = drive_with_faults(&setup, &faults);
         exact(&setup, &run);
@@ -127,7 +131,8 @@ proptest! {
     }
 }
 
-/// Each part of a status is the truth or the safe one. Returns in how many blocks any was only safe.
+/// Each part of a status is the truth or the safe one. Returns the number of blocks where a part
+/// was only safe.
 fn differing_blocks(setup: &Setup, result: &Dense<Status>) -> u64 {
     let mut blocks = Vec::new();
     let told = Setup { order: Order::Together, ..setup.clone() }.truth();
@@ -167,7 +172,7 @@ fn safe_or_equal(byte: usize, status: Status, truth: Status, asked: bool) -> boo
     same && status.depth() == truth.depth()
 }
 
-/// So many replies on one connection, the rest on another, with other context ids.
+/// This number of replies on one connection, the rest on another, with other context ids.
 fn resumed(setup: &Setup, replies: u64) -> Vec<Extent<Status>> {
     let mut survey = setup.survey();
     let mut server = setup.server();
@@ -190,7 +195,8 @@ fn resumed(setup: &Setup, replies: u64) -> Vec<Extent<Status>> {
     to_extents(&from_extents(&extents, setup.size))
 }
 
-/// Runs a survey on a server that fails replies: each fault is the way in which one reply fails, or 0 for one that is well.
+/// Runs a survey on a server that fails replies: each fault is the way in which one reply fails, or
+/// 0 for a valid one.
 fn drive_with_faults(setup: &Setup, faults: &[usize]) -> Run {
     let mut survey = setup.survey_with(setup.options().max_retries(u32::MAX)).unwrap();
     let mut server = setup.server();
@@ -220,7 +226,7 @@ fn drive_with_faults(setup: &Setup, faults: &[usize]) -> Run {
     Run { extents, stats: survey.complete().unwrap() }
 }
 
-/// Lets the reply to `request` fail in one of several ways.
+/// Fails the reply to `request` in one of several ways.
 fn fail(survey: &mut Survey, server: &mut Server, request: &nbd_extents::Request, fault: usize) {
     let id = request.id();
     let mut chunks = server.answer(request);
@@ -271,7 +277,7 @@ fn sample(runner: &mut TestRunner, odd: bool) -> Setup {
     setups(odd).new_tree(runner).unwrap().current()
 }
 
-/// The cases above mean nothing if the server never does anything odd.
+/// The cases above prove nothing if the server never does anything unusual.
 #[test]
 fn the_simulated_server_does_what_real_ones_do() {
     let runner = &mut TestRunner::deterministic();

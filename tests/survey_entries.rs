@@ -1,5 +1,5 @@
-//! Replies given by context name and in host order, as libnbd's callbacks have them: they say the same as
-//! the payloads that libnbd read, are held to the same rules, and count against the same budget.
+//! Replies given by context name and in host order, as from libnbd's callbacks: they mean the same
+//! as the payloads that libnbd read, obey the same rules, and count against the same budget.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
@@ -15,7 +15,7 @@ const BASE: &str = "base:allocation";
 const BITMAP: &str = "qemu:dirty-bitmap:b0";
 const BLOCK: u64 = 512;
 
-/// How a reply is handed to the survey.
+/// The way in which a reply is passed to the survey.
 #[derive(Clone, Copy, Debug)]
 enum Face {
     Payload(Form),
@@ -23,7 +23,8 @@ enum Face {
     Entries64,
 }
 
-/// What a server says of each block, and how many blocks it describes in each reply, by context.
+/// The server's status of each block, and the number of blocks that it describes in each reply, by
+/// context.
 #[derive(Clone, Debug)]
 struct Server {
     flags: [Vec<u64>; 2],

@@ -1,5 +1,5 @@
-//! Servers that fail, that announce blocks which the export is no multiple of, and exports that are huge:
-//! what a survey asks, how it ends, and which bytes get the safe status.
+//! Servers that fail, exports that are no multiple of the announced block, and exports that are
+//! huge: the requests of a survey, its end, and the bytes with the safe status.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
@@ -58,7 +58,7 @@ fn a_request_that_always_fails_ends_the_survey() {
     }
 }
 
-/// The ranges around it are answered again and again; it alone is counted.
+/// The ranges around it are answered again and again; only its failures are counted.
 #[test]
 fn a_range_that_always_fails_among_others_that_do_not_ends_the_survey() {
     let options = SurveyOptions::new(export(64 * MIB)).max_request(MIB).in_flight(8);
@@ -103,8 +103,8 @@ fn an_answer_in_between_forgets_the_failures() {
 }
 
 proptest! {
-    /// Whatever fails, in whatever order: with the safe status for it a survey comes to its end, and no byte
-    /// is called clean or zero that the server did not call so.
+    /// Whatever fails, in any order: with the safe status for it a survey completes, and no byte is
+    /// clean or zero unless the server said so.
     #[test]
     fn what_fails_for_ever_gets_the_safe_status(
         blocks in 1..64_u64,
@@ -160,7 +160,8 @@ proptest! {
         prop_assert!(survey.complete().is_ok());
     }
 
-    /// No server is asked for a part of its blocks, and what no request reaches is data and dirty.
+    /// No server gets a request for a part of its blocks, and bytes that no request reaches are
+    /// data and dirty.
     #[test]
     fn an_announced_block_is_never_cut_and_the_tail_is_safe(
         size in 1..20_000_u64,
@@ -183,7 +184,7 @@ proptest! {
         while let Some(request) = survey.next_request().unwrap() {
             prop_assert_eq!((request.offset() % block, request.length() % block), (0, 0));
             for (name, flags) in [(BASE, 3), (BITMAP, 0)] {
-                // a server may describe more than was asked, up to the end of the export
+                // a server may describe more than the request, up to the end of the export
                 survey.extents64(request.id(), name, request.offset(), [(size - request.offset(), flags)]).unwrap();
             }
             survey.reply_done(request.id()).unwrap();
@@ -214,7 +215,7 @@ fn without_an_announced_block_the_tail_is_asked() {
     assert_eq!(survey.complete().unwrap().assumed_bytes, 0);
 }
 
-/// A disk of 32 bytes with an extent a byte: rounded to 512 unless the caller knows better.
+/// A disk of 32 bytes with an extent per byte: rounded to 512 unless the caller sets another block.
 #[test]
 fn a_caller_may_say_that_blocks_are_one_byte() {
     let entries: Vec<_> = (0..32).map(|byte| (1, byte % 2)).collect();
@@ -233,7 +234,7 @@ fn a_caller_may_say_that_blocks_are_one_byte() {
     }
 }
 
-/// 8 EiB at 128 GiB a request would be 67 million requests.
+/// 8 EiB at 128 GiB per request would be 67 million requests.
 #[test]
 fn requests_grow_with_what_the_answers_reach() {
     let mut survey = together(SurveyOptions::new(export(MAX_END)));

@@ -1,5 +1,6 @@
-//! Several requests in flight, exhaustively on a tiny disk: every order of answers, each whole, short or failed. And what is particular to asking
-//! ahead: how much is asked, what is kept, what makes way.
+//! Several requests in flight, exhaustively on a tiny disk: every order of replies, each whole,
+//! short or failed. And the specifics of requesting ahead: the length of requests, the answers
+//! held, the answers dropped.
 
 use nbd_extents::wire::{Descriptor, Form, encode};
 use nbd_extents::{
@@ -7,7 +8,7 @@ use nbd_extents::{
     Survey, SurveyError, SurveyOptions,
 };
 
-/// What the tiny disk says of each byte: allocation and bitmap.
+/// The status of each byte of the tiny disk: allocation and bitmap.
 const DISK: [(u64, u64); 6] = [(0, 0), (3, 0), (3, 1), (0, 1), (0, 1), (2, 0)];
 const ALLOCATION: u32 = 0;
 const BITMAP: u32 = 1;
@@ -41,7 +42,7 @@ fn truth(byte: usize, bitmap_first: bool) -> Status {
     if asked { status.with_allocation(Allocation::from_flags(allocation)) } else { status }
 }
 
-/// The chunks about so many bytes of a request, one descriptor a byte.
+/// The chunks about this number of bytes of a request, one descriptor per byte.
 fn chunks(request: &Request, bytes: usize) -> Vec<Vec<u8>> {
     let start = usize::try_from(request.offset()).unwrap();
     let list = |id: u32| {
@@ -52,7 +53,7 @@ fn chunks(request: &Request, bytes: usize) -> Vec<Vec<u8>> {
     request.context_ids().iter().map(|&id| list(id)).collect()
 }
 
-/// Counts through all combinations of choices that a run meets.
+/// Counts through all combinations of a run's choices.
 #[derive(Debug, Default)]
 struct Choices {
     made: Vec<(usize, usize)>,
@@ -70,7 +71,7 @@ impl Choices {
         choice
     }
 
-    /// Goes on to the next combination.
+    /// Advances to the next combination.
     fn advance(&mut self) -> bool {
         self.next = 0;
         while let Some((choice, of)) = self.made.pop() {
@@ -83,7 +84,8 @@ impl Choices {
     }
 }
 
-/// One run: each choice is which reply comes next, and whether it is whole, one byte long, or (once a run) failed.
+/// One run: each choice is the next reply, and whether it is whole, one byte long, or (once a run)
+/// failed.
 fn run(mut survey: Survey, choices: &mut Choices, in_flight: usize) -> (Vec<Extent<Status>>, u64) {
     let mut flying: Vec<Request> = Vec::new();
     let mut extents = Vec::new();
@@ -153,7 +155,7 @@ fn every_order_of_whole_short_and_failed_answers() {
     }
 }
 
-/// Room for little more than one answer: what came early makes way, and is asked again.
+/// Room for little more than one answer: early answers are dropped, and requested again.
 #[test]
 fn every_order_of_answers_in_a_small_budget() {
     let (_, dropped) = all_orders(3, 2, false, 2 * (4 + 2 * 8) + 24);
@@ -180,7 +182,8 @@ fn answer(survey: &mut Survey, request: &Request, list: &[(u64, u64)]) -> Result
 
 const MIB: u64 = 1 << 20;
 
-/// As qemu does with 131,072 extents: the first answer shows how much a reply holds, and so much is asked ahead each time.
+/// As qemu does with 131,072 extents: the first answer shows the range that a reply covers, and
+/// each request ahead asks for that range.
 #[test]
 fn the_step_follows_a_server_that_limits_its_replies() {
     let mut survey = survey(options(1 << 30).in_flight(4), false);
@@ -191,7 +194,7 @@ fn the_step_follows_a_server_that_limits_its_replies() {
     assert_eq!(ahead, [(256, 256), (512, 256), (768, 256)]);
 }
 
-/// Expected replies count: no more are asked than the budget will hold.
+/// Expected replies count: the survey makes no more requests than the budget will hold.
 #[test]
 fn no_more_is_asked_than_the_budget_will_hold() {
     let mut survey = survey(options(1 << 30).in_flight(16).budget(3000).max_request(MIB), false);
@@ -220,7 +223,8 @@ fn an_answer_that_came_early_makes_way_for_the_one_that_is_waited_for() {
     assert!(again.iter().any(|request| request.offset() == two[1].offset()), "{again:?}");
 }
 
-/// Nobody can make a survey keep more than a few pieces of what was asked ahead, be they ever so small.
+/// No server can make a survey hold more than a few pieces of the requests ahead, however small
+/// they are.
 #[test]
 fn crumbs_ahead_do_not_pile_up() {
     let mut survey = survey(options(1 << 30).in_flight(8).max_stalled_replies(u32::MAX), false);
@@ -253,7 +257,7 @@ fn a_server_of_crumbs_is_not_worth_waiting_for_whatever_is_in_flight() {
     assert!(matches!(stalled, SurveyError::Stalled { replies: 51, .. }), "{stalled}");
 }
 
-/// Dirty ranges that touch, and those behind a small gap where that is allowed, are one request.
+/// Dirty ranges that touch, and those separated by an allowed small gap, are one request.
 #[test]
 fn details_are_joined_over_small_gaps_only_where_that_is_allowed() {
     let ask = |join| {

@@ -1,5 +1,6 @@
-//! A survey of an export that changes while it is surveyed. The result is no snapshot, but it is safe: what any answer that was used or kept called
-//! dirty is dirty, what any called data is not zero, and the range is covered exactly all the same.
+//! A survey of an export that changes meanwhile. The result is no snapshot, but it is safe: bytes
+//! that any used or retained answer reported dirty are dirty, bytes that any reported as data are
+//! not zero, and the range is still covered exactly.
 #![cfg(feature = "alloc")]
 
 mod support;
@@ -13,7 +14,7 @@ use support::drive::{Run, drive, drive_with};
 use support::server::Server;
 use support::setup::{Order, Setup, setups};
 
-/// What changes between two replies: so many bytes, from this place, to these flags.
+/// A change between two replies: this number of bytes, from this offset, to these flags.
 type Change = (usize, usize, u64);
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -32,7 +33,7 @@ fn change(server: &mut Server, (start, length, flags): Change) {
     }
 }
 
-/// What a guest does: blocks become dirty, zeroes become data, never the other way.
+/// The writes of a guest: blocks become dirty, zeroes become data, never the other way.
 fn write(server: &mut Server, (start, length, _): Change) {
     for source in &mut server.sources {
         let size = source.flags.len();
@@ -60,7 +61,8 @@ fn covered(setup: &Setup, run: &Run) -> Dense<Status> {
     result
 }
 
-/// All that was said of each byte, joined by hand: dirty is OR, zero and hole are AND, of two depths none. And whether anything differed.
+/// All answers about each byte, joined by hand: dirty is OR, zero and hole are AND, two different
+/// depths give none. And whether any differed.
 fn told(setup: &Setup, server: &Server) -> (Dense<Status>, bool) {
     let mut joined: Dense<Status> = vec![None; setup.size];
     let mut differed = false;
@@ -92,7 +94,8 @@ fn safest(context: &Context, flags: &[u64]) -> (u64, bool) {
 proptest! {
     #![proptest_config(support::config(512))]
 
-    /// With blocks of one byte each request starts where the survey is, so every answer about a byte counts, and no other.
+    /// With blocks of one byte each request starts at the survey's position, so every answer about
+    /// a byte counts, and no other.
     #[test]
     fn the_safest_of_all_answers_holds(setup in setups(true), changes in changes()) {
         let setup = Setup { order: Order::Together, min_block: 1, budget: None, ..writable(&setup) };
@@ -114,7 +117,8 @@ proptest! {
         }
     }
 
-    /// A byte that was dirty before the survey began is dirty in every answer, and so in the result; data stays data.
+    /// A byte that was dirty before the survey began is dirty in every answer, and so in the
+    /// result; data stays data.
     #[test]
     fn a_guest_that_writes_cannot_hide_what_was_dirty(setup in setups(true), changes in changes()) {
         let setup = Setup { budget: None, ..writable(&setup) };
@@ -126,7 +130,7 @@ proptest! {
         }
     }
 
-    /// What is kept to be compared counts as well.
+    /// Retained answers count as well.
     #[test]
     fn the_budget_holds_for_the_rests_too(setup in setups(true), budget in 20_usize..1500) {
         let setup = Setup { budget: Some(budget), ..writable(&setup) };
@@ -134,12 +138,12 @@ proptest! {
         server.snapshot_access = false;
         match drive(setup.survey(), &mut server) {
             Ok(run) => prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes),
-            // rests make way; in bitmap-first order the bitmaps' answer need not
+            // retained answers are given up; in bitmap-first order the bitmaps' answer need not be
             Err(error) => prop_assert!(setup.order == Order::BitmapFirst || budget < setup.enough(), "{error}"),
         }
     }
 
-    /// Keeping rests for comparison must not fail a survey that would go well without them.
+    /// Retained answers must not fail a survey that would succeed without them.
     #[test]
     fn an_export_that_does_not_change_is_the_same_writable(setup in setups(false)) {
         let setup = Setup { budget: None, ..writable(&setup) };
@@ -155,7 +159,7 @@ proptest! {
     }
 }
 
-/// The properties above mean nothing if answers never disagree.
+/// The properties above prove nothing if answers never disagree.
 #[test]
 fn answers_do_disagree() {
     use proptest::strategy::ValueTree;
@@ -174,8 +178,9 @@ fn answers_do_disagree() {
     assert!(disputed >= 20 && compared >= 50 && coarsened >= 5, "{disputed} {compared} {coarsened}");
 }
 
-/// Allocation reaches to the end of what was asked, the bitmap one extent far. What a server sends again and again is asked for in smaller pieces:
-/// the work, counted in descriptors received, grows with the disk and not with its square.
+/// Allocation reaches the end of the request, the bitmap covers one extent. A range that the server
+/// sends again and again is requested in smaller pieces: the work, counted in descriptors received,
+/// grows with the disk and not with its square.
 #[test]
 fn contexts_that_reach_very_differently_cost_what_the_disk_costs() {
     let cost = |extents: u64| {

@@ -31,7 +31,8 @@ use crate::status::Status;
 ///     !Base::Backup(Baseline::new(4096, Bitmaps::FIRST)).permits(&extent, Action::Skip)
 /// );
 ///
-/// // an overlay that does not hold the bytes reads as zero, and must not say so: that would hide what lies under it
+/// // an overlay that does not hold the bytes reads as zero; recording that as zero would
+/// // hide the layers below it
 /// let absent = extent.map(|status| status.with_depth(Depth::from_flags(0)));
 /// assert!(!Base::LowerLayers.permits(&absent, Action::Zero { may_unmap: true }));
 /// assert!(Base::LowerLayers.permits(&absent, Action::Absent));

@@ -1,12 +1,12 @@
-//! Longer explanations, with examples that are tested: what the fields mean, how to do what backup tools do, and how to come here from another
-//! program's code. There is no code to call in here.
+//! Longer explanations with tested examples: the meaning of the fields, recipes for backup tools,
+//! and migration from other programs' code. This module has no functions.
 //!
-//! | page | for whom |
+//! | page | content |
 //! |---|---|
-//! | [`fields`] | who wants to know what zero, hole, dirty and depth mean, and what each server makes of them |
-//! | [`cookbook`] | who has a task: from libnbd, from libvirt, plan a backup, restore a chain |
-//! | [`serialized`] | who stores or sends what this crate makes, with the feature `serde` |
-//! | [`migrating`] | who has the merge of ovirt-imageio, virtnbdbackup or KubeVirt in their code |
+//! | [`fields`] | the meaning of zero, hole, dirty and depth, and the behaviour of servers |
+//! | [`cookbook`] | recipes: from libnbd, from libvirt, plan a backup, restore a chain |
+//! | [`serialized`] | the forms of stored values, with the feature `serde` |
+//! | [`migrating`] | for code with the merge of ovirt-imageio, virtnbdbackup or KubeVirt |
 
 #[doc = include_str!("fields.md")]
 pub mod fields {}

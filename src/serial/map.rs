@@ -1,4 +1,5 @@
-//! The form of an [`ExtentMap`]: its range and its extents. Written extent by extent, so that a large map is not built a second time.
+//! The form of an [`ExtentMap`]: its range and its extents. It is written extent by extent, so that
+//! a large map is not built a second time.
 
 use alloc::vec::Vec;
 use core::hash::Hash;
@@ -25,7 +26,8 @@ struct ExtentList<'a, T>(MapSlice<'a, T>);
 
 impl<T: Serialize + Copy> Serialize for ExtentList<'_, T> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        // forms that do not describe themselves (postcard, bincode) write the length first, and gaps are no rows
+        // formats that do not describe themselves (postcard, bincode) write the length first; gaps
+        // are no elements
         let mut list = serializer.serialize_seq(Some(self.0.extents().count()))?;
         for extent in self.0 {
             list.serialize_element(&extent)?;
@@ -48,7 +50,7 @@ impl<'de, T: Deserialize<'de> + Copy + Eq + Hash> Deserialize<'de> for ExtentMap
         let length =
             end.checked_sub(start).ok_or_else(|| Z::Error::custom("a map that ends before it starts"))?;
         if length > 0 {
-            // the range of a map is one that an extent could have
+            // the range of a map must be valid as that of an extent
             Extent::new(start, length, ()).map_err(Z::Error::custom)?;
         }
         Self::within(from_iter(extents), start..end).map_err(Z::Error::custom)

@@ -1,7 +1,9 @@
-//! Serialization with serde: the stable form of each type, apart from its fields in memory, which may change.
+//! Serialization with serde: the stable form of each type, separate from its fields in memory,
+//! which may change.
 //!
-//! Each form is a private type that derives what serde needs; a value is read by building the form and then parsing it, so that nothing invalid
-//! can come in by this way either. The forms are documented in [`guide::serialized`](crate::guide::serialized), and tested in `tests/serde_forms.rs`.
+//! Each form is a private type with serde's derives. A value is read by building the form and then
+//! parsing it, so that no invalid value can enter this way. The forms are documented in
+//! [`guide::serialized`](crate::guide::serialized), and tested in `tests/serde_forms.rs`.
 
 #![allow(
     clippy::infallible_try_from,
@@ -15,7 +17,8 @@ mod owned;
 mod small;
 mod status;
 
-/// Serializes and deserializes a type by way of its form. A form is made from a reference, and parsed by `TryFrom`.
+/// Serializes and deserializes a type through its form. A form is made from a reference, and parsed
+/// by `TryFrom`.
 macro_rules! through {
     ($($form:ty => $type:ty $(, $parameter:ident)?;)*) => {$(
         impl$(<$parameter: serde::Serialize + Clone>)? serde::Serialize for $type {

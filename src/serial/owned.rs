@@ -1,4 +1,4 @@
-//! The forms of what a survey or a chain keeps between two runs of a program.
+//! The forms of the values that a survey or a chain stores between two runs of a program.
 
 use alloc::string::{String, ToString as _};
 use core::convert::Infallible;

@@ -1,4 +1,5 @@
-//! The forms of what owns no memory: extents, what one context says, actions, sets of bitmaps, positions.
+//! The forms of types without memory of their own: extents, flags of one context, actions, sets of
+//! bitmaps, positions.
 
 use core::convert::Infallible;
 
@@ -43,7 +44,7 @@ impl<T> TryFrom<ExtentForm<T>> for Extent<T> {
     }
 }
 
-/// What one context says: the number as it stands on the wire.
+/// The flags of one context: the number on the wire.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct Flags(u64);

@@ -1,4 +1,4 @@
-//! The form of a [`Status`]: what each context says, or null where it does not.
+//! The form of a [`Status`]: the answer of each context, or null without one.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ through! {
     StatusForm => Status;
 }
 
-/// The number that stands for a depth in doubt: as on the wire, one that no server has a meaning for.
+/// The number for a depth in doubt: on the wire, too, it has no defined meaning.
 const DOUBT: u64 = 1 << 32;
 
 #[derive(Serialize, Deserialize)]
@@ -25,7 +25,7 @@ struct StatusForm {
     depth: Option<u64>,
 }
 
-/// A form that no status has.
+/// Why a form is not that of any status.
 enum Impossible {
     HalfAllocation,
     DirtyUnasked { asked: u32, dirty: u32 },

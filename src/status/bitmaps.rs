@@ -265,7 +265,7 @@ impl Status {
         Bitmaps(self.dirty)
     }
 
-    /// Whether any bitmap of the set marks the bytes as changed: the union of these bitmaps.
+    /// `true` if any bitmap of the set marks the bytes as changed: the union of these bitmaps.
     ///
     /// `None` if no bitmap marks them and at least one was not requested, or if the set is empty:
     /// "clean" would then be a guess.

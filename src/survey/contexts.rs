@@ -78,7 +78,7 @@ impl FromStr for Context {
     }
 }
 
-/// Whether a survey can do without a context.
+/// The need of a survey for a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Required,

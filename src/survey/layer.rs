@@ -184,7 +184,7 @@ impl Layer {
         self.cursor.end
     }
 
-    /// Whether its payload counts against the budget.
+    /// True if its payload counts against the budget.
     pub(super) fn is_counted(&self) -> bool {
         self.payload.is_counted()
     }

@@ -51,7 +51,7 @@ impl fmt::Display for RequestId {
 /// ```
 /// use nbd_extents::{Request, Topic};
 ///
-/// /// Whether the request needs the payload form, on a connection that negotiated everything.
+/// /// True if the request needs the payload form, on a connection that negotiated everything.
 /// fn needs_payload(request: &Request) -> bool {
 ///     request.topic() != Topic::All
 /// }

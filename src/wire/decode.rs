@@ -1,12 +1,12 @@
-//! From the payload of a status chunk to its context id and descriptors, without copying a byte.
+//! Decodes the payload of a status chunk into its context id and descriptors, without copying a
+//! byte.
 
 use core::fmt;
 
 use super::descriptor::{Compact, Descriptors, Extended, RawDescriptor};
 use crate::error::DecodeError;
 
-/// The payload of one status chunk: which context it is about, and its descriptors, borrowed from
-/// the caller's buffer.
+/// The payload of one status chunk, borrowed: its context id and its descriptors.
 #[derive(Clone, Copy)]
 pub struct BlockStatus<'a, R> {
     context: u32,
@@ -46,10 +46,11 @@ impl<R: RawDescriptor> fmt::Debug for BlockStatus<'_, R> {
     }
 }
 
-/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS` chunk (type 5): a 32-bit context id, then 8
-/// bytes a descriptor.
+/// Parses the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS` chunk (type 5).
 ///
-/// Takes constant time: the lengths themselves are not looked at.
+/// It has a 32-bit context id, then 8 bytes per descriptor.
+///
+/// Takes constant time: it does not check the lengths of the descriptors.
 ///
 /// # Errors
 ///
@@ -72,10 +73,11 @@ pub fn parse_compact(payload: &[u8]) -> Result<BlockStatus<'_, Compact>, DecodeE
     BlockStatus::new(u32::from_be_bytes(*context), raw)
 }
 
-/// Reads the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` chunk (type 6): a 32-bit context id, a
-/// 32-bit count, then 16 bytes a descriptor.
+/// Parses the payload of a `NBD_REPLY_TYPE_BLOCK_STATUS_EXT` chunk (type 6).
 ///
-/// Takes constant time: the lengths themselves are not looked at.
+/// It has a 32-bit context id, a 32-bit count, then 16 bytes per descriptor.
+///
+/// Takes constant time: it does not check the lengths of the descriptors.
 ///
 /// # Errors
 ///
@@ -88,7 +90,10 @@ pub fn parse_compact(payload: &[u8]) -> Result<BlockStatus<'_, Compact>, DecodeE
 /// let mut payload = vec![0, 0, 0, 2, 0, 0, 0, 1];
 /// payload.extend(8_589_934_592_u64.to_be_bytes());
 /// payload.extend(1_u64.to_be_bytes());
-/// assert_eq!(parse_extended(&payload)?.descriptors().next().map(|d| d.length), Some(8 << 30));
+/// assert_eq!(
+///     parse_extended(&payload)?.descriptors().next().map(|d| d.length),
+///     Some(8 << 30)
+/// );
 /// # Ok::<(), nbd_extents::DecodeError>(())
 /// ```
 pub fn parse_extended(payload: &[u8]) -> Result<BlockStatus<'_, Extended>, DecodeError> {

@@ -1,5 +1,5 @@
-//! One descriptor, and lists of them in any of the shapes in which clients hold them: the two wire
-//! forms, and the host-order pairs of libnbd's callbacks.
+//! One descriptor, and lists of them in all layouts that clients hold: the two wire forms, and the
+//! host-order pairs of libnbd's callbacks.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -8,12 +8,12 @@ use core::slice;
 use super::raw::Raw;
 use crate::error::DecodeError;
 
-/// A descriptor as it stands on the wire: a length and flags. Not checked: the length may be 0.
+/// A descriptor: a length and flags, unchecked. The length may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Descriptor {
     /// The length in bytes.
     pub length: u64,
-    /// The flags; the context decides what they mean.
+    /// The flags, whose meaning depends on the context.
     pub flags: u64,
 }
 
@@ -21,17 +21,15 @@ pub struct Descriptor {
 pub type Compact = [u8; 8];
 /// An extended descriptor: 64-bit length, 64-bit flags, big-endian.
 pub type Extended = [u8; 16];
-/// A (length, flags) pair of 32-bit numbers in host order, as libnbd's `block_status` callback has
-/// them.
+/// A (length, flags) pair of 32-bit numbers in host order, from libnbd's `block_status` callback.
 pub type Pair32 = [u32; 2];
-/// A (length, flags) pair of 64-bit numbers in host order, as libnbd's `block_status_64` callback
-/// has them.
+/// A (length, flags) pair of 64-bit numbers in host order, from libnbd's `block_status_64`
+/// callback.
 pub type Pair64 = (u64, u64);
 
-/// The representations of a descriptor that this crate reads: [`Compact`], [`Extended`], [`Pair32`]
-/// and [`Pair64`].
+/// The representations of a descriptor: [`Compact`], [`Extended`], [`Pair32`] and [`Pair64`].
 pub trait RawDescriptor: Raw {
-    /// Decodes it.
+    /// Decodes the descriptor.
     #[inline]
     fn read(self) -> Descriptor {
         self.decode()
@@ -43,7 +41,7 @@ impl RawDescriptor for Extended {}
 impl RawDescriptor for Pair32 {}
 impl RawDescriptor for Pair64 {}
 
-/// The descriptors of one context in one reply, read one by one from the borrowed list.
+/// An iterator over the descriptors of one context in one reply, borrowed.
 #[derive(Clone)]
 #[must_use = "iterators are lazy"]
 pub struct Descriptors<'a, R> {
@@ -51,7 +49,7 @@ pub struct Descriptors<'a, R> {
 }
 
 impl<'a, R: RawDescriptor> Descriptors<'a, R> {
-    /// Reads a slice of raw descriptors: [`Pair64`] for libnbd's 64-bit callback, say.
+    /// Iterates over a slice of raw descriptors: [`Pair64`] for libnbd's 64-bit callback, say.
     ///
     /// ```
     /// use nbd_extents::wire::{Descriptor, Descriptors};
@@ -64,18 +62,17 @@ impl<'a, R: RawDescriptor> Descriptors<'a, R> {
         Self { raw: raw.iter() }
     }
 
-    /// The descriptors that have not been read yet.
+    /// The descriptors not yet read.
     pub(crate) fn as_slice(&self) -> &'a [R] {
         self.raw.as_slice()
     }
 }
 
-/// Reads the flat list of 32-bit numbers that libnbd's `block_status` callback gets: length, flags,
-/// length, flags, ...
+/// Splits the flat list of libnbd's `block_status` callback: length, flags, length, flags, ...
 ///
 /// # Errors
 ///
-/// [`DecodeError::OddPairs`] when a flags value is missing at the end.
+/// [`DecodeError::OddPairs`] when the last flags are missing.
 ///
 /// ```
 /// use nbd_extents::wire::pairs;

@@ -1,5 +1,4 @@
-//! The other direction: descriptors to the payload of a status chunk, for servers, proxies, tests
-//! and fuzzers.
+//! Encodes descriptors as the payload of a status chunk, for servers, proxies, tests and fuzzers.
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -7,8 +6,7 @@ use alloc::vec::Vec;
 use super::{Descriptor, Form};
 use crate::error::EncodeError;
 
-/// The bytes that a payload of `descriptors` descriptors has, or `None` where that is more than
-/// `usize` holds.
+/// The size of a payload with `descriptors` descriptors, or `None` if it exceeds `usize`.
 ///
 /// ```
 /// use nbd_extents::wire::{Form, encoded_size};
@@ -24,18 +22,19 @@ pub const fn encoded_size(form: Form, descriptors: usize) -> Option<usize> {
     }
 }
 
-/// Writes a status chunk's payload to `out` and returns how many bytes it took.
+/// Encodes the payload of a status chunk into `out` and returns its size in bytes.
 ///
 /// # Errors
 ///
 /// An [`EncodeError`] when there is no descriptor, one has length 0 or does not fit the form, or
-/// `out` is too small. What `out` then holds is unspecified.
+/// `out` is too small. The content of `out` is then unspecified.
 ///
 /// ```
 /// use nbd_extents::wire::{Descriptor, Form, encode_into};
 ///
 /// let mut out = [0xa5; 16];
-/// let used = encode_into(Form::Compact, 2, [Descriptor { length: 65536, flags: 1 }], &mut out)?;
+/// let used =
+///     encode_into(Form::Compact, 2, [Descriptor { length: 65536, flags: 1 }], &mut out)?;
 /// assert_eq!(out[..used], [0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0, 1]);
 /// # Ok::<(), nbd_extents::EncodeError>(())
 /// ```
@@ -67,11 +66,11 @@ pub fn encode_into(
     Ok(used)
 }
 
-/// A status chunk's payload in a buffer of its own.
+/// Encodes the payload of a status chunk into a new buffer.
 ///
 /// # Errors
 ///
-/// As [`encode_into`], but for room.
+/// Those of [`encode_into`], except for the room.
 ///
 /// ```
 /// use nbd_extents::wire::{Descriptor, Form, encode, parse_extended};
@@ -95,7 +94,7 @@ pub fn encode(
     Ok(out)
 }
 
-/// The bytes of one descriptor; the compact form fills the first half.
+/// The bytes of one descriptor; in the compact form, the first half.
 fn raw_descriptor(form: Form, index: usize, descriptor: Descriptor) -> Result<[u8; 16], EncodeError> {
     let Descriptor { length, flags } = descriptor;
     if length == 0 {

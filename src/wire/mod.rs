@@ -1,10 +1,10 @@
-//! Block status on the wire: the payloads of `NBD_REPLY_TYPE_BLOCK_STATUS` and
+//! Block status on the wire: parsers for the payloads of `NBD_REPLY_TYPE_BLOCK_STATUS` and
 //! `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`, borrowed from the caller's buffer, and their encoder.
 //!
-//! This layer knows the shape of a payload and nothing else: no offsets, no meaning of flags, no
-//! rules across descriptors. [`parse_compact`] and [`parse_extended`] check in constant time what a
-//! header can show (whole descriptors, at least one, the right count). Lengths are looked at where
-//! they are used: [`place`](crate::stream::place) checks each while it is read, and a
+//! This layer knows the layout of a payload and nothing else: no offsets, no meaning of flags, no
+//! rules across descriptors. [`parse_compact`] and [`parse_extended`] check in constant time the
+//! facts that a header shows (whole descriptors, at least one, the right count). Lengths are
+//! checked where they are used: [`place`](crate::stream::place) checks each while it is read, and a
 //! [`Survey`](crate::Survey) checks a whole reply before anything of it is visible.
 
 mod decode;
@@ -38,7 +38,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// The bytes before the first descriptor.
+    /// The number of bytes before the first descriptor.
     ///
     /// ```
     /// use nbd_extents::wire::Form;
@@ -54,7 +54,7 @@ impl Form {
         }
     }
 
-    /// The bytes of one descriptor.
+    /// The size of one descriptor, in bytes.
     ///
     /// ```
     /// use nbd_extents::wire::Form;

@@ -1,14 +1,14 @@
-//! The sealed half of [`RawDescriptor`](super::RawDescriptor): how the kernel sees a list in
+//! The sealed half of [`RawDescriptor`](super::RawDescriptor): the kernel's view of a list in
 //! memory.
 
 use super::descriptor::{Compact, Descriptor, Extended, Pair32, Pair64};
 
-/// The four representations, and no other: the kernel has code for each.
+/// Implemented by the four representations, and no other type: the kernel has code for each.
 pub trait Raw: Copy {
-    /// Decodes it.
+    /// Decodes the descriptor.
     fn decode(self) -> Descriptor;
 
-    /// A list of them, with its representation as a variant.
+    /// A list of this representation, as a variant.
     fn raw_list(list: &[Self]) -> RawList<'_>;
 
     /// Sums the lengths of a list and collects the bits of all its descriptors.
@@ -26,16 +26,16 @@ pub trait Raw: Copy {
     }
 }
 
-/// The bits that the descriptors of a list have in common.
+/// The combined facts about the descriptors of a list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     /// The sum of the lengths, modulo 2^64.
     pub(crate) sum: u64,
-    /// The OR of the lengths, or more bits than that.
+    /// The OR of the lengths, or more bits.
     pub(crate) lengths: u64,
     /// The OR of the flags.
     pub(crate) flags: u64,
-    /// Whether a length is 0.
+    /// True if a length is 0.
     pub(crate) empty: bool,
 }
 
@@ -82,7 +82,7 @@ impl Raw for Compact {
         for raw in list {
             let raw = u64::from_le_bytes(*raw);
             all |= raw;
-            // The highest bit is set where the length, the lower half, is 0.
+            // the highest bit is set if the length, the lower half, is 0
             empty |= (raw & u64::from(u32::MAX)).wrapping_sub(1);
         }
         let flags = u64::from(((all >> 32) as u32).swap_bytes());

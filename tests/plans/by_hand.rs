@@ -1,4 +1,5 @@
-//! A plan made the slow way, with the whole disk in hand: a label for each byte, and then one request after the other.
+//! A plan made the slow way, with the whole disk in memory: a label for each byte, and then one
+//! request after the other.
 
 use nbd_extents::Action;
 use nbd_extents::plan::{Access, BlockSize, PlanOptions, PlanStep};
@@ -33,7 +34,7 @@ impl Rules {
     }
 }
 
-/// The steps, straight from the rules in the documentation.
+/// The steps, directly from the rules in the documentation.
 pub(crate) fn plan(disk: &[Action], rules: &Rules) -> Vec<PlanStep> {
     let labels = labels(disk, rules);
     let mut steps = Vec::new();
@@ -55,7 +56,8 @@ pub(crate) fn plan(disk: &[Action], rules: &Rules) -> Vec<PlanStep> {
     steps
 }
 
-/// Each byte with what is done to its block, or to its part of the block where some bytes must not be touched.
+/// Labels each byte with the action of its block, or of its part of the block if some bytes must
+/// not be touched.
 fn labels(disk: &[Action], rules: &Rules) -> Vec<Action> {
     let mut labels = Vec::new();
     for block in disk.chunks(usize::try_from(rules.block).unwrap()) {
@@ -81,7 +83,7 @@ fn label(piece: &[Action], whole: bool) -> Action {
     }
 }
 
-/// The end of the bytes from `at` on that have its label.
+/// The end of the bytes from `at` on that have the same label.
 fn run_end(labels: &[Action], at: usize) -> usize {
     at + labels[at..].iter().take_while(|label| **label == labels[at]).count()
 }

@@ -1,4 +1,5 @@
-//! Disks too large for a byte each: real block sizes from 512 bytes to 4 MiB, and the largest numbers that there are.
+//! Disks too large for a model per byte: real block sizes from 512 bytes to 4 MiB, and the largest
+//! possible numbers.
 
 use core::cell::Cell;
 
@@ -36,7 +37,8 @@ fn large_disks() -> impl Strategy<Value = Vec<Extent<Action>>> {
 proptest! {
     #![proptest_config(crate::support::config(256))]
 
-    /// The model again, one entry for each stretch between two cuts: what a plan leaves out may be left out, and what it does is right.
+    /// The model again, one entry for each range between two cuts: bytes that a plan leaves out may
+    /// be left out, and its steps are valid.
     #[test]
     fn real_block_sizes(
         disk in large_disks(),
@@ -103,7 +105,7 @@ fn the_largest_numbers_overflow_nothing() {
     }
 }
 
-/// Counts how many extents have been read.
+/// Counts the extents read.
 struct Counted<'a, S>(S, &'a Cell<usize>);
 
 impl<S: ExtentStream> ExtentStream for Counted<'_, S> {
@@ -168,7 +170,7 @@ fn gaps_at_the_edge() {
     assert_eq!(steps(1024, 2048).unwrap(), [(0, 2048), (2048, 4096)]);
 }
 
-/// However a gap is cut, it counts by its pieces joined; 8 are held and no more.
+/// However a gap is cut, it counts by its joined pieces; at most 8 are held.
 #[test]
 fn gaps_of_many_pieces() {
     let requests = |gap: &[Action]| {

@@ -1,13 +1,14 @@
-//! The slow and obvious judge: one entry for each byte. Too large for disks, too simple to be wrong.
+//! The slow and obvious model: one entry for each byte. Too large for disks, too simple to be
+//! wrong.
 
 use core::fmt::Debug;
 
 use nbd_extents::Extent;
 
-/// What is known of each byte from 0 on; `None` where nothing is.
+/// The status of each byte from 0 on; `None` for a gap.
 pub(crate) type Dense<T> = Vec<Option<T>>;
 
-/// Writes extents out byte by byte. They must be in order, must not overlap, and must end at or before `size`.
+/// Writes extents out byte by byte. They must be in order, disjoint, and end at or before `size`.
 #[track_caller]
 pub(crate) fn from_extents<T: Clone + Debug>(extents: &[Extent<T>], size: usize) -> Dense<T> {
     let mut dense = Dense::new();
@@ -23,7 +24,7 @@ pub(crate) fn from_extents<T: Clone + Debug>(extents: &[Extent<T>], size: usize)
     dense
 }
 
-/// The one coalesced list of extents that says the same.
+/// The coalesced list of extents with the same statuses.
 pub(crate) fn to_extents<T: Clone + PartialEq>(dense: &[Option<T>]) -> Vec<Extent<T>> {
     let mut extents = Vec::new();
     let mut start = 0;
@@ -40,22 +41,22 @@ pub(crate) fn to_extents<T: Clone + PartialEq>(dense: &[Option<T>]) -> Vec<Exten
     extents
 }
 
-/// Whether both describe the same bytes.
+/// True if both describe the same bytes.
 pub(crate) fn same_coverage<T, U>(a: &[Option<T>], b: &[Option<U>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_some() == b.is_some())
 }
 
-/// The merge: `f` of both where both say something, nothing elsewhere.
+/// The merge: `f` of both statuses where both exist, a gap elsewhere.
 pub(crate) fn merge<T, U, V>(a: &[Option<T>], b: &[Option<U>], f: impl Fn(&T, &U) -> V) -> Dense<V> {
     a.iter().zip(b).map(|(a, b)| Some(f(a.as_ref()?, b.as_ref()?))).collect()
 }
 
-/// The byte behind the last that is described.
+/// The end of the described bytes.
 pub(crate) fn end<T>(dense: &[Option<T>]) -> usize {
     dense.iter().rposition(Option::is_some).map_or(0, |last| last + 1)
 }
 
-/// No two neighbours touch and are equal.
+/// Checks that no two neighbours touch and are equal.
 #[track_caller]
 pub(crate) fn assert_canonical<T: PartialEq + Debug>(extents: &[Extent<T>]) {
     for pair in extents.windows(2) {

@@ -1,34 +1,35 @@
-//! The loop that a client runs: ask as much as may be in flight, take chunks in as they come, read the extents. Bounded, so that a survey that never
-//! ends fails.
+//! The loop of a client: request as much as may be in flight, take chunks as they arrive, read the
+//! extents. It is bounded, so that a survey that never ends fails.
 
 use nbd_extents::{Admission, Extent, Request, Status, Survey, SurveyError, SurveyStats};
 
 use super::server::Server;
 
-/// A survey that came to its end.
+/// A completed survey.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) extents: Vec<Extent<Status>>,
     pub(crate) stats: SurveyStats,
 }
 
-/// What is under way between a survey and a server: replies whose chunks come one by one, in the order that a schedule chooses.
+/// The traffic between a survey and a server: replies whose chunks come one by one, in the order of
+/// a schedule.
 #[derive(Clone, Debug)]
 pub(crate) struct Wire {
-    /// Each with the chunks that are still to come.
+    /// Each with its remaining chunks.
     pub(crate) replies: Vec<(Request, Vec<Vec<u8>>)>,
     schedule: Vec<u8>,
     steps: usize,
 }
 
 impl Wire {
-    /// Each number of the schedule, over and over, says which reply goes on.
+    /// The numbers of the schedule choose, over and over, the reply that continues.
     pub(crate) fn new(schedule: &[u8]) -> Self {
         let schedule = if schedule.is_empty() { vec![0] } else { schedule.to_vec() };
         Self { replies: Vec::new(), schedule, steps: 0 }
     }
 
-    /// Asks all that may be asked now, with `before` each request.
+    /// Makes all possible requests, calling `before` for each.
     pub(crate) fn ask(
         &mut self,
         survey: &mut Survey,
@@ -46,14 +47,14 @@ impl Wire {
         Ok(())
     }
 
-    /// The place of the reply that goes on.
+    /// The index of the reply that continues.
     pub(crate) fn choose(&mut self) -> usize {
         let choice = self.schedule[self.steps % self.schedule.len()];
         self.steps += 1;
         usize::from(choice) % self.replies.len()
     }
 
-    /// The next chunk of some reply, or its end. `true` at an end.
+    /// The next chunk of some reply, or its end. Returns `true` at an end.
     pub(crate) fn step(&mut self, survey: &mut Survey) -> Result<bool, SurveyError> {
         let place = self.choose();
         let (request, chunks) = &mut self.replies[place];
@@ -61,7 +62,7 @@ impl Wire {
         match chunks.len() {
             1.. => {
                 let payload = chunks.remove(0);
-                // both ways in: a slice that is copied, a `Vec` that is kept
+                // both kinds of payload: a slice that is copied, a `Vec` that is kept
                 match survey.admit(id, payload.len() as u64) {
                     Admission::Drain => {}
                     Admission::Take if chunks.len() % 2 == 0 => survey.chunk(id, payload.as_slice())?,
@@ -83,7 +84,7 @@ pub(crate) fn drive(survey: Survey, server: &mut Server) -> Result<Run, SurveyEr
     drive_with(survey, server, |_| {})
 }
 
-/// The same, with `before` each reply.
+/// The same, calling `before` for each reply.
 pub(crate) fn drive_with(
     mut survey: Survey,
     server: &mut Server,
@@ -109,13 +110,14 @@ pub(crate) fn drive_with(
     Ok(Run { extents, stats })
 }
 
-/// Each reply tells at least a byte, but for those that are too large and halve the request, before each of which a success may have
-/// doubled it; each context may be asked apart; and what was asked ahead may have to make way.
+/// The bound: each reply describes at least a byte, except those that are too large and halve the
+/// request, before each of which a success may have doubled it; each context may be requested
+/// separately; and answers ahead may be dropped.
 fn most_requests(server: &Server) -> u64 {
     server.requests + 40 + 12 * server.size() as u64 * server.in_flight.max(1) as u64
 }
 
-/// One reply, whole. Asks for each chunk's admission first, as a client does.
+/// One whole reply. Calls `admit` for each chunk, as a client does.
 pub(crate) fn answer(survey: &mut Survey, server: &mut Server, request: &Request) -> Result<(), SurveyError> {
     let mut wire = Wire::new(&[]);
     wire.replies.push((request.clone(), server.answer(request)));
@@ -125,7 +127,7 @@ pub(crate) fn answer(survey: &mut Survey, server: &mut Server, request: &Request
     Ok(())
 }
 
-/// Reads all that is ready.
+/// Reads all available extents.
 pub(crate) fn drain(survey: &mut Survey, extents: &mut Vec<Extent<Status>>) -> Result<(), SurveyError> {
     while let Some(extent) = survey.next_extent()? {
         extents.push(extent);

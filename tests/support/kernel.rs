@@ -1,5 +1,6 @@
-//! The kit that judges every kernel, whichever the processor and the features choose: the slow and obvious twin is the merge that is read extent by
-//! extent, and nothing that the fast way says may differ from it. Property tests (`tests/kernel.rs`) and the fuzzer (`fuzz/bodies/kernel.rs`) use it.
+//! The tests of every kernel, whichever the processor and the features choose. The model is the
+//! same merge read extent by extent; the kernel must give the same result. Property tests
+//! (`tests/kernel.rs`) and the fuzzer (`fuzz/bodies/kernel.rs`) use it.
 
 use core::fmt::Debug;
 use core::hash::Hash;
@@ -13,7 +14,7 @@ use nbd_extents::{Extent, Processor, StreamError};
 pub type List = Vec<(u64, u64)>;
 type Answer<T> = (Vec<Extent<T>>, Option<StreamError>);
 
-/// One by one: the plain way.
+/// Extent by extent: the scalar path.
 fn plain<S: ExtentStream<Error = StreamError>>(mut stream: S) -> Answer<S::Status> {
     let mut extents = Vec::new();
     loop {
@@ -25,14 +26,15 @@ fn plain<S: ExtentStream<Error = StreamError>>(mut stream: S) -> Answer<S::Statu
     }
 }
 
-/// All that is left: the fast way, where there is one.
+/// The rest as a whole: by a kernel, if there is one.
 fn fast<S: ExtentStream<Error = StreamError>>(stream: S) -> Answer<S::Status> {
     let mut extents = Vec::new();
     let error = stream.for_each(|extent| extents.push(extent)).err();
     (extents, error)
 }
 
-/// The same with a state that is carried along, for which other code is made. What came before an error is lost with it.
+/// The same with an accumulator, for which other code is generated. Extents before an error are
+/// lost with it.
 fn folded<S: ExtentStream<Error = StreamError>>(stream: S) -> Result<Vec<Extent<S::Status>>, StreamError> {
     stream.fold(Vec::new(), |mut extents, extent| {
         extents.push(extent);
@@ -40,7 +42,7 @@ fn folded<S: ExtentStream<Error = StreamError>>(stream: S) -> Result<Vec<Extent<
     })
 }
 
-/// A stream that can be read in no other way than extent by extent.
+/// A stream that can only be read extent by extent.
 struct OneByOne<S>(S);
 
 impl<S: ExtentStream> ExtentStream for OneByOne<S> {
@@ -52,7 +54,8 @@ impl<S: ExtentStream> ExtentStream for OneByOne<S> {
     }
 }
 
-/// What must stop at the first fault: maps and checks, of all that the stream describes and of a part of it, with gaps and without.
+/// Sinks that must stop at the first fault: maps and checks, of the whole stream and of a part of
+/// it, with gaps and without.
 fn same_until_a_fault<S>(stream: &S, what: &str)
 where
     S: ExtentStream<Error = StreamError, Status: Copy + Eq + Hash + Debug> + Clone,
@@ -98,7 +101,7 @@ fn same<S: ExtentStream<Error = StreamError, Status: PartialEq + Debug> + Clone>
     }
 }
 
-/// Every sink over every kind of merge, from the start and from the middle of an extent on.
+/// Every sink over every kind of merge, from the start and from the middle of an extent.
 fn every_sink<R: RawDescriptor>(left: &[R], right: &[R], starts: (u64, u64), skip: usize) {
     let left = || place(Descriptors::new(left), starts.0);
     let right = || place(Descriptors::new(right), starts.1).map_status(|flags| !flags);
@@ -138,7 +141,7 @@ fn every_sink<R: RawDescriptor>(left: &[R], right: &[R], starts: (u64, u64), ski
     same(&even.filter(|(a, b)| a & 2 == 0 && b & 1 == 1).coalesce(), "filter, coalesce");
 }
 
-/// What stops at the first fault, which does not hang on the form.
+/// The sinks that stop at the first fault, which do not depend on the form.
 fn every_check(left: &List, right: &List, starts: (u64, u64)) {
     let right = place(Descriptors::new(right), starts.1).map_status(|flags| flags & 9);
     let merged = place(Descriptors::new(left), starts.0).merge(right, |&a, &b| (a, b));
@@ -147,7 +150,7 @@ fn every_check(left: &List, right: &List, starts: (u64, u64)) {
     same_until_a_fault(&filtered.map_status(|(a, b)| a > b).coalesce(), "filter, map, coalesce");
 }
 
-/// Every kernel that this processor has.
+/// Every kernel of this processor.
 pub fn every_kernel(left: &List, right: &List, starts: (u64, u64), skip: usize) {
     static ONE_TEST_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_TEST_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! A simulated server: what each context says of each byte, and replies of any legal shape. It judges the client's requests too.
+//! A simulated server: the status of each byte in each context, and replies of any legal shape. It
+//! also checks the client's requests.
 
 use core::ops::Range;
 
@@ -7,18 +8,19 @@ use nbd_extents::{Allocation, Context, Depth, Dirtiness, Request, Status, Topic}
 
 use super::style::Style;
 
-/// One context of the export: what it says of each byte.
+/// One context of the export: the flags of each byte.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) context: Context,
-    /// Which bitmap this is, from 0, in the order in which the client wants them; 0 for the others.
+    /// The index of this bitmap, from 0, in the order in which the client wants them; 0 for the
+    /// others.
     pub(crate) bitmap: usize,
     pub(crate) id: u32,
     pub(crate) flags: Vec<u64>,
 }
 
 impl Source {
-    /// `status` with what this context says by `flags`.
+    /// `status` with the meaning of `flags` in this context.
     pub(crate) fn add(&self, status: Status, flags: u64) -> Status {
         match self.context {
             Context::Allocation => status.with_allocation(Allocation::from_flags(flags)),
@@ -40,7 +42,7 @@ impl Source {
     }
 }
 
-/// What one reply said of a range of bytes in one context: the part that a client may use.
+/// The usable part of a reply about a range of bytes in one context.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) source: usize,
@@ -48,7 +50,7 @@ pub(crate) struct Told {
     pub(crate) flags: Vec<u64>,
 }
 
-/// How often the interesting things happened, so that a test cannot pass by never meeting them.
+/// How often the interesting cases occurred, so that a test cannot pass without them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) short: u64,
@@ -67,17 +69,17 @@ pub(crate) struct Server {
     pub(crate) sources: Vec<Source>,
     pub(crate) form: Form,
     pub(crate) min_block: usize,
-    /// What the client promised not to exceed.
+    /// The limit that the client promised to keep.
     pub(crate) max_request: u64,
-    /// Lists end at multiples of this, or where the export ends.
+    /// Lists end at multiples of this, or at the end of the export.
     pub(crate) grain: usize,
     pub(crate) styles: Vec<Style>,
     /// A request about details must touch no block that is clean in all bitmaps.
     pub(crate) snapshot_access: bool,
     pub(crate) requests: u64,
-    /// So many requests may be in flight.
+    /// The limit on requests in flight.
     pub(crate) in_flight: usize,
-    /// In which order the replies go on.
+    /// The order in which the replies continue.
     pub(crate) schedule: Vec<u8>,
     pub(crate) told: Vec<Told>,
     pub(crate) seen: Seen,
@@ -133,7 +135,7 @@ impl Server {
         (encode(self.form, source.id, list).unwrap(), end)
     }
 
-    /// The rules for requests: a server would answer a breach with an error, or worse.
+    /// The rules for requests: a server would answer a violation with an error, or worse.
     #[track_caller]
     fn judge(&mut self, request: &Request) -> Range<usize> {
         let (block, size) = (self.min_block as u64, self.size() as u64);

@@ -1,4 +1,5 @@
-//! A whole case for a survey: a disk, what the server grants, and everything that the caller decides. And what the answer must be.
+//! A complete case for a survey: a disk, the granted contexts, and all choices of the caller. And
+//! the expected result.
 
 use core::ops::Range;
 
@@ -43,7 +44,7 @@ pub(crate) struct Setup {
     pub(crate) writable: bool,
     pub(crate) in_flight: usize,
     pub(crate) join_details: u64,
-    /// In which order the replies to several requests go on.
+    /// The order in which the replies to several requests continue.
     pub(crate) schedule: Vec<u8>,
     pub(crate) styles: Vec<Style>,
     /// The order in which the server grants, and its first id.
@@ -52,7 +53,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// What the caller wants, in its order.
+    /// The contexts that the caller wants, in its order.
     pub(crate) fn contexts(&self) -> Contexts {
         self.wants.iter().fold(Contexts::new(), |contexts, want| {
             let context = want.context.clone();
@@ -60,7 +61,7 @@ impl Setup {
         })
     }
 
-    /// What the server has.
+    /// The contexts of the server.
     pub(crate) fn sources(&self) -> Vec<Source> {
         let mut bitmaps = 0;
         let mut sources = Vec::new();
@@ -90,7 +91,7 @@ impl Setup {
         }
     }
 
-    /// What the server grants, in an order of its own, with a name that nobody asked for.
+    /// The granted contexts, in another order, with a name that nobody asked for.
     pub(crate) fn negotiated(&self) -> Negotiated {
         let sources = self.sources();
         let mut granted: Vec<_> = sources.iter().map(|s| (s.id, s.context.to_string())).collect();
@@ -105,7 +106,7 @@ impl Setup {
 
     pub(crate) fn options(&self) -> SurveyOptions {
         let export = ExportParams::new(self.size as u64, self.form).unwrap();
-        // an announced minimum leaves the tail out of reach, which tests of its own are about
+        // an announced minimum leaves the tail out of reach, which has tests of its own
         let block = u32::try_from(self.min_block).unwrap();
         let whole = self.size.is_multiple_of(self.min_block);
         let export = if whole { export.min_block(block) } else { export.assumed_block(block) }.unwrap();
@@ -131,7 +132,7 @@ impl Setup {
         self.survey_with(self.options()).unwrap()
     }
 
-    /// What comes of an export that is writable, without the permission for it.
+    /// The result for a writable export without the permission for it.
     pub(crate) fn options_without_permission(&self) -> Result<Survey, SurveyError> {
         let size = self.size as u64;
         self.survey_with(SurveyOptions::new(ExportParams::new(size, self.form)?))
@@ -147,7 +148,7 @@ impl Setup {
         }
     }
 
-    /// What the survey must say of each byte.
+    /// The expected status of each byte.
     pub(crate) fn truth(&self) -> Dense<Status> {
         let sources = self.sources();
         let at = |byte: usize| {
@@ -160,13 +161,13 @@ impl Setup {
         (0..self.size).map(|byte| self.range.contains(&byte).then(|| at(byte))).collect()
     }
 
-    /// A budget with which no survey may give up: the largest reply about one block in every context fits. A server splits a block into
-    /// bytes at worst, and may add one descriptor.
+    /// A budget with which no survey may fail: the largest reply about one block in every context
+    /// fits. A server splits a block into bytes at worst, and may add one descriptor.
     pub(crate) fn enough(&self) -> usize {
         self.reply_about(self.min_block)
     }
 
-    /// The largest reply that there can be.
+    /// The largest possible reply.
     pub(crate) fn largest_reply(&self) -> usize {
         self.reply_about(self.size)
     }
@@ -213,7 +214,7 @@ fn wants(size: usize, block: usize) -> impl Strategy<Value = Vec<Want>> {
     )
 }
 
-/// Whether this order can be taken with what the server has.
+/// True if the server's contexts allow this order.
 fn possible(order: Order, wants: &[Want]) -> bool {
     let mut there = wants.iter().filter(|want| want.flags.is_some());
     let is_bitmap = |want: &&Want| matches!(want.context, Context::Bitmap(_));
@@ -223,14 +224,16 @@ fn possible(order: Order, wants: &[Want]) -> bool {
     }
 }
 
-/// How many requests are in flight, over which gaps details are asked, and the order of answers.
+/// The number of requests in flight, the gaps over which details are joined, and the order of
+/// replies.
 fn flights() -> impl Strategy<Value = (usize, u64, Vec<u8>)> {
     let in_flight = prop_oneof![2 => Just(1), 3 => 2_usize..7, 1 => Just(40)];
     let join = prop_oneof![3 => Just(0), 1 => 1_u64..60];
     (in_flight, join, prop::collection::vec(any::<u8>(), 1..12))
 }
 
-/// Any case: any disk, any cuts, any order, any range. Whole blocks where the server's replies end, unless `odd`.
+/// Any case: any disk, any cuts, any order, any range. The server's replies end at whole blocks,
+/// unless `odd`.
 pub(crate) fn setups(odd: bool) -> impl Strategy<Value = Setup> {
     let geometry = (1_usize..24, prop::sample::select(vec![1_usize, 8, 16]), 0_usize..16);
     geometry
@@ -280,7 +283,8 @@ pub(crate) fn setups(odd: bool) -> impl Strategy<Value = Setup> {
         .prop_map(without_odd_single_extents)
 }
 
-/// One extent a reply ends where the disk changes: within a block, unless the disk is made of whole blocks.
+/// With one extent per reply, a reply ends where the disk changes: within a block, unless the disk
+/// consists of whole blocks.
 fn without_odd_single_extents(mut setup: Setup) -> Setup {
     let (grain, size) = (setup.grain, setup.size);
     let whole = |flags: &Vec<u64>| (0..size).all(|at| at.is_multiple_of(grain) || flags[at] == flags[at - 1]);

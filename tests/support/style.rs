@@ -1,26 +1,30 @@
-//! The freedom that the protocol leaves to a server, and that real servers take: how one reply is cut, split and ordered.
+//! The freedom that the protocol leaves to a server, and that real servers use: how one reply is
+//! cut, split and ordered.
 
 use core::ops::Range;
 
 use nbd_extents::wire::Descriptor;
 use proptest::prelude::*;
 
-/// How one reply looks. Each field is drawn by proptest, and shrinks towards the plain, complete reply.
+/// The shape of one reply. Each field is drawn by proptest, and shrinks towards the plain, complete
+/// reply.
 #[derive(Clone, Debug)]
 pub(crate) struct Style {
-    /// For each context (in turn), how far its list falls short of the request, in 255ths; 0 is not at all.
+    /// For each context (in turn), the distance between the end of its list and that of the
+    /// request, in 255ths.
     pub(crate) short: Vec<u8>,
-    /// For each context, how much of the last extent's run behind the request is told, in 255ths.
+    /// For each context, the part of the last extent's run beyond the request that is described, in
+    /// 255ths.
     pub(crate) overshoot: Vec<u8>,
     /// Only the first extent of each list.
     pub(crate) one_each: bool,
-    /// One whole extent more where a list ends exactly at the request's end, as nbdkit 1.32 does.
+    /// One whole extra extent if a list ends exactly at the request's end, as nbdkit 1.32 sends it.
     pub(crate) extra: bool,
-    /// Equal neighbours: a run is cut behind byte `i` when bit `i % 64` is set.
+    /// Equal neighbours: a run is cut after byte `i` if bit `i % 64` is set.
     pub(crate) splits: u64,
     /// Bits that the protocol does not define.
     pub(crate) junk: u32,
-    /// The chunks are rotated by this, and turned around when it is odd.
+    /// The chunks are rotated by this, and reversed if it is odd.
     pub(crate) order: usize,
 }
 
@@ -47,7 +51,8 @@ impl Style {
         }
     }
 
-    /// The list of one context, whose flags of each byte are `flags`, and where the part of it ends that a client may use.
+    /// The list of one context, whose flags of each byte are `flags`, and the end of its usable
+    /// part.
     pub(crate) fn list(
         &self,
         context: usize,
@@ -67,7 +72,7 @@ impl Style {
         (list, told)
     }
 
-    /// Where the list of this context ends: a multiple of `grain`, or the end of the export.
+    /// The end of this context's list: a multiple of `grain`, or the end of the export.
     fn end(&self, context: usize, flags: &[u64], asked: &Range<usize>, grain: usize) -> usize {
         let short = usize::from(pick(&self.short, context));
         let over = usize::from(pick(&self.overshoot, context));
@@ -81,7 +86,8 @@ impl Style {
         if exact { end } else { (end - end % grain).max(asked.end) }
     }
 
-    /// Runs of equal flags, cut where the style splits before `asked_end`: only the last may reach farther.
+    /// Runs of equal flags, cut where the style splits before `asked_end`: only the last may reach
+    /// beyond.
     fn cut(&self, flags: &[u64], range: Range<usize>, asked_end: usize) -> Vec<Descriptor> {
         let mut list: Vec<Descriptor> = Vec::new();
         let mut fresh = true;
@@ -97,7 +103,8 @@ impl Style {
     }
 }
 
-/// Keeps descriptors from the front until they end at a multiple of `grain` or the export's end, and says where.
+/// Keeps descriptors from the front until they end at a multiple of `grain` or the export's end,
+/// and returns that end.
 fn keep_front(list: &mut Vec<Descriptor>, start: usize, grain: usize, size: usize) -> usize {
     let mut end = start;
     let mut kept = 0;
@@ -120,7 +127,7 @@ fn pick(list: &[u8], nth: usize) -> u8 {
     list[nth % list.len()]
 }
 
-/// Half of the lists complete, the others cut or overshooting anywhere.
+/// Half of the lists complete, the others cut or too long anywhere.
 fn shares() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 1..4)
 }

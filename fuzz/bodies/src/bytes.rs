@@ -1,6 +1,7 @@
-//! Reads an input from the front. It never ends: behind the last byte come zeroes, so that every input means something.
+//! Reads an input from the front. It never ends: after the last byte come zeroes, so that every
+//! input has a meaning.
 
-/// What is left of an input.
+/// The rest of an input.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a>(&'a [u8]);
 
@@ -13,7 +14,7 @@ impl<'a> Bytes<'a> {
         self.0.is_empty()
     }
 
-    /// The next `count` bytes, or as many as there are.
+    /// The next `count` bytes, or the rest if there are fewer.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (now, later) = self.0.split_at(count.min(self.0.len()));
         self.0 = later;

@@ -1,8 +1,7 @@
 //! `chains`: the input is the catalogue of a backup repository, which may be damaged: layers with
-//! names, parents and sizes, and what each has stored. Asserts that exactly the layers that follow
-//! each other are a chain, that a restore and a merge say of each byte what writing the layers one
-//! after the other says, and that bytes that no layer has are an error that names them, never a
-//! zero.
+//! names, parents and sizes, and the actions of each. Asserts that exactly consecutive layers form
+//! a chain, that a restore and a merge give for each byte the result of writing the layers one
+//! after the other, and that bytes that no layer has are an error that names them, never a zero.
 //!
 //! ```text
 //! options   growth:1 (bit 0: the part by which a disk has grown reads as zero; bit 1: the first
@@ -20,11 +19,11 @@ use nbd_extents::chain::{Chain, ChainLayer, Checksum, ParentLayer, Source, Sourc
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Action, Extent, StreamError};
 
-/// What reads the actions of a layer.
+/// A reader of a layer's actions.
 trait Stream: ExtentStream<Status = Action, Error = StreamError> + Clone {}
 impl<S: ExtentStream<Status = Action, Error = StreamError> + Clone> Stream for S {}
 
-/// A layer as the catalogue has it.
+/// A layer as in the catalogue.
 #[derive(Clone, Debug)]
 struct Entry {
     layer: ChainLayer<u8>,
@@ -71,7 +70,7 @@ fn right_id(position: u8) -> u8 {
     position + 100
 }
 
-/// The base that the first layer may lie on.
+/// The base below the first layer.
 fn base(size: u64) -> ChainLayer<u8> {
     ChainLayer { checksum: Some(Checksum::new(99)), ..ChainLayer::full(0, 99, size) }
 }
@@ -138,8 +137,8 @@ impl Entry {
     }
 }
 
-/// Each on top of the one before, no name and no checksum twice, and no stated fact of a parent is
-/// wrong.
+/// Each lies on the one before, no name and no checksum occurs twice, and no stated fact about a
+/// parent is wrong.
 fn is_chain(base: Option<&ChainLayer<u8>>, entries: &[Entry]) -> bool {
     let layers: Vec<_> = base.into_iter().chain(entries.iter().map(|entry| &entry.layer)).collect();
     let agree =
@@ -163,7 +162,7 @@ fn is_chain(base: Option<&ChainLayer<u8>>, entries: &[Entry]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Byte {
     Below,
-    /// The disk begins here, or has grown here, with this layer, and none has said anything since.
+    /// The disk begins here, or has grown here, with this layer, and no later layer describes it.
     New(usize),
     Said(Source),
 }
@@ -185,7 +184,7 @@ fn write(entries: &[Entry], first: usize, below: usize) -> Vec<Byte> {
     disk
 }
 
-/// Compares; says whether there was no error.
+/// Compares; returns `true` without an error.
 fn compare<S>(sources: S, whole: bool, expected: impl FnOnce() -> Result<Vec<Source>, (usize, u64)>) -> bool
 where
     S: ExtentStream<Status = Source, Error = SourceError<StreamError>>,
@@ -213,7 +212,7 @@ where
     true
 }
 
-/// What writing the layers one after the other says.
+/// The result of writing the layers one after the other.
 struct Judge<'a> {
     /// The size of the disk below the first layer.
     base: Option<u64>,
@@ -241,7 +240,7 @@ impl Judge<'_> {
         compare(sources, self.whole, || self.expected(range.clone()));
     }
 
-    /// What must come out of these layers, or the first byte that is in none, and the layer that
+    /// The expected result of these layers, or the first byte that is in none, and the layer that
     /// should have it.
     fn expected(&self, range: core::ops::Range<usize>) -> Result<Vec<Source>, (usize, u64)> {
         let below = range.start.checked_sub(1).map(|below| self.entries[below].layer.size).or(self.base);

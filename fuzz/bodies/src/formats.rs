@@ -1,9 +1,8 @@
 //! `formats`: a byte for the format, one for the options, one for a second format, sizes of pieces,
 //! and the rest is text of the first format. Asserts that pieces make no difference, that the
-//! extents are in order and cover the disk where its size is given, that an error lies in the input
-//! and can be printed, that what was read can be written and reads the same again, that a second
-//! format never says less than is safe, and that a map and a merge of the list with itself say the
-//! same.
+//! extents are in order and cover the disk if its size is given, that an error lies in the input
+//! and can be printed, that the list can be written and reads the same again, that a second format
+//! is never less safe, and that a map and a merge of the list with itself agree.
 
 use std::io;
 
@@ -41,7 +40,7 @@ pub fn formats(data: &[u8]) {
     let _ = kubevirt::next_offset(text);
 }
 
-/// A text that comes in pieces.
+/// A text that arrives in pieces.
 pub struct PieceReader<'a> {
     pieces: &'a Pieces,
     nth: usize,
@@ -58,7 +57,7 @@ impl io::Read for PieceReader<'_> {
     }
 }
 
-/// Everything that a reader makes of a text: its extents, and the error if it ends with one.
+/// The result of reading a text: its extents, and the error if it ends with one.
 fn all<T: Copy>(mut reader: ListReader<PieceReader<'_>, T>) -> (Vec<Extent<T>>, Option<ListReadError>) {
     let mut extents = Vec::new();
     loop {
@@ -70,7 +69,7 @@ fn all<T: Copy>(mut reader: ListReader<PieceReader<'_>, T>) -> (Vec<Extent<T>>, 
     }
 }
 
-/// The extents and whether they are all there; the same whatever the pieces.
+/// The extents, and `true` if they are complete; the same whatever the pieces.
 fn whole_and_in_pieces<'a, T: Copy + PartialEq + core::fmt::Debug>(
     read: &dyn Fn(PieceReader<'a>) -> ListReader<PieceReader<'a>, T>,
     pieces: &'a Pieces,
@@ -111,7 +110,7 @@ fn list(format: Format, options: ReadOptions, second: Format, pieces: &Pieces, t
     let twice = merge(format.read(text, options), format.read(text, options)).coalesce().collect_vec();
     assert_eq!(twice.as_ref(), Ok(&said), "{format} merged with itself");
 
-    // the same again; but a list of allocated blocks cannot say the zeroes that the caller brought
+    // the same again; but a list of allocated blocks has no form for zeroes added by the caller
     let brought = format == Format::CsiAllocated && options.unallocated == Unallocated::Zero;
     let numbered = |extent: &Extent<Attributes>| {
         !matches!(extent.status().layer, None | Some(ImageLayer::Present | ImageLayer::Backing))
@@ -121,11 +120,12 @@ fn list(format: Format, options: ReadOptions, second: Format, pieces: &Pieces, t
         Err(ListWriteError::Lost { lost, .. }) => {
             assert!(brought && lost.contains(&Attribute::Zero), "{format}");
         }
-        // a depth that means nothing to anybody is not written as one
+        // a depth without a meaning is not written as one
         Err(ListWriteError::Unknown { attribute: Attribute::Layer, .. }) => {
             assert!(!said.iter().all(numbered), "{format}");
         }
-        // an extent list that was asked for from an offset on cannot be written: it would name holes before it
+        // a list that was requested from an offset on cannot be written: it would name holes before
+        // it
         Err(ListWriteError::Extents(_)) => {
             assert!(format == Format::Extentlist && options.starting_offset > 0, "{format}");
         }

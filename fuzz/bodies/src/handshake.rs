@@ -1,10 +1,12 @@
-//! `handshake`: the input is what the client wants, piece sizes and a server's bytes. Asserts that the same export, error and output come of
-//! them whatever the pieces; that an export is within the limits and has only contexts that were asked for, all required ones among
-//! them; that a failed handshake stays failed; that errors can be printed safely; and that bytes behind the answer to STARTTLS are refused.
+//! `handshake`: the input is the wishes of the client, piece sizes and a server's bytes. Asserts
+//! that they give the same export, error and output whatever the pieces; that an export is within
+//! the limits and has only requested contexts, with all required ones; that a failed handshake
+//! stays failed; that errors can be printed safely; and that bytes after the answer to STARTTLS are
+//! refused.
 //!
 //! ```text
-//! 0  flags:1  1 no extended headers, 2 list contexts, 4 STARTTLS, 8 strict, 16 small limits, 32 allocation is required,
-//!             64 no contexts, 128 the bitmap is required
+//! 0  flags:1  1 no extended headers, 2 list contexts, 4 STARTTLS, 8 strict, 16 small limits,
+//!             32 allocation is required, 64 no contexts, 128 the bitmap is required
 //! 1  pieces   see pieces.rs
 //! .. the server's bytes
 //! ```
@@ -19,7 +21,7 @@ use nbd_client::handshake::{
 use nbd_client::stats::ToleratedCounts;
 use nbd_client::{Export, Strictness};
 
-/// Everything that must not depend on the pieces.
+/// The results that must not depend on the pieces.
 #[derive(Clone, Debug, PartialEq)]
 struct Outcome {
     output: Vec<u8>,
@@ -69,7 +71,8 @@ fn config(bytes: &mut Bytes<'_>) -> HandshakeConfig {
     config
 }
 
-/// A handshake over all of the input, or as far as it gets. Says also where STARTTLS was acknowledged; no piece goes over `tls_at`.
+/// A handshake over all of the input, or as far as it gets. Also returns the offset of the answer
+/// to STARTTLS; no piece crosses `tls_at`.
 fn run(
     config: &HandshakeConfig,
     input: &[u8],
@@ -121,7 +124,7 @@ fn finished(mut handshake: Handshake, taken: usize) -> End {
     End::Export { export: Box::new(export), forgiven, taken }
 }
 
-/// A failed handshake stays failed, and says nothing more.
+/// A failed handshake stays failed and reports nothing more.
 fn failed(mut handshake: Handshake, error: &HandshakeError) {
     assert_printable(&error.to_string());
     assert!(!error.is_callers_fault());

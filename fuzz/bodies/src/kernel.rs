@@ -1,9 +1,13 @@
-//! `kernel`: the input is two lists of descriptors, as runs. Asserts that a merge that is read as a whole says what the same merge says that is read extent by
-//! extent: in every form of descriptors, with every sink, the error included.
+//! `kernel`: the input is two lists of descriptors, as runs. Asserts that a merge read as a whole
+//! equals the same merge read extent by extent: in every form of descriptors, with every sink,
+//! including the error.
 //!
 //! ```text
-//! start:1 (0: at 0, 1: near the highest end, else at 4096)  even:1 (bit 0: both end at the same byte)  skip:1 (extents read one by one first)
-//! two lists  runs:1 (modulo 8) {length:4 count:1 flags:1 (low 4 bits in even places, high 4 bits in odd ones)}*
+//! start:1     0: at 0, 1: near the highest end, else at 4096
+//! even:1      bit 0: both end at the same byte
+//! skip:1      extents read one by one first
+//! two lists   runs:1 (modulo 8) {length:4 count:1 flags:1}*, of the flags
+//!             the low 4 bits in even places, the high 4 bits in odd ones
 //! an odd one  kind:1 (modulo 8; above 5: none) place:2, in the left list
 //! ```
 
@@ -43,7 +47,7 @@ fn list(bytes: &mut Bytes<'_>) -> List {
     list
 }
 
-/// Lets the shorter list end where the longer one ends.
+/// Ends the shorter list where the longer one ends.
 fn level(left: &mut List, right: &mut List) {
     let span = |list: &List| list.iter().map(|&(length, _)| u128::from(length)).sum::<u128>();
     let (a, b) = (span(left), span(right));

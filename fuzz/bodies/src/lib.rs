@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets: ordinary functions of bytes that panic when an assertion fails. `cargo test` runs them over the
-//! committed corpus (`tests/corpus.rs`), libfuzzer runs them on and on.
+//! The bodies of the fuzz targets: functions of bytes that panic when an assertion fails.
+//! `cargo test` runs them over the committed corpus (`tests/corpus.rs`), libfuzzer without end.
 
 mod bytes;
 pub mod chains;

@@ -1,8 +1,9 @@
-//! The sizes in which a server's bytes arrive: a count, then so many sizes, used over and over.
+//! The sizes in which a server's bytes arrive: a count, then that number of sizes, used over and
+//! over.
 
 use super::bytes::Bytes;
 
-/// How to cut a stream of bytes.
+/// The cuts of a stream of bytes.
 #[derive(Clone, Debug)]
 pub enum Pieces {
     Whole,
@@ -11,7 +12,7 @@ pub enum Pieces {
 }
 
 impl Pieces {
-    /// Reads a count (modulo 32) and so many sizes; a size of 0 is 256.
+    /// Reads a count (modulo 32) and that number of sizes; a size of 0 is 256.
     pub fn read(bytes: &mut Bytes<'_>) -> Self {
         let count = usize::from(bytes.u8() % 32);
         let sizes: Vec<usize> =

@@ -1,12 +1,14 @@
-//! `plans`: the input is a position that was saved by who knows whom, options, and actions that need not cover the disk. Asserts that exactly the
-//! positions on the disk are taken, that exactly the actions that cover the rest of the disk make a plan, and that its requests, applied to the old
-//! target, give the new disk from the position on and touch no byte that they must not.
+//! `plans`: the input is a saved position from an unknown source, options, and actions that need
+//! not cover the disk. Asserts that exactly the positions on the disk are accepted, that exactly
+//! the actions that cover the rest of the disk make a plan, and that its requests, applied to the
+//! old target, give the new disk from the position on and touch no forbidden byte.
 //!
 //! ```text
 //! disk      size:2 (modulo 500)
-//! options   block:1 (2^0 to 2^7) max copy:1 max zero:1 (blocks, plus 1) join:1 dirty only:1 (bit 0)
+//! options   block:1 (2^0 to 2^7) max copy:1 max zero:1 (blocks, plus 1) join:1
+//!           dirty only:1 (bit 0)
 //! position  offset:8 size:8 (xor the disk's size)
-//! again     step:1 (after which the plan is taken up again)
+//! again     step:1 (after which the plan resumes)
 //! actions   {gap and length - 1:1 (4 bits each) action:1 (modulo 5)}*
 //! ```
 
@@ -58,7 +60,7 @@ pub fn plans(data: &[u8]) {
     assert_eq!(rest, steps[done..]);
 }
 
-/// What was asked for.
+/// The requested options.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     block: u64,
@@ -111,7 +113,8 @@ fn actions(bytes: &mut Bytes<'_>) -> Vec<Extent<Action>> {
     list
 }
 
-/// Whether they cover the rest of the disk and do not pass its end. What lies before the rest is of no interest.
+/// True if they cover the rest of the disk and do not exceed its end. Actions before the rest do
+/// not matter.
 fn covers(actions: &[Extent<Action>], rest: core::ops::Range<u64>) -> bool {
     let covered: u64 =
         actions.iter().filter_map(|extent| extent.clip(&rest)).map(|extent| extent.length()).sum();
@@ -126,7 +129,7 @@ fn totals(totals: &PlanTotals, steps: &[PlanStep], bytes: u64) {
     assert_eq!(totals.bytes.sum(), bytes);
 }
 
-/// Carries the steps out on the old target, byte by byte.
+/// Executes the steps on the old target, byte by byte.
 fn apply(actions: &[Extent<Action>], steps: &[PlanStep], rules: &Rules, rest: core::ops::Range<u64>) {
     let mut disk = vec![Action::Skip; rest.end as usize];
     for extent in actions {
@@ -145,7 +148,8 @@ fn apply(actions: &[Extent<Action>], steps: &[PlanStep], rules: &Rules, rest: co
         last = step.end();
         let max = if matches!(step, PlanStep::Copy { .. }) { rules.max_copy } else { rules.max_zero };
         assert!(step.length() <= max, "{step} is longer than {max}");
-        // whole blocks, except at the ends of what is to do and, for copies, beside bytes that must not be touched
+        // whole blocks, except at the ends of the remaining range and, for copies, beside bytes
+        // that must not be touched
         let beside = |at: Option<u64>| {
             let copies = matches!(step, PlanStep::Copy { .. });
             copies && at.is_some_and(|at| !rules.may_touch(disk[at as usize]))

@@ -1,13 +1,15 @@
-//! Runs a body over its committed corpus, and over inputs made from it: the part of fuzzing that is the same every time, for `cargo test`.
+//! Runs a body over its committed corpus, and over inputs made from it: the repeatable part of
+//! fuzzing, for `cargo test`.
 
 use std::path::PathBuf;
 
-/// Inputs made from each file, and out of nothing.
+/// The number of inputs made from each file, and from nothing.
 const MUTATIONS: usize = 40;
 const INVENTED: usize = 1000;
 const LONGEST: usize = 1200;
 
-/// Runs `body` over all of `fuzz/corpus/NAME`, in the order of the names, and over some thousands of inputs made from them.
+/// Runs `body` over all of `fuzz/corpus/NAME`, in the order of the names, and over some thousands
+/// of inputs made from them.
 pub fn replay(name: &str, body: fn(&[u8])) {
     let corpus = read(name);
     assert!(!corpus.is_empty(), "no corpus for {name}");

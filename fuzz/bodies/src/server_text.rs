@@ -1,5 +1,6 @@
-//! `server_text`: the input is text of a server, and the payload of an error chunk. Asserts that what is shown of it has no control
-//! character, no line break and nothing that turns the direction of the text, is bounded, and stays the same when it is made safe again.
+//! `server_text`: the input is text of a server, and the payload of an error chunk. Asserts that
+//! its printed form has no control character, no line break and nothing that turns the direction of
+//! the text, is bounded, and stays the same when it is escaped again.
 
 use nbd_client::frame::{ErrorChunk, ErrorChunkFault};
 use nbd_client::text::ServerText;
@@ -16,7 +17,7 @@ fn safe(text: &ServerText) {
     assert_eq!(shown, text.as_str());
     assert_eq!(shown.is_empty(), text.is_empty());
     assert_printable(&shown);
-    // a byte that is not UTF-8 becomes three, one that is escaped at most six
+    // a byte that is not UTF-8 becomes three, an escaped one at most six
     assert!(shown.len() <= 10 * ServerText::MAX);
     if shown.len() <= ServerText::MAX {
         assert_eq!(ServerText::from(shown.as_str()), *text);
@@ -42,7 +43,7 @@ fn error_chunk(kind: u16, data: &[u8]) {
     }
 }
 
-/// Fails unless `text` can be shown on a terminal without any harm.
+/// Fails unless a terminal can show `text` without harm.
 #[track_caller]
 pub fn assert_printable(text: &str) {
     let harmful = |c: char| {

@@ -1,14 +1,17 @@
-//! `session`: the input is a configuration, piece sizes and a server's bytes. Asserts that the same events and the same error come of them
-//! whatever the pieces and whichever way they go in; that each request ends at most once and nothing follows; that payloads are
-//! within the limit, of a context that was asked for, once each; that a read ends well only with all of its bytes, none of them what the
-//! buffer held before; that memory is in proportion to what came; that nothing is sent unasked; and that a broken session stays broken.
+//! `session`: the input is a configuration, piece sizes and a server's bytes. Asserts that they
+//! give the same events and the same error, whatever the pieces and the entrance; that each request
+//! ends at most once and nothing follows; that payloads are within the limit, of a requested
+//! context, once each; that a successful read has all of its bytes, none of them the old content of
+//! the buffer; that memory is proportional to the bytes received; that nothing is sent without a
+//! request; and that a broken session stays broken.
 //!
 //! ```text
-//! 0  flags:1     1 extended headers, 2 strict, 4 payload form, 8 small limits, 16 odd contexts are drained, 32 payloads are
-//!                given back, 64 a request follows each that ended, 128 all commands in turn: READ, WRITE, BLOCK_STATUS, FLUSH,
-//!                WRITE_ZEROES, TRIM, CACHE
-//! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies 1, 2, ...; 128 simple headers (with
-//!                all commands and without extended headers)
+//! 0  flags:1     1 extended headers, 2 strict, 4 payload form, 8 small limits, 16 odd contexts are
+//!                drained, 32 payloads are given back, 64 a request follows each that ended,
+//!                128 all commands in turn: READ, WRITE, BLOCK_STATUS, FLUSH, WRITE_ZEROES, TRIM,
+//!                CACHE
+//! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies
+//!                1, 2, ...; 128 simple headers (with all commands and without extended headers)
 //! 2  pieces      see pieces.rs
 //! .. the server's bytes
 //! ```
@@ -28,16 +31,17 @@ use nbd_client::{Admission, Strictness};
 use std::collections::BTreeMap;
 
 const CONTEXTS: [u32; 3] = [0, 1, 2];
-/// What the payload form asks for.
+/// The contexts of the payload form.
 const ONLY: [u32; 1] = [2];
 const LENGTH: u64 = 4 << 20;
-/// What a read or a write moves, in bytes.
+/// The bytes that a read or a write moves.
 const MOVED: usize = 64;
-/// What a read's buffer holds before. No answer may leave it there, unless it was sent: the server's bytes are the fuzzer's.
+/// The old content of a read's buffer. No answer may leave it there, unless the server sent it: the
+/// server's bytes come from the fuzzer.
 const STALE: u8 = 0xa5;
 /// Everything offered, nothing read-only.
 const FLAGS: u16 = 0x0ffd;
-/// With all commands, the nth request is this one.
+/// The command of the nth request, with all commands.
 const TURN: [Command; 7] = [
     Command::Read,
     Command::Write,
@@ -48,7 +52,7 @@ const TURN: [Command; 7] = [
     Command::Cache,
 ];
 const MOST_REQUESTS: usize = 12;
-/// What a session reserves before the first byte of a payload is there.
+/// The memory that a session reserves before the first byte of a payload is there.
 const STEP: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
@@ -61,7 +65,7 @@ struct Case {
     requests: usize,
 }
 
-/// Everything that must not depend on the pieces.
+/// The results that must not depend on the pieces.
 #[derive(Clone, Debug, PartialEq)]
 struct Outcome {
     events: Vec<Event>,
@@ -111,7 +115,7 @@ impl Case {
         Self { config, drain_odd: flag(4), recycle, follow, all_commands, requests }
     }
 
-    /// What the nth request is.
+    /// The command of the nth request.
     fn command(&self, nth: usize) -> Command {
         let command = if self.all_commands { TURN[nth % TURN.len()] } else { Command::BlockStatus };
         if command == Command::BlockStatus && self.config.headers == Headers::Simple {
@@ -126,7 +130,7 @@ impl Case {
     }
 }
 
-/// What is known of one request.
+/// The state of one request.
 #[derive(Debug)]
 struct Asked {
     command: Command,
@@ -141,9 +145,9 @@ struct Run<'a> {
     session: Session,
     asked: BTreeMap<u64, Asked>,
     events: Vec<Event>,
-    /// The bytes given so far.
+    /// The number of bytes given up to now.
     fed: usize,
-    /// What a read's buffer holds before is among the server's bytes.
+    /// The old content of a read's buffer occurs among the server's bytes.
     stale_is_sent: bool,
 }
 
@@ -252,7 +256,7 @@ impl<'a> Run<'a> {
         self.whole()
     }
 
-    /// Takes all events, and says how many there were.
+    /// Takes all events, and returns their number.
     fn poll(&mut self) -> usize {
         let before = self.events.len();
         while let Some(event) = self.session.poll() {
@@ -329,7 +333,7 @@ impl<'a> Run<'a> {
         Outcome { events: self.events, end: Ok(state) }
     }
 
-    /// Nothing comes of a broken session any more but what it had to say already.
+    /// A broken session yields only the events that it already had.
     fn broken(mut self, error: ProtocolError) -> Outcome {
         assert_printable(&error.to_string());
         let case = self.case;

@@ -1,10 +1,10 @@
-//! `sparse_stream`: the input is how a stream comes in pieces, and the stream.
+//! `sparse_stream`: the input is the pieces of a stream, and the stream.
 //!
-//! Asserts that a reader says the same of it whatever the pieces, events, errors and their places
-//! alike; that it is taken exactly when a slow reader of the whole takes it; and that a stream that
-//! was taken can be written again. Most inputs have a wrong checksum, so that the same stream with
-//! the right one is read as well. Then the input is a list of frames: those that a writer takes are
-//! read back.
+//! Asserts that a reader gives the same result whatever the pieces, including events, errors and
+//! their places; that it accepts a stream exactly when a slow reader of the whole does; and that an
+//! accepted stream can be written again. Most inputs have a wrong checksum, so the same stream with
+//! the right one is read as well. Then the input is a list of frames: those that a writer accepts
+//! are read back.
 
 use super::bytes::Bytes;
 use super::pieces::Pieces;
@@ -65,7 +65,7 @@ fn sealed(stream: &[u8]) -> Option<Vec<u8>> {
     Some([before, stop.as_bytes()].concat())
 }
 
-/// All that a reader says of a stream that comes in such pieces, and how it ended.
+/// The result of a reader for a stream in such pieces: its events, and its end.
 fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, FrameError>) {
     let mut reader = Reader::new();
     let mut said: Vec<Said> = Vec::new();
@@ -104,7 +104,7 @@ fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, FrameErro
     (said, reader.finish())
 }
 
-/// Reads a stream with all of it in hand; `None` if it is not sound.
+/// Reads a stream held as a whole; `None` if it is not valid.
 fn slow(stream: &[u8]) -> Option<Vec<Said>> {
     let mut rest = stream;
     let mut cut = |count: usize| -> Option<&[u8]> {
@@ -198,8 +198,8 @@ fn write_again(said: &[Said]) {
     assert_eq!(again[1..], *frames);
 }
 
-/// Gives frames as the input says to a writer. Those that it takes make a stream that the reader
-/// takes, and one with a stop frame is whole.
+/// Gives frames to a writer as the input says. Those that it accepts make a stream that the reader
+/// accepts, and one with a stop frame is complete.
 fn written(bytes: &mut Bytes<'_>, pieces: &Pieces) {
     let size = u64::from(bytes.u8());
     let mut meta = Meta::full(size, u64::from(bytes.u8()), String::from_utf8_lossy(bytes.take(2)));

@@ -1,5 +1,6 @@
-//! `uri`: the input is text (decoded lossily), taken as a URI, and as the tail of one of each kind. Asserts that what parses prints as
-//! ASCII that parses to the same value, that its parts are within the limits, and that an error can be printed safely.
+//! `uri`: the input is text (decoded lossily), used as a URI, and as the tail of one of each kind.
+//! Asserts that a parsed URI prints as ASCII that parses to the same value, that its parts are
+//! within the limits, and that an error can be printed safely.
 
 use super::server_text::assert_printable;
 use nbd_client::Uri;

@@ -1,6 +1,7 @@
-//! `wire`: the input is the payload of a status chunk. Asserts, for both forms, that it is accepted exactly when its length (and its
-//! count) are right, that every way of reading the descriptors gives what a slow reader reads, and that encoding gives the very
-//! same bytes, or the very error that the descriptors deserve.
+//! `wire`: the input is the payload of a status chunk. Asserts, for both forms, that it is accepted
+//! exactly when its length (and its count) are right, that every way of reading the descriptors
+//! agrees with a slow reader, and that encoding gives the same bytes, or the error that the
+//! descriptors deserve.
 
 use nbd_extents::wire::{
     BlockStatus, Descriptor, Form, RawDescriptor, encode, encode_into, encoded_size, pairs, parse_compact,
@@ -39,7 +40,7 @@ fn extended(data: &[u8]) {
     }
 }
 
-/// The list as a slow reader reads it, or why there is none.
+/// The list from a slow reader, or its error.
 fn slow(data: &[u8], form: Form) -> Result<Vec<Descriptor>, DecodeError> {
     let (header, descriptor) = (form.header_size(), form.descriptor_size());
     let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
@@ -90,7 +91,7 @@ fn check<R: RawDescriptor>(
     list
 }
 
-/// The first fault of a list that is to be encoded with numbers of at most `widest`.
+/// The first fault of a list to be encoded with numbers of at most `widest`.
 fn unencodable(list: &[Descriptor], widest: u64) -> Option<EncodeError> {
     list.iter().enumerate().find_map(|(index, &Descriptor { length, flags })| {
         if length == 0 {
@@ -122,7 +123,7 @@ fn round_trip(form: Form, context: u32, list: &[Descriptor], data: &[u8]) {
     }
 }
 
-/// A compact list says the same in the extended form.
+/// A compact list means the same in the extended form.
 fn widen(context: u32, list: &[Descriptor], data: &[u8]) {
     let Ok(wide) = encode(Form::Extended, context, list.iter().copied()) else {
         return;

@@ -1,5 +1,6 @@
-//! A library without std that uses nbd-extents. It builds only if nothing in its graph links std (a second panic handler is an error), and, without the
-//! feature `alloc`, only if nothing links alloc (there is no global allocator then).
+//! A library without std that uses nbd-extents. It builds only if nothing in its graph links std (a
+//! second panic handler is an error), and, without the feature `alloc`, only if nothing links alloc
+//! (there is no global allocator then).
 
 #![no_std]
 

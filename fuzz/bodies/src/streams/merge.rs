@@ -7,7 +7,7 @@ use nbd_extents::{Extent, StreamError};
 
 type Pair = (u8, u8);
 
-/// Reads a stream to its end or its error, with what came before it.
+/// Reads a stream to its end or its error. Returns the extents before it, too.
 fn read<S: ExtentStream<Error = StreamError>>(
     stream: &mut S,
 ) -> (Vec<Extent<S::Status>>, Option<StreamError>) {
@@ -41,7 +41,8 @@ pub fn two(a: &List, b: &List) {
     cuts(&extents, a, b);
 }
 
-/// The extents up to the first byte that only one stream describes, and an error there; all of them without an error where there is none.
+/// The extents up to the first byte that only one stream describes, and an error there; all of them
+/// without an error if there is no such byte.
 fn judge(
     extents: &[Extent<Pair>],
     error: Option<StreamError>,
@@ -71,7 +72,7 @@ fn silence(range: &core::ops::Range<u64>, silent: &[Option<u8>], others: &[&Dens
     assert!(others.iter().any(speaks), "{range:?} is described by none");
 }
 
-/// No cut but where one of the lists has one.
+/// No cut except where one of the lists has one.
 fn cuts(extents: &[Extent<Pair>], a: &List, b: &List) {
     let cut = |at: u64| a.iter().chain(b).any(|extent| extent.start() == at || extent.end() == at);
     for extent in extents {

@@ -1,5 +1,6 @@
-//! `streams`: the input is three lists of extents over a few hundred bytes, a range, a fill, and descriptors to be placed. Asserts that each
-//! adapter says of each byte what the dense model says, is cut where it may be, and fails exactly where, and with the words that, it must.
+//! `streams`: the input is three lists of extents over a few hundred bytes, a range, a fill, and
+//! descriptors to be placed. Asserts that each adapter agrees with the dense model about each byte,
+//! is cut only where allowed, and fails exactly where it must, with the right error.
 //!
 //! ```text
 //! three lists  count:1 (modulo 16) {gap and length - 1:1 (4 bits each) status:1 (modulo 4)}*
@@ -22,7 +23,7 @@ use dense::{Dense, assert_canonical, from_extents, to_extents};
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Extent, StreamError};
 
-/// The bytes that lists and ranges are about; the longest list ends at 480.
+/// The bytes of lists and ranges; the longest list ends at 480.
 const SIZE: usize = 600;
 
 type List = Vec<Extent<u8>>;
@@ -43,7 +44,7 @@ pub fn streams(data: &[u8]) {
     }
     merge::two(&lists[0], &lists[1]);
     merge::all(&lists);
-    // evenly: each fills up what it leaves out
+    // evenly: each list fills the gaps that it leaves
     let even = lists.each_ref().map(|list| from_iter(list.clone()).fill(0..500, 0).collect_vec().unwrap());
     merge::two(&even[0], &even[1]);
     merge::all(&even);
@@ -99,7 +100,7 @@ fn coalesce(list: &List) {
     assert_eq!(joined, to_extents(&dense(list)));
     assert_canonical(&joined);
     assert_eq!(collect(from_iter(joined.clone()).coalesce()), joined);
-    // the status shown decides: of one status for all, only gaps cut
+    // the mapped status decides: with one status for all, only gaps cut
     let shown = collect(from_iter(list.clone()).map_status(|_| ()).coalesce());
     let expected: Dense<()> = dense(list).into_iter().map(|status| status.map(|_| ())).collect();
     assert_eq!(shown, to_extents(&expected));
@@ -111,7 +112,7 @@ fn filter(list: &List, keep: u8) {
     assert_eq!(kept, expected);
 }
 
-/// `within` and `covering` let pass exactly what they promise.
+/// `within` and `covering` accept exactly the streams that they promise.
 fn check(list: &List, range: &Range<u64>) {
     let described = dense(list);
     let inside = |at: usize| range.contains(&(at as u64));

@@ -1,4 +1,4 @@
-//! The two entrances to the streams, fed what their callers cannot promise.
+//! The two sources of streams, with input that their callers cannot guarantee.
 
 use super::super::bytes::Bytes;
 use nbd_extents::stream::{ExtentStream, from_iter, place};
@@ -22,7 +22,7 @@ pub fn unsorted(bytes: &mut Bytes<'_>) {
     assert_eq!(stream.next_extent(), expected);
 }
 
-/// `place` never makes an extent that is invalid, and says which descriptor would.
+/// `place` never makes an invalid extent, and names the descriptor that would be one.
 pub fn placed(bytes: &mut Bytes<'_>) {
     let start = bytes.u64();
     let mut list: Vec<Pair64> = Vec::new();

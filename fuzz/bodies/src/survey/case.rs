@@ -1,15 +1,16 @@
-//! Everything that is settled before the first request.
+//! The parameters of a case, fixed before the first request.
 //!
 //! ```text
-//! 0  size:2         (modulo 2049) the export has so many bytes
+//! 0  size:2         (modulo 2049) the size of the export, in bytes
 //! 2  range:2 2      (modulo size + 1) two offsets in any order
 //! 6  block:1        (modulo 14) the minimum block size is 2 to the power of it
-//! 7  flags:1        1 extended headers, 2 strict, 4 writable, 8 one extent, 16 bitmap first, 32 depth, 64 a second bitmap,
-//!                   128 the export is as large as can be, and all happens in its last bytes
+//! 7  flags:1        1 extended headers, 2 strict, 4 writable, 8 one extent, 16 bitmap first, 32 depth,
+//!                   64 a second bitmap, 128 the largest export, of which the last bytes are used
 //! 8  budget:2       0 is the default
 //! 10 request:2      the longest request; 0 is the default
 //! 12 descriptors:1  the longest list; 0 is the default
-//! 13 granting:1     turns around the order in which the server grants contexts (modulo their number); / 16 more requests than one in flight
+//! 13 granting:1     rotates the order in which the server grants contexts (modulo their
+//!                   number); / 16 is the number of requests in flight beyond the first
 //! ```
 
 use core::ops::Range;
@@ -29,7 +30,7 @@ pub const SECOND_BITMAP: u32 = 3;
 /// A case. All offsets but `base` count from `base`.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What lies before this byte of the export is not touched.
+    /// The bytes before this offset of the export are not touched.
     pub base: u64,
     pub size: usize,
     pub range: Range<usize>,
@@ -43,7 +44,7 @@ pub struct Case {
     pub budget: Option<usize>,
     pub max_request: Option<u64>,
     pub max_descriptors: Option<usize>,
-    /// So many requests may be in flight.
+    /// The limit on requests in flight.
     pub in_flight: usize,
 }
 
@@ -89,7 +90,7 @@ impl Case {
         self.base + self.size as u64
     }
 
-    /// How many requests there can be at one time.
+    /// The actual limit on simultaneous requests.
     pub fn width(&self) -> usize {
         if self.writable { 1 } else { self.in_flight }
     }
@@ -111,13 +112,13 @@ impl Case {
 
     fn options(&self) -> Result<SurveyOptions, SurveyError> {
         let export = ExportParams::new(self.export_size(), self.form)?;
-        // an announced minimum leaves the tail out of reach: tests of the library are about that
+        // an announced minimum leaves the tail out of reach, which tests of the library cover
         let block = u32::try_from(self.block).unwrap();
         let whole = self.export_size().is_multiple_of(u64::from(block));
         let export = if whole { export.min_block(block)? } else { export.assumed_block(block)? };
         let export = export.read_only(!self.writable);
         let range = self.base + self.range.start as u64..self.base + self.range.end as u64;
-        // an input may fail one range as often as it likes
+        // an input may fail one range any number of times
         let mut options =
             SurveyOptions::new(export).range(range)?.in_flight(self.in_flight).max_retries(u32::MAX);
         if self.strict {

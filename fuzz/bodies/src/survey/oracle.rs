@@ -1,12 +1,13 @@
-//! What each byte must come out as, by a slow reading of the replies that were accepted.
+//! The expected status of each byte, from a slow reading of the accepted replies.
 //!
-//! A reply decides about the bytes from where its pass stands (`cursor`) to where the shortest of its contexts ends, within what the pass has to
-//! do; where no context gets past the cursor, about the rest of that block, which gets the safe status. On a read-only export that is all,
-//! so the statuses must be equal. On a writable one earlier replies may have said more of a byte: there what is handed out must be at
-//! least as safe as the deciding reply, and claim nothing that no reply said.
+//! A reply decides about the bytes from the position of its pass (`cursor`) to the end of its
+//! shortest context, within the pass's ranges; if no context gets beyond the cursor, about the rest
+//! of that block, which gets the safe status. On a read-only export the statuses must then be
+//! equal. On a writable one earlier replies may have described a byte as well: there the result
+//! must be at least as safe as the deciding reply, and claim nothing that no reply said.
 //!
-//! With several requests in flight, and for details, it is not known here which of several replies about a byte decides: there what is handed out must
-//! be what one of them said, of all its contexts.
+//! With several requests in flight, and for details, the oracle does not know which of several
+//! replies about a byte decides: the result must then equal one of them, in all its contexts.
 
 use core::ops::Range;
 
@@ -14,7 +15,7 @@ use super::case::{ALLOCATION, BITMAP, Case, DEPTH};
 use nbd_extents::wire::{Descriptor, Form, parse_compact, parse_extended};
 use nbd_extents::{Allocation, Depth, Dirtiness, Request, Status, Topic};
 
-/// What one context's list says: extents from the request's start on, cut off where the rules say.
+/// One context's list: extents from the request's start on, cut off as the rules demand.
 struct Told {
     id: u32,
     extents: Vec<(Range<u128>, u64)>,
@@ -25,7 +26,8 @@ impl Told {
         self.extents.last().map_or(0, |(range, _)| range.end)
     }
 
-    /// What it says of each byte from `start` to `end`, `None` where nothing, and whether an extent starts there.
+    /// The flags of each byte from `start` to `end`, `None` beyond the list, and whether an extent
+    /// starts there.
     fn written_out(&self, start: u128, end: u128) -> Vec<(Option<Status>, bool)> {
         let length = usize::try_from(end.saturating_sub(start)).unwrap();
         let place = |at: u128| usize::try_from(at.saturating_sub(start)).unwrap().min(length);
@@ -33,7 +35,7 @@ impl Told {
         for (range, flags) in &self.extents {
             let told = Some(status(self.id, *flags));
             said[place(range.start)..place(range.end)].iter_mut().for_each(|byte| byte.0 = told);
-            // an extent starts here, and behind the last one, where the safe status may be filled in
+            // an extent starts here, and after the last one, where the safe status may be filled in
             for at in [range.start, range.end].into_iter().filter(|&at| start <= at && at < end) {
                 said[place(at)].1 = true;
             }
@@ -44,7 +46,7 @@ impl Told {
 
 fn status(id: u32, flags: u64) -> Status {
     match id {
-        // flags that an allocation cannot have are in doubt
+        // invalid flags of an allocation are in doubt
         ALLOCATION if flags >> 32 != 0 => Status::UNKNOWN.with_allocation(Allocation::DATA),
         ALLOCATION => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
         DEPTH => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
@@ -70,15 +72,15 @@ fn safe(id: u32) -> Status {
 /// One pass over the range.
 #[derive(Clone, Debug)]
 struct Pass {
-    /// What comes before has been decided.
+    /// The bytes before this one are decided.
     cursor: usize,
-    /// What the deciding reply said of each byte.
+    /// The deciding reply's status of each byte.
     decided: Vec<Option<Status>>,
-    /// What all accepted replies together said of each byte.
+    /// The joined status of each byte in all accepted replies.
     heard: Vec<Status>,
-    /// Where an extent of the pass starts.
+    /// True where an extent of the pass starts.
     cut: Vec<bool>,
-    /// What each accepted reply said of each byte.
+    /// The statuses of each byte in each accepted reply.
     said: Vec<Vec<Status>>,
 }
 
@@ -108,12 +110,13 @@ impl Oracle {
         Self { first: Pass::new(case), details: Pass::new(case), case: case.clone() }
     }
 
-    /// On a writable export an earlier answer may have made a clean byte dirty: then it is not known here which details are asked.
+    /// On a writable export an earlier answer may have made a clean byte dirty: the oracle then
+    /// does not know which details are requested.
     fn knows_details(&self) -> bool {
         !self.case.writable
     }
 
-    /// The bytes that the pass of this request has to do.
+    /// The bytes that the pass of this request covers.
     pub fn todo(&self, topic: Topic) -> Range<usize> {
         if topic != Topic::Details {
             return self.first.cursor..self.case.range.end;
@@ -125,12 +128,12 @@ impl Oracle {
         start..end
     }
 
-    /// Whether one cursor tells what a reply decides.
+    /// True if one cursor determines the bytes that a reply decides.
     fn is_exact(&self, topic: Topic) -> bool {
         topic != Topic::Details && self.case.width() == 1
     }
 
-    /// Judges a request, made while others are in flight.
+    /// Checks a request, made while others are in flight.
     pub fn request(&self, request: &Request, flying: &[&Request]) {
         let case = &self.case;
         let (start, length, block) = (request.offset(), request.length(), case.block as u64);
@@ -153,7 +156,8 @@ impl Oracle {
         if !self.is_exact(topic) {
             return self.request_ahead(request, flying);
         }
-        // the request begins in the block of the first byte to do, and stays in the blocks of those to do
+        // the request begins in the block of the first byte to do, and stays in the blocks of such
+        // bytes
         let todo = self.todo(topic);
         assert!(!todo.is_empty(), "{request:?} about nothing");
         let todo = case.base + todo.start as u64..case.base + todo.end as u64;
@@ -161,7 +165,8 @@ impl Oracle {
         assert!(end < todo.end + block, "{request:?} for {todo:?}");
     }
 
-    /// A request that may be one of several asks what is not asked already, and of details only blocks with a dirty byte.
+    /// A request that may be one of several covers only bytes not yet requested, and for details
+    /// only blocks with a dirty byte.
     fn request_ahead(&self, request: &Request, flying: &[&Request]) {
         let block = self.case.block as u64;
         let inner = |request: &Request| {
@@ -190,7 +195,8 @@ impl Oracle {
         }
     }
 
-    /// Notes what a reply says of each byte, up to where the shortest context ends, or within the first block.
+    /// Records a reply's status of each byte, up to the end of the shortest context, or within the
+    /// first block.
     fn note(&mut self, request: &Request, told: &[Told]) {
         let case = &self.case;
         let (base, start) = (u128::from(case.base), u128::from(request.offset()));
@@ -207,7 +213,7 @@ impl Oracle {
         }
     }
 
-    /// Takes in a reply that was accepted: all its chunks, those about nothing included.
+    /// Takes an accepted reply: all its chunks, including those about unknown contexts.
     pub fn accepted(&mut self, request: &Request, chunks: &[Vec<u8>]) {
         let topic = request.topic();
         if topic == Topic::Details && !self.knows_details() {
@@ -247,7 +253,7 @@ impl Oracle {
         pass.cursor = end;
     }
 
-    /// What the one chunk about context `id` says.
+    /// The content of the single chunk about context `id`.
     fn told(&self, id: u32, request: &Request, chunks: &[Vec<u8>]) -> Told {
         let lists = chunks.iter().filter_map(|chunk| parse(self.case.form, chunk));
         let mut about: Vec<_> = lists.filter(|(context, _)| *context == id).collect();
@@ -270,9 +276,10 @@ impl Oracle {
         Told { id, extents }
     }
 
-    /// Judges an extent that is handed out, byte by byte.
+    /// Checks an extent of the result, byte by byte.
     ///
-    /// `forgetful`: for lack of room something that was said ahead was forgotten, and bytes may be taken for dirty or data that nobody called so.
+    /// `forgetful`: for lack of room some answer ahead was forgotten, and bytes may be dirty or
+    /// data although no reply said so.
     pub fn handed_out(&self, range: Range<usize>, status: Status, forgetful: bool) {
         for at in range {
             if !self.case.writable {
@@ -301,7 +308,8 @@ impl Oracle {
 }
 
 impl Oracle {
-    /// One reply must have said this of the byte, or one about the bitmaps and one about the details.
+    /// One reply must have given this status of the byte, or one about the bitmaps and one about
+    /// the details.
     fn was_said(&self, status: Status, at: usize) {
         let exact = if self.is_exact(Topic::All) { self.first.decided[at] } else { None };
         let said = exact.as_slice().iter().chain(self.first.said[at].iter().filter(|_| exact.is_none()));
@@ -316,7 +324,7 @@ impl Oracle {
     }
 }
 
-/// What is handed out must be at least as safe as what the deciding reply `told`.
+/// The result must be at least as safe as the deciding reply `told`.
 fn assert_no_safer(status: Status, told: Status, at: usize) {
     for bitmap in told.dirty_set().indices() {
         assert_eq!(status.dirty_in(bitmap), Some(true), "byte {at}: {told:?} came out as {status:?}");
@@ -332,7 +340,8 @@ fn assert_no_safer(status: Status, told: Status, at: usize) {
     }
 }
 
-/// What is handed out must have been said by some reply. `heard` joins them all, the safer answers winning.
+/// Some reply must have given each part of the result. `heard` joins them all; the safer answers
+/// win.
 fn assert_claims(heard: Status, status: Status, at: usize, bitmaps_only: bool) {
     for bitmap in status.dirty_set().indices() {
         assert_eq!(heard.dirty_in(bitmap), Some(true), "byte {at}: {heard:?} came out as {status:?}");

@@ -1,4 +1,5 @@
-//! The loop around a survey: asks, answers by the input, reads all that is ready, and checks what can be seen at each step.
+//! The loop around a survey: makes requests, answers them from the input, reads all available
+//! extents, and checks the visible state at each step.
 
 use super::super::bytes::Bytes;
 use super::case::{ALLOCATION, BITMAP, Case, DEPTH, SECOND_BITMAP};
@@ -6,16 +7,16 @@ use super::oracle::Oracle;
 use nbd_extents::wire::{Descriptor, Form};
 use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyError};
 
-/// More requests than this are not answered at the end.
+/// At the end, at most this number of requests is answered.
 const MOST: usize = 200;
 
 pub struct Run {
     case: Case,
     survey: Survey,
     oracle: Oracle,
-    /// The requests in flight, and the chunks given.
+    /// The requests in flight, and their chunks.
     asked: Vec<(Request, Vec<Vec<u8>>)>,
-    /// Which of them goes on.
+    /// The index of the request whose reply continues.
     chosen: usize,
     /// Requests that are over.
     stale: Vec<RequestId>,
@@ -30,7 +31,7 @@ impl Run {
         Self { case, survey, oracle, asked: Vec::new(), chosen: 0, stale: Vec::new(), last: None, extents: 0 }
     }
 
-    /// Asks all that may be asked; false when there is nothing more to ask and none in flight.
+    /// Makes all possible requests; returns false if none is left and none in flight.
     pub fn request(&mut self) -> bool {
         while let Some(request) = self.survey.next_request().unwrap() {
             let known = self.asked.iter().map(|(request, _)| request.id()).chain(self.stale.iter().copied());
@@ -43,7 +44,7 @@ impl Run {
         !self.asked.is_empty()
     }
 
-    /// The request whose reply goes on.
+    /// The request whose reply continues.
     fn flying(&mut self) -> Option<&mut (Request, Vec<Vec<u8>>)> {
         let count = self.asked.len();
         self.asked.get_mut(self.chosen % count.max(1))
@@ -119,7 +120,7 @@ impl Run {
         self.over();
     }
 
-    /// The request is over, one way or another: nobody may speak of it again.
+    /// The request is over: the survey must not accept its id again.
     fn over(&mut self) {
         let (request, _) = self.asked.remove(self.chosen % self.asked.len());
         self.stale.push(request.id());
@@ -141,7 +142,7 @@ impl Run {
         }
     }
 
-    /// Reads all that is ready.
+    /// Reads all available extents.
     fn drain(&mut self) {
         while let Some(extent) = self.survey.next_extent().unwrap() {
             let base = self.case.base;
@@ -196,7 +197,7 @@ impl Run {
         assert_eq!(self.survey.complete().is_ok(), covered);
     }
 
-    /// One extent a context, over the whole request.
+    /// One extent per context, over the whole request.
     fn honest(&mut self) {
         self.chosen = self.chosen.wrapping_mul(5).wrapping_add(3);
         let Some((request, _)) = self.flying().cloned() else { return };
@@ -208,7 +209,7 @@ impl Run {
     }
 }
 
-/// What strict lets pass as well.
+/// The replies that strict accepts as well.
 fn forgiven_always(stats: &nbd_extents::SurveyStats) -> u64 {
     stats.forgiven.extra_descriptors + stats.forgiven.split_blocks
 }
@@ -219,7 +220,7 @@ fn descriptor(bytes: &mut Bytes<'_>) -> Descriptor {
     Descriptor { length, flags: (flags & 0x7f) | (flags >> 7) << 40 }
 }
 
-/// The payload of a chunk, with whatever lengths and flags; in the compact form only their lower halves.
+/// The payload of a chunk, with any lengths and flags; in the compact form only their lower halves.
 fn payload(form: Form, id: u32, list: &[Descriptor]) -> Vec<u8> {
     assert!([ALLOCATION, DEPTH, BITMAP, SECOND_BITMAP].contains(&id));
     let mut out = id.to_be_bytes().to_vec();

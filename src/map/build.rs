@@ -176,6 +176,8 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
         let run = self.run % BLOCK;
         if let (Some(its_end), Some(its_place)) = (self.ends.get_mut(run), self.places.get_mut(run)) {
             (*its_end, *its_place) = (end, place);
+        } else {
+            debug_assert!(false, "run {run} is not in the block");
         }
     }
 
@@ -183,6 +185,7 @@ impl<T: Copy + Eq + Hash> RunCollector<T> {
     #[cold]
     fn flush(&mut self) {
         let runs = self.first..self.run;
+        debug_assert!(runs.start <= runs.end && runs.end <= BLOCK, "runs {runs:?} are not in the block");
         self.map.ends.extend_from_slice(self.ends.get(runs.clone()).unwrap_or_default());
         self.map.indices.extend(self.places.get(runs).unwrap_or_default());
         (self.run, self.first) = (0, 0);

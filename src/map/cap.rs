@@ -304,6 +304,7 @@ impl Lengths {
     }
 
     fn class(length: u64) -> usize {
+        debug_assert!(length > 0, "an extent has at least one byte");
         let log = length.checked_ilog2().unwrap_or(0);
         let quarter = usize::try_from((length >> log.saturating_sub(2)) & 3).unwrap_or(0);
         log as usize * 4 + quarter

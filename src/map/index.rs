@@ -50,6 +50,7 @@ impl Index {
         let mut around = 0..usize::MAX;
         for level in self.levels.iter().rev() {
             let last = around.end.min(level.len());
+            // a group without samples yet is empty, and the search goes on in the level below
             let samples = level.get(around.start..last).unwrap_or_default();
             let group = around.start + samples.partition_point(|&end| end <= offset);
             // beyond the last sample the group has no known end

@@ -126,6 +126,8 @@ impl Indices {
 fn replace<N: TryFrom<usize>>(list: &mut [N], place: usize, index: usize) {
     if let (Some(slot), Ok(index)) = (list.get_mut(place), N::try_from(index)) {
         *slot = index;
+    } else {
+        debug_assert!(false, "index {index} does not fit place {place}");
     }
 }
 

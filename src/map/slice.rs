@@ -91,6 +91,7 @@ impl<'a, T> MapSlice<'a, T> {
         let end = end.clamp(start, self.end);
         let first = self.run_at(start);
         let last = if start == end { first } else { self.run_at(end - 1) + 1 };
+        debug_assert!(first <= last && last <= self.ends.len(), "runs {first}..{last} are not in the slice");
         Self {
             start,
             end,
@@ -160,6 +161,7 @@ impl<'a, T> MapSlice<'a, T> {
         let around = self.index.runs_around(offset);
         let last = around.end.saturating_sub(self.first).min(self.ends.len());
         let first = around.start.saturating_sub(self.first).min(last);
+        // the index may know fewer runs than there are: the search within the group decides
         first + self.ends.get(first..last).unwrap_or_default().partition_point(|&end| end <= offset)
     }
 }

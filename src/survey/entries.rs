@@ -153,7 +153,7 @@ impl Survey {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), SurveyError> {
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        let expected = pass.offset_of(id).unwrap_or(offset);
+        let expected = pass.offset_of(id).ok_or(SurveyError::UnknownRequest(id))?;
         if offset != expected {
             return Err(SurveyError::WrongOffset { expected, got: offset });
         }

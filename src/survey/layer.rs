@@ -114,6 +114,7 @@ impl LayerCursor {
         said: &mut [T],
         say: impl Fn(u64) -> T,
     ) -> usize {
+        // a block cursor that is exhausted stands beyond the list: nothing is left then
         let rest = list.get(self.index..).unwrap_or_default();
         let mut position = self.position;
         for ((raw, end), said) in rest.iter().zip(&mut *ends).zip(said) {
@@ -228,6 +229,10 @@ impl Layer {
     #[inline]
     pub(super) fn list(&self) -> List<'_> {
         let list = self.payload.as_slice().get(self.form.header_size()..).unwrap_or_default();
+        debug_assert!(
+            list.len() >= self.descriptors * self.form.descriptor_size(),
+            "rules have counted the descriptors of a whole payload"
+        );
         match self.form {
             Form::Compact => List::Compact(first(list.as_chunks().0, self.descriptors)),
             Form::Extended => List::Extended(first(list.as_chunks().0, self.descriptors)),

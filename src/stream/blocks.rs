@@ -96,7 +96,8 @@ pub(super) fn fold_next<S: ExtentStream, A>(
     // several extents at once. One whose state is elsewhere (`for_each`) loses by that: it cannot
     // keep that state in registers across the call. In the narrow registers that every processor
     // has, all lose.
-    Ok(if size_of::<A>() > 0 && Processor::found() > Processor::Any {
+    // Of a kept block few segments are yielded, between dead ones: vectors lose there as well.
+    Ok(if size_of::<A>() > 0 && !block.is_kept() && Processor::found() > Processor::Any {
         kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), init, f))
     } else {
         fold_segments(stream, block.segments::<false>(), init, f)

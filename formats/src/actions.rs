@@ -8,7 +8,7 @@
 //! [{"start": 0, "length": 1048576, "action": "skip"}, {"start": 1048576, "length": 65536, "action": "copy"}]
 //! ```
 //!
-//! This is version [`VERSION`] of it. Fields may be added without notice, so a reader passes over
+//! This is version 1 of it. Fields may be added without notice, so a reader passes over
 //! those that it does not know; a new word for an action, or a new meaning of one, is another
 //! version.
 //!
@@ -36,16 +36,13 @@ use std::fmt;
 use std::io::{Read, Write};
 
 use nbd_extents::action::Action;
+use serde::{Deserialize, Serialize};
 
-use crate::fields::Fields;
 use crate::format::{ReadOptions, WriteOptions};
-use crate::objects::Object;
+use crate::objects::{Fields, Object};
 use crate::reader::ListReader;
 use crate::spec::{Style, rows};
 use crate::writer::ListWriter;
-
-/// The version of the form. It changes only when a program that reads the form would have to.
-pub const VERSION: u32 = 1;
 
 /// An [`Action`] in one word.
 ///
@@ -56,7 +53,8 @@ pub const VERSION: u32 = 1;
 /// assert_eq!(ActionKind::from(Action::Zero { may_unmap: false }), ActionKind::Zero);
 /// assert_eq!(ActionKind::Absent.to_string(), "absent");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ActionKind {
     /// Read and store.
     Copy,
@@ -81,16 +79,9 @@ impl From<Action> for ActionKind {
 
 impl fmt::Display for ActionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Copy => "copy",
-            Self::Zero => "zero",
-            Self::Skip => "skip",
-            Self::Absent => "absent",
-        })
+        self.serialize(f)
     }
 }
-
-const NAMES: [&str; 4] = ["copy", "zero", "skip", "absent"];
 
 /// Reads the list.
 ///
@@ -105,11 +96,10 @@ const NAMES: [&str; 4] = ["copy", "zero", "skip", "absent"];
 /// ```
 pub fn read<R: Read>(input: R, options: ReadOptions) -> ListReader<R, ActionKind> {
     let read = |fields: &Fields| {
-        use ActionKind::{Absent, Copy, Skip, Zero};
-        let name = fields.word(2, &NAMES, "\"copy\", \"zero\", \"skip\" or \"absent\"")?;
-        Ok([Copy, Zero, Skip, Absent].get(name).copied().unwrap_or(Copy))
+        let kind = fields.value(2).and_then(|kind| ActionKind::deserialize(kind).ok());
+        kind.ok_or_else(|| fields.wrong(2, "\"copy\", \"zero\", \"skip\" or \"absent\""))
     };
-    let decoder = Object { fields: &["start", "length", "action"], read }.array();
+    let decoder = Object { fields: &["start", "length", "action"], read }.array(false);
     ListReader::new("actions", decoder, input, options)
 }
 

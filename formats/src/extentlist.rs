@@ -12,16 +12,15 @@
 //!   time; `sort -n` puts a list without units in order.
 //! - An unknown word is an error here, and data to nbdkit.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
 use nbd_extents::Allocation;
 
 use crate::attributes::{Attributes, ImageLayer};
 use crate::fault::Fault;
-use crate::input::Input;
 use crate::nbdinfo::word;
 use crate::numbers::Numbers;
-use crate::spec::{Decoder, Spec, Step, Style, Syntax, rows};
+use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 
 pub(crate) const LIST: Spec = Spec {
     name: "extentlist",
@@ -29,10 +28,8 @@ pub(crate) const LIST: Spec = Spec {
     may: Allocation::SAYS.1,
     layer: ImageLayer::coarse,
     decoder: |options| {
-        let size = options.size.unwrap_or(0); // the reader has seen that there is one
-        let next = move |input: &mut Input<dyn Read + '_>| next(input, size);
         let unlisted = Some(Allocation::attributes(3));
-        Decoder { syntax: Syntax::Lines, unlisted, next: Box::new(next) }
+        Decoder::new(Syntax::Lines, unlisted, move |input| next(input, options.size))
     },
     encoder: |_| {
         // bytes before the first line would be holes to nbdkit
@@ -46,7 +43,8 @@ pub(crate) const LIST: Spec = Spec {
     },
 };
 
-fn next(input: &mut Input<dyn Read + '_>, size: u64) -> Result<Step<Attributes>, Fault> {
+fn next(input: &mut Text<'_>, size: Option<u64>) -> Result<Step<Attributes>, Fault> {
+    let size = size.ok_or(Fault::SizeNeeded)?;
     // people write these lists, and leave the last end of line out
     while let Some((line, _)) = input.line()? {
         let (start, length, flags) = parse(line)?;

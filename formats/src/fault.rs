@@ -99,7 +99,7 @@ pub enum Fault {
         message: String,
     },
     /// A byte that cannot stand here.
-    #[error("{} where {expected} should be", Byte(*found))]
+    #[error("'{}' where {expected} should be", found.escape_ascii())]
     Unexpected {
         /// The byte.
         found: u8,
@@ -181,19 +181,6 @@ impl From<ExtentError> for Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Input { kind: error.kind(), message: error.to_string() }
-    }
-}
-
-/// A byte in words.
-struct Byte(u8);
-
-impl fmt::Display for Byte {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            b'\n' => f.write_str("the end of the line"),
-            byte @ b' '..=b'~' => write!(f, "'{}'", char::from(byte)),
-            byte => write!(f, "the byte {byte:#04x}"),
-        }
     }
 }
 

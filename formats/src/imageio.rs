@@ -21,8 +21,7 @@ use std::io::Write;
 
 use crate::attributes::{Attribute, Attributes, ImageLayer};
 use crate::fault::Fault;
-use crate::fields::Fields;
-use crate::objects::Object;
+use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
 
 pub(crate) const ZERO: Spec = Spec {
@@ -32,7 +31,7 @@ pub(crate) const ZERO: Spec = Spec {
     layer: ImageLayer::coarse,
     decoder: |_| {
         let fields = &["start", "length", "zero", "hole", "dirty"];
-        Object { fields, read: zero }.array()
+        Object { fields, read: zero }.array(false)
     },
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {
@@ -68,7 +67,7 @@ pub(crate) const DIRTY: Spec = Spec {
             let (dirty, zero) = (fields.flag(2)?, fields.if_there(3, Fields::flag)?);
             Ok(Attributes { dirty: Some(dirty), zero, ..Attributes::default() })
         };
-        Object { fields, read }.array()
+        Object { fields, read }.array(false)
     },
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {

@@ -6,12 +6,12 @@
 
 use std::io::{ErrorKind, Read};
 
-use serde::de::{Deserialize, DeserializeSeed, IgnoredAny};
+use serde::de::{Deserialize, Deserializer as _, IgnoredAny};
 use serde_json::de::{Deserializer, SliceRead};
 use serde_json::error::Category;
 
 use crate::fault::{Fault, LineColumn};
-use crate::fields::Fields;
+use crate::objects::Fields;
 
 /// The bytes that are read at once.
 const CHUNK: usize = 1 << 16;
@@ -20,7 +20,6 @@ const CHUNK: usize = 1 << 16;
 const MAX_ROW: usize = 1 << 20;
 
 /// A text and how far into it the parser has come.
-#[derive(Debug)]
 pub(crate) struct Input<R: ?Sized> {
     buffer: Vec<u8>,
     /// The bytes of the buffer that have been read.
@@ -83,9 +82,7 @@ impl<R: Read + ?Sized> Input<R> {
             match self.reader.read(room) {
                 Ok(count) => (self.filled, self.ended) = (self.filled + count, count == 0),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(Fault::Input { kind: error.kind(), message: error.to_string() });
-                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(self.filled > before)
@@ -181,24 +178,14 @@ impl<R: Read + ?Sized> Input<R> {
         self.parse(|json| T::deserialize(json))
     }
 
-    /// Takes a value that no format knows.
-    pub(crate) fn skip(&mut self) -> Result<(), Fault> {
-        self.value::<IgnoredAny>().map(drop)
-    }
-
-    /// Takes an object with these fields.
-    pub(crate) fn fields(&mut self, names: &'static [&'static str]) -> Result<Fields, Fault> {
-        self.fields_of_protobuf(names, &[])
-    }
-
     /// Takes an object with these fields, which have other names in the JSON of a protocol buffer.
-    pub(crate) fn fields_of_protobuf(
+    pub(crate) fn fields(
         &mut self,
         names: &'static [&'static str],
         protobuf: &'static [&'static str],
     ) -> Result<Fields, Fault> {
         self.expect(b'{', "an object")?;
-        let fields = self.parse(|json| Fields::new(names, protobuf).deserialize(json))?;
+        let fields = self.parse(|json| json.deserialize_map(Fields::new(names, protobuf)))?;
         fields.check()?;
         Ok(fields)
     }

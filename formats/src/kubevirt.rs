@@ -15,17 +15,20 @@
 //! and pages of the other kind are refused. Before KubeVirt merged the two contexts, incremental
 //! pages never said zero; nothing is lost by that but speed.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
 use nbd_extents::{Allocation, Extent};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::attributes::{Attribute, Attributes, ImageLayer};
 use crate::fault::{Fault, ListReadError, ListWriteError};
 use crate::input::Input;
+use crate::nested::{Found, Nested, ROWS, Shape};
 use crate::numbers::Numbers;
-use crate::spec::{Decoder, Encode, Spec, Step, Syntax};
+use crate::spec::{Decoder, Encode, Spec, Step, Syntax, Text};
 
 pub(crate) const FULL: Spec = pages::<Allocation>("kubevirt-full");
 pub(crate) const INCREMENTAL: Spec = pages::<Incremental>("kubevirt-incremental");
@@ -56,8 +59,7 @@ const fn pages<P: Numbers>(name: &'static str) -> Spec {
         layer: ImageLayer::coarse,
         decoder: |_| {
             let mut pages = Pages::<P>::new();
-            let next = move |input: &mut Input<dyn Read + '_>| pages.next(input);
-            Decoder { syntax: Syntax::Json, unlisted: None, next: Box::new(next) }
+            Decoder::new(Syntax::Json, None, move |input| pages.next(input))
         },
         encoder: |options| Box::new(PageWriter::<P> { page: options.page, count: 0, numbers: PhantomData }),
     }
@@ -78,121 +80,91 @@ const fn pages<P: Numbers>(name: &'static str) -> Spec {
 /// assert_eq!(next_offset(&page[..])?, Some(512), "the page to ask for");
 /// # Ok::<(), nbd_extents_formats::ListReadError>(())
 /// ```
-pub fn next_offset(mut page: &[u8]) -> Result<Option<u64>, ListReadError> {
-    let mut input = Input::new(&mut page);
-    let read = |input: &mut Input<_>| {
-        let mut next = None;
-        input.punctuation(b'{', A_PAGE)?;
-        while let Some(key) = input.key()? {
-            match key.as_str() {
-                "next_offset" => next = Some(offset(input)?),
-                _ => input.skip()?,
-            }
-        }
-        input.end()?;
-        next.ok_or(Fault::Missing { field: "next_offset" })
-    };
+pub fn next_offset(page: &[u8]) -> Result<Option<u64>, ListReadError> {
+    let mut input = Input::new(page);
     let format = "a page of KubeVirt";
-    read(&mut input).map_err(|fault| ListReadError::List { format, at: input.place(), fault })
+    single(&mut input).map_err(|fault| ListReadError::List { format, at: input.place(), fault })
 }
 
-const A_PAGE: &str = "a page in braces";
+/// Reads a page that stands alone, and passes over its extents.
+fn single(input: &mut Text<'_>) -> Result<Option<u64>, Fault> {
+    let mut page = Nested::new(&PAGE);
+    page.open(input)?;
+    while page.next(input)? == Found::Row {
+        input.value::<IgnoredAny>()?;
+    }
+    input.end()?;
+    next_of(&page)
+}
 
-/// Takes the value of `next_offset`.
-fn offset<R: Read + ?Sized>(input: &mut Input<R>) -> Result<Option<u64>, Fault> {
-    match input.value::<serde_json::Value>()? {
-        serde_json::Value::Null => Ok(None),
-        value => value
-            .as_u64()
-            .map(Some)
-            .ok_or(Fault::Type { field: "next_offset", expected: "a whole number or null" }),
+const PAGE: Shape = Shape {
+    names: &["extents", "next_offset"],
+    protobuf: &[],
+    object: "a page in braces",
+    rows: "a list of extents",
+};
+
+/// The `next_offset` of a page that has been read.
+fn next_of(page: &Nested) -> Result<Option<u64>, Fault> {
+    match page.head.value(1) {
+        Some(Value::Null) => Ok(None),
+        next => {
+            next.and_then(Value::as_u64).map(Some).ok_or_else(|| page.head.wrong(1, "a whole number or null"))
+        }
     }
 }
 
 /// Takes pages apart.
 struct Pages<P> {
-    state: State,
-    /// The page at hand has said its extents.
-    extents: bool,
-    /// The `next_offset` of the page at hand, and after it of the last one.
+    page: Nested,
+    /// The `next_offset` of the last page that has ended.
     next: Option<Option<u64>>,
     /// Where the last extent ended.
     end: Option<u64>,
     numbers: PhantomData<P>,
 }
 
-#[derive(Clone, Copy)]
-enum State {
-    Between,
-    Page,
-    Extents,
-}
-
 impl<P: Numbers> Pages<P> {
-    const fn new() -> Self {
-        Self { state: State::Between, extents: false, next: None, end: None, numbers: PhantomData }
+    fn new() -> Self {
+        Self { page: Nested::new(&PAGE), next: None, end: None, numbers: PhantomData }
     }
 
-    fn next(&mut self, input: &mut Input<dyn Read + '_>) -> Result<Step<Attributes>, Fault> {
+    fn next(&mut self, input: &mut Text<'_>) -> Result<Step<Attributes>, Fault> {
         loop {
-            match self.state {
-                State::Extents if input.item(b']')? => return self.extent(input),
-                State::Extents => self.state = State::Page,
-                State::Page => match input.key()? {
-                    Some(key) => self.key(&key, input)?,
-                    None => self.close()?,
-                },
-                State::Between => match (input.peek()?, self.next) {
+            match self.page.next(input)? {
+                Found::Row => return self.extent(input),
+                Found::End => self.close()?,
+                Found::Outside => match (input.peek()?, self.next) {
                     (None, Some(None)) => return Ok(Step::End(None)),
                     (None, _) => return Err(Fault::Ended { expected: "the next page" }),
                     (Some(_), Some(None)) => {
                         let other = "the page that follows";
                         return Err(Fault::Contradiction { field: "next_offset", other });
                     }
-                    (Some(_), _) => {
-                        input.punctuation(b'{', A_PAGE)?;
-                        (self.state, self.extents, self.next) = (State::Page, false, None);
-                    }
+                    (Some(_), _) => self.page.open(input)?,
                 },
             }
         }
     }
 
-    /// Takes the value of a key, unless that is the list of extents.
-    fn key(&mut self, key: &str, input: &mut Input<dyn Read + '_>) -> Result<(), Fault> {
-        match key {
-            "extents" if self.extents => return Err(Fault::Twice { field: "extents" }),
-            "next_offset" if self.next.is_some() => return Err(Fault::Twice { field: "next_offset" }),
-            "extents" => {
-                self.extents = true;
-                if input.list("a list of extents")? {
-                    self.state = State::Extents;
-                }
-            }
-            "next_offset" => self.next = Some(offset(input)?),
-            _ => input.skip()?,
-        }
-        Ok(())
-    }
-
     fn close(&mut self) -> Result<(), Fault> {
-        let next = self.next.ok_or(Fault::Missing { field: "next_offset" })?;
-        if !self.extents {
+        let next = next_of(&self.page)?;
+        if self.page.head.value(ROWS).is_none() {
             return Err(Fault::Missing { field: "extents" });
         }
         if next.is_some() && next != self.end {
             return Err(Fault::Contradiction { field: "next_offset", other: "extents" });
         }
-        self.state = State::Between;
+        self.next = Some(next);
         Ok(())
     }
 
-    fn extent(&mut self, input: &mut Input<dyn Read + '_>) -> Result<Step<Attributes>, Fault> {
-        let fields = input.fields(&["offset", "length", "type", "description"])?;
+    fn extent(&mut self, input: &mut Text<'_>) -> Result<Step<Attributes>, Fault> {
+        let fields = input.fields(&["offset", "length", "type", "description"], &[])?;
         let (start, length, number) = (fields.number(0)?, fields.number(1)?, fields.number(2)?);
-        let place = fields.word(3, P::WORDS, "one of the descriptions of this kind of backup")?;
+        let words = fields.word(3, P::WORDS, "one of the descriptions of this kind of backup")?;
         self.end = start.checked_add(length);
-        Ok(Step::Row(start, length, P::check(number, P::WORDS.get(place).copied())?))
+        Ok(Step::Row(start, length, P::check(number, Some(words))?))
     }
 }
 

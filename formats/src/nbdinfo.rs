@@ -23,18 +23,16 @@
 //! number.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::marker::PhantomData;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
 use crate::attributes::{Attributes, ImageLayer};
 use crate::fault::Fault;
-use crate::fields::Fields;
-use crate::input::Input;
 use crate::numbers::Numbers;
-use crate::objects::Object;
-use crate::spec::{Decoder, Spec, Step, Style, Syntax, rows};
+use crate::objects::{Fields, Object};
+use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 
 pub(crate) const ALLOCATION: Spec = text::<Allocation>("nbdinfo-allocation");
 pub(crate) const DIRTY: Spec = text::<Dirtiness>("nbdinfo-dirty");
@@ -50,7 +48,7 @@ const fn text<C: Numbers>(name: &'static str) -> Spec {
         must,
         may,
         layer: ImageLayer::numbered,
-        decoder: |_| Decoder { syntax: Syntax::Lines, unlisted: None, next: Box::new(line::<C>) },
+        decoder: |_| Decoder::new(Syntax::Lines, None, line::<C>),
         encoder: |_| {
             rows(Style::LINES, |known, start, length, out| {
                 let number = C::number(known);
@@ -69,7 +67,7 @@ const fn json<C: Numbers>(name: &'static str) -> Spec {
         may,
         layer: ImageLayer::numbered,
         decoder: |_| {
-            Object { fields: &["offset", "length", "type", "description"], read: object::<C> }.array()
+            Object { fields: &["offset", "length", "type", "description"], read: object::<C> }.array(false)
         },
         encoder: |_| {
             let (open, close) = ("[\n", "\n]\n");
@@ -86,7 +84,7 @@ const fn json<C: Numbers>(name: &'static str) -> Spec {
     }
 }
 
-fn line<C: Numbers>(input: &mut Input<dyn Read + '_>) -> Result<Step<Attributes>, Fault> {
+fn line<C: Numbers>(input: &mut Text<'_>) -> Result<Step<Attributes>, Fault> {
     let Some((line, ended)) = input.line()? else {
         return Ok(Step::End(None));
     };

@@ -11,8 +11,7 @@
 use std::io::Write;
 
 use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fields::Fields;
-use crate::objects::Object;
+use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
 
 pub(crate) const MAP: Spec = Spec {

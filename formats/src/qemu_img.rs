@@ -34,8 +34,7 @@ use std::io::{self, Write};
 
 use crate::attributes::{Attribute, Attributes, ImageLayer};
 use crate::fault::Fault;
-use crate::fields::Fields;
-use crate::objects::Object;
+use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
 
 const FIELDS: &[&str] = &["start", "length", "depth", "present", "zero", "data", "compressed", "offset"];
@@ -54,7 +53,7 @@ pub(crate) const ALLOCATION: Spec = Spec {
     must: &[Attribute::Layer, Attribute::Zero],
     may: &[Attribute::Hole, Attribute::Searched, Attribute::Compressed, Attribute::HostOffset],
     layer: ImageLayer::numbered,
-    decoder: |_| Object { fields: FIELDS, read: allocation }.array_of_qemu(),
+    decoder: |_| Object { fields: FIELDS, read: allocation }.array(true),
     encoder: |_| rows(STYLE, write),
 };
 
@@ -63,7 +62,7 @@ pub(crate) const DIRTY: Spec = Spec {
     must: &[Attribute::Dirty],
     may: &[],
     layer: ImageLayer::coarse,
-    decoder: |_| Object { fields: FIELDS, read: dirty }.array_of_qemu(),
+    decoder: |_| Object { fields: FIELDS, read: dirty }.array(true),
     encoder: |_| {
         rows(STYLE, |known: &Attributes, start, length, out| {
             write(&export(known.dirty == Some(false), false, start), start, length, out)
@@ -76,7 +75,7 @@ pub(crate) const DEPTH: Spec = Spec {
     must: &[Attribute::Layer],
     may: &[],
     layer: ImageLayer::top_or_backing,
-    decoder: |_| Object { fields: FIELDS, read: depth }.array_of_qemu(),
+    decoder: |_| Object { fields: FIELDS, read: depth }.array(true),
     encoder: |_| {
         rows(STYLE, |known: &Attributes, start, length, out| {
             let below = known.layer == Some(ImageLayer::Backing);

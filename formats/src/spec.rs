@@ -69,9 +69,12 @@ pub(crate) enum Step<T> {
     End(Option<u64>),
 }
 
+/// The text of a list, whatever it is read from.
+pub(crate) type Text<'a> = Input<dyn Read + 'a>;
+
 /// Takes the next row from a text. It looks at the rows alone: their order is checked by the
 /// reader.
-pub(crate) type Next<T> = Box<dyn FnMut(&mut Input<dyn Read + '_>) -> Result<Step<T>, Fault> + Send>;
+type Next<T> = Box<dyn FnMut(&mut Text<'_>) -> Result<Step<T>, Fault> + Send>;
 
 /// Takes a list apart.
 pub(crate) struct Decoder<T> {
@@ -79,6 +82,16 @@ pub(crate) struct Decoder<T> {
     /// The status of ranges that are not listed; `None` where every range must be.
     pub(crate) unlisted: Option<T>,
     pub(crate) next: Next<T>,
+}
+
+impl<T> Decoder<T> {
+    pub(crate) fn new(
+        syntax: Syntax,
+        unlisted: Option<T>,
+        next: impl FnMut(&mut Text<'_>) -> Result<Step<T>, Fault> + Send + 'static,
+    ) -> Self {
+        Self { syntax, unlisted, next: Box::new(next) }
+    }
 }
 
 /// Puts a list together. The order of the extents has been checked.

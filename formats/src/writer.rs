@@ -121,8 +121,9 @@ impl<W: Write, T> ListWriter<W, T> {
 
     /// Writes the text that waits, so that the extents pushed until now are in the output.
     ///
-    /// The list stays open: only [`finish`](Self::finish) ends it. A program whose extents fail midway calls this to
-    /// leave what it found.
+    /// The list stays open: only [`finish`](Self::finish) ends it. A program whose extents fail
+    /// midway calls this to leave what it found. With [`Loss::Allow`] the last extent still waits,
+    /// since the next one may join it.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ impl<W: Write, T> ListWriter<W, T> {
     /// writer.push(&Extent::new(512, 512, Attributes { zero: Some(false), ..zero })?)?;
     /// writer.flush()?;
     /// drop(writer);
-    /// assert_eq!(text, b"0 512 zero\n", "the last extent waits: the next one may join it");
+    /// assert_eq!(text, b"0 512 zero\n512 512", "the list has no end yet");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&mut self) -> Result<(), ListWriteError> {

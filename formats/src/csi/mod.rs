@@ -22,12 +22,10 @@
 mod decode;
 mod encode;
 
-use std::io::Read;
 use std::num::NonZeroU64;
 
 use crate::attributes::{Attribute, Attributes, ImageLayer};
 use crate::format::ReadOptions;
-use crate::input::Input;
 use crate::spec::{Decoder, Spec, Syntax};
 use decode::Records;
 use encode::RecordWriter;
@@ -101,6 +99,5 @@ pub(crate) const ALLOCATED: Spec = Spec {
 
 fn decoder(options: ReadOptions, listed: Attributes, unlisted: Attributes) -> Decoder<Attributes> {
     let mut records = Records::new(options, listed);
-    let next = move |input: &mut Input<dyn Read + '_>| records.next(input);
-    Decoder { syntax: Syntax::Json, unlisted: Some(unlisted), next: Box::new(next) }
+    Decoder::new(Syntax::Json, Some(unlisted), move |input| records.next(input))
 }

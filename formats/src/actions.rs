@@ -38,11 +38,9 @@ use std::io::{Read, Write};
 use nbd_extents::action::Action;
 use serde::{Deserialize, Serialize};
 
-use crate::format::{ReadOptions, WriteOptions};
 use crate::objects::{Fields, Object};
-use crate::reader::ListReader;
 use crate::spec::{Style, rows};
-use crate::writer::ListWriter;
+use crate::{ListReader, ListWriter, ReadOptions, WriteOptions};
 
 /// An [`Action`] in one word.
 ///

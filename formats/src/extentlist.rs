@@ -16,11 +16,10 @@ use std::io::Write;
 
 use nbd_extents::Allocation;
 
-use crate::attributes::{Attributes, ImageLayer};
-use crate::fault::Fault;
 use crate::nbdinfo::word;
 use crate::numbers::Numbers;
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
+use crate::{Attributes, Fault, ImageLayer};
 
 pub(crate) const LIST: Spec = Spec {
     name: "extentlist",
@@ -86,7 +85,7 @@ fn parse(line: &str) -> Result<(u64, u64, u64), Fault> {
 fn size<'a>(line: &'a str, field: &'static str) -> Result<(u64, &'a str), Fault> {
     const UNITS: [(&str, u32); 9] =
         [("", 0), ("b", 0), ("s", 9), ("k", 10), ("m", 20), ("g", 30), ("t", 40), ("p", 50), ("e", 60)];
-    let (text, rest) = word(line).ok_or(Fault::Missing { field })?;
+    let (text, rest) = word(line).ok_or(Fault::Missing(field))?;
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = text.strip_prefix(digits).unwrap_or_default();
     let shift = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|&(_, shift)| shift);

@@ -9,7 +9,7 @@ use std::io;
 use nbd_extents::{ExtentError, StreamError};
 use thiserror::Error;
 
-use crate::attributes::Attribute;
+use crate::Attribute;
 
 /// A place in a text; the line and the byte within it are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,30 +106,18 @@ pub enum Fault {
         /// What could stand here.
         expected: &'static str,
     },
-    /// The input ends too early: a program or a connection has broken off.
-    #[error("the input ends where {expected} should be: is it whole?")]
-    Ended {
-        /// What should have followed.
-        expected: &'static str,
-    },
-    /// A row or a line is longer than any program writes.
-    #[error("a row is longer than {limit} bytes")]
-    TooLong {
-        /// The limit, in bytes.
-        limit: usize,
-    },
-    /// A field that the format demands is missing.
-    #[error("there is no \"{field}\": is the list of this format?")]
-    Missing {
-        /// The field.
-        field: &'static str,
-    },
-    /// A field is there twice.
-    #[error("\"{field}\" is there twice")]
-    Twice {
-        /// The field.
-        field: &'static str,
-    },
+    /// The input ends where this should follow: a program or a connection has broken off.
+    #[error("the input ends where {0} should be: is it whole?")]
+    Ended(&'static str),
+    /// A row or a line is longer than this limit in bytes, which no program reaches.
+    #[error("a row is longer than {0} bytes")]
+    TooLong(usize),
+    /// The field of this name is missing, which the format demands.
+    #[error("there is no \"{0}\": is the list of this format?")]
+    Missing(&'static str),
+    /// The field of this name is there twice.
+    #[error("\"{0}\" is there twice")]
+    Twice(&'static str),
     /// A field has a value of another kind.
     #[error("\"{field}\" is not {expected}")]
     Type {

@@ -7,11 +7,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::attributes::Assume;
 use crate::csi::{self, Blocks, Unallocated};
-use crate::reader::ListReader;
 use crate::spec::Spec;
 use crate::writer::{ListWriter, Loss, attributes_writer};
+use crate::{Assume, ListReader};
 use crate::{combined, extentlist, imageio, kubevirt, nbdinfo, qcow2reader, qemu_img};
 
 /// Declares [`Format`] from one table, so that no format can be forgotten in one of its places.

@@ -19,10 +19,9 @@
 
 use std::io::Write;
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fault::Fault;
 use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
+use crate::{Attribute, Attributes, Fault, ImageLayer};
 
 pub(crate) const ZERO: Spec = Spec {
     name: "imageio-zero",

@@ -10,8 +10,8 @@ use serde::de::{Deserialize, Deserializer as _, IgnoredAny};
 use serde_json::de::{Deserializer, SliceRead};
 use serde_json::error::Category;
 
-use crate::fault::{Fault, LineColumn};
 use crate::objects::Fields;
+use crate::{Fault, LineColumn};
 
 /// The bytes that are read at once.
 const CHUNK: usize = 1 << 16;
@@ -72,7 +72,7 @@ impl<R: Read + ?Sized> Input<R> {
         self.token = self.token.saturating_sub(self.taken);
         self.taken = 0;
         if self.filled > MAX_ROW {
-            return Err(Fault::TooLong { limit: MAX_ROW });
+            return Err(Fault::TooLong(MAX_ROW));
         }
         let before = self.filled;
         let wanted = (2 * before).max(1);
@@ -216,9 +216,7 @@ impl<R: Read + ?Sized> Input<R> {
                     self.taken += length;
                     Ok(value)
                 }
-                Err(error) if error.classify() == Category::Eof => {
-                    Err(Fault::Ended { expected: "the rest of a value" })
-                }
+                Err(error) if error.classify() == Category::Eof => Err(Fault::Ended("the rest of a value")),
                 Err(error) => {
                     self.token += offset(self.rest(), error.line(), error.column());
                     Err(Fault::Json { message: words(&error) })
@@ -239,7 +237,7 @@ impl<R: Read + ?Sized> Input<R> {
 const fn unexpected(found: Option<u8>, expected: &'static str) -> Fault {
     match found {
         Some(found) => Fault::Unexpected { found, expected },
-        None => Fault::Ended { expected },
+        None => Fault::Ended(expected),
     }
 }
 

@@ -23,12 +23,11 @@ use nbd_extents::{Allocation, Extent};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fault::{Fault, ListReadError, ListWriteError};
 use crate::input::Input;
 use crate::nested::{Found, Nested, ROWS, Shape};
 use crate::numbers::Numbers;
 use crate::spec::{Decoder, Encode, Spec, Step, Syntax, Text};
+use crate::{Attribute, Attributes, Fault, ImageLayer, ListReadError, ListWriteError};
 
 pub(crate) const FULL: Spec = pages::<Allocation>("kubevirt-full");
 pub(crate) const INCREMENTAL: Spec = pages::<Incremental>("kubevirt-incremental");
@@ -136,7 +135,7 @@ impl<P: Numbers> Pages<P> {
                 Found::End => self.close()?,
                 Found::Outside => match (input.peek()?, self.next) {
                     (None, Some(None)) => return Ok(Step::End(None)),
-                    (None, _) => return Err(Fault::Ended { expected: "the next page" }),
+                    (None, _) => return Err(Fault::Ended("the next page")),
                     (Some(_), Some(None)) => {
                         let other = "the page that follows";
                         return Err(Fault::Contradiction { field: "next_offset", other });
@@ -150,7 +149,7 @@ impl<P: Numbers> Pages<P> {
     fn close(&mut self) -> Result<(), Fault> {
         let next = next_of(&self.page)?;
         if self.page.head.value(ROWS).is_none() {
-            return Err(Fault::Missing { field: "extents" });
+            return Err(Fault::Missing("extents"));
         }
         if next.is_some() && next != self.end {
             return Err(Fault::Contradiction { field: "next_offset", other: "extents" });

@@ -6,8 +6,7 @@ use nbd_extents::StreamError;
 use nbd_extents::stream::ExtentStream;
 use thiserror::Error;
 
-use crate::attributes::Attributes;
-use crate::fault::ListReadError;
+use crate::{Attributes, ListReadError};
 
 /// Merges two lists, which must describe the same bytes.
 ///

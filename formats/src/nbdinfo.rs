@@ -28,11 +28,10 @@ use std::marker::PhantomData;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
-use crate::attributes::{Attributes, ImageLayer};
-use crate::fault::Fault;
 use crate::numbers::Numbers;
 use crate::objects::{Fields, Object};
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
+use crate::{Attributes, Fault, ImageLayer};
 
 pub(crate) const ALLOCATION: Spec = text::<Allocation>("nbdinfo-allocation");
 pub(crate) const DIRTY: Spec = text::<Dirtiness>("nbdinfo-dirty");
@@ -89,7 +88,7 @@ fn line<C: Numbers>(input: &mut Text<'_>) -> Result<Step<Attributes>, Fault> {
         return Ok(Step::End(None));
     };
     if !ended {
-        return Err(Fault::Ended { expected: "the end of the line" });
+        return Err(Fault::Ended("the end of the line"));
     }
     let (start, line) = number(line, "offset")?;
     let (length, line) = number(line, "length")?;
@@ -104,7 +103,7 @@ pub(crate) fn word(line: &str) -> Option<(&str, &str)> {
 }
 
 fn number<'a>(line: &'a str, field: &'static str) -> Result<(u64, &'a str), Fault> {
-    let (digits, rest) = word(line).ok_or(Fault::Missing { field })?;
+    let (digits, rest) = word(line).ok_or(Fault::Missing(field))?;
     match digits.parse() {
         Ok(number) if !digits.starts_with('+') => Ok((number, rest)),
         _ => Err(Fault::Type { field, expected: "a whole number from 0 to 2^64 - 1" }),

@@ -4,7 +4,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::Fault;
 use crate::objects::Fields;
 use crate::spec::Text;
 

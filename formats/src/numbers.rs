@@ -5,8 +5,7 @@ use std::borrow::Cow;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fault::Fault;
+use crate::{Attribute, Attributes, Fault, ImageLayer};
 
 /// The meaning of a number.
 pub trait Numbers: Send + 'static {

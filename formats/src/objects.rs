@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::Fault;
 use crate::spec::{Decoder, Step, Syntax, Text};
 
 /// A row that is a flat JSON object.
@@ -98,7 +98,7 @@ impl Fields {
 
     /// Refuses an object with a field that is there twice.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        self.twice.map_or(Ok(()), |field| Err(Fault::Twice { field: self.name(field) }))
+        self.twice.map_or(Ok(()), |field| Err(Fault::Twice(self.name(field))))
     }
 
     /// The value of a field; `None` if it is missing.
@@ -109,7 +109,7 @@ impl Fields {
     /// The fault of a field that is missing or not what it should be.
     pub(crate) fn wrong(&self, field: usize, expected: &'static str) -> Fault {
         let (name, there) = (self.name(field), self.value(field).is_some());
-        if there { Fault::Type { field: name, expected } } else { Fault::Missing { field: name } }
+        if there { Fault::Type { field: name, expected } } else { Fault::Missing(name) }
     }
 
     /// The value that is read from a field which may be missing or null.

@@ -10,9 +10,9 @@
 
 use std::io::Write;
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
 use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
+use crate::{Attribute, Attributes, ImageLayer};
 
 pub(crate) const MAP: Spec = Spec {
     name: "qcow2reader",

@@ -32,10 +32,9 @@
 
 use std::io::{self, Write};
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fault::Fault;
 use crate::objects::{Fields, Object};
 use crate::spec::{Spec, Style, rows};
+use crate::{Attribute, Attributes, Fault, ImageLayer};
 
 const FIELDS: &[&str] = &["start", "length", "depth", "present", "zero", "data", "compressed", "offset"];
 

@@ -10,11 +10,9 @@ use nbd_extents::map::ExtentMap;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Extent, MAX_END, StreamError};
 
-use crate::attributes::Attributes;
-use crate::fault::{Fault, ListReadError};
-use crate::format::ReadOptions;
 use crate::input::Input;
 use crate::spec::{Decoder, Step, Syntax};
+use crate::{Attributes, Fault, ListReadError, ReadOptions};
 
 /// The rows of a list, read while they are asked for: a stream of extents.
 ///

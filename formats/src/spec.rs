@@ -5,10 +5,8 @@ use std::io::{self, Read, Write};
 
 use nbd_extents::{Extent, StreamError};
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::fault::{Fault, ListWriteError};
-use crate::format::{ReadOptions, WriteOptions};
 use crate::input::Input;
+use crate::{Attribute, Attributes, Fault, ImageLayer, ListWriteError, ReadOptions, WriteOptions};
 
 /// A format whose rows say attributes.
 pub(crate) struct Spec {

@@ -8,10 +8,8 @@ use std::io::Write;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Extent, StreamError};
 
-use crate::attributes::{Attribute, Attributes};
-use crate::fault::{ConvertError, ListWriteError};
-use crate::format::WriteOptions;
 use crate::spec::{Encode, Spec};
+use crate::{Attribute, Attributes, ConvertError, ListWriteError, WriteOptions};
 
 /// The text that is kept before it is written.
 const CHUNK: usize = 1 << 16;

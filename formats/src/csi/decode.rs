@@ -3,12 +3,10 @@
 use nbd_extents::{Extent, StreamError};
 use serde_json::Value;
 
-use crate::attributes::Attributes;
-use crate::fault::Fault;
-use crate::format::ReadOptions;
 use crate::nested::{Found, Nested, Shape};
 use crate::objects::Fields;
 use crate::spec::{Step, Text};
+use crate::{Attributes, Fault, ReadOptions};
 
 const RECORD: Shape = Shape {
     names: &["block_metadata", "block_metadata_type", "volume_capacity_bytes"],

@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use nbd_extents::Extent;
 
 use super::Blocks;
-use crate::attributes::Attributes;
-use crate::fault::ListWriteError;
-use crate::format::WriteOptions;
 use crate::spec::Encode;
+use crate::{Attributes, ListWriteError, WriteOptions};
 
 /// Writes records of the ranges that are listed, and leaves out the others.
 pub(super) struct RecordWriter {

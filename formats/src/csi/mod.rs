@@ -24,9 +24,8 @@ mod encode;
 
 use std::num::NonZeroU64;
 
-use crate::attributes::{Attribute, Attributes, ImageLayer};
-use crate::format::ReadOptions;
 use crate::spec::{Decoder, Spec, Syntax};
+use crate::{Attribute, Attributes, ImageLayer, ReadOptions};
 use decode::Records;
 use encode::RecordWriter;
 

@@ -25,9 +25,9 @@ use serde_json::Value;
 
 use crate::input::Input;
 use crate::nested::{Found, Nested, ROWS, Shape};
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, spec};
 use crate::spec::{Decoder, Encode, Spec, Step, Syntax, Text};
-use crate::{Attribute, Attributes, Fault, ImageLayer, ListReadError, ListWriteError};
+use crate::{Attribute, Attributes, Fault, ListReadError, ListWriteError};
 
 pub(crate) const FULL: Spec = pages::<Allocation>("kubevirt-full");
 pub(crate) const INCREMENTAL: Spec = pages::<Incremental>("kubevirt-incremental");
@@ -50,18 +50,13 @@ impl Numbers for Incremental {
 }
 
 const fn pages<P: Numbers>(name: &'static str) -> Spec {
-    let (must, may) = P::SAYS;
-    Spec {
-        name,
-        must,
-        may,
-        layer: ImageLayer::coarse,
-        decoder: |_| {
-            let mut pages = Pages::<P>::new();
-            Decoder::new(Syntax::Json, None, move |input| pages.next(input))
-        },
-        encoder: |options| Box::new(PageWriter::<P> { page: options.page, count: 0, numbers: PhantomData }),
-    }
+    let decoder = |_| {
+        let mut pages = Pages::<P>::new();
+        Decoder::new(Syntax::Json, None, move |input| pages.next(input))
+    };
+    spec::<P>(name, decoder, |options| {
+        Box::new(PageWriter::<P> { page: options.page, count: 0, numbers: PhantomData })
+    })
 }
 
 /// The offset of the page that follows this one; `None` after the last.

@@ -28,10 +28,10 @@ use std::marker::PhantomData;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, spec};
 use crate::objects::{Fields, Object};
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
-use crate::{Attributes, Fault, ImageLayer};
+use crate::{Attributes, Fault};
 
 pub(crate) const ALLOCATION: Spec = text::<Allocation>("nbdinfo-allocation");
 pub(crate) const DIRTY: Spec = text::<Dirtiness>("nbdinfo-dirty");
@@ -41,46 +41,32 @@ pub(crate) const DIRTY_JSON: Spec = json::<Dirtiness>("nbdinfo-dirty-json");
 pub(crate) const DEPTH_JSON: Spec = json::<Depth>("nbdinfo-depth-json");
 
 const fn text<C: Numbers>(name: &'static str) -> Spec {
-    let (must, may) = C::SAYS;
-    Spec {
-        name,
-        must,
-        may,
-        layer: ImageLayer::numbered,
-        decoder: |_| Decoder::new(Syntax::Lines, None, line::<C>),
-        encoder: |_| {
-            rows(Style::LINES, |known, start, length, out| {
-                let number = C::number(known);
-                write!(out, "{start:10}  {length:10}  {number:3}")?;
-                C::words(number).map_or(Ok(()), |words| write!(out, "  {words}"))
-            })
-        },
-    }
+    let encoder = |_| {
+        rows(Style::LINES, |known, start, length, out| {
+            let number = C::number(known);
+            write!(out, "{start:10}  {length:10}  {number:3}")?;
+            C::words(number).map_or(Ok(()), |words| write!(out, "  {words}"))
+        })
+    };
+    spec::<C>(name, |_| Decoder::new(Syntax::Lines, None, line::<C>), encoder)
 }
 
 const fn json<C: Numbers>(name: &'static str) -> Spec {
-    let (must, may) = C::SAYS;
-    Spec {
-        name,
-        must,
-        may,
-        layer: ImageLayer::numbered,
-        decoder: |_| {
-            Object { fields: &["offset", "length", "type", "description"], read: object::<C> }.array(false)
-        },
-        encoder: |_| {
-            let (open, close) = ("[\n", "\n]\n");
-            let style = Style { open, between: ",\n", close, empty: "[\n\n]\n", from_zero: false };
-            rows(style, |known, start, length, out| {
-                let number = C::number(known);
-                write!(out, "{{ \"offset\": {start}, \"length\": {length}, \"type\": {number}")?;
-                match C::words(number) {
-                    Some(words) => write!(out, ", \"description\": \"{words}\"}}"),
-                    None => write!(out, "}}"),
-                }
-            })
-        },
-    }
+    let decoder =
+        |_| Object { fields: &["offset", "length", "type", "description"], read: object::<C> }.array(false);
+    let encoder = |_| {
+        let (open, close) = ("[\n", "\n]\n");
+        let style = Style { open, between: ",\n", close, empty: "[\n\n]\n", from_zero: false };
+        rows(style, |known, start, length, out| {
+            let number = C::number(known);
+            write!(out, "{{ \"offset\": {start}, \"length\": {length}, \"type\": {number}")?;
+            match C::words(number) {
+                Some(words) => write!(out, ", \"description\": \"{words}\"}}"),
+                None => write!(out, "}}"),
+            }
+        })
+    };
+    spec::<C>(name, decoder, encoder)
 }
 
 fn line<C: Numbers>(input: &mut Text<'_>) -> Result<Step<Attributes>, Fault> {

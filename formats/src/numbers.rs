@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
-use crate::{Attribute, Attributes, Fault, ImageLayer};
+use crate::spec::{Decoder, Encode, Spec};
+use crate::{Attribute, Attributes, Fault, ImageLayer, ReadOptions, WriteOptions};
 
 /// The meaning of a number.
 pub trait Numbers: Send + 'static {
@@ -29,6 +30,16 @@ pub trait Numbers: Send + 'static {
         }
         Ok(Self::attributes(number))
     }
+}
+
+/// A format whose rows say one of these numbers.
+pub(crate) const fn spec<N: Numbers>(
+    name: &'static str,
+    decoder: fn(ReadOptions) -> Decoder<Attributes>,
+    encoder: fn(WriteOptions) -> Box<dyn Encode<Attributes>>,
+) -> Spec {
+    let (must, may) = N::SAYS;
+    Spec { name, must, may, layer: ImageLayer::numbered, decoder, encoder }
 }
 
 impl Numbers for Allocation {

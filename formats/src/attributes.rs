@@ -211,9 +211,9 @@ impl From<Status> for Attributes {
     }
 }
 
-/// What may be taken for known where a format must say it.
+/// The safe answers to assume where a format must give one and the list does not.
 ///
-/// Only what is safe can be assumed: nobody can assume that bytes are clean or zero.
+/// Nobody can assume that bytes are clean or zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Assume {
     /// Take bytes of which nobody says whether they have changed for dirty.
@@ -223,7 +223,7 @@ pub struct Assume {
 }
 
 impl Assume {
-    /// The attributes, with what is not known replaced by what is safe.
+    /// The attributes, with the assumptions in place of unknown ones.
     pub(crate) fn fill(self, known: &Attributes) -> Attributes {
         Attributes {
             dirty: known.dirty.or(self.dirty.then_some(true)),

@@ -68,7 +68,7 @@ pub enum ListReadError {
         format: &'static str,
         /// The start of the row, or the exact byte where the text is not JSON.
         at: LineColumn,
-        /// What is wrong there.
+        /// The fault at that place.
         fault: Fault,
     },
     /// An adapter of the stream has refused an extent.
@@ -76,7 +76,7 @@ pub enum ListReadError {
     Stream(#[from] StreamError),
 }
 
-/// What is wrong with a list.
+/// A fault of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Fault {

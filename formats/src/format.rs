@@ -152,7 +152,7 @@ pub struct ReadOptions {
     pub size: Option<u64>,
     /// The byte from which on the list was asked for.
     pub starting_offset: u64,
-    /// What is known of bytes that a CSI driver does not list as allocated.
+    /// Whether bytes that a CSI driver does not list as allocated read as zero.
     pub unallocated: Unallocated,
 }
 
@@ -166,9 +166,9 @@ pub struct WriteOptions {
     pub blocks: Blocks,
     /// The rows on a page of KubeVirt, and in a record of CSI.
     pub page: NonZeroU64,
-    /// What becomes of attributes that the format cannot say.
+    /// Whether attributes that the format cannot say are refused or left out.
     pub loss: Loss,
-    /// What may be taken for known where the format must say it.
+    /// The safe answers to assume where the format must give one.
     pub assume: Assume,
 }
 

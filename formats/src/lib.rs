@@ -38,7 +38,7 @@
 //! | [`actions`] | `nbd-extents map --actions --json` | | | | | the action |
 //! | [`sparse_stream`] | ovirt-imageio | | | | | a whole backup, with its data |
 //!
-//! Each module shows a sample and says what has to be known about it. An attribute that a format
+//! Each module shows a sample and says how to read it right. An attribute that a format
 //! leaves open is `None`: nothing is guessed. Above all, a hole is not zero unless it is said to
 //! be, and nothing that is not said to be clean is clean.
 //!

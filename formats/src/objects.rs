@@ -39,6 +39,7 @@ impl<T: 'static> Object<T> {
                 if input.item(b']')? {
                     return Err(ExtentError::Empty { start: 0 }.into());
                 }
+                input.end()?;
                 return Ok(Step::End(None));
             }
             Ok(row)

@@ -1,4 +1,4 @@
-//! What makes a format: its name, what its rows can say, and how they are read and written.
+//! The parts of a format: its name, the attributes that its rows can say, its reader and its writer.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};

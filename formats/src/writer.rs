@@ -120,7 +120,7 @@ impl<W: Write, T> ListWriter<W, T> {
     /// Writes the text that waits, so that the extents pushed until now are in the output.
     ///
     /// The list stays open: only [`finish`](Self::finish) ends it. A program whose extents fail
-    /// midway calls this to leave what it found. With [`Loss::Allow`] the last extent still waits,
+    /// midway calls this to leave the extents that it found. With [`Loss::Allow`] the last extent still waits,
     /// since the next one may join it.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl<W: fmt::Debug, T> fmt::Debug for ListWriter<W, T> {
     }
 }
 
-/// What becomes of attributes that a format cannot say.
+/// Whether attributes that a format cannot say are refused or left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Loss {
     /// They are an error.

@@ -186,6 +186,7 @@ fn a_list_without_rows_is_right_only_of_size_0() {
     let qemu = r#"[{ "start": 0, "length": 0, "depth": 0, "present": false, "zero": false, "data": false}]"#;
     assert_eq!(read(Format::QemuImg, qemu, Some(0)), Ok(()));
     assert_eq!(fault(read(Format::QemuImg, qemu, None)), Fault::EmptyList);
+    case(Format::QemuImg, &format!("{qemu} 1"), "line 1, column 90: '1' where nothing should be");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Takes the listed ranges from the records of a call, and cuts them to what was asked for.
+//! Takes the listed ranges from the records of a call, and cuts them to the range that was asked for.
 
 use nbd_extents::{Extent, StreamError};
 use serde_json::Value;

@@ -102,7 +102,8 @@ fn allocation(fields: &Fields) -> Result<Attributes, Fault> {
     })
 }
 
-/// Reads `zero` and `data` of the map of another context, in which `data` says the same as `present`.
+/// Reads `zero` and `data` of the map of another context, in which `data` says the same as
+/// `present`.
 fn of_export(fields: &Fields) -> Result<(bool, bool), Fault> {
     allocation(fields)?;
     let (zero, data) = (fields.flag(4)?, fields.flag(5)?);

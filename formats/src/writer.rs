@@ -120,8 +120,8 @@ impl<W: Write, T> ListWriter<W, T> {
     /// Writes the text that waits, so that the extents pushed until now are in the output.
     ///
     /// The list stays open: only [`finish`](Self::finish) ends it. A program whose extents fail
-    /// midway calls this to leave the extents that it found. With [`Loss::Allow`] the last extent still waits,
-    /// since the next one may join it.
+    /// midway calls this to leave the extents that it found. With [`Loss::Allow`] the last extent
+    /// still waits, since the next one may join it.
     ///
     /// # Errors
     ///

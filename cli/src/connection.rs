@@ -23,7 +23,9 @@ const HURRY: Duration = Duration::from_secs(5);
 const BLOCKED: Duration = Duration::from_millis(500);
 
 fn out_of_time() -> Failure {
-    Failure::connection("the time for the whole run is over, and its input or output is blocked")
+    Failure::connection(
+        "the time for the whole run is over (it was busy, or its input or output was blocked)",
+    )
 }
 
 /// The options of a connection.

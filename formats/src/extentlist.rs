@@ -27,8 +27,9 @@ pub(crate) const LIST: Spec = Spec {
     may: Allocation::SAYS.1,
     layer: ImageLayer::coarse,
     decoder: |options| {
+        let size = options.size.unwrap_or(0); // the reader has seen that there is one
         let unlisted = Some(Allocation::attributes(3));
-        Decoder::new(Syntax::Lines, unlisted, move |input| next(input, options.size))
+        Decoder::new(Syntax::Lines, unlisted, move |input| next(input, size))
     },
     encoder: |_| {
         // bytes before the first line would be holes to nbdkit
@@ -42,8 +43,7 @@ pub(crate) const LIST: Spec = Spec {
     },
 };
 
-fn next(input: &mut Text<'_>, size: Option<u64>) -> Result<Step<Attributes>, Fault> {
-    let size = size.ok_or(Fault::SizeNeeded)?;
+fn next(input: &mut Text<'_>, size: u64) -> Result<Step<Attributes>, Fault> {
     // people write these lists, and leave the last end of line out
     while let Some((line, _)) = input.line()? {
         let (start, length, flags) = parse(line)?;

@@ -119,6 +119,11 @@ impl<R: Read, T: Copy> ListReader<R, T> {
 
     /// Looks at the start of the text; `false` when it is empty and may be.
     fn begin(&mut self) -> Result<bool, Fault> {
+        // of the formats that leave ranges out, CSI's name the size of the disk
+        let lines = self.decoder.syntax == Syntax::Lines;
+        if lines && self.decoder.unlisted.is_some() && self.size.is_none() {
+            return Err(Fault::SizeNeeded);
+        }
         match (self.input.peek()?, self.decoder.syntax) {
             // of a disk without a byte, a program that prints lines prints nothing
             (None, Syntax::Lines | Syntax::JsonLines) if self.size == Some(0) => Ok(false),

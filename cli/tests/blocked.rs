@@ -2,6 +2,9 @@
 #![cfg(target_os = "linux")]
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::command;
@@ -46,7 +49,7 @@ fn ends_blocked(arguments: &[&str]) {
             child.kill().unwrap();
             panic!("{arguments:?} does not end");
         }
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     };
     drop(pipes);
     let message = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
@@ -68,4 +71,47 @@ fn a_restore_whose_input_stalls() {
 #[test]
 fn a_map_whose_output_is_not_read() {
     ends_blocked(&["map", &server(3).uri(), "--json"]);
+}
+
+/// While a server cannot send an answer, libvirt's guest stops: a backup asks for no more than it can
+/// keep, and receives all of it though its own output is blocked.
+#[test]
+fn a_backup_whose_output_is_not_read_receives_whatever_it_asked_for() {
+    let (asked, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (started, sent) = (Arc::clone(&asked), Arc::clone(&answered));
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact().size(1024 * MIB).flags(3))?;
+        conn.serve(|conn, request| match request.command {
+            command::READ => {
+                started.fetch_add(request.length, Ordering::SeqCst);
+                conn.data(request, request.offset, &vec![7; request.length as usize], DONE)?;
+                sent.fetch_add(request.length, Ordering::SeqCst);
+                Ok(())
+            }
+            command::BLOCK_STATUS => conn.status(request, 0, &[(request.length, 0)], DONE),
+            _ => conn.done(request),
+        })
+    })
+    .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
+        .args(["backup", &server.uri(), "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+
+    // settled: every answer could be sent, and no request has come for half a second
+    let begun = Instant::now();
+    let mut last = (0, Instant::now());
+    while last.0 < 2 * MIB || last.1.elapsed() < Duration::from_millis(500) {
+        let seen = (asked.load(Ordering::SeqCst), answered.load(Ordering::SeqCst));
+        if seen.0 != seen.1 || seen.0 != last.0 {
+            last = (seen.0, Instant::now());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} of {} bytes could be sent", seen.1, seen.0);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(last.0 < 64 * MIB, "{} bytes are held", last.0);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -2,9 +2,9 @@
 """The flow of oVirt bug 1971185, from a full backup to a restored chain: the gain of asking for
 zeroes along with the dirty bitmap.
 
-A disk of 4 GiB gets 3 GiB of data; an incremental backup is taken. The guest then zeroes these 3 GiB
-(`write -z`; with --discard a TRIM) and writes 480 small blocks all over them, as a file system's
-metadata would be. The next incremental is taken twice, several times in turn: by the dirty bitmap
+A disk of 4 GiB gets 3 GiB of data; an incremental backup is taken. The guest then zeroes these
+3 GiB (`write -z`; with --discard a TRIM) and writes 480 small blocks all over them, as a file
+system does with its metadata. The next incremental is taken twice, several times in turn: by the dirty bitmap
 alone (zero status ignored), and by bitmap and zero status. The script prints how many times smaller
 and faster the second is, restores the chain, the last incremental into a new qcow2 on its backing
 file, and compares. Last, a disk whose bitmap is gone: the backup falls back to a full one.
@@ -57,7 +57,7 @@ class Server:
 
 
 def run_backup(uri, to, *options):
-    """The seconds that it took, and its report. On failure the exit code and the message instead."""
+    """Returns the seconds and the report; on failure, the exit code and the message."""
     report = to + ".report" if to != os.devnull else os.path.join(tempfile.gettempdir(), "report-%d" % os.getpid())
     start = time.monotonic()
     done = subprocess.run([PROGRAM, "backup", *options, "--report", report, uri, to], stderr=subprocess.PIPE, text=True)
@@ -83,7 +83,7 @@ def restore(disk, *arguments):
 
 
 def compare_ways(uri):
-    """Both ways in turn; the medians of the seconds, and a report of each."""
+    """Runs both ways in turn; returns the medians of the seconds, and a report of each."""
     ways = {"dirty only": ["--bitmap", "b2", "--ignore-zero-status"], "dirty and zero": ["--bitmap", "b2"]}
     times, reports = {way: [] for way in ways}, {}
     for _ in range(ROUNDS):

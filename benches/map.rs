@@ -1,16 +1,21 @@
-//! What a map of a disk costs to build and to ask, beside the general crates; and that everything
-//! here that goes over a disk takes time by the number of extents and no more.
+//! Measures the cost of building a map of a disk and of asking it, beside the general crates. Also
+//! shows that everything here that goes over a disk takes time in proportion to the number of
+//! extents.
 //!
 //! ```text
 //! cargo bench --bench map                        # everything
 //! cargo bench --bench map -- map/look-up         # one group (criterion's filters)
-//! EXTENTS=100000000 cargo bench --bench map      # a map of a hundred million extents; the other crates stop at 1048576
+//! # A map of a hundred million extents; the other crates stop at 1048576:
+//! EXTENTS=100000000 cargo bench --bench map
 //! ```
 //!
-//! All answers are checked before anything is timed. A run ends with lines for scripts: `map
-//! bytes-an-extent`, `map build-over-copy` (how many times a copy of the map's bytes into fresh
-//! memory the build took, medians of rounds in turns), `map look-ups-a-second`, and `doubling`
-//! lines, where the nanoseconds an extent must not grow with the number of extents.
+//! All answers are checked before anything is timed. A run ends with lines for scripts:
+//!
+//! - `map bytes-an-extent`.
+//! - `map build-over-copy`: how many times longer the build took than a copy of the map's bytes
+//!   into fresh memory (medians of rounds in turns).
+//! - `map look-ups-a-second`.
+//! - `doubling`: nanoseconds per extent, which must not grow with the number of extents.
 
 #[path = "workloads/mod.rs"]
 mod workloads;
@@ -33,7 +38,7 @@ use range_set_blaze::RangeMapBlaze;
 use rangemap::RangeMap;
 use workloads::Rng;
 
-/// What the other crates can bear.
+/// The size at which the other crates stop.
 const BEARABLE: usize = 1 << 20;
 const LOOK_UPS: usize = 1 << 18;
 
@@ -56,7 +61,7 @@ fn main() {
     if measures {
         measure(&Disk::new(extents));
     }
-    // a chain of 200 layers needs some extents a layer, or it may have nothing to copy
+    // A chain of 200 layers needs some extents per layer, or it may have nothing to copy.
     let largest = if measures { 1 << 20 } else { 1 << 16 };
     doubling("map-build", largest, |extents| {
         let disk = Disk::new(extents);
@@ -71,8 +76,8 @@ fn main() {
     doubling("chain-of-25", largest, |extents| chain(extents, 25));
 }
 
-/// One reply about a whole disk, as it stands on the wire: 64 KiB x 1..=64, random flags, no two
-/// neighbours equal.
+/// One reply about a whole disk, in its form on the wire: lengths of 64 KiB x 1..=64, random flags,
+/// no two neighbours equal.
 struct Disk {
     payload: Vec<u8>,
     extents: usize,
@@ -161,7 +166,7 @@ fn look_up(criterion: &mut Criterion, disk: &Disk) {
     group.finish();
 }
 
-/// The figures of the whole disk, however large.
+/// The figures of the whole disk, whatever its size.
 fn measure(disk: &Disk) {
     let map = disk.map();
     assert_eq!(map.run_count(), disk.extents);
@@ -188,8 +193,8 @@ fn measure(disk: &Disk) {
     println!("map look-ups-a-second {:.0}", 10.0 * offsets.len() as f64 / found);
 }
 
-/// The time that `work` takes on the processor, so that other programs' work does not count; by the
-/// clock where the system does not tell.
+/// The processor time of `work`, so that other programs' work does not count; the wall-clock time
+/// where the system does not report it.
 fn seconds(work: impl FnOnce()) -> f64 {
     let (start, on_cpu) = (Instant::now(), nanoseconds_on_cpu());
     work();
@@ -209,10 +214,10 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// Does the same with twice as many extents again and again; `work` returns its time.
+/// Repeats a measurement with twice as many extents each time; `work` returns its time.
 fn doubling(name: &str, largest: usize, work: impl Fn(usize) -> f64) {
     for extents in [largest / 16, largest / 8, largest / 4, largest / 2, largest] {
-        // the clock of the processor is coarse: as much work for each size
+        // The processor's clock is coarse, so each size does the same amount of work.
         let rounds = 4 * largest / extents;
         let all: f64 = (0..rounds).map(|_| work(extents)).sum();
         println!(
@@ -237,18 +242,18 @@ fn differing(extents: usize) -> f64 {
     let half = ExtentMap::covering(map.stream().map_status(|s| s.zero()).coalesce(), map.range());
     let other = half.unwrap();
     let zero = ExtentMap::covering(map.stream().map_status(|s| s.hole()), map.range()).unwrap();
-    // several times, as one is too short for the clock
+    // Repeated, since one run is too short for the clock.
     let differs = || assert!(black_box(zero.as_slice()).diff(other.as_slice()).count() > extents / 4);
     seconds(|| (0..8).for_each(|_| differs())) / 8.0
 }
 
-/// A map in a thousand parts and whole again.
+/// Splits a map into a thousand parts and joins them again.
 fn joined(extents: usize) -> f64 {
     let map = Disk::new(extents).map();
     seconds(|| assert_eq!(ExtentMap::join(map.as_slice().parts(1000)).unwrap().run_count(), extents))
 }
 
-/// From statuses to requests, over gaps that are looked into again and again.
+/// Turns statuses into requests, looking into the gaps again and again.
 fn planned(extents: usize) -> f64 {
     let disk = Disk::new(extents);
     let options = PlanOptions::new(disk.end, BlockSize::new(4096).unwrap()).unwrap().join_gaps(u64::MAX);
@@ -258,7 +263,8 @@ fn planned(extents: usize) -> f64 {
     })
 }
 
-/// A map of actions in an eighth of the bytes that it would need: it is coarsened over and over.
+/// Builds a map of actions in an eighth of the bytes that it would need, so that it is coarsened
+/// repeatedly.
 fn capped(extents: usize) -> f64 {
     let mut rng = Rng::new(9);
     let mut end = 0;
@@ -277,8 +283,8 @@ fn capped(extents: usize) -> f64 {
     })
 }
 
-/// So many extents over so many layers. All incrementals together store the size of the disk once,
-/// so that every layer serves something.
+/// This number of extents over this number of layers. All incrementals together store the size of
+/// the disk once, so that every layer serves something.
 fn chain(extents: usize, depth: usize) -> f64 {
     let mut rng = Rng::new(10);
     let size = (extents / depth) as u64 * 65536;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Times `nbd-extents backup` of a disk full of data against nbdcopy with one connection, side by side.
+"""Times `nbd-extents backup` of a disk full of data beside nbdcopy with one connection.
 
-Both read the same export of the same qemu-nbd: ours to /dev/null, as a stream, nbdcopy to null:. The
-disk has 2 GiB of data (or as many MiB as the first argument says) and lies in the page cache.
+Both read the same export of the same qemu-nbd: nbd-extents writes a stream to /dev/null, nbdcopy
+writes to null:. The disk has 2 GiB of data (or as many MiB as the first argument says) and lies in
+the page cache.
 
 Needs qemu-utils and nbdcopy (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5
 interleaved rounds, their ratio, and the peak memory of both.

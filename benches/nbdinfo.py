@@ -4,7 +4,7 @@
 The disk: 1200 MiB, 4 KiB clusters, every second one written, a bitmap, then two writes: 300,000
 extents in base:allocation, so that one context exceeds the 131,072 extents that qemu gives in one
 reply, and two dirty ranges. One run of `map` gives the map of zero and dirty; with nbdinfo the same
-takes two runs of `nbdinfo --map`, one a context, and merging them by hand.
+takes two runs of `nbdinfo --map`, one per context, and a merge by hand.
 
 Needs qemu-utils and nbdinfo (Debian: libnbd-bin), and `cargo build --release`. Prints medians of 5
 interleaved rounds, their ratio, and the peak memory of both.

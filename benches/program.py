@@ -7,7 +7,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def path():
-    """Its path, below CARGO_TARGET_DIR if that is set. Ends the script where it has not been built."""
+    """Its path, below CARGO_TARGET_DIR if that is set. Ends the script if it is not built."""
     target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(HERE, "..", "target")
     program = os.path.join(target, "release", "nbd-extents")
     if not os.path.exists(program):

@@ -1,5 +1,5 @@
-//! What a survey costs beside the loop that one would write by hand: one, two, three and eight
-//! contexts, in short, usual and long lists.
+//! Measures the cost of a survey beside the loop that one would write by hand: one, two, three and
+//! eight contexts, in short, usual and long lists.
 //!
 //! ```text
 //! cargo bench --bench survey              # every group, in half a minute
@@ -8,10 +8,10 @@
 //!
 //! A server answers the whole disk at once, in extended descriptors; the payloads are handed to the
 //! survey as vectors, and all extents are read. `ratio survey/CONTEXTS/DESCRIPTORS nbd-extents X`:
-//! X times as long as `naive`, which decodes and merges the same payloads with one branch a
+//! X times as long as `naive`, which decodes and merges the same payloads with one branch per
 //! context, checks nothing, and shares no code with the crate. Both give the same hash of the ends
-//! and the dirty bytes; the survey joins equal neighbours, so what is hashed of both is where that
-//! changes.
+//! and the dirty bytes. The survey joins equal neighbours, so both hash only the bytes at which the
+//! status changes.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -41,7 +41,7 @@ impl Disk {
         let payloads = (0..contexts).map(|nth| match nth {
             0 => payload(nth, &shorter(workload.allocation::<Compact>())),
             1 => payload(nth, &bitmap),
-            // Turned, the same list ends at the same byte and is cut elsewhere.
+            // Reversed, the same list ends at the same byte and is cut elsewhere.
             _ => {
                 let mut turned = bitmap.clone();
                 turned.rotate_left(nth * 7 % descriptors);

@@ -1,14 +1,15 @@
-//! What two maps in memory cost to merge on one core and on all of them.
+//! Measures the merge of two maps in memory, on one core and on all of them.
 //!
 //! ```text
 //! cargo bench --bench threads --features rayon
-//! RAYON_NUM_THREADS=4 EXTENTS=16777216 cargo bench --bench threads --features rayon    # the default is 4194304
+//! # With other numbers of threads and extents (by default 4194304):
+//! RAYON_NUM_THREADS=4 EXTENTS=16777216 cargo bench --bench threads --features rayon
 //! ```
 //!
 //! A run ends with the lines `ratio merge-threads/WORKLOAD FUNCTION X` (times the floor: one pass
 //! over the extents of both maps) and `speedup merge-threads/WORKLOAD THREADS X` (how many times as
-//! fast as one core), from medians by the clock on the wall. Other programs on the machine count:
-//! `others` says how many cores they had meanwhile, and `speedup-of-best` compares the best turns,
+//! fast as one core), from medians by the wall clock. Other programs on the machine count: `others`
+//! is the number of cores that they used meanwhile, and `speedup-of-best` compares the best turns,
 //! which they disturbed least.
 
 mod measure;

@@ -1,12 +1,12 @@
-//! The portable main paths, once each, for a program that counts instructions:
-//! `benches/instructions/check`, which see.
+//! Runs each portable main path once, for a program that counts instructions: see
+//! `benches/instructions/check`.
 //!
-//! Instructions hardly change from run to run and from machine to machine, where time does; a path
-//! that takes more of them than before has become slower, or will. Only [`measured`] is counted,
-//! not how the workloads are made.
+//! Unlike time, instructions hardly change from run to run and from machine to machine. A path that
+//! takes more of them than before has become slower, or will. Only [`measured`] is counted, not the
+//! making of the workloads.
 //!
-//! Without an argument it runs every path, and compares the hashes of those that answer the same
-//! question.
+//! Without an argument it runs every path, and compares the hashes of the paths that answer the
+//! same question.
 
 #[path = "../workloads/mod.rs"]
 mod workloads;
@@ -21,7 +21,7 @@ use nbd_extents::{
 };
 use workloads::{GRID, HEAVY_TAILED, RANDOM, SKEWED, Shape, Workload};
 
-/// Descriptors of the longer side: enough that what is done once a call does not count.
+/// Descriptors of the longer side: enough that the work done once per call does not count.
 const EXTENTS: usize = 1 << 16;
 
 type Path = (&'static str, Shape, fn(&Workload) -> u64);
@@ -51,8 +51,8 @@ fn main() {
     let named = env::args().skip(1).find(|arg| !arg.starts_with("--"));
     for (name, shape, path) in PATHS {
         if named.as_deref().is_none_or(|named| named == name) {
-            // only extended headers can ask about a whole disk at once, and it must not be larger
-            // than what a survey asks
+            // Only extended headers can ask about a whole disk at once. The disk must not be larger
+            // than one request of a survey.
             let workload = match name {
                 "survey-small" => shape.workload(50).extended(),
                 "survey-bitmap-first" => shape.workload(EXTENTS / 16).extended(),
@@ -68,7 +68,7 @@ fn main() {
     assert_eq!(merge(&random), step(&random), "two ways to one merge");
 }
 
-/// What is counted: everything that is called from here.
+/// The counted part: this function and everything that it calls.
 #[inline(never)]
 fn measured(path: fn(&Workload) -> u64, workload: &Workload) -> u64 {
     path(core::hint::black_box(workload))
@@ -99,7 +99,7 @@ fn filter(workload: &Workload) -> u64 {
     wanted.fold(0, |hash, e| add(hash, e.end(), e.start())).unwrap()
 }
 
-/// A disk on which nothing is wanted.
+/// A disk without a wanted extent.
 fn filter_nothing(workload: &Workload) -> u64 {
     let wanted = merged(workload).map_status(|status| status > 7).filter(|&wanted| wanted).coalesce();
     wanted.fold(1, |count, _| count + 1).unwrap()
@@ -120,7 +120,7 @@ fn survey_two(workload: &Workload) -> u64 {
 
 fn survey_three(workload: &Workload) -> u64 {
     let [allocation, bitmap] = two(workload);
-    // the same lengths the other way round: they end at the same byte and are cut elsewhere
+    // The same lengths in reverse: they end at the same byte and are cut elsewhere.
     let (header, list) = workload.bitmap.split_at(Form::Extended.header_size());
     let mut other = header.to_vec();
     other.extend(list.as_chunks::<16>().0.iter().rev().flatten());
@@ -128,7 +128,7 @@ fn survey_three(workload: &Workload) -> u64 {
     survey_of([allocation, bitmap, (Context::bitmap("b1"), other)])
 }
 
-/// Half of the disk is dirty, in as many places as there can be: a request for each.
+/// Half of the disk is dirty, in as many places as possible, each of which takes a request.
 fn survey_bitmap_first(workload: &Workload) -> u64 {
     let size = span(&workload.bitmap);
     let wanted =
@@ -152,7 +152,7 @@ fn survey_bitmap_first(workload: &Workload) -> u64 {
     hash
 }
 
-/// Many small disks: what is done once a survey.
+/// Many small disks: the fixed cost of a survey.
 fn survey_small(workload: &Workload) -> u64 {
     (0..100).fold(0, |hash: u64, _| hash.rotate_left(1) ^ survey_of(two(workload)))
 }
@@ -161,8 +161,8 @@ fn two(workload: &Workload) -> [(Context, Vec<u8>); 2] {
     [(Context::Allocation, workload.allocation.clone()), (Context::bitmap("b0"), workload.bitmap.clone())]
 }
 
-/// The survey of a disk whose server answers everything at once, with these payloads. Their ids are
-/// in them.
+/// Surveys a disk whose server answers everything at once, with these payloads, which contain their
+/// context ids.
 fn survey_of<const N: usize>(payloads: [(Context, Vec<u8>); N]) -> u64 {
     let size = payloads.first().map_or(0, |(_, payload)| span(payload));
     let wanted =
@@ -189,7 +189,7 @@ fn read(survey: &mut Survey, mut hash: u64) -> u64 {
     hash
 }
 
-/// Where the list of a payload ends.
+/// The byte at which the list of a payload ends.
 fn span(payload: &[u8]) -> u64 {
     parse_extended(payload).unwrap().descriptors().map(|descriptor| descriptor.length).sum()
 }

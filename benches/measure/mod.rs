@@ -1,29 +1,29 @@
-//! How the benches take time: functions take turns, so that a machine that is busier for a while is
-//! so for all of them, and the median of the turns counts. What is reported is the ratio of two
-//! such medians; a time alone says little on a machine that is shared.
+//! How the benches take time. Functions take turns, so that a busy spell of the machine slows all
+//! of them, and the median of the turns counts. The benches report the ratio of two such medians,
+//! since a time alone says little on a shared machine.
 #![allow(dead_code, reason = "each bench that includes this file uses another part of it")]
 
 use core::time::Duration;
 use std::time::Instant;
 
-/// So many turns each function has, and a slow one fewer.
+/// Turns of each function; a slow one gets fewer.
 const ROUNDS: usize = 11;
-/// The turns that even the slowest function has.
+/// The turns of even the slowest function.
 const FEW: usize = 3;
-/// A function that has had so much time in [`FEW`] turns or more gets no further one.
+/// A function that has taken this much time in [`FEW`] turns or more gets no further turn.
 const ENOUGH: f64 = 0.8;
 /// A turn repeats a short function until it has taken about this long: as long as a call of the
-/// slower ones, so that a busy machine, which takes the core away every few milliseconds, slows all
-/// of them alike.
+/// slower ones. A busy machine takes the core away every few milliseconds, and so slows all of them
+/// alike.
 const TURN: f64 = 0.02;
 
-/// What a second is.
+/// The clock that counts the seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// A second of this thread on a processor: what other programs do in between does not count. On
-    /// systems that do not tell it, as `Wall`.
+    /// Processor time of this thread: other programs' work in between does not count. Same as
+    /// `Wall` on systems that do not report it.
     Thread,
-    /// A second of the clock on the wall, for work on several threads.
+    /// Wall-clock time, for work on several threads.
     Wall,
 }
 
@@ -69,8 +69,8 @@ impl Clock {
         times
     }
 
-    /// The seconds that one call takes. Where it is short, a first call is not counted: it brings
-    /// the caches to what this function leaves behind.
+    /// The seconds of one call. The first call of a short function is not counted: it brings the
+    /// caches into the state in which this function leaves them.
     fn turn(self, mut call: impl FnMut()) -> f64 {
         let once = self.seconds(&mut call);
         if once >= TURN {
@@ -88,11 +88,11 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// How much of the machine other programs take while something is measured.
+/// The share of the machine that other programs take during a measurement.
 #[derive(Debug)]
 pub(crate) struct Others {
     start: Instant,
-    /// Seconds on a processor, of everybody and of this process.
+    /// Processor seconds, of all processes and of this one.
     before: Option<(f64, f64)>,
 }
 
@@ -101,7 +101,8 @@ impl Others {
         Self { start: Instant::now(), before: busy() }
     }
 
-    /// How many cores they have held since then, on average; `None` on systems that do not tell.
+    /// The number of cores that they have held since then, on average; `None` on systems that do
+    /// not report it.
     pub(crate) fn cores(&self) -> Option<f64> {
         let ((all, own), (all_before, own_before)) = (busy()?, self.before?);
         let others = (all - all_before) - (own - own_before);
@@ -109,9 +110,9 @@ impl Others {
     }
 }
 
-/// Linux: what all processes and this one have used so far, in seconds.
+/// Linux: the processor seconds used since the start, of all processes and of this one.
 fn busy() -> Option<(f64, f64)> {
-    /// Ticks a second, as Linux reports them on every machine of today.
+    /// Ticks per second, as Linux reports them on every machine of today.
     const TICKS: f64 = 100.0;
     let sum = |text: &str, skip, take| -> Option<f64> {
         text.split_whitespace().skip(skip).take(take).map(|number| number.parse::<f64>().ok()).sum()
@@ -124,10 +125,10 @@ fn busy() -> Option<(f64, f64)> {
     Some((sum(all.lines().next()?, 1, 3)? / TICKS, sum(own, 11, 2)? / TICKS))
 }
 
-/// Linux: the bytes by which the resident memory grew at most while `work` ran, on a thread of its
-/// own, whose stack counts.
+/// Linux: the largest growth of resident memory, in bytes, while `work` ran on a thread of its own,
+/// whose stack counts.
 pub(crate) fn peak_of(work: impl FnOnce() + Send) -> Option<u64> {
-    // sets the high-water mark to what is resident now
+    // Sets the high-water mark to the memory that is resident now.
     std::fs::write("/proc/self/clear_refs", "5").ok()?;
     let before = resident("VmRSS:")?;
     std::thread::scope(|scope| _ = scope.spawn(work).join());

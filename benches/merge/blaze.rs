@@ -1,7 +1,6 @@
 //! `range-set-blaze`, the fastest general crate for sets of ranges. It knows sets, not statuses, so
-//! the question it can answer is the filtered one: the set of dirty bytes without the set of zero
-//! bytes. It does so lazily, from two sorted streams of ranges read off the wire, and no set is
-//! built.
+//! it can answer only the filtered question: the set of dirty bytes without the set of zero bytes.
+//! It does so lazily, from two sorted streams of ranges read off the wire, without building a set.
 
 use core::iter::FusedIterator;
 use core::ops::{Range, RangeInclusive};
@@ -16,7 +15,7 @@ pub(crate) fn filter(workload: &Workload, _: &mut [Segment]) -> u64 {
     wanted(workload).fold(0, |hash, range| add_range(hash, *range.start(), *range.end() + 1))
 }
 
-/// What [`filter`] reports, range by range.
+/// The ranges that [`filter`] reports, one by one.
 pub(crate) fn wanted_ranges(workload: &Workload) -> impl Iterator<Item = Range<u64>> {
     wanted(workload).map(|range| *range.start()..*range.end() + 1)
 }
@@ -27,7 +26,7 @@ fn wanted(workload: &Workload) -> impl SortedDisjoint<u64> {
     dirty.difference(zero)
 }
 
-/// The longest ranges in which every descriptor has `bit` set. Sorted, and never two that touch: as
+/// The longest ranges in which every descriptor has `bit` set, sorted. No two touch, as
 /// range-set-blaze demands.
 struct Runs<'a> {
     descriptors: Descriptors<'a, Compact>,

@@ -1,4 +1,4 @@
-//! Who is measured in which group, and what question each answers.
+//! The contenders of each group, and the question that each answers.
 
 use nbd_extents::Processor;
 use nbd_extents::wire::{Compact, Extended, Form};
@@ -53,7 +53,7 @@ pub(crate) enum Lists {
     Few(usize),
 }
 
-/// What is left without the optional features: the kernels that every processor has.
+/// The crate without its optional features: the kernels that every processor has.
 macro_rules! portable {
     ($run:expr) => {
         |workload, out| {
@@ -71,13 +71,12 @@ const fn contender(name: &'static str, question: Question, run: Run) -> Contende
 
 /// The yardstick of every group.
 pub(crate) const FLOOR: Contender = contender("floor", Question::Lengths, floor);
-/// Answers the filtered question in whatever group it stands: it has no statuses to report, so in
-/// `merge` it is there as the nearest comparable question ("dirty and not zero"), not as the same
-/// one.
+/// Answers the filtered question in every group. It has no statuses to report, so in `merge` it
+/// stands for the nearest comparable question ("dirty and not zero"), not for the same one.
 const BLAZE: Contender = contender("range-set-blaze", Question::Wanted, blaze::filter);
 
-/// `nbd-extents` is what a caller gets with the features on, `nbd-extents-portable` without,
-/// `next-extent` what one gets who takes extent after extent by hand.
+/// `nbd-extents` is the crate with the features of the build, `nbd-extents-portable` without the
+/// optional ones, and `next-extent` a caller that takes extent after extent by hand.
 pub(crate) const SINKS: [Sink; 9] = [
     Sink {
         name: "merge",
@@ -138,7 +137,7 @@ pub(crate) const SINKS: [Sink; 9] = [
     small("merge-small-8", 8),
 ];
 
-/// Who is measured on short lists.
+/// The contenders on short lists.
 const FEW: [Contender; 5] = [
     FLOOR,
     contender("nbd-extents", Question::Segments, ours::fold::<Compact>),
@@ -152,7 +151,7 @@ const fn small(name: &'static str, descriptors: usize) -> Sink {
     Sink { name, lists: Lists::Few(descriptors), contenders: &FEW }
 }
 
-/// The least that any merge must do: one pass over both inputs, which only sums the lengths.
+/// The least work of any merge: one pass over both inputs, which only sums the lengths.
 fn floor(workload: &Workload, _: &mut [Segment]) -> u64 {
     let sum: fn(&[u8]) -> u64 = match workload.form {
         Form::Compact => sum_compact,

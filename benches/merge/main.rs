@@ -1,30 +1,35 @@
-//! How fast two block-status replies become one list of extents, and how far that is from what the
-//! memory allows.
+//! How fast two block-status replies become one list of extents, and how far that is from the limit
+//! that the memory sets.
 //!
 //! ```text
 //! cargo bench --bench merge                          # everything, in about four minutes
 //! cargo bench --bench merge -- merge/random          # one group (criterion's filters)
-//! cargo bench --bench merge -- --ratios merge/       # the ratio lines alone, of the groups whose name holds a text
-//! EXTENTS=16777216 cargo bench --bench merge -- --ratios    # longer lists; the default is 1048576 descriptors on the longer side
+//! # The ratio lines alone, of the groups whose name holds a text:
+//! cargo bench --bench merge -- --ratios merge/
+//! # Longer lists; the default is 1048576 descriptors on the longer side:
+//! EXTENTS=16777216 cargo bench --bench merge -- --ratios
 //! ```
 //!
-//! A group is a sink and a workload (`benches/workloads`); all read descriptors as they stand on
+//! A group is a sink and a workload (`benches/workloads`); all read descriptors in their form on
 //! the wire:
 //!
 //! - `merge/...`: a hash that sees the end and the status of every segment; nothing is written.
 //! - `merge-write/...`: every segment written to memory, 16 bytes each.
 //! - `merge-coalesced/...`: the hash, with equal neighbours joined.
-//! - `merge-filtered/...`: the hash of what a backup reads: the ranges that are dirty and not zero,
-//!   touching ones joined.
+//! - `merge-filtered/...`: the hash of the ranges that a backup reads: dirty and not zero, touching
+//!   ones joined.
 //! - `merge-extended/...`: as `merge`, but the descriptors are extended, 16 bytes each.
 //! - `merge-small/...`: as `merge`, but of 500 descriptors a side, whatever `EXTENTS` says;
 //!   `merge-small-128`, `-32` and `-8` of fewer.
 //!
-//! The functions of a group: `floor` sums the lengths of both inputs and is the time that no merge
-//! can beat; `nbd-extents` is what a caller of this crate gets, `nbd-extents-portable` what is left
-//! without the optional features; `next-extent` takes one extent after the other by hand; `naive`
-//! is the merge one would write by hand; `range-set-blaze` is that crate, which answers the
-//! filtered question in every group.
+//! The functions of a group:
+//!
+//! - `floor` sums the lengths of both inputs: the time that no merge can beat.
+//! - `nbd-extents` is this crate with the features of the build, `nbd-extents-portable` without the
+//!   optional ones.
+//! - `next-extent` takes one extent after the other by hand.
+//! - `naive` is the merge that one would write by hand.
+//! - `range-set-blaze` is that crate, which answers the filtered question in every group.
 //!
 //! All answers are checked against each other before anything is timed. Criterion prints times and
 //! input descriptors a second. A run ends with lines for scripts, `ratio GROUP FUNCTION X`: the

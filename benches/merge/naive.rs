@@ -1,6 +1,6 @@
-//! What one would write without this crate: an obvious merge with branches, which pushes 24-byte
-//! extents to a growing `Vec`, and then a pass over that. It shares no code with the crate, not
-//! even the decoder, so its answers are the reference for all others.
+//! The merge that one would write without this crate: an obvious one with branches, which pushes
+//! 24-byte extents to a growing `Vec`, and then a pass over that. It shares no code with the crate,
+//! not even the decoder, so its answers are the reference for all others.
 
 use nbd_extents::wire::Form;
 
@@ -19,7 +19,7 @@ pub(crate) fn fold(workload: &Workload, _: &mut [Segment]) -> u64 {
     hash(&merge(workload))
 }
 
-/// Returns how many segments it wrote.
+/// Returns the number of segments written.
 pub(crate) fn write(workload: &Workload, out: &mut [Segment]) -> u64 {
     let extents = merge(workload);
     for (slot, extent) in out.iter_mut().zip(&extents) {
@@ -91,14 +91,14 @@ fn join(mut extents: Vec<Extent>) -> Vec<Extent> {
     extents
 }
 
-/// The (length, flags) pairs behind the context id of a payload.
+/// The (length, flags) pairs after the context id of a payload.
 fn compact(payload: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     payload[4..].as_chunks().0.iter().map(|&[a, b, c, d, e, f, g, h]| {
         (u32::from_be_bytes([a, b, c, d]).into(), u32::from_be_bytes([e, f, g, h]).into())
     })
 }
 
-/// The (length, flags) pairs behind the context id and the count of a payload.
+/// The (length, flags) pairs after the context id and the count of a payload.
 fn extended(payload: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     let (numbers, _) = payload[8..].as_chunks();
     numbers

@@ -1,4 +1,4 @@
-//! What a caller of this crate writes, once for each sink: payload, `place`, `map_status`, `merge`,
+//! The code of a caller of this crate, once for each sink: payload, `place`, `map_status`, `merge`,
 //! sink. `R` is the form of the descriptors.
 
 use core::ops::Range;
@@ -13,8 +13,8 @@ pub(crate) fn fold<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     merged::<R>(workload).fold(0, add).unwrap()
 }
 
-/// The same by hand: one `next_extent` after the other, which is all that a caller can do who wants
-/// to stop in the middle.
+/// The same by hand: one `next_extent` after the other, the only way for a caller who wants to stop
+/// in the middle.
 pub(crate) fn step<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     let mut merged = merged::<R>(workload);
     let mut hash = 0;
@@ -24,7 +24,7 @@ pub(crate) fn step<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     hash
 }
 
-/// Returns how many segments it wrote.
+/// Returns the number of segments written.
 pub(crate) fn write<R: Raw>(workload: &Workload, out: &mut [Segment]) -> u64 {
     let (mut slots, mut written) = (out.iter_mut(), 0);
     let write = |extent: Extent<u8>| {
@@ -44,7 +44,7 @@ pub(crate) fn filter<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     wanted::<R>(workload).fold(0, |hash, extent| add_range(hash, extent.start(), extent.end())).unwrap()
 }
 
-/// What [`filter`] reports, range by range.
+/// The ranges that [`filter`] reports, one by one.
 pub(crate) fn wanted_ranges<R: Raw>(workload: &Workload) -> impl Iterator<Item = Range<u64>> {
     wanted::<R>(workload).into_iter().map(|extent| extent.unwrap().range())
 }

@@ -1,5 +1,5 @@
-//! How many times the floor: the number that holds on a noisy machine, because all functions of a
-//! group are measured side by side.
+//! Times over the floor: these hold on a noisy machine, because all functions of a group are
+//! measured side by side.
 
 use core::hint::black_box;
 
@@ -18,7 +18,7 @@ pub(crate) fn measure(
     if ran.is_empty() {
         return Vec::new();
     }
-    // the yardstick is measured in any case, and once
+    // The floor is measured in any case, and once.
     let others = ran.iter().copied().filter(|contender| contender.name != FLOOR.name);
     let functions: Vec<_> = core::iter::once(&FLOOR).chain(others).collect();
     let medians = Clock::Thread.in_turns(functions.len(), |nth| {

@@ -1,4 +1,4 @@
-//! The check that those who answer the same question agree: a wrong answer has no speed.
+//! Checks that contenders with the same question agree: a wrong answer has no speed.
 
 use nbd_extents::wire::{Compact, Extended, Form};
 
@@ -7,15 +7,15 @@ use crate::contender::{Contender, Question, Run};
 use crate::workloads::{Raw, Workload};
 use crate::{blaze, naive, ours};
 
-/// What the reference answered about one workload, asked once a question.
+/// The answers of the reference about one workload, computed once per question.
 #[derive(Debug, Default)]
 pub(crate) struct Verifier {
     answers: Vec<(Question, u64)>,
 }
 
 impl Verifier {
-    /// Runs a contender once, untimed, and compares its answer with the naive one (the floor's with
-    /// what the crate's decoder reads).
+    /// Runs a contender once, untimed, and compares its answer with the naive one. The floor's
+    /// answer is compared with the sum by the crate's decoder.
     ///
     /// Panics when they differ.
     pub(crate) fn verify(&mut self, contender: &Contender, workload: &Workload, out: &mut [Segment]) {
@@ -47,7 +47,7 @@ impl Question {
         if self != Self::Written {
             return run(workload, out);
         }
-        // What an earlier contender left in the buffer must not pass for this one's answer.
+        // The buffer may hold an earlier contender's answer, which must not pass for this one's.
         out.fill(Segment::NONE);
         let written = usize::try_from(run(workload, out)).unwrap();
         assert!(

@@ -1,4 +1,4 @@
-//! A disk of which each side is described by a gigabyte of payloads, as a server sends them.
+//! A disk with a gigabyte of payloads on each side, as a server sends them.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use nbd_extents::wire::{Descriptor, Form, encode};
 
 use crate::workloads::{Draw, Rng, Shape};
 
-/// What qemu sends at most in one payload.
+/// The most descriptors that qemu sends in one payload.
 pub(crate) const PER_PAYLOAD: usize = 1 << 20;
 
 /// The payloads of both sides, in order. Both sides end at the same byte.
@@ -19,8 +19,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Draws `payloads` full payloads a side (of the bitmap as many times fewer descriptors as the
-    /// shape says). The side that ends first gets what it lacks in addition.
+    /// Draws `payloads` full payloads per side; the bitmap gets fewer descriptors, by the factor of
+    /// the shape. The side that ends first is then extended to the end of the other.
     pub(crate) fn new(shape: &Shape, payloads: usize) -> Self {
         let mut allocation = Side::new(shape.allocation, 2 * shape.seed, 1);
         let mut bitmap = Side::new(shape.bitmap, 2 * shape.seed + 1, 2);
@@ -46,7 +46,7 @@ impl Disk {
     }
 }
 
-/// One side while it is made.
+/// One side under construction.
 struct Side {
     draw: Draw,
     rng: Rng,
@@ -61,7 +61,7 @@ impl Side {
         Self { draw, rng: Rng::new(seed), context, drawn: 0, end: 0, payloads: Vec::new() }
     }
 
-    /// Adds a payload of so many descriptors, or fewer where byte `limit` is reached.
+    /// Adds a payload of this number of descriptors, or fewer if byte `limit` is reached.
     fn add(&mut self, descriptors: usize, limit: u64) {
         let mut list = Vec::with_capacity(descriptors);
         while list.len() < descriptors && self.end < limit {

@@ -1,6 +1,6 @@
 //! Two maps of a gigabyte each on the wire, merged straight from the borrowed payloads: 128 of them
-//! a side, 2^20 compact descriptors in each, which are what a survey of a disk of half a petabyte
-//! gets in 64 KiB clusters. Nothing is copied but one block at a time, and every length is checked.
+//! per side, with 2^20 compact descriptors each. A survey of a disk of half a petabyte in 64 KiB
+//! clusters gets as much. Only one block at a time is copied, and every length is checked.
 //!
 //! ```text
 //! cargo bench --bench multi_gigabyte                 # 2.3 GiB of memory, about two minutes
@@ -9,13 +9,13 @@
 //!
 //! For each workload (`benches/workloads`; in `skewed` the bitmap is a thousand times shorter):
 //!
-//! - `speed`: GB a second of both sides together, and nanoseconds a descriptor.
+//! - `speed`: GB per second of both sides together, and nanoseconds per descriptor.
 //! - `ratio multi-gigabyte/WORKLOAD FUNCTION X`: X times as long as `floor`, which only sums all
 //!   lengths.
-//! - `peak`: the memory that was resident at most during the merge, beyond what was before it.
-//! - `doubling` (random): nanoseconds a descriptor when 1, 2, 4, ... payloads a side are merged at
-//!   a time, all of them in turn, so that none is in a cache: the cost must not grow, neither of a
-//!   merge nor of all the lazy adapters one after the other.
+//! - `peak`: the largest growth of resident memory during the merge.
+//! - `doubling` (random): nanoseconds per descriptor when 1, 2, 4, ... payloads per side are merged
+//!   at a time, all of them in turn, so that none is in a cache. The cost must not grow, neither of
+//!   a merge nor of all the lazy adapters one after the other.
 
 #[path = "../merge/answer.rs"]
 mod answer;
@@ -82,7 +82,7 @@ fn speed(disk: &Disk) {
     }
 }
 
-/// All payloads, in windows of 1, 2, 4, ... a side.
+/// All payloads, in windows of 1, 2, 4, ... per side.
 fn doubling(disk: &Disk, name: &str, merge: impl Fn(&[Vec<u8>], &[Vec<u8>]) -> u64) {
     let payloads = disk.allocation.len().min(disk.bitmap.len());
     let mut window = 1;

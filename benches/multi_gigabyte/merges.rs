@@ -1,5 +1,5 @@
-//! The merge of a disk's payloads: as a caller of this crate writes it, and as the loop that it is
-//! compared with.
+//! The merge of a disk's payloads: as a caller of this crate writes it, and as the loop by hand
+//! that it is compared with.
 
 use nbd_extents::stream::{ExtentStream, place_all};
 use nbd_extents::wire::{Compact, Descriptors, parse_compact};
@@ -24,12 +24,12 @@ pub(crate) fn step(disk: &Disk) -> u64 {
     hash
 }
 
-/// The hash of the segments up to where the shorter side ends.
+/// The hash of the segments up to the end of the shorter side.
 pub(crate) fn shortest(left: &[Vec<u8>], right: &[Vec<u8>]) -> u64 {
     allocation(left).merge_shortest(bitmap(right), both).fold(0, add).unwrap()
 }
 
-/// The number of extents behind the lazy adapters, one after the other.
+/// The number of extents that come out of the lazy adapters, one after the other.
 pub(crate) fn adapters(left: &[Vec<u8>], right: &[Vec<u8>]) -> u64 {
     let range = 1 << 20..1 << 60;
     let zero = allocation(left).map_status(Allocation::is_zero).clip(range.clone());
@@ -59,7 +59,7 @@ fn descriptors(payloads: &[Vec<u8>]) -> impl Iterator<Item = Descriptors<'_, Com
     payloads.iter().map(|payload| parse_compact(payload).unwrap().descriptors())
 }
 
-/// The least that any merge must do: one pass over both inputs, which only sums the lengths.
+/// The least work of any merge: one pass over both inputs, which only sums the lengths.
 pub(crate) fn floor(disk: &Disk) -> u128 {
     let sum = |payload: &[u8]| -> u64 { raw(payload).map(|(length, _)| u64::from(length)).sum() };
     disk.allocation.iter().chain(&disk.bitmap).map(|payload| u128::from(sum(payload))).sum()
@@ -88,7 +88,7 @@ pub(crate) fn reference(disk: &Disk) -> u64 {
     hash
 }
 
-/// The (length, flags) pairs behind the context id of a payload.
+/// The (length, flags) pairs after the context id of a payload.
 fn raw(payload: &[u8]) -> impl Iterator<Item = (u32, u32)> {
     payload[4..]
         .as_chunks()

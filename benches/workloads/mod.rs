@@ -1,21 +1,23 @@
-//! The disks that the benches measure on: four pairs of block-status payloads, as a server sends
-//! them. They are made from a fixed seed, so that every run, every bench and every test that
-//! includes this file (`#[path]`) sees the same bytes.
+//! The disks of the benches: four pairs of block-status payloads, as a server sends them. They are
+//! made from a fixed seed, so that every run, every bench and every test that includes this file
+//! (`#[path]`) sees the same bytes.
 //!
 //! Side A is `base:allocation` (flags 0 to 3), side B a dirty bitmap (flags 0 and 1); both describe
-//! the same bytes, from 0 to a common end. Descriptors are compact (8 bytes, big-endian) behind the
-//! 4-byte context id of a status chunk; [`Workload::extended`] says the same in extended ones.
+//! the same bytes, from 0 to a common end. Compact descriptors (8 bytes, big-endian) follow the
+//! 4-byte context id of a status chunk; [`Workload::extended`] has the same in extended ones.
 //!
-//! | name           | lengths                                                          | flags of A             | flags of B       |
-//! |----------------|------------------------------------------------------------------|------------------------|------------------|
-//! | `random`       | both sides 64 KiB x 1..=64, uniform                              | 0 and 3 alternate      | 0 and 1 alternate|
-//! | `grid`         | both sides 64 KiB: every cut is a tie                            | random, 0 to 3         | random           |
-//! | `skewed`       | A as `random`; B 1000 times longer (1.0 to 3.0 GiB), 1000 times fewer | 0 and 3 alternate | every 100th is 1 |
-//! | `heavy-tailed` | both log-normal: median 64 KiB, sigma 2 (mean 473 KiB), multiples of 512 | random, 0 to 3 | random           |
+//! - `random`: the lengths of both sides are 64 KiB x 1..=64, uniform. 0 and 3 alternate as flags
+//!   of A, 0 and 1 as flags of B.
+//! - `grid`: the lengths of both sides are 64 KiB, so that every cut is a tie. Random flags, 0 to 3
+//!   on A.
+//! - `skewed`: A is as in `random`. B has descriptors 1000 times longer (1.0 to 3.0 GiB), 1000
+//!   times fewer, of which every 100th has flag 1.
+//! - `heavy-tailed`: the lengths of both sides are log-normal: median 64 KiB, sigma 2 (mean 473
+//!   KiB), multiples of 512. Random flags, 0 to 3 on A.
 //!
-//! In `random` no two neighbours are equal; in `grid` and `heavy-tailed` a quarter (A) and a half
-//! (B) of the neighbours are, as servers send them that cut where their image format cuts. In
-//! `skewed` 1% of the disk is dirty, as in a daily incremental.
+//! In `random` no two neighbours are equal. In `grid` and `heavy-tailed` a quarter (A) and a half
+//! (B) of the neighbours are, as from servers that cut where their image format cuts. In `skewed`
+//! 1% of the disk is dirty, as in a daily incremental.
 #![allow(dead_code, reason = "each bench and test that includes this file uses another part of it")]
 
 use nbd_extents::wire::{
@@ -23,7 +25,7 @@ use nbd_extents::wire::{
 };
 
 const KIB: u64 = 1 << 10;
-/// What a compact descriptor can say at most, in whole sectors.
+/// The longest length of a compact descriptor, in whole sectors.
 const MAX_LENGTH: u64 = (1 << 32) - SECTOR;
 const SECTOR: u64 = 512;
 
@@ -45,7 +47,7 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
     pub(crate) allocation: Draw,
     pub(crate) bitmap: Draw,
-    /// So many times as many descriptors has the allocation as the bitmap.
+    /// The allocation has this many times as many descriptors as the bitmap.
     pub(crate) skew: usize,
 }
 
@@ -97,7 +99,8 @@ impl Shape {
     pub(crate) fn workload(&self, extents: usize) -> Workload {
         let mut rng = Rng::new(self.seed);
         let a = list(extents, |i| (self.allocation)(&mut rng, i));
-        // of a long side more than the other's span can need; the rest is cut off
+        // Draws more of a bitmap with long extents than the allocation's span can need; the rest is
+        // cut off.
         let enough = if self.skew == 1 { extents } else { extents / self.skew * 5 / 4 + 8 };
         let b = list(enough, |i| (self.bitmap)(&mut rng, i));
         Workload::new(self.name, a, b)
@@ -135,7 +138,7 @@ impl Workload {
         R::list(&self.bitmap)
     }
 
-    /// How many descriptors both sides have together: the unit of the measurements.
+    /// The number of descriptors of both sides together: the unit of the measurements.
     pub(crate) fn descriptors(&self) -> usize {
         let count = |payload: &[u8]| (payload.len() - self.form.header_size()) / self.form.descriptor_size();
         count(&self.allocation) + count(&self.bitmap)

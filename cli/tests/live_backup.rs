@@ -384,8 +384,8 @@ fn chain_out_of_order_is_found_out_without_a_server() {
     verify(&[full, full]).fails(3, &["stream-0: layer é0 at position 1", "stands at position 0 already"]);
 }
 
-/// qemu calls clean what a resize has added. An incremental that does not know the old size leaves it out, and is
-/// refused; one that knows it brings it over.
+/// qemu calls the part that a resize has added clean. An incremental that does not know the old
+/// size leaves it out, and is refused; one that knows it brings it over.
 #[test]
 fn part_by_which_a_disk_has_grown_is_brought_over_or_refused() {
     if !require_qemu() {

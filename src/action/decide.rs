@@ -70,7 +70,8 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     ///     reasons.iter().map(|row| row.to_string()).collect::<Vec<_>>(),
     ///     [
     ///         "65536..69632 copy: changed since the previous backup, and holds data (dirty,data)",
-    ///         "69632..131072 copy: changed since the previous backup, and this is a hole that is not said to read as zero (dirty,hole)",
+    ///         "69632..131072 copy: changed since the previous backup, and this is a hole \
+    ///          that is not said to read as zero (dirty,hole)",
     ///     ]
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -17,7 +17,10 @@ use crate::extent::MAX_END;
 ///
 /// let layer = LayerName { position: 1, id: Some("tuesday".into()) };
 /// let error = ChainError::Missing { layer, parent: "monday".into() };
-/// assert_eq!(error.to_string(), "layer tuesday at position 1 was made on top of layer monday, which is missing");
+/// assert_eq!(
+///     error.to_string(),
+///     "layer tuesday at position 1 was made on top of layer monday, which is missing"
+/// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -156,8 +159,12 @@ impl ChainError {
 /// ```
 /// use nbd_extents::chain::SourceError;
 ///
-/// let error: SourceError<nbd_extents::StreamError> = SourceError::Grown { layer: 2, range: 4096..8192 };
-/// assert_eq!(error.to_string(), "layer 2 leaves out bytes 4096..8192, which lie beyond the end of the layer before it");
+/// let error: SourceError<nbd_extents::StreamError> =
+///     SourceError::Grown { layer: 2, range: 4096..8192 };
+/// assert_eq!(
+///     error.to_string(),
+///     "layer 2 leaves out bytes 4096..8192, which lie beyond the end of the layer before it"
+/// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

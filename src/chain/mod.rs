@@ -20,7 +20,10 @@
 //! use nbd_extents::{Action, Extent};
 //!
 //! let sunday = [Extent::new(0, 8192, Action::Copy)?];
-//! let monday = [Extent::new(0, 4096, Action::Skip)?, Extent::new(4096, 4096, Action::Zero { may_unmap: true })?];
+//! let monday = [
+//!     Extent::new(0, 4096, Action::Skip)?,
+//!     Extent::new(4096, 4096, Action::Zero { may_unmap: true })?,
+//! ];
 //! let chain = Chain::new([
 //!     (ChainLayer::full("vda", "sunday", 8192), from_iter(sunday.to_vec())),
 //!     (ChainLayer::incremental("vda", "monday", "sunday", 8192), from_iter(monday.to_vec())),
@@ -125,7 +128,8 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::stream::{ExtentStream, from_iter};
     ///
     /// fn size(disk: &str, name: &str) -> Result<u64, Box<dyn std::error::Error>> {
-    ///     let changes = ExtentMap::covering(from_iter(Vec::new()).fill(0..512, Action::Copy), 0..512)?;
+    ///     let changes =
+    ///         ExtentMap::covering(from_iter(Vec::new()).fill(0..512, Action::Copy), 0..512)?;
     ///     Ok(Chain::new([(ChainLayer::full(disk, name, 512), changes.stream())])?.size())
     /// }
     /// assert_eq!(size("vda", &format!("day {}", 1))?, 512);
@@ -149,7 +153,10 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::stream::{ExtentStream, from_iter};
     /// use nbd_extents::{Action, Extent};
     ///
-    /// let changed = from_iter([Extent::new(0, 512, Action::Copy)?, Extent::new(512, 3584, Action::Skip)?]);
+    /// let changed = from_iter([
+    ///     Extent::new(0, 512, Action::Copy)?,
+    ///     Extent::new(512, 3584, Action::Skip)?,
+    /// ]);
     /// let base = ChainLayer::full("vda", "sunday", 4096);
     /// let monday = ChainLayer::incremental("vda", "monday", "sunday", 4096);
     /// let sources = Chain::onto(base, [(monday, changed)])?.restore().collect_vec()?;
@@ -186,7 +193,16 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// let parent = ParentLayer { size: Some(4096), ..ParentLayer::default() };
     /// let chain = Chain::new([
     ///     (ChainLayer::full("vda", "sunday", 4096), from_iter([])),
-    ///     (ChainLayer { disk: Some("vda"), id: None, size: 4096, checksum: None, parent: Some(parent) }, from_iter([])),
+    ///     (
+    ///         ChainLayer {
+    ///             disk: Some("vda"),
+    ///             id: None,
+    ///             size: 4096,
+    ///             checksum: None,
+    ///             parent: Some(parent),
+    ///         },
+    ///         from_iter([]),
+    ///     ),
     /// ])?;
     /// let facts: Vec<_> = chain.unchecked().map(|unchecked| unchecked.fact).collect();
     /// assert_eq!(facts, [ChainFact::ParentName, ChainFact::ParentChecksum]);
@@ -212,8 +228,14 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::{Action, Extent};
     ///
     /// let chain = Chain::new([
-    ///     (ChainLayer::full("vda", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Copy))),
-    ///     (ChainLayer::incremental("vda", "monday", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Skip))),
+    ///     (
+    ///         ChainLayer::full("vda", "sunday", 4096),
+    ///         from_iter(Extent::new(0, 4096, Action::Copy)),
+    ///     ),
+    ///     (
+    ///         ChainLayer::incremental("vda", "monday", "sunday", 8192),
+    ///         from_iter(Extent::new(0, 8192, Action::Skip)),
+    ///     ),
     /// ])?;
     /// let refused = chain.clone().restore().collect_vec();
     /// assert_eq!(refused, Err(SourceError::Grown { layer: 1, range: 4096..8192 }));
@@ -235,7 +257,10 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::stream::from_iter;
     /// use nbd_extents::{Action, Extent};
     ///
-    /// let chain = Chain::new([(ChainLayer::full("vda", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Copy)))])?;
+    /// let chain = Chain::new([(
+    ///     ChainLayer::full("vda", "sunday", 4096),
+    ///     from_iter(Extent::new(0, 4096, Action::Copy)),
+    /// )])?;
     /// assert!(chain.layers().map(|layer| layer.id).eq([Some("sunday")]));
     /// assert_eq!(chain.size(), 4096);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -253,8 +278,14 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::{Action, Extent};
     ///
     /// let chain = Chain::new([
-    ///     (ChainLayer::full("vda", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Copy))),
-    ///     (ChainLayer::incremental("vda", "monday", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Skip))),
+    ///     (
+    ///         ChainLayer::full("vda", "sunday", 8192),
+    ///         from_iter(Extent::new(0, 8192, Action::Copy)),
+    ///     ),
+    ///     (
+    ///         ChainLayer::incremental("vda", "monday", "sunday", 4096),
+    ///         from_iter(Extent::new(0, 4096, Action::Skip)),
+    ///     ),
     /// ])?;
     /// assert_eq!(chain.size(), 4096, "the disk had shrunk by monday");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -277,8 +308,14 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     /// use nbd_extents::{Action, Extent};
     ///
     /// let chain = Chain::new([
-    ///     (ChainLayer::full("vda", "sunday", 8192), from_iter(Extent::new(0, 8192, Action::Copy))),
-    ///     (ChainLayer::incremental("vda", "monday", "sunday", 4096), from_iter(Extent::new(0, 4096, Action::Skip))),
+    ///     (
+    ///         ChainLayer::full("vda", "sunday", 8192),
+    ///         from_iter(Extent::new(0, 8192, Action::Copy)),
+    ///     ),
+    ///     (
+    ///         ChainLayer::incremental("vda", "monday", "sunday", 4096),
+    ///         from_iter(Extent::new(0, 4096, Action::Skip)),
+    ///     ),
     /// ])?;
     /// let sources = chain.restore().collect_vec()?;
     /// assert_eq!(sources[0].to_string(), "0..4096 copy from layer 0");

@@ -14,10 +14,11 @@
 //! index    [ every 64th end ]                                                  1/8 byte per run
 //! ```
 //!
-//! An index needs 2 bytes from 257 statuses on, and 4 from 65,537 on. A map stays below 16 bytes per extent if it has at
-//! least six extents for each distinct status; a map with a new status for each extent (random
-//! depths, say) needs about as much memory as the plain list. To make a map smaller, remove the
-//! depth or bitmaps that you do not need first ([`map_status`](ExtentStream::map_status)).
+//! An index needs 2 bytes from 257 statuses on, and 4 from 65,537 on. A map stays below 16 bytes
+//! per extent if it has at least six extents for each distinct status; a map with a new status for
+//! each extent (random depths, say) needs about as much memory as the plain list. To make a map
+//! smaller, remove the depth or bitmaps that you do not need first
+//! ([`map_status`](ExtentStream::map_status)).
 //!
 //! Touching neighbours with equal statuses are always joined, so that maps with the same statuses
 //! are equal, however their extents were cut. Every query of a map is also a query of a

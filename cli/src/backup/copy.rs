@@ -1,4 +1,5 @@
-//! Moves the bytes of a backup: reads ahead of the output, several in flight, and hands them on in the plan's order.
+//! Moves the bytes of a backup: reads ahead of the output, several in flight, and hands them on in
+//! the plan's order.
 
 use std::io::Write;
 

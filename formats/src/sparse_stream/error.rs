@@ -18,7 +18,10 @@ use super::{FrameKind, MetaError};
 /// let stream = b"meta 0000000000000000 0000000000000002\r\n[]\r\n";
 /// let error = Reader::new().next(&mut &stream[..]).unwrap_err();
 /// assert_eq!((error.frame, error.at), (0, 40));
-/// assert_eq!(error.to_string(), "frame 0, byte 40 of the stream: the JSON of the meta frame cannot be used");
+/// assert_eq!(
+///     error.to_string(),
+///     "frame 0, byte 40 of the stream: the JSON of the meta frame cannot be used"
+/// );
 /// assert_eq!(error.source().unwrap().to_string(), "the JSON is not an object");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,10 @@ const NO_ZEROES_REPLY: usize = 124;
 /// ```
 /// use nbd_client::testing::Good;
 ///
-/// let terms = Good::extended().size(1 << 40).context(7, "qemu:dirty-bitmap:b0").block_sizes([512, 4096, 1 << 25]);
+/// let terms = Good::extended()
+///     .size(1 << 40)
+///     .context(7, "qemu:dirty-bitmap:b0")
+///     .block_sizes([512, 4096, 1 << 25]);
 /// assert_eq!(terms.contexts.len(), 2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -213,16 +213,18 @@ fn row_48_more_than_the_one_extent_asked_for() {
 /// As qemu does when one context fails and another does not. The request failed either way; the row
 /// is about what follows.
 #[test]
-fn row_68_chunks_of_a_failed_request_behind_its_end() {
-    let late = |conn: &mut Conn, request: &SeenRequest| match request.cookie {
-        1 => {
-            conn.error(request, EINVAL, "no status", DONE)?;
-            conn.status(request, 2, &[(4 * M, 0)], DONE)
-        }
+fn row_68_chunks_of_a_failed_request_after_its_end() {
+    let fails = |conn: &mut Conn, request: &SeenRequest| {
+        conn.error(request, EINVAL, "no status", DONE)?;
+        conn.status(request, 2, &[(4 * M, 0)], DONE)
+    };
+    let late = move |conn: &mut Conn, request: &SeenRequest| match request.cookie {
+        1 => fails(conn, request),
         _ => conn.honest(request, 0),
     };
     let good = || Good::compact().context(2, "qemu:dirty-bitmap:b0");
-    Case::replies(good(), late).bitmap("b0").says("EINVAL: no status").is(RequestError, Fatal);
+    // a survey asks a failed range again, so the program meets a server that never answers it
+    Case::replies(good(), fails).bitmap("b0").is(RequestError, Fatal);
 
     assert_eq!(words("68"), (Clip, Fatal));
     let server = ScriptedServer::start(move |conn| {
@@ -235,7 +237,9 @@ fn row_68_chunks_of_a_failed_request_behind_its_end() {
         let options = options.require_context("base:allocation").require_context("qemu:dirty-bitmap:b0");
         let mut client = Client::connect(&uri, &options).unwrap();
         let mut ask = || client.block_status(&StatusRequest::new(0, M), &mut |_: u32, _: &[u8]| {});
-        assert!(matches!(ask(), Err(Error::Request(_))));
+        let failed = ask().unwrap_err();
+        assert!(failed.to_string().contains("EINVAL: no status"), "{failed}");
+        assert!(matches!(failed, Error::Request(_)));
         match ask() {
             Ok(()) => assert!(!strict),
             Err(Error::Protocol(ProtocolError::ChunkAfterDone { cookie: 1 })) => assert!(strict),

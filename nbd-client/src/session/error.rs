@@ -292,7 +292,7 @@ pub enum ProtocolError {
         cookie: u64,
     },
     /// A chunk after the last one of a reply (strict; or more of them than is borne).
-    #[error("chunk of request {cookie} behind its last one")]
+    #[error("chunk of request {cookie} after its last one")]
     ChunkAfterDone {
         /// The number as sent.
         cookie: u64,

@@ -1,8 +1,8 @@
-//! `survey`: the input is a case (see [`case`]) and the actions of a server. Asserts that requests
+//! `survey`: the input is a case (see `case.rs`) and the actions of a server. Asserts that requests
 //! are legal; that extents come in order, without a gap, in their shortest form, and only about
 //! answered bytes; that a failed reply leaves no trace; that the budget holds; that a survey that
 //! reports completion is complete; and, byte for byte, that the extents equal the deciding replies
-//! (see [`oracle`]): no byte reported dirty comes out clean, none reported non-zero comes out zero.
+//! (see `oracle.rs`): no byte reported dirty comes out clean, none reported non-zero comes out zero.
 //!
 //! ```text
 //! a case   14 bytes, see case.rs

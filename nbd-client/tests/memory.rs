@@ -88,6 +88,8 @@ fn it_follows_the_pace_and_not_the_disk() {
             assert_eq!(client.read(1 << 30, 512).await.unwrap(), [0; 512]);
             gate.store(false, Ordering::SeqCst);
         }
+        // the goodbye waits for answers that are owed
+        gate.store(true, Ordering::SeqCst);
         client.disconnect().await.unwrap();
     });
     // 64 MiB may be in flight

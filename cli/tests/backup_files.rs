@@ -191,7 +191,9 @@ fn failed_run_leaves_the_old_file_and_no_litter() {
 
 /// A backup that waits for an answer which never comes; its unfinished file is there.
 fn waiting(server: &ScriptedServer, folder: &Path, before: &str) -> Child {
-    let child = Command::new("sh")
+    // a test that was started with nohup ignores SIGHUP, and so would the program
+    let child = Command::new("env")
+        .args(["--default-signal=HUP,INT,TERM", "sh"])
         .args(["-c", &format!("{before}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nbd-extents"), "backup"])
         .args([&server.uri(), "--allow-writable"])
         .arg(folder.join("disk.full"))

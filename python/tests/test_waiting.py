@@ -136,7 +136,9 @@ def test_ctrl_c_ends_a_survey_at_once(folder, phase):
 def ctrl_c(call):
     """Runs a call in a process of its own, which is interrupted after half a second."""
     code = textwrap.dedent(WAITING).format(call=call)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    # tests that a shell started in the background ignore SIGINT, and so would the process
+    command = ["env", "--default-signal=INT", sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.5)

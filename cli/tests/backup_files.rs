@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use support::backup::{backup, verify};
 use support::run::program;
+use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::folder;
 
 const LIMIT: Duration = Duration::from_secs(60);

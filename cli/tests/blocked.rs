@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::command;
-use nbd_client::testing::{DONE, Good, ScriptedServer};
+use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const MIB: u64 = 1 << 20;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hostile::M;
 use hostile::run::map;
-use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 use testkit::endings::{self, Ending};
+use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -11,8 +11,8 @@ use hostile::run::map;
 use hostile::{Accept, Case, Fatal, M, Word, content};
 use nbd_client::frame::Headers;
 use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus};
-use nbd_client::testing::{Conn, DONE, Good, Reaction, ScriptedServer, bytes};
 use nbd_client::{Client, Options};
+use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, bytes};
 
 const GO: u32 = 7;
 const LIST: u32 = 9;

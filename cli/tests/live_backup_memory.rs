@@ -11,11 +11,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use support::backup::{backup, frames, restore, verify};
 use support::run::program;
 use testkit::command::{peak_memory, peak_memory_and_code};
 use testkit::image::{Format, Image, Recipe, Step};
+use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::{Server, folder};
 use testkit::tools::require_qemu;
 

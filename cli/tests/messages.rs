@@ -8,8 +8,8 @@ mod support;
 
 use std::time::Duration;
 
-use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer, bytes};
 use support::run::run;
+use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
 use testkit::server::folder;
 
 const M: u64 = 1 << 20;

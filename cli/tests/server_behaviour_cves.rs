@@ -9,8 +9,8 @@ use hostile::run::{map, run};
 use hostile::{Accept, Case, M, change};
 use nbd_client::frame::Headers;
 use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
-use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 use nbd_client::{Client, Error, Options};
+use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 /// CVE-2023-5215 (libnbd): a size of 2^63 and more came out negative, and callers took it for an
 /// error or for nothing.

@@ -6,8 +6,8 @@ mod hostile;
 use hostile::{Case, M};
 use nbd_client::session::StatusRequest;
 use nbd_client::stats::Tolerated;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 use nbd_client::{Client, Options};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const ERROR: u16 = 0x8001;
 const ERROR_OFFSET: u16 = 0x8002;

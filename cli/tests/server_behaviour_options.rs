@@ -7,8 +7,8 @@ use std::io::Result;
 
 use hostile::run::map;
 use hostile::{Case, M, content};
-use nbd_client::testing::{Conn, DONE, Good, Reaction, bytes};
 use std::time::Duration;
+use testkit::scripted::{Conn, DONE, Good, Reaction, bytes};
 
 const GO: u32 = 7;
 const STRUCTURED: u32 = 8;
@@ -251,7 +251,7 @@ fn row_64_size_up_to_the_greatest() {
 #[test]
 fn row_64_size_up_to_the_greatest_in_small_steps() {
     let size = (1_u64 << 63) - 512;
-    let server = nbd_client::testing::ScriptedServer::start(move |conn| {
+    let server = testkit::scripted::ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact().size(size))?;
         conn.serve(|conn, request| conn.honest(request, 3))
     });

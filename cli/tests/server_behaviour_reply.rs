@@ -8,11 +8,11 @@ use hostile::{Case, Clip, Fatal, M, RequestError};
 use nbd_client::session::{ProtocolError, StatusRequest};
 use nbd_client::stats::Tolerated;
 use nbd_client::survey::Order;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 use nbd_client::{Client, Error, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 use testkit::behaviour::words;
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const ERROR: u16 = 0x8001;
 const EINVAL: u32 = 22;

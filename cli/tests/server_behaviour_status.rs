@@ -10,7 +10,7 @@ use std::time::Duration;
 use hostile::run::map;
 use hostile::{Case, M, RequestError, change, content};
 use nbd_client::frame::Headers;
-use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
+use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 /// A disk with the bitmap `b0` besides.
 fn with_bitmap() -> Good {
@@ -102,7 +102,7 @@ fn row_07_duplicate_chunk_for_one_context() {
 #[test]
 fn row_08_missing_chunk_of_a_context() {
     for answered in [0, 2] {
-        let reply = move |conn: &mut nbd_client::testing::Conn, request: &_| {
+        let reply = move |conn: &mut testkit::scripted::Conn, request: &_| {
             conn.status(request, answered, &[(4 * M, 0)], DONE)
         };
         Case::replies(with_bitmap(), reply).bitmap("b0").says("no status for").check("8");

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use nbd_client::frame::Headers;
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use serde_json::{Value, json};
 use support::backup::{backup, frames, verify};
 use support::run::{map, run};
+use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::folder;
 
 const M: u64 = 1 << 20;

@@ -110,9 +110,6 @@
 //! `tracing`: events about connections, requests and faults forgiven.
 //!
 //! `tokio`: the client for asynchronous programs, in the module `aio`.
-//!
-//! `testing` (on unix): a scripted server that can say anything at any byte, for tests of clients,
-//! this one or others.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -136,8 +133,6 @@ mod pool;
 pub mod session;
 pub mod stats;
 pub mod survey;
-#[cfg(all(unix, feature = "testing"))]
-pub mod testing;
 pub mod text;
 mod trace;
 pub mod transport;

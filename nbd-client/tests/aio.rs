@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use nbd_client::aio;
 use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, ZeroRequest};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
 use testkit::image::{Recipe, Step};
 use testkit::random;
+use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::{Server, folder};
 use testkit::tools::{require, require_qemu};
 

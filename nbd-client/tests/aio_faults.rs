@@ -11,9 +11,9 @@ use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, TakeAll};
 use nbd_client::survey::Order;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nbd_client::connection::Connection;
 use nbd_client::frame::command;
 use nbd_client::session::{ReadRequest, TakeAll};
-use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 use nbd_client::{Error, Options};
 use proptest::prelude::*;
+use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 use drivers::{AnyClient, Kind};
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
 use nbd_client::session::{Errno, ProtocolError, RequestError};
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::{Error, ErrorClass, Options};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 use drivers::{AnyClient, Kind};
 

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use nbd_client::session::{RequestError, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, ErrorClass, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 use testkit::endings::{self, Ending};
+use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const M: u64 = 1 << 20;
 

@@ -12,10 +12,10 @@ use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::survey::Order;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::{Error, Options, Pool, ReadAhead, Surveyor, WriteBehind};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, CAN_MULTI_CONN.

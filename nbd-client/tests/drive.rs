@@ -14,10 +14,10 @@ use nbd_client::session::{
     Errno, Event, ReadRequest, RequestError, SessionLimits, StartError, TakeAll, WriteRequest,
 };
 use nbd_client::survey::Order;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, WriteBehind};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.

@@ -11,10 +11,10 @@ use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, TakeAll, WriteRequest};
 use nbd_client::survey::Order;
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
 use nbd_extents::{Context, Contexts, Extent, Status};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.

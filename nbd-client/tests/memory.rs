@@ -9,8 +9,8 @@ use std::time::Duration;
 use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use nbd_client::{Options, Pool, ReadAhead, WriteBehind};
+use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, CAN_MULTI_CONN.

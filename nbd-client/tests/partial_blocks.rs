@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::testing::{DONE, Good, ScriptedServer};
 use nbd_client::{Options, Pool, WriteBehind};
 use proptest::prelude::*;
+use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const SIZE: u64 = 1 << 20;
 /// HAS_FLAGS, FLUSH, WRITE_ZEROES, CAN_MULTI_CONN.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::{command, command_flag};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, WriteRequest};
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -10,9 +10,9 @@ use nbd_client::frame::{command, option_type};
 use nbd_client::handshake::HandshakeError;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::StartError;
-use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer, bytes};
 use nbd_client::{Client, Error, ErrorClass, Options, Pool, ReadAhead, WriteBehind};
 use testkit::image::{MIB, Recipe};
+use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
 use testkit::server::{Server, folder};
 use testkit::tools;
 

@@ -9,10 +9,10 @@ use nbd_client::aio;
 use nbd_client::frame::{Headers, command, option_type};
 use nbd_client::session::{Errno, ProtocolError, TrimRequest, ZeroRequest};
 use nbd_client::survey::Order;
-use nbd_client::testing::{DONE, Good, Reaction, ScriptedServer};
 use nbd_client::{Client, Error, ErrorClass, Options, Pool, Surveyor, WriteBehind};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::scripted::{DONE, Good, Reaction, ScriptedServer};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

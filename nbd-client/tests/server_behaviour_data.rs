@@ -6,9 +6,9 @@ use std::io::Result;
 
 use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, StatusRequest, TakeAll};
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 use nbd_client::{Client, Error, Options};
 use testkit::behaviour::{Word, words};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const DATA: u16 = 1;
 const HOLE: u16 = 2;

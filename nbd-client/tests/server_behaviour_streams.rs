@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::{Headers, UnexpectedEof};
 use nbd_client::session::{ChunkOffer, Event, Session, SessionConfig, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::testing::{DONE, Good, ScriptedServer, bytes};
 use nbd_client::transport::{Canceller, Socket, Transport};
 use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 const M: u64 = 1 << 20;
 const BASE: u32 = 0;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::io::Result;
 
-use nbd_client::testing::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
+use crate::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const M: u64 = 1 << 20;
 

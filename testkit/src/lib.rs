@@ -24,6 +24,7 @@ pub mod image;
 pub mod model;
 pub mod naive;
 pub mod random;
+pub mod scripted;
 pub mod server;
 pub mod tools;
 pub mod watchdog;

@@ -5,8 +5,8 @@ use std::io::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nbd_client::testing::{Conn, Good, Reaction, ScriptedServer, SeenOption, SeenRequest};
 use serde_json::{Value, json};
+use testkit::scripted::{Conn, Good, Reaction, ScriptedServer, SeenOption, SeenRequest};
 
 use super::observe::{Observer, Phase};
 use super::{M, run};

@@ -12,7 +12,7 @@ use crate::transport::Transport;
 /// If the request fails in the end, the delivered chunks must not be used.
 ///
 /// ```
-/// # #[cfg(all(unix, feature = "testing"))] {
+/// # #[cfg(unix)] {
 /// use nbd_client::Admission;
 /// use nbd_client::client::StatusSink;
 /// use nbd_client::session::ChunkOffer;
@@ -37,7 +37,7 @@ use crate::transport::Transport;
 ///         self.drained += length;
 ///     }
 /// }
-/// # use nbd_client::testing::{Good, ScriptedServer};
+/// # use testkit::scripted::{Good, ScriptedServer};
 /// # use nbd_client::{Client, Options};
 /// # use nbd_client::session::StatusRequest;
 /// # let server = ScriptedServer::start(|conn| {

@@ -313,8 +313,8 @@ impl<T: Transport> Surveyor<T> {
 /// leaves no server waiting to send.
 ///
 /// ```
-/// # #[cfg(all(unix, feature = "testing"))] {
-/// # use nbd_client::testing::{Good, ScriptedServer};
+/// # #[cfg(unix)] {
+/// # use testkit::scripted::{Good, ScriptedServer};
 /// use nbd_client::{Options, Surveyor};
 /// use nbd_client::survey::Order;
 /// use nbd_extents::stream::ExtentStream;

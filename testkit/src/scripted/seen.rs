@@ -1,12 +1,14 @@
 //! What the client sent, decoded.
 
-use crate::frame::{command, command_flag, take_u16, take_u32, take_u64};
+use nbd_client::frame::{command, command_flag};
+
+use super::bytes::{take_u16, take_u32, take_u64};
 
 /// An option request of the client.
 ///
 /// ```
 /// use nbd_client::frame::option_type;
-/// use nbd_client::testing::{Good, Reaction, ScriptedServer};
+/// use testkit::scripted::{Good, Reaction, ScriptedServer};
 /// use nbd_client::{Client, Options};
 /// use std::sync::{Arc, Mutex};
 ///
@@ -29,7 +31,7 @@ use crate::frame::{command, command_flag, take_u16, take_u32, take_u64};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenOption {
-    /// The option's number, see [`option_type`](crate::frame::option_type).
+    /// The option's number, see [`option_type`](nbd_client::frame::option_type).
     pub number: u32,
     /// Its data.
     pub data: Vec<u8>,
@@ -64,7 +66,7 @@ fn take_string(bytes: &[u8]) -> Option<(String, &[u8])> {
 ///
 /// ```
 /// use nbd_client::frame::command;
-/// use nbd_client::testing::{DONE, Good, ScriptedServer};
+/// use testkit::scripted::{DONE, Good, ScriptedServer};
 /// use nbd_client::{Client, Options};
 ///
 /// // A disk whose bytes are all 0xa5; whatever else is asked fails with EINVAL.
@@ -87,9 +89,9 @@ fn take_string(bytes: &[u8]) -> Option<(String, &[u8])> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenRequest {
-    /// Command flags, see [`command_flag`](crate::frame::command_flag).
+    /// Command flags, see [`command_flag`](nbd_client::frame::command_flag).
     pub flags: u16,
-    /// The command, see [`command`](crate::frame::command).
+    /// The command, see [`command`](nbd_client::frame::command).
     pub command: u16,
     /// The number that an answer repeats.
     pub cookie: u64,

@@ -1,13 +1,14 @@
 //! The server's end of one connection, in the hands of a script: bytes, and the handshake.
 
-use alloc::sync::Arc;
 use core::time::Duration;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
+use super::bytes::{take_u32, take_u64};
 use super::server::Shared;
 use super::{Good, SeenOption, bytes};
-use crate::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type, take_u32, take_u64};
+use nbd_client::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type};
 
 /// The longest data of an option that is read: far more than any client has reason to send.
 const LONGEST: u32 = 1 << 20;
@@ -16,7 +17,7 @@ const LONGEST: u32 = 1 << 20;
 ///
 /// ```
 /// use nbd_client::frame::option_type;
-/// use nbd_client::testing::{Good, Reaction, ScriptedServer};
+/// use testkit::scripted::{Good, Reaction, ScriptedServer};
 /// use nbd_client::{Client, Error, Options};
 /// use nbd_client::handshake::HandshakeError;
 ///
@@ -47,7 +48,7 @@ pub enum Reaction {
 /// One connection. Every call fails when the client is gone, and when the server is dropped.
 ///
 /// ```
-/// use nbd_client::testing::{Good, ScriptedServer};
+/// use testkit::scripted::{Good, ScriptedServer};
 /// use nbd_client::{Client, Error, Options};
 ///
 /// // Dies in the middle of its first reply, after 10 bytes of a header.

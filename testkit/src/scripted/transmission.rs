@@ -5,7 +5,7 @@ use std::io::Result;
 
 use super::conn::nonsense;
 use super::{Conn, SeenRequest, bytes};
-use crate::frame::{Headers, chunk_type, command};
+use nbd_client::frame::{Headers, chunk_type, command};
 
 /// The longest payload of a request that is read: far more than any client has reason to send.
 const LONGEST_PAYLOAD: u64 = 64 << 20;

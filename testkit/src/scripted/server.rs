@@ -1,8 +1,7 @@
 //! The listener, and a thread for each connection.
 
-use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, Permissions};
 use std::io::{Error, ErrorKind, Result};
 use std::net::Shutdown;
@@ -10,19 +9,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::Conn;
-use crate::uri::{Address, UnixSocket, Uri};
+use nbd_client::uri::{Address, UnixSocket, Uri};
 
 /// A server on a unix socket that does what its script says. It ends when it is dropped.
 ///
 /// The [module](super) shows one that misbehaves.
 ///
 /// ```
-/// use nbd_client::testing::{Good, ScriptedServer};
+/// use testkit::scripted::{Good, ScriptedServer};
 /// use nbd_client::{Client, Options};
 ///
 /// let server = ScriptedServer::start(|conn| {

@@ -3,7 +3,7 @@
 use std::io::{Error, ErrorKind, Result};
 
 use super::{Conn, SeenOption, bytes};
-use crate::frame::{Headers, option_reply_type, option_type};
+use nbd_client::frame::{Headers, option_reply_type, option_type};
 
 const UNSUPPORTED: u32 = option_reply_type::ERROR_BIT + 1;
 const NO_ZEROES_REPLY: usize = 124;
@@ -12,7 +12,7 @@ const NO_ZEROES_REPLY: usize = 124;
 /// contexts.
 ///
 /// ```
-/// use nbd_client::testing::Good;
+/// use testkit::scripted::Good;
 ///
 /// let terms = Good::extended()
 ///     .size(1 << 40)

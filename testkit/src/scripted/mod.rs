@@ -8,7 +8,7 @@
 //! has the messages as plain bytes, for what goes straight to a decoder.
 //!
 //! ```
-//! use nbd_client::testing::{DONE, Good, ScriptedServer};
+//! use testkit::scripted::{DONE, Good, ScriptedServer};
 //! use nbd_client::{Client, Error, Options};
 //! use nbd_client::session::{RequestError, StatusRequest};
 //!
@@ -49,4 +49,4 @@ pub use seen::{SeenOption, SeenRequest};
 pub use server::ScriptedServer;
 
 /// The flag of the last chunk of a reply.
-pub const DONE: u16 = crate::frame::reply_flag::DONE;
+pub const DONE: u16 = nbd_client::frame::reply_flag::DONE;

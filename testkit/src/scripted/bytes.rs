@@ -1,6 +1,6 @@
 //! A server's messages as bytes, right or wrong: lengths are counted unless a function takes them.
 
-use crate::frame::{
+use nbd_client::frame::{
     EXTENDED_REPLY_MAGIC, Headers, IHAVEOPT, NBDMAGIC, OPTION_REPLY_MAGIC, SIMPLE_REPLY_MAGIC,
     STRUCTURED_REPLY_MAGIC, chunk_type, info_type,
 };
@@ -10,10 +10,27 @@ fn short(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
+/// The client's decoders are under test, so a script reads its numbers without them.
+fn take<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
+    bytes.split_first_chunk().map(|(head, rest)| (*head, rest))
+}
+
+pub(super) fn take_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    take(bytes).map(|(head, rest)| (u16::from_be_bytes(head), rest))
+}
+
+pub(super) fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    take(bytes).map(|(head, rest)| (u32::from_be_bytes(head), rest))
+}
+
+pub(super) fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    take(bytes).map(|(head, rest)| (u64::from_be_bytes(head), rest))
+}
+
 /// The first 18 bytes of a newstyle server, with these handshake flags.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// assert_eq!(bytes::hello(3), b"NBDMAGICIHAVEOPT\0\x03");
 /// ```
@@ -25,7 +42,7 @@ pub fn hello(flags: u16) -> Vec<u8> {
 /// The header of an option reply, whose payload claims `length` bytes.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// // It claims 9 bytes, and they never come.
 /// let cut = bytes::option_reply_header(7, 3, 9);
@@ -43,7 +60,7 @@ pub fn option_reply_header(option: u32, kind: u32, length: u32) -> Vec<u8> {
 /// An option reply.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let ack = bytes::option_reply(8, 1, b"");
 /// assert_eq!(ack, b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x08\0\0\0\x01\0\0\0\0");
@@ -58,7 +75,7 @@ pub fn option_reply(option: u32, kind: u32, payload: &[u8]) -> Vec<u8> {
 /// The payload of a META_CONTEXT reply.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// assert_eq!(bytes::context(7, b"base:allocation"), b"\0\0\0\x07base:allocation");
 /// ```
@@ -70,7 +87,7 @@ pub fn context(id: u32, name: &[u8]) -> Vec<u8> {
 /// The payload of an INFO reply about size and transmission flags.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// assert_eq!(bytes::export_info(1 << 20, 3), b"\0\0\0\0\0\0\0\x10\0\0\0\x03");
 /// ```
@@ -82,7 +99,7 @@ pub fn export_info(size: u64, flags: u16) -> Vec<u8> {
 /// The payload of an INFO reply about block sizes: minimum, preferred, maximum payload, in bytes.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let info = bytes::block_size_info([512, 4096, 1 << 25]);
 /// assert_eq!(info, b"\0\x03\0\0\x02\0\0\0\x10\0\x02\0\0\0");
@@ -98,7 +115,7 @@ pub fn block_size_info(sizes: [u32; 3]) -> Vec<u8> {
 ///
 /// ```
 /// use nbd_client::frame::ReplyHeader;
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let reply = bytes::simple_reply(5, 9);
 /// assert_eq!(ReplyHeader::decode(&reply), Some(ReplyHeader::Simple { error: 5, cookie: 9 }));
@@ -112,7 +129,7 @@ pub fn simple_reply(errno: u32, cookie: u64) -> Vec<u8> {
 ///
 /// ```
 /// use nbd_client::frame::{ChunkHeader, ReplyHeader};
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let header = ChunkHeader { flags: 1, kind: 5, cookie: 9, offset: None, length: 12 };
 /// let bytes = bytes::structured_header(1, 5, 9, 12);
@@ -132,7 +149,7 @@ pub fn structured_header(flags: u16, kind: u16, cookie: u64, length: u32) -> Vec
 ///
 /// ```
 /// use nbd_client::frame::{ChunkHeader, ReplyHeader};
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let header = ChunkHeader { flags: 1, kind: 6, cookie: 9, offset: Some(4096), length: 24 };
 /// let bytes = bytes::extended_header(1, 6, 9, 4096, 24);
@@ -152,7 +169,7 @@ pub fn extended_header(flags: u16, kind: u16, cookie: u64, offset: u64, length: 
 /// A structured chunk.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let error = bytes::structured_chunk(1, 0x8001, 9, &bytes::error(5, b"no"));
 /// assert_eq!(error[..20], bytes::structured_header(1, 0x8001, 9, 8));
@@ -168,7 +185,7 @@ pub fn structured_chunk(flags: u16, kind: u16, cookie: u64, payload: &[u8]) -> V
 /// An extended chunk.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let error = bytes::extended_chunk(1, 0x8001, 9, 4096, &bytes::error(5, b"no"));
 /// assert_eq!(error[..32], bytes::extended_header(1, 0x8001, 9, 4096, 8));
@@ -187,7 +204,7 @@ pub fn extended_chunk(flags: u16, kind: u16, cookie: u64, offset: u64, payload: 
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// // Context 7: 4096 bytes that are a hole and read as zeroes.
 /// let payload = bytes::status(Headers::Structured, 7, &[(4096, 3)]);
@@ -216,7 +233,7 @@ pub fn status(headers: Headers, context: u32, descriptors: &[(u64, u64)]) -> Vec
 /// ```
 /// use nbd_client::frame::Headers;
 /// use nbd_client::frame::chunk_type;
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// let kind = bytes::status_kind(Headers::Extended);
 /// assert_eq!(kind, chunk_type::BLOCK_STATUS_EXT);
@@ -232,7 +249,7 @@ pub const fn status_kind(headers: Headers) -> u16 {
 /// The payload of an error chunk.
 ///
 /// ```
-/// use nbd_client::testing::bytes;
+/// use testkit::scripted::bytes;
 ///
 /// assert_eq!(bytes::error(5, b"no"), b"\0\0\0\x05\0\x02no");
 /// ```

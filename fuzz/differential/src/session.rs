@@ -1,0 +1,79 @@
+//! One scripted session: what both clients ask, and every byte that the server sends.
+//!
+//! A session is made from a seed alone. It begins as a legal one; `mutate` then damages a few fields
+//! in most of them.
+
+use testkit::random::Rng;
+
+use crate::chunk::Chunk;
+use crate::handshake::{self, OptionReply};
+use crate::mutate;
+use crate::replies;
+
+pub const DONE: u16 = 1;
+pub const OPTION_GO: u32 = 7;
+pub const OPTION_EXPORT_NAME: u32 = 1;
+
+/// Names in the order in which both clients ask for them.
+pub const CONTEXTS: [&str; 2] = ["base:allocation", "qemu:dirty-bitmap:b0"];
+
+/// One request of the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Status { offset: u64, length: u64 },
+    Read { offset: u64, length: u64 },
+    Flush,
+}
+
+/// The server of one session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// How many of [`CONTEXTS`] the clients ask for.
+    pub contexts: usize,
+    /// The ids of the contexts granted, with their place in [`CONTEXTS`].
+    pub granted: Vec<(usize, u32)>,
+    pub size: u64,
+    pub structured: bool,
+    pub operations: Vec<Operation>,
+    pub hello: Vec<u8>,
+    /// The replies to each option, in the order in which the clients send the options.
+    pub options: Vec<Vec<OptionReply>>,
+    pub chunks: Vec<Chunk>,
+    /// Bytes of `chunks` after which the server closes the connection.
+    pub cut: Option<usize>,
+}
+
+impl Session {
+    /// The session of a seed: a third of them damage the handshake, the others the replies.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut session = handshake::session(&mut rng);
+        if rng.below(3) == 0 {
+            mutate::handshake(&mut rng, &mut session);
+            return session;
+        }
+        replies::add(&mut rng, &mut session);
+        for _ in 0..rng.below(3) {
+            mutate::replies(&mut rng, &mut session);
+        }
+        session
+    }
+
+    /// True for a session that ends with its handshake.
+    pub fn is_handshake(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The bytes of the whole handshake, which a session of this kind sends at once.
+    pub fn handshake_bytes(&self) -> Vec<u8> {
+        let replies = self.options.iter().flatten().flat_map(OptionReply::bytes);
+        self.hello.iter().copied().chain(replies).collect()
+    }
+
+    /// The bytes of all replies, to requests with these cookies.
+    pub fn reply_bytes(&self, cookies: &[u64]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.chunks.iter().flat_map(|chunk| chunk.bytes(cookies)).collect();
+        bytes.truncate(self.cut.unwrap_or(usize::MAX));
+        bytes
+    }
+}

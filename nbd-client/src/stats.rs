@@ -61,7 +61,7 @@ impl fmt::Display for Tolerated {
             Self::BadText => "name or description that is not text",
             Self::UnknownContextChunk => "status chunk of a context that was not asked for",
             Self::LateChunk => "chunk of a failed request after its last one",
-            Self::ErrorSlop => "bytes behind the message of an error chunk",
+            Self::ErrorSlop => "bytes after the message of an error chunk",
         })
     }
 }
@@ -75,53 +75,26 @@ impl fmt::Display for Tolerated {
 /// assert_eq!((counts.of(Tolerated::LateChunk), counts.total()), (0, 0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ToleratedCounts {
-    unasked_context: u64,
-    bad_block_size: u64,
-    no_has_flags: u64,
-    bad_text: u64,
-    unknown_context_chunk: u64,
-    late_chunk: u64,
-    error_slop: u64,
-}
+pub struct ToleratedCounts([u64; Tolerated::ALL.len()]);
 
+#[allow(clippy::indexing_slicing, reason = "ALL has every kind, so each has its counter")]
 impl ToleratedCounts {
     /// How often `kind` was forgiven.
     #[must_use]
     pub const fn of(&self, kind: Tolerated) -> u64 {
-        match kind {
-            Tolerated::UnaskedContext => self.unasked_context,
-            Tolerated::BadBlockSize => self.bad_block_size,
-            Tolerated::NoHasFlags => self.no_has_flags,
-            Tolerated::BadText => self.bad_text,
-            Tolerated::UnknownContextChunk => self.unknown_context_chunk,
-            Tolerated::LateChunk => self.late_chunk,
-            Tolerated::ErrorSlop => self.error_slop,
-        }
+        self.0[kind as usize]
     }
 
     /// How often anything was forgiven.
     #[must_use]
     pub fn total(&self) -> u64 {
-        Tolerated::ALL.iter().map(|&kind| self.of(kind)).sum()
+        self.0.iter().sum()
     }
 
     /// Counts one, and tells `tracing`.
     pub(crate) fn add(&mut self, kind: Tolerated) {
-        crate::trace::forgiven(kind);
-        *self.slot(kind) += 1;
-    }
-
-    fn slot(&mut self, kind: Tolerated) -> &mut u64 {
-        match kind {
-            Tolerated::UnaskedContext => &mut self.unasked_context,
-            Tolerated::BadBlockSize => &mut self.bad_block_size,
-            Tolerated::NoHasFlags => &mut self.no_has_flags,
-            Tolerated::BadText => &mut self.bad_text,
-            Tolerated::UnknownContextChunk => &mut self.unknown_context_chunk,
-            Tolerated::LateChunk => &mut self.late_chunk,
-            Tolerated::ErrorSlop => &mut self.error_slop,
-        }
+        crate::trace::forgiven(&kind);
+        self.0[kind as usize] += 1;
     }
 }
 
@@ -145,4 +118,20 @@ pub struct SessionStats {
     pub bytes_drained: u64,
     /// The faults forgiven, those of the handshake included.
     pub forgiven: ToleratedCounts,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind that is not in `ALL`, or in another order than it is declared, would count as another.
+    #[test]
+    fn each_kind_has_a_counter_of_its_own() {
+        let mut counts = ToleratedCounts::default();
+        for (nth, kind) in Tolerated::ALL.into_iter().enumerate() {
+            assert_eq!((kind as usize, counts.of(kind)), (nth, 0));
+            counts.add(kind);
+            assert_eq!((counts.of(kind), counts.total()), (1, nth as u64 + 1));
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //! Levels: connections are `info`, faults forgiven `warn`, requests `debug`.
 
 use crate::export::Export;
-use crate::stats::Tolerated;
 
 /// Lets a value that only `tracing` reads count as used.
 macro_rules! event {
@@ -37,6 +36,6 @@ pub(crate) fn failed(cookie: u64, error: &dyn core::fmt::Display) {
     event!(debug, "request failed", cookie = cookie, error = error);
 }
 
-pub(crate) fn forgiven(kind: Tolerated) {
+pub(crate) fn forgiven(kind: &dyn core::fmt::Display) {
     event!(warn, "forgiven", kind = kind);
 }

@@ -121,7 +121,7 @@ fn of_two_connections_the_stricter_terms_hold() {
 fn two_connections_to_exports_of_different_size_are_refused() {
     let error = two_connections(&bitmap_side(READ_ONLY, SIZE, 1), &details_side(READ_ONLY, SIZE * 2, 1));
     let error = error.unwrap_err();
-    assert!(matches!(error, SurveyorError::Disagreement { what: "size" }), "{error}");
+    assert!(matches!(error, SurveyorError::Client(Error::Disagreement { what: "size" })), "{error}");
 }
 
 #[test]

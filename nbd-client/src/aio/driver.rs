@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.session().map(|session| *session.stats()).unwrap_or_default()
     }
 
-    pub(super) fn session(&self) -> Option<&Session> {
+    pub(crate) fn session(&self) -> Option<&Session> {
         self.connection.session()
     }
 
@@ -124,11 +124,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.connection.in_flight()
-    }
-
-    /// True if another request has to wait for one of those in flight.
-    pub(super) fn is_full(&self) -> bool {
-        self.in_flight() > 0 && self.session().is_some_and(|session| !session.has_room(0))
     }
 
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer

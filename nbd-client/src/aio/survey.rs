@@ -2,16 +2,16 @@
 //! another way to wait.
 
 use nbd_extents::map::{ExtentMap, MapBuilder};
-use nbd_extents::{Admission, Contexts, Extent, Status, Strictness, Survey, SurveyOptions, SurveyStats};
+use nbd_extents::{Contexts, Extent, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
 use super::driver::Driver;
+use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
-use crate::session::{ChunkOffer, Session};
-use crate::stats::SessionStats;
-use crate::survey::{Halves, Opening, OpeningStep, Order, SurveyDriver, SurveySide, Surveyed, SurveyorError};
+use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
+use crate::survey::{Opening, OpeningStep, Order, SurveyStep, Surveyed, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -36,8 +36,8 @@ pub async fn map(
     Ok(map.finish()?)
 }
 
-/// The connections to one export that a survey needs: see [`Surveyor`](crate::Surveyor), whose
-/// words are the same.
+/// The connections to one export that a survey needs: each a [`Driver`]. The
+/// blocking [`Surveyor`](crate::Surveyor) keeps the same rules.
 ///
 /// ```no_run
 /// use nbd_client::Options;
@@ -58,26 +58,27 @@ pub async fn map(
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # };
 /// ```
-#[derive(Debug)]
-pub struct Surveyor<S = BoxedStream> {
-    halves: Halves<Driver<S>>,
-}
+pub type Surveyor<S = BoxedStream> = SurveyorOver<Driver<S>>;
+
+/// The merged extents of a survey: see [`Surveyor`]. Awaiting them asks the server, in rounds of
+/// several requests.
+pub type SurveyStream<'a, S = BoxedStream> = crate::survey::SurveyStream<'a, Driver<S>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Surveyed for Driver<S> {
     fn export(&self) -> &Export {
         self.export()
     }
 
-    fn strictness(&self) -> Strictness {
-        self.session().map(Session::strictness).unwrap_or_default()
+    fn session(&self) -> Option<&Session> {
+        self.session()
     }
 
-    fn session_stats(&self) -> SessionStats {
-        self.stats()
+    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
+        self.start(|session| session.start_block_status(request))
     }
 }
 
-impl Surveyor<BoxedStream> {
+impl SurveyorOver<Driver> {
     /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for
     /// [`Order::BitmapFirst`] with a server that has no payload-form requests, on two.
     ///
@@ -95,77 +96,23 @@ impl Surveyor<BoxedStream> {
             match opening.next()? {
                 OpeningStep::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
                 OpeningStep::Close(driver) => driver.disconnect().await?,
-                OpeningStep::Done(halves) => return Ok(Self { halves: *halves }),
+                OpeningStep::Done(surveyor) => return Ok(surveyor),
             }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
-    /// A survey over a connection that is there already. The contexts must be those that it was
-    /// opened with.
-    ///
-    /// # Errors
-    ///
-    /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not
-    /// granted.
-    pub fn over(driver: Driver<S>, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        Ok(Self { halves: Halves::over(driver, contexts)? })
-    }
-
-    /// What the handshake found out about the export.
-    #[must_use]
-    pub const fn export(&self) -> &Export {
-        self.halves.main.connection.export()
-    }
-
-    /// The statistics of each connection: one, or two for a bitmap-first survey.
-    pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
-        self.halves.both().map(Surveyed::session_stats)
-    }
-
-    /// Whether all connections were told that the export is read-only.
-    #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        self.halves.is_read_only()
-    }
-
-    /// Whether the server has no block status, and all of the export is taken for data.
-    #[must_use]
-    pub const fn assumes_data(&self) -> bool {
-        self.halves.assumes_data
-    }
-
-    /// The options for a survey of the whole export, with what this connection settled: size, form,
-    /// block size, strictness.
-    ///
-    /// # Errors
-    ///
-    /// As [`Surveyor::survey_options`](crate::Surveyor::survey_options).
-    pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        self.halves.survey_options()
-    }
-
-    /// Starts a survey. Nothing is asked before the first extent is awaited.
-    ///
-    /// # Errors
-    ///
-    /// As [`Surveyor::survey`](crate::Surveyor::survey).
-    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, S>, SurveyorError> {
-        let driver = SurveyDriver::new(&self.halves, options)?;
-        Ok(SurveyStream { surveyor: self, driver })
-    }
-
+impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
     /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.
     ///
     /// # Errors
     ///
     /// The errors of [`Driver::disconnect`].
     pub async fn into_driver(self) -> Result<Driver<S>, SurveyorError> {
-        if let Some(details) = self.halves.details {
+        if let Some(details) = self.details {
             details.connection.disconnect().await?;
         }
-        Ok(self.halves.main.connection)
+        Ok(self.main.connection)
     }
 
     /// Says goodbye on all connections.
@@ -176,68 +123,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
     pub async fn disconnect(self) -> Result<(), SurveyorError> {
         Ok(self.into_driver().await?.disconnect().await?)
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Surveyor<S> {
     /// The same as a handle for many tasks, for reading what the survey has found.
     ///
     /// # Errors
     ///
     /// As [`Self::into_driver`].
-    pub async fn into_client(self) -> Result<super::Client, SurveyorError> {
+    pub async fn into_client(self) -> Result<super::Client, SurveyorError>
+    where
+        S: Send + 'static,
+    {
         Ok(super::Client::of(self.into_driver().await?))
-    }
-}
-
-/// The merged extents of a survey: see [`Surveyor::survey`]. Awaiting them asks the server, in
-/// rounds of several requests.
-///
-/// When a call has returned, nothing is in flight. One that was dropped leaves replies to come,
-/// which the next call reads; until then the server may be waiting to send them.
-#[derive(Debug)]
-pub struct SurveyStream<'a, S = BoxedStream> {
-    surveyor: &'a mut Surveyor<S>,
-    driver: SurveyDriver,
-}
-
-impl<S> SurveyStream<'_, S> {
-    /// The survey itself: its position, what it cost and what it forgave.
-    #[must_use]
-    pub const fn as_survey(&self) -> &Survey {
-        &self.driver.survey
-    }
-
-    /// The cost of the survey, and what it forgave.
-    #[must_use]
-    pub fn stats(&self) -> SurveyStats {
-        self.driver.survey.stats()
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
     /// The next extent. `None` comes only when the whole range has been covered; every other end is
-    /// an error. A call that is dropped loses nothing: the next one goes on.
+    /// an error. A call that is dropped loses nothing: the next one goes on, and until then the
+    /// server may be waiting to send its replies.
     ///
     /// # Errors
     ///
     /// As of the blocking [`SurveyStream`](crate::survey::SurveyStream).
     pub async fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
-            // answers to a call that was dropped, before anything is handed out
-            while let Some(side) = self.driver.oldest() {
-                self.receive(side).await?;
-            }
-            if let Some(extent) = self.driver.survey.next_extent()? {
-                return Ok(Some(extent));
-            }
-            let round = self.round().await;
-            if round.is_err() {
-                self.wind_down().await;
-            }
-            if !round? {
-                self.driver.survey.check_complete()?;
-                return Ok(None);
-            }
+            let side = match self.step()? {
+                SurveyStep::Extent(extent) => return Ok(Some(extent)),
+                SurveyStep::End => return Ok(None),
+                SurveyStep::Wait(side) => side,
+            };
+            let Self { surveyor, requests } = self;
+            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
+            let event = surveyor.connection(side).next_event(&mut admit).await;
+            requests.take(side, event);
         }
     }
 
@@ -252,46 +170,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
             extents.push(extent);
         }
         Ok(extents)
-    }
-
-    /// Asks for all that may be asked now and waits for all of the answers. `false` when there was
-    /// nothing to ask.
-    async fn round(&mut self) -> Result<bool, SurveyorError> {
-        let before = self.driver.asked();
-        loop {
-            // before a request is taken, which a call that is dropped must not lose
-            for side in [SurveySide::Main, SurveySide::Details] {
-                while self.surveyor.halves.connection(side).is_full() {
-                    self.receive(side).await?;
-                }
-            }
-            let Some(request) = self.driver.next_request()? else { break };
-            let (side, status) = self.driver.route(&request);
-            let connection = self.surveyor.halves.connection(side);
-            let started = connection.start(|session| session.start_block_status(&status));
-            self.driver.sent(&request, side, started)?;
-        }
-        while let Some(side) = self.driver.oldest() {
-            self.receive(side).await?;
-        }
-        Ok(self.driver.asked() > before)
-    }
-
-    /// Waits for one event.
-    async fn receive(&mut self, side: SurveySide) -> Result<(), SurveyorError> {
-        let driver = &mut self.driver;
-        let connection = self.surveyor.halves.connection(side);
-        let event = connection.next_event(&mut |offer: &ChunkOffer| driver.admit(side, offer)).await;
-        driver.take(side, event)
-    }
-
-    /// Reads over the answers to come, so that nothing is in flight after an error either.
-    async fn wind_down(&mut self) {
-        self.driver.give_up();
-        let mut drain = |_: &ChunkOffer| Admission::Drain;
-        for side in [SurveySide::Main, SurveySide::Details] {
-            let connection = self.surveyor.halves.connection(side);
-            while matches!(connection.next_event(&mut drain).await, Ok(Some(_))) {}
-        }
     }
 }

@@ -23,7 +23,6 @@ use crate::session::{Session, SessionLimits, StartError};
 use crate::stats::SessionStats;
 use crate::transport::{Cancelled, Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
-use nbd_extents::Strictness;
 
 /// A connection to one export.
 ///
@@ -174,21 +173,12 @@ impl<T: Transport> Client<T> {
         self.driver.connection.in_flight()
     }
 
-    fn session(&self) -> Option<&Session> {
+    pub(crate) fn session(&self) -> Option<&Session> {
         self.driver.connection.session()
-    }
-
-    /// True if no other request can be started before one of those in flight is over.
-    pub(crate) fn is_full(&self) -> bool {
-        self.session().is_some_and(|session| !session.has_room(0))
     }
 
     pub(crate) fn limits(&self) -> SessionLimits {
         self.session().map(Session::limits).unwrap_or_default()
-    }
-
-    pub(crate) fn strictness(&self) -> Strictness {
-        self.session().map(Session::strictness).unwrap_or_default()
     }
 
     pub(crate) fn into_driver(self) -> BlockingDriver<T> {

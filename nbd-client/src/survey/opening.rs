@@ -1,44 +1,14 @@
-//! The connections of a survey: in which order they are opened, and what their handshakes settled.
-//! No I/O.
+//! The order in which the connections of a survey are opened. No I/O.
 //!
 //! Both clients ask here what to do next, so that a server sees the same from either.
 
-use nbd_extents::wire::Form;
-use nbd_extents::{
-    Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyError, SurveyOptions,
-};
+use nbd_extents::{Contexts, Negotiated, SurveyError};
 
-use super::{Order, SurveySide, SurveyorError};
+use super::surveyor::{Half, Surveyed, SurveyorOver};
+use super::{Order, SurveyorError};
 use crate::error::Error;
-use crate::export::{BlockSizes, Export};
-use crate::frame::Headers;
+use crate::export::Export;
 use crate::options::Options;
-use crate::stats::SessionStats;
-
-/// A connection of either client, as far as a survey has to know it.
-pub(crate) trait Surveyed {
-    fn export(&self) -> &Export;
-    fn strictness(&self) -> Strictness;
-    fn session_stats(&self) -> SessionStats;
-}
-
-/// One connection, and the contexts that it was granted.
-#[derive(Debug)]
-pub(crate) struct Half<C> {
-    pub(crate) connection: C,
-    contexts: Negotiated,
-}
-
-/// The connections of a survey.
-#[derive(Debug)]
-pub(crate) struct Halves<C> {
-    order: Order,
-    pub(crate) main: Half<C>,
-    /// The second connection of a bitmap-first survey, for everything but the bitmaps.
-    pub(crate) details: Option<Half<C>>,
-    /// The server has no block status, and all of the export is taken for data.
-    pub(crate) assumes_data: bool,
-}
 
 /// The next thing to do.
 pub(crate) enum OpeningStep<C> {
@@ -46,7 +16,7 @@ pub(crate) enum OpeningStep<C> {
     Open(Box<Options>),
     /// Say goodbye on this connection.
     Close(C),
-    Done(Box<Halves<C>>),
+    Done(SurveyorOver<C>),
 }
 
 /// The opening of a survey's connections.
@@ -87,12 +57,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             OpeningStage::Opened(main, assumes_data) => {
                 let one_is_enough = order == Order::Together || main.connection.export().payload_status();
                 if one_is_enough || assumes_data {
-                    return Ok(OpeningStep::Done(Box::new(Halves {
-                        order,
-                        main,
-                        details: None,
-                        assumes_data,
-                    })));
+                    return Ok(OpeningStep::Done(SurveyorOver { order, main, details: None, assumes_data }));
                 }
                 self.stage = OpeningStage::Bitmaps(Some(main));
                 self.next()
@@ -104,7 +69,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             OpeningStage::Both(main, details) => {
                 check_agreement(main.connection.export(), details.connection.export())?;
                 let details = Some(details);
-                Ok(OpeningStep::Done(Box::new(Halves { order, main, details, assumes_data: false })))
+                Ok(OpeningStep::Done(SurveyorOver { order, main, details, assumes_data: false }))
             }
             stage => {
                 let contexts = self.contexts(&stage);
@@ -165,7 +130,7 @@ fn asking_for(options: &Options, contexts: &Contexts) -> Options {
 }
 
 /// What the handshake granted of these contexts.
-fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, SurveyorError> {
+pub(super) fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, SurveyorError> {
     let granted = export.contexts.iter().map(|context| (context.id, &context.name));
     let contexts = contexts.negotiate(granted).map_err(|error| match &export.offered {
         Some(offered) => error.with_offered(offered.iter().cloned()),
@@ -175,66 +140,12 @@ fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, Survey
 }
 
 /// Two connections of one survey must be to the same export.
-fn check_agreement(one: &Export, other: &Export) -> Result<(), SurveyorError> {
+fn check_agreement(one: &Export, other: &Export) -> Result<(), Error> {
     if one.size != other.size {
-        return Err(SurveyorError::Disagreement { what: "size" });
+        return Err(Error::Disagreement { what: "size" });
     }
     if one.headers != other.headers {
-        return Err(SurveyorError::Disagreement { what: "headers" });
+        return Err(Error::Disagreement { what: "headers" });
     }
     Ok(())
-}
-
-impl<C: Surveyed> Halves<C> {
-    /// A survey over a connection that is there already.
-    pub(crate) fn over(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        let contexts = negotiated(contexts, connection.export())?;
-        let main = Half { connection, contexts };
-        Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
-    }
-
-    pub(crate) fn both(&self) -> impl Iterator<Item = &C> {
-        core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
-    }
-
-    pub(crate) fn connection(&mut self, side: SurveySide) -> &mut C {
-        match (side, &mut self.details) {
-            (SurveySide::Details, Some(details)) => &mut details.connection,
-            _ => &mut self.main.connection,
-        }
-    }
-
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.both().all(|connection| connection.export().flags.is_read_only())
-    }
-
-    /// The options for a survey of the whole export.
-    pub(crate) fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        let export = self.main.connection.export();
-        let form = if export.headers == Headers::Extended { Form::Extended } else { Form::Compact };
-        let mut params = ExportParams::new(export.size(), form)?.read_only(self.is_read_only());
-        let blocks = self.both().filter_map(|connection| connection.export().block_size);
-        if let Some(minimum) = blocks.map(BlockSizes::minimum).max() {
-            params = params.min_block(minimum)?;
-        }
-        let is_strict = self.both().any(|connection| connection.strictness().is_strict());
-        let strictness = if is_strict { Strictness::Strict } else { Strictness::Lenient };
-        Ok(SurveyOptions::new(params).strictness(strictness))
-    }
-
-    /// A survey, whether details are asked on a connection of their own, and whether requests name
-    /// their contexts.
-    pub(super) fn survey(&self, options: SurveyOptions) -> Result<(Survey, bool, bool), SurveyorError> {
-        let main = self.main.contexts.clone();
-        let details = self.details.as_ref().map(|details| details.contexts.clone());
-        let two_connections = details.is_some();
-        if self.order == Order::Together || self.assumes_data && main.id_of(&Context::Allocation).is_some() {
-            return Ok((Survey::together(options, main)?, false, false));
-        }
-        let (bitmaps, details) = match details {
-            Some(details) => (main, details),
-            None => main.split(),
-        };
-        Ok((Survey::bitmap_first(options, bitmaps, details)?, two_connections, !two_connections))
-    }
 }

@@ -1,0 +1,114 @@
+//! Surveys over blocking clients.
+
+use nbd_extents::stream::ExtentStream;
+use nbd_extents::{Contexts, Extent, Status};
+
+use super::opening::{Opening, OpeningStep};
+use super::stream::SurveyStep;
+use super::surveyor::Surveyed;
+use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
+use crate::client::Client;
+use crate::error::Error;
+use crate::export::Export;
+use crate::options::Options;
+use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
+use crate::transport::Transport;
+use crate::uri::Uri;
+
+impl<T: Transport> Surveyed for Client<T> {
+    fn export(&self) -> &Export {
+        self.export()
+    }
+
+    fn session(&self) -> Option<&Session> {
+        self.session()
+    }
+
+    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
+        self.start_block_status(request)
+    }
+}
+
+impl SurveyorOver<Client> {
+    /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are
+    /// not asked for: `contexts` says them all.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::connect`]; a required context that is missing is one of them, and
+    /// says what the server offers.
+    pub fn connect(
+        uri: &Uri,
+        options: &Options,
+        contexts: &Contexts,
+        order: Order,
+    ) -> Result<Self, SurveyorError> {
+        Self::open(options, contexts, order, |options| Client::connect(uri, options))
+    }
+}
+
+impl<T: Transport> SurveyorOver<Client<T>> {
+    /// As [`connect`](super::Surveyor::connect), over connections that `open` makes, given the
+    /// options with the contexts to ask for: once, or up to three times for [`Order::BitmapFirst`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`, and of the negotiation.
+    pub fn open(
+        options: &Options,
+        contexts: &Contexts,
+        order: Order,
+        mut open: impl FnMut(&Options) -> Result<Client<T>, Error>,
+    ) -> Result<Self, SurveyorError> {
+        let mut opening = Opening::new(options, contexts, order);
+        loop {
+            match opening.next()? {
+                OpeningStep::Open(options) => opening.opened(open(&options))?,
+                OpeningStep::Close(client) => client.disconnect()?,
+                OpeningStep::Done(surveyor) => return Ok(surveyor),
+            }
+        }
+    }
+
+    /// The connection that the bitmaps were asked on, for reading what the survey has found; the
+    /// other one, if there is one, is ended. Reading on the same connection is reading the same
+    /// export.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::disconnect`].
+    pub fn into_client(self) -> Result<Client<T>, SurveyorError> {
+        self.details.map_or(Ok(()), |details| details.connection.disconnect())?;
+        Ok(self.main.connection)
+    }
+
+    /// Says goodbye on all connections.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::disconnect`].
+    pub fn disconnect(self) -> Result<(), SurveyorError> {
+        Ok(self.into_client()?.disconnect()?)
+    }
+}
+
+impl<T: Transport> ExtentStream for SurveyStream<'_, Client<T>> {
+    type Status = Status;
+    type Error = SurveyorError;
+
+    /// The next extent. The end comes only when the whole range has been covered; every other end
+    /// is an error.
+    fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
+        loop {
+            let side = match self.step()? {
+                SurveyStep::Extent(extent) => return Ok(Some(extent)),
+                SurveyStep::End => return Ok(None),
+                SurveyStep::Wait(side) => side,
+            };
+            let Self { surveyor, requests } = self;
+            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
+            let event = surveyor.connection(side).next_event(&mut admit);
+            requests.take(side, event);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The stream of a survey, and its requests on the wire: the rules of both clients. No I/O.
+//!
+//! Requests go out in rounds. Several are in flight during a round, and all of them have been
+//! answered when it is over: a program that takes its time with the extents, or stops, leaves no
+//! server waiting to send.
+
+use alloc::collections::VecDeque;
+
+use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyOptions, SurveyStats, Topic};
+
+use super::surveyor::{Surveyed, SurveyorOver};
+use super::{SurveySide, SurveyorError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::session::{ChunkOffer, Cookie, Event, RequestError, Session, StatusRequest};
+
+const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
+
+/// The merged extents of a survey: see [`Surveyor::survey`](super::Surveyor). Reading it asks the
+/// server.
+///
+/// It asks in rounds of as many requests as [`SurveyOptions::in_flight`] allows. While the caller
+/// has control nothing is in flight, so a caller that stops, or drops the stream before its end,
+/// leaves no server waiting to send. (A call of the asynchronous stream that is dropped leaves
+/// replies to come, which the next call reads.)
+///
+/// ```
+/// # #[cfg(unix)] {
+/// # use testkit::scripted::{Good, ScriptedServer};
+/// use nbd_client::{Options, Surveyor};
+/// use nbd_client::survey::Order;
+/// use nbd_extents::stream::ExtentStream;
+/// use nbd_extents::{Context, Contexts};
+///
+/// # let server = ScriptedServer::start(|conn| {
+/// #     conn.handshake(&Good::compact().size(1 << 20))?;
+/// #     conn.serve(|conn, request| conn.honest(request, 3))
+/// # })?;
+/// # let uri = server.uri().parse()?;
+/// let wanted = Contexts::new().require(Context::Allocation)?;
+/// let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together)?;
+/// let options = surveyor.survey_options()?;
+/// let mut extents = surveyor.survey(options)?;
+/// while let Some(extent) = extents.next_extent()? {
+///     // A server that calls all of its 1 MiB a hole of zeroes.
+///     assert_eq!(extent.status().zero(), Some(true));
+/// }
+/// assert_eq!(extents.stats().requests, 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SurveyStream<'a, C = Client> {
+    pub(crate) surveyor: &'a mut SurveyorOver<C>,
+    pub(crate) requests: SurveyRequests,
+}
+
+/// A survey, and its requests on the wire.
+#[derive(Debug)]
+pub(crate) struct SurveyRequests {
+    survey: Survey,
+    /// The oldest first.
+    sent: VecDeque<Sent>,
+    /// A round is being asked for, and no extent is handed out.
+    is_asking: bool,
+    /// This round has asked for something, so another one may.
+    has_asked: bool,
+    failure: Option<Failure>,
+    /// Details are asked on a connection of their own.
+    two_connections: bool,
+    /// Requests name their contexts.
+    payload_form: bool,
+    /// The server has no block status: no request is sent, and all of them have failed.
+    assumes_data: bool,
+}
+
+/// A request of the survey that is on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    side: SurveySide,
+    cookie: Cookie,
+    id: RequestId,
+}
+
+/// The error of a survey. It is reported once nothing is in flight any more.
+#[derive(Debug)]
+struct Failure {
+    error: SurveyorError,
+    undrained: Vec<SurveySide>,
+}
+
+/// What the caller of a stream, or its driver, has to do next.
+#[derive(Debug)]
+pub(crate) enum SurveyStep {
+    Extent(Extent<Status>),
+    /// Wait for the next event of this connection, and [give](SurveyRequests::take) it back.
+    Wait(SurveySide),
+    /// The whole range has been covered.
+    End,
+}
+
+impl<'a, C: Surveyed> SurveyStream<'a, C> {
+    pub(super) fn new(
+        surveyor: &'a mut SurveyorOver<C>,
+        options: SurveyOptions,
+    ) -> Result<Self, SurveyorError> {
+        let assumes_data = surveyor.assumes_data();
+        let options = if assumes_data { options.max_retries(0).safe_on_failure() } else { options };
+        let (survey, two_connections, payload_form) = surveyor.negotiated_survey(options)?;
+        let requests = SurveyRequests {
+            survey,
+            sent: VecDeque::new(),
+            is_asking: false,
+            has_asked: true,
+            failure: None,
+            two_connections,
+            payload_form,
+            assumes_data,
+        };
+        Ok(Self { surveyor, requests })
+    }
+
+    /// The survey itself: its position, what it cost and what it forgave.
+    #[must_use]
+    pub const fn as_survey(&self) -> &Survey {
+        &self.requests.survey
+    }
+
+    /// The cost of the survey, and what it forgave.
+    #[must_use]
+    pub fn stats(&self) -> SurveyStats {
+        self.requests.survey.stats()
+    }
+
+    /// Decides what comes next. No step is lost where its caller stops waiting and asks again.
+    pub(crate) fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
+        let Self { surveyor, requests } = self;
+        loop {
+            if requests.is_asking {
+                match requests.ask(surveyor) {
+                    Ok(None) => requests.is_asking = false,
+                    Ok(Some(full)) => return Ok(SurveyStep::Wait(full)),
+                    Err(error) => requests.fail(error),
+                }
+            }
+            if let Some(failure) = &requests.failure
+                && let Some(&side) = failure.undrained.first()
+            {
+                return Ok(SurveyStep::Wait(side));
+            }
+            if let Some(failure) = requests.failure.take() {
+                return Err(failure.error);
+            }
+            // no request's time runs out while another one, which was sent later, is waited for
+            if let Some(oldest) = requests.sent.front() {
+                return Ok(SurveyStep::Wait(oldest.side));
+            }
+            if let Some(extent) = requests.survey.next_extent()? {
+                return Ok(SurveyStep::Extent(extent));
+            }
+            if !requests.has_asked {
+                requests.survey.check_complete()?;
+                return Ok(SurveyStep::End);
+            }
+            (requests.is_asking, requests.has_asked) = (true, false);
+        }
+    }
+}
+
+impl SurveyRequests {
+    /// Sends all that may be asked now. `Some` is a connection that takes no more requests before
+    /// one of its events was waited for.
+    fn ask<C: Surveyed>(
+        &mut self,
+        surveyor: &mut SurveyorOver<C>,
+    ) -> Result<Option<SurveySide>, SurveyorError> {
+        loop {
+            // before a request is taken of the survey, since there is no way to give one back
+            if let Some(full) = BOTH.into_iter().find(|&side| is_full(surveyor.connection(side).session())) {
+                return Ok(Some(full));
+            }
+            let Some(request) = self.survey.next_request()? else { return Ok(None) };
+            self.has_asked = true;
+            let id = request.id();
+            if self.assumes_data {
+                self.survey.reply_failed(id)?;
+                continue;
+            }
+            let (side, status) = self.route(&request);
+            match surveyor.connection(side).start_status(&status) {
+                Ok(cookie) => self.sent.push_back(Sent { side, cookie, id }),
+                Err(error) => {
+                    self.survey.reply_failed(id).ok();
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Where a request belongs, and its form on the wire.
+    fn route<'a>(&self, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
+        let side = match request.topic() {
+            Topic::Details if self.two_connections => SurveySide::Details,
+            _ => SurveySide::Main,
+        };
+        let mut status = StatusRequest::new(request.offset(), request.length());
+        if request.one_extent() {
+            status = status.req_one();
+        }
+        if self.payload_form {
+            status = status.only(request.context_ids());
+        }
+        (side, status)
+    }
+
+    /// Whether to take a chunk that came on this connection.
+    pub(crate) fn admit(&mut self, side: SurveySide, offer: &ChunkOffer) -> Admission {
+        match self.place(side, offer.cookie) {
+            Some((_, id)) => self.survey.admit(id, offer.length),
+            None => Admission::Drain,
+        }
+    }
+
+    /// Takes the outcome of a wait for this connection.
+    pub(crate) fn take(&mut self, side: SurveySide, event: Result<Option<Event>, Error>) {
+        if let Some(failure) = &mut self.failure {
+            if !matches!(event, Ok(Some(_))) {
+                failure.undrained.retain(|&undrained| undrained != side);
+            }
+            return;
+        }
+        let taken = match event {
+            Ok(Some(event)) => self.answer(side, event),
+            Ok(None) => Err(Error::GivenUp.into()),
+            Err(error) => Err(error.into()),
+        };
+        taken.unwrap_or_else(|error| self.fail(error));
+    }
+
+    /// Gives an event to the survey. What belongs to a request that is over already is let go.
+    fn answer(&mut self, side: SurveySide, event: Event) -> Result<(), SurveyorError> {
+        let Some((place, id)) = self.place(side, event.cookie()) else { return Ok(()) };
+        if event.is_last() {
+            self.sent.remove(place);
+        }
+        match event {
+            Event::Status { payload, .. } => {
+                if let Err(fault) = self.survey.chunk(id, payload) {
+                    self.sent.remove(place);
+                    return Err(fault.into());
+                }
+            }
+            Event::Drained { .. } | Event::Read { .. } => {}
+            // of a missing context the survey misses the chunk as well, and knows its name
+            Event::Done { .. } | Event::Failed { error: RequestError::MissingContext { .. }, .. } => {
+                self.survey.reply_done(id)?;
+            }
+            // the survey asks again a few times, unless the server is going down
+            Event::Failed { error, .. } => {
+                if self.survey.reply_failed(id).is_err() || error.is_shutdown() {
+                    return Err(Error::from(error).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The survey has failed: no answer is of interest any more, but all of them are read.
+    fn fail(&mut self, error: SurveyorError) {
+        self.is_asking = false;
+        for sent in self.sent.drain(..) {
+            self.survey.reply_failed(sent.id).ok();
+        }
+        self.failure = Some(Failure { error, undrained: BOTH.to_vec() });
+    }
+
+    /// The survey's request that a reply on this connection belongs to, and its place.
+    fn place(&self, side: SurveySide, cookie: Cookie) -> Option<(usize, RequestId)> {
+        let place = self.sent.iter().position(|sent| sent.side == side && sent.cookie == cookie)?;
+        self.sent.get(place).map(|sent| (place, sent.id))
+    }
+}
+
+/// True if another request has to wait for one of those in flight.
+fn is_full(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| session.in_flight() > 0 && !session.has_room(0))
+}

@@ -1,0 +1,167 @@
+//! The connections of a survey, of either client, and what their handshakes settled. No I/O.
+
+use nbd_extents::wire::Form;
+use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyOptions};
+
+use super::opening::negotiated;
+use super::{Order, SurveySide, SurveyStream, SurveyorError};
+use crate::error::Error;
+use crate::export::{BlockSizes, Export};
+use crate::frame::Headers;
+use crate::session::{Cookie, Session, StatusRequest};
+use crate::stats::SessionStats;
+
+/// A connection that a survey can run on: the blocking `Client`, or the asynchronous `Driver`.
+pub trait Surveyed {
+    /// What the handshake found out.
+    fn export(&self) -> &Export;
+
+    /// The session of the connection.
+    fn session(&self) -> Option<&Session>;
+
+    /// Starts a block status request, whose answer comes as events.
+    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error>;
+}
+
+/// One connection, and the contexts that it was granted.
+#[derive(Debug)]
+pub(crate) struct Half<C> {
+    pub(crate) connection: C,
+    pub(super) contexts: Negotiated,
+}
+
+/// The connections to one export that a survey needs, opened and negotiated: one, or two for a
+/// bitmap-first survey of a server that has no payload-form requests.
+///
+/// Named by its connections: [`Surveyor`](super::Surveyor) runs on blocking clients, and
+/// `aio::Surveyor` on asynchronous ones.
+///
+/// ```no_run
+/// use nbd_client::{Options, Surveyor};
+/// use nbd_client::survey::Order;
+/// use nbd_extents::stream::ExtentStream;
+/// use nbd_extents::{Context, Contexts};
+///
+/// let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+/// let uri = "nbd+unix:///?socket=/run/backup.sock".parse()?;
+/// let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together)?;
+/// let options = surveyor.survey_options()?;
+/// let extents = surveyor.survey(options)?;
+/// extents.for_each(|extent| println!("{extent}"))?;
+/// surveyor.disconnect()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SurveyorOver<C> {
+    pub(super) order: Order,
+    pub(crate) main: Half<C>,
+    /// The second connection of a bitmap-first survey, for everything but the bitmaps.
+    pub(crate) details: Option<Half<C>>,
+    pub(super) assumes_data: bool,
+}
+
+impl<C: Surveyed> SurveyorOver<C> {
+    /// A survey over a connection that is there already. The contexts must be those that it was
+    /// opened with.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not
+    /// granted.
+    pub fn over(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
+        let contexts = negotiated(contexts, connection.export())?;
+        let main = Half { connection, contexts };
+        Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
+    }
+
+    /// What the handshake found out about the export.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        self.main.connection.export()
+    }
+
+    /// The statistics of each connection, among them what it forgave of the envelope of replies:
+    /// one, or two for a bitmap-first survey.
+    pub fn connection_stats(&self) -> impl Iterator<Item = SessionStats> {
+        self.sessions().map(|session| *session.stats())
+    }
+
+    /// Whether all connections were told that the export is read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.both().all(|connection| connection.export().flags.is_read_only())
+    }
+
+    /// Whether the server has no block status, and all of the export is taken for data: see
+    /// [`Options::assume_data`](crate::Options::assume_data).
+    #[must_use]
+    pub const fn assumes_data(&self) -> bool {
+        self.assumes_data
+    }
+
+    /// The options for a survey of the whole export, with what this connection settled: size, form,
+    /// block size, strictness.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError`](nbd_extents::SurveyError) for a size or block size that no survey can work
+    /// with; the handshake has refused those already.
+    pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
+        let export = self.export();
+        let form = if export.headers == Headers::Extended { Form::Extended } else { Form::Compact };
+        let mut params = ExportParams::new(export.size(), form)?.read_only(self.is_read_only());
+        let blocks = self.both().filter_map(|connection| connection.export().block_size);
+        if let Some(minimum) = blocks.map(BlockSizes::minimum).max() {
+            params = params.min_block(minimum)?;
+        }
+        let is_strict = self.sessions().any(|session| session.strictness().is_strict());
+        let strictness = if is_strict { Strictness::Strict } else { Strictness::Lenient };
+        Ok(SurveyOptions::new(params).strictness(strictness))
+    }
+
+    /// Starts a survey. Nothing is asked before the stream is read.
+    ///
+    /// # Errors
+    ///
+    /// [`SurveyError::Writable`](nbd_extents::SurveyError::Writable) for a writable export that
+    /// `options` do not allow,
+    /// [`SurveyError::NotBitmapFirst`](nbd_extents::SurveyError::NotBitmapFirst) when there is no
+    /// bitmap to ask first.
+    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, C>, SurveyorError> {
+        SurveyStream::new(self, options)
+    }
+
+    fn both(&self) -> impl Iterator<Item = &C> {
+        core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.both().filter_map(Surveyed::session)
+    }
+
+    pub(crate) fn connection(&mut self, side: SurveySide) -> &mut C {
+        match (side, &mut self.details) {
+            (SurveySide::Details, Some(details)) => &mut details.connection,
+            _ => &mut self.main.connection,
+        }
+    }
+
+    /// A survey, whether details are asked on a connection of their own, and whether requests name
+    /// their contexts.
+    pub(super) fn negotiated_survey(
+        &self,
+        options: SurveyOptions,
+    ) -> Result<(Survey, bool, bool), SurveyorError> {
+        let main = self.main.contexts.clone();
+        let details = self.details.as_ref().map(|details| details.contexts.clone());
+        let two_connections = details.is_some();
+        if self.order == Order::Together || self.assumes_data && main.id_of(&Context::Allocation).is_some() {
+            return Ok((Survey::together(options, main)?, false, false));
+        }
+        let (bitmaps, details) = match details {
+            Some(details) => (main, details),
+            None => main.split(),
+        };
+        Ok((Survey::bitmap_first(options, bitmaps, details)?, two_connections, !two_connections))
+    }
+}

@@ -17,9 +17,9 @@ use super::{ExtentStream, Merge};
 use crate::extent::Extent;
 use crate::kernel::{self, Block, Blocks, NextBlock, Processor, Progress, Questions, Segment};
 
-/// Fewest descriptors of both lists for which a block is worth its memory, 16 KiB that are filled
-/// with zeroes first.
-const LONG: usize = 512;
+/// Fewest descriptors of both lists for which blocks pay. The memory of a block is 16 KiB that are
+/// filled with zeroes first, and of a short list a processor foretells nearly every cut.
+const LONG: usize = 1024;
 /// The number of extents that are read one by one where a block cannot be merged, before the next
 /// attempt.
 const SCALAR: usize = 512;
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn long_lists_are_read_in_blocks() {
         for (left, right, long) in
-            [(256, 256, true), (511, 1, true), (256, 255, false), (0, 512, true), (0, 511, false)]
+            [(512, 512, true), (1023, 1, true), (512, 511, false), (0, 1024, true), (0, 1023, false)]
         {
             let (left, right) = (list(left), list(right));
             let mut merge = side(&left).merge(side(&right), |a, b| a | b);

@@ -3,60 +3,75 @@
 use core::ops::Range;
 
 use super::ExtentStream;
-use crate::extent::Extent;
 use crate::kernel::{Consumed, Side};
 
-/// A stream, and its current extent. The merge knows how much of that has been consumed: up to its
-/// position.
+/// A stream, and its current extent: the last that was read. The merge knows how much of it has
+/// been consumed: up to its position.
 ///
-/// The extent itself keeps its start, so that a step of a merge writes nothing but a new position.
+/// So a step of a merge writes nothing here but the extents that it reads. An extent that ends at
+/// the position has been consumed, and the next one is due.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<S: ExtentStream> {
     stream: S,
-    head: Option<Extent<S::Status>>,
-    /// The stream has ended; it is not asked again.
-    ended: bool,
+    /// The range of the current extent; empty before the first, [`ENDED`] after the last.
+    start: u64,
+    end: u64,
+    /// Its status; `None` before the first extent and after the last.
+    status: Option<S::Status>,
 }
+
+/// The end of a cursor whose stream has ended. No extent reaches it, so the stream is not asked
+/// again.
+const ENDED: u64 = u64::MAX;
 
 impl<S: ExtentStream> Cursor<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, head: None, ended: false }
+        Self { stream, start: 0, end: 0, status: None }
     }
 
-    /// The current extent; `None` at the end, if [`fill`](Self::fill) was called before.
+    /// Reads the next extent where the current one has been consumed.
     #[inline(always)]
-    pub(super) fn head(&self) -> Option<&Extent<S::Status>> {
-        self.head.as_ref()
-    }
-
-    /// Reads the next extent where the current one has been consumed. Returns whether the stream
-    /// goes on at `position`, and `true` at the end.
-    #[inline(always)]
-    pub(super) fn fill(&mut self, position: u64) -> Result<bool, S::Error> {
-        if self.head.is_some() || self.ended {
-            return Ok(true);
+    pub(super) fn fill(&mut self, position: u64) -> Result<(), S::Error> {
+        if self.end == position {
+            match self.stream.next_extent()? {
+                Some(next) => {
+                    (self.start, self.end) = (next.start(), next.end());
+                    self.status = Some(next.into_status());
+                }
+                None => (self.end, self.status) = (ENDED, None),
+            }
         }
-        self.head = self.stream.next_extent()?;
-        self.ended = self.head.is_none();
-        Ok(self.head.as_ref().is_none_or(|head| head.start() == position))
+        Ok(())
+    }
+
+    /// The start of the current extent.
+    #[inline(always)]
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The end of the current extent.
+    #[inline(always)]
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The status of the current extent; `None` at the end, if [`fill`](Self::fill) was called
+    /// before.
+    #[inline(always)]
+    pub(super) fn status(&self) -> Option<&S::Status> {
+        self.status.as_ref()
     }
 
     /// The part of the current extent that has not been consumed.
     pub(super) fn rest(&self, position: u64) -> Option<Range<u64>> {
-        self.head.as_ref().map(|head| head.start().max(position)..head.end())
-    }
-
-    /// Drops the current extent if it ends at `position`.
-    #[inline(always)]
-    pub(super) fn consume_to(&mut self, position: u64) {
-        if self.head.as_ref().is_some_and(|head| head.end() == position) {
-            self.head = None;
-        }
+        let rest = self.start.max(position)..self.end;
+        (self.status.is_some() && !rest.is_empty()).then_some(rest)
     }
 
     /// The side of a merge that a kernel can read, from where this cursor stands.
     pub(super) fn side(&mut self, position: u64) -> Option<Side<'_>> {
-        if self.ended {
+        if self.end == ENDED {
             return None;
         }
         let rest = self.rest(position);
@@ -66,12 +81,11 @@ impl<S: ExtentStream> Cursor<S> {
 
     /// Skips the descriptors that a kernel has consumed; the merge stands at `position`.
     pub(super) fn skip(&mut self, consumed: Consumed, position: u64) {
-        let Consumed { end, flags, .. } = consumed;
         if let Some(lists) = self.stream.lists() {
             lists.skip(consumed);
         }
-        let status = if position < end { self.stream.status_of(flags) } else { None };
-        self.head = status.map(|status| Extent::trusted(position, end, status));
+        (self.start, self.end) = (position, consumed.end);
+        self.status = self.stream.status_of(consumed.flags);
     }
 
     /// The status that the stream gives to a descriptor's flags.

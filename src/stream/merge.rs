@@ -48,36 +48,6 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
     }
 }
 
-impl<A: ExtentStream, B: ExtentStream<Error = A::Error>, F> Merge<A, B, F> {
-    /// The start of both current extents, where one of them does not start at the position: they
-    /// lie beyond a gap, which both must have.
-    #[cold]
-    fn start(&self) -> Result<u64, StreamError> {
-        let (left, right) = (self.left.rest(self.position), self.right.rest(self.position));
-        match (left, right) {
-            (Some(left), Some(right)) if left.start < right.start => {
-                Err(uneven(left.start..left.end.min(right.start), 1))
-            }
-            (Some(left), Some(right)) if right.start < left.start => {
-                Err(uneven(right.start..right.end.min(left.start), 0))
-            }
-            (left, _) => Ok(left.map_or(self.position, |left| left.start)),
-        }
-    }
-
-    /// The end of the merge, once a side has ended: an error where the other goes on, unless the
-    /// shorter one decides.
-    #[cold]
-    fn end<V>(&self) -> Result<Option<Extent<V>>, A::Error> {
-        let left = self.left.rest(self.position).map(|left| uneven(left, 1));
-        let right = self.right.rest(self.position).map(|right| uneven(right, 0));
-        match left.or(right) {
-            Some(error) if !self.shortest => Err(error.into()),
-            _ => Ok(None),
-        }
-    }
-}
-
 impl<A, B, V, F> ExtentStream for Merge<A, B, F>
 where
     A: ExtentStream,
@@ -89,17 +59,20 @@ where
 
     #[inline(always)]
     fn next_extent(&mut self) -> Result<Option<Extent<V>>, A::Error> {
-        let goes_on = self.left.fill(self.position)? & self.right.fill(self.position)?;
-        let start = if goes_on { self.position } else { self.start()? };
-        let (Some(left), Some(right)) = (self.left.head(), self.right.head()) else {
-            return self.end();
+        let position = self.position;
+        self.left.fill(position)?;
+        self.right.fill(position)?;
+        let mut start = position;
+        if self.left.start() > position || self.right.start() > position {
+            start = beyond_gap(position, self.left.rest(position), self.right.rest(position))?;
+        }
+        let (Some(left), Some(right)) = (self.left.status(), self.right.status()) else {
+            let longer = over(self.left.rest(position), self.right.rest(position));
+            return longer.filter(|_| !self.shortest).map_or(Ok(None), |error| Err(error.into()));
         };
-        let end = left.end().min(right.end());
-        let merged = Extent::trusted(start, end, (self.combine)(left.status(), right.status()));
-        self.left.consume_to(end);
-        self.right.consume_to(end);
+        let end = self.left.end().min(self.right.end());
         self.position = end;
-        Ok(Some(merged))
+        Ok(Some(Extent::trusted(start, end, (self.combine)(left, right))))
     }
 
     fn blocks(&mut self) -> Option<&mut dyn Blocks> {
@@ -111,6 +84,33 @@ where
         let (left, right) = sides_of(code);
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
+}
+
+// The cold paths take copies: a merge whose address no function has seen stays in registers.
+
+/// The start of both current extents, where one of them starts beyond the position: there is a gap,
+/// which both sides must have.
+#[cold]
+fn beyond_gap(
+    position: u64,
+    left: Option<Range<u64>>,
+    right: Option<Range<u64>>,
+) -> Result<u64, StreamError> {
+    match (left, right) {
+        (Some(left), Some(right)) if left.start < right.start => {
+            Err(uneven(left.start..left.end.min(right.start), 1))
+        }
+        (Some(left), Some(right)) if right.start < left.start => {
+            Err(uneven(right.start..right.end.min(left.start), 0))
+        }
+        (left, _) => Ok(left.map_or(position, |left| left.start)),
+    }
+}
+
+/// The error at the end of one side, where the other goes on.
+#[cold]
+fn over(left: Option<Range<u64>>, right: Option<Range<u64>>) -> Option<StreamError> {
+    left.map(|left| uneven(left, 1)).or_else(|| right.map(|right| uneven(right, 0)))
 }
 
 #[cold]

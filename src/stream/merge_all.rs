@@ -98,30 +98,25 @@ where
 
     fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let position = self.position;
-        let mut goes_on = true;
+        let mut gap = false;
         for cursor in &mut self.streams {
-            goes_on &= cursor.fill(position)?;
+            cursor.fill(position)?;
+            gap |= cursor.start() > position;
         }
-        let start = if goes_on { position } else { self.start()? };
+        let start = if gap { self.start()? } else { position };
         let (mut end, mut merged) = (u64::MAX, None::<S::Status>);
         for cursor in &self.streams {
-            let Some(head) = cursor.head() else {
-                return self.end();
+            let Some(status) = cursor.status() else {
+                return self.end().map_or(Ok(None), |error| Err(error.into()));
             };
-            end = end.min(head.end());
+            end = end.min(cursor.end());
             merged = Some(match merged {
-                None => head.status().clone(),
-                Some(status) => (self.combine)(status, head.status()),
+                None => status.clone(),
+                Some(merged) => (self.combine)(merged, status),
             });
         }
-        let Some(status) = merged else {
-            return Ok(None);
-        };
-        for cursor in &mut self.streams {
-            cursor.consume_to(end);
-        }
         self.position = end;
-        Ok(Some(Extent::trusted(start, end, status)))
+        Ok(merged.map(|merged| Extent::trusted(start, end, merged)))
     }
 }
 
@@ -131,7 +126,7 @@ impl<S: ExtentStream, F> MergeAll<S, F> {
     /// described by the lowest of them.
     #[cold]
     fn start(&self) -> Result<u64, StreamError> {
-        if self.shortest && self.streams.iter().any(|cursor| cursor.head().is_none()) {
+        if self.shortest && self.streams.iter().any(|cursor| cursor.status().is_none()) {
             return Ok(self.position);
         }
         let rests = || self.streams.iter().filter_map(|cursor| cursor.rest(self.position));
@@ -144,16 +139,13 @@ impl<S: ExtentStream, F> MergeAll<S, F> {
         Ok(lowest.start)
     }
 
-    /// The end of the merge, once a stream has ended: an error where another goes on, unless the
-    /// shortest one decides.
+    /// The error at the end of the merge, once a stream has ended: another goes on, and the shortest
+    /// one does not decide.
     #[cold]
-    fn end<T>(&self) -> Result<Option<Extent<T>>, S::Error> {
-        let rest = self.streams.iter().find_map(|cursor| cursor.rest(self.position));
-        let silent = self.streams.iter().position(|cursor| cursor.head().is_none());
-        match (rest, silent) {
-            (Some(rest), Some(silent)) if !self.shortest => Err(uneven(rest, silent).into()),
-            _ => Ok(None),
-        }
+    fn end(&self) -> Option<StreamError> {
+        let rest = self.streams.iter().find_map(|cursor| cursor.rest(self.position))?;
+        let silent = self.streams.iter().position(|cursor| cursor.status().is_none())?;
+        (!self.shortest).then(|| uneven(rest, silent))
     }
 }
 

@@ -8,7 +8,7 @@
 //! within   finer  |-|--|-|-|---|-|        decode the finer side alone:
 //!          coarser|---------------|       cut = end, its flags, those of the coarser extent
 //!
-//! any:     a probe of 16 descriptors has the shape?      otherwise there is no run
+//! any:     16 (ties) or 64 (within) have the shape?      otherwise there is no run
 //!          read 128 at a time while they have it, then 16 at a time
 //! ```
 //!
@@ -34,8 +34,11 @@ const TIES_AT_ONCE: usize = 512;
 const WITHIN_AT_ONCE: usize = 1008;
 /// Descriptors that are decoded before they are judged.
 const LARGE: usize = 128;
-/// The same at the end of a run, and the shortest run, so that little is lost where there is none.
+/// The same at the end of a run.
 const SMALL: usize = 16;
+/// The shortest run within a coarser extent. Shorter ones are merged faster than they are found:
+/// with 16, lists of uneven lengths took a seventh longer.
+const PROBE: usize = 64;
 
 /// Reads a run of either shape into `cuts`, if there is one. A rejected one has no cuts.
 #[inline(always)]
@@ -115,7 +118,7 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
     let current = coarser.current()?;
     let rest = current.end - coarser.start;
     let begun = finer.begun()?;
-    let probe = finer.list.get(..SMALL)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
+    let probe = finer.list.get(..PROBE)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
     if probe >= rest || begun > 0 && finer.flags >= FLAGS {
         return None;
     }

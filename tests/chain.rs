@@ -8,7 +8,7 @@ use std::rc::Rc;
 use nbd_extents::chain::{
     Chain, ChainError, ChainFact, ChainLayer, Checksum, LayerName, ParentLayer, Source, SourceError, Sources,
 };
-use nbd_extents::stream::{ExtentStream, FromIter, from_iter};
+use nbd_extents::stream::{ExtentSource, ExtentStream, FromIter, from_iter};
 use nbd_extents::{Action, Extent, MAX_END, StreamError};
 use proptest::prelude::*;
 
@@ -466,11 +466,11 @@ struct Counted {
     read: Rc<Cell<usize>>,
 }
 
-impl ExtentStream for Counted {
+impl ExtentSource for Counted {
     type Status = Action;
     type Error = StreamError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<Action>>, StreamError> {
         self.read.set(self.read.get() + 1);
         self.stream.next_extent()
     }

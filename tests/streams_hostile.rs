@@ -6,7 +6,7 @@ use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place_iter};
+use nbd_extents::stream::{ExtentSource, ExtentStream, from_iter, merge_all, place_iter};
 use nbd_extents::wire::Descriptor;
 use nbd_extents::{Extent, StreamError};
 
@@ -57,11 +57,11 @@ fn a_lying_size_hint_is_not_believed() {
 #[derive(Clone, Debug)]
 struct Undead(Unfused<Extent<u8>>);
 
-impl ExtentStream for Undead {
+impl ExtentSource for Undead {
     type Status = u8;
     type Error = StreamError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<u8>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<u8>>, StreamError> {
         Ok(self.0.next())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nbd_extents::action::{Decide, StatusStream};
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanPosition, PlanStep};
-use nbd_extents::stream::ExtentStream;
+use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Extent, Status, StreamError};
 
 use super::border::{self, Failure, Journal, Object};
@@ -45,11 +45,11 @@ struct Walk {
     ready: VecDeque<Extent<Status>>,
 }
 
-impl ExtentStream for Walk {
+impl ExtentSource for Walk {
     type Status = Status;
     type Error = StreamError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
         if self.ready.is_empty() {
             // a look-up takes O(log n), so extents are taken out in batches
             self.ready.extend(self.map.slice(self.position..).extents().take(BATCH));

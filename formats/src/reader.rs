@@ -7,7 +7,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use nbd_extents::map::ExtentMap;
-use nbd_extents::stream::ExtentStream;
+use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Extent, MAX_END, StreamError};
 
 use crate::input::Input;
@@ -187,11 +187,11 @@ impl<R: Read, T: Copy> ListReader<R, T> {
     }
 }
 
-impl<R: Read, T: Copy> ExtentStream for ListReader<R, T> {
+impl<R: Read, T: Copy> ExtentSource for ListReader<R, T> {
     type Status = T;
     type Error = ListReadError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<T>>, ListReadError> {
+    fn pull(&mut self) -> Result<Option<Extent<T>>, ListReadError> {
         self.step().map_err(|fault| {
             self.state = State::After;
             ListReadError::List { format: self.format, at: self.input.place(), fault }

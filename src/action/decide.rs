@@ -6,7 +6,7 @@ use core::fmt;
 use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError, Reason};
 use crate::extent::Extent;
 use crate::status::Status;
-use crate::stream::{Coalesce, ExtentStream, NUMBERS, Stop, UNNUMBERED, try_fold_numbered};
+use crate::stream::{Coalesce, ExtentSource, ExtentStream, NUMBERS, Stop, UNNUMBERED, try_fold_numbered};
 
 /// Decides about every stream of [`Status`] by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
@@ -87,22 +87,22 @@ impl<S: ExtentStream<Status = Status>> StatusStream for S {}
 #[derive(Clone)]
 pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Actions<S, P>>);
 
-impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
+impl<S: StatusStream, P: Policy> ExtentSource for Decide<S, P> {
     type Status = Action;
     type Error = DecideError<S::Error>;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
         self.0.next_extent()
     }
 
     #[inline]
-    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
+    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
         self.0.fold(init, f)
     }
 
     #[inline]
-    fn try_fold<A, E: From<Self::Error>>(
+    fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
         f: impl FnMut(A, Extent<Action>) -> Result<A, E>,
@@ -115,22 +115,22 @@ impl<S: StatusStream, P: Policy> ExtentStream for Decide<S, P> {
 #[derive(Clone)]
 pub struct Explain<S: StatusStream, P: Policy>(Coalesce<Judge<S, P>>);
 
-impl<S: StatusStream, P: Policy> ExtentStream for Explain<S, P> {
+impl<S: StatusStream, P: Policy> ExtentSource for Explain<S, P> {
     type Status = Explanation;
     type Error = DecideError<S::Error>;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         self.0.next_extent()
     }
 
     #[inline]
-    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
+    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
         self.0.fold(init, f)
     }
 
     #[inline]
-    fn try_fold<A, E: From<Self::Error>>(
+    fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
         f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
@@ -314,22 +314,22 @@ fn decide<P: Policy>(policy: &P, extent: &Extent<Status>) -> Result<Decision, Po
     Ok(decision)
 }
 
-impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
+impl<S: StatusStream, P: Policy> ExtentSource for Judge<S, P> {
     type Status = Explanation;
     type Error = DecideError<S::Error>;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         let judged = self.judge()?;
         Ok(judged.map(|(extent, decision)| extent.map(|status| Explanation { status, decision })))
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
         self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     #[inline]
-    fn try_fold<A, E: From<Self::Error>>(
+    fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
@@ -344,23 +344,23 @@ impl<S: StatusStream, P: Policy> ExtentStream for Judge<S, P> {
 #[derive(Clone, Debug)]
 struct Actions<S, P>(Judge<S, P>);
 
-impl<S: StatusStream, P: Policy> ExtentStream for Actions<S, P> {
+impl<S: StatusStream, P: Policy> ExtentSource for Actions<S, P> {
     type Status = Action;
     type Error = DecideError<S::Error>;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
         let judged = self.0.judge()?;
         Ok(judged.map(|(extent, decision)| extent.map(|_| decision.action)))
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
         self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     #[inline]
-    fn try_fold<A, E: From<Self::Error>>(
+    fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<Action>) -> Result<A, E>,

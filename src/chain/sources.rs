@@ -16,7 +16,7 @@ use super::error::SourceError;
 use super::source::Source;
 use crate::action::Action;
 use crate::extent::Extent;
-use crate::stream::{Check, Clip, ExtentStream};
+use crate::stream::{Check, Clip, ExtentSource, ExtentStream};
 
 /// Where each byte comes from in a restore or a merge: a stream of [`Source`]s. See
 /// [`Chain::restore`](super::Chain::restore) and [`Chain::merge`](super::Chain::merge), which make
@@ -238,11 +238,11 @@ impl<S: ExtentStream<Status = Action>> Reader<S> {
     }
 }
 
-impl<S: ExtentStream<Status = Action>> ExtentStream for Sources<S> {
+impl<S: ExtentStream<Status = Action>> ExtentSource for Sources<S> {
     type Status = Source;
     type Error = SourceError<S::Error>;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Source>>, Self::Error> {
         if self.over {
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use super::source::ActionSource;
 use super::{Access, BlockSize};
 use crate::action::Action;
 use crate::extent::Extent;
-use crate::stream::ExtentStream;
+use crate::stream::{ExtentSource, ExtentStream};
 
 /// A stream of actions aligned to blocks. Copies and zeroes are whole blocks, except beside the end
 /// of the disk and beside bytes that must not be touched.
@@ -45,11 +45,11 @@ impl<S: ExtentStream<Status = Action>> BlockGrid<S> {
     }
 }
 
-impl<S: ExtentStream<Status = Action>> ExtentStream for BlockGrid<S> {
+impl<S: ExtentStream<Status = Action>> ExtentSource for BlockGrid<S> {
     type Status = Action;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<Action>>, S::Error> {
         let Some(head) = self.source.head()? else {
             return Ok(None);
         };

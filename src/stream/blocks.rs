@@ -13,7 +13,7 @@
 //! blocks on, and answer for the status of a code. After each block the merge stands exactly where
 //! `next_extent` would, so the two ways can take turns.
 
-use super::{ExtentStream, Merge};
+use super::{ExtentSource, ExtentStream, Merge};
 use crate::extent::Extent;
 use crate::kernel::{self, Block, Blocks, NextBlock, Processor, Progress, Questions, Segment};
 

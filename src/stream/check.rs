@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::ExtentStream;
+use super::{ExtentSource, ExtentStream};
 use crate::error::StreamError;
 use crate::extent::Extent;
 
@@ -68,11 +68,11 @@ pub(crate) fn check(
     Ok(())
 }
 
-impl<S: ExtentStream> ExtentStream for Check<S> {
+impl<S: ExtentStream> ExtentSource for Check<S> {
     type Status = S::Status;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let next = self.stream.next_extent()?;
         let end = self.range.end.max(self.range.start);
         self.step(next.as_ref().map_or(end..end, Extent::range))?;
@@ -80,12 +80,12 @@ impl<S: ExtentStream> ExtentStream for Check<S> {
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     #[inline]
-    fn try_fold<A, E: From<S::Error>>(
+    fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
@@ -113,11 +113,11 @@ mod tests {
     /// A stream that breaks its promise, as only a faulty implementation does.
     struct Raw<'a>(core::slice::Iter<'a, (u64, u64)>);
 
-    impl ExtentStream for Raw<'_> {
+    impl ExtentSource for Raw<'_> {
         type Status = ();
         type Error = StreamError;
 
-        fn next_extent(&mut self) -> Result<Option<Extent<()>>, StreamError> {
+        fn pull(&mut self) -> Result<Option<Extent<()>>, StreamError> {
             Ok(self.0.next().map(|&(start, end)| Extent::from_range(start..end, ()).unwrap()))
         }
     }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::ExtentStream;
+use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
 /// A stream cut to a range: see [`ExtentStream::clip`].
@@ -30,12 +30,12 @@ impl<S> Clip<S> {
     }
 }
 
-impl<S: ExtentStream> ExtentStream for Clip<S> {
+impl<S: ExtentStream> ExtentSource for Clip<S> {
     type Status = S::Status;
     type Error = S::Error;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         while !self.done {
             let Some(extent) = self.stream.next_extent()? else {
                 self.done = true;

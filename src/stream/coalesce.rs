@@ -1,7 +1,7 @@
 //! Equal neighbours joined: the one place where extents grow.
 
-use super::ExtentStream;
 use super::blocks::{self, UNNUMBERED};
+use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 use crate::kernel::Block;
 
@@ -29,7 +29,7 @@ impl<S: ExtentStream> Coalesce<S> {
     }
 }
 
-impl<S: ExtentStream> ExtentStream for Coalesce<S>
+impl<S: ExtentStream> ExtentSource for Coalesce<S>
 where
     S::Status: PartialEq,
 {
@@ -37,7 +37,7 @@ where
     type Error = S::Error;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         while !self.ended {
             let Some(next) = self.stream.next_extent()? else {
                 self.ended = true;
@@ -55,7 +55,7 @@ where
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         let Self { mut stream, mut growing, ended } = self;
         let mut acc = init;
         if !ended && blocks::is_long(&mut stream) {
@@ -91,7 +91,7 @@ where
     }
 
     #[inline]
-    fn try_fold<A, E: From<S::Error>>(
+    fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::ExtentStream;
+use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
 /// A stream without gaps in a range: see [`ExtentStream::fill`].
@@ -32,14 +32,14 @@ impl<S: ExtentStream> Fill<S> {
     }
 }
 
-impl<S: ExtentStream> ExtentStream for Fill<S>
+impl<S: ExtentStream> ExtentSource for Fill<S>
 where
     S::Status: Clone,
 {
     type Status = S::Status;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let next = match self.held.take() {
             Some(held) => Some(held),
             None if self.ended => None,

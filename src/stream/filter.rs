@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{ExtentStream, blocks};
+use super::{ExtentSource, ExtentStream, blocks};
 use crate::extent::Extent;
 use crate::kernel::Blocks;
 
@@ -28,12 +28,12 @@ impl<S, F> Filter<S, F> {
     }
 }
 
-impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
+impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentSource for Filter<S, F> {
     type Status = S::Status;
     type Error = S::Error;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         loop {
             match self.stream.next_extent()? {
                 Some(extent) if !(self.keep)(extent.status()) => {}
@@ -43,7 +43,7 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     }
 
     #[inline]
-    fn fold<A>(mut self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+    fn pull_all<A>(mut self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         if self.blocks().is_some() {
             return blocks::fold_kept(self, init, f);
         }
@@ -52,7 +52,7 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentStream for Filter<S, F> {
     }
 
     #[inline]
-    fn try_fold<A, E: From<S::Error>>(
+    fn try_pull_all<A, E: From<S::Error>>(
         mut self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,

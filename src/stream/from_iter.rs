@@ -3,6 +3,8 @@
 
 use core::iter::Fuse;
 
+use super::ExtentSource;
+#[cfg(doc)]
 use super::ExtentStream;
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -78,12 +80,12 @@ fn advance<T>(position: &mut u64, extent: &Extent<T>) -> Result<(), StreamError>
     Ok(())
 }
 
-impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
+impl<T, I: Iterator<Item = Extent<T>>> ExtentSource for FromIter<I> {
     type Status = T;
     type Error = StreamError;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<T>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<T>>, StreamError> {
         let Some(extent) = self.iter.next() else {
             return Ok(None);
         };
@@ -92,12 +94,12 @@ impl<T, I: Iterator<Item = Extent<T>>> ExtentStream for FromIter<I> {
     }
 }
 
-impl<T, E: From<StreamError>, I: Iterator<Item = Result<Extent<T>, E>>> ExtentStream for TryFromIter<I> {
+impl<T, E: From<StreamError>, I: Iterator<Item = Result<Extent<T>, E>>> ExtentSource for TryFromIter<I> {
     type Status = T;
     type Error = E;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<T>>, E> {
+    fn pull(&mut self) -> Result<Option<Extent<T>>, E> {
         let Some(extent) = self.iter.next().transpose()? else {
             return Ok(None);
         };

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::ExtentStream;
+use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
 /// A stream that shows each extent to a function: see [`ExtentStream::inspect`].
@@ -27,12 +27,12 @@ impl<S, F> Inspect<S, F> {
     }
 }
 
-impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentStream for Inspect<S, F> {
+impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentSource for Inspect<S, F> {
     type Status = S::Status;
     type Error = S::Error;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let next = self.stream.next_extent()?;
         if let Some(extent) = &next {
             (self.f)(extent);
@@ -41,7 +41,7 @@ impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentStream for Inspect<S, 
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
         let Self { stream, f: mut inspect } = self;
         stream.fold(init, |acc, extent| {
             inspect(&extent);
@@ -50,7 +50,7 @@ impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentStream for Inspect<S, 
     }
 
     #[inline]
-    fn try_fold<A, E: From<S::Error>>(
+    fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,

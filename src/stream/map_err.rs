@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{ExtentStream, Stop};
+use super::{ExtentSource, ExtentStream, Stop};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::kernel::{Blocks, Lists};
@@ -30,7 +30,7 @@ impl<S, F> MapErr<S, F> {
     }
 }
 
-impl<S, E, F> ExtentStream for MapErr<S, F>
+impl<S, E, F> ExtentSource for MapErr<S, F>
 where
     S: ExtentStream,
     E: From<StreamError>,
@@ -40,17 +40,17 @@ where
     type Error = E;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, E> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, E> {
         self.stream.next_extent().map_err(&self.f)
     }
 
     #[inline]
-    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, E> {
+    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, E> {
         self.stream.fold(init, f).map_err(self.f)
     }
 
     #[inline]
-    fn try_fold<A, E2: From<E>>(
+    fn try_pull_all<A, E2: From<E>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E2>,

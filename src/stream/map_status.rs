@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::ExtentStream;
+use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 use crate::kernel::{Blocks, Lists};
 
@@ -28,23 +28,23 @@ impl<S, F> MapStatus<S, F> {
     }
 }
 
-impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentStream for MapStatus<S, F> {
+impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentSource for MapStatus<S, F> {
     type Status = U;
     type Error = S::Error;
 
     #[inline(always)]
-    fn next_extent(&mut self) -> Result<Option<Extent<U>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<U>>, S::Error> {
         Ok(self.stream.next_extent()?.map(|extent| extent.map(&self.f)))
     }
 
     #[inline]
-    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<U>) -> A) -> Result<A, S::Error> {
+    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<U>) -> A) -> Result<A, S::Error> {
         let Self { stream, f: map } = self;
         stream.fold(init, |acc, extent| f(acc, extent.map(&map)))
     }
 
     #[inline]
-    fn try_fold<A, E: From<S::Error>>(
+    fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<U>) -> Result<A, E>,

@@ -3,8 +3,8 @@
 use core::fmt;
 use core::ops::Range;
 
-use super::ExtentStream;
 use super::cursor::Cursor;
+use super::{ExtentSource, ExtentStream};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::kernel::{Blocks, sides_of};
@@ -48,7 +48,7 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
     }
 }
 
-impl<A, B, V, F> ExtentStream for Merge<A, B, F>
+impl<A, B, V, F> ExtentSource for Merge<A, B, F>
 where
     A: ExtentStream,
     B: ExtentStream<Error = A::Error>,
@@ -58,7 +58,7 @@ where
     type Error = A::Error;
 
     #[inline(always)]
-    fn next_extent(&mut self) -> Result<Option<Extent<V>>, A::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<V>>, A::Error> {
         let position = self.position;
         self.left.fill(position)?;
         self.right.fill(position)?;

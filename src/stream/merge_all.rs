@@ -4,9 +4,9 @@ use core::fmt;
 
 use smallvec::SmallVec;
 
-use super::ExtentStream;
 use super::cursor::Cursor;
 use super::merge::uneven;
+use super::{ExtentSource, ExtentStream};
 use crate::error::StreamError;
 use crate::extent::Extent;
 
@@ -87,7 +87,7 @@ impl<S: ExtentStream, F> MergeAll<S, F> {
     }
 }
 
-impl<S, F> ExtentStream for MergeAll<S, F>
+impl<S, F> ExtentSource for MergeAll<S, F>
 where
     S: ExtentStream,
     S::Status: Clone,
@@ -96,7 +96,7 @@ where
     type Status = S::Status;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         let position = self.position;
         let mut gap = false;
         for cursor in &mut self.streams {

@@ -45,10 +45,11 @@ mod merge;
 #[cfg(feature = "alloc")]
 mod merge_all;
 mod place;
+mod source;
 mod stop;
 
 #[cfg(feature = "alloc")]
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 pub(crate) use blocks::{NUMBERS, UNNUMBERED, try_fold_numbered};
@@ -68,30 +69,29 @@ pub use merge::Merge;
 #[cfg(feature = "alloc")]
 pub use merge_all::{MergeAll, merge_all, merge_all_shortest};
 pub use place::{Place, PlaceIter, place, place_all, place_iter};
+pub use source::ExtentSource;
 pub(crate) use stop::Stop;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
-use crate::kernel::{Blocks, Lists};
 
-/// A stream of extents in ascending order that do not overlap.
+/// A stream of extents in ascending order that do not overlap: the methods to read, change and merge
+/// it.
 ///
-/// An implementation promises the order; sources that cannot promise it go through [`from_iter`],
-/// which checks. Once `next_extent` has returned an error or `None` the stream is over, and what
-/// further calls return is unspecified: take the first as the answer.
+/// Every [`ExtentSource`] is one; a stream of your own implements that trait, which promises the
+/// order. Once `next_extent` has returned an error or `None` the stream is over, and what further
+/// calls return is unspecified: take the first as the answer.
 #[must_use = "streams are lazy and do nothing unless they are read"]
-pub trait ExtentStream {
-    /// What is known of each range.
-    type Status;
-    /// How reading can fail. It must be able to carry a [`StreamError`], which the adapters report.
-    type Error: From<StreamError>;
-
+pub trait ExtentStream: ExtentSource {
     /// The next extent, or `None` at the end.
     ///
     /// # Errors
     ///
     /// When the source fails, or breaks the promise of the stream.
-    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error>;
+    #[inline(always)]
+    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+        self.pull()
+    }
 
     /// Reads all that is left, and gives each extent to `f` with what `f` returned before.
     ///
@@ -116,7 +116,7 @@ pub trait ExtentStream {
     where
         Self: Sized,
     {
-        blocks::fold(self, init, f)
+        self.pull_all(init, f)
     }
 
     /// Like [`fold`](Self::fold), but ends at the first error, `f`'s or the stream's.
@@ -147,12 +147,12 @@ pub trait ExtentStream {
     fn try_fold<A, E: From<Self::Error>>(
         self,
         init: A,
-        mut f: impl FnMut(A, Extent<Self::Status>) -> Result<A, E>,
+        f: impl FnMut(A, Extent<Self::Status>) -> Result<A, E>,
     ) -> Result<A, E>
     where
         Self: Sized,
     {
-        blocks::try_fold(self, init, |acc, extent, _| f(acc, extent))
+        self.try_pull_all(init, f)
     }
 
     /// Reads all that is left, and gives each extent to `f`.
@@ -539,76 +539,9 @@ pub trait ExtentStream {
     {
         Merge::shortest(self, other, combine)
     }
-
-    /// The lists in memory below this stream, if its status is made of a descriptor's flags alone.
-    #[doc(hidden)]
-    #[inline]
-    fn lists(&mut self) -> Option<&mut dyn Lists> {
-        None
-    }
-
-    /// The merge below this stream, if it can be read in blocks and the status is made of the
-    /// flags of both sides alone.
-    #[doc(hidden)]
-    #[inline]
-    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-        None
-    }
-
-    /// The status of a descriptor's flags, or of the flags of both sides of a merge. `None` where a
-    /// filter drops them, and for a stream that has neither lists nor blocks.
-    #[doc(hidden)]
-    #[inline]
-    fn status_of(&self, code: u64) -> Option<Self::Status> {
-        let _ = code;
-        None
-    }
 }
 
-impl<S: ExtentStream + ?Sized> ExtentStream for &mut S {
-    type Status = S::Status;
-    type Error = S::Error;
-
-    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
-        (**self).next_extent()
-    }
-
-    fn lists(&mut self) -> Option<&mut dyn Lists> {
-        (**self).lists()
-    }
-
-    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-        (**self).blocks()
-    }
-
-    fn status_of(&self, code: u64) -> Option<S::Status> {
-        (**self).status_of(code)
-    }
-}
-
-/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different
-/// types.
-#[cfg(feature = "alloc")]
-impl<S: ExtentStream + ?Sized> ExtentStream for Box<S> {
-    type Status = S::Status;
-    type Error = S::Error;
-
-    fn next_extent(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
-        (**self).next_extent()
-    }
-
-    fn lists(&mut self) -> Option<&mut dyn Lists> {
-        (**self).lists()
-    }
-
-    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-        (**self).blocks()
-    }
-
-    fn status_of(&self, code: u64) -> Option<S::Status> {
-        (**self).status_of(code)
-    }
-}
+impl<S: ExtentSource + ?Sized> ExtentStream for S {}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 
 use core::iter::{Empty, Fuse, empty};
 
+use super::ExtentSource;
+#[cfg(doc)]
 use super::ExtentStream;
 use crate::error::{ExtentError, StreamError};
 use crate::extent::{Extent, MAX_END};
@@ -163,12 +165,12 @@ impl<I> PlaceIter<I> {
     }
 }
 
-impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> ExtentStream for Place<'a, R, L> {
+impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> ExtentSource for Place<'a, R, L> {
     type Status = u64;
     type Error = StreamError;
 
     #[inline(always)]
-    fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
         let Some(next) = self.list.next() else {
             return Ok(None);
         };
@@ -201,12 +203,12 @@ impl<'a, R: RawDescriptor, L: Iterator<Item = Descriptors<'a, R>>> Lists for Pla
     }
 }
 
-impl<I: Iterator<Item = Descriptor>> ExtentStream for PlaceIter<I> {
+impl<I: Iterator<Item = Descriptor>> ExtentSource for PlaceIter<I> {
     type Status = u64;
     type Error = StreamError;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
         self.descriptors.next().map(|next| self.last.advance(next)).transpose()
     }
 }
@@ -214,6 +216,7 @@ impl<I: Iterator<Item = Descriptor>> ExtentStream for PlaceIter<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::ExtentStream;
     use crate::wire::{Pair64, RawList};
     use alloc::vec::Vec;
     use core::cell::Cell;

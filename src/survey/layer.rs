@@ -8,7 +8,7 @@ use super::rules::Usable;
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
-use crate::stream::ExtentStream;
+use crate::stream::ExtentSource;
 use crate::wire::{Compact, Descriptor, Extended, Form, RawDescriptor};
 
 /// The status of some bytes, and whether two replies disagreed about them.
@@ -271,12 +271,12 @@ fn first<R>(list: &[R], count: usize) -> &[R] {
 }
 
 /// Yields the raw flags: [`Layer::answer`] gives them their meaning.
-impl ExtentStream for Layer {
+impl ExtentSource for Layer {
     type Status = u64;
     type Error = StreamError;
 
     #[inline]
-    fn next_extent(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+    fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
         let mut cursor = self.cursor;
         let Some(flags) = cursor.next(&self.list()) else {
             return Ok(None);

@@ -5,7 +5,7 @@ use core::cell::Cell;
 
 use nbd_extents::action::{Baseline, Incremental, StatusStream};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
-use nbd_extents::stream::{ExtentStream, from_iter};
+use nbd_extents::stream::{ExtentSource, ExtentStream, from_iter};
 use nbd_extents::{
     Action, Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, MAX_END, Status, StreamError,
 };
@@ -108,11 +108,11 @@ fn the_largest_numbers_overflow_nothing() {
 /// Counts the extents read.
 struct Counted<'a, S>(S, &'a Cell<usize>);
 
-impl<S: ExtentStream> ExtentStream for Counted<'_, S> {
+impl<S: ExtentStream> ExtentSource for Counted<'_, S> {
     type Status = S::Status;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         self.1.set(self.1.get() + 1);
         self.0.next_extent()
     }

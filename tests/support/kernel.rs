@@ -7,7 +7,7 @@ use core::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use nbd_extents::map::ExtentMap;
-use nbd_extents::stream::{ExtentStream, place};
+use nbd_extents::stream::{ExtentSource, ExtentStream, place};
 use nbd_extents::wire::{Compact, Descriptors, Extended, Pair32, Pair64, RawDescriptor};
 use nbd_extents::{Extent, Processor, StreamError};
 
@@ -45,11 +45,11 @@ fn folded<S: ExtentStream<Error = StreamError>>(stream: S) -> Result<Vec<Extent<
 /// A stream that can only be read extent by extent.
 struct OneByOne<S>(S);
 
-impl<S: ExtentStream> ExtentStream for OneByOne<S> {
+impl<S: ExtentStream> ExtentSource for OneByOne<S> {
     type Status = S::Status;
     type Error = S::Error;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
+    fn pull(&mut self) -> Result<Option<Extent<S::Status>>, S::Error> {
         self.0.next_extent()
     }
 }

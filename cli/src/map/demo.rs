@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use nbd_extents::stream::ExtentStream;
+use nbd_extents::stream::ExtentSource;
 use nbd_extents::wire::Form;
 use nbd_extents::{
     Bitmaps, Context, Contexts, ExportParams, Extent, Status, Survey, SurveyError, SurveyOptions,
@@ -84,11 +84,11 @@ fn bytes(hex: &str) -> Vec<u8> {
 /// A survey whose replies are all there, as a stream.
 struct Answered(Survey);
 
-impl ExtentStream for Answered {
+impl ExtentSource for Answered {
     type Status = Status;
     type Error = SurveyError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
+    fn pull(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
         match self.0.next_extent()? {
             None => self.0.check_complete().map(|()| None),
             some => Ok(some),

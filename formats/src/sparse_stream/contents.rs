@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use nbd_extents::chain::Checksum;
 use nbd_extents::map::ExtentMap;
-use nbd_extents::stream::ExtentStream;
+use nbd_extents::stream::{ExtentSource, ExtentStream};
 use nbd_extents::{Action, Extent, StreamError};
 use thiserror::Error;
 
@@ -111,11 +111,11 @@ impl<R: Read> Frames<R> {
 }
 
 /// The frames of a stream as extents: data is `Copy`, zeroes are `Zero`.
-impl<R: Read> ExtentStream for Frames<R> {
+impl<R: Read> ExtentSource for Frames<R> {
     type Status = Action;
     type Error = ContentsError;
 
-    fn next_extent(&mut self) -> Result<Option<Extent<Action>>, ContentsError> {
+    fn pull(&mut self) -> Result<Option<Extent<Action>>, ContentsError> {
         loop {
             while let Some(event) = self.next_event()? {
                 let (range, action) = match event {

@@ -1,6 +1,6 @@
 //! Surveys over blocking clients.
 
-use nbd_extents::stream::ExtentStream;
+use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Contexts, Extent, Status};
 
 use super::opening::{Opening, OpeningStep};
@@ -92,13 +92,13 @@ impl<T: Transport> SurveyorOver<Client<T>> {
     }
 }
 
-impl<T: Transport> ExtentStream for SurveyStream<'_, Client<T>> {
+impl<T: Transport> ExtentSource for SurveyStream<'_, Client<T>> {
     type Status = Status;
     type Error = SurveyorError;
 
     /// The next extent. The end comes only when the whole range has been covered; every other end
     /// is an error.
-    fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
+    fn pull(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
             let side = match self.step()? {
                 SurveyStep::Extent(extent) => return Ok(Some(extent)),

@@ -1,0 +1,157 @@
+//! The side of a stream that its type implements. Readers use [`ExtentStream`], which every source
+//! is.
+
+#[cfg(feature = "alloc")]
+use alloc::boxed::Box;
+
+use super::blocks;
+use crate::error::StreamError;
+use crate::extent::Extent;
+use crate::kernel::{Blocks, Lists};
+#[cfg(doc)]
+use crate::stream::{ExtentStream, from_iter};
+
+/// A type that can be read as an [`ExtentStream`]: implement this one, and all methods of the
+/// stream are there.
+///
+/// An implementation promises that each extent starts where the one before it ends, or beyond.
+/// Sources that cannot promise it go through [`from_iter`], which checks.
+///
+/// ```
+/// use nbd_extents::stream::{ExtentSource, ExtentStream};
+/// use nbd_extents::{Extent, StreamError};
+///
+/// /// Blocks of 512 bytes, each with its number.
+/// struct Blocks(u64);
+///
+/// impl ExtentSource for Blocks {
+///     type Status = u64;
+///     type Error = StreamError;
+///
+///     fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
+///         let number = self.0;
+///         self.0 += 1;
+///         Ok(Some(Extent::new(number * 512, 512, number)?))
+///     }
+/// }
+///
+/// let odd = Blocks(0).clip(0..2048).filter(|number| number % 2 == 1).collect_vec()?;
+/// assert_eq!(odd, [Extent::new(512, 512, 1)?, Extent::new(1536, 512, 3)?]);
+/// # Ok::<(), StreamError>(())
+/// ```
+pub trait ExtentSource {
+    /// What is known of each range.
+    type Status;
+    /// How reading can fail. It must be able to carry a [`StreamError`], which the adapters report.
+    type Error: From<StreamError>;
+
+    /// The next extent, or `None` at the end: [`ExtentStream::next_extent`].
+    ///
+    /// # Errors
+    ///
+    /// When the source fails, or finds that it would break the promise.
+    fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error>;
+
+    /// Pulls all that is left: [`ExtentStream::fold`]. An implementation may replace it by a faster
+    /// way to the same result.
+    ///
+    /// # Errors
+    ///
+    /// The first error of [`pull`](Self::pull).
+    #[inline]
+    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
+    where
+        Self: Sized,
+    {
+        blocks::fold(self, init, f)
+    }
+
+    /// Pulls until the first error: [`ExtentStream::try_fold`]. An implementation may replace it by
+    /// a faster way to the same result.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `f`, or of [`pull`](Self::pull) as an `E`.
+    #[inline]
+    fn try_pull_all<A, E: From<Self::Error>>(
+        self,
+        init: A,
+        mut f: impl FnMut(A, Extent<Self::Status>) -> Result<A, E>,
+    ) -> Result<A, E>
+    where
+        Self: Sized,
+    {
+        blocks::try_fold(self, init, |acc, extent, _| f(acc, extent))
+    }
+
+    /// The lists in memory below this stream, if its status is made of a descriptor's flags alone.
+    #[doc(hidden)]
+    #[inline]
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        None
+    }
+
+    /// The merge below this stream, if it can be read in blocks and the status is made of the
+    /// flags of both sides alone.
+    #[doc(hidden)]
+    #[inline]
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        None
+    }
+
+    /// The status of a descriptor's flags, or of the flags of both sides of a merge. `None` where a
+    /// filter drops them, and for a stream that has neither lists nor blocks.
+    #[doc(hidden)]
+    #[inline]
+    fn status_of(&self, code: u64) -> Option<Self::Status> {
+        let _ = code;
+        None
+    }
+}
+
+impl<S: ExtentSource + ?Sized> ExtentSource for &mut S {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    #[inline]
+    fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+        (**self).pull()
+    }
+
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        (**self).lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        (**self).blocks()
+    }
+
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        (**self).status_of(code)
+    }
+}
+
+/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different
+/// types.
+#[cfg(feature = "alloc")]
+impl<S: ExtentSource + ?Sized> ExtentSource for Box<S> {
+    type Status = S::Status;
+    type Error = S::Error;
+
+    #[inline]
+    fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+        (**self).pull()
+    }
+
+    fn lists(&mut self) -> Option<&mut dyn Lists> {
+        (**self).lists()
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        (**self).blocks()
+    }
+
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        (**self).status_of(code)
+    }
+}

@@ -5,7 +5,8 @@ use core::ffi::{c_char, c_int};
 use nbd_extents::action::{
     Base, Baseline, Decision, Full, Incremental, Policy, PolicyError, SingleLayer, Zeroes,
 };
-use nbd_extents::{Extent, Status};
+use nbd_extents::wire::Form;
+use nbd_extents::{ExportParams, Extent, Status};
 
 use super::border::{self, Failure, Journal, Object};
 use super::layout::{
@@ -90,6 +91,8 @@ pub extern "C" fn nbdx_policy_incremental(
     allow_grown: c_int,
 ) -> *mut nbdx_policy {
     make(|| {
+        // a disk that no survey takes is not a disk to back up
+        ExportParams::new(size, Form::Compact)?;
         let baseline = Baseline::new(previous_size, status::bitmaps(bitmaps));
         let policy = match allow_grown {
             0 => Incremental::new(baseline, size)?,

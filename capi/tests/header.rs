@@ -8,33 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// The declarations of a header: comments, directives and white space do not count, `;` ends each.
-fn declarations(header: &str) -> BTreeSet<String> {
-    let mut code = String::new();
-    let mut rest = header;
-    while let Some((before, comment)) = rest.split_once("/*") {
-        code.push_str(before);
-        rest = comment.split_once("*/").unwrap().1;
-    }
-    code.push_str(rest);
-    let is_code = |line: &&str| !line.trim_start().starts_with('#');
-    let code: Vec<_> = code.lines().filter(is_code).collect();
-    let code = code.join(" ").replace("extern \"C\" {", "");
-    let code = code.split_whitespace().collect::<Vec<_>>().join(" ").replace("* ", "*");
-
-    let mut found = BTreeSet::new();
-    let (mut declaration, mut depth) = (String::new(), 0);
-    for letter in code.chars() {
-        depth += i32::from(letter == '{') - i32::from(letter == '}');
-        if letter == ';' && depth == 0 {
-            found.insert(declaration.trim().replace("( ", "(").to_owned());
-            declaration.clear();
-        } else {
-            declaration.push(letter);
-        }
-    }
-    found
-}
+use support::declarations;
 
 fn generated() -> String {
     let folder = env!("CARGO_MANIFEST_DIR");

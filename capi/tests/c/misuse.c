@@ -75,7 +75,12 @@ static void wrong_order_and_wrong_numbers(void)
     char unaligned[64];
     nbdx_survey *survey = nbdx_survey_new(8192, contexts, 2);
 
+    /* answers before any request */
     FAILS(nbdx_survey_reply_done(survey, 1), nbdx_survey_error(survey), "request 1 is not outstanding");
+    FAILS(nbdx_survey_reply_failed(survey, 1), nbdx_survey_error(survey), "request 1 is not outstanding");
+    FAILS(nbdx_survey_request_topic(survey, 1), nbdx_survey_error(survey), "request 1 is not outstanding");
+    FAILS(nbdx_survey_extents64(survey, 1, contexts[0], 0, wide, 1), nbdx_survey_error(survey),
+          "request 1 is not outstanding");
     FAILS(nbdx_survey_extents32(survey, 7, contexts[0], 0, entries, 4), nbdx_survey_error(survey),
           "request 7 is not outstanding");
     FAILS(nbdx_survey_complete(survey), nbdx_survey_error(survey), "up to 0 of 8192");
@@ -111,6 +116,10 @@ static void wrong_order_and_wrong_numbers(void)
           "request 1 is over");
     CHECK(nbdx_survey_reply_failed(survey, id) == 0);
     FAILS(nbdx_survey_reply_failed(survey, id), nbdx_survey_error(survey), "not outstanding");
+    FAILS(nbdx_survey_reply_done(survey, id), nbdx_survey_error(survey), "not outstanding");
+    FAILS(nbdx_survey_extents64(survey, id, contexts[0], 0, wide, 1), nbdx_survey_error(survey),
+          "not outstanding");
+    FAILS(nbdx_survey_request_topic(survey, id), nbdx_survey_error(survey), "not outstanding");
 
     CHECK(nbdx_survey_next_request(survey, &id, &offset, &length) == 1);
     CHECK(offset == 0 && id == 2);
@@ -227,7 +236,12 @@ static void maps_policies_and_plans(void)
     nbdx_policy_free(full);
     CHECK(nbdx_plan_read(plan, steps, 2) == 1);
     CHECK(steps[0].start == 0 && steps[0].length == 4096 && steps[0].action == NBDX_COPY);
+    /* too late to change anything */
     FAILS(nbdx_plan_max_copy(plan, 4096), nbdx_plan_error(plan), "after its first step");
+    FAILS(nbdx_plan_max_zero(plan, 4096), nbdx_plan_error(plan), "after its first step");
+    FAILS(nbdx_plan_join_gaps(plan, 4096), nbdx_plan_error(plan), "after its first step");
+    FAILS(nbdx_plan_dirty_only(plan), nbdx_plan_error(plan), "after its first step");
+    FAILS(nbdx_plan_resume(plan, 0, 4096), nbdx_plan_error(plan), "after its first step");
     CHECK(nbdx_plan_read(plan, steps, 2) == 0);
     nbdx_plan_free(plan);
     nbdx_policy_free(layer);

@@ -1,11 +1,40 @@
 //! The library as C programs get it: built by cargo as anyone would build it, and linked by gcc.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 pub(crate) const HEADER: &str = include_str!("../../include/nbd_extents.h");
+
+/// The declarations of a header: comments, directives and white space do not count, `;` ends each.
+pub(crate) fn declarations(header: &str) -> BTreeSet<String> {
+    let mut code = String::new();
+    let mut rest = header;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        code.push_str(before);
+        rest = comment.split_once("*/").unwrap().1;
+    }
+    code.push_str(rest);
+    let is_code = |line: &&str| !line.trim_start().starts_with('#');
+    let code: Vec<_> = code.lines().filter(is_code).collect();
+    let code = code.join(" ").replace("extern \"C\" {", "");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ").replace("* ", "*");
+
+    let mut found = BTreeSet::new();
+    let (mut declaration, mut depth) = (String::new(), 0);
+    for letter in code.chars() {
+        depth += i32::from(letter == '{') - i32::from(letter == '}');
+        if letter == ';' && depth == 0 {
+            found.insert(declaration.trim().replace("( ", "(").to_owned());
+            declaration.clear();
+        } else {
+            declaration.push(letter);
+        }
+    }
+    found
+}
 
 /// Where the built libraries lie.
 #[derive(Debug)]
@@ -55,14 +84,14 @@ pub(crate) enum Linking {
 }
 
 /// Compiles a program of `tests/c` with warnings as errors, runs it, and expects success.
-pub(crate) fn run(source: &str, linking: Linking) -> String {
-    let output = outcome(source, linking);
+pub(crate) fn run(source: &str, linking: Linking, arguments: &[&str]) -> String {
+    let output = outcome(source, linking, arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{source}: {}\n{out}\n{err}", output.status);
     out
 }
 
-fn outcome(source: &str, linking: Linking) -> Output {
+fn outcome(source: &str, linking: Linking, arguments: &[&str]) -> Output {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let library = library();
     let work = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -83,7 +112,7 @@ fn outcome(source: &str, linking: Linking) -> Output {
     };
     let compiled = compile.output().unwrap();
     assert!(compiled.status.success(), "{source}: {}", text(&compiled.stderr));
-    Command::new(program).env("LD_LIBRARY_PATH", work).output().unwrap()
+    Command::new(program).args(arguments).env("LD_LIBRARY_PATH", work).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

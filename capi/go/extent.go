@@ -8,7 +8,7 @@ import "C"
 import "unsafe"
 
 // Flags are the status of an extent. Each of the first three means something only where its Known
-// flag is set: what a context that was not asked would say is unknown, neither yes nor no.
+// flag is set: without the context that tells, the answer is unknown, neither yes nor no.
 type Flags uint32
 
 const (
@@ -105,13 +105,13 @@ type StatusTotal struct {
 // Change is a range where two maps differ. InBefore or InAfter is 0 where only the other map describes
 // the range.
 type Change struct {
-	Start, Length             uint64
-	BeforeFlags               Flags
-	BeforeDepth, BeforeBitmap uint32
-	InBefore                  uint32
-	AfterFlags                Flags
-	AfterDepth, AfterBitmap   uint32
-	InAfter                   uint32
+	Start, Length              uint64
+	BeforeFlags                Flags
+	BeforeDepth, BeforeBitmaps uint32
+	InBefore                   uint32
+	AfterFlags                 Flags
+	AfterDepth, AfterBitmaps   uint32
+	InAfter                    uint32
 }
 
 // ResumePoint is where a survey on a new connection can go on.

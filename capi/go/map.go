@@ -12,8 +12,8 @@ type Map struct {
 	c *C.nbdx_map
 }
 
-// NewMap makes an empty map that starts at byte start. bitmaps says which bitmaps its extents know, for
-// example what Survey.Bitmaps returns.
+// NewMap makes an empty map that starts at byte start. bitmaps has the bits of the bitmaps that its
+// extents know, for example those that Survey.Bitmaps returns.
 func NewMap(start uint64, bitmaps uint32) (*Map, error) {
 	c, err := made("NewMap", func() *C.nbdx_map { return C.nbdx_map_new(C.uint64_t(start), C.uint32_t(bitmaps)) })
 	if err != nil {
@@ -22,8 +22,8 @@ func NewMap(start uint64, bitmaps uint32) (*Map, error) {
 	return &Map{c}, nil
 }
 
-// ReadSurvey moves all extents that a survey has ready to the end of the map, and says how many. Before
-// Survey.Complete returns nil, the map is a part of the truth.
+// ReadSurvey moves all extents that a survey has ready to the end of the map, and says how many. Until
+// Survey.Complete has returned nil, the map may lack extents.
 func (m *Map) ReadSurvey(survey *Survey) (int, error) {
 	if m.c == nil || survey.c == nil {
 		return 0, ErrClosed
@@ -114,17 +114,13 @@ func (m *Map) Totals() ([]StatusTotal, error) {
 	if m.c == nil {
 		return nil, ErrClosed
 	}
-	rows := make([]StatusTotal, 32)
-	for {
-		n := C.nbdx_map_totals(m.c, (*C.nbdx_total)(first(rows)), C.size_t(len(rows)))
-		if n < 0 {
-			return nil, m.failure("Totals")
-		}
-		if int(n) <= len(rows) {
-			return rows[:n], nil
-		}
-		rows = make([]StatusTotal, n)
+	rows, ok := table(func(rows []StatusTotal) C.ssize_t {
+		return C.nbdx_map_totals(m.c, (*C.nbdx_total)(first(rows)), C.size_t(len(rows)))
+	})
+	if !ok {
+		return nil, m.failure("Totals")
 	}
+	return rows, nil
 }
 
 // Diff writes where the map differs from a later one, from byte from on, to out. Otherwise as Read.

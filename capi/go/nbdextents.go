@@ -92,3 +92,19 @@ func first[T any](list []T) unsafe.Pointer {
 	}
 	return unsafe.Pointer(&list[0])
 }
+
+// table reads a table whose number of rows is known only after a call. read returns that number, below 0
+// when it fails, and writes as many rows as there is room for.
+func table[T any](read func(rows []T) C.ssize_t) (rows []T, ok bool) {
+	rows = make([]T, 32)
+	for {
+		number := int(read(rows))
+		if number < 0 {
+			return nil, false
+		}
+		if number <= len(rows) {
+			return rows[:number], true
+		}
+		rows = make([]T, number)
+	}
+}

@@ -182,12 +182,13 @@ func (s *Survey) Forgiven() ([]Forgiven, error) {
 	if s.c == nil {
 		return nil, ErrClosed
 	}
-	rows := make([]Forgiven, 64)
-	n := C.nbdx_survey_forgiven(s.c, (*C.nbdx_forgiven)(first(rows)), C.size_t(len(rows)))
-	if n < 0 {
+	rows, ok := table(func(rows []Forgiven) C.ssize_t {
+		return C.nbdx_survey_forgiven(s.c, (*C.nbdx_forgiven)(first(rows)), C.size_t(len(rows)))
+	})
+	if !ok {
 		return nil, s.failure("Forgiven")
 	}
-	return rows[:n], nil
+	return rows, nil
 }
 
 // Close frees the survey.

@@ -98,8 +98,8 @@ typedef struct {
     uint32_t reserved; /* 0 */
 } nbdx_extent;
 
-/* Flags of an extent. Each means something only where its KNOWN flag is set: what a context that
- * was not asked would say is unknown, neither yes nor no. Only NBDX_ZERO means that the bytes read
+/* Flags of an extent. Each means something only where its KNOWN flag is set: without the context
+ * that tells, the answer is unknown, neither yes nor no. Only NBDX_ZERO means that the bytes read
  * as zeroes. A hole that is not zero has undefined content and must be read. */
 #define NBDX_DIRTY 1 /* changed, by any of the bitmaps */
 #define NBDX_ZERO 2  /* reads as zeroes */
@@ -121,9 +121,9 @@ typedef struct {
  * block size is announced. For anything else see nbdx_survey_with_options. */
 nbdx_survey *nbdx_survey_new(uint64_t size, const char *const *contexts, size_t nr_contexts);
 
-/* What to ask the server now. Returns 1 with a request, 0 when there is none now (enough are in
- * flight, or all has been asked), -1 on error. Send NBD_CMD_BLOCK_STATUS for length bytes from
- * offset, and answer under the id. Up to 16 requests can be in flight; one at a time is fine. */
+/* Makes the next request. Returns 1 with a request, 0 when there is none now (enough are in flight,
+ * or all has been asked), -1 on error. Send NBD_CMD_BLOCK_STATUS for length bytes from offset, and
+ * pass the reply under the id. Up to 16 requests can be in flight; one at a time is fine. */
 int nbdx_survey_next_request(nbdx_survey *survey, uint64_t *id, uint64_t *offset, uint64_t *length);
 
 /* Takes one context's part of a reply: the arguments of the callback of nbd_block_status.
@@ -132,9 +132,9 @@ int nbdx_survey_next_request(nbdx_survey *survey, uint64_t *id, uint64_t *offset
  * asked again, and the excess is not used. Nothing of a reply can be read before
  * nbdx_survey_reply_done.
  *
- * When the entries break the protocol it returns -1 and the request is over: end it with
- * nbdx_survey_reply_failed, as a failed nbd_block_status leads to anyway. Its range is asked again.
- * */
+ * When the entries break the protocol it returns -1, and the rest of the reply is refused as well.
+ * End the request with nbdx_survey_reply_failed, as you do when nbd_block_status fails, which it
+ * does when its callback returns -1. The range is asked again. */
 int nbdx_survey_extents32(nbdx_survey *survey, uint64_t id, const char *context, uint64_t offset,
                           const uint32_t *entries, size_t nr_entries);
 
@@ -143,18 +143,19 @@ int nbdx_survey_extents32(nbdx_survey *survey, uint64_t id, const char *context,
 int nbdx_survey_extents64(nbdx_survey *survey, uint64_t id, const char *context, uint64_t offset,
                           const void *entries, size_t nr_entries);
 
-/* The reply is whole: its extents can be read. -1 when a context is missing, when the lists break
- * the protocol, or when the survey cannot get on. Nothing of the reply is used then, and its range
- * is asked again. The id is over in each case. */
+/* Ends a request whose reply is whole: its extents can be read. Fails when a context is missing,
+ * when the lists break the protocol, or when the survey makes no progress. Nothing of the reply is
+ * used then, and its range is asked again. The id is not valid any more in either case. */
 int nbdx_survey_reply_done(nbdx_survey *survey, uint64_t id);
 
-/* The server answered with an error. Nothing of the reply is used, and its range is asked again.
- * The id is over in each case. */
+/* Ends a request that the server answered with an error. Nothing of the reply is used, and its
+ * range is asked again. Fails when that has happened too often: give the survey up. The id is not
+ * valid any more in either case. */
 int nbdx_survey_reply_failed(nbdx_survey *survey, uint64_t id);
 
-/* Reads merged extents in ascending order, neighbours of equal status joined. Returns how many were
- * written to out, 0 when there are none now, -1 on error. An extent comes when it cannot grow any
- * more. */
+/* Reads merged extents in ascending order, neighbours of equal status joined. Returns the number
+ * written to out, 0 when there are none now, -1 on error. The last extent stays inside until the
+ * next reply shows that it cannot grow any more. */
 ssize_t nbdx_survey_read(nbdx_survey *survey, nbdx_extent *out, size_t capacity);
 
 /* 0 when the whole range was covered exactly once and every extent of it was read, else -1. */
@@ -173,11 +174,11 @@ void nbdx_survey_free(nbdx_survey *survey);
 int nbdx_survey_request_topic(const nbdx_survey *survey, uint64_t id);
 
 /* The bitmaps that the survey asks about: bit i for the i-th bitmap named. nbdx_map_new and
- * nbdx_policy_incremental take it. */
+ * nbdx_policy_incremental take this number. */
 int nbdx_survey_bitmaps(const nbdx_survey *survey, uint32_t *bitmaps);
 
-/* Where a survey on a new connection can go on: see nbdx_options_resume. Save the numbers in any
- * form. */
+/* The place where a survey on a new connection can go on: see nbdx_options_resume. Save the numbers
+ * in any form. */
 typedef struct {
     uint64_t offset;      /* the first byte that was not read */
     uint64_t end;         /* the end of the survey's range */
@@ -185,7 +186,7 @@ typedef struct {
 } nbdx_resume_point;
 int nbdx_survey_resume_point(const nbdx_survey *survey, nbdx_resume_point *point);
 
-/* What a survey has cost up to now. */
+/* The cost of a survey up to now. */
 typedef struct {
     uint64_t requests;       /* made */
     uint64_t replies;        /* used */
@@ -200,9 +201,8 @@ typedef struct {
 } nbdx_stats;
 int nbdx_survey_stats(const nbdx_survey *survey, nbdx_stats *stats);
 
-/* The deviations forgiven: a row of the table of server behaviour (in the repository) and how
- * often. Returns how many rows there are, of which at most capacity are written; capacity may be 0.
- * */
+/* The deviations forgiven: a row of SERVER-BEHAVIOUR.md (in the repository), and how often. Returns
+ * the number of rows, of which at most capacity are written; capacity may be 0. */
 typedef struct {
     uint64_t row;
     uint64_t count;
@@ -216,8 +216,8 @@ typedef struct nbdx_options nbdx_options;
 /* Options for a read-only export of size bytes: no contexts yet, the whole export. */
 nbdx_options *nbdx_options_new(uint64_t size);
 
-/* Adds a context that each reply must have. The i-th bitmap added is bit i of an extent's bitmaps.
- * */
+/* Adds a context that each reply must have. The i-th bitmap added, required or optional, is bit i
+ * of an extent's bitmaps. */
 int nbdx_options_require(nbdx_options *options, const char *context);
 
 /* Adds a context that the server may lack. granted: whether the server granted it, the answer of
@@ -255,8 +255,8 @@ int nbdx_options_budget(nbdx_options *options, size_t bytes);
 /* The (length, flags) pairs of one context in one reply at most: 1048576 unless set. */
 int nbdx_options_max_entries(nbdx_options *options, size_t pairs);
 
-/* Refuses whatever breaks the protocol, where a survey otherwise forgives and counts what does no
- * harm. */
+/* Refuses whatever breaks the protocol. Without this a survey forgives and counts deviations that
+ * do no harm. */
 int nbdx_options_strict(nbdx_options *options);
 
 /* The requests are sent with LIBNBD_CMD_FLAG_REQ_ONE: one extent each. */
@@ -273,8 +273,8 @@ nbdx_survey *nbdx_survey_with_options(const nbdx_options *options);
 
 typedef struct nbdx_policy nbdx_policy;
 
-/* What to do with a range. No policy skips a byte that the target may not hold: where the status
- * does not say enough, it fails. */
+/* A range and what to do with it. No policy skips a byte that the target may not hold: where the
+ * status does not say enough, it fails. */
 typedef struct {
     uint64_t start;
     uint64_t length;
@@ -295,15 +295,16 @@ nbdx_policy *nbdx_policy_full(int onto_zeroes);
 /* The changes since the previous backup. The disk had previous_size bytes then and has size now.
  * bitmaps: the bits of all bitmaps that together track the changes. A byte is dirty where any of
  * them says so, clean where each of them does, and an error where one has no answer. Another size
- * is an error, unless allow_grown: then all beyond the old end is dirty, whatever the bitmaps say.
- * */
+ * is an error; with allow_grown a larger one is not: all beyond the old end is dirty then, whatever
+ * the bitmaps say. */
 nbdx_policy *nbdx_policy_incremental(uint64_t previous_size, uint64_t size, uint32_t bitmaps,
                                      int allow_grown);
 
-/* What one layer of an image holds, without the layers below. Needs qemu:allocation-depth. */
+/* The bytes that one layer of an image holds, without those of the layers below it. Needs the
+ * context qemu:allocation-depth. */
 nbdx_policy *nbdx_policy_single_layer(void);
 
-/* What happens to bytes that have to be brought over and read as zeroes. */
+/* Chooses the treatment of bytes that have to be brought over and read as zeroes. */
 #define NBDX_ZEROES_MAY_UNMAP 0  /* they need no space on the target; the default */
 #define NBDX_ZEROES_KEEP_HOLES 1 /* they need no space where the source has a hole */
 #define NBDX_ZEROES_ALLOCATE 2   /* they get space */
@@ -318,13 +319,13 @@ void nbdx_policy_free(nbdx_policy *policy);
 
 typedef struct nbdx_map nbdx_map;
 
-/* An empty map that starts at byte start. bitmaps: which bitmaps its extents know, for example what
- * nbdx_survey_bitmaps gives. */
+/* An empty map that starts at byte start. bitmaps: the bits of the bitmaps that its extents know,
+ * for example those that nbdx_survey_bitmaps gives. */
 nbdx_map *nbdx_map_new(uint64_t start, uint32_t bitmaps);
 
 /* Moves all extents that a survey has ready to the end of the map, as if nbdx_survey_read read
  * them. Returns how many, 0 when there are none now, -1 on error. The call uses both objects.
- * Before nbdx_survey_complete returns 0, the map is a part of the truth. */
+ * Until nbdx_survey_complete has returned 0, the map may lack extents. */
 ssize_t nbdx_map_read_survey(nbdx_map *map, nbdx_survey *survey);
 
 /* Adds extents, the first at the end of the map and each other one at the end of the one before it.
@@ -337,16 +338,16 @@ int nbdx_map_covers(const nbdx_map *map, uint64_t start, uint64_t end);
 /* The extent over the byte at offset. Returns 1, 0 outside of the map, -1 on error. */
 int nbdx_map_get(const nbdx_map *map, uint64_t offset, nbdx_extent *out);
 
-/* The extents from byte from on, the first one cut there. Returns how many were written, 0 at the
- * end, -1 on error. To go on, call it with the end of the last. */
+/* The extents from byte from on, the first one cut there. Returns the number written, 0 at the end,
+ * -1 on error. To go on, call it with the end of the last one. */
 ssize_t nbdx_map_read(const nbdx_map *map, uint64_t from, nbdx_extent *out, size_t capacity);
 
-/* What a policy does with the bytes from byte from on, neighbours with the same action joined.
+/* The actions that a policy takes from byte from on, neighbours with the same action joined.
  * Otherwise as nbdx_map_read. */
 ssize_t nbdx_map_actions(const nbdx_map *map, const nbdx_policy *policy, uint64_t from,
                          nbdx_action *out, size_t capacity);
 
-/* How many bytes there are of each action, and how many requests of a plan. */
+/* The bytes of each action, and the number of requests of a plan. */
 typedef struct {
     uint64_t copy;   /* bytes */
     uint64_t zero;   /* bytes */
@@ -356,12 +357,12 @@ typedef struct {
     uint64_t zeroes; /* requests that zero */
 } nbdx_totals;
 
-/* How many bytes a policy copies, zeroes, skips and finds absent. Without a plan there are no
+/* The bytes that a policy copies, zeroes, skips and finds absent. Without a plan there are no
  * requests: copies and zeroes are 0. */
 int nbdx_map_action_totals(const nbdx_map *map, const nbdx_policy *policy, nbdx_totals *totals);
 
-/* The bytes and extents of each status, in the order in which the statuses first come. Returns how
- * many rows there are, of which at most capacity are written; capacity may be 0. */
+/* The bytes and extents of each status, in the order in which the statuses first come. Returns the
+ * number of rows, of which at most capacity are written; capacity may be 0. */
 typedef struct {
     uint64_t bytes;
     uint64_t extents;
@@ -387,7 +388,7 @@ typedef struct {
     uint32_t in_after;
 } nbdx_change;
 
-/* Where two maps differ, from byte from on. Otherwise as nbdx_map_read. */
+/* The ranges where two maps differ, from byte from on. Otherwise as nbdx_map_read. */
 ssize_t nbdx_map_diff(const nbdx_map *before, const nbdx_map *after, uint64_t from,
                       nbdx_change *out, size_t capacity);
 
@@ -403,9 +404,9 @@ void nbdx_map_free(nbdx_map *map);
 
 typedef struct nbdx_plan nbdx_plan;
 
-/* The requests that carry out a policy on what the map describes now, in whole blocks of block_size
- * bytes (a power of two): copies grow to blocks, zeroes shrink to them, nothing passes the end. The
- * end of the map is taken for the end of the disk. */
+/* The requests that carry out a policy on the map as it is now, in whole blocks of block_size bytes
+ * (a power of two): copies grow to blocks, zeroes shrink to them, nothing passes the end. The end
+ * of the map is taken for the end of the disk. */
 nbdx_plan *nbdx_plan_new(const nbdx_map *map, const nbdx_policy *policy, uint64_t block_size);
 
 /* These change a plan before its first step is read, and fail afterwards. */
@@ -416,18 +417,18 @@ int nbdx_plan_max_copy(nbdx_plan *plan, uint64_t bytes);
 /* The bytes that one request zeroes at most: 1 GiB unless set. */
 int nbdx_plan_max_zero(nbdx_plan *plan, uint64_t bytes);
 
-/* Two copies with a gap of at most this many bytes between them become one request: 0 unless set.
- * */
+/* Two copies become one request when the gap between them has at most this many bytes: 0 unless
+ * set. */
 int nbdx_plan_join_gaps(nbdx_plan *plan, uint64_t bytes);
 
-/* Touches no skipped byte, not even to fill a block: for exports where clean bytes cannot be read.
- * */
+/* Touches no skipped byte, not even to fill a block: for exports whose clean bytes cannot be
+ * read. */
 int nbdx_plan_dirty_only(nbdx_plan *plan);
 
 /* Starts at a position that nbdx_plan_position gave. -1 when the disk has another size now. */
 int nbdx_plan_resume(nbdx_plan *plan, uint64_t offset, uint64_t size);
 
-/* Reads steps: NBDX_COPY or NBDX_WRITE_ZEROES, ascending. Returns how many were written, 0 at the
+/* Reads steps: NBDX_COPY or NBDX_WRITE_ZEROES, ascending. Returns the number written, 0 at the
  * end, -1 on error, after which the plan is over. */
 ssize_t nbdx_plan_read(nbdx_plan *plan, nbdx_action *out, size_t capacity);
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use nbd_client::export::ListedExport;
+use nbd_client::frame::{OptionName, option_type};
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
@@ -98,8 +99,12 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     };
     match reason {
         HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => {
-            Failure::connection("the server demands TLS, which this version of nbd-extents does not support yet")
+            Failure::connection("the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://")
         }
+        HandshakeError::Refused { option: OptionName(option_type::STARTTLS), .. } => Failure::from(error).hint(
+            ": it has no TLS, or does not want to use it. Start it with TLS; a URI without the s connects \
+             without it, which anybody on the network can read and change",
+        ),
         HandshakeError::ExportUnknown { .. } => {
             let exports = Client::list_exports(uri, &options.clone().connect_timeout(HURRY));
             Failure::from(error).hint(&exports.map_or_else(|_| String::new(), |exports| name(&exports)))

@@ -158,7 +158,6 @@ impl From<SurveyorError> for Failure {
     fn from(error: SurveyorError) -> Self {
         let code = match (&error, error.class()) {
             (SurveyorError::Survey(SurveyError::OutOfRange { .. }), _) => USAGE,
-            (SurveyorError::Client(Error::TlsNotSupported), _) => CONNECTION,
             (_, ErrorClass::NotThere) => NOT_THERE,
             (_, ErrorClass::Connection) => CONNECTION,
             (_, ErrorClass::Server) => BROKEN,

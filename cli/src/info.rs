@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use nbd_client::frame::Headers;
 use nbd_client::text::ServerText;
+use nbd_client::tls::{PeerCheck, TlsInfo};
 use nbd_client::{Client, Export, Options, Uri};
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let options = args.connection.options();
     let exports = if args.list { all(&args.uri, &options)? } else { vec![export(&args.uri, &options)?] };
     let mut out = Output::held();
-    let values = exports.iter().map(|export| value(export, &args.uri));
+    let values = exports.iter().map(value);
     match (args.json, args.list) {
         (true, true) => writeln!(out, "{}", ascii(&values.collect()))?,
         (true, false) => {
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (false, _) => {
             for (nth, export) in exports.iter().enumerate() {
                 write!(out, "{}", if nth == 0 { "" } else { "\n" })?;
-                text(export, &args.uri, &mut out)?;
+                text(export, &mut out)?;
             }
         }
     }
@@ -60,7 +61,8 @@ fn all(uri: &Uri, options: &Options) -> Result<Vec<Export>, Failure> {
     let mut exports = Vec::new();
     for listed in listed {
         let name = ServerText::new(listed.name.as_bytes());
-        let uri = Uri::new(uri.address().clone(), listed.name.clone(), uri.is_tls())
+        let uri = uri
+            .with_export(listed.name.as_str())
             .map_err(|error| Failure::broken(format!("export \"{name}\": {error}")))?;
         let mut found =
             export(&uri, options).map_err(|failure| failure.about(&format!("export \"{name}\"")))?;
@@ -81,7 +83,7 @@ fn export(uri: &Uri, options: &Options) -> Result<Export, Failure> {
     Ok(export)
 }
 
-fn text(export: &Export, uri: &Uri, out: &mut impl Write) -> io::Result<()> {
+fn text(export: &Export, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "export        {:?}", export.name)?;
     if let Some(description) = &export.description {
         writeln!(out, "description   {}", ServerText::new(description.as_bytes()))?;
@@ -96,14 +98,24 @@ fn text(export: &Export, uri: &Uri, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "flags         {}", flags(export).join(" "))?;
     writeln!(out, "headers       {}", headers(export))?;
-    writeln!(out, "TLS           {}", if uri.is_tls() { "yes" } else { "no" })?;
+    match &export.tls {
+        None => writeln!(out, "TLS           no")?,
+        Some(tls) => {
+            writeln!(out, "TLS           {}, {}", tls.protocol, tls.cipher)?;
+            writeln!(out, "peer          {}", tls.subject)?;
+            if let Some(fingerprint) = &tls.fingerprint {
+                writeln!(out, "fingerprint   {fingerprint}")?;
+            }
+            writeln!(out, "verified      {}", verified(tls.check))?;
+        }
+    }
     for context in offered(export) {
         writeln!(out, "context       {}", ServerText::new(context.as_bytes()))?;
     }
     Ok(())
 }
 
-fn value(export: &Export, uri: &Uri) -> Value {
+fn value(export: &Export) -> Value {
     let sizes = export.block_size.map(|sizes| {
         json!({"minimum": sizes.minimum(), "preferred": sizes.preferred(), "maximum": sizes.maximum()})
     });
@@ -114,9 +126,30 @@ fn value(export: &Export, uri: &Uri) -> Value {
         "block_size": sizes,
         "flags": flags(export),
         "headers": headers(export),
-        "tls": uri.is_tls(),
+        "tls": export.tls.is_some(),
+        "tls_session": export.tls.as_ref().map(tls_value),
         "contexts": offered(export),
     })
+}
+
+fn tls_value(tls: &TlsInfo) -> Value {
+    json!({
+        "protocol": tls.protocol,
+        "cipher": tls.cipher,
+        "peer": tls.subject,
+        "fingerprint": tls.fingerprint.map(|fingerprint| fingerprint.to_string()),
+        "verified": verified(tls.check),
+    })
+}
+
+/// How the server's certificate was verified.
+fn verified(check: PeerCheck) -> &'static str {
+    match check {
+        PeerCheck::Authority => "authority",
+        PeerCheck::Fingerprint => "fingerprint",
+        PeerCheck::Nothing => "no",
+        _ => "custom",
+    }
 }
 
 /// The same JSON in ASCII alone: what a server calls its exports can do nothing to a terminal, and

@@ -4,7 +4,6 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 use nbd_client::Uri;
-use nbd_client::uri::UriError;
 
 /// Reads a number of bytes, with an optional binary unit: `4096`, `64K`, `10G`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
@@ -44,14 +43,9 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads an NBD URI. Those that ask for TLS are refused here, before anything is sent in the clear.
+/// Reads an NBD URI.
 pub(crate) fn parse_uri(text: &str) -> Result<Uri, String> {
-    match text.parse::<Uri>() {
-        Err(UriError::UnknownParameter(name)) if name.starts_with("tls-") => {
-            Err(format!("the parameter {name:?} asks for TLS, which this version does not support yet"))
-        }
-        other => other.map_err(|error| error.to_string()),
-    }
+    text.parse::<Uri>().map_err(|error| error.to_string())
 }
 
 /// A number of bytes for people, rounded to a tenth: `512 B`, `64 KiB`, `1.5 GiB`.

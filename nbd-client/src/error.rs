@@ -6,6 +6,7 @@ use std::io;
 use crate::frame::{During, UnexpectedEof};
 use crate::handshake::HandshakeError;
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
+use crate::tls::TlsError;
 
 /// Why a call of [`Client`](crate::Client) failed.
 ///
@@ -72,9 +73,9 @@ pub enum Error {
     /// The request cannot be asked at all; nothing was sent.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// An `nbds` URI: TLS is not built yet.
-    #[error("nbds needs TLS, which this client does not have yet")]
-    TlsNotSupported,
+    /// TLS was asked for, and there is none, or no more of it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An earlier request of a pipeline failed, and no more are started.
     #[error("no more requests, an earlier one of them failed")]
     Stopped,
@@ -113,7 +114,7 @@ pub enum Error {
 pub enum ErrorClass {
     /// Something asked for is not there: the export, a required context.
     NotThere,
-    /// The connection was lost, refused or out of time.
+    /// The connection was lost, refused or out of time, or TLS was not agreed on.
     Connection,
     /// The server broke the protocol, or failed the request.
     Server,
@@ -164,15 +165,17 @@ impl Error {
     /// The kind of failure.
     ///
     /// ```
-    /// use nbd_client::{Error, ErrorClass};
+    /// use nbd_client::{Error, ErrorClass, TlsError};
     ///
-    /// assert_eq!(Error::TlsNotSupported.class(), ErrorClass::Other);
+    /// assert_eq!(Error::Tls(TlsError::Exhausted).class(), ErrorClass::Connection);
     /// ```
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Handshake(error) if error.is_not_there() => ErrorClass::NotThere,
             Self::Handshake(error) if error.is_callers_fault() => ErrorClass::Other,
+            Self::Handshake(error) if error.is_about_tls() => ErrorClass::Connection,
+            Self::Tls(error) if error.is_violation() => ErrorClass::Server,
             Self::Handshake(_)
             | Self::Protocol(_)
             | Self::Request(_)
@@ -184,8 +187,9 @@ impl Error {
             | Self::OutOfTime { .. }
             | Self::ConnectionLost(_)
             | Self::Io { .. }
+            | Self::Tls(_)
             | Self::GivenUp => ErrorClass::Connection,
-            Self::Cancelled { .. } | Self::Start(_) | Self::TlsNotSupported => ErrorClass::Other,
+            Self::Cancelled { .. } | Self::Start(_) => ErrorClass::Other,
         }
     }
 }

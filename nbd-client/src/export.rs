@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::frame::Headers;
 use crate::text::ServerText;
+use crate::tls::TlsInfo;
 
 /// An export that the server agreed to serve, and the terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Export {
     /// What the server offers, if it was asked: on request, or because a context was missing.
     /// `None` also when it would not say.
     pub offered: Option<Vec<String>>,
+    /// The TLS of the connection; `None` for one in plaintext.
+    pub tls: Option<TlsInfo>,
 }
 
 impl Export {

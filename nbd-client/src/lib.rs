@@ -6,6 +6,7 @@
 //!   events out. It is made of a [`handshake`] and a [`session`], which can be used alone.
 //! - [`transport`] has streams with a deadline: TCP and unix sockets, and anything else that can be
 //!   read and written.
+//! - [`tls`] encrypts a connection, whichever driver moves its bytes (feature `tls`).
 //! - [`Client`] puts both together: blocking calls for a range of any length, and requests that are
 //!   started now and answered later.
 //! - [`Pool`] is one connection or several, each with a thread that always receives. [`ReadAhead`]
@@ -109,6 +110,9 @@
 //!
 //! `tracing`: events about connections, requests and faults forgiven.
 //!
+//! `tls`: `nbds` URIs and [`Options::tls`], over rustls with ring, which builds with a C compiler
+//! alone. See [`tls`].
+//!
 //! `tokio`: the client for asynchronous programs, in the module `aio`.
 
 #![forbid(unsafe_code)]
@@ -134,6 +138,7 @@ pub mod session;
 pub mod stats;
 pub mod survey;
 pub mod text;
+pub mod tls;
 mod trace;
 pub mod transport;
 pub mod uri;
@@ -147,6 +152,7 @@ pub use options::Options;
 pub use pipeline::{ReadAhead, WriteBehind};
 pub use pool::Pool;
 pub use survey::Surveyor;
+pub use tls::{TlsError, TlsOptions};
 pub use uri::Uri;
 
 /// The README's example is a test.

@@ -7,7 +7,9 @@ use crate::error::Error;
 use crate::frame::{During, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
 use crate::session::SessionLimits;
+use crate::tls::TlsOptions;
 use crate::transport::Canceller;
+use crate::uri::{Address, Uri};
 use nbd_extents::Strictness;
 
 /// How to connect, what to ask for, and how long to wait.
@@ -38,6 +40,9 @@ pub struct Options {
     pub(crate) session_limits: SessionLimits,
     pub(crate) handshake_limits: HandshakeLimits,
     pub(crate) canceller: Canceller,
+    pub(crate) tls: Option<TlsOptions>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls_config: Option<alloc::sync::Arc<rustls::ClientConfig>>,
 }
 
 impl Default for Options {
@@ -57,6 +62,9 @@ impl Default for Options {
             session_limits: SessionLimits::default(),
             handshake_limits: HandshakeLimits::default(),
             canceller: Canceller::new(),
+            tls: None,
+            #[cfg(feature = "tls")]
+            tls_config: None,
         }
     }
 }
@@ -179,6 +187,36 @@ impl Options {
     pub fn canceller(mut self, canceller: Canceller) -> Self {
         self.canceller = canceller;
         self
+    }
+
+    /// Connects over TLS, also where the URI is `nbd://` or there is no URI. Parameters of a URI
+    /// count more than these options.
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// A configuration of rustls for connections over TLS, in place of certificates from files.
+    ///
+    /// Of the [`TlsOptions`] only the name of the host is used. The configuration decides whether a
+    /// server's certificate is verified.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: alloc::sync::Arc<rustls::ClientConfig>) -> Self {
+        self.tls_config = Some(config);
+        self
+    }
+
+    /// The options of a connection to this URI, with what it says about TLS.
+    pub(crate) fn for_uri(&self, uri: &Uri) -> Self {
+        let mut options = self.clone();
+        options.tls = match (uri.tls(), &self.tls) {
+            (Some(theirs), Some(ours)) => Some(theirs.clone().or(ours)),
+            (theirs, ours) => theirs.or(ours.as_ref()).cloned(),
+        };
+        if let (Some(tls), Address::Tcp { host, .. }) = (&mut options.tls, uri.address()) {
+            tls.hostname.get_or_insert_with(|| host.clone());
+        }
+        options
     }
 
     /// How to ask once more after an error: a server that hangs up on an option that it does not

@@ -5,6 +5,16 @@
 //! nbd+unix:///export?socket=/path      nbds+unix:// likewise
 //! ```
 //!
+//! A URI over TLS may have these parameters; [`TlsOptions`] says what they do:
+//!
+//! | parameter | value |
+//! |---|---|
+//! | `tls-certificates` | a folder with `ca-cert.pem`, and perhaps others |
+//! | `tls-hostname` | the name that the server's certificate must be for |
+//! | `tls-verify-peer` | 0 or 1: whether to verify the server's certificate |
+//! | `tls-type` | `x509`; `psk` and `anon` are refused, since rustls has neither |
+//! | `x-tls-fingerprint` | the SHA-256 fingerprint of the server's certificate, in place of an authority |
+//!
 //! Whatever is not understood is an error that names it: a parameter that is silently ignored might
 //! have mattered.
 
@@ -15,6 +25,7 @@ use core::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use crate::frame::MAX_STRING;
+use crate::tls::{FingerprintError, TlsOptions, path_of};
 
 /// The port of NBD.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -39,7 +50,7 @@ const HOST: &AsciiSet = &ENCODE.add(b'/');
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Uri {
-    tls: bool,
+    tls: Option<TlsOptions>,
     address: Address,
     export: String,
 }
@@ -126,12 +137,34 @@ pub enum UriError {
     /// `?socket=` with TCP.
     #[error("?socket= goes with nbd+unix:// only")]
     UnexpectedSocket,
-    /// `socket=` twice.
-    #[error("?socket= is there more than once")]
-    DuplicateSocket,
+    /// A parameter twice.
+    #[error("?{0}= is there more than once")]
+    DuplicateParameter(String),
     /// An empty name, or one with a zero byte inside.
     #[error("?socket= is empty or has a zero byte inside")]
     BadSocket,
+    /// A parameter of TLS in a URI without TLS.
+    #[error("?{0}= goes with nbds:// and nbds+unix:// only: without the s there is no TLS")]
+    UnexpectedTls(String),
+    /// TLS without certificates.
+    #[error(
+        "tls-type={0} is not supported: rustls, which does TLS here, knows only certificates (x509). Give the \
+         server one, made by openssl in a minute; its fingerprint is enough to verify it (x-tls-fingerprint)"
+    )]
+    TlsType(String),
+    /// A value that a parameter cannot have.
+    #[error("?{parameter}={value:?}: expected {expected}")]
+    BadValue {
+        /// The parameter.
+        parameter: String,
+        /// Its value.
+        value: String,
+        /// What it can have.
+        expected: &'static str,
+    },
+    /// A value that is no fingerprint.
+    #[error("?x-tls-fingerprint=: {0}")]
+    BadFingerprint(#[from] FingerprintError),
     /// A parameter that this crate does not know.
     #[error("unknown parameter {0:?} in the URI")]
     UnknownParameter(String),
@@ -147,13 +180,17 @@ pub enum UriError {
 }
 
 impl Uri {
-    /// A URI from its parts.
+    /// A URI from its parts; with `tls` it is one over TLS.
     ///
     /// # Errors
     ///
     /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte, or the host
     /// is empty.
-    pub fn new(address: Address, export: impl Into<String>, tls: bool) -> Result<Self, UriError> {
+    pub fn new(
+        address: Address,
+        export: impl Into<String>,
+        tls: Option<TlsOptions>,
+    ) -> Result<Self, UriError> {
         let export = export.into();
         check_export(&export)?;
         if matches!(&address, Address::Tcp { host, .. } if host.is_empty()) {
@@ -174,10 +211,25 @@ impl Uri {
         &self.export
     }
 
+    /// The same server and another export.
+    ///
+    /// # Errors
+    ///
+    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte.
+    pub fn with_export(&self, export: impl Into<String>) -> Result<Self, UriError> {
+        Self::new(self.address.clone(), export, self.tls.clone())
+    }
+
     /// True for `nbds` and `nbds+unix`.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
-        self.tls
+        self.tls.is_some()
+    }
+
+    /// Its parameters of TLS; `None` for one without TLS.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&TlsOptions> {
+        self.tls.as_ref()
     }
 }
 
@@ -200,7 +252,7 @@ impl FromStr for Uri {
         if let Some(fragment) = parts.fragment {
             return Err(UriError::Fragment(fragment.to_owned()));
         }
-        let socket = parse_query(parts.query)?;
+        let (socket, tls) = parse_query(parts.query, tls)?;
         let address = if unix { unix_address(&parts, socket)? } else { tcp_address(&parts, socket)? };
         let export = percent_decode_str(parts.path.strip_prefix('/').unwrap_or(parts.path))
             .decode_utf8()
@@ -235,19 +287,54 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The value of `socket=`, if it is there; nothing else may be.
-fn parse_query(query: &str) -> Result<Option<Vec<u8>>, UriError> {
+/// The value of `socket=`, and the parameters of TLS where there is TLS.
+fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOptions>), UriError> {
     let mut socket = None;
+    let mut options = TlsOptions::new();
+    let mut seen = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if percent_decode_str(key).ne(b"socket".iter().copied()) {
-            return Err(UriError::UnknownParameter(key.to_owned()));
+        let value: Vec<u8> = percent_decode_str(value).collect();
+        let name = percent_decode_str(key).decode_utf8_lossy().into_owned();
+        if seen.contains(&name) {
+            return Err(UriError::DuplicateParameter(name));
         }
-        if socket.replace(percent_decode_str(value).collect()).is_some() {
-            return Err(UriError::DuplicateSocket);
+        match name.as_str() {
+            "socket" => socket = Some(value),
+            "tls-certificates" | "tls-hostname" | "tls-verify-peer" | "tls-type" | "x-tls-fingerprint" => {
+                if !tls {
+                    return Err(UriError::UnexpectedTls(name));
+                }
+                options = tls_parameter(options, &name, value)?;
+            }
+            // libnbd's, for pre-shared keys
+            "tls-psk-file" | "tls-username" if tls => return Err(UriError::TlsType("psk".to_owned())),
+            _ => return Err(UriError::UnknownParameter(key.to_owned())),
         }
+        seen.push(name);
     }
-    Ok(socket)
+    Ok((socket, tls.then_some(options)))
+}
+
+fn tls_parameter(options: TlsOptions, name: &str, value: Vec<u8>) -> Result<TlsOptions, UriError> {
+    let text = String::from_utf8_lossy(&value).into_owned();
+    let bad =
+        |expected| Err(UriError::BadValue { parameter: name.to_owned(), value: text.clone(), expected });
+    match (name, text.as_str()) {
+        ("tls-hostname", name) if !name.is_empty() => Ok(options.hostname(name)),
+        ("tls-verify-peer", "0") => Ok(options.verify_peer(false)),
+        ("tls-verify-peer", "1") => Ok(options.verify_peer(true)),
+        ("tls-type", "x509") => Ok(options),
+        ("tls-type", "psk" | "anon") => Err(UriError::TlsType(text)),
+        ("x-tls-fingerprint", text) => Ok(options.fingerprint(text.parse()?)),
+        ("tls-certificates", folder) if !folder.is_empty() => {
+            path_of(value).map_or_else(|| bad("a path"), |folder| Ok(options.certificates(folder)))
+        }
+        ("tls-hostname", _) => bad("the name of a host"),
+        ("tls-verify-peer", _) => bad("0 or 1"),
+        ("tls-type", _) => bad("x509"),
+        _ => bad("a folder"),
+    }
 }
 
 fn unix_address(parts: &Parts<'_>, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
@@ -295,20 +382,28 @@ fn check_export(name: &str) -> Result<(), UriError> {
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "nbds" } else { "nbd" };
+        let scheme = if self.is_tls() { "nbds" } else { "nbd" };
         let export = percent_encode(self.export.as_bytes(), ENCODE);
+        let mut parameters = Vec::new();
         match &self.address {
             Address::Tcp { host, port } => {
                 write!(f, "{scheme}://{}", HostText(host))?;
                 if *port != DEFAULT_PORT {
                     write!(f, ":{port}")?;
                 }
-                write!(f, "/{export}")
+                write!(f, "/{export}")?;
             }
             Address::Unix(socket) => {
-                write!(f, "{scheme}+unix:///{export}?socket={}", percent_encode(socket.as_bytes(), ENCODE))
+                write!(f, "{scheme}+unix:///{export}")?;
+                parameters.push(("socket", socket.as_bytes().to_vec()));
             }
         }
+        parameters.extend(self.tls.iter().flat_map(TlsOptions::parameters));
+        for (index, (name, value)) in parameters.iter().enumerate() {
+            let mark = if index == 0 { '?' } else { '&' };
+            write!(f, "{mark}{name}={}", percent_encode(value, ENCODE))?;
+        }
+        Ok(())
     }
 }
 

@@ -132,7 +132,7 @@ fn qemu_names_what_it_has_when_something_is_missing() {
                     it has base:allocation, qemu:allocation-depth, qemu:dirty-bitmap:b0";
     assert_eq!(error.to_string(), expected);
 
-    let unknown = Uri::new(uri.address().clone(), "nosuch", false).unwrap();
+    let unknown = Uri::new(uri.address().clone(), "nosuch", None).unwrap();
     let error = Client::connect(&unknown, &options()).unwrap_err();
     assert_eq!(error.class(), ErrorClass::NotThere, "{error}");
     assert!(matches!(error, Error::Handshake(_)), "{error}");

@@ -34,5 +34,5 @@ fn one(text: &str) {
     let shown = uri.to_string();
     assert!(shown.is_ascii(), "{shown}");
     assert_eq!(shown.parse::<Uri>().as_ref(), Ok(&uri), "{text:?} is shown as {shown}");
-    assert_eq!(Uri::new(uri.address().clone(), uri.export(), uri.is_tls()), Ok(uri));
+    assert_eq!(Uri::new(uri.address().clone(), uri.export(), uri.tls().cloned()), Ok(uri));
 }

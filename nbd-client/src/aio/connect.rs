@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::connection::earlier;
+use crate::connection::{Connection, earlier};
 use crate::error::Error;
 use crate::frame::During;
 use crate::options::Options;
@@ -80,11 +80,22 @@ impl AsyncWrite for BoxedStream {
     }
 }
 
+/// Begins a connection. The files of certificates are read by a thread that may wait for them.
+pub(super) async fn prepare(
+    options: &Options,
+    begin: impl FnOnce(&Options) -> Result<Connection, Error> + Send + 'static,
+) -> Result<Connection, Error> {
+    if options.tls.is_none() {
+        return begin(options);
+    }
+    let options = options.clone();
+    let read = tokio::task::spawn_blocking(move || begin(&options));
+    // it fails only where the runtime ends
+    read.await.unwrap_or(Err(Error::GivenUp))
+}
+
 /// Connects to the server of a URI, within the time for connecting.
 pub(super) async fn stream(uri: &Uri, options: &Options, started: Instant) -> Result<BoxedStream, Error> {
-    if uri.is_tls() {
-        return Err(Error::TlsNotSupported);
-    }
     options.canceller.check().map_err(|_| Error::Cancelled { during: During::Connect })?;
     let address = uri.address();
     let connected = within(options, started, async {

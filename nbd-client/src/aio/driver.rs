@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::connect::{BoxedStream, stream};
+use super::connect::{BoxedStream, prepare, stream};
 use crate::connection::{Connection, Transfer};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
@@ -72,9 +72,12 @@ impl Driver<BoxedStream> {
     /// As [`Client::connect`](crate::Client::connect).
     pub async fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
+        let options = &options.for_uri(uri);
         let connect = async |options: &Options| {
-            let stream = stream(uri, options, started).await?;
-            Self::begin(stream, Connection::new(uri.export(), options, started)?).await
+            let export = uri.export().to_owned();
+            let connection =
+                prepare(options, move |options| Connection::new(&export, options, started)).await?;
+            Self::begin(stream(uri, options, started).await?, connection).await
         };
         let error = match connect(options).await {
             Err(error) => error,
@@ -206,9 +209,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 /// Asks the server of a URI for its exports.
 pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
     let started = Instant::now();
+    let options = &options.for_uri(uri);
+    let mut connection = prepare(options, move |options| Connection::listing(options, started)).await?;
     let mut stream = stream(uri, options, started).await?;
-    let mut connection = Connection::listing(options, started)?;
     open(&mut stream, &mut connection).await?;
+    // the goodbye; the list is there already
+    poll_fn(|cx| Poll::Ready(poll_send(&mut stream, &mut connection, cx))).await.ok();
     connection.into_exports().ok_or(Error::GivenUp)
 }
 

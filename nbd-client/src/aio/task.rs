@@ -145,6 +145,7 @@ fn again(error: &Error) -> Error {
     match error {
         Error::Protocol(error) => Error::Protocol(*error),
         Error::ConnectionLost(eof) => Error::ConnectionLost(*eof),
+        Error::Tls(error) => Error::Tls(error.clone()),
         Error::Timeout { during, after } => Error::Timeout { during: *during, after: *after },
         Error::OutOfTime { during } => Error::OutOfTime { during: *during },
         Error::Io { during, source } => {

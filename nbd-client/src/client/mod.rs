@@ -59,13 +59,15 @@ impl Client<Socket> {
     ///
     /// # Errors
     ///
-    /// [`Error::TlsNotSupported`] for `nbds`; [`Error::Connect`], [`Error::Timeout`],
-    /// [`Error::Handshake`] and the other errors of a connection.
+    /// [`Error::Connect`], [`Error::Timeout`], [`Error::Handshake`], [`Error::Tls`] and the other
+    /// errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
+        let options = &options.for_uri(uri);
         let connect = |options: &Options| {
-            let socket = connect_socket(uri, options, started)?;
-            Self::begin(socket, Connection::new(uri.export(), options, started)?, options)
+            // what is wrong with the options or their files is known before anything is sent
+            let connection = Connection::new(uri.export(), options, started)?;
+            Self::begin(connect_socket(uri, options, started)?, connection, options)
         };
         connect(options).or_else(|error| match options.after_hang_up(&error) {
             Some(options) => connect(&options),
@@ -90,8 +92,9 @@ impl Client<Socket> {
     /// ```
     pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
         let started = Instant::now();
-        let socket = connect_socket(uri, options, started)?;
-        let mut driver = BlockingDriver::open(socket, Connection::listing(options, started)?, options)?;
+        let options = &options.for_uri(uri);
+        let connection = Connection::listing(options, started)?;
+        let mut driver = BlockingDriver::open(connect_socket(uri, options, started)?, connection, options)?;
         driver.send(&mut crate::connection::Lent::default()).ok();
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
@@ -117,9 +120,6 @@ impl Client<Socket> {
 }
 
 fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Socket, Error> {
-    if uri.is_tls() {
-        return Err(Error::TlsNotSupported);
-    }
     let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
     // A timeout beyond the clock's range is as good as this.
     let deadline = deadline.unwrap_or_else(|| started + Duration::from_secs(1 << 30));

@@ -14,9 +14,9 @@
 //! poll_timeout, handle_timeout      the clock
 //! ```
 //!
-//! TLS fits in between: with a session the output is ciphertext made of the session's output, and
-//! the space is the buffer for ciphertext, which is decrypted into the places that the space names
-//! today (one copy). Without it nothing is copied.
+//! With [TLS](crate::tls) the output is records made of the session's output, and the space is a
+//! buffer for records, which are decrypted and copied once, to the place that waits for them.
+//! Without it nothing is copied.
 
 mod clock;
 mod transfer;
@@ -36,6 +36,7 @@ use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Event, RequestError, Session, SessionConfig, StartError, TakeAll};
+use crate::tls::{Progress, TlsInfo, TlsSession, TlsSetup};
 
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
 /// in this buffer are copied.
@@ -89,6 +90,10 @@ pub struct Connection {
     end: usize,
     /// TransferBytes of the space that were not the buffer's.
     direct: usize,
+    /// TLS that is to be started, and then the session of it.
+    setup: Option<TlsSetup>,
+    tls: Option<Box<TlsSession>>,
+    tls_info: Option<TlsInfo>,
     /// The error of a server that takes no more bytes. It may have said why before.
     send_error: Option<Error>,
     /// An error has ended it.
@@ -101,16 +106,18 @@ enum Stage {
     /// The handshake, and bytes of it that are not sent yet.
     Handshake(Box<Handshake>, Vec<u8>),
     Open(Box<Export>, Box<Session>),
-    /// A list of exports is all that was wanted.
-    Listed(Vec<ListedExport>),
+    /// A list of exports is all that was wanted; the goodbye is to be sent.
+    Listed(Vec<ListedExport>, Vec<u8>),
 }
 
 impl Connection {
-    /// Begins the handshake for an export.
+    /// Begins the handshake for an export. With [TLS](Options::tls) it reads the files of
+    /// certificates.
     ///
     /// # Errors
     ///
-    /// [`Error::Handshake`] for names that cannot be sent.
+    /// [`Error::Handshake`] for names that cannot be sent, [`Error::Tls`] for certificates that
+    /// cannot be used.
     pub fn new(export: &str, options: &Options, now: Instant) -> Result<Self, Error> {
         Self::with(options.handshake(export), options, now)
     }
@@ -122,7 +129,9 @@ impl Connection {
         Self::with(config, options, now)
     }
 
-    fn with(config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
+    fn with(mut config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
+        let setup = TlsSetup::of(options)?;
+        config.start_tls = setup.is_some();
         let Options { connect_timeout, request_timeout, flush_timeout, deadline, .. } = *options;
         Ok(Self {
             stage: Stage::Handshake(Box::new(Handshake::new(config)?), Vec::new()),
@@ -133,6 +142,9 @@ impl Connection {
             start: 0,
             end: 0,
             direct: 0,
+            setup,
+            tls: None,
+            tls_info: None,
             send_error: None,
             is_given_up: false,
             says_goodbye: false,
@@ -167,7 +179,7 @@ impl Connection {
 
     pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {
         match self.stage {
-            Stage::Listed(exports) => Some(exports),
+            Stage::Listed(exports, _) => Some(exports),
             _ => None,
         }
     }
@@ -188,12 +200,17 @@ impl Connection {
     /// True if bytes are to be sent.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        self.send_error.is_none()
-            && match &self.stage {
-                Stage::Handshake(_, output) => !output.is_empty(),
-                Stage::Open(_, session) => session.has_output(),
-                Stage::Listed(_) => false,
-            }
+        let plaintext = match &self.stage {
+            Stage::Handshake(_, output) | Stage::Listed(_, output) => !output.is_empty(),
+            Stage::Open(_, session) => session.has_output(),
+        };
+        let has_output = self.tls.as_ref().map_or(plaintext, |tls| tls.has_output(plaintext, self.is_over()));
+        self.send_error.is_none() && has_output
+    }
+
+    /// True if nothing will follow the output that there is.
+    const fn is_over(&self) -> bool {
+        self.says_goodbye || self.is_given_up || matches!(self.stage, Stage::Listed(..))
     }
 
     /// True while the goodbye is being sent.
@@ -216,35 +233,42 @@ impl Connection {
         match &self.stage {
             Stage::Handshake(handshake, _) => handshake.eof().during,
             Stage::Open(_, session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
-            Stage::Listed(_) => During::Handshake,
+            Stage::Listed(..) => During::Handshake,
         }
     }
 
     // ---- bytes
 
-    /// The bytes to send, in order. No slice is empty.
-    pub fn output(&self) -> impl Iterator<Item = &[u8]> {
+    /// The bytes to send, in order. No slice is empty. With TLS they are the records of a part of
+    /// the bytes; the rest comes when these are sent.
+    pub fn output(&mut self) -> impl Iterator<Item = &[u8]> {
         self.output_in(&[])
     }
 
-    pub(crate) fn output_in<'a>(&'a self, lent: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let (hello, session) = match &self.stage {
-            Stage::Handshake(_, output) => {
-                (Some(output.as_slice()).filter(|output| !output.is_empty()), None)
+    pub(crate) fn output_in<'a>(&'a mut self, lent: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let is_over = self.is_over();
+        let Self { stage, transfers, tls, .. } = self;
+        let plaintext = plaintext(stage, transfers, lent);
+        // with TLS the records, otherwise the bytes themselves
+        let (records, plaintext) = match tls {
+            Some(tls) => {
+                tls.seal(plaintext, is_over);
+                (Some(tls.output()).filter(|records| !records.is_empty()), None)
             }
-            Stage::Open(_, session) => (None, Some(session)),
-            Stage::Listed(_) => (None, None),
+            None => (None, Some(plaintext)),
         };
-        let lender = |owner| self.transfers.data(owner).unwrap_or(lent);
-        hello.into_iter().chain(session.into_iter().flat_map(move |session| session.output_in(lender)))
+        records.into_iter().chain(plaintext.into_iter().flatten())
     }
 
     /// Says that the first `count` bytes of the output were sent.
     pub fn sent(&mut self, count: usize, now: Instant) {
+        // bytes that are only a part of a record are not sent yet
+        let count = self.tls.as_mut().map_or(count, |tls| tls.sent(count));
         match &mut self.stage {
-            Stage::Handshake(_, output) => drop(output.drain(..count.min(output.len()))),
+            Stage::Handshake(_, output) | Stage::Listed(_, output) => {
+                drop(output.drain(..count.min(output.len())));
+            }
             Stage::Open(_, session) => session.sent(count),
-            Stage::Listed(_) => {}
         }
         self.note(now);
     }
@@ -260,7 +284,7 @@ impl Connection {
 
         let has_hung_up = matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
         let error = Error::Io { during: During::Send, source };
-        if has_hung_up && !self.says_goodbye && self.is_open() {
+        if has_hung_up && !self.says_goodbye && (self.is_open() || self.tls.is_some()) {
             self.send_error = Some(error);
             return Ok(());
         }
@@ -283,8 +307,11 @@ impl Connection {
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
         debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
-        let Self { stage, transfers, buffer, direct, .. } = self;
+        let Self { stage, transfers, buffer, direct, tls, .. } = self;
         *direct = 0;
+        if let Some(tls) = tls {
+            return [&mut [], tls.space()];
+        }
         let Stage::Open(_, session) = stage else { return [&mut [], buffer] };
         let owner = session.receiving_for();
         let lent = transfers.buffer(owner).map_or(lent, |own| own.as_mut_slice());
@@ -316,6 +343,10 @@ impl Connection {
         if count == 0 {
             return Err(self.ended());
         }
+        if let Some(tls) = &mut self.tls {
+            tls.received(count);
+            return Ok(());
+        }
         let direct = count.min(self.direct);
         (self.start, self.end) = (0, (count - direct).min(self.buffer.len()));
         if direct > 0
@@ -334,18 +365,27 @@ impl Connection {
 
     /// Says that receiving failed.
     pub(crate) fn receive_failed(&mut self, source: io::Error) -> Error {
-        let error = Error::Io { during: self.during(), source };
-        let error = self.send_error.take().unwrap_or(error);
-        self.give_up(error)
+        self.lost(Error::Io { during: self.during(), source })
     }
 
     fn ended(&mut self) -> Error {
         let eof = match &self.stage {
             Stage::Handshake(handshake, _) => Some(handshake.eof()),
             Stage::Open(_, session) => session.eof(),
-            Stage::Listed(_) => None,
+            Stage::Listed(..) => None,
         };
-        let error = self.send_error.take().unwrap_or_else(|| eof.map_or(Error::GivenUp, Error::from));
+        self.lost(eof.map_or(Error::GivenUp, Error::from))
+    }
+
+    /// The error of a connection that is gone, from how it went.
+    fn lost(&mut self, error: Error) -> Error {
+        // in a handshake over TLS the place where it ended says more than that sending failed
+        let send_error = self.send_error.take().filter(|_| self.is_open());
+        let error = send_error.unwrap_or(error);
+        let error = match &self.tls {
+            Some(tls) => tls.explain(error),
+            None => error,
+        };
         self.give_up(error)
     }
 
@@ -378,13 +418,16 @@ impl Connection {
                 return Err(Error::GivenUp);
             }
             // unasked bytes wait for a request, which they may answer
-            if self.start == self.end || self.is_open() && self.awaits_nothing() {
+            let moved = if self.is_open() && self.awaits_nothing() {
+                Ok(false)
+            } else {
+                self.process_input(admit, lent)
+            };
+            if !moved.map_err(|error| self.give_up(error))? {
                 self.note(now);
                 self.obey_shutdown(now);
                 return Ok(None);
             }
-            let processed = self.process(admit, lent);
-            processed.map_err(|error| self.give_up(error))?;
         }
     }
 
@@ -407,17 +450,82 @@ impl Connection {
         self.session().is_none_or(|session| session.in_flight() == 0)
     }
 
-    /// Gives bytes of the buffer to the handshake or the session.
-    fn process<A: Admit + ?Sized>(&mut self, admit: &mut A, lent: &mut Lent<'_>) -> Result<(), Error> {
-        let input = self.buffer.get(self.start..self.end).unwrap_or_default();
+    /// Processes some of the bytes that were received. Returns `false` if there are none, or too
+    /// few of them.
+    fn process_input<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<bool, Error> {
+        let Some(mut tls) = self.tls.take() else {
+            if self.start == self.end {
+                return Ok(false);
+            }
+            // taken out for as long as the rest of the connection works on it
+            let buffer = core::mem::take(&mut self.buffer);
+            let processed = self.process(buffer.get(self.start..self.end).unwrap_or_default(), admit, lent);
+            self.buffer = buffer;
+            self.start += processed?;
+            return Ok(true);
+        };
+        let mut result = Ok(());
+        let progress = tls.advance(&mut |plaintext| {
+            let processed = self.process_awaited(plaintext, admit, lent);
+            processed.unwrap_or_else(|error| {
+                result = Err(error);
+                plaintext.len()
+            })
+        });
+        let tls = self.tls.insert(tls);
+        result?;
+        match progress? {
+            Progress::Blocked => return Ok(false),
+            Progress::Received => {}
+            Progress::Established => {
+                self.tls_info = Some(tls.info());
+                if let Stage::Handshake(handshake, output) = &mut self.stage {
+                    handshake.tls_started();
+                    output.extend(handshake.take_output());
+                }
+            }
+            Progress::Ended => return Err(self.ended()),
+        }
+        Ok(true)
+    }
+
+    /// Processes bytes as long as something waits for them, and says how many.
+    fn process_awaited<A: Admit + ?Sized>(
+        &mut self,
+        input: &[u8],
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<usize, Error> {
+        let mut rest = input;
+        while !rest.is_empty() && !(self.is_open() && self.awaits_nothing()) {
+            let count = self.process(rest, admit, lent)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Gives bytes to the handshake or the session, and says how many they took.
+    fn process<A: Admit + ?Sized>(
+        &mut self,
+        input: &[u8],
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<usize, Error> {
         match &mut self.stage {
             Stage::Handshake(handshake, output) => {
                 let fed = handshake.feed(input);
                 output.extend(handshake.take_output());
-                self.start += fed?;
-                if handshake.status() != HandshakeStatus::NeedsInput {
-                    self.open()?;
+                let fed = fed?;
+                match handshake.status() {
+                    HandshakeStatus::NeedsInput => {}
+                    HandshakeStatus::NeedsTls => self.start_tls()?,
+                    HandshakeStatus::Finished => self.open()?,
                 }
+                Ok(fed)
             }
             Stage::Open(_, session) => {
                 // one piece at a time: each may belong to another buffer
@@ -429,22 +537,29 @@ impl Connection {
                     space.copy_from_slice(input);
                 }
                 session.advance_in(count, admit, room)?;
-                self.start += count;
+                Ok(count)
             }
-            Stage::Listed(_) => self.start = self.end,
+            Stage::Listed(..) => Ok(input.len()),
+        }
+    }
+
+    /// The server has agreed to TLS. Bytes that are still to be sent are plaintext.
+    fn start_tls(&mut self) -> Result<(), Error> {
+        if let (Some(setup), Stage::Handshake(_, output)) = (self.setup.take(), &mut self.stage) {
+            self.tls = Some(Box::new(TlsSession::new(setup, core::mem::take(output))?));
         }
         Ok(())
     }
 
     /// The handshake is over.
     fn open(&mut self) -> Result<(), Error> {
-        let Stage::Handshake(handshake, _) = &mut self.stage else { return Ok(()) };
+        let Stage::Handshake(handshake, output) = &mut self.stage else { return Ok(()) };
         if let Some(exports) = handshake.take_exports() {
-            self.stage = Stage::Listed(exports);
+            self.stage = Stage::Listed(exports, core::mem::take(output));
             return Ok(());
         }
-        // it ends without an export only where TLS was asked for
-        let (export, forgiven) = handshake.take_export().ok_or(Error::TlsNotSupported)?;
+        let (mut export, forgiven) = handshake.take_export().ok_or(Error::GivenUp)?;
+        export.tls = self.tls_info.take();
         crate::trace::negotiated(&export);
         let mut config = SessionConfig::of_export(&export);
         config.strictness = self.options.strictness;
@@ -602,7 +717,7 @@ impl Connection {
     fn phase(&self) -> Phase {
         match &self.stage {
             Stage::Handshake(..) => Phase::Handshake,
-            Stage::Listed(_) => Phase::Idle,
+            Stage::Listed(..) => Phase::Idle,
             Stage::Open(..) if self.says_goodbye => Phase::Goodbye,
             Stage::Open(_, session) => match session.in_flight() {
                 0 if !session.has_output() => Phase::Idle,
@@ -617,4 +732,19 @@ impl Connection {
             self.clock.note(now, stats.done + stats.failed, session.payload_moved());
         }
     }
+}
+
+/// The bytes to send before TLS has made records of them.
+fn plaintext<'a>(
+    stage: &'a Stage,
+    transfers: &'a Transfers,
+    lent: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let (hello, session) = match stage {
+        Stage::Handshake(_, output) | Stage::Listed(_, output) => (output.as_slice(), None),
+        Stage::Open(_, session) => (&[][..], Some(session)),
+    };
+    let lender = move |owner| transfers.data(owner).unwrap_or(lent);
+    let hello = Some(hello).filter(|hello| !hello.is_empty());
+    hello.into_iter().chain(session.into_iter().flat_map(move |session| session.output_in(lender)))
 }

@@ -20,6 +20,8 @@ pub enum During {
     Hello,
     /// Agreeing on this option.
     Option(OptionName),
+    /// Agreeing on keys and certificates, after STARTTLS.
+    TlsHandshake,
     /// The client's turn in the handshake.
     Handshake,
     /// Waiting for the answer to EXPORT_NAME: a server that lacks the export just closes.
@@ -38,6 +40,7 @@ impl fmt::Display for During {
             Self::Option(option) => return write!(f, "the handshake, at {option}"),
             Self::Connect => "the connection",
             Self::Hello => "the server's hello",
+            Self::TlsHandshake => "the TLS handshake",
             Self::Handshake => "the handshake",
             Self::ExportName => "EXPORT_NAME (there may be no such export)",
             Self::Send => "sending",

@@ -225,6 +225,7 @@ impl Draft {
             contexts: Vec::new(),
             missing: Vec::new(),
             offered: self.offered.take(),
+            tls: None,
         };
         for asked in &config.contexts {
             match self.granted.iter().find(|context| context.name == asked.name) {

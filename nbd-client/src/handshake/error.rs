@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::export::BlockSizesError;
-use crate::frame::OptionName;
+use crate::frame::{OptionName, option_type};
 use crate::text::ServerText;
 
 /// A handshake that did not lead to an export. The connection is of no more use.
@@ -213,6 +213,24 @@ impl HandshakeError {
             self,
             Self::ExportUnknown { .. } | Self::ContextMissing { .. } | Self::NoStructuredReplies { .. }
         )
+    }
+
+    /// True if client and server did not agree whether to use TLS, or how to begin it.
+    ///
+    /// ```
+    /// use nbd_client::handshake::HandshakeError;
+    ///
+    /// assert!(HandshakeError::BytesBehindStartTls { count: 20 }.is_about_tls());
+    /// ```
+    #[must_use]
+    pub const fn is_about_tls(&self) -> bool {
+        match self {
+            Self::BytesBehindStartTls { .. } => true,
+            Self::Refused { option, reason, .. } => {
+                option.0 == option_type::STARTTLS || matches!(reason, Refusal::TlsRequired)
+            }
+            _ => false,
+        }
     }
 
     /// True if the fault is in the caller's own names: nothing was sent.

@@ -228,7 +228,8 @@ impl Handshake {
             Stage::Magic | Stage::Style | Stage::Flags => During::Hello,
             Stage::ExportName => During::ExportName,
             Stage::Header(step) | Stage::Payload(step, _) => During::Option(step.name()),
-            Stage::StartTls | Stage::Finished => During::Handshake,
+            Stage::StartTls => During::TlsHandshake,
+            Stage::Finished => During::Handshake,
         };
         UnexpectedEof { during, got: self.buffer.len() as u64, expected: self.want as u64 }
     }

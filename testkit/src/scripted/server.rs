@@ -104,7 +104,7 @@ impl ScriptedServer {
     #[must_use]
     pub fn uri(&self) -> String {
         UnixSocket::new(self.path.as_os_str().as_bytes())
-            .and_then(|socket| Uri::new(Address::Unix(socket), "", false))
+            .and_then(|socket| Uri::new(Address::Unix(socket), "", None))
             .map_or_else(|_| String::new(), |uri| uri.to_string())
     }
 

@@ -68,27 +68,6 @@ impl ConnectionArgs {
     }
 }
 
-/// As many connections to one export as the user asked for: fewer where the server does not say
-/// that several are safe, or takes no more of them soon.
-pub(crate) fn more_connections(
-    first: Client,
-    uri: &Uri,
-    options: &Options,
-    connections: u8,
-) -> Result<Vec<Client>, Failure> {
-    let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
-    let mut clients = vec![first];
-    let hurried = options.clone().connect_timeout(HURRY);
-    for _ in 0..more {
-        match Client::connect(uri, &hurried) {
-            Ok(client) => clients.push(client),
-            Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,
-            Err(error) => return Err(failure(uri, options, error)),
-        }
-    }
-    Ok(clients)
-}
-
 /// The failure of a connection, with what may help: the exports that there are, TLS, the bitmaps.
 pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorError>) -> Failure {
     let error = error.into();

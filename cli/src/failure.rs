@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 
-use nbd_client::session::RequestError;
+use nbd_client::copy::CopyError;
+use nbd_client::session::{Errno, RequestError};
 use nbd_client::survey::SurveyorError;
 use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
@@ -180,6 +181,20 @@ fn refused(error: &SurveyorError) -> Option<Refused> {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         SurveyorError::from(error).into()
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        let message = error.to_string();
+        match error {
+            CopyError::ReadOnly | CopyError::TooSmall { .. } => Self::not_there(message),
+            CopyError::Tail { .. } | CopyError::Differs { .. } => Self::broken(message),
+            CopyError::Target(error) if error.is_errno(Errno::ENOSPC) => Self::other(message),
+            CopyError::Source(error) | CopyError::Target(error) => Self { message, ..error.into() },
+            CopyError::Survey(error) => Self { message, ..error.into() },
+            _ => Self::other(message),
+        }
     }
 }
 

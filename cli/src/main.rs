@@ -15,6 +15,7 @@ mod backup;
 mod chain;
 mod connection;
 mod convert;
+mod copy;
 mod failure;
 mod info;
 mod manual;
@@ -33,8 +34,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use failure::Failure;
 
-/// Shows which ranges of an NBD export are dirty, zero or data, and backs it up and restores it by
-/// that
+/// Shows which ranges of an NBD export are dirty, zero or data, and copies, backs up and restores it
+/// by that
 #[derive(Debug, Parser)]
 #[command(name = "nbd-extents", version, term_width = 80, arg_required_else_help = true)]
 #[command(after_help = example!("  nbd-extents map --demo"))]
@@ -47,6 +48,7 @@ struct Program {
 enum Command {
     Map(Box<map::Args>),
     Info(Box<info::Args>),
+    Copy(Box<copy::Args>),
     Backup(Box<backup::Args>),
     Restore(Box<restore::Args>),
     Verify(verify::Args),
@@ -61,6 +63,7 @@ impl Command {
         match self {
             Self::Map(args) => map::run(args),
             Self::Info(args) => info::run(args),
+            Self::Copy(args) => copy::run(args),
             Self::Backup(args) => backup::run(args),
             Self::Restore(args) => restore::run(args),
             Self::Verify(args) => verify::run(args),

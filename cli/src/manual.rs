@@ -26,8 +26,8 @@ pub(crate) struct ManArgs {
 }
 
 /// All commands, in the order of the help.
-const COMMANDS: [&str; 9] =
-    ["map", "info", "backup", "restore", "verify", "convert", "chain", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["map", "info", "copy", "backup", "restore", "verify", "convert", "chain", "completions", "man"];
 
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();

@@ -1,6 +1,120 @@
-//! Progress on stderr, when that is a terminal.
+//! Progress on stderr: a line on a terminal, or JSON for programs.
+
+use core::time::Duration;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nbd_client::copy::{CopyMonitor, CopyProgress};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::remark;
+use crate::values::{human, parse_length};
+
+/// How often a line of JSON is written.
+const JSON_PERIOD: Duration = Duration::from_secs(1);
+/// How often the line on a terminal changes.
+const LINE_PERIOD: Duration = Duration::from_millis(200);
+
+/// The options of the commands that move data.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Progress")]
+pub(crate) struct ProgressArgs {
+    /// The most bytes to copy in a second, such as 50M; zeroes do not count
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub(crate) limit_rate: Option<u64>,
+    /// Show progress on stderr as lines of JSON, one a second
+    #[arg(long, value_name = "FORMAT")]
+    progress: Option<ProgressFormat>,
+    /// Show no progress and no summary
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    parse_length(text).map(core::num::NonZeroU64::get)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ProgressFormat {
+    /// One object a line; the last one has "done": true
+    Json,
+}
+
+impl ProgressArgs {
+    /// Says what was done, where a person reads it.
+    pub(crate) fn summary(&self, done: &CopyProgress) {
+        if self.progress.is_some() {
+            let _ = writeln!(io::stderr().lock(), "{}", line(done, None, true));
+        } else if !self.quiet && io::stderr().is_terminal() {
+            let (copied, zeroed) = (human(done.copied), human(done.zeroed));
+            let skipped = human(done.size.saturating_sub(done.copied).saturating_sub(done.zeroed));
+            let verified = match done.verified {
+                0 => String::new(),
+                bytes => format!(", {} read back and equal", human(bytes)),
+            };
+            remark(format_args!("{copied} copied, {zeroed} zero, {skipped} left as they were{verified}"));
+        }
+    }
+}
+
+/// Shows how far a copy is, until it is dropped.
+pub(crate) struct Watch(Option<(Sender<()>, JoinHandle<()>)>);
+
+impl Watch {
+    /// Begins, where anybody looks: on a terminal, or for a program that asked.
+    pub(crate) fn begin(args: &ProgressArgs, monitor: CopyMonitor) -> Result<Self, Failure> {
+        let is_json = args.progress.is_some();
+        if !is_json && (args.quiet || !io::stderr().is_terminal()) {
+            return Ok(Self(None));
+        }
+        let (stop, stopped) = channel();
+        let period = if is_json { JSON_PERIOD } else { LINE_PERIOD };
+        let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
+            let began = Instant::now();
+            let bar = (!is_json).then(|| Progress::new("copying", 0));
+            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                let now = monitor.progress();
+                match &bar {
+                    Some(bar) => bar.set(now.copied, now.estimated_to_copy()),
+                    // a program that has gone away misses nothing
+                    None => {
+                        drop(writeln!(io::stderr().lock(), "{}", line(&now, Some(began.elapsed()), false)))
+                    }
+                }
+            }
+        });
+        Ok(Self(Some((stop, thread.map_err(|error| Failure::other(error.to_string()))?))))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn line(now: &CopyProgress, elapsed: Option<Duration>, done: bool) -> serde_json::Value {
+    let mut line = json!({
+        "size": now.size, "planned_to": now.planned_to, "to_copy": now.estimated_to_copy(), "copied": now.copied,
+        "zeroed": now.zeroed, "zero_already": now.zero_already, "verified": now.verified, "done": done,
+    });
+    if let Some(elapsed) = elapsed {
+        let seconds = elapsed.as_secs_f64();
+        let rate = now.copied as f64 / seconds.max(0.001);
+        line["seconds"] = json!(seconds);
+        line["rate"] = json!(rate.round());
+        let rest = now.estimated_to_copy().saturating_sub(now.copied) as f64;
+        line["seconds_left"] = if rate > 0.0 { json!((rest / rate).round()) } else { json!(null) };
+    }
+    line
+}
 
 /// How far a job of known size is.
 pub(crate) struct Progress(ProgressBar);
@@ -19,6 +133,12 @@ impl Progress {
     /// Counts more bytes as moved.
     pub(crate) fn add(&self, bytes: u64) {
         self.0.inc(bytes);
+    }
+
+    /// Sets the bytes moved, and the total as it is known now.
+    fn set(&self, moved: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(moved);
     }
 }
 

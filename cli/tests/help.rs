@@ -15,8 +15,8 @@ use testkit::server::folder;
 use testkit::tools;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const COMMANDS: [&str; 9] =
-    ["map", "info", "backup", "restore", "verify", "convert", "chain", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["map", "info", "copy", "backup", "restore", "verify", "convert", "chain", "completions", "man"];
 const CODES: [&str; 6] = ["  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  5  "];
 
 fn help(arguments: &[&str]) -> String {

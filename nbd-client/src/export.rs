@@ -50,6 +50,12 @@ impl Export {
         self.headers == Headers::Extended && self.flags.block_status_payload()
     }
 
+    /// The smallest block that can be read and written, in bytes: 1 where the server named none.
+    #[must_use]
+    pub fn minimum_block(&self) -> u64 {
+        self.block_size.map_or(1, |sizes| u64::from(sizes.minimum()))
+    }
+
     /// The granted context of this name.
     #[must_use]
     pub fn context(&self, name: &str) -> Option<&MetaContext> {

@@ -13,6 +13,7 @@ pub(crate) mod unfinished;
 
 use std::time::SystemTime;
 
+use nbd_client::pool::more_connections;
 use nbd_client::survey::Order;
 use nbd_client::{Export, Pool, Surveyor};
 use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
@@ -22,7 +23,7 @@ use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, Context, Contexts, MAX_END};
 use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
 
-use crate::connection::{self, more_connections};
+use crate::connection;
 use crate::failure::Failure;
 use crate::map::Previous;
 use crate::progress::Progress;
@@ -132,16 +133,17 @@ fn survey(args: &Args, previous: Previous) -> Result<Surveyed, Failure> {
     let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
     let client = surveyor.into_client()?;
     let closed = received.saturating_sub(client.stats().bytes_received);
-    let clients = more_connections(client, &args.uri, &options, args.connections)?;
+    let clients = more_connections(client, &args.uri, &options, args.connections.into())?;
     Ok(Surveyed { map, assumed, pool: Pool::of(clients)?, closed })
 }
 
-fn check_writable(read_only: bool, args: &Args) -> Result<(), Failure> {
-    if read_only || args.allow_writable {
+/// Refuses an export that may change while it is read, unless the user allows it.
+pub(crate) fn check_writable(read_only: bool, allowed: bool) -> Result<(), Failure> {
+    if read_only || allowed {
         return Ok(());
     }
     Err(Failure::other(
-        "the export is writable, and may change while it is read (--allow-writable backs it up all the same)",
+        "the export is writable, and may change while it is read (--allow-writable takes it all the same)",
     ))
 }
 
@@ -151,7 +153,7 @@ fn decide_all(
     args: &Args,
     previous: Previous,
 ) -> Result<(ExtentMap<Action>, u64), Failure> {
-    check_writable(surveyor.is_read_only(), args)?;
+    check_writable(surveyor.is_read_only(), args.allow_writable)?;
     check_tail(surveyor.export())?;
     let zeroes = if args.ignore_zero_status { Zeroes::AsData } else { Zeroes::MayUnmap };
     if args.bitmap.is_empty() {
@@ -187,7 +189,7 @@ fn decide(
 
 /// Refuses an export whose last bytes no request may ask for, before any time is spent on the rest.
 fn check_tail(export: &Export) -> Result<(), Failure> {
-    let (size, minimum) = (export.size(), minimum_block(export));
+    let (size, minimum) = (export.size(), export.minimum_block());
     let tail = size % minimum;
     if tail == 0 {
         return Ok(());
@@ -198,14 +200,10 @@ fn check_tail(export: &Export) -> Result<(), Failure> {
     )))
 }
 
-fn minimum_block(export: &Export) -> u64 {
-    u64::from(export.block_size.map_or(1, |sizes| sizes.minimum()))
-}
-
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
 /// alone.
 fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
-    let minimum = BlockSize::new(minimum_block(export))?;
+    let minimum = BlockSize::new(export.minimum_block())?;
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
     Ok(PlanOptions::new(export.size(), minimum)?

@@ -117,7 +117,7 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     /// One read, straight to where the connection wants it.
-    fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+    pub(crate) fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
         loop {
             let [direct, buffer] = self.connection.space_in(lent.read);
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
@@ -140,7 +140,7 @@ impl<T: Transport> BlockingDriver<T> {
         }
     }
 
-    fn set_deadline(&mut self) -> Result<(), Error> {
+    pub(crate) fn set_deadline(&mut self) -> Result<(), Error> {
         let end = self.connection.poll_timeout();
         self.transport.set_deadline(end).map_err(|error| self.failed(error))
     }

@@ -60,7 +60,7 @@ impl PipelineOptions {
     }
 
     /// No more than a connection with these limits takes.
-    fn within(self, limits: SessionLimits) -> Self {
+    pub(crate) fn within(self, limits: SessionLimits) -> Self {
         Self {
             bytes: self.bytes.min(limits.max_bytes_in_flight),
             ..self.requests(self.requests.min(limits.max_in_flight))
@@ -68,13 +68,23 @@ impl PipelineOptions {
     }
 
     /// Whether `more` bytes may be held beside those that are.
-    const fn has_room(&self, requests: usize, held: u64, more: u64) -> bool {
+    pub(crate) const fn has_room(&self, requests: usize, held: u64, more: u64) -> bool {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
+    }
+
+    /// The part of one of `count` connections in the bytes that all of them hold.
+    pub(crate) fn share(self, count: usize) -> Self {
+        Self { bytes: self.bytes / (count.max(1) as u64), ..self }
+    }
+
+    /// How many more requests may be in flight.
+    pub(crate) const fn room(&self, requests: usize) -> usize {
+        self.requests.saturating_sub(requests)
     }
 
     /// How much of a range from `offset` to `end` one request does: up to the next multiple of a
     /// piece.
-    fn cut(&self, longest: u32, offset: u64, end: u64) -> u64 {
+    pub(crate) fn cut(&self, longest: u32, offset: u64, end: u64) -> u64 {
         let piece = u64::from(self.piece.min(longest).max(1));
         (piece - offset % piece).min(end - offset)
     }

@@ -22,7 +22,7 @@ use crate::uri::Uri;
 
 /// How long the second connection may take where the first came about: some servers take one client
 /// only, and let others wait for ever.
-const ANOTHER: Duration = Duration::from_secs(5);
+pub(crate) const ANOTHER: Duration = Duration::from_secs(5);
 
 /// Several connections to one export, each with a thread of its own, used as one: requests go to
 /// the connection that has the fewest.
@@ -86,17 +86,7 @@ impl Pool {
     /// finds another export.
     pub fn connect(uri: &Uri, options: &Options, connections: usize) -> Result<Self, Error> {
         let options = options.clone().without_contexts();
-        let first = Client::connect(uri, &options)?;
-        let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
-        let mut clients = vec![first];
-        let hurried = options.with_connect_timeout_of_at_most(ANOTHER);
-        for _ in 0..more {
-            match Client::connect(uri, &hurried) {
-                Ok(client) => clients.push(client),
-                Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,
-                Err(error) => return Err(error),
-            }
-        }
+        let clients = more_connections(Client::connect(uri, &options)?, uri, &options, connections)?;
         Self::of(clients)
     }
 
@@ -249,8 +239,33 @@ impl Pool {
     }
 }
 
+/// As many connections to one export as are wanted, the first of which is there: one where the
+/// server does not say that several are safe, fewer where it takes no more within 5 seconds.
+///
+/// # Errors
+///
+/// As [`Client::connect`].
+pub fn more_connections(
+    first: Client,
+    uri: &Uri,
+    options: &Options,
+    connections: usize,
+) -> Result<Vec<Client>, Error> {
+    let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
+    let mut clients = vec![first];
+    let hurried = options.clone().with_connect_timeout_of_at_most(ANOTHER);
+    while clients.len() <= more {
+        match Client::connect(uri, &hurried) {
+            Ok(client) => clients.push(client),
+            Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(clients)
+}
+
 /// An error if connections to what should be one export found different things.
-fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a Export>) -> Result<(), Error> {
+pub(crate) fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a Export>) -> Result<(), Error> {
     for other in others {
         let what = if other.size != export.size {
             "size"

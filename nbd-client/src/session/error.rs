@@ -21,6 +21,8 @@ impl Errno {
     pub const ENOTSUP: Self = Self(95);
     /// The server takes a request for invalid. Some say so of one that is only too long.
     pub const EINVAL: Self = Self(22);
+    /// The storage of the export is full.
+    pub const ENOSPC: Self = Self(28);
     /// The request is too long.
     pub const EOVERFLOW: Self = Self(75);
     /// The server is going down: the client MUST soft-disconnect.

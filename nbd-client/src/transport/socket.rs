@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
 
-use super::{Canceller, Transport, timed_out};
 #[cfg(unix)]
-use super::{Ready, Waker};
+use super::Waker;
+use super::{Canceller, Ready, Transport, timed_out};
 
 /// A timeout of the kernel's may be this much longer than the time left: it saves a system call
 /// before most calls.
@@ -101,36 +101,67 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for a wanted direction, or for the waker, until the deadline.
+    /// Waits for a wanted direction of this socket or of another one, or for the waker of this one,
+    /// until the earlier deadline of both.
     #[cfg(unix)]
-    fn poll(&self, wanted: Ready) -> io::Result<Ready> {
+    fn poll(&self, wanted: Ready, other: Option<(&Self, Ready)>) -> io::Result<[Ready; 2]> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, wanted.read);
-        flags.set(PollFlags::OUT, wanted.write);
-        // without a waker the socket stands in for it, asked for nothing
-        let mut polled = [PollFd::new(&*self.inner, flags), PollFd::new(&*self.inner, PollFlags::empty())];
-        if let (Some(wakes), [_, second]) = (&self.wakes, &mut polled) {
-            *second = PollFd::new(wakes, PollFlags::IN);
-        }
-        let left = match self.timeout(None)? {
-            Some(Some(left)) => Timespec::try_from(left).ok(),
-            _ => None,
+        let flags = |wanted: Ready| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, wanted.read);
+            flags.set(PollFlags::OUT, wanted.write);
+            flags
         };
+        // where there is no waker or no other socket, this one stands in, asked for nothing
+        let stand_in = || PollFd::new(&*self.inner, PollFlags::empty());
+        let wakes = self.wakes.as_ref();
+        let mut polled = [
+            PollFd::new(&*self.inner, flags(wanted)),
+            wakes.map_or_else(stand_in, |wakes| PollFd::new(wakes, PollFlags::IN)),
+            other.map_or_else(stand_in, |(other, wanted)| PollFd::new(&*other.inner, flags(wanted))),
+        ];
+        let mut left = self.timeout(None)?.flatten();
+        if let Some((other, _)) = other {
+            left = left.into_iter().chain(other.timeout(None)?.flatten()).min();
+        }
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         let count = poll(&mut polled, left.as_ref())?;
         self.canceller.check()?;
         if count == 0 {
             return Err(timed_out());
         }
-        let [socket, woken] = polled;
-        if let Some(mut wakes) = self.wakes.as_ref().filter(|_| woken.revents().contains(PollFlags::IN)) {
+        let [found, woken, others] = polled.map(|polled| polled.revents());
+        if let Some(mut wakes) = wakes.filter(|_| woken.contains(PollFlags::IN)) {
             // one byte a wake, and another one at most while this is read
             let _ = wakes.read(&mut [0; 8]);
         }
-        let found = socket.revents();
         // an error or an end is for the next read to tell
-        Ok(Ready { read: found.intersects(!PollFlags::OUT), write: found.contains(PollFlags::OUT) })
+        let ready = |found: PollFlags| Ready {
+            read: found.intersects(!PollFlags::OUT),
+            write: found.contains(PollFlags::OUT),
+        };
+        let others = if other.is_some() { ready(others) } else { Ready::default() };
+        Ok([ready(found), others])
+    }
+
+    /// Waits for this socket and another one, which one thread drives, as [`Transport::wait`] does
+    /// for one.
+    pub(crate) fn wait_either(
+        &mut self,
+        wanted: Ready,
+        other: &mut Self,
+        others: Ready,
+    ) -> io::Result<[Ready; 2]> {
+        #[cfg(unix)]
+        return self.poll(wanted, Some((other, others)));
+        // one after the other
+        #[cfg(not(unix))]
+        if wanted == Ready::default() {
+            Ok([wanted, other.wait(others)?])
+        } else {
+            Ok([self.wait(wanted)?, Ready::default()])
+        }
     }
 
     /// What the result of a call means: a cancellation looks like an end of file or a reset, a
@@ -196,7 +227,7 @@ impl Transport for Socket {
 
     #[cfg(unix)]
     fn wait(&mut self, wanted: Ready) -> io::Result<Ready> {
-        self.poll(wanted)
+        self.poll(wanted, None).map(|[ready, _]| ready)
     }
 
     #[cfg(unix)]

@@ -1,0 +1,383 @@
+//! From one export to another: all of a disk, or its changes.
+//!
+//! ```text
+//! survey -> actions -> plan -> pieces -> lane: read -> write -> (read back)
+//!                                     -> lane: zero -> (read back)          -> flush
+//! ```
+//!
+//! The survey runs in the caller's thread and on a connection of its own, while lanes move what it
+//! has found. A lane is a connection to either side, driven by one thread. Dirty zeroes are written
+//! as zeroes, never by TRIM, and not where the target's block status says that they are there.
+//!
+//! The result depends on the source alone, so a copy that ended early is run again.
+
+mod error;
+mod lane;
+mod options;
+mod progress;
+mod queue;
+mod target_status;
+
+pub use error::CopyError;
+pub use options::CopyOptions;
+pub use progress::{CopyMonitor, CopyProgress};
+
+use core::ops::Range;
+use core::time::Duration;
+use std::time::Instant;
+
+use nbd_extents::action::{Policy, StatusStream};
+use nbd_extents::map::{Cap, CapError, ExtentMap};
+use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
+use nbd_extents::stream::from_iter;
+use nbd_extents::{MAX_END, SurveyOptions, SurveyStats};
+
+use lane::{Lane, Shared};
+use queue::{Piece, PieceTask, Queue};
+
+use crate::client::Client;
+use crate::export::Export;
+use crate::options::Options;
+use crate::pool::{check_same, more_connections};
+use crate::survey::Surveyor;
+use crate::transport::Canceller;
+use crate::uri::Uri;
+
+/// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
+const LONG_ZERO: u64 = 1 << 30;
+/// Memory for the map of a disk whose server takes one connection: it is surveyed before its data
+/// move.
+const MAP_BYTES: usize = 24 << 20;
+
+/// A copy between two exports, connected and not begun.
+#[derive(Debug)]
+pub struct Copy {
+    surveyor: Surveyor,
+    source: Export,
+    target: Export,
+    /// None where the source takes no connection beside the surveyor's.
+    sources: Vec<Client>,
+    targets: Vec<Client>,
+    monitor: CopyMonitor,
+    canceller: Canceller,
+}
+
+impl Copy {
+    /// Connects to the target, and to the source beside its surveyor: `connections` times where
+    /// both say that several are safe.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::ReadOnly`] and [`CopyError::TooSmall`] for a target that cannot take the disk,
+    /// [`CopyError::Tail`] for a source whose end cannot be read, the errors of a connection.
+    pub fn connect(
+        surveyor: Surveyor,
+        source: (&Uri, &Options),
+        target: (&Uri, &Options),
+        connections: usize,
+    ) -> Result<Self, CopyError> {
+        let export = surveyor.export().clone();
+        let asking = target.1.clone().without_contexts().want_context("base:allocation");
+        let first = Client::connect(target.0, &asking).map_err(CopyError::Target)?;
+        check_fit(&export, first.export())?;
+        let lanes = if first.export().flags.can_multi_conn() { connections.max(1) } else { 1 };
+        let sources = beside(&export, source, lanes).map_err(CopyError::Source)?;
+        let lanes = sources.len().max(1);
+        let targets = more_connections(first, target.0, &asking, lanes).map_err(CopyError::Target)?;
+        check_same(&export, sources.iter().map(Client::export)).map_err(CopyError::Source)?;
+        let target_export = targets.first().map_or_else(|| export.clone(), |client| client.export().clone());
+        check_same(&target_export, targets.iter().map(Client::export)).map_err(CopyError::Target)?;
+        Ok(Self {
+            monitor: CopyMonitor::new(export.size()),
+            canceller: target.1.canceller.clone(),
+            surveyor,
+            source: export,
+            target: target_export,
+            sources,
+            targets,
+        })
+    }
+
+    /// Shows how far the copy is, from any thread.
+    #[must_use]
+    pub fn monitor(&self) -> CopyMonitor {
+        self.monitor.clone()
+    }
+
+    /// The surveyor of the source, for the options of its survey.
+    #[must_use]
+    pub const fn surveyor(&self) -> &Surveyor {
+        &self.surveyor
+    }
+
+    /// What the handshake with the target found out.
+    #[must_use]
+    pub const fn target(&self) -> &Export {
+        &self.target
+    }
+
+    /// How many lanes move data, each a connection to either side.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.sources.len().clamp(1, self.targets.len().max(1))
+    }
+
+    /// Surveys the source, moves what `policy` decides to copy and to zero, and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of either side. The target may then hold a part of the copy
+    /// ([`CopyProgress::has_written`]), and the copy can be run again.
+    pub fn run<P: Policy>(
+        self,
+        policy: P,
+        survey: SurveyOptions,
+        options: &CopyOptions,
+    ) -> Result<(CopyProgress, SurveyStats), CopyError> {
+        let plan_options = self.plan_options(options)?;
+        let Self { mut surveyor, sources, targets, target, monitor, canceller, .. } = self;
+        if sources.is_empty() {
+            let (map, stats) = whole_map(&mut surveyor, policy, survey, options)?;
+            let sources = vec![surveyor.into_client()?];
+            let job = Job { target: &target, monitor: &monitor, canceller: &canceller, options };
+            let plan = Plan::new(from_iter(map.extents()), plan_options);
+            return Ok((job.run(plan, sources, targets)?, stats));
+        }
+        let mut extents = surveyor.survey(survey)?;
+        let plan = Plan::new((&mut extents).decide(policy), plan_options);
+        let job = Job { target: &target, monitor: &monitor, canceller: &canceller, options };
+        let done = job.run(plan, sources, targets)?;
+        let stats = extents.stats();
+        surveyor.disconnect().ok(); // all that was asked has been answered
+        Ok((done, stats))
+    }
+
+    /// Whole blocks of the source and, where clean bytes may be read, of the target as well.
+    fn plan_options(&self, options: &CopyOptions) -> Result<PlanOptions, CopyError> {
+        let minimum = BlockSize::new(self.source.minimum_block())?;
+        let block = match options.access {
+            Access::All => BlockSize::new(self.source.minimum_block().max(self.target.minimum_block()))?,
+            Access::DirtyOnly => minimum,
+        };
+        Ok(PlanOptions::new(self.source.size(), block)?
+            .min_block(minimum)?
+            .max_copy(MAX_END)?
+            .max_zero(MAX_END)?
+            .access(options.access))
+    }
+}
+
+/// Connections to a source that is being surveyed: none where it takes no others.
+fn beside(
+    export: &Export,
+    (uri, options): (&Uri, &Options),
+    lanes: usize,
+) -> Result<Vec<Client>, crate::error::Error> {
+    use crate::error::Error;
+
+    if !export.flags.can_multi_conn() {
+        return Ok(Vec::new());
+    }
+    let options = options.clone().without_contexts();
+    let hurried = options.clone().with_connect_timeout_of_at_most(crate::pool::ANOTHER);
+    match Client::connect(uri, &hurried) {
+        Ok(first) => more_connections(first, uri, &options, lanes),
+        Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn check_fit(source: &Export, target: &Export) -> Result<(), CopyError> {
+    if target.flags.is_read_only() {
+        return Err(CopyError::ReadOnly);
+    }
+    let (size, target) = (source.size(), target.size());
+    if target < size {
+        return Err(CopyError::TooSmall { source_size: size, target_size: target });
+    }
+    let minimum = source.minimum_block();
+    if !size.is_multiple_of(minimum) {
+        return Err(CopyError::Tail { size, minimum });
+    }
+    Ok(())
+}
+
+/// The map of all actions, of a source that takes one connection.
+fn whole_map<P: Policy>(
+    surveyor: &mut Surveyor,
+    policy: P,
+    survey: SurveyOptions,
+    options: &CopyOptions,
+) -> Result<(ExtentMap<nbd_extents::Action>, SurveyStats), CopyError> {
+    let size = surveyor.export().size();
+    let mut extents = surveyor.survey(survey)?;
+    let cap = Cap::bytes(MAP_BYTES);
+    let cap = if options.access == Access::DirtyOnly { cap.keeping_skipped() } else { cap };
+    let capped =
+        ExtentMap::capped((&mut extents).decide(policy), 0..size, cap).map_err(|error| match error {
+            CapError::Stream(error) => error.into(),
+            CapError::Full { offset, needed, most, cap } => {
+                CopyError::Map(CapError::Full { offset, needed, most, cap })
+            }
+            _ => CopyError::Map(CapError::Stream(core::fmt::Error)),
+        })?;
+    Ok((capped.map, extents.stats()))
+}
+
+/// A copy under way.
+struct Job<'a> {
+    target: &'a Export,
+    monitor: &'a CopyMonitor,
+    canceller: &'a Canceller,
+    options: &'a CopyOptions,
+}
+
+impl Job<'_> {
+    /// Carries out the steps over pairs of connections, and makes the result durable.
+    fn run<I, E>(
+        &self,
+        steps: I,
+        sources: Vec<Client>,
+        targets: Vec<Client>,
+    ) -> Result<CopyProgress, CopyError>
+    where
+        I: Iterator<Item = Result<PlanStep, E>>,
+        CopyError: From<E>,
+    {
+        let queue = Queue::default();
+        let shared = Shared { queue: &queue, monitor: self.monitor };
+        let count = sources.len().min(targets.len()).max(1);
+        let pace = self.options.pipeline.share(count);
+        let mut lanes: Vec<_> = sources
+            .into_iter()
+            .zip(targets)
+            .enumerate()
+            .map(|(number, (source, target))| Lane::new(number, source, target, pace, self.options.verify))
+            .collect();
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for lane in &mut lanes {
+                let run = move || {
+                    let result = lane.run(shared);
+                    if result.is_err() {
+                        shared.queue.stop();
+                    }
+                    result
+                };
+                let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
+                match builder.spawn_scoped(scope, run) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        queue.stop();
+                        return Err(CopyError::Thread(error));
+                    }
+                }
+            }
+            let planned = self.plan(steps, &queue);
+            if planned.is_err() {
+                queue.stop();
+            }
+            queue.close();
+            let results: Vec<_> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(crate::error::Error::GivenUp))))
+                .collect();
+            // a failure of a lane is why the plan stopped, and not the other way round
+            results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
+        })?;
+        if let Some(lane) = lanes.first_mut() {
+            lane.flush().map_err(CopyError::Target)?;
+        }
+        lanes.iter_mut().for_each(Lane::disconnect);
+        Ok(self.monitor.progress())
+    }
+
+    /// Hands the steps to the lanes, in pieces and no faster than wanted.
+    fn plan<I, E>(&self, steps: I, queue: &Queue) -> Result<(), CopyError>
+    where
+        I: Iterator<Item = Result<PlanStep, E>>,
+        CopyError: From<E>,
+    {
+        let mut limit = self.options.rate.map(RateLimit::new);
+        for step in steps {
+            let step = step?;
+            let (range, task) = match step {
+                PlanStep::Copy { range } => (range, PieceTask::Copy),
+                PlanStep::Zero { range, may_unmap } => (range, PieceTask::Zero { may_unmap }),
+            };
+            for (piece, is_ragged) in self.pieces(range, task) {
+                let bytes = piece.range.end - piece.range.start;
+                // a part of a block is written as data
+                if task == PieceTask::Copy || is_ragged {
+                    self.monitor.plan_copy(bytes);
+                    if let Some(limit) = &mut limit {
+                        limit.wait(bytes, queue);
+                    }
+                } else {
+                    self.monitor.plan_zero(bytes);
+                }
+                let end = piece.range.end;
+                if !queue.push(piece, is_ragged) {
+                    return Ok(());
+                }
+                self.monitor.plan_to(end);
+            }
+            if self.canceller.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.monitor.plan_to(self.monitor.progress().size);
+        Ok(())
+    }
+
+    /// A range in pieces: parts of the target's blocks at its ends, and whole ones in between.
+    fn pieces(&self, range: Range<u64>, task: PieceTask) -> impl Iterator<Item = (Piece, bool)> {
+        let block = self.target.minimum_block();
+        let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };
+        let first = range.start.next_multiple_of(block).min(range.end);
+        let whole = first..last.max(first);
+        let options = self.options.pipeline;
+        let mut at = range.start;
+        core::iter::from_fn(move || {
+            let is_ragged = at < whole.start || at >= whole.end;
+            let end = if at < whole.start {
+                whole.start
+            } else if at < whole.end {
+                match task {
+                    PieceTask::Copy => at + options.cut(u32::MAX, at, whole.end),
+                    PieceTask::Zero { .. } => whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO)),
+                }
+            } else if at < range.end {
+                range.end
+            } else {
+                return None;
+            };
+            let piece = Piece { range: at..end, task };
+            at = end;
+            Some((piece, is_ragged))
+        })
+    }
+}
+
+/// Lets a number of bytes through each second.
+struct RateLimit {
+    rate: u64,
+    next: Instant,
+}
+
+impl RateLimit {
+    /// The time by which bytes may be early, after the copy was slower than its limit.
+    const BURST: Duration = Duration::from_millis(100);
+
+    fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1), next: Instant::now() }
+    }
+
+    /// Waits until these bytes may go, or the job is over.
+    fn wait(&mut self, bytes: u64, queue: &Queue) {
+        let now = Instant::now();
+        self.next = self.next.max(now.checked_sub(Self::BURST).unwrap_or(now));
+        queue.pause(self.next.saturating_duration_since(now));
+        self.next += Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+    }
+}

@@ -1,0 +1,179 @@
+//! The pieces of work between the thread that plans and the lanes that move them: bounded, so that
+//! a plan never runs far ahead.
+
+use alloc::collections::VecDeque;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::transport::Waker;
+
+/// The most pieces that wait.
+const CAPACITY: usize = 1024;
+/// How often a thread that waits looks whether the job is over.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A part of a step, short enough for a request or two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
+    pub(super) task: PieceTask,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PieceTask {
+    /// Read it, and write it.
+    Copy,
+    /// Make it read as zero.
+    Zero {
+        /// It may lose its space.
+        may_unmap: bool,
+    },
+}
+
+/// Pieces that wait for a lane.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<QueueState>,
+    /// A piece has come or gone, or the queue has been closed.
+    changed: Condvar,
+    /// The job has failed: nothing more is started.
+    is_over: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    whole: VecDeque<Piece>,
+    /// Pieces that are no whole blocks of the target. One lane does them one after the other, since
+    /// two of them may share a block.
+    ragged: VecDeque<Piece>,
+    /// No more pieces come.
+    is_closed: bool,
+    /// Lanes that found no piece and are waiting for a server.
+    hungry: Vec<usize>,
+    /// All lanes, as far as they can be woken.
+    wakers: Vec<(usize, Waker)>,
+}
+
+impl QueueState {
+    fn is_full(&self) -> bool {
+        self.whole.len() + self.ragged.len() >= CAPACITY
+    }
+
+    /// The waker of a lane.
+    fn waker(&self, lane: usize) -> Option<Waker> {
+        self.wakers.iter().find(|(other, _)| *other == lane).map(|(_, waker)| waker.clone())
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to wake a lane that waits for a server.
+    pub(super) fn register(&self, lane: usize, waker: Waker) {
+        self.lock().wakers.push((lane, waker));
+    }
+
+    /// Ends the job early.
+    pub(super) fn stop(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let wakers = self.lock().wakers.clone();
+        self.changed.notify_all();
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Adds a piece, when there is room for it. `false` when the job is over.
+    pub(super) fn push(&self, piece: Piece, is_ragged: bool) -> bool {
+        let mut state = self.lock();
+        while state.is_full() && !self.is_over() {
+            state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let was_empty = state.whole.is_empty();
+        if is_ragged { &mut state.ragged } else { &mut state.whole }.push_back(piece);
+        // the first lane does the ragged pieces, and a hungry one the others
+        let hungry = if is_ragged { Some(0) } else { state.hungry.pop() };
+        let waker = hungry.and_then(|lane| state.waker(lane));
+        drop(state);
+        if was_empty || is_ragged {
+            self.changed.notify_all();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        !self.is_over()
+    }
+
+    /// Says that no more pieces come.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for `time`, or until the job is over.
+    pub(super) fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut state = self.lock();
+        while !self.is_over() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state =
+                self.changed.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Moves up to `room` pieces to a lane. A lane that gets none is woken when there is one.
+    pub(super) fn take(&self, lane: usize, room: usize, pieces: &mut VecDeque<Piece>) {
+        let mut state = self.lock();
+        let was_full = state.is_full();
+        let count = room.min(state.whole.len());
+        pieces.extend(state.whole.drain(..count));
+        if count < room && !state.hungry.contains(&lane) {
+            state.hungry.push(lane);
+        }
+        drop(state);
+        if was_full && count > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next ragged piece.
+    pub(super) fn take_ragged(&self) -> Option<Piece> {
+        self.lock().ragged.pop_front()
+    }
+
+    /// Waits until there is a piece for a lane, until `end`, or until the job is over. `false` when
+    /// no piece will come any more.
+    pub(super) fn wait(&self, takes_ragged: bool, end: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        loop {
+            if self.is_over() {
+                return false;
+            }
+            if !state.whole.is_empty() || takes_ragged && !state.ragged.is_empty() {
+                return true;
+            }
+            if state.is_closed {
+                return false;
+            }
+            let now = Instant::now();
+            if end.is_some_and(|end| end <= now) {
+                return true;
+            }
+            let left = end.map_or(Duration::MAX, |end| end - now);
+            let waited = self.changed.wait_timeout(state, left.min(Duration::from_secs(1 << 30)));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}

@@ -68,7 +68,7 @@ fn an_incremental_onto_the_previous_copy_gives_the_same_disk() {
         let mut rng = Rng::new(700 + seed);
         let folder = folder();
         let mut source = random::qcow2(seed, 64 * KIB, SIZE);
-        let recorded = Step::Bitmap { name: "b2", granularity: 4 * KIB << (2 * rng.below(3)) };
+        let recorded = Step::Bitmap { name: "b2", granularity: (4 * KIB) << (2 * rng.below(3)) };
         source.steps.push(recorded);
         let source = source.make(folder.path());
         let target = old_disk(&folder, SIZE);

@@ -97,11 +97,6 @@ impl<S: StatusStream, P: Policy> ExtentSource for Decide<S, P> {
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
-        self.0.fold(init, f)
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
@@ -122,11 +117,6 @@ impl<S: StatusStream, P: Policy> ExtentSource for Explain<S, P> {
     #[inline]
     fn pull(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
         self.0.next_extent()
-    }
-
-    #[inline]
-    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
-        self.0.fold(init, f)
     }
 
     #[inline]
@@ -241,7 +231,7 @@ impl<S: StatusStream, P: Policy> Judge<S, P> {
         } else {
             init
         };
-        let folded = try_fold_numbered(stream, acc, |acc, extent, number| {
+        let folded = try_fold_numbered(stream, None, acc, |acc, extent, number| {
             let acc = match judged.decision(&extent, number) {
                 Some(decision) => f(acc, extent, decision),
                 None => judged.decide::<A, S::Error, E>(extent, number, acc, &mut f),
@@ -324,11 +314,6 @@ impl<S: StatusStream, P: Policy> ExtentSource for Judge<S, P> {
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<Explanation>) -> A) -> Result<A, Self::Error> {
-        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<Self::Error>>(
         self,
         init: A,
@@ -352,11 +337,6 @@ impl<S: StatusStream, P: Policy> ExtentSource for Actions<S, P> {
     fn pull(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
         let judged = self.0.judge()?;
         Ok(judged.map(|(extent, decision)| extent.map(|_| decision.action)))
-    }
-
-    #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<Action>) -> A) -> Result<A, Self::Error> {
-        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     #[inline]

@@ -81,11 +81,6 @@ impl Block {
         block
     }
 
-    /// Whether the reader has wishes.
-    pub(crate) const fn is_kept(&self) -> bool {
-        self.keep.is_some()
-    }
-
     /// Answers the questions of [`NextBlock::NewFlags`].
     pub(crate) fn answer(&mut self, questions: &Questions<'_>) {
         if let Some(keep) = &mut self.keep {

@@ -34,82 +34,79 @@ pub(super) fn is_long<S: ExtentStream>(stream: &mut S) -> bool {
     stream.blocks().is_some_and(Blocks::is_long)
 }
 
-/// Reads all of a stream, and gives each extent to `f` with the value that `f` returned before.
+/// Whether a reader takes touching extents with these statuses as one. A filter joins none, and has
+/// blocks drop the extents without a status all the same.
+pub(super) type Joins<T> = fn(&T, &T) -> bool;
+
+/// Reads all of a stream until the first error, and gives each extent to `f` with the value that `f`
+/// returned before, and with the extent's code, or [`UNNUMBERED`].
+///
+/// With `joins` blocks drop the extents without a status (`status_of`), and may join others.
 #[inline]
-pub(super) fn fold<S: ExtentStream, A>(
+pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
+    joins: Option<Joins<S::Status>>,
     init: A,
-    mut f: impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
+    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
     let mut acc = init;
     if is_long(&mut stream) {
-        acc = fold_blocks(&mut stream, acc, &mut f)?;
+        acc = fold_blocks(&mut stream, joins, acc, &mut f)?;
     }
-    fold_rest(stream, acc, f)
-}
-
-/// Folds the blocks of a stream. A function of its own, so that the loop over segments has all registers.
-#[inline(never)]
-fn fold_blocks<S: ExtentStream, A>(
-    stream: &mut S,
-    init: A,
-    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
-    let (mut acc, mut block) = (init, Block::new());
-    while is_long(stream) {
-        acc = fold_next(stream, &mut block, |_, _| false, acc, f)?;
+    // Moved: no other function has seen its new place, so a compiler keeps its fields in registers.
+    let mut stream = stream;
+    while let Some(extent) = stream.next_extent()? {
+        acc = f(acc, extent, UNNUMBERED)?;
     }
     Ok(acc)
 }
 
-/// Like [`fold`], for a filter: extents without a status (`status_of`) are dropped in whole blocks.
+/// Like [`try_fold`], for a reader of any stream: there may be a merge deeper down, which the
+/// stream's own way reads in blocks.
 #[inline]
-pub(super) fn fold_kept<S: ExtentStream, A>(
+pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
+    joins: Option<Joins<S::Status>>,
     init: A,
-    mut f: impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
-    let mut acc = init;
-    if is_long(&mut stream) {
-        let mut block = Block::keeping();
-        while is_long(&mut stream) {
-            acc = fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
-        }
+    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
+    if stream.blocks().is_some() {
+        try_fold(stream, joins, init, f)
+    } else {
+        stream.try_fold(init, |acc, extent| f(acc, extent, UNNUMBERED))
     }
-    fold_rest(stream, acc, f)
 }
 
-/// Folds the next block, or the next extents where it cannot be merged. Touching extents whose
-/// statuses `joins` finds equal may be joined, if the block is made for that ([`Block::keeping`]).
-#[inline]
-pub(super) fn fold_next<S: ExtentStream, A>(
+/// Folds the blocks of a stream. A function of its own, so that the loop over segments has all
+/// registers.
+#[inline(never)]
+fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
     stream: &mut S,
-    block: &mut Block,
-    joins: impl Fn(&S::Status, &S::Status) -> bool,
+    joins: Option<Joins<S::Status>>,
     init: A,
-    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
-    if !read(stream, block, joins) {
-        return fold_scalar(stream, SCALAR, init, f);
+    f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+) -> Result<A, E> {
+    let mut acc = init;
+    let mut block = if joins.is_some() { Block::keeping() } else { Block::new() };
+    while is_long(stream) {
+        acc = if !read(stream, &mut block, joins) {
+            fold_scalar(stream, acc, f)
+        } else if size_of::<A>() > 0 && joins.is_none() && Processor::found() > Processor::Any {
+            // A fold that carries its state along is compiled for wider registers, in which a
+            // compiler does several extents at once. One whose state is elsewhere (`for_each`)
+            // loses by that: it cannot keep that state in registers across the call. In the narrow
+            // registers that every processor has, all lose. Of a kept block few segments are
+            // yielded, between dead ones: vectors lose there as well.
+            kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), acc, f))
+        } else {
+            fold_segments(stream, block.segments::<false>(), acc, f)
+        }?;
     }
-    // A fold that carries its state along is compiled for wider registers, in which a compiler does
-    // several extents at once. One whose state is elsewhere (`for_each`) loses by that: it cannot
-    // keep that state in registers across the call. In the narrow registers that every processor
-    // has, all lose.
-    // Of a kept block few segments are yielded, between dead ones: vectors lose there as well.
-    Ok(if size_of::<A>() > 0 && !block.is_kept() && Processor::found() > Processor::Any {
-        kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), init, f))
-    } else {
-        fold_segments(stream, block.segments::<false>(), init, f)
-    })
+    Ok(acc)
 }
 
 /// Merges the next block. Returns `false` where the scalar merge must go on.
-fn read<S: ExtentStream>(
-    stream: &mut S,
-    block: &mut Block,
-    joins: impl Fn(&S::Status, &S::Status) -> bool,
-) -> bool {
+fn read<S: ExtentStream>(stream: &mut S, block: &mut Block, joins: Option<Joins<S::Status>>) -> bool {
     while let Some(blocks) = stream.blocks() {
         match blocks.next_block(block) {
             NextBlock::Merged => return true,
@@ -118,8 +115,9 @@ fn read<S: ExtentStream>(
                 let status = |code| stream.status_of(code);
                 block.answer(&Questions {
                     wants: &|code| status(code).is_some(),
-                    joins: &|one, other| {
-                        status(one).zip(status(other)).is_some_and(|(one, other)| joins(&one, &other))
+                    joins: &|one, other| match (joins, status(one), status(other)) {
+                        (Some(joins), Some(one), Some(other)) => joins(&one, &other),
+                        _ => false,
                     },
                 });
             }
@@ -130,123 +128,33 @@ fn read<S: ExtentStream>(
 
 /// Gives segments to `f`, with their statuses; those that have none are not wanted.
 #[inline(always)]
-fn fold_segments<S: ExtentStream, A>(
+fn fold_segments<S: ExtentStream, A, E>(
     stream: &S,
-    segments: impl Iterator<Item = Segment>,
-    init: A,
-    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
-) -> A {
-    segments.fold(init, |acc, Segment { start, end, code }| match stream.status_of(code) {
-        Some(status) => f(acc, Extent::trusted(start, end, status)),
-        None => acc,
-    })
-}
-
-/// Gives all extents to `f`, one by one. The stream is moved: no other function has seen its new
-/// place, so a compiler can keep its fields in registers.
-#[inline(always)]
-fn fold_rest<S: ExtentStream, A>(
-    stream: S,
-    init: A,
-    mut f: impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
-    let (mut stream, mut acc) = (stream, init);
-    while let Some(extent) = stream.next_extent()? {
-        acc = f(acc, extent);
-    }
-    Ok(acc)
-}
-
-/// Gives at most `most` extents to `f`, one by one.
-#[inline]
-fn fold_scalar<S: ExtentStream, A>(
-    stream: &mut S,
-    most: usize,
-    init: A,
-    f: &mut impl FnMut(A, Extent<S::Status>) -> A,
-) -> Result<A, S::Error> {
-    let mut acc = init;
-    for _ in 0..most {
-        let Some(extent) = stream.next_extent()? else {
-            break;
-        };
-        acc = f(acc, extent);
-    }
-    Ok(acc)
-}
-
-/// Like [`fold`], until the first error. With each extent `f` gets its code, or [`UNNUMBERED`].
-#[inline]
-pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
-    mut stream: S,
-    init: A,
-    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
-) -> Result<A, E> {
-    let mut acc = init;
-    if is_long(&mut stream) {
-        let mut block = Block::new();
-        while is_long(&mut stream) {
-            acc = try_fold_next(&mut stream, &mut block, |_, _| false, acc, &mut f)?;
-        }
-    }
-    while let Some(extent) = stream.next_extent()? {
-        acc = f(acc, extent, UNNUMBERED)?;
-    }
-    Ok(acc)
-}
-
-/// Like [`fold_next`], until the first error.
-#[inline]
-pub(super) fn try_fold_next<S: ExtentStream, A, E: From<S::Error>>(
-    stream: &mut S,
-    block: &mut Block,
-    joins: impl Fn(&S::Status, &S::Status) -> bool,
+    mut segments: impl Iterator<Item = Segment>,
     init: A,
     f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    if !read(stream, block, joins) {
-        return try_fold_scalar(stream, SCALAR, init, f);
-    }
-    let mut segments = block.segments::<false>();
     segments.try_fold(init, |acc, Segment { start, end, code }| match stream.status_of(code) {
         Some(status) => f(acc, Extent::trusted(start, end, status), code),
         None => Ok(acc),
     })
 }
 
-/// Gives at most `most` extents to `f`, one by one.
+/// Gives at most [`SCALAR`] extents to `f`, one by one.
 #[inline]
-fn try_fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
+fn fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
     stream: &mut S,
-    most: usize,
     init: A,
     f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
     let mut acc = init;
-    for _ in 0..most {
+    for _ in 0..SCALAR {
         let Some(extent) = stream.next_extent()? else {
             break;
         };
         acc = f(acc, extent, UNNUMBERED)?;
     }
     Ok(acc)
-}
-
-/// Like [`ExtentStream::try_fold`]. With each extent `f` gets a number below [`NUMBERS`]: extents
-/// with the same number have the same status. It is [`UNNUMBERED`] where that is not known.
-#[inline]
-pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
-    mut stream: S,
-    init: A,
-    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
-) -> Result<A, E> {
-    if stream.blocks().is_some() {
-        try_fold(stream, init, f)
-    } else {
-        // There may be a merge deeper down all the same, which the stream's own way reads in
-        // blocks.
-        stream.try_fold(init, |acc, extent| f(acc, extent, UNNUMBERED))
-    }
 }
 
 impl<A: ExtentStream, B: ExtentStream, F> Blocks for Merge<A, B, F> {
@@ -327,7 +235,7 @@ mod tests {
         assert!(is_long(&mut &mut adapted));
         let mut boxed = alloc::boxed::Box::new(adapted);
         let mut block = Block::new();
-        assert!(read(&mut boxed, &mut block, |_, _| false));
+        assert!(read(&mut boxed, &mut block, None));
         assert!(block.segments::<false>().count() > 0);
         let next = boxed.next_extent().unwrap().unwrap();
         assert_eq!(block.segments::<false>().last().unwrap().end, next.start(), "it goes on after the block");

@@ -80,11 +80,6 @@ impl<S: ExtentStream> ExtentSource for Check<S> {
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        self.try_fold(init, |acc, extent| Ok(f(acc, extent)))
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,

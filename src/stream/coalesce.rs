@@ -1,9 +1,8 @@
 //! Equal neighbours joined: the one place where extents grow.
 
-use super::blocks::{self, UNNUMBERED};
+use super::blocks;
 use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
-use crate::kernel::Block;
 
 /// A stream whose touching equal neighbours are joined: see [`ExtentStream::coalesce`].
 ///
@@ -55,97 +54,26 @@ where
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        let Self { mut stream, mut growing, ended } = self;
-        let mut acc = init;
-        if !ended && blocks::is_long(&mut stream) {
-            let mut block = Block::keeping();
-            // A filter may drop block after block before the first extent.
-            while growing.is_none() && blocks::is_long(&mut stream) {
-                let mut next = |(acc, growing), next| grow_or_begin(acc, growing, next, &mut f);
-                (acc, growing) =
-                    blocks::fold_next(&mut stream, &mut block, S::Status::eq, (acc, growing), &mut next)?;
-            }
-            // To carry an extent, and not an `Option` of one, is several times as fast.
-            if let Some(mut last) = growing {
-                while blocks::is_long(&mut stream) {
-                    let mut next = |(acc, last), next| grow(acc, last, next, &mut f);
-                    (acc, last) =
-                        blocks::fold_next(&mut stream, &mut block, S::Status::eq, (acc, last), &mut next)?;
-                }
-                growing = Some(last);
-            }
-        }
-        if growing.is_none() && !ended {
-            growing = stream.next_extent()?;
-        }
-        match growing {
-            None => Ok(acc),
-            Some(last) if ended => Ok(f(acc, last)),
-            Some(last) => {
-                let next = |(acc, last), next| grow(acc, last, next, &mut f);
-                let (acc, last) = stream.fold((acc, last), next)?;
-                Ok(f(acc, last))
-            }
-        }
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
     ) -> Result<A, E> {
-        let Self { mut stream, growing, ended } = self;
+        let Self { stream, growing, ended } = self;
         let mut state = (init, growing);
         if !ended {
-            let mut next = |(acc, mut growing): (A, Option<Extent<_>>), next, _| {
+            let joins = Some(S::Status::eq as _);
+            state = blocks::try_fold_numbered(stream, joins, state, |(acc, mut growing), next, _| {
                 let done = match &mut growing {
                     None => growing.replace(next),
                     Some(last) => last.absorb(next).and_then(|next| growing.replace(next)),
                 };
                 Ok::<_, E>((if let Some(done) = done { f(acc, done)? } else { acc }, growing))
-            };
-            if blocks::is_long(&mut stream) {
-                let mut block = Block::keeping();
-                while blocks::is_long(&mut stream) {
-                    state = blocks::try_fold_next(&mut stream, &mut block, S::Status::eq, state, &mut next)?;
-                }
-            }
-            state = stream.try_fold(state, |state, extent| next(state, extent, UNNUMBERED))?;
+            })?;
         }
         let (acc, growing) = state;
         if let Some(last) = growing { f(acc, last) } else { Ok(acc) }
     }
-}
-
-/// Lets `last` grow by the extent after it, or gives it to `f` where it cannot.
-#[inline]
-fn grow<A, T: PartialEq>(
-    acc: A,
-    mut last: Extent<T>,
-    next: Extent<T>,
-    f: &mut impl FnMut(A, Extent<T>) -> A,
-) -> (A, Extent<T>) {
-    match last.absorb(next) {
-        None => (acc, last),
-        Some(next) => (f(acc, last), next),
-    }
-}
-
-/// The same, where there may be no extent yet.
-#[inline]
-fn grow_or_begin<A, T: PartialEq>(
-    acc: A,
-    last: Option<Extent<T>>,
-    next: Extent<T>,
-    f: &mut impl FnMut(A, Extent<T>) -> A,
-) -> (A, Option<Extent<T>>) {
-    let (acc, last) = match last {
-        None => (acc, next),
-        Some(last) => grow(acc, last, next, f),
-    };
-    (acc, Some(last))
 }
 
 #[cfg(test)]

@@ -43,22 +43,13 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentSource for Filter<S, F> {
     }
 
     #[inline]
-    fn pull_all<A>(mut self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        if self.blocks().is_some() {
-            return blocks::fold_kept(self, init, f);
-        }
-        let Self { stream, keep } = self;
-        stream.fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { acc })
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<S::Error>>(
         mut self,
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
     ) -> Result<A, E> {
         if self.blocks().is_some() {
-            return blocks::try_fold(self, init, |acc, extent, _| f(acc, extent));
+            return blocks::try_fold(self, Some(|_, _| false), init, |acc, extent, _| f(acc, extent));
         }
         let Self { stream, keep } = self;
         stream.try_fold(init, |acc, extent| if keep(extent.status()) { f(acc, extent) } else { Ok(acc) })

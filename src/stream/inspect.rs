@@ -41,15 +41,6 @@ impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentSource for Inspect<S, 
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, S::Error> {
-        let Self { stream, f: mut inspect } = self;
-        stream.fold(init, |acc, extent| {
-            inspect(&extent);
-            f(acc, extent)
-        })
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,

@@ -45,11 +45,6 @@ where
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<S::Status>) -> A) -> Result<A, E> {
-        self.stream.fold(init, f).map_err(self.f)
-    }
-
-    #[inline]
     fn try_pull_all<A, E2: From<E>>(
         self,
         init: A,

@@ -38,12 +38,6 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentSource for MapStatus<S, F>
     }
 
     #[inline]
-    fn pull_all<A>(self, init: A, mut f: impl FnMut(A, Extent<U>) -> A) -> Result<A, S::Error> {
-        let Self { stream, f: map } = self;
-        stream.fold(init, |acc, extent| f(acc, extent.map(&map)))
-    }
-
-    #[inline]
     fn try_pull_all<A, E: From<S::Error>>(
         self,
         init: A,

@@ -112,11 +112,11 @@ pub trait ExtentStream: ExtentSource {
     /// # Ok::<(), StreamError>(())
     /// ```
     #[inline]
-    fn fold<A>(self, init: A, f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
+    fn fold<A>(self, init: A, mut f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
     where
         Self: Sized,
     {
-        self.pull_all(init, f)
+        self.try_pull_all(init, |acc, extent| Ok(f(acc, extent)))
     }
 
     /// Like [`fold`](Self::fold), but ends at the first error, `f`'s or the stream's.

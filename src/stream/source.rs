@@ -52,21 +52,7 @@ pub trait ExtentSource {
     /// When the source fails, or finds that it would break the promise.
     fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error>;
 
-    /// Pulls all that is left: [`ExtentStream::fold`]. An implementation may replace it by a faster
-    /// way to the same result.
-    ///
-    /// # Errors
-    ///
-    /// The first error of [`pull`](Self::pull).
-    #[inline]
-    fn pull_all<A>(self, init: A, f: impl FnMut(A, Extent<Self::Status>) -> A) -> Result<A, Self::Error>
-    where
-        Self: Sized,
-    {
-        blocks::fold(self, init, f)
-    }
-
-    /// Pulls until the first error: [`ExtentStream::try_fold`]. An implementation may replace it by
+    /// Pulls all that is left, until the first error: [`ExtentStream::try_fold`]. An implementation may replace it by
     /// a faster way to the same result.
     ///
     /// # Errors
@@ -81,7 +67,7 @@ pub trait ExtentSource {
     where
         Self: Sized,
     {
-        blocks::try_fold(self, init, |acc, extent, _| f(acc, extent))
+        blocks::try_fold(self, None, init, |acc, extent, _| f(acc, extent))
     }
 
     /// The lists in memory below this stream, if its status is made of a descriptor's flags alone.

@@ -2,7 +2,8 @@
 
 use testkit::random::Rng;
 
-use crate::session::{CONTEXTS, OPTION_EXPORT_NAME, OPTION_GO, Session};
+use crate::session::{OPTION_EXPORT_NAME, OPTION_GO, Session};
+use peers::CONTEXTS;
 
 const HELLO: u64 = 0x4e42_444d_4147_4943;
 const IHAVEOPT: u64 = 0x4948_4156_454f_5054;

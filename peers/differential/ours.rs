@@ -6,8 +6,10 @@ use std::path::Path;
 use nbd_client::session::{Cookie, Event, ReadRequest, StatusRequest, TakeAll};
 use nbd_client::{Client, Error, Options, Uri};
 
-use crate::outcome::{Content, Export, Outcome, Report, fnv};
-use crate::session::{CONTEXTS, Operation, Session};
+use peers::outcome::{Content, Export, Outcome, Report, fnv};
+use peers::{CONTEXTS, Operation};
+
+use crate::session::Session;
 use crate::survey::check;
 
 /// The reason of a client that asks for a list which the session does not have.

@@ -3,7 +3,8 @@
 use testkit::random::Rng;
 
 use crate::chunk::Chunk;
-use crate::session::{DONE, Operation, Session};
+use crate::session::{DONE, Session};
+use peers::Operation;
 
 pub const NONE: u16 = 0;
 pub const OFFSET_DATA: u16 = 1;

@@ -3,6 +3,7 @@
 //! A session is made from a seed alone. It begins as a legal one; `mutate` then damages a few fields
 //! in most of them.
 
+use peers::Operation;
 use testkit::random::Rng;
 
 use crate::chunk::Chunk;
@@ -14,23 +15,12 @@ pub const DONE: u16 = 1;
 pub const OPTION_GO: u32 = 7;
 pub const OPTION_EXPORT_NAME: u32 = 1;
 
-/// Names in the order in which both clients ask for them.
-pub const CONTEXTS: [&str; 2] = ["base:allocation", "qemu:dirty-bitmap:b0"];
-
-/// One request of the clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Status { offset: u64, length: u64 },
-    Read { offset: u64, length: u64 },
-    Flush,
-}
-
 /// The server of one session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// How many of [`CONTEXTS`] the clients ask for.
+    /// How many of [`CONTEXTS`](peers::CONTEXTS) the clients ask for.
     pub contexts: usize,
-    /// The ids of the contexts granted, with their place in [`CONTEXTS`].
+    /// The ids of the contexts granted, with their place in [`CONTEXTS`](peers::CONTEXTS).
     pub granted: Vec<(usize, u32)>,
     pub size: u64,
     pub structured: bool,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::outcome::{Outcome, Report};
+use peers::libnbd;
+use peers::outcome::{Outcome, Report};
 
 /// A difference, as a row of the table names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ pub fn difference(ours: &Report, libnbd: &Report) -> Option<Difference> {
         (Ok(_), Err(reason)) => return different("accepts".into(), format!("refuses: {reason}")),
         (Err(reason), Ok(_)) if reason == crate::ours::LISTS => return None,
         (Err(reason), Ok(_)) => return different(format!("refuses: {reason}"), "accepts".into()),
-        (Err(_), Err(reason)) if reason.starts_with("libnbd crashed") => {
+        (Err(_), Err(reason)) if *reason == libnbd::HANGS || reason.starts_with("signal") => {
             return different("refuses".into(), reason.clone());
         }
         (Err(_), Err(_)) => return None,
@@ -89,7 +90,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Content, Export};
+    use peers::outcome::{Content, Export};
 
     fn report(operations: Vec<Outcome>, died: Option<&str>) -> Report {
         let export = Export { size: 4096, flags: [true; 4], min_block: 0, contexts: [true; 2] };
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        let table = Table::new(include_str!("../differences.md"));
+        let table = Table::new(include_str!("differences.md"));
         let row = Difference { ours: "fails: MissingData".to_owned(), libnbd: "accepts".to_owned() };
         assert_eq!(table.verdict(&row), Some("nbd-client"));
         assert_eq!(table.verdict(&Difference { ours: "accepts".to_owned(), ..row }), None);

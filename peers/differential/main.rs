@@ -10,10 +10,8 @@
 mod chunk;
 mod compare;
 mod handshake;
-mod libnbd;
 mod mutate;
 mod ours;
-mod outcome;
 mod replies;
 mod server;
 mod session;
@@ -29,7 +27,8 @@ use std::thread;
 use std::time::Instant;
 
 use compare::{Difference, Table, difference};
-use outcome::Report;
+use peers::libnbd::Side;
+use peers::outcome::{self, Report};
 use session::Session;
 
 const USAGE: &str = "usage: nbd-differential LIBNBD_SIDE SECONDS FIRST_SEED | LIBNBD_SIDE show SEED";
@@ -48,7 +47,7 @@ fn main() -> ExitCode {
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).expect("a socket in a folder of our own");
     let mut pair = Pair {
-        libnbd: libnbd::Side::start(PathBuf::from(program)).expect("the libnbd half starts"),
+        libnbd: Side::start(PathBuf::from(program)).expect("the libnbd half starts"),
         listener,
         socket,
     };
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(pair: &mut Pair, time: Duration, first: u64) -> ExitCode {
-    let table = Table::new(include_str!("../differences.md"));
+    let table = Table::new(include_str!("differences.md"));
     let end = Instant::now() + time;
     // each difference with its first seed and the number of sessions that showed it
     let mut seen: BTreeMap<Difference, (u64, u64)> = BTreeMap::new();
@@ -117,7 +116,7 @@ fn report(seen: &BTreeMap<Difference, (u64, u64)>, table: &Table, sessions: u64,
 
 /// Both halves, and the server that they talk to.
 struct Pair {
-    libnbd: libnbd::Side,
+    libnbd: Side,
     listener: UnixListener,
     socket: PathBuf,
 }
@@ -129,7 +128,9 @@ impl Pair {
         let ours = serving(&self.listener, session, || {
             catch_unwind(AssertUnwindSafe(|| ours::play(session, socket)))
         });
-        let libnbd = serving(&self.listener, session, || self.libnbd.play(session, socket));
+        let libnbd = serving(&self.listener, session, || {
+            self.libnbd.play(socket, session.contexts, &session.operations)
+        });
         let libnbd = libnbd.expect("the pipes to the libnbd half");
         ours.map(|ours| (ours, libnbd)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();

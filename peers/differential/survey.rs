@@ -5,10 +5,10 @@ use core::ops::Range;
 use nbd_client::Export;
 use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyError, SurveyOptions};
+use peers::CONTEXTS;
+use peers::outcome::Content;
 
 use crate::ours::variant;
-use crate::outcome::Content;
-use crate::session::CONTEXTS;
 
 /// True, of some byte, for each of: dirty, zero, hole. `None` where no context tells.
 type Bits = (Option<bool>, Option<bool>, Option<bool>);

@@ -8,11 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libnbd.h>
 
 #define MAX_OPERATIONS 16
 #define MAX_CHUNKS 64
+/* A session that takes longer is hung, and ends this process. */
+#define SECONDS 8
 
 static const char *const names[] = {"base:allocation", "qemu:dirty-bitmap:b0"};
 
@@ -185,7 +188,10 @@ static void session(char *line)
 int main(void)
 {
     char line[4096];
-    while (fgets(line, sizeof line, stdin))
+    while (fgets(line, sizeof line, stdin)) {
+        alarm(SECONDS);
         session(line);
+        alarm(0);
+    }
     return 0;
 }

@@ -1,11 +1,17 @@
 //! The libnbd half: a child process (`libnbd_side.c`) that is handed a session a line.
 
 use std::io::{BufRead, BufReader, Result, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::Operation;
 use crate::outcome::{Content, Export, Outcome, Report, without_numbers};
-use crate::session::{Operation, Session};
+
+/// The reason in the account of a libnbd that was still waiting, or asking, when its time was over.
+pub const HANGS: &str = "libnbd hangs";
+/// The child sets an alarm for each session.
+const SIGALRM: i32 = 14;
 
 /// The child process. It is started anew if libnbd has crashed.
 #[derive(Debug)]
@@ -20,14 +26,15 @@ impl Side {
         Ok(Self { program, child })
     }
 
-    /// Plays a session against the server at `socket`.
+    /// Connects to `socket`, asks for the first `contexts` of [`CONTEXTS`](crate::CONTEXTS), and awaits
+    /// all operations together.
     ///
     /// # Errors
     ///
     /// Those of the pipes to the child. A child that died is not one: it is the account.
-    pub fn play(&mut self, session: &Session, socket: &Path) -> Result<Report> {
-        let mut line = format!("{} {}", socket.display(), session.contexts);
-        for operation in &session.operations {
+    pub fn play(&mut self, socket: &Path, contexts: usize, operations: &[Operation]) -> Result<Report> {
+        let mut line = format!("{} {}", socket.display(), contexts);
+        for operation in operations {
             line += &match operation {
                 Operation::Status { offset, length } => format!(" s:{offset}:{length}"),
                 Operation::Read { offset, length } => format!(" r:{offset}:{length}"),
@@ -43,10 +50,12 @@ impl Side {
             if output.read_line(&mut line)? == 0 {
                 let ended = self.child.wait()?;
                 self.child = spawn(&self.program)?;
-                return Ok(Report::refused(format!("libnbd crashed: {ended}")));
+                let reason =
+                    if ended.signal() == Some(SIGALRM) { HANGS.to_owned() } else { ended.to_string() };
+                return Ok(Report::refused(reason));
             }
             if line == "end\n" {
-                return Ok(parse(&lines, session.operations.len()));
+                return Ok(parse(&lines, operations.len()));
             }
             lines.push(line.trim_end().to_owned());
         }

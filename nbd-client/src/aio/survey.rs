@@ -96,7 +96,7 @@ impl SurveyorOver<Driver> {
             match opening.next()? {
                 OpeningStep::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
                 OpeningStep::Close(driver) => driver.disconnect().await?,
-                OpeningStep::Done(surveyor) => return Ok(surveyor),
+                OpeningStep::Done(surveyor) => return Ok(*surveyor),
             }
         }
     }

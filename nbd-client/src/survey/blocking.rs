@@ -65,7 +65,7 @@ impl<T: Transport> SurveyorOver<Client<T>> {
             match opening.next()? {
                 OpeningStep::Open(options) => opening.opened(open(&options))?,
                 OpeningStep::Close(client) => client.disconnect()?,
-                OpeningStep::Done(surveyor) => return Ok(surveyor),
+                OpeningStep::Done(surveyor) => return Ok(*surveyor),
             }
         }
     }

@@ -27,7 +27,9 @@ use crate::uri::Uri;
 /// The connections of a survey, each a blocking [`Client`].
 pub type Surveyor<T = Socket> = SurveyorOver<Client<T>>;
 
-/// In which order a survey asks. See [`Survey::together`] and [`Survey::bitmap_first`].
+/// In which order a survey asks. See
+/// [`Survey::together`](nbd_extents::Survey::together) and
+/// [`Survey::bitmap_first`](nbd_extents::Survey::bitmap_first).
 ///
 /// ```no_run
 /// use nbd_client::{Options, Surveyor};

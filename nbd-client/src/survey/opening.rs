@@ -16,7 +16,7 @@ pub(crate) enum OpeningStep<C> {
     Open(Box<Options>),
     /// Say goodbye on this connection.
     Close(C),
-    Done(SurveyorOver<C>),
+    Done(Box<SurveyorOver<C>>),
 }
 
 /// The opening of a survey's connections.
@@ -57,7 +57,12 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             OpeningStage::Opened(main, assumes_data) => {
                 let one_is_enough = order == Order::Together || main.connection.export().payload_status();
                 if one_is_enough || assumes_data {
-                    return Ok(OpeningStep::Done(SurveyorOver { order, main, details: None, assumes_data }));
+                    return Ok(OpeningStep::Done(Box::new(SurveyorOver {
+                        order,
+                        main,
+                        details: None,
+                        assumes_data,
+                    })));
                 }
                 self.stage = OpeningStage::Bitmaps(Some(main));
                 self.next()
@@ -69,7 +74,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
             OpeningStage::Both(main, details) => {
                 check_agreement(main.connection.export(), details.connection.export())?;
                 let details = Some(details);
-                Ok(OpeningStep::Done(SurveyorOver { order, main, details, assumes_data: false }))
+                Ok(OpeningStep::Done(Box::new(SurveyorOver { order, main, details, assumes_data: false })))
             }
             stage => {
                 let contexts = self.contexts(&stage);

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use hostile::run::map;
 use hostile::{Accept, Case, Fatal, M, Word, content};
+use nbd_client::Options;
 use nbd_client::frame::Headers;
 use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus};
-use nbd_client::{Client, Options};
+use testkit::clients::Kind;
 use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, bytes};
 
 const GO: u32 = 7;
@@ -250,14 +251,18 @@ fn cut_at_every_byte() {
         })
     };
     let options = Options::new().require_context("base:allocation");
-    for cut in 0.. {
-        let server = script(cut).unwrap();
-        match Client::connect(&server.uri().parse().unwrap(), &options) {
-            Err(nbd_client::Error::ConnectionLost(eof)) => assert!(eof.got < eof.expected, "{cut}: {eof}"),
-            Err(other) => panic!("{cut}: {other}"),
-            Ok(client) => {
-                assert_eq!((client.export().size(), cut > 150), (4 * M, true));
-                break;
+    for kind in Kind::WITH_EVENTS {
+        for cut in 0.. {
+            let server = script(cut).unwrap();
+            match kind.connect(&server.uri().parse().unwrap(), &options) {
+                Err(nbd_client::Error::ConnectionLost(eof)) => {
+                    assert!(eof.got < eof.expected, "{kind:?}, {cut}: {eof}");
+                }
+                Err(other) => panic!("{kind:?}, {cut}: {other}"),
+                Ok(client) => {
+                    assert_eq!((client.export().size(), cut > 150), (4 * M, true));
+                    break;
+                }
             }
         }
     }
@@ -339,15 +344,17 @@ fn limits_of_the_caller() {
         })
         .unwrap()
     };
-    let connect = |server: &ScriptedServer| {
-        let options = Options::new().handshake_limits(limits);
-        Client::connect(&server.uri().parse().unwrap(), &options).map(|client| client.export().size())
-    };
     let long = "x".repeat(63).leak();
-    let error = |text, replies| connect(&server(text, replies)).unwrap_err().to_string();
-    assert_eq!(connect(&server("x", 1)).unwrap(), 4 * M);
-    assert_eq!(error(long, 1), "reply to GO claims 65 bytes, the limit is 64");
-    assert_eq!(error("x", 2), "more than 3 replies to GO");
+    for kind in Kind::WITH_EVENTS {
+        let connect = |server: &ScriptedServer| {
+            let options = Options::new().handshake_limits(limits);
+            kind.connect(&server.uri().parse().unwrap(), &options).map(|client| client.export().size())
+        };
+        let error = |text, replies| connect(&server(text, replies)).unwrap_err().to_string();
+        assert_eq!(connect(&server("x", 1)).unwrap(), 4 * M);
+        assert_eq!(error(long, 1), "reply to GO claims 65 bytes, the limit is 64");
+        assert_eq!(error("x", 2), "more than 3 replies to GO");
+    }
     limits_in_all(limits);
 }
 
@@ -356,6 +363,8 @@ fn limits_in_all(mut limits: HandshakeLimits) {
     limits.total_bytes = 100;
     let server = ScriptedServer::start(|conn| conn.handshake(&Good::compact())).unwrap();
     let options = Options::new().handshake_limits(limits).require_context("base:allocation");
-    let error = Client::connect(&server.uri().parse().unwrap(), &options).unwrap_err();
-    assert_eq!(error.to_string(), "a handshake of more than 100 bytes");
+    for kind in Kind::WITH_EVENTS {
+        let error = kind.connect(&server.uri().parse().unwrap(), &options).unwrap_err();
+        assert_eq!(error.to_string(), "a handshake of more than 100 bytes");
+    }
 }

@@ -63,7 +63,7 @@
 //! | the map of an export, in one call | [`survey::map`] | `aio::map` |
 //! | survey with options, in two orders | [`Surveyor`] | `aio::Surveyor` |
 //! | read, write, zero, trim, cache, flush | [`Client`] | `aio::Client`, a handle for many tasks |
-//! | requests that are answered later | [`Client::start_read`] and the like, [`Client::next_event`] | `aio::Driver` |
+//! | requests that are answered later | [`Client::start`], [`Client::next_event`] | `aio::Driver::start` and `next_event` |
 //! | several connections, received by threads | [`Pool`] | an `aio::Client` each |
 //! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | calls in tasks |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |

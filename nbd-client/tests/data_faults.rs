@@ -3,8 +3,6 @@
 //! a failed request the connection serves the next one, after a broken protocol it does not.
 #![cfg(target_os = "linux")]
 
-mod drivers;
-
 use std::io::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +11,8 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
 use nbd_client::session::{Errno, ProtocolError, RequestError};
 use nbd_client::{Error, ErrorClass, Options};
+use testkit::clients::{AnyClient, Kind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
-
-use drivers::{AnyClient, Kind};
 
 /// Each test reads this much, from `AT` on.
 const LENGTH: usize = 8192;

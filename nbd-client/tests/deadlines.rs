@@ -2,17 +2,16 @@
 //! that was handed out before stays true.
 #![cfg(target_os = "linux")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::session::{RequestError, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
-use nbd_client::{Client, Error, ErrorClass, Options, Surveyor};
-use nbd_extents::stream::ExtentStream;
+use nbd_client::{Error, ErrorClass, Options};
 use nbd_extents::{Context, Contexts};
+use testkit::clients::{Kind, SurveyKind};
 use testkit::endings::{self, Ending};
 use testkit::scripted::{DONE, Good, ScriptedServer};
 
@@ -23,24 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Surveys the disk, and returns the extents that were handed out and what ended it.
-fn survey(server: &ScriptedServer, options: &Options) -> (Vec<String>, SurveyorError) {
+fn survey(kind: SurveyKind, server: &ScriptedServer, options: &Options) -> (Vec<String>, SurveyorError) {
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let uri = server.uri().parse().unwrap();
-    let mut surveyor = Surveyor::connect(&uri, options, &wanted, Order::Together).unwrap();
-    let options = surveyor.survey_options().unwrap();
-    let mut extents = surveyor.survey(options).unwrap();
-    let mut handed_out = Vec::new();
-    loop {
-        match extents.next_extent() {
-            Ok(Some(extent)) => handed_out.push(extent.to_string()),
-            Ok(None) => panic!("the survey came to an end: {handed_out:?}"),
-            Err(error) => {
-                let point = extents.as_survey().resume_point();
-                assert_eq!(point.offset, 2 * M, "where a new survey takes up");
-                return (handed_out, error);
-            }
-        }
-    }
+    let mut surveyor = kind.connect(&uri, options, &wanted, Order::Together).unwrap();
+    let run = surveyor.run(surveyor.survey_options().unwrap(), usize::MAX).unwrap();
+    let handed_out: Vec<_> = run.extents.iter().map(ToString::to_string).collect();
+    let Some(error) = run.error else { panic!("{kind:?}: the survey came to an end: {handed_out:?}") };
+    assert_eq!(run.resume_point.offset, 2 * M, "where a new survey takes up");
+    (handed_out, error)
 }
 
 /// The last extent before the end is held back: it might have gone on.
@@ -48,15 +38,18 @@ const HANDED_OUT: [&str; 2] = ["0..1048576 data", "1048576..2097152 zero,hole"];
 
 #[track_caller]
 fn ends_in_time(ending: Ending, waits: bool, is_typed: fn(&Error) -> bool) {
-    let server = endings::server(ending);
-    let started = Instant::now();
-    let (handed_out, error) = survey(&server, &Options::new().request_timeout(TIMEOUT));
-    let took = started.elapsed();
-    assert_eq!(handed_out, HANDED_OUT);
-    let SurveyorError::Client(error) = error else { panic!("{error}") };
-    assert!(is_typed(&error), "{error:?}");
-    assert_eq!(error.class(), ErrorClass::Connection);
-    assert!(took < TIMEOUT + PATIENCE && (!waits || took >= TIMEOUT - Duration::from_millis(50)), "{took:?}");
+    for kind in SurveyKind::ALL {
+        let server = endings::server(ending);
+        let started = Instant::now();
+        let (handed_out, error) = survey(kind, &server, &Options::new().request_timeout(TIMEOUT));
+        let took = started.elapsed();
+        assert_eq!(handed_out, HANDED_OUT);
+        let SurveyorError::Client(error) = error else { panic!("{kind:?}: {error}") };
+        assert!(is_typed(&error), "{kind:?}: {error:?}");
+        assert_eq!(error.class(), ErrorClass::Connection);
+        let least = if waits { TIMEOUT - Duration::from_millis(50) } else { Duration::ZERO };
+        assert!((least..TIMEOUT + PATIENCE).contains(&took), "{kind:?}: {took:?}");
+    }
 }
 
 const LOST: fn(&Error) -> bool = |error| matches!(error, Error::ConnectionLost(_) | Error::Io { .. });
@@ -112,7 +105,7 @@ fn cancelling_from_another_thread() {
             Instant::now()
         });
         let options = Options::new().request_timeout(Duration::from_secs(600)).canceller(canceller);
-        let (handed_out, error) = survey(&server, &options);
+        let (handed_out, error) = survey(SurveyKind::Blocking, &server, &options);
         let woken = Instant::now().saturating_duration_since(thread.join().unwrap());
         assert!(woken < PATIENCE, "{woken:?}");
         assert_eq!(handed_out, HANDED_OUT);
@@ -123,22 +116,20 @@ fn cancelling_from_another_thread() {
 /// ESHUTDOWN fails the request, and a client MUST then say goodbye.
 #[test]
 fn a_server_that_shuts_down_gets_its_goodbye() {
-    let goodbye = Arc::new(AtomicBool::new(false));
-    let (seen, said) = (Arc::clone(&goodbye), mpsc::channel());
-    let sender = said.0;
+    let (seen, said) = mpsc::channel();
     let server = ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact())?;
         let ended = conn.serve(|conn, request| conn.error(request, 108, "going down", DONE));
-        seen.store(ended.is_ok(), Ordering::SeqCst);
-        sender.send(()).ok();
+        seen.send(ended.is_ok()).ok();
         Ok(())
     });
-    let uri = server.as_ref().unwrap().uri();
+    let uri = server.as_ref().unwrap().uri().parse().unwrap();
     let options = Options::new().require_context("base:allocation");
-    let mut client = Client::connect(&uri.parse().unwrap(), &options).unwrap();
-    let mut ask = || client.block_status(&StatusRequest::new(0, M), &mut |_: u32, _: &[u8]| {}).unwrap_err();
-    assert!(matches!(ask(), Error::Request(RequestError::Server { .. })));
-    said.1.recv_timeout(PATIENCE).unwrap();
-    assert!(goodbye.load(Ordering::SeqCst), "no DISC came");
-    assert_eq!(ask().class(), ErrorClass::Server, "no more requests");
+    for kind in Kind::WITH_EVENTS {
+        let mut client = kind.connect(&uri, &options).unwrap();
+        let mut ask = || client.block_status(&StatusRequest::new(0, M)).unwrap_err();
+        assert!(matches!(ask(), Error::Request(RequestError::Server { .. })), "{kind:?}");
+        assert_eq!(said.recv_timeout(PATIENCE), Ok(true), "{kind:?}: no DISC came");
+        assert_eq!(ask().class(), ErrorClass::Server, "no more requests");
+    }
 }

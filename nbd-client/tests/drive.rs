@@ -59,7 +59,7 @@ fn a_caller_that_takes_its_time_is_no_timeout() {
     let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
     for nth in 0..4 {
         let buffer = client.buffer(2 << 20);
-        client.start_read(&ReadRequest::new(nth * 2 * MIB), buffer).unwrap();
+        client.start(|session| session.start_read(&ReadRequest::new(nth * 2 * MIB), buffer)).unwrap();
     }
     let mut reads = 0;
     thread::sleep(TIMEOUT * 2);
@@ -70,7 +70,7 @@ fn a_caller_that_takes_its_time_is_no_timeout() {
             thread::sleep(TIMEOUT + TIMEOUT / 4);
             // a start in between does not make the older ones late
             if reads == 1 {
-                client.start_read(&ReadRequest::new(0), vec![0; 2 << 20]).unwrap();
+                client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 2 << 20])).unwrap();
             }
         }
     }
@@ -92,15 +92,15 @@ fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
     })
     .unwrap();
     let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
-    client.start_read(&ReadRequest::new(0), vec![0; 512]).unwrap();
-    client.start_read(&ReadRequest::new(512), vec![0; 512]).unwrap();
+    client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 512])).unwrap();
+    client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
     let (mut answers, mut last) = (0, Instant::now());
     let error = loop {
         match client.next_event(&mut TakeAll) {
             Ok(Some(Event::Done { .. })) => {
                 (answers, last) = (answers + 1, Instant::now());
                 if answers < 8 {
-                    client.start_read(&ReadRequest::new(512), vec![0; 512]).unwrap();
+                    client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
                 }
             }
             Ok(_) => {}
@@ -165,9 +165,9 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
     assert!(is_shutdown(&error), "a pipeline: {error}");
 
     let mut client = connect(&server, &Options::new());
-    let first = client.start_write(&WriteRequest::new(0), vec![7; 512]).unwrap();
+    let first = client.start(|session| session.start_write(&WriteRequest::new(0), vec![7; 512])).unwrap();
     thread::sleep(Duration::from_millis(100));
-    client.start_write(&WriteRequest::new(512), vec![7; 512]).unwrap();
+    client.start(|session| session.start_write(&WriteRequest::new(512), vec![7; 512])).unwrap();
     let event = client.next_event(&mut TakeAll).unwrap().unwrap();
     assert!(matches!(&event, Event::Failed { cookie, error } if *cookie == first && error.is_shutdown()));
     // the second was never answered

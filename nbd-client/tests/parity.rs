@@ -21,7 +21,7 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.trim(&TrimRequest::new(0, 512))?;
         client.cache(0, 512)?;
         client.flush()?;
-        client.start_flush()?;
+        client.start(|session| session.start_flush())?;
         client.next_event(&mut TakeAll)?;
         let _ = client.stats();
         client.disconnect()

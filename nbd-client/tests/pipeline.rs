@@ -154,11 +154,13 @@ fn a_server_that_waits_for_us_to_read_does_not_wait_for_ever() {
     let mut reads = 0;
     for nth in 0..16 {
         let buffer = client.buffer(MIB as usize);
-        client.start_read(&ReadRequest::new(nth * MIB), buffer).unwrap();
+        client.start(|session| session.start_read(&ReadRequest::new(nth * MIB), buffer)).unwrap();
     }
     for nth in 0..3 {
         let data = vec![nth as u8 + 1; 8 << 20];
-        client.start_write(&WriteRequest::new(32 * MIB + nth * 8 * MIB), data).unwrap();
+        client
+            .start(|session| session.start_write(&WriteRequest::new(32 * MIB + nth * 8 * MIB), data))
+            .unwrap();
     }
     while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
         match event {
@@ -405,7 +407,7 @@ fn blocking_calls_want_the_connection_for_themselves() {
     })
     .unwrap();
     let mut client = connect(&server);
-    client.start_read(&ReadRequest::new(0), vec![1; 512]).unwrap();
+    client.start(|session| session.start_read(&ReadRequest::new(0), vec![1; 512])).unwrap();
     let busy =
         |error: Error| assert!(matches!(error, Error::Start(StartError::Busy { in_flight: 1 })), "{error}");
     busy(client.read(0, &mut [0; 512]).unwrap_err());

@@ -9,9 +9,10 @@ use nbd_client::aio;
 use nbd_client::frame::{Headers, command, option_type};
 use nbd_client::session::{Errno, ProtocolError, TrimRequest, ZeroRequest};
 use nbd_client::survey::Order;
-use nbd_client::{Client, Error, ErrorClass, Options, Pool, Surveyor, WriteBehind};
-use nbd_extents::stream::ExtentStream;
+use nbd_client::transport::Socket;
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, WriteBehind};
 use nbd_extents::{Context, Contexts};
+use testkit::clients::{AnyClient, Kind, SurveyKind};
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer};
 
 const KIB: u64 = 1 << 10;
@@ -21,6 +22,10 @@ const WRITABLE: u16 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 10 | 1 << 11;
 const EINVAL: u32 = 22;
 const EOVERFLOW: u32 = 75;
 const ENOTSUP: u32 = 95;
+
+fn connect(kind: Kind, server: &ScriptedServer) -> AnyClient {
+    kind.connect(&server.uri().parse().unwrap(), &Options::new()).unwrap()
+}
 
 /// Requests as a server saw them: command, offset, length, and whether it took them.
 type Seen = Arc<Mutex<Vec<(u16, u64, u64, bool)>>>;
@@ -66,29 +71,31 @@ fn assert_done(seen: &Seen, command: u16, start: u64, end: u64) {
 #[test]
 fn what_a_server_finds_too_long_is_halved() {
     for (longest, errno) in [(128 * KIB, EINVAL), (100_000, EOVERFLOW), (32 * MIB, EINVAL)] {
-        let (server, seen) = short(longest, errno);
-        let mut client = Client::connect(&server.uri().parse().unwrap(), &Options::new()).unwrap();
-        client.zero(MIB, 200 * MIB).unwrap();
-        assert_done(&seen, command::WRITE_ZEROES, MIB, 201 * MIB);
-        client.write_zeroes(&ZeroRequest::new(0, 100 * MIB)).unwrap();
-        assert_done(&seen, command::WRITE_ZEROES, 0, 100 * MIB);
-        client.trim(&TrimRequest::new(0, 100 * MIB)).unwrap();
-        assert_done(&seen, command::TRIM, 0, 100 * MIB);
-        let mut data = vec![0; 4 << 20];
-        client.read(512, &mut data).unwrap();
-        assert!(data.iter().all(|&byte| byte == 7));
-        assert_done(&seen, command::READ, 512, 512 + 4 * MIB);
-        client.write(0, &data).unwrap();
-        assert_done(&seen, command::WRITE, 0, 4 * MIB);
-        client.disconnect().unwrap();
+        for kind in Kind::WITH_CALLS {
+            let (server, seen) = short(longest, errno);
+            let mut client = connect(kind, &server);
+            client.zero(MIB, 200 * MIB).unwrap();
+            assert_done(&seen, command::WRITE_ZEROES, MIB, 201 * MIB);
+            if kind != Kind::Pool {
+                client.write_zeroes(&ZeroRequest::new(0, 100 * MIB)).unwrap();
+                assert_done(&seen, command::WRITE_ZEROES, 0, 100 * MIB);
+                client.trim(&TrimRequest::new(0, 100 * MIB)).unwrap();
+                assert_done(&seen, command::TRIM, 0, 100 * MIB);
+            }
+            let data = client.read(512, 4 << 20).unwrap();
+            assert!(data.iter().all(|&byte| byte == 7));
+            assert_done(&seen, command::READ, 512, 512 + 4 * MIB);
+            client.write(0, &data).unwrap();
+            assert_done(&seen, command::WRITE, 0, 4 * MIB);
+            client.disconnect().unwrap();
+        }
     }
 }
 
 #[test]
-fn a_pipeline_and_the_async_client_halve_as_well() {
+fn a_pipeline_halves_as_well() {
     let (server, seen) = short(128 * KIB, EINVAL);
-    let uri = server.uri().parse().unwrap();
-    let mut pool = Pool::connect(&uri, &Options::new(), 1).unwrap();
+    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
     let mut writes = WriteBehind::new(&mut pool, Default::default()).unwrap();
     writes.write(0, vec![7; 4 << 20]).unwrap();
     writes.zero(4 * MIB, 200 * MIB).unwrap();
@@ -98,40 +105,34 @@ fn a_pipeline_and_the_async_client_halve_as_well() {
     let writes = seen.lock().unwrap().extract_if(.., |seen| seen.0 == command::WRITE).collect();
     assert_done(&seen, command::WRITE_ZEROES, 4 * MIB, 204 * MIB);
     assert_done(&Arc::new(Mutex::new(writes)), command::WRITE, 0, 4 * MIB);
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = aio::Client::connect(&uri, &Options::new()).await.unwrap();
-        client.zero(0, 200 * MIB).await.unwrap();
-        assert_done(&seen, command::WRITE_ZEROES, 0, 200 * MIB);
-        assert_eq!(client.read(0, 1 << 20).await.unwrap(), vec![7; 1 << 20]);
-        assert_done(&seen, command::READ, 0, MIB);
-        client.disconnect().await.unwrap();
-    });
 }
 
 /// A server that fails everything gets a few shorter requests, and then the error is told.
 #[test]
 fn a_refusal_that_is_not_about_the_length_is_told() {
-    let (server, seen) = short(0, EINVAL);
-    let mut client = Client::connect(&server.uri().parse().unwrap(), &Options::new()).unwrap();
-    for call in [
-        |client: &mut Client| client.read(0, &mut vec![0; 1 << 20]),
-        |client: &mut Client| client.write(0, &vec![0; 1 << 20]),
-        |client: &mut Client| client.zero(0, 1 << 40),
-        |client: &mut Client| client.read(0, &mut [0; 512]),
-    ] {
-        let error = call(&mut client).unwrap_err();
-        assert!(error.is_errno(Errno::EINVAL), "{error}");
-        let requests = seen.lock().unwrap().drain(..).count();
-        assert!(requests <= 200, "{requests} requests");
+    for kind in Kind::WITH_CALLS {
+        let (server, seen) = short(0, EINVAL);
+        let mut client = connect(kind, &server);
+        for call in [
+            |client: &mut AnyClient| client.read(0, 1 << 20).map(drop),
+            |client: &mut AnyClient| client.write(0, &vec![0; 1 << 20]),
+            |client: &mut AnyClient| client.zero(0, 1 << 40),
+            |client: &mut AnyClient| client.read(0, 512).map(drop),
+        ] {
+            let error = call(&mut client).unwrap_err();
+            assert!(error.is_errno(Errno::EINVAL), "{kind:?}: {error}");
+            let requests = seen.lock().unwrap().drain(..).count();
+            // a pool makes many calls of one, and each of them has to learn it
+            let calls = if kind == Kind::Pool { 16 } else { 1 };
+            assert!(requests <= calls * 200, "{kind:?}: {requests} requests");
+        }
+        // the last one was short enough from the start
+        assert!(client.read(0, 512).is_err());
+        assert_eq!(seen.lock().unwrap().len(), 1);
     }
-    // the last one was short enough from the start
-    assert!(client.read(0, &mut [0; 512]).is_err());
-    assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
-/// What FAST_ZERO was refused for once is not tried again, by either client.
+/// A connection does not try again what FAST_ZERO was refused for once.
 #[test]
 fn a_refused_fast_zero_is_remembered() {
     let fast = Arc::new(Mutex::new(0));
@@ -147,20 +148,13 @@ fn a_refused_fast_zero_is_remembered() {
         })
     })
     .unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut client = Client::connect(&uri, &Options::new()).unwrap();
-    for _ in 0..4 {
-        client.zero(0, MIB).unwrap();
-    }
-    assert_eq!(*fast.lock().unwrap(), 1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = aio::Client::connect(&uri, &Options::new()).await.unwrap();
+    for (connections, kind) in (1..).zip(Kind::WITH_CALLS) {
+        let mut client = connect(kind, &server);
         for _ in 0..4 {
-            client.zero(0, MIB).await.unwrap();
+            client.zero(0, MIB).unwrap();
         }
-    });
-    assert_eq!(*fast.lock().unwrap(), 2);
+        assert_eq!(*fast.lock().unwrap(), connections, "{kind:?}");
+    }
 }
 
 // ---- answers before their question
@@ -179,20 +173,16 @@ fn a_write_that_is_called_done_unread_ends_the_connection() {
         conn.stall()
     })
     .unwrap();
-    let uri = server.uri().parse().unwrap();
-    let early = |error: Error| {
-        assert!(matches!(error, Error::Protocol(ProtocolError::AnsweredEarly { .. })), "{error}")
+    let early = |kind, error: Error| {
+        let is_it = matches!(error, Error::Protocol(ProtocolError::AnsweredEarly { .. }));
+        assert!(is_it, "{kind:?}: {error}");
     };
-    let mut client = Client::connect(&uri, &Options::new()).unwrap();
-    early(client.write(0, &vec![7; 32 << 20]).unwrap_err());
-    let mut pool = Pool::connect(&uri, &Options::new(), 1).unwrap();
+    for kind in [Kind::Blocking, Kind::Async] {
+        early(kind, connect(kind, &server).write(0, &vec![7; 32 << 20]).unwrap_err());
+    }
+    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
     let mut writes = WriteBehind::new(&mut pool, Default::default()).unwrap();
-    early(writes.write(0, vec![7; 32 << 20]).and_then(|()| writes.finish()).unwrap_err());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = aio::Client::connect(&uri, &Options::new()).await.unwrap();
-        early(client.write(0, vec![7; 32 << 20]).await.unwrap_err());
-    });
+    early(Kind::Pool, writes.write(0, vec![7; 32 << 20]).and_then(|()| writes.finish()).unwrap_err());
 }
 
 // ---- handshakes
@@ -214,20 +204,23 @@ fn a_server_that_hangs_up_on_extended_headers_is_asked_without() {
     .unwrap();
     let uri = server.uri().parse().unwrap();
     let options = Options::new().require_context("base:allocation");
-    let client = Client::connect(&uri, &options).unwrap();
-    assert_eq!((client.export().size(), client.export().headers), (MIB, Headers::Structured));
-    assert_eq!(server.connections(), 2);
+    for (nth, kind) in (1..).zip(Kind::ALL) {
+        let client = kind.connect(&uri, &options).unwrap();
+        let settled = (client.export().size(), client.export().headers);
+        assert_eq!((settled, server.connections()), ((MIB, Headers::Structured), 2 * nth), "{kind:?}");
+    }
+    // over a stream of the caller's there is no second try, and the error names the option
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let driver = aio::Driver::connect(&uri, &options).await.unwrap();
-        assert_eq!(driver.export().headers, Headers::Structured);
-        // over a stream of the caller's there is no second try, and the error names the option
+    let over = async {
         let stream = tokio::net::UnixStream::connect(server.path()).await.unwrap();
-        let error = aio::Driver::over(stream, "", &options).await.unwrap_err();
+        aio::Driver::over(stream, "", &options).await.unwrap_err()
+    };
+    let socket = Socket::try_from(std::os::unix::net::UnixStream::connect(server.path()).unwrap()).unwrap();
+    for error in [runtime.block_on(over), Client::over(socket, "", &options).unwrap_err()] {
         assert!(error.to_string().contains("EXTENDED_HEADERS"), "{error}");
         assert_eq!(error.class(), ErrorClass::Connection);
-    });
-    assert_eq!(server.connections(), 4 + 1);
+    }
+    assert_eq!(server.connections(), 2 * 4 + 2);
 }
 
 /// Without structured replies there is no block status. All of the export is data then, if the
@@ -243,24 +236,24 @@ fn an_export_without_block_status_can_be_taken_for_data() {
     .unwrap();
     let uri = server.uri().parse().unwrap();
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let refused = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::NotThere);
-
     let options = Options::new().assume_data(true);
-    let mut surveyor = Surveyor::connect(&uri, &options, &wanted, Order::Together).unwrap();
-    assert!(surveyor.assumes_data());
-    let settled = surveyor.survey_options().unwrap();
-    let mut extents = surveyor.survey(settled).unwrap();
-    let extent = extents.next_extent().unwrap().unwrap();
-    assert_eq!((extent.range(), extent.status().zero()), (0..5 << 40, Some(false)));
-    assert_eq!(extents.next_extent().unwrap(), None);
-    assert_eq!(extents.stats().assumed_bytes, 5 << 40);
+    for kind in SurveyKind::ALL {
+        let refused = kind.connect(&uri, &Options::new(), &wanted, Order::Together).unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::NotThere);
 
-    // a bitmap that is required is another matter: all would be dirty
-    let bitmap = wanted.clone().require(Context::bitmap("b0")).unwrap();
-    let refused = Surveyor::connect(&uri, &options, &bitmap, Order::Together).unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::NotThere);
+        let mut surveyor = kind.connect(&uri, &options, &wanted, Order::Together).unwrap();
+        assert!(surveyor.assumes_data());
+        let run = surveyor.run(surveyor.survey_options().unwrap(), usize::MAX).unwrap();
+        assert!(run.error.is_none(), "{kind:?}: {:?}", run.error);
+        let [extent] = run.extents[..] else { panic!("{:?}", run.extents) };
+        assert_eq!((extent.range(), extent.status().zero()), (0..5 << 40, Some(false)));
+        assert_eq!(run.stats.assumed_bytes, 5 << 40);
 
+        // a bitmap that is required is another matter: all would be dirty
+        let bitmap = wanted.clone().require(Context::bitmap("b0")).unwrap();
+        let refused = kind.connect(&uri, &options, &bitmap, Order::Together).unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::NotThere);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let map = runtime.block_on(aio::map(&uri, &options, &wanted)).unwrap();
     assert_eq!(map, nbd_client::survey::map(&uri, &options, &wanted).unwrap());

@@ -1,13 +1,14 @@
 //! SERVER-BEHAVIOUR.md, rows 71 to 89: what a server may do wrong with reads and writes. Each test
-//! is one of its rows.
+//! is one of its rows, and judges each kind of client.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
 
 use nbd_client::frame::command;
-use nbd_client::session::{Event, ReadRequest, StatusRequest, TakeAll};
-use nbd_client::{Client, Error, Options};
+use nbd_client::session::{ReadRequest, RequestError, StartError, StatusRequest, TakeAll};
+use nbd_client::{Error, Options};
 use testkit::behaviour::{Word, words};
+use testkit::clients::{AnyClient, Kind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const DATA: u16 = 1;
@@ -19,7 +20,7 @@ const AT: u64 = 4096;
 const LENGTH: u64 = 1024;
 
 type Answer = fn(&mut Conn, &SeenRequest) -> Result<()>;
-type Call = fn(&mut Client) -> core::result::Result<(), Error>;
+type Call = fn(&mut AnyClient) -> core::result::Result<(), Error>;
 
 fn both() -> [Good; 2] {
     [Good::compact(), Good::extended()]
@@ -39,19 +40,18 @@ fn honest(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
 }
 
 /// The read of all rows that say nothing else; the data have to be right where it goes well.
-fn read(client: &mut Client) -> core::result::Result<(), Error> {
-    let mut buffer = vec![0; LENGTH as usize];
-    client.read(AT, &mut buffer)?;
+fn read(client: &mut AnyClient) -> core::result::Result<(), Error> {
+    let buffer = client.read(AT, LENGTH as usize)?;
     let holes = buffer.iter().all(|&byte| byte == 0);
     assert!(holes || buffer == content(AT, LENGTH) || buffer[512..] == [0; 512], "wrong data");
     Ok(())
 }
 
-fn status(client: &mut Client) -> core::result::Result<(), Error> {
-    client.block_status(&StatusRequest::new(AT, LENGTH), &mut |_: u32, _: &[u8]| {})
+fn status(client: &mut AnyClient) -> core::result::Result<(), Error> {
+    client.block_status(&StatusRequest::new(AT, LENGTH))
 }
 
-fn write(client: &mut Client) -> core::result::Result<(), Error> {
+fn write(client: &mut AnyClient) -> core::result::Result<(), Error> {
     client.write(AT, &[1; LENGTH as usize])
 }
 
@@ -59,6 +59,15 @@ fn write(client: &mut Client) -> core::result::Result<(), Error> {
 /// honestly. Where a request fails the connection has to stay in step, and where the connection
 /// fails it has to stay so.
 fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {
+    check_kinds(row, &Kind::ALL, goods, call, answer);
+}
+
+/// The same, where the call is a single request with its events.
+fn check_events(row: &str, goods: &[Good], call: Call, answer: Answer) {
+    check_kinds(row, &Kind::WITH_EVENTS, goods, call, answer);
+}
+
+fn check_kinds(row: &str, kinds: &[Kind], goods: &[Good], call: Call, answer: Answer) {
     for good in goods {
         let good = good.clone().flags(1 | 1 << 7);
         let server = ScriptedServer::start(move |conn| {
@@ -70,21 +79,24 @@ fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {
         })
         .unwrap();
         let (lenient, strict) = words(row);
-        for (expected, is_strict) in [(lenient, false), (strict, true)] {
-            let options = Options::new().require_context("base:allocation").strict(is_strict);
-            let mut client = Client::connect(&server.uri().parse().unwrap(), &options).unwrap();
-            let result = call(&mut client);
-            let word = match &result {
-                Ok(()) => Word::Accept,
-                Err(Error::Request(_)) => Word::RequestError,
-                Err(Error::Protocol(_) | Error::ConnectionLost(_)) => Word::Fatal,
-                Err(other) => panic!("row {row}: {other}"),
-            };
-            assert_eq!(word, expected, "row {row}, strict: {is_strict}: {result:?}");
-            let next = read(&mut client);
-            match (word, next) {
-                (Word::Fatal, Err(Error::GivenUp)) | (Word::Accept | Word::RequestError, Ok(())) => {}
-                (_, next) => panic!("row {row}, strict: {is_strict}: the next request: {next:?}"),
+        for &kind in kinds {
+            for (expected, is_strict) in [(lenient, false), (strict, true)] {
+                let options = Options::new().require_context("base:allocation").strict(is_strict);
+                let mut client = kind.connect(&server.uri().parse().unwrap(), &options).unwrap();
+                let result = call(&mut client);
+                let case = format!("row {row}, {kind:?}, strict: {is_strict}");
+                let word = match &result {
+                    Ok(()) => Word::Accept,
+                    Err(Error::Request(_)) => Word::RequestError,
+                    Err(Error::Protocol(_) | Error::ConnectionLost(_)) => Word::Fatal,
+                    Err(other) => panic!("{case}: {other}"),
+                };
+                assert_eq!(word, expected, "{case}: {result:?}");
+                let next = read(&mut client);
+                match (word, next) {
+                    (Word::Fatal, Err(Error::GivenUp)) | (Word::Accept | Word::RequestError, Ok(())) => {}
+                    (_, next) => panic!("{case}: the next request: {next:?}"),
+                }
             }
         }
     }
@@ -172,20 +184,20 @@ fn row_76_hole_of_a_wrong_length() {
 
 #[test]
 fn row_77_content_after_the_last_chunk() {
-    check("77", &both(), two_reads, |conn, request| {
+    check_events("77", &both(), two_reads, |conn, request| {
         honest(conn, request)?;
         honest(conn, request)
     });
-    check("77", &both(), two_reads, |conn, request| {
+    check_events("77", &both(), two_reads, |conn, request| {
         conn.error(request, EIO, "", DONE)?;
         honest(conn, request)
     });
 }
 
 /// Two reads in flight, so that bytes after the first are seen.
-fn two_reads(client: &mut Client) -> core::result::Result<(), Error> {
+fn two_reads(client: &mut AnyClient) -> core::result::Result<(), Error> {
     for _ in 0..2 {
-        client.start_read(&ReadRequest::new(AT), vec![0; LENGTH as usize])?;
+        client.start(|session| session.start_read(&ReadRequest::new(AT), vec![0; LENGTH as usize]))?;
     }
     while client.next_event(&mut TakeAll)?.is_some() {}
     Ok(())
@@ -222,7 +234,7 @@ fn row_80_content_for_block_status() {
         |conn, request| conn.data(request, AT, &content(AT, LENGTH), DONE),
         |conn, request| conn.hole(request, AT, LENGTH as u32, DONE),
     ];
-    answers.into_iter().for_each(|answer| check("80", &both(), status, answer));
+    answers.into_iter().for_each(|answer| check_events("80", &both(), status, answer));
 }
 
 #[test]
@@ -251,20 +263,14 @@ fn row_83b_simple_success_of_a_write() {
 
 #[test]
 fn row_84_several_chunks_where_one_was_asked_for() {
-    check("84", &both(), read_df, |conn, request| {
+    check_events("84", &both(), read_df, |conn, request| {
         conn.data(request, AT, &content(AT, 512), 0)?;
         conn.data(request, AT + 512, &content(AT + 512, 512), DONE)
     });
 }
 
-fn read_df(client: &mut Client) -> core::result::Result<(), Error> {
-    client.start_read(&ReadRequest::new(AT).df(), vec![0; LENGTH as usize])?;
-    while let Some(event) = client.next_event(&mut TakeAll)? {
-        if let Event::Failed { error, .. } = event {
-            return Err(error.into());
-        }
-    }
-    Ok(())
+fn read_df(client: &mut AnyClient) -> core::result::Result<(), Error> {
+    client.one(|session| session.start_read(&ReadRequest::new(AT).df(), vec![0; LENGTH as usize])).map(drop)
 }
 
 #[test]
@@ -287,7 +293,7 @@ fn row_86_the_end_in_the_middle_of_data() {
 
 #[test]
 fn row_87_more_separate_pieces_than_are_remembered() {
-    check("87", &[Good::compact()], read_much, |conn, request| {
+    check_events("87", &[Good::compact()], read_much, |conn, request| {
         for nth in 0..20_000 {
             // the chunks of a request that failed are counted, so the rest is one
             let flags = if nth == 8192 { DONE } else { 0 };
@@ -300,21 +306,15 @@ fn row_87_more_separate_pieces_than_are_remembered() {
     });
 }
 
-fn read_much(client: &mut Client) -> core::result::Result<(), Error> {
-    client.start_read(&ReadRequest::new(0), vec![0; 1 << 20])?;
-    while let Some(event) = client.next_event(&mut TakeAll)? {
-        if let Event::Failed { error, .. } = event {
-            return Err(error.into());
-        }
-    }
-    Ok(())
+fn read_much(client: &mut AnyClient) -> core::result::Result<(), Error> {
+    client.one(|session| session.start_read(&ReadRequest::new(0), vec![0; 1 << 20])).map(drop)
 }
 
 /// The client MUST disconnect then, so the next request cannot be asked: a row of its own shape.
 #[test]
 fn row_88_shutdown_of_a_write() {
     assert_eq!(words("88"), (Word::RequestError, Word::RequestError));
-    for good in both() {
+    for (good, kind) in both().into_iter().flat_map(|good| Kind::ALL.map(|kind| (good.clone(), kind))) {
         let server = ScriptedServer::start(move |conn| {
             conn.handshake(&good.clone().flags(1))?;
             let request = conn.request()?;
@@ -323,11 +323,17 @@ fn row_88_shutdown_of_a_write() {
             Ok(())
         })
         .unwrap();
-        let mut client = Client::connect(&server.uri().parse().unwrap(), &Options::new()).unwrap();
+        let mut client = kind.connect(&server.uri().parse().unwrap(), &Options::new()).unwrap();
         let error = write(&mut client).unwrap_err();
-        assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{error}");
+        assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{kind:?}: {error}");
         let next = write(&mut client).unwrap_err();
-        assert!(matches!(next, Error::Start(nbd_client::session::StartError::Ending)), "{next}");
+        let reason = match &next {
+            Error::Start(reason) => reason,
+            // of a pool only the thread of the connection knows
+            Error::Request(RequestError::NotStarted { reason, .. }) if kind == Kind::Pool => reason.as_ref(),
+            _ => panic!("{kind:?}: {next}"),
+        };
+        assert_eq!(reason, &StartError::Ending, "{kind:?}");
     }
 }
 

@@ -115,7 +115,7 @@ fn row_47_a_stall_in_a_header_is_a_timeout_of_the_request() {
     let error = client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| {}).unwrap_err();
     assert_timely(started);
     assert!(matches!(error, Error::Timeout { during: During::ReplyHeader, .. }), "{error}");
-    let again = client.start_block_status(&StatusRequest::new(0, 4096)).unwrap_err();
+    let again = client.start(|session| session.start_block_status(&StatusRequest::new(0, 4096))).unwrap_err();
     assert!(matches!(again, Error::GivenUp), "{again}");
 }
 
@@ -155,8 +155,8 @@ fn a_reply_is_delivered_and_several_requests_may_be_in_flight() {
     let mut client = client([status(0), second, status(1)[..20].to_vec()].concat(), false);
     // The last chunk of request 1 is a NONE in truth.
     let request = StatusRequest::new(0, 4096);
-    let first = client.start_block_status(&request).unwrap();
-    let other = client.start_block_status(&request).unwrap();
+    let first = client.start(|session| session.start_block_status(&request)).unwrap();
+    let other = client.start(|session| session.start_block_status(&request)).unwrap();
     let mut next = || client.next_event(&mut TakeAll).unwrap().unwrap();
     assert!(matches!(next(), Event::Status { cookie, .. } if cookie == first));
     assert!(matches!(next(), Event::Status { cookie, .. } if cookie == other));
@@ -167,7 +167,8 @@ fn a_reply_is_delivered_and_several_requests_may_be_in_flight() {
 #[test]
 fn a_callback_gets_the_chunks_and_the_end_of_the_export_is_respected() {
     let mut client = client(status(1), false);
-    let past = client.start_block_status(&StatusRequest::new(1 << 20, 1)).unwrap_err();
+    let past =
+        client.start(|session| session.start_block_status(&StatusRequest::new(1 << 20, 1))).unwrap_err();
     assert_eq!(past.class(), ErrorClass::Other);
     let mut seen = Vec::new();
     client
@@ -200,7 +201,7 @@ fn cancelling_wakes_a_blocked_read() {
 fn cancelled_stays_cancelled() {
     let mut client = client(Vec::new(), false);
     client.canceller().cancel();
-    let error = client.start_block_status(&StatusRequest::new(0, 4096)).unwrap_err();
+    let error = client.start(|session| session.start_block_status(&StatusRequest::new(0, 4096))).unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");
 }
 

@@ -18,6 +18,7 @@
 
 pub mod backups;
 pub mod behaviour;
+pub mod clients;
 pub mod command;
 pub mod endings;
 pub mod image;

@@ -3,13 +3,13 @@
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nbd_client::Options;
 use nbd_client::stats::{Tolerated, ToleratedCounts};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Client, Options, Surveyor};
-use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
 
 use testkit::behaviour::Word;
+use testkit::clients::{AnySurveyor, Kind, SurveyKind};
 
 /// Where the fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,24 +29,30 @@ pub(crate) struct Observer<'a> {
 }
 
 impl Observer<'_> {
-    /// The word. Whatever was forgiven must have been counted under `row`.
+    /// The word, which is the same for each kind of client. Whatever was forgiven must have been
+    /// counted under `row`.
     #[track_caller]
     pub(crate) fn word(&self, row: Option<u8>) -> Word {
-        self.honest.store(false, Ordering::SeqCst);
         let options =
             Options::new().strict(self.strict).connect_timeout(self.timeout).request_timeout(self.timeout);
-        match self.phase {
-            Phase::Handshake => self.handshake(&options, row),
-            Phase::Replies => self.replies(&options, row),
-        }
+        let words = SurveyKind::ALL.map(|kind| {
+            self.honest.store(false, Ordering::SeqCst);
+            match self.phase {
+                Phase::Handshake => self.handshake(kind, &options, row),
+                Phase::Replies => self.replies(kind, &options, row),
+            }
+        });
+        assert_eq!(words[0], words[1], "the blocking client and the asynchronous one");
+        words[0]
     }
 
     /// A handshake without which no context can be had is a failed request; without which nothing
     /// can, is fatal.
     #[track_caller]
-    fn handshake(&self, options: &Options, row: Option<u8>) -> Word {
+    fn handshake(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> Word {
         let options = options.clone().want_context("base:allocation");
-        let Ok(client) = Client::connect(&self.uri.parse().unwrap(), &options) else { return Word::Fatal };
+        let kind = if kind == SurveyKind::Async { Kind::AsyncDriver } else { Kind::Blocking };
+        let Ok(client) = kind.connect(&self.uri.parse().unwrap(), &options) else { return Word::Fatal };
         if !client.export().missing.is_empty() {
             return Word::RequestError;
         }
@@ -56,15 +62,15 @@ impl Observer<'_> {
     /// After a failed request the same connection must serve the next one; after a fatal fault it
     /// must not.
     #[track_caller]
-    fn replies(&self, options: &Options, row: Option<u8>) -> Word {
+    fn replies(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> Word {
         let mut contexts = Contexts::new().require(Context::Allocation).unwrap();
         for &name in self.bitmaps {
             contexts = contexts.require(Context::bitmap(name)).unwrap();
         }
         let uri = self.uri.parse().unwrap();
-        let mut surveyor = Surveyor::connect(&uri, options, &contexts, Order::Together).unwrap();
+        let mut surveyor = kind.connect(&uri, options, &contexts, Order::Together).unwrap();
         if let Ok(mut counts) = self.survey(&mut surveyor) {
-            counts.extend(surveyor.connection_stats().flat_map(|stats| by_row(&stats.forgiven)));
+            counts.extend(surveyor.connection_stats().iter().flat_map(|stats| by_row(&stats.forgiven)));
             return judge(row, counts);
         }
         self.honest.store(true, Ordering::SeqCst);
@@ -72,12 +78,11 @@ impl Observer<'_> {
     }
 
     /// Surveys the whole range, and returns the counts of forgiven faults.
-    fn survey(&self, surveyor: &mut Surveyor) -> Result<Vec<(u8, u64)>, SurveyorError> {
+    fn survey(&self, surveyor: &mut AnySurveyor) -> Result<Vec<(u8, u64)>, SurveyorError> {
         let range = 0..self.length.unwrap_or(surveyor.export().size());
         let options = surveyor.survey_options()?.range(range)?.allow_writable();
-        let mut extents = surveyor.survey(options)?;
-        while extents.next_extent()?.is_some() {}
-        Ok(extents.stats().forgiven.by_row().collect())
+        let run = surveyor.run(options, usize::MAX)?;
+        run.error.map_or(Ok(run.stats.forgiven.by_row().collect()), Err)
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Driver<S = BoxedStream> {
     stream: S,
     connection: Connection,
     export: Export,
+    /// The event after which a goodbye was due. It is handed out when that has been sent, so that a
+    /// call that is dropped loses neither.
+    held: Option<Event>,
 }
 
 /// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
@@ -104,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn begin(mut stream: S, mut connection: Connection) -> Result<Self, Error> {
         open(&mut stream, &mut connection).await?;
         let export = connection.export().cloned().ok_or(Error::GivenUp)?;
-        Ok(Self { stream, connection, export })
+        Ok(Self { stream, connection, export, held: None })
     }
 
     /// What the handshake found out.
@@ -126,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.connection.in_flight()
+        self.connection.in_flight() + usize::from(self.held.is_some())
     }
 
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer
@@ -173,21 +176,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection. A request that failed is an event.
     pub async fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
-        let Self { stream, connection, .. } = self;
+        let Self { stream, connection, held, .. } = self;
         connection.come_back(Instant::now());
         let visit = Visit(connection);
-        loop {
-            // a goodbye that is due goes out before the last event, which a call that is dropped
-            // must not lose
-            if visit.0.owes_goodbye(Instant::now()) {
-                finish_goodbye(stream, visit.0).await.ok();
-            }
-            let event = visit.0.poll(admit, Instant::now())?;
-            if event.is_some() || visit.0.is_idle() {
-                return Ok(event);
+        while held.is_none() {
+            *held = visit.0.poll(admit, Instant::now())?;
+            if held.is_some() || visit.0.is_idle() {
+                break;
             }
             exchange(stream, visit.0).await?;
         }
+        // after ESHUTDOWN the goodbye is due; the event is what counts
+        if visit.0.says_goodbye() {
+            finish_goodbye(stream, visit.0).await.ok();
+        }
+        Ok(held.take())
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in

@@ -5,30 +5,17 @@ use std::time::Instant;
 use super::Client;
 use crate::connection::Lent;
 use crate::error::Error;
-use crate::session::{
-    Admit, Cookie, Event, ReadRequest, Session, StartError, StatusRequest, TakeAll, TrimRequest,
-    WriteRequest, ZeroRequest,
-};
+use crate::session::{Admit, Cookie, Event, Session, StartError, TakeAll};
 use crate::transport::Transport;
 
 impl<T: Transport> Client<T> {
-    /// Starts a block status request and returns at once; its answer comes through
-    /// [`Self::next_event`].
+    /// Starts a request by one of the session's `start_` functions and returns at once; its answer
+    /// comes through [`Self::next_event`]. What does not fit the socket's buffer goes out there.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, and the errors of a connection.
-    pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_block_status(request))
-    }
-
-    /// Starts a read of as many bytes as `buffer` has and returns at once. The buffer comes back
-    /// full with [`Event::Read`], through [`Self::next_event`]; [`Self::buffer`] makes one of
-    /// memory that was used before.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if it cannot be asked, and the errors of a connection.
+    /// [`Error::Start`] if it cannot be asked, for example because the export is read-only, and the
+    /// errors of a connection.
     ///
     /// ```no_run
     /// use nbd_client::{Client, Options};
@@ -37,7 +24,7 @@ impl<T: Transport> Client<T> {
     /// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
     /// for block in 0..16 {
     ///     let buffer = client.buffer(1 << 20);
-    ///     client.start_read(&ReadRequest::new(block << 20), buffer)?;
+    ///     client.start(|session| session.start_read(&ReadRequest::new(block << 20), buffer))?;
     /// }
     /// while let Some(event) = client.next_event(&mut TakeAll)? {
     ///     match event {
@@ -48,57 +35,16 @@ impl<T: Transport> Client<T> {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_read(request, buffer))
-    }
-
-    /// Starts a write of `data` and returns at once. What does not fit the socket's buffer goes out
-    /// during [`Self::next_event`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if it cannot be asked, for example because the export is read-only, and the
-    /// errors of a connection.
-    pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_write(request, data))
-    }
-
-    /// Starts to make a range read as zeroes and returns at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start_write`].
-    pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_write_zeroes(request))
-    }
-
-    /// Starts to give a range up and returns at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start_write`].
-    pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_trim(request))
-    }
-
-    /// Starts to have the server make `length` bytes from `offset` ready for reading, and returns
-    /// at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start_read`].
-    pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_cache(offset, length))
-    }
-
-    /// Starts to make the writes durable that were answered, and returns at once. Writes still in flight
-    /// are not covered.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::start_read`].
-    pub fn start_flush(&mut self) -> Result<Cookie, Error> {
-        self.launch(|session| session.start_flush())
+    pub fn start(
+        &mut self,
+        request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
+    ) -> Result<Cookie, Error> {
+        let now = Instant::now();
+        self.driver.connection.come_back(now);
+        let cookie = self.driver.connection.start(now, request)?;
+        let sent = self.driver.send(&mut Lent::default());
+        self.driver.connection.leave(Instant::now());
+        sent.map(|()| cookie)
     }
 
     /// The longest read or write that can be answered in one chunk, in bytes: what the server says,
@@ -159,18 +105,5 @@ impl<T: Transport> Client<T> {
             }
         }
         Ok(())
-    }
-
-    /// A request into the session, and as much of it to the server as goes without waiting.
-    fn launch(
-        &mut self,
-        start: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
-    ) -> Result<Cookie, Error> {
-        let now = Instant::now();
-        self.driver.connection.come_back(now);
-        let cookie = self.driver.connection.start(now, start)?;
-        let sent = self.driver.send(&mut Lent::default());
-        self.driver.connection.leave(Instant::now());
-        sent.map(|()| cookie)
     }
 }

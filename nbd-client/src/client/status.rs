@@ -93,7 +93,7 @@ impl<T: Transport> Client<T> {
         sink: &mut S,
     ) -> Result<(), Error> {
         self.check_idle()?;
-        let cookie = self.start_block_status(request)?;
+        let cookie = self.start(|session| session.start_block_status(request))?;
         loop {
             match self.next_event(&mut |offer: &ChunkOffer| sink.admit(offer))? {
                 // Left over from a request whose events were not all fetched.

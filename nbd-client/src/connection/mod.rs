@@ -219,14 +219,6 @@ impl Connection {
         self.says_goodbye && self.has_output()
     }
 
-    /// Whether a goodbye is to be sent now, since the server is going down and every answer is
-    /// there.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn owes_goodbye(&mut self, now: Instant) -> bool {
-        self.obey_shutdown(now);
-        self.says_goodbye()
-    }
-
     /// The part of the conversation that is under way, for errors.
     #[must_use]
     pub fn during(&self) -> During {

@@ -25,7 +25,7 @@ impl<T: Transport> Surveyed for Client<T> {
     }
 
     fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.start_block_status(request)
+        self.start(|session| session.start_block_status(request))
     }
 }
 

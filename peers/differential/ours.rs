@@ -37,12 +37,15 @@ pub fn play(session: &Session, socket: &Path) -> Report {
     for (index, operation) in session.operations.iter().enumerate() {
         let cookie = match *operation {
             Operation::Status { offset, length } => {
-                client.start_block_status(&StatusRequest::new(offset, length))
+                client.start(|session| session.start_block_status(&StatusRequest::new(offset, length)))
             }
             Operation::Read { offset, length } => {
-                client.start_read(&ReadRequest::new(offset), vec![0; usize::try_from(length).unwrap()])
+                {
+ let buffer = vec![0; usize::try_from(length).unwrap()];
+ client.start(|session| session.start_read(&ReadRequest::new(offset), buffer))
+}
             }
-            Operation::Flush => client.start_flush(),
+            Operation::Flush => client.start(|session| session.start_flush()),
         };
         open.insert(cookie.expect("a request of ours can be asked"), (index, Vec::new()));
     }

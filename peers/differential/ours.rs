@@ -40,10 +40,8 @@ pub fn play(session: &Session, socket: &Path) -> Report {
                 client.start(|session| session.start_block_status(&StatusRequest::new(offset, length)))
             }
             Operation::Read { offset, length } => {
-                {
- let buffer = vec![0; usize::try_from(length).unwrap()];
- client.start(|session| session.start_read(&ReadRequest::new(offset), buffer))
-}
+                let buffer = vec![0; usize::try_from(length).unwrap()];
+                client.start(|session| session.start_read(&ReadRequest::new(offset), buffer))
             }
             Operation::Flush => client.start(|session| session.start_flush()),
         };

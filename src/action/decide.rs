@@ -4,9 +4,10 @@
 use core::fmt;
 
 use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError, Reason};
-use crate::extent::Extent;
+use crate::extent::{Extent, MAX_END};
+use crate::kernel::{Block, Blocks, NextBlock};
 use crate::status::Status;
-use crate::stream::{Coalesce, ExtentSource, ExtentStream, NUMBERS, Stop, UNNUMBERED, try_fold_numbered};
+use crate::stream::{Coalesce, ExtentSource, ExtentStream, NUMBERS};
 
 /// Decides about every stream of [`Status`] by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
@@ -39,7 +40,7 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn decide<P: Policy>(self, policy: P) -> Decide<Self, P> {
-        Decide(Actions(Judge::new(self, policy)).coalesce())
+        Decide(Judge::new(self, policy, |_, decision| decision.action).coalesce())
     }
 
     /// The action for each range, its reason, and the status.
@@ -77,7 +78,7 @@ pub trait StatusStream: ExtentStream<Status = Status> + Sized {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn explain<P: Policy>(self, policy: P) -> Explain<Self, P> {
-        Explain(Judge::new(self, policy).coalesce())
+        Explain(Judge::new(self, policy, |status, decision| Explanation { status, decision }).coalesce())
     }
 }
 
@@ -85,93 +86,82 @@ impl<S: ExtentStream<Status = Status>> StatusStream for S {}
 
 /// A stream of actions: see [`StatusStream::decide`].
 #[derive(Clone)]
-pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Actions<S, P>>);
-
-impl<S: StatusStream, P: Policy> ExtentSource for Decide<S, P> {
-    type Status = Action;
-    type Error = DecideError<S::Error>;
-
-    #[inline]
-    fn pull(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
-        self.0.next_extent()
-    }
-
-    #[inline]
-    fn try_pull_all<A, E: From<Self::Error>>(
-        self,
-        init: A,
-        f: impl FnMut(A, Extent<Action>) -> Result<A, E>,
-    ) -> Result<A, E> {
-        self.0.try_fold(init, f)
-    }
-}
+pub struct Decide<S: StatusStream, P: Policy>(Coalesce<Judge<S, P, Action>>);
 
 /// A stream of explanations: see [`StatusStream::explain`].
 #[derive(Clone)]
-pub struct Explain<S: StatusStream, P: Policy>(Coalesce<Judge<S, P>>);
+pub struct Explain<S: StatusStream, P: Policy>(Coalesce<Judge<S, P, Explanation>>);
 
-impl<S: StatusStream, P: Policy> ExtentSource for Explain<S, P> {
-    type Status = Explanation;
-    type Error = DecideError<S::Error>;
+macro_rules! forward {
+    ($($stream:ident => $status:ty;)*) => {$(
+        impl<S: StatusStream, P: Policy> ExtentSource for $stream<S, P> {
+            type Status = $status;
+            type Error = DecideError<S::Error>;
 
-    #[inline]
-    fn pull(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
-        self.0.next_extent()
-    }
+            #[inline]
+            fn pull(&mut self) -> Result<Option<Extent<$status>>, Self::Error> {
+                self.0.pull()
+            }
 
-    #[inline]
-    fn try_pull_all<A, E: From<Self::Error>>(
-        self,
-        init: A,
-        f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
-    ) -> Result<A, E> {
-        self.0.try_fold(init, f)
-    }
+            #[inline]
+            fn try_pull_all<A, E: From<Self::Error>>(
+                self,
+                init: A,
+                f: impl FnMut(A, Extent<$status>) -> Result<A, E>,
+            ) -> Result<A, E> {
+                self.0.try_pull_all(init, f)
+            }
+        }
+
+        impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for $stream<S, P> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($stream)).field(&self.0).finish()
+            }
+        }
+    )*};
 }
 
-impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Decide<S, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Decide").field(&self.0).finish()
-    }
+forward! {
+    Decide => Action;
+    Explain => Explanation;
 }
 
-impl<S: StatusStream + fmt::Debug, P: Policy + fmt::Debug> fmt::Debug for Explain<S, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Explain").field(&self.0).finish()
-    }
-}
-
-/// An extent, and the decision about it.
-type Decided = (Extent<Status>, Decision);
-
-/// A stream of decided and checked extents, not yet joined.
+/// A stream of decided and checked extents, not yet joined. A `T` is the part of a decision that is
+/// shown.
 #[derive(Clone, Debug)]
-struct Judge<S, P> {
+struct Judge<S, P, T> {
     stream: S,
     policy: P,
+    show: fn(Status, Decision) -> T,
     /// The rest of an extent that was cut.
     rest: Option<Extent<Status>>,
-    next_cut: NextCut,
+    zone: Zone,
+    known: Known<T>,
 }
 
-/// The offset up to which a policy's answer depends on the status alone. The policy is asked for
-/// the next cut only beyond it.
+/// A range without a cut: in it, the decision about an extent depends on the status alone.
+///
+/// The policy is asked for the next cut only at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NextCut {
-    /// The first byte for which `end` holds.
+struct Zone {
     start: u64,
     end: u64,
 }
 
-impl NextCut {
-    /// True if the extent lies between two cuts.
-    #[inline]
-    fn holds_for(self, extent: &Extent<Status>) -> bool {
-        self.start <= extent.start() && extent.end() <= self.end
-    }
+/// The decisions about every code of a merge (`stream/blocks.rs`) in one zone, so that a merge is
+/// decided about block by block: the kernel joins codes with equal decisions.
+#[derive(Clone, Debug)]
+struct Known<T> {
+    /// The end of the zone.
+    zone_end: u64,
+    /// False where the policy fails for a code. Perhaps the code does not occur: the scalar way
+    /// shows it.
+    all: bool,
+    by_code: [Option<T>; NUMBERS],
+}
 
-    /// Cuts an extent at the next offset where the policy's answer may change. Returns the first
-    /// part, and the rest.
+impl Zone {
+    /// Cuts an extent at the end of its zone. Returns the first part, and the rest.
     #[inline]
     fn cut<P: Policy>(
         &mut self,
@@ -196,96 +186,28 @@ impl NextCut {
     }
 }
 
-impl<S: StatusStream, P: Policy> Judge<S, P> {
-    fn new(stream: S, policy: P) -> Self {
-        Self { stream, policy, rest: None, next_cut: NextCut { start: 0, end: 0 } }
+impl<S: StatusStream, P: Policy, T: Copy> Judge<S, P, T> {
+    fn new(stream: S, policy: P, show: fn(Status, Decision) -> T) -> Self {
+        let known = Known { zone_end: 0, all: false, by_code: [None; NUMBERS] };
+        Self { stream, policy, show, rest: None, zone: Zone { start: 0, end: 0 }, known }
     }
 
-    /// Yields the next extent, and the decision about it.
-    #[inline]
-    fn judge(&mut self) -> Result<Option<Decided>, DecideError<S::Error>> {
-        let next = match self.rest.take() {
-            Some(rest) => Some(rest),
-            None => self.stream.next_extent().map_err(DecideError::Stream)?,
-        };
-        let Some(next) = next else {
-            return Ok(None);
-        };
-        let (extent, rest) = self.next_cut.cut(&self.policy, next);
-        self.rest = rest;
-        let decision = decide(&self.policy, &extent)?;
-        Ok(Some((extent, decision)))
-    }
-
-    /// Passes each extent to `f`, with the decision about it, until the first error.
-    #[inline]
-    fn try_judge<A, E: From<DecideError<S::Error>>>(
-        self,
-        init: A,
-        mut f: impl FnMut(A, Extent<Status>, Decision) -> Result<A, E>,
-    ) -> Result<A, E> {
-        let Self { stream, policy, rest, next_cut } = self;
-        let mut judged = Judged { policy, next_cut, decisions: [None; NUMBERS] };
-        let acc = if let Some(rest) = rest {
-            judged.decide::<A, S::Error, E>(rest, UNNUMBERED, init, &mut f)?
-        } else {
-            init
-        };
-        let folded = try_fold_numbered(stream, None, acc, |acc, extent, number| {
-            let acc = match judged.decision(&extent, number) {
-                Some(decision) => f(acc, extent, decision),
-                None => judged.decide::<A, S::Error, E>(extent, number, acc, &mut f),
-            };
-            acc.map_err(Stop::Adapter)
-        });
-        folded.map_err(|stop| match stop {
-            Stop::Stream(error) => DecideError::Stream(error).into(),
-            Stop::Adapter(error) => error,
-        })
-    }
-}
-
-/// The decisions since the last cut, by the number of the extent. Extents of one number have one
-/// status, so up to the next cut they have one decision.
-struct Judged<P> {
-    policy: P,
-    next_cut: NextCut,
-    decisions: [Option<Decision>; NUMBERS],
-}
-
-impl<P: Policy> Judged<P> {
-    /// The decision about an extent, if it is known.
-    #[inline(always)]
-    fn decision(&self, extent: &Extent<Status>, number: u64) -> Option<Decision> {
-        let known = *self.decisions.get(usize::try_from(number).ok()?)?;
-        known.filter(|_| self.next_cut.holds_for(extent))
-    }
-
-    /// Decides about an extent, cut if necessary, and passes each part to `f`.
-    #[inline(never)]
-    fn decide<A, S, E: From<DecideError<S>>>(
-        &mut self,
-        extent: Extent<Status>,
-        number: u64,
-        init: A,
-        f: &mut impl FnMut(A, Extent<Status>, Decision) -> Result<A, E>,
-    ) -> Result<A, E> {
-        let (mut acc, mut next) = (init, Some(extent));
-        while let Some(extent) = next {
-            let before = self.next_cut;
-            let (first, rest) = self.next_cut.cut(&self.policy, extent);
-            if before != self.next_cut {
-                self.decisions = [None; NUMBERS];
+    /// Decides about every code, once a zone. Returns `false` where the policy cannot.
+    fn knows_all(&mut self) -> bool {
+        let Zone { start, end } = self.zone;
+        if self.known.zone_end != end {
+            self.known.zone_end = end;
+            self.known.all = true;
+            for (code, known) in (0..).zip(&mut self.known.by_code) {
+                *known = None;
+                if let Some(status) = self.stream.status_of(code) {
+                    let whole = Extent::trusted(start, end.min(MAX_END), status);
+                    *known = decide(&self.policy, &whole).ok().map(|decision| (self.show)(status, decision));
+                    self.known.all &= known.is_some();
+                }
             }
-            let decision = decide(&self.policy, &first).map_err(DecideError::<S>::from)?;
-            let known = usize::try_from(number).ok().and_then(|number| self.decisions.get_mut(number));
-            if let Some(known) = known {
-                *known = Some(decision);
-            }
-            acc = f(acc, first, decision)?;
-            next = rest;
         }
-        Ok(acc)
+        self.known.all
     }
 }
 
@@ -304,47 +226,46 @@ fn decide<P: Policy>(policy: &P, extent: &Extent<Status>) -> Result<Decision, Po
     Ok(decision)
 }
 
-impl<S: StatusStream, P: Policy> ExtentSource for Judge<S, P> {
-    type Status = Explanation;
+impl<S: StatusStream, P: Policy, T: Copy> ExtentSource for Judge<S, P, T> {
+    type Status = T;
     type Error = DecideError<S::Error>;
 
-    fn pull(&mut self) -> Result<Option<Extent<Explanation>>, Self::Error> {
-        let judged = self.judge()?;
-        Ok(judged.map(|(extent, decision)| extent.map(|status| Explanation { status, decision })))
+    #[inline]
+    fn pull(&mut self) -> Result<Option<Extent<T>>, Self::Error> {
+        let next = match self.rest.take() {
+            Some(rest) => Some(rest),
+            None => self.stream.next_extent().map_err(DecideError::Stream)?,
+        };
+        let Some(next) = next else {
+            return Ok(None);
+        };
+        let (extent, rest) = self.zone.cut(&self.policy, next);
+        self.rest = rest;
+        let decision = decide(&self.policy, &extent)?;
+        Ok(Some(extent.map(|status| (self.show)(status, decision))))
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        self.stream.blocks().is_some().then_some(self)
     }
 
     #[inline]
-    fn try_pull_all<A, E: From<Self::Error>>(
-        self,
-        init: A,
-        mut f: impl FnMut(A, Extent<Explanation>) -> Result<A, E>,
-    ) -> Result<A, E> {
-        self.try_judge(init, |acc, extent, decision| {
-            f(acc, extent.map(|status| Explanation { status, decision }))
-        })
+    fn status_of(&self, code: u64) -> Option<T> {
+        *self.known.by_code.get(usize::try_from(code).ok()?)?
     }
 }
 
-/// The actions without the statuses, which need not be carried along.
-#[derive(Clone, Debug)]
-struct Actions<S, P>(Judge<S, P>);
-
-impl<S: StatusStream, P: Policy> ExtentSource for Actions<S, P> {
-    type Status = Action;
-    type Error = DecideError<S::Error>;
-
-    #[inline]
-    fn pull(&mut self) -> Result<Option<Extent<Action>>, Self::Error> {
-        let judged = self.0.judge()?;
-        Ok(judged.map(|(extent, decision)| extent.map(|_| decision.action)))
+impl<S: StatusStream, P: Policy, T: Copy> Blocks for Judge<S, P, T> {
+    fn is_long(&mut self) -> bool {
+        self.stream.blocks().is_some_and(Blocks::is_long)
     }
 
-    #[inline]
-    fn try_pull_all<A, E: From<Self::Error>>(
-        self,
-        init: A,
-        mut f: impl FnMut(A, Extent<Action>) -> Result<A, E>,
-    ) -> Result<A, E> {
-        self.0.try_judge(init, |acc, extent, decision| f(acc, extent.map(|_| decision.action)))
+    fn next_block(&mut self, block: &mut Block) -> NextBlock {
+        if self.rest.is_some() || !self.knows_all() {
+            return NextBlock::Scalar;
+        }
+        // A block that reaches beyond the zone is left to the scalar way, which finds the next one.
+        block.hold_until(self.zone.end);
+        self.stream.blocks().map_or(NextBlock::Scalar, |blocks| blocks.next_block(block))
     }
 }

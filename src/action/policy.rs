@@ -81,9 +81,9 @@ pub trait Policy {
 
     /// Returns the action for the bytes of this extent, and its reason.
     ///
-    /// The decision holds for all of them.
-    ///
-    /// It depends only on the policy and the extent.
+    /// The decision holds for all of them. Between two cuts ([`next_cut`](Self::next_cut)) it
+    /// depends on the policy and the status alone. The policy may be asked about statuses that no
+    /// byte of the disk has, and about ranges that are no extent of the disk.
     ///
     /// # Errors
     ///

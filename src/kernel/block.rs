@@ -47,6 +47,8 @@ pub struct Block {
     keep: Option<Keep>,
     /// The OR of the flags of the left and of the right side.
     flags: [u64; 2],
+    /// The byte up to which the statuses of the codes hold.
+    until: u64,
 }
 
 /// A merged segment: its range, and the flags of both sides.
@@ -70,6 +72,7 @@ impl Block {
             width: FIRST,
             keep: None,
             flags: [0; 2],
+            until: u64::MAX,
         }
     }
 
@@ -88,6 +91,15 @@ impl Block {
         }
     }
 
+    /// Leaves to the scalar merge whatever ends beyond this byte, where codes get other statuses.
+    /// The reader will be asked for its wishes anew if it is another byte than before.
+    pub(crate) fn hold_until(&mut self, end: u64) {
+        if self.until != end {
+            self.until = end;
+            self.keep = self.keep.as_ref().map(|_| Keep::new());
+        }
+    }
+
     /// Merges the next stretch.
     pub(super) fn fill<R: RawDescriptor>(
         &mut self,
@@ -103,6 +115,9 @@ impl Block {
             Some(run) => run,
             None => self.mixed(left, right, width).ok_or(NextBlock::Scalar)?,
         };
+        if merged.progress.position > self.until {
+            return Err(NextBlock::Scalar);
+        }
         let mut len = merged.len;
         if let Some(keep) = &self.keep {
             if !keep.knows(merged.flags) {

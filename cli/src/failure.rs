@@ -15,7 +15,7 @@ use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
-use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameWriteError, StreamChainError};
+use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameFault, StreamChainError};
 
 use crate::backup::unfinished;
 
@@ -270,9 +270,13 @@ impl From<StreamChainError> for Failure {
     }
 }
 
-impl From<FrameWriteError> for Failure {
-    fn from(error: FrameWriteError) -> Self {
-        Self::other(error.to_string())
+impl From<FrameFault> for Failure {
+    /// A stream of our own that would not be sound.
+    fn from(fault: FrameFault) -> Self {
+        match fault.source() {
+            Some(source) => Self::other(format!("{fault}: {source}")),
+            None => Self::other(fault.to_string()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use nbd_extents::chain::Checksum;
 use nbd_extents_formats::sparse_stream::{
-    Event, FrameError, FrameFault, FrameKind, FrameWriteError, Meta, MetaError, Reader, Summary, Writer,
+    Event, FrameError, FrameFault, FrameKind, Meta, MetaError, Reader, Summary, Writer,
 };
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ stop 0000000000000000 0000000000000000\r\n";
 /// A frame of a small disk: where, and with which bytes; `None` is zeroes.
 type Part = (Range<u64>, Option<u8>);
 
-fn write(meta: &Meta, parts: &[Part]) -> Result<Vec<u8>, FrameWriteError> {
+fn write(meta: &Meta, parts: &[Part]) -> Result<Vec<u8>, FrameFault> {
     let (mut writer, mut stream) = Writer::new(meta)?;
     for (range, byte) in parts {
         let payload = byte.map(|byte| vec![byte; (range.end - range.start) as usize]);
@@ -90,20 +90,17 @@ fn writer_refuses_what_a_reader_would() {
     let data = |range| (range, Some(1));
     let zero = |range| (range, None);
     let refused = |meta: &Meta, parts: &[Part]| write(meta, parts).unwrap_err();
-    assert_eq!(refused(&full, &[data(0..10), zero(11..100)]), FrameWriteError::Gap { range: 10..11 });
-    assert_eq!(refused(&full, &[data(0..10), zero(10..99)]), FrameWriteError::Gap { range: 99..100 });
-    assert_eq!(
-        refused(&full, &[data(0..10), zero(9..100)]),
-        FrameWriteError::Overlap { start: 9, expected: 10 }
-    );
+    assert_eq!(refused(&full, &[data(0..10), zero(11..100)]), FrameFault::Gap { range: 10..11 });
+    assert_eq!(refused(&full, &[data(0..10), zero(10..99)]), FrameFault::Gap { range: 99..100 });
+    assert_eq!(refused(&full, &[data(0..10), zero(9..100)]), FrameFault::Overlap { start: 9, expected: 10 });
     assert_eq!(
         refused(&full, &[data(0..10), zero(10..101)]),
-        FrameWriteError::PastEnd { end: 101, size: 100 }
+        FrameFault::PastEnd { start: 10, length: 91, size: 100 }
     );
-    assert_eq!(refused(&full, &[zero(0..0)]), FrameWriteError::Frame { start: 0, length: 0 });
-    assert_eq!(refused(&full, &[data(0..11)]), FrameWriteError::DataSize { expected: 10, got: 11 });
-    assert_eq!(refused(&full, &[zero(0..100)]), FrameWriteError::DataSize { expected: 10, got: 0 });
-    let sizes = FrameWriteError::from(MetaError::DataSize { virtual_size: 9, data_size: 10 });
+    assert_eq!(refused(&full, &[zero(0..0)]), FrameFault::Empty { kind: FrameKind::Zero, start: 0 });
+    assert_eq!(refused(&full, &[data(0..11)]), FrameFault::TooMuchData { expected: 10 });
+    assert_eq!(refused(&full, &[zero(0..100)]), FrameFault::TooLittleData { expected: 10, got: 0 });
+    let sizes = FrameFault::Meta(MetaError::DataSize { virtual_size: 9, data_size: 10 });
     assert_eq!(refused(&Meta::full(9, 10, ""), &[]), sizes);
     let mut limit = full.clone();
     limit.data_size_is_limit = true;
@@ -200,16 +197,16 @@ fn names_are_as_long_as_a_reader_takes_and_no_longer() {
     for longer in ["n".repeat(room + 1), "\u{1}".repeat(11_000), "\u{1f600}".repeat(6_000)] {
         meta.checkpoint = Some(longer);
         let error = write(&meta, &[]).unwrap_err();
-        assert!(matches!(error, FrameWriteError::MetaTooLarge { length } if length > 65536), "{error}");
+        assert!(matches!(error, FrameFault::MetaTooLarge { length } if length > 65536), "{error}");
     }
     let mut grown = Meta::incremental(16, 0, "");
     grown.parent_size = Some(8);
-    assert_eq!(write(&grown, &[(8..15, None)]), Err(FrameWriteError::Gap { range: 15..16 }));
-    assert_eq!(write(&grown, &[(9..16, None)]), Err(FrameWriteError::Gap { range: 8..9 }));
+    assert_eq!(write(&grown, &[(8..15, None)]), Err(FrameFault::GrowthGap { range: 15..16, parent_size: 8 }));
+    assert_eq!(write(&grown, &[(9..16, None)]), Err(FrameFault::GrowthGap { range: 8..9, parent_size: 8 }));
     assert!(write(&grown, &[(8..16, None)]).is_ok());
     grown.incremental = false;
     let full = MetaError::FullWithParent { key: "parent-size" };
-    assert_eq!(write(&grown, &[(0..16, None)]), Err(full.into()));
+    assert_eq!(write(&grown, &[(0..16, None)]), Err(FrameFault::Meta(full)));
 }
 
 const SIZE: u64 = 64;

@@ -1,4 +1,4 @@
-//! Faults of a stream that is read, and where they are.
+//! Faults of streams: of one that is read, with their place, and of one that is written.
 
 use std::error::Error;
 use std::fmt;
@@ -48,7 +48,8 @@ impl Error for FrameError {
     }
 }
 
-/// What can be wrong with a frame. Ranges and offsets are bytes of the disk.
+/// What can be wrong with a frame that is read, or would be with one that is to be written. Ranges
+/// and offsets are bytes of the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameFault {

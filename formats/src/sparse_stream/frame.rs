@@ -1,6 +1,7 @@
 //! The 40 bytes of a frame's header, and a frame as it is written.
 
 use std::fmt;
+use std::io::Write;
 
 use nbd_extents::chain::Checksum;
 
@@ -29,24 +30,19 @@ pub enum FrameKind {
 impl FrameKind {
     const ALL: [Self; 4] = [Self::Meta, Self::Data, Self::Zero, Self::Stop];
 
-    const fn word(self) -> &'static [u8; 4] {
+    const fn word(self) -> &'static str {
         match self {
-            Self::Meta => b"meta",
-            Self::Data => b"data",
-            Self::Zero => b"zero",
-            Self::Stop => b"stop",
+            Self::Meta => "meta",
+            Self::Data => "data",
+            Self::Zero => "zero",
+            Self::Stop => "stop",
         }
     }
 }
 
 impl fmt::Display for FrameKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Meta => "meta",
-            Self::Data => "data",
-            Self::Zero => "zero",
-            Self::Stop => "stop",
-        })
+        f.write_str(self.word())
     }
 }
 
@@ -60,13 +56,10 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn encode(self) -> [u8; HEADER_SIZE] {
-        let mut bytes = *b"kind 0000000000000000 0000000000000000\r\n";
-        let fields = [(0, &self.kind.word()[..]), (5, &hex(self.start)), (22, &hex(self.length))];
-        for (at, field) in fields {
-            for (to, from) in bytes.iter_mut().skip(at).zip(field) {
-                *to = *from;
-            }
-        }
+        let Self { kind, start, length } = self;
+        let mut bytes = [0; HEADER_SIZE];
+        let written = write!(&mut bytes[..], "{kind} {start:016x} {length:016x}\r\n");
+        debug_assert!(written.is_ok(), "two numbers have 32 digits, and the rest 8 bytes");
         bytes
     }
 
@@ -85,10 +78,10 @@ impl Header {
 
     /// `None` when these bytes are not a header.
     pub(super) fn decode(bytes: &[u8; HEADER_SIZE]) -> Option<Self> {
-        let (word, rest) = bytes.split_first_chunk()?;
+        let (word, rest) = bytes.split_at_checked(4)?;
         let (start, rest) = rest.strip_prefix(b" ")?.split_first_chunk()?;
         let (length, rest) = rest.strip_prefix(b" ")?.split_first_chunk()?;
-        let kind = FrameKind::ALL.into_iter().find(|kind| kind.word() == word)?;
+        let kind = FrameKind::ALL.into_iter().find(|kind| kind.word().as_bytes() == word)?;
         (rest == TERM).then_some(Self { kind, start: number(start)?, length: number(length)? })
     }
 }
@@ -97,15 +90,6 @@ impl Header {
 #[allow(clippy::cast_possible_truncation, reason = "each half is cut on purpose")]
 const fn split(bits: u128) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
-}
-
-fn hex(number: u64) -> [u8; 16] {
-    let mut digits = number.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    std::array::from_fn(|_| match digits.next() {
-        Some(digit @ 10..) => b'a' + (digit - 10),
-        Some(digit) => b'0' + digit,
-        None => b'0',
-    })
 }
 
 fn number(digits: &[u8; 16]) -> Option<u64> {
@@ -123,7 +107,7 @@ fn number(digits: &[u8; 16]) -> Option<u64> {
 /// let (mut writer, _) = Writer::new(&Meta::incremental(1 << 20, 4, "now"))?;
 /// let frame = writer.data(4096, b"data")?;
 /// assert_eq!(frame.parts(), [&b"data 0000000000001000 0000000000000004\r\n"[..], b"data", b"\r\n"]);
-/// # Ok::<(), nbd_extents_formats::sparse_stream::FrameWriteError>(())
+/// # Ok::<(), nbd_extents_formats::sparse_stream::FrameFault>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a frame that was made has to be written"]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use nbd_extents::MAX_END;
 use nbd_extents::chain::{ChainLayer, Checksum, ParentLayer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::{ChecksumAlgorithm, StreamEnds};
@@ -24,7 +24,8 @@ use super::{ChecksumAlgorithm, StreamEnds};
 /// assert_eq!(Meta::from_json(json.as_bytes())?, meta);
 /// # Ok::<(), nbd_extents_formats::sparse_stream::MetaError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Meta {
     /// The disk's size in bytes (`virtual-size`).
@@ -37,21 +38,28 @@ pub struct Meta {
     /// Whether the stream has only changes, to be applied to its parent (`incremental`).
     pub incremental: bool,
     /// The name of the checkpoint that this backup is of (`checkpoint`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// The name of the checkpoint that an incremental is to be applied to (`parent`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// The size of the disk at the parent, in bytes (`parent-size`). What lies beyond it is in this
     /// stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_size: Option<u64>,
     /// The checksum of the stream that an incremental is to be applied to (`parent-checksum`).
+    #[serde(default, with = "hex", skip_serializing_if = "Option::is_none")]
     pub parent_checksum: Option<Checksum>,
     /// The identity of the disk: the same text in every backup of one disk (`disk`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
     /// Whether `data_size` is an upper bound, since zeroes are looked for in the data
     /// (`data-size-is-limit`).
+    #[serde(default, deserialize_with = "or_false", skip_serializing_if = "std::ops::Not::not")]
     pub data_size_is_limit: bool,
     /// How the checksum in the stop frame is computed (`checksum`); `None` for a stream without
     /// one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<ChecksumAlgorithm>,
 }
 
@@ -127,11 +135,6 @@ impl Meta {
         !self.data_size_is_limit && (!self.incremental || self.checksum.is_some())
     }
 
-    /// The first byte from which on the frames must leave nothing out.
-    pub(super) fn covered_from(&self) -> u64 {
-        if self.incremental { self.parent_size.unwrap_or(u64::MAX) } else { 0 }
-    }
-
     /// The stream as a layer of a chain. `checksum` is its own.
     ///
     /// ```
@@ -160,8 +163,7 @@ impl Meta {
     pub fn to_json(&self) -> String {
         let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
         let mut json = Vec::new();
-        let written =
-            Form::from(self).serialize(&mut serde_json::Serializer::with_formatter(&mut json, layout));
+        let written = self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, layout));
         debug_assert!(written.is_ok(), "a Vec takes all bytes, and the form has no maps with odd keys");
         let json = String::from_utf8_lossy(&json);
         // Python writes ASCII alone. Anything else stands inside of a text, where an escape is the
@@ -198,7 +200,7 @@ impl Meta {
         if json.trim_ascii_start().first().is_some_and(|&byte| byte != b'{') {
             return Err(MetaError::NoObject);
         }
-        let meta = Self::from(serde_json::from_slice::<Form>(json).map_err(MetaError::json)?);
+        let meta: Self = serde_json::from_slice(json).map_err(MetaError::json)?;
         meta.check()?;
         Ok(meta)
     }
@@ -227,85 +229,26 @@ impl Meta {
     }
 }
 
-/// The keys as they stand in the JSON, in the order in which they are written.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Form {
-    virtual_size: u64,
-    data_size: u64,
-    date: String,
-    incremental: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checkpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_checksum: Option<HexChecksum>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disk: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_size_is_limit: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checksum: Option<ChecksumAlgorithm>,
-}
+/// A checksum as 32 hexadecimal digits, where there is one.
+mod hex {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A checksum as 32 hexadecimal digits.
-#[derive(Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-#[derive(Clone)]
-struct HexChecksum(Checksum);
+    use super::Checksum;
 
-impl TryFrom<String> for HexChecksum {
-    type Error = nbd_extents::chain::ChecksumError;
+    pub(super) fn serialize<S: Serializer>(checksum: &Option<Checksum>, out: S) -> Result<S::Ok, S::Error> {
+        checksum.map(|checksum| checksum.to_string()).serialize(out)
+    }
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Checksum>, D::Error> {
+        let text = Option::<String>::deserialize(json)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 
-impl From<HexChecksum> for String {
-    fn from(checksum: HexChecksum) -> Self {
-        checksum.0.to_string()
-    }
-}
-
-impl From<&Meta> for Form {
-    fn from(meta: &Meta) -> Self {
-        let meta = meta.clone();
-        Self {
-            virtual_size: meta.virtual_size,
-            data_size: meta.data_size,
-            date: meta.date,
-            incremental: meta.incremental,
-            checkpoint: meta.checkpoint,
-            parent: meta.parent,
-            parent_size: meta.parent_size,
-            parent_checksum: meta.parent_checksum.map(HexChecksum),
-            disk: meta.disk,
-            data_size_is_limit: meta.data_size_is_limit.then_some(true),
-            checksum: meta.checksum,
-        }
-    }
-}
-
-impl From<Form> for Meta {
-    fn from(form: Form) -> Self {
-        Self {
-            virtual_size: form.virtual_size,
-            data_size: form.data_size,
-            date: form.date,
-            incremental: form.incremental,
-            checkpoint: form.checkpoint,
-            parent: form.parent,
-            parent_size: form.parent_size,
-            parent_checksum: form.parent_checksum.map(|checksum| checksum.0),
-            disk: form.disk,
-            data_size_is_limit: form.data_size_is_limit.unwrap_or(false),
-            checksum: form.checksum,
-        }
-    }
+/// A key that may be missing or null, both of which say no.
+fn or_false<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or(false))
 }
 
 /// A meta frame whose JSON cannot be used.

@@ -70,6 +70,7 @@ mod error;
 mod frame;
 mod meta;
 mod reader;
+mod sequence;
 mod writer;
 
 pub use chain::{StreamChain, StreamChainError, chain, check_first};
@@ -79,7 +80,7 @@ pub use error::{FrameError, FrameFault, FramePart};
 pub use frame::{Frame, FrameKind, HEADER_SIZE};
 pub use meta::{Meta, MetaError};
 pub use reader::{Event, Reader, Summary};
-pub use writer::{FrameWriteError, Writer};
+pub use writer::Writer;
 
 #[doc = include_str!("FORMAT.md")]
 pub mod specification {}

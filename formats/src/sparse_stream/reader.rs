@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use nbd_extents::Extent;
 use nbd_extents::chain::Checksum;
 
 use super::checksum::Hasher;
 use super::frame::Header;
+use super::sequence::Sequence;
 use super::{FrameError, FrameFault, FrameKind, FramePart, HEADER_SIZE, Meta, TERM};
 
 /// Takes the bytes of one stream and hands out its frames.
@@ -39,10 +39,8 @@ pub struct Reader {
     state: State,
     /// The start of a header or of the JSON, while it is not all there.
     partial: Vec<u8>,
-    meta: Option<Meta>,
-    /// The end of the last frame on the disk.
-    position: u64,
-    summary: Summary,
+    /// The meta frame and the frames after it.
+    sequence: Option<Sequence>,
     /// `None` once the meta frame has named no checksum.
     hasher: Option<Hasher>,
     failed: Option<FrameError>,
@@ -141,9 +139,7 @@ impl Reader {
             frame: 0,
             state: State::Header,
             partial: Vec::new(),
-            meta: None,
-            position: 0,
-            summary: Summary { length: 0, data: 0, zero: 0, frames: 0, checksum: None },
+            sequence: None,
             hasher: Some(Hasher::new()),
             failed: None,
         }
@@ -151,8 +147,8 @@ impl Reader {
 
     /// The meta frame, once it has been read.
     #[must_use]
-    pub const fn meta(&self) -> Option<&Meta> {
-        self.meta.as_ref()
+    pub fn meta(&self) -> Option<&Meta> {
+        self.sequence.as_ref().map(|sequence| &sequence.meta)
     }
 
     /// The number of bytes of the stream that have been taken.
@@ -163,8 +159,9 @@ impl Reader {
 
     /// The figures of the frames that have begun.
     #[must_use]
-    pub const fn summary(&self) -> Summary {
-        Summary { length: self.at, ..self.summary }
+    pub fn summary(&self) -> Summary {
+        let summary = self.sequence.as_ref().map(|sequence| sequence.summary);
+        Summary { length: self.at, ..summary.unwrap_or_default() }
     }
 
     /// The next event in `input`, which is moved on over the bytes taken.
@@ -196,7 +193,7 @@ impl Reader {
             return Err(error);
         }
         let part = match self.state {
-            State::Stopped => return Ok(Summary { length: self.at, ..self.summary }),
+            State::Stopped => return Ok(self.summary()),
             State::Header if self.partial.is_empty() => FramePart::Between,
             State::Header => FramePart::Header,
             State::Meta { .. } => FramePart::Meta,
@@ -238,17 +235,20 @@ impl Reader {
             hasher.update(&self.partial);
         }
         self.partial.clear();
-        let event = match (header.kind, &self.meta) {
-            (FrameKind::Meta, None) => self.begin_meta(&header).map(|()| None),
-            (FrameKind::Data | FrameKind::Zero, Some(meta)) => {
-                let most = meta.data_size;
-                let range = place(meta, &header, self.position);
-                range.and_then(|range| self.begin_frame(&header, range, most)).map(Some)
-            }
-            (FrameKind::Stop, Some(meta)) => {
-                let checksum = self.check_stop(meta, header);
-                checksum.map(|checksum| {
-                    self.summary.checksum = checksum;
+        let event = match (header.kind, &mut self.sequence) {
+            (FrameKind::Meta, None) => self.begin_meta(header).map(|()| None),
+            (FrameKind::Data, Some(sequence)) => sequence.push(header).map(|range| {
+                self.state = State::Payload { offset: header.start, left: header.length };
+                Some(Event::Data { range })
+            }),
+            (FrameKind::Zero, Some(sequence)) => sequence.push(header).map(|range| {
+                self.frame += 1;
+                Some(Event::Zero { range })
+            }),
+            (FrameKind::Stop, Some(sequence)) => {
+                let computed = self.hasher.as_ref().map(Hasher::checksum);
+                sequence.check_end().and_then(|()| compare(header.checksum(), computed)).map(|()| {
+                    sequence.summary.checksum = computed;
                     self.state = State::Stopped;
                     self.frame += 1;
                     Some(Event::Stop)
@@ -259,8 +259,8 @@ impl Reader {
         event.map_err(|fault| self.fault(at, fault))
     }
 
-    fn begin_meta(&mut self, header: &Header) -> Result<(), FrameFault> {
-        let &Header { start, length, .. } = header;
+    fn begin_meta(&mut self, header: Header) -> Result<(), FrameFault> {
+        let Header { start, length, .. } = header;
         if start != 0 || length == 0 {
             return Err(FrameFault::Header);
         }
@@ -268,53 +268,6 @@ impl Reader {
         let length = usize::try_from(length).ok().filter(|_| length <= Self::MAX_META).ok_or(too_large)?;
         self.state = State::Meta { length };
         Ok(())
-    }
-
-    /// `most` bytes of data may be in the whole stream.
-    fn begin_frame<'a>(
-        &mut self,
-        header: &Header,
-        range: Range<u64>,
-        most: u64,
-    ) -> Result<Event<'a>, FrameFault> {
-        // the sums cannot overflow: frames do not overlap, so that both stay below the size of the
-        // disk
-        let event = if header.kind == FrameKind::Data {
-            self.summary.data += header.length;
-            if self.summary.data > most {
-                return Err(FrameFault::TooMuchData { expected: most });
-            }
-            self.state = State::Payload { offset: header.start, left: header.length };
-            Event::Data { range: range.clone() }
-        } else {
-            self.summary.zero += header.length;
-            self.frame += 1;
-            Event::Zero { range: range.clone() }
-        };
-        self.summary.frames += 1;
-        self.position = range.end;
-        Ok(event)
-    }
-
-    /// Compares the promises of the meta frame with what came. Returns the checksum.
-    fn check_stop(&self, meta: &Meta, stop: Header) -> Result<Option<Checksum>, FrameFault> {
-        check_gap(meta, self.position, meta.virtual_size)?;
-        let (expected, got) = (meta.data_size, self.summary.data);
-        if got < expected && meta.is_data_size_exact() {
-            return Err(FrameFault::TooLittleData { expected, got });
-        }
-        match (&self.hasher, stop.checksum()) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(FrameFault::Header),
-            (Some(_), None) => Err(FrameFault::NoChecksum),
-            (Some(hasher), Some(stated)) => {
-                let computed = hasher.checksum();
-                if stated != computed {
-                    return Err(FrameFault::Checksum { stated, computed });
-                }
-                Ok(Some(stated))
-            }
-        }
     }
 
     fn json<'a>(&mut self, input: &mut &'a [u8], length: usize) -> Result<Option<Event<'a>>, FrameError> {
@@ -328,7 +281,7 @@ impl Reader {
             _ => self.hasher = None,
         }
         self.partial = Vec::with_capacity(HEADER_SIZE);
-        self.meta = Some(meta.clone());
+        self.sequence = Some(Sequence::new(meta.clone()));
         self.state = State::Terminator { nth: 0 };
         Ok(Some(Event::Meta(meta)))
     }
@@ -336,9 +289,7 @@ impl Reader {
     fn payload<'a>(&mut self, input: &mut &'a [u8], offset: u64, left: u64) -> Event<'a> {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
         let bytes = self.take(input, count);
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
-        }
+        self.hash(bytes);
         let used = bytes.len() as u64;
         self.state = if used < left {
             State::Payload { offset: offset + used, left: left - used }
@@ -353,9 +304,7 @@ impl Reader {
             return Err(self.fault(self.at, FrameFault::Terminator));
         }
         let byte = self.take(input, 1);
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(byte);
-        }
+        self.hash(byte);
         self.state = if nth + 1 < TERM.len() {
             State::Terminator { nth: nth + 1 }
         } else {
@@ -363,6 +312,12 @@ impl Reader {
             State::Header
         };
         Ok(None)
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
     }
 
     /// Adds to the bytes that are held until they are `whole`; true when they are.
@@ -388,33 +343,15 @@ impl Default for Reader {
     }
 }
 
-/// The bytes of the disk that a frame is about, if it may come next.
-fn place(meta: &Meta, header: &Header, position: u64) -> Result<Range<u64>, FrameFault> {
-    let &Header { kind, start, length } = header;
-    if length == 0 {
-        return Err(FrameFault::Empty { kind, start });
-    }
-    let size = meta.virtual_size;
-    let range = match Extent::new(start, length, ()) {
-        Ok(extent) if extent.end() <= size => extent.range(),
-        _ => return Err(FrameFault::PastEnd { start, length, size }),
-    };
-    if start < position {
-        return Err(FrameFault::Overlap { start, expected: position });
-    }
-    check_gap(meta, position, start)?;
-    Ok(range)
-}
-
-/// Whether the frames may leave out the bytes from `position` to `next`.
-///
-/// A full stream leaves out none. An incremental leaves out none beyond its parent's disk: no other
-/// stream of the chain has them, and qemu calls clean the part by which a disk has grown.
-fn check_gap(meta: &Meta, position: u64, next: u64) -> Result<(), FrameFault> {
-    let range = position.max(meta.covered_from())..next;
-    match meta.parent_size {
-        _ if range.is_empty() => Ok(()),
-        Some(parent_size) if meta.incremental => Err(FrameFault::GrowthGap { range, parent_size }),
-        _ => Err(FrameFault::Gap { range }),
+/// Compares the checksum that the stop frame states with that of the bytes, if the meta frame says
+/// that there is one.
+fn compare(stated: Option<Checksum>, computed: Option<Checksum>) -> Result<(), FrameFault> {
+    match (stated, computed) {
+        (Some(_), None) => Err(FrameFault::Header),
+        (None, Some(_)) => Err(FrameFault::NoChecksum),
+        (Some(stated), Some(computed)) if stated != computed => {
+            Err(FrameFault::Checksum { stated, computed })
+        }
+        _ => Ok(()),
     }
 }

@@ -138,6 +138,11 @@ static void play(struct nbd_handle *nbd, const char *socket, struct operation *o
         print_error("refused");
         return;
     }
+    /* also where there is no error yet: a handshake without a size */
+    if (nbd_get_size(nbd) == -1) {
+        print_error("refused");
+        return;
+    }
     print_export(nbd);
     for (size_t i = 0; i < count; i++)
         start(nbd, &operations[i]);

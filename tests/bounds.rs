@@ -1,0 +1,203 @@
+//! The stated bounds, by measurement: memory by an allocator that counts, requests and descriptors by
+//! a server that counts. They grow in proportion to the descriptors of the disk and to its contexts.
+//!
+//! `BOUNDS=long cargo test --release --test bounds` goes from 10^3 to 10^7 descriptors and from 1 to
+//! 33 contexts; otherwise the largest disks are left out.
+#![cfg(feature = "alloc")]
+
+use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nbd_extents::map::{ExtentMap, MapBuilder};
+use nbd_extents::stream::{ExtentStream, from_iter, merge_all};
+use nbd_extents::wire::{Descriptor, Form, encode};
+use nbd_extents::{Admission, Context, Contexts, ExportParams, Extent, Survey, SurveyOptions};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const BLOCK: u64 = 4096;
+/// The most descriptors that qemu puts into a chunk.
+const CAP: u64 = 131_072;
+/// The default budget of a survey, as SECURITY.md states it.
+const BUDGET: usize = 32 << 20;
+/// Whatever does not depend on the input: tables, windows, the strings of contexts.
+const CONSTANT: usize = 1 << 20;
+
+/// One measurement at a time: the allocator counts the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The most bytes that `work` holds beyond those held before it.
+fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let result = work();
+    (MEMORY.peak_usage().saturating_sub(before), result)
+}
+
+fn is_long() -> bool {
+    std::env::var("BOUNDS").is_ok_and(|value| value == "long")
+}
+
+/// Numbers of descriptors: 10^3 to 10^7, or those that a debug build walks in a second.
+fn sizes() -> &'static [u64] {
+    if is_long() { &[1_000, 10_000, 100_000, 1_000_000, 10_000_000] } else { &[1_000, 10_000, 100_000] }
+}
+
+fn wanted(contexts: u64) -> Contexts {
+    let bitmaps = (1..contexts).map(|index| Context::bitmap(format!("b{index}")));
+    Contexts::new().require_all([Context::Allocation].into_iter().chain(bitmaps)).unwrap()
+}
+
+/// Context `k` is cut at every block, at every second, or at every third.
+fn grain(context: u64) -> u64 {
+    BLOCK * (1 + context % 3)
+}
+
+/// The costs of a survey.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    requests: u64,
+    /// Descriptors that the server sent, those that it sent again included.
+    descriptors: u64,
+    extents: u64,
+    peak: usize,
+}
+
+/// Surveys a disk of this number of blocks, each of which differs from its neighbours.
+fn survey(blocks: u64, contexts: u64) -> Costs {
+    let size = blocks * BLOCK;
+    let wanted = wanted(contexts);
+    let names: Vec<(u32, String)> = (0..).zip(wanted.names().map(str::to_owned)).collect();
+    let granted = wanted.negotiate(names).unwrap();
+    let export = ExportParams::new(size, Form::Extended).unwrap().read_only(true);
+    let (mut descriptors, mut extents) = (0, 0);
+    let mut surveying = Survey::together(SurveyOptions::new(export), granted).unwrap();
+    let (peak, requests) = peak(|| {
+        while let Some(request) = surveying.next_request().unwrap() {
+            let range = request.offset()..request.offset() + request.length();
+            for (id, context) in (0..).zip(0..contexts) {
+                let grain = grain(context);
+                let end = range.end.min((range.start / grain + CAP) * grain);
+                let count = end.div_ceil(grain) - range.start / grain;
+                descriptors += count;
+                let length = 8 + 16 * count;
+                if surveying.admit(request.id(), length) == Admission::Take {
+                    surveying.chunk(request.id(), payload(id, context, range.start..end)).unwrap();
+                }
+            }
+            surveying.reply_done(request.id()).unwrap();
+            while let Some(extent) = surveying.next_extent().unwrap() {
+                assert_eq!(extent.start() % BLOCK, 0);
+                extents += 1;
+            }
+        }
+        surveying.stats().requests
+    });
+    let stats = surveying.complete().unwrap();
+    assert!(stats.peak_bytes <= BUDGET, "{} bytes of payload", stats.peak_bytes);
+    Costs { requests, descriptors, extents, peak }
+}
+
+/// The payload of one context, with no more capacity than it needs.
+fn payload(id: u32, context: u64, range: core::ops::Range<u64>) -> Vec<u8> {
+    let (grain, end) = (grain(context), range.end);
+    let first = range.start / grain;
+    let count = usize::try_from(end.div_ceil(grain) - first).unwrap();
+    let list = (0..count).map(|index| {
+        let place = first + index as u64;
+        let length = ((place + 1) * grain).min(end) - (place * grain).max(range.start);
+        Descriptor { length, flags: place & 1 }
+    });
+    encode(Form::Extended, id, list).unwrap()
+}
+
+#[test]
+fn a_survey_costs_in_proportion_to_descriptors_and_contexts() {
+    let _alone = alone();
+    for contexts in [1, 2, 33] {
+        let mut last: Option<(u64, Costs)> = None;
+        for &blocks in sizes() {
+            if contexts == 33 && blocks == 100_000 && !is_long() {
+                continue;
+            }
+            let costs = survey(blocks, contexts);
+            eprintln!("{blocks} blocks, {contexts} contexts: {costs:?}");
+            assert!(costs.peak <= BUDGET + CONSTANT, "{} bytes", costs.peak);
+            // every block differs from the one before it in the first context
+            assert_eq!(costs.extents, blocks);
+            // What a context describes beyond the shortest one is sent again. The shortest is cut
+            // three times as finely as the longest, so a descriptor is sent four times at most.
+            let once: u64 = (0..contexts).map(|context| (blocks * BLOCK).div_ceil(grain(context))).sum();
+            assert!(costs.descriptors <= 4 * once + 100 * contexts, "{} for {once}", costs.descriptors);
+            // a request for each reply that the cap or the budget fills, and those that find it out
+            let fills = once.div_ceil(CAP) + once * 16 / BUDGET as u64;
+            assert!(costs.requests <= 4 * fills + 16, "{} requests, {fills} full", costs.requests);
+            if let Some((fewer, cheaper)) = last {
+                let ratio = blocks / fewer;
+                assert!(costs.descriptors <= ratio * cheaper.descriptors * 5 / 4 + 100 * contexts);
+                assert!(costs.requests <= ratio * cheaper.requests * 5 / 4 + 8);
+            }
+            last = Some((blocks, costs));
+        }
+    }
+}
+
+/// A merge asks its closure once for each stream and extent, and holds nothing of its input.
+#[test]
+fn a_merge_of_33_streams_holds_nothing_and_asks_in_proportion() {
+    let _alone = alone();
+    for &blocks in sizes() {
+        let asked = Cell::new(0_u64);
+        let stream = |context: u64| {
+            let count = (blocks * BLOCK).div_ceil(grain(context));
+            from_iter((0..count).map(move |index| {
+                let start = index * grain(context);
+                Extent::new(start, grain(context).min(blocks * BLOCK - start), index & 1).unwrap()
+            }))
+        };
+        let (peak, extents) = peak(|| {
+            let combine = |one: u64, other: &u64| {
+                asked.set(asked.get() + 1);
+                one + other
+            };
+            let mut merged = merge_all((0..33).map(stream), combine);
+            let mut extents = 0;
+            while merged.next_extent().unwrap().is_some() {
+                extents += 1;
+            }
+            extents
+        });
+        eprintln!("{blocks} blocks: {} questions, {peak} bytes", asked.get());
+        assert_eq!(extents, blocks);
+        assert_eq!(asked.get(), 32 * blocks);
+        assert!(peak <= 16 << 10, "{peak} bytes");
+    }
+}
+
+/// ARCHITECTURE.md: a map of a whole disk has 9 bytes an extent. Its index adds an eighth of a byte.
+/// While the map grows, the old and the new table are there at once.
+#[test]
+fn a_map_has_nine_bytes_an_extent() {
+    let _alone = alone();
+    for &blocks in sizes() {
+        let count = usize::try_from(blocks).unwrap();
+        let (peak, map): (usize, ExtentMap<u8>) = peak(|| {
+            let mut builder = MapBuilder::covering(0..blocks * BLOCK);
+            for index in 0..blocks {
+                let status = u8::try_from(index % 3).unwrap();
+                builder.push(Extent::new(index * BLOCK, BLOCK, status).unwrap()).unwrap();
+            }
+            builder.finish().unwrap()
+        });
+        eprintln!("{blocks} extents: {} bytes, {peak} while it grew", map.memory_usage());
+        assert_eq!(map.extents().count(), count);
+        assert!(map.memory_usage() <= 9 * count + count / 8 + 1024, "{} bytes", map.memory_usage());
+        // doubling: at most twice the bytes that are needed, and the half-sized table beside them
+        assert!(peak <= 3 * 9 * count + CONSTANT, "{peak} bytes");
+    }
+}

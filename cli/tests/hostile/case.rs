@@ -2,10 +2,12 @@
 
 use core::time::Duration;
 use std::io::Result;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use nbd_client::TlsOptions;
 use serde_json::{Value, json};
+use testkit::pki::{Identity, ServerConfig};
 use testkit::scripted::{Conn, Good, Reaction, ScriptedServer, SeenOption, SeenRequest};
 
 use super::observe::{Observer, Phase};
@@ -21,6 +23,8 @@ type Reply = dyn Fn(&mut Conn, &SeenRequest) -> Result<()> + Send + Sync;
 /// [`script`](Case::script), and done by [`check`](Case::check).
 pub(crate) struct Case {
     server: ScriptedServer,
+    /// The same server over TLS, where the fault comes after the hello.
+    over_tls: Option<ScriptedServer>,
     /// From now on the server answers requests as it should.
     honest: Arc<AtomicBool>,
     phase: Phase,
@@ -61,7 +65,7 @@ impl Case {
     /// A server that does not even say hello as it should.
     pub(crate) fn script(script: impl Fn(&mut Conn) -> Result<()> + Send + Sync + 'static) -> Self {
         let server = ScriptedServer::start(script).expect("start the server");
-        Self::with(server, Phase::Handshake, Arc::default())
+        Self::with(server, None, Phase::Handshake, Arc::default())
     }
 
     fn new(
@@ -73,18 +77,28 @@ impl Case {
         let honest = Arc::new(AtomicBool::new(false));
         let switch = Arc::clone(&honest);
         let reply: Arc<Reply> = Arc::new(reply);
-        let server = ScriptedServer::start(move |conn| {
+        let script = Arc::new(move |conn: &mut Conn| {
             conn.handshake_with(&good, &special)?;
             conn.serve(|conn, request| {
                 if switch.load(Ordering::SeqCst) { conn.honest(request, 0) } else { reply(conn, request) }
             })
         });
-        Self::with(server.expect("start the server"), phase, honest)
+        let same = Arc::clone(&script);
+        let server = ScriptedServer::start(move |conn| script(conn)).expect("start the server");
+        let options = TlsOptions::new().verify_peer(false);
+        let over_tls = ScriptedServer::start_tls(tls(), options, move |conn| same(conn));
+        Self::with(server, Some(over_tls.expect("start the server")), phase, honest)
     }
 
-    fn with(server: ScriptedServer, phase: Phase, honest: Arc<AtomicBool>) -> Self {
+    fn with(
+        server: ScriptedServer,
+        over_tls: Option<ScriptedServer>,
+        phase: Phase,
+        honest: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             server,
+            over_tls,
             honest,
             phase,
             bitmaps: Vec::new(),
@@ -134,7 +148,7 @@ impl Case {
     }
 
     /// Runs the program and the library against the server, lenient and strict, and holds both
-    /// against this row of SERVER-BEHAVIOUR.md.
+    /// against this row of SERVER-BEHAVIOUR.md; then the same over TLS.
     #[track_caller]
     pub(crate) fn check(self, row: &str) {
         let number = row.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -150,19 +164,21 @@ impl Case {
 
     #[track_caller]
     fn check_words(self, row: Option<u8>, lenient: Word, strict: Word) {
-        for (word, strict) in [(lenient, false), (strict, true)] {
-            self.check_program(word, strict);
-            let seen = self.observer(strict).word(row);
-            assert_eq!(seen, word, "what the library did, strict: {strict}");
+        for server in [Some(&self.server), self.over_tls.as_ref()].into_iter().flatten() {
+            let uri = server.uri();
+            for (word, strict) in [(lenient, false), (strict, true)] {
+                self.check_program(&uri, word, strict);
+                let seen = self.observer(&uri, strict).word(row);
+                assert_eq!(seen, word, "what the library did, strict: {strict}, {uri}");
+            }
         }
     }
 
     #[track_caller]
-    fn check_program(&self, word: Word, strict: bool) {
+    fn check_program(&self, uri: &str, word: Word, strict: bool) {
         self.honest.store(false, Ordering::SeqCst);
-        let uri = self.server.uri();
         let length = self.length.map(|length| length.to_string());
-        let mut arguments = vec![uri.as_str(), "--json"];
+        let mut arguments = vec![uri, "--json"];
         arguments.extend(strict.then_some("--strict"));
         arguments.extend(self.bitmaps.iter().flat_map(|name| ["--bitmap", name]));
         arguments.extend(length.iter().flat_map(|length| ["--length", length.as_str()]));
@@ -174,9 +190,9 @@ impl Case {
         }
     }
 
-    fn observer(&self, strict: bool) -> Observer<'_> {
+    fn observer(&self, uri: &str, strict: bool) -> Observer<'_> {
         Observer {
-            uri: self.server.uri(),
+            uri: uri.to_owned(),
             honest: &self.honest,
             phase: self.phase,
             bitmaps: &self.bitmaps,
@@ -185,6 +201,12 @@ impl Case {
             strict,
         }
     }
+}
+
+/// One certificate for all servers of a test; nobody verifies it.
+fn tls() -> Arc<ServerConfig> {
+    static CONFIG: OnceLock<Arc<ServerConfig>> = OnceLock::new();
+    Arc::clone(CONFIG.get_or_init(|| Identity::self_signed("hostile", &["localhost"], |_| {}).server(None)))
 }
 
 /// An extent as the program prints it without a bitmap.

@@ -14,5 +14,6 @@ pub mod session;
 pub mod sparse_stream;
 pub mod streams;
 pub mod survey;
+pub mod tls;
 pub mod uri;
 pub mod wire;

@@ -55,6 +55,11 @@ fn survey() {
 }
 
 #[test]
+fn tls() {
+    replay("tls", bodies::tls::tls);
+}
+
+#[test]
 fn uri() {
     replay("uri", bodies::uri::uri);
 }

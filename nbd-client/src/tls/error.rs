@@ -127,10 +127,10 @@ pub enum FileFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
-    /// No authority that is trusted has signed it.
+    /// No authority that is trusted has signed it, though there may be one of the same name.
     #[error(
-        "is signed by {issuer}, which {authorities} does not hold: add that authority's certificate there, \
-         or compare and name the fingerprint (x-tls-fingerprint={fingerprint})"
+        "is signed by {issuer}, which {authorities} does not hold, or only with another key: add that authority's \
+         certificate there, or compare and name the fingerprint (x-tls-fingerprint={fingerprint})"
     )]
     UnknownAuthority {
         /// The subject of the authority.

@@ -3,6 +3,7 @@
 //! rustls' unbuffered interface is used: records lie in a buffer of ours, are decrypted there, and
 //! each payload goes from rustls to its place in one copy.
 
+use alloc::collections::VecDeque;
 use core::fmt;
 
 use rustls::client::UnbufferedClientConnection;
@@ -17,8 +18,10 @@ use crate::frame::{During, OptionName, UnexpectedEof, option_type};
 /// Room for the longest handshake message of rustls (64 KiB) and the records around it; after the
 /// handshake, the most that one read brings.
 const INCOMING: usize = 128 << 10;
-/// Plaintext that is encrypted at a time, in bytes. The clock calls as much of it progress.
+/// Plaintext that is encrypted at a time, in bytes.
 const SEALED: usize = 64 << 10;
+/// The longest plaintext of a record, in bytes.
+const RECORD: usize = 16 << 10;
 /// More than a record adds to its plaintext, in bytes.
 const OVERHEAD: usize = 256;
 
@@ -33,8 +36,6 @@ pub(crate) struct TlsSession {
     /// Plaintext that nobody has waited for yet.
     plaintext: Vec<u8>,
     outgoing: Outgoing,
-    /// Bytes of the connection's output that they carry.
-    sealed: usize,
     is_established: bool,
     /// The server has said something over TLS.
     has_received: bool,
@@ -63,8 +64,7 @@ impl TlsSession {
             start: 0,
             end: 0,
             plaintext: Vec::new(),
-            outgoing: Outgoing { end: unsent.len(), bytes: unsent, sent: 0 },
-            sealed: 0,
+            outgoing: Outgoing { end: unsent.len(), bytes: unsent, ..Outgoing::default() },
             is_established: false,
             has_received: false,
             has_ended: false,
@@ -193,7 +193,7 @@ impl TlsSession {
     ) -> Result<(), TlsError> {
         // rustls encrypts only after it has processed all that came
         while self.process(&mut |_| 0)? == Progress::Received {}
-        let Self { rustls, incoming, outgoing, sealed, .. } = self;
+        let Self { rustls, incoming, outgoing, .. } = self;
         let records = incoming.get_mut(self.start..self.end).unwrap_or_default();
         let UnbufferedStatus { state, .. } = rustls.process_tls_records(records);
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
@@ -212,9 +212,10 @@ impl TlsSession {
         let mut rest = SEALED;
         for slice in output {
             let now = slice.get(..rest).unwrap_or(slice);
-            outgoing
-                .append(now.len() + now.len() / 64 + OVERHEAD, |room| encrypted(traffic.encrypt(now, room)));
-            *sealed += now.len();
+            for record in now.chunks(RECORD) {
+                outgoing.append(record.len() + OVERHEAD, |room| encrypted(traffic.encrypt(record, room)));
+                outgoing.records.push_back((outgoing.end, record.len()));
+            }
             rest -= now.len();
             if rest == 0 {
                 break;
@@ -233,10 +234,9 @@ impl TlsSession {
         self.outgoing.unsent()
     }
 
-    /// Says that bytes were sent, and how many of the connection's output these complete.
+    /// Says that bytes were sent, and returns how many of the connection's output went with them.
     pub(crate) fn sent(&mut self, count: usize) -> usize {
-        self.outgoing.sent(count);
-        if self.outgoing.is_empty() { core::mem::take(&mut self.sealed) } else { 0 }
+        self.outgoing.sent(count)
     }
 
     // ---- what it knows
@@ -326,6 +326,9 @@ struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     end: usize,
+    /// Where each record ends, and its plaintext in bytes. A server may answer a request as soon as
+    /// it has the last record of it.
+    records: VecDeque<(usize, usize)>,
 }
 
 impl Outgoing {
@@ -354,10 +357,17 @@ impl Outgoing {
         }
     }
 
-    fn sent(&mut self, count: usize) {
+    /// The plaintext of the records that are through now, in bytes.
+    fn sent(&mut self, count: usize) -> usize {
         self.sent = self.end.min(self.sent + count);
+        let mut through = 0;
+        while let Some((_, plaintext)) = self.records.front().filter(|(end, _)| *end <= self.sent) {
+            through += plaintext;
+            self.records.pop_front();
+        }
         if self.is_empty() {
             (self.sent, self.end) = (0, 0);
         }
+        through
     }
 }

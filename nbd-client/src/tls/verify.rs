@@ -147,7 +147,8 @@ fn fault_of(
         if has_date(&text) { None } else { others.find(has_date).map(|other| other.subject) }
     };
     match reason {
-        E::UnknownIssuer => {
+        // an authority of the same name that has another key, or one that is not there
+        E::UnknownIssuer | E::BadSignature => {
             let authorities = authorities.to_owned();
             CertificateFault::UnknownAuthority { issuer: text.issuer, authorities, fingerprint }
         }

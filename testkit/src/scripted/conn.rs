@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::bytes::{take_u32, take_u64};
 use super::server::Shared;
+use super::wire::Wire;
 use super::{Good, SeenOption, bytes};
-use nbd_client::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type};
+use nbd_client::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type, option_type};
+use rustls::ServerConfig;
 
 /// The longest data of an option that is read: far more than any client has reason to send.
 const LONGEST: u32 = 1 << 20;
@@ -64,7 +66,7 @@ pub enum Reaction {
 /// ```
 #[derive(Debug)]
 pub struct Conn {
-    stream: UnixStream,
+    wire: Wire,
     shared: Arc<Shared>,
     number: usize,
     headers: Headers,
@@ -77,7 +79,7 @@ pub struct Conn {
 impl Conn {
     pub(super) const fn new(stream: UnixStream, shared: Arc<Shared>, number: usize) -> Self {
         Self {
-            stream,
+            wire: Wire::Plain(stream),
             shared,
             number,
             headers: Headers::Simple,
@@ -127,10 +129,10 @@ impl Conn {
     ///
     /// The client is gone, or [`Conn::cut_after`] has come true.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(left) = &mut self.left else { return self.stream.write_all(bytes) };
+        let Some(left) = &mut self.left else { return self.wire.write_all(bytes) };
         let now = bytes.get(..*left).unwrap_or(bytes);
         *left -= now.len();
-        self.stream.write_all(now)?;
+        self.wire.write_all(now)?;
         if now.len() < bytes.len() {
             return Err(Error::new(ErrorKind::ConnectionAborted, "cut here by the script"));
         }
@@ -172,7 +174,7 @@ impl Conn {
     /// The client is gone.
     pub fn read(&mut self, count: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes)?;
+        self.wire.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -181,8 +183,11 @@ impl Conn {
     /// # Errors
     ///
     /// The connection's own.
-    pub fn has_input(&self) -> Result<bool> {
-        let socket = socket2::SockRef::from(&self.stream);
+    pub fn has_input(&mut self) -> Result<bool> {
+        if self.wire.has_plaintext() {
+            return Ok(true);
+        }
+        let socket = socket2::SockRef::from(self.wire.socket());
         socket.set_nonblocking(true)?;
         let peeked = socket.peek(&mut [core::mem::MaybeUninit::uninit()]);
         socket.set_nonblocking(false)?;
@@ -209,7 +214,7 @@ impl Conn {
     /// The connection's own.
     pub fn stall(&mut self) -> Result<()> {
         let mut waste = [0; 4096];
-        while self.stream.read(&mut waste)? > 0 {}
+        while self.wire.read(&mut waste)? > 0 {}
         Ok(())
     }
 
@@ -219,12 +224,13 @@ impl Conn {
     ///
     /// The client is gone already.
     pub fn hang_up(&mut self) -> Result<()> {
-        self.stream.shutdown(std::net::Shutdown::Both)
+        self.wire.socket().shutdown(std::net::Shutdown::Both)
     }
 
     // ---- handshake
 
-    /// Says hello as a fixed newstyle server, and reads the client's flags.
+    /// Says hello as a fixed newstyle server, and reads the client's flags. A server over TLS starts
+    /// it then.
     ///
     /// # Errors
     ///
@@ -235,7 +241,32 @@ impl Conn {
         let answer = self.read(4)?;
         let answer = take_u32(&answer).map_or(0, |(flags, _)| flags);
         self.no_zeroes = answer & u32::from(handshake_flag::NO_ZEROES) != 0;
-        Ok(())
+        match self.shared.tls() {
+            None => Ok(()),
+            Some(config) if self.option()?.number == option_type::STARTTLS => {
+                self.ack(option_type::STARTTLS)?;
+                self.start_tls(config)
+            }
+            Some(_) => Err(nonsense("STARTTLS")),
+        }
+    }
+
+    /// Goes through the handshake of TLS; all that follows is encrypted.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or they do not agree.
+    pub fn start_tls(&mut self, config: Arc<ServerConfig>) -> Result<()> {
+        self.wire.start_tls(config)
+    }
+
+    /// Says over TLS that no more will be sent (close_notify).
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn close_notify(&mut self) -> Result<()> {
+        self.wire.close_notify()
     }
 
     /// Reads one option request.
@@ -318,7 +349,7 @@ impl Conn {
     /// Closes the rest of the connection as a server that ends well: all that was sent arrives,
     /// then comes the end of the stream.
     pub(super) fn close(mut self) {
-        if self.stream.shutdown(std::net::Shutdown::Write).is_ok() {
+        if self.wire.socket().shutdown(std::net::Shutdown::Write).is_ok() {
             // Unread bytes would turn the end of the stream into a reset.
             self.stall().ok();
         }

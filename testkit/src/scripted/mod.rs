@@ -42,6 +42,7 @@ mod good;
 mod seen;
 mod server;
 mod transmission;
+mod wire;
 
 pub use conn::{Conn, Reaction};
 pub use good::Good;

@@ -15,7 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::Conn;
+use nbd_client::TlsOptions;
 use nbd_client::uri::{Address, UnixSocket, Uri};
+use rustls::ServerConfig;
 
 /// A server on a unix socket that does what its script says. It ends when it is dropped.
 ///
@@ -39,6 +41,8 @@ pub struct ScriptedServer {
     path: PathBuf,
     /// The folder to remove in the end, if it was made for this.
     folder: Option<PathBuf>,
+    /// What the URI says of TLS.
+    tls: Option<TlsOptions>,
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
 }
@@ -48,6 +52,8 @@ pub struct ScriptedServer {
 pub(super) struct Shared {
     state: Mutex<State>,
     stopped: Condvar,
+    /// Each connection starts TLS by this.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +81,22 @@ impl ScriptedServer {
         Ok(server)
     }
 
+    /// The same over TLS: [`Conn::hello`] starts it, and the rest of the script notices nothing.
+    /// `options` are those of the server's URI.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_tls<S>(config: Arc<ServerConfig>, options: TlsOptions, script: S) -> Result<Self>
+    where
+        S: Fn(&mut Conn) -> Result<()> + Send + Sync + 'static,
+    {
+        let folder = new_folder()?;
+        let mut server = Self::start_with(&folder, Some(config), script)?;
+        (server.folder, server.tls) = (Some(folder), Some(options));
+        Ok(server)
+    }
+
     /// The same, on the socket `nbd.sock` in this folder. Its path has to be short: a socket's has
     /// room for some 100 bytes.
     ///
@@ -85,13 +107,20 @@ impl ScriptedServer {
     where
         S: Fn(&mut Conn) -> Result<()> + Send + Sync + 'static,
     {
+        Self::start_with(folder, None, script)
+    }
+
+    fn start_with<S>(folder: &Path, tls: Option<Arc<ServerConfig>>, script: S) -> Result<Self>
+    where
+        S: Fn(&mut Conn) -> Result<()> + Send + Sync + 'static,
+    {
         let path = folder.join("nbd.sock");
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { tls, ..Shared::default() });
         let (script, theirs) = (Arc::new(script), Arc::clone(&shared));
         let listening = named("nbd-script-listen", move || listen(&listener, &script, &theirs))?;
-        Ok(Self { path, folder: None, shared, listening: Some(listening) })
+        Ok(Self { path, folder: None, tls: None, shared, listening: Some(listening) })
     }
 
     /// The socket.
@@ -104,7 +133,7 @@ impl ScriptedServer {
     #[must_use]
     pub fn uri(&self) -> String {
         UnixSocket::new(self.path.as_os_str().as_bytes())
-            .and_then(|socket| Uri::new(Address::Unix(socket), "", None))
+            .and_then(|socket| Uri::new(Address::Unix(socket), "", self.tls.clone()))
             .map_or_else(|_| String::new(), |uri| uri.to_string())
     }
 
@@ -134,6 +163,10 @@ impl Drop for ScriptedServer {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
     }
 
     /// Waits, unless the server ends before.

@@ -59,6 +59,7 @@ fn next(input: &mut Text<'_>, size: u64) -> Result<Step<Attributes>, Fault> {
 
 /// The start, the length and the flags of a line.
 fn parse(line: &str) -> Result<(u64, u64, u64), Fault> {
+    const EXPECTED: &str = "a number, or \"hole\" and \"zero\" with a comma";
     let (start, line) = size(line, "offset")?;
     let (length, line) = size(line, "length")?;
     let Some((words, rest)) = word(line) else {
@@ -72,10 +73,7 @@ fn parse(line: &str) -> Result<(u64, u64, u64), Fault> {
         Err(_) => words.split(',').try_fold(0, |flags, word| match word {
             "hole" => Ok(flags | 1),
             "zero" => Ok(flags | 2),
-            _ => Err(Fault::Type {
-                field: "type",
-                expected: "a number, or \"hole\" and \"zero\" with a comma",
-            }),
+            _ => Err(Fault::Type { field: "type", expected: EXPECTED }),
         })?,
     };
     Ok((start, length, flags))

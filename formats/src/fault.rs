@@ -98,17 +98,15 @@ pub enum Fault {
         /// The parser's words.
         message: String,
     },
-    /// A byte that cannot stand here.
-    #[error("'{}' where {expected} should be", found.escape_ascii())]
+    /// A byte that cannot stand here, or the end of the input: then a program or a connection has
+    /// broken off.
+    #[error("{} where {expected} should be{}", shown(*.found), if found.is_none() { ": is it whole?" } else { "" })]
     Unexpected {
-        /// The byte.
-        found: u8,
+        /// The byte; `None` at the end of the input.
+        found: Option<u8>,
         /// What could stand here.
         expected: &'static str,
     },
-    /// The input ends where this should follow: a program or a connection has broken off.
-    #[error("the input ends where {0} should be: is it whole?")]
-    Ended(&'static str),
     /// A row or a line is longer than this limit in bytes, which no program reaches.
     #[error("a row is longer than {0} bytes")]
     TooLong(usize),
@@ -158,6 +156,10 @@ pub enum Fault {
         /// The reader's error in words.
         message: String,
     },
+}
+
+fn shown(byte: Option<u8>) -> String {
+    byte.map_or_else(|| "the input ends".to_owned(), |byte| format!("'{}'", byte.escape_ascii()))
 }
 
 impl From<ExtentError> for Fault {

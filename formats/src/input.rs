@@ -125,7 +125,7 @@ impl<R: Read + ?Sized> Input<R> {
     fn expect(&mut self, wanted: u8, expected: &'static str) -> Result<(), Fault> {
         match self.peek()? {
             Some(found) if found == wanted => Ok(()),
-            found => Err(unexpected(found, expected)),
+            found => Err(Fault::Unexpected { found, expected }),
         }
     }
 
@@ -150,7 +150,7 @@ impl<R: Read + ?Sized> Input<R> {
                 self.taken += 1;
                 Ok(true)
             }
-            found => Err(unexpected(found, "',' or the end of the list or object")),
+            found => Err(Fault::Unexpected { found, expected: "',' or the end of the list or object" }),
         }
     }
 
@@ -216,7 +216,9 @@ impl<R: Read + ?Sized> Input<R> {
                     self.taken += length;
                     Ok(value)
                 }
-                Err(error) if error.classify() == Category::Eof => Err(Fault::Ended("the rest of a value")),
+                Err(error) if error.classify() == Category::Eof => {
+                    Err(Fault::Unexpected { found: None, expected: "the rest of a value" })
+                }
                 Err(error) => {
                     self.token += offset(self.rest(), error.line(), error.column());
                     Err(Fault::Json { message: words(&error) })
@@ -229,15 +231,8 @@ impl<R: Read + ?Sized> Input<R> {
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
         match self.peek()? {
             None => Ok(()),
-            found => Err(unexpected(found, "nothing")),
+            found => Err(Fault::Unexpected { found, expected: "nothing" }),
         }
-    }
-}
-
-const fn unexpected(found: Option<u8>, expected: &'static str) -> Fault {
-    match found {
-        Some(found) => Fault::Unexpected { found, expected },
-        None => Fault::Ended(expected),
     }
 }
 

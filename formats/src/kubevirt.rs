@@ -102,9 +102,7 @@ const PAGE: Shape = Shape {
 fn next_of(page: &Nested) -> Result<Option<u64>, Fault> {
     match page.head.value(1) {
         Some(Value::Null) => Ok(None),
-        next => {
-            next.and_then(Value::as_u64).map(Some).ok_or_else(|| page.head.wrong(1, "a whole number or null"))
-        }
+        _ => page.head.number(1).map(Some).map_err(|_| page.head.wrong(1, "a whole number or null")),
     }
 }
 
@@ -130,7 +128,7 @@ impl<P: Numbers> Pages<P> {
                 Found::End => self.close()?,
                 Found::Outside => match (input.peek()?, self.next) {
                     (None, Some(None)) => return Ok(Step::End(None)),
-                    (None, _) => return Err(Fault::Ended("the next page")),
+                    (None, _) => return Err(Fault::Unexpected { found: None, expected: "the next page" }),
                     (Some(_), Some(None)) => {
                         let other = "the page that follows";
                         return Err(Fault::Contradiction { field: "next_offset", other });

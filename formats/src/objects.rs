@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use nbd_extents::ExtentError;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -30,19 +29,15 @@ impl<T: 'static> Object<T> {
             if first {
                 input.punctuation(b'[', "a list in brackets")?;
             }
-            if !input.item(b']')? {
-                input.end()?;
-                return Ok(Step::End(None));
-            }
-            let row = self.row(input)?;
-            if of_qemu && first && matches!(row, Step::Row(0, 0, _)) {
-                if input.item(b']')? {
-                    return Err(ExtentError::Empty { start: 0 }.into());
+            if input.item(b']')? {
+                let row = self.row(input)?;
+                // with other rows after it, the reader refuses a range without a byte
+                if !(of_qemu && first && matches!(row, Step::Row(0, 0, _))) || input.item(b']')? {
+                    return Ok(row);
                 }
-                input.end()?;
-                return Ok(Step::End(None));
             }
-            Ok(row)
+            input.end()?;
+            Ok(Step::End(None))
         })
     }
 

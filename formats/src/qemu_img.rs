@@ -105,12 +105,11 @@ fn allocation(fields: &Fields) -> Result<Attributes, Fault> {
 /// Reads `zero` and `data` of the map of another context, in which `data` says the same as
 /// `present`.
 fn of_export(fields: &Fields) -> Result<(bool, bool), Fault> {
-    allocation(fields)?;
-    let (zero, data) = (fields.flag(4)?, fields.flag(5)?);
-    if fields.if_there(3, Fields::flag)?.is_some_and(|present| present != data) {
+    let Attributes { zero, hole, layer, .. } = allocation(fields)?;
+    if layer.is_some_and(|layer| hole != (layer == ImageLayer::Absent)) {
         return Err(Fault::Contradiction { field: "present", other: "data" });
     }
-    Ok((zero, data))
+    Ok((zero == Some(true), !hole))
 }
 
 fn dirty(fields: &Fields) -> Result<Attributes, Fault> {
@@ -134,15 +133,14 @@ fn depth(fields: &Fields) -> Result<Attributes, Fault> {
 }
 
 /// The row of an NBD export, whose data is where it is on the disk.
-const fn export(present: bool, zero: bool, start: u64) -> Attributes {
+fn export(present: bool, zero: bool, start: u64) -> Attributes {
     Attributes {
         zero: Some(zero),
         hole: !present,
-        dirty: None,
         layer: Some(if present { ImageLayer::Depth(1) } else { ImageLayer::Absent }),
-        searched: None,
         compressed: Some(false),
-        host_offset: if present { Some(start) } else { None },
+        host_offset: present.then_some(start),
+        ..Attributes::default()
     }
 }
 

@@ -170,18 +170,17 @@ impl<R: Read, T: Copy> ListReader<R, T> {
         {
             return Err(Fault::Size { listed, given });
         }
-        match (self.position, listed.or(self.size)) {
-            (None, _) => Err(Fault::EmptyList),
-            (Some(position), Some(size))
-                if position == self.start && position < size && self.decoder.unlisted.is_none() =>
-            {
+        let all_are_listed = self.decoder.unlisted.is_none();
+        let position = self.position.ok_or(Fault::EmptyList)?;
+        match listed.or(self.size) {
+            Some(size) if position < size && position == self.start && all_are_listed => {
                 Err(Fault::EmptyList)
             }
-            (Some(_), None) if self.decoder.unlisted.is_some() => Err(Fault::SizeNeeded),
-            (Some(position), Some(size)) if position < size => {
+            Some(size) if position < size => {
                 self.position = Some(size);
                 self.gap(position..size).map(Some)
             }
+            None if !all_are_listed => Err(Fault::SizeNeeded),
             _ => Ok(None),
         }
     }

@@ -198,15 +198,15 @@ impl Encode<Attributes> for AttributesWriter {
             };
         }
         self.lost.extend(lost);
-        match &mut self.last {
-            None => self.last = Some(row),
-            Some(last) => {
-                if let Some(next) = last.absorb(row) {
-                    self.encoder.extent(&std::mem::replace(last, next), out)?;
-                }
-            }
+        let next = match &mut self.last {
+            Some(last) => last.absorb(row),
+            None => Some(row),
+        };
+        // the last row stays, grown, until a row comes that cannot be joined to it
+        match next.and_then(|next| self.last.replace(next)) {
+            Some(whole) => self.encoder.extent(&whole, out),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError> {

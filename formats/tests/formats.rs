@@ -4,9 +4,8 @@
 
 use core::num::NonZeroU64;
 
+use nbd_extents::Extent;
 use nbd_extents::stream::{ExtentStream, from_iter};
-use nbd_extents::{Allocation, Depth, Dirtiness, Extent};
-use nbd_extents_formats::nbdinfo::ContextTotals;
 use nbd_extents_formats::{
     Attributes, Format, ImageLayer, ListReadError, ReadOptions, WriteOptions, csi, merge,
 };
@@ -105,20 +104,6 @@ fn every_file_is_written_back_to_the_byte() {
     plain(Format::Qcow2reader, "qcow2reader.jsonl");
 }
 
-/// The totals of a map, in which the number of a status is the one on the wire.
-fn totals<C>(
-    format: Format,
-    name: &str,
-    number: fn(&Attributes) -> u64,
-    add: fn(&mut ContextTotals<C>, u64, u64),
-) -> ContextTotals<C> {
-    let mut totals = ContextTotals::default();
-    for extent in read(format, &data(name), ReadOptions { size: None, ..ReadOptions::default() }) {
-        add(&mut totals, number(extent.status()), extent.length());
-    }
-    totals
-}
-
 #[test]
 fn a_number_may_be_cut_anywhere() {
     // serde_json takes "7." for a wrong number and not for one that is cut, where it passes over it
@@ -128,32 +113,6 @@ fn a_number_may_be_cut_anywhere() {
         let rows = Format::ImageioDirty.read(Pieces(text, piece), ReadOptions::default()).collect_vec();
         assert_eq!(rows.as_ref(), Ok(&whole), "in pieces of {piece}");
     }
-}
-
-#[test]
-fn totals_are_those_of_nbdinfo_to_the_byte() {
-    let allocation = |known: &Attributes| u64::from(known.hole) | u64::from(known.zero.unwrap()) << 1;
-    for name in ["allocation", "all-types"] {
-        let map = format!("nbdinfo-{name}.json");
-        let totals =
-            totals::<Allocation>(Format::NbdinfoAllocationJson, &map, allocation, ContextTotals::add);
-        assert_eq!(totals.json().as_bytes(), data(&format!("nbdinfo-{name}-totals.json")), "{name}");
-        if name == "all-types" {
-            assert_eq!(totals.text().as_bytes(), data("nbdinfo-all-types-totals.txt"));
-        }
-    }
-    let empty = ContextTotals::<Allocation>::default();
-    assert_eq!(empty.json().as_bytes(), data("nbdinfo-empty-totals.json"));
-    let dirty = |known: &Attributes| u64::from(known.dirty.unwrap());
-    let dirty =
-        totals::<Dirtiness>(Format::NbdinfoDirtyJson, "nbdinfo-dirty.json", dirty, ContextTotals::add);
-    assert_eq!(dirty.json().as_bytes(), data("nbdinfo-dirty-totals.json"));
-    let depth = |known: &Attributes| match known.layer.unwrap() {
-        ImageLayer::Depth(depth) => u64::from(depth),
-        _ => 0,
-    };
-    let depth = totals::<Depth>(Format::NbdinfoDepthJson, "nbdinfo-depth.json", depth, ContextTotals::add);
-    assert_eq!(depth.json().as_bytes(), data("nbdinfo-depth-totals.json"));
 }
 
 /// The attributes of a file, neighbours joined.

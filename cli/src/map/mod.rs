@@ -8,6 +8,7 @@ mod demo;
 mod json;
 mod live;
 mod nbdinfo;
+mod nbdinfo_totals;
 mod picture;
 mod report;
 mod table;

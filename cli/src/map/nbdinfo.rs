@@ -5,9 +5,10 @@ use std::io::Write;
 
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Allocation, Dirtiness, Status};
-use nbd_extents_formats::nbdinfo::ContextTotals;
+use nbd_extents_formats::nbdinfo::description;
 use nbd_extents_formats::{Attributes, ConvertError, Format, ListWriteError, WriteOptions};
 
+use super::nbdinfo_totals::ContextTotals;
 use crate::failure::Failure;
 
 /// Writes the map or the totals: of the bitmap where one was asked for, else of the allocation.
@@ -22,16 +23,13 @@ where
     let hole = |status: Status| status.hole().unwrap_or(false);
     if totals {
         let flags = |status: Status| u64::from(hole(status)) | u64::from(zero(status)) << 1;
-        let json = if is_bitmap {
-            let mut totals = ContextTotals::<Dirtiness>::default();
-            extents.for_each(|extent| totals.add(dirty(*extent.status()).into(), extent.length()))?;
-            totals.json()
-        } else {
-            let mut totals = ContextTotals::<Allocation>::default();
-            extents.for_each(|extent| totals.add(flags(*extent.status()), extent.length()))?;
-            totals.json()
-        };
-        return Ok(write!(out, "{json}")?);
+        let description = if is_bitmap { description::<Dirtiness> } else { description::<Allocation> };
+        let mut totals = ContextTotals::new(description);
+        extents.for_each(|extent| {
+            let status = *extent.status();
+            totals.add(if is_bitmap { dirty(status).into() } else { flags(status) }, extent.length());
+        })?;
+        return Ok(write!(out, "{}", totals.json())?);
     }
     let known = |status: Status| match is_bitmap {
         true => Attributes { dirty: Some(dirty(status)), ..Attributes::default() },

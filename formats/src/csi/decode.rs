@@ -1,7 +1,6 @@
 //! Takes the listed ranges from the records of a call, and cuts them to the range that was asked for.
 
 use nbd_extents::{Extent, StreamError};
-use serde_json::Value;
 
 use crate::nested::{Found, Nested, Shape};
 use crate::objects::Fields;
@@ -71,11 +70,10 @@ impl Records {
     fn volume(&mut self) -> Result<(bool, u64), Fault> {
         const EXPECTED: &str = "FIXED_LENGTH (1) or VARIABLE_LENGTH (2)";
         let head = &self.record.head;
-        let fixed = match head.value(1).and_then(Value::as_u64) {
-            Some(1) => true,
-            Some(2) => false,
-            Some(_) => return Err(head.wrong(1, EXPECTED)),
-            None => head.word(1, &["FIXED_LENGTH", "VARIABLE_LENGTH"], EXPECTED)? == "FIXED_LENGTH",
+        let fixed = match head.value(1) {
+            Some(kind) if *kind == 1 || kind == "FIXED_LENGTH" => true,
+            Some(kind) if *kind == 2 || kind == "VARIABLE_LENGTH" => false,
+            _ => return Err(head.wrong(1, EXPECTED)),
         };
         let volume = (fixed, head.number(2)?);
         let before = *self.volume.get_or_insert(volume);

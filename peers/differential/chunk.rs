@@ -11,12 +11,12 @@ pub struct Chunk {
     /// Added to the cookie of that operation.
     pub cookie_delta: u64,
     pub magic: u32,
-    pub kind: Kind,
+    pub kind: ChunkKind,
     pub payload: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ChunkKind {
     /// `claimed` is the length in the header where it is not that of the payload.
     Structured {
         flags: u16,
@@ -30,12 +30,12 @@ pub enum Kind {
 
 impl Chunk {
     pub fn structured(operation: usize, flags: u16, kind: u16, payload: Vec<u8>) -> Self {
-        let kind = Kind::Structured { flags, kind, claimed: None };
+        let kind = ChunkKind::Structured { flags, kind, claimed: None };
         Self { operation, cookie_delta: 0, magic: STRUCTURED_REPLY, kind, payload }
     }
 
     pub fn simple(operation: usize, errno: u32, payload: Vec<u8>) -> Self {
-        let kind = Kind::Simple { errno };
+        let kind = ChunkKind::Simple { errno };
         Self { operation, cookie_delta: 0, magic: SIMPLE_REPLY, kind, payload }
     }
 
@@ -43,8 +43,8 @@ impl Chunk {
         let cookie = cookies[self.operation].wrapping_add(self.cookie_delta).to_be_bytes();
         let magic = self.magic.to_be_bytes();
         let header = match self.kind {
-            Kind::Simple { errno } => [&magic[..], &errno.to_be_bytes(), &cookie].concat(),
-            Kind::Structured { flags, kind, claimed } => {
+            ChunkKind::Simple { errno } => [&magic[..], &errno.to_be_bytes(), &cookie].concat(),
+            ChunkKind::Structured { flags, kind, claimed } => {
                 let length = claimed.unwrap_or(u32::try_from(self.payload.len()).unwrap());
                 let (flags, kind) = (flags.to_be_bytes(), kind.to_be_bytes());
                 [&magic[..], &flags, &kind, &cookie, &length.to_be_bytes()].concat()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use peers::libnbd;
-use peers::outcome::{Outcome, Report};
+use peers::outcome::{Account, Ending};
 
 /// A difference, as a row of the table names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub struct Difference {
 }
 
 /// The first difference. Two refusals are none, whatever their reasons.
-pub fn difference(ours: &Report, libnbd: &Report) -> Option<Difference> {
+pub fn difference(ours: &Account, libnbd: &Account) -> Option<Difference> {
     let different = |ours: String, libnbd: String| Some(Difference { ours, libnbd });
     match (&ours.export, &libnbd.export) {
         (Ok(mine), Ok(theirs)) if mine == theirs => {}
@@ -31,41 +31,41 @@ pub fn difference(ours: &Report, libnbd: &Report) -> Option<Difference> {
     }
     // Where one client gave the connection up, the other need not fail the same operation: any that
     // it did not accept among those lost is the one.
-    let lost = |one: &Report, other: &Report| {
+    let lost = |one: &Account, other: &Account| {
         let mut pairs = one.operations.iter().zip(&other.operations);
-        pairs.any(|(mine, theirs)| *mine == Outcome::Lost && !matches!(theirs, Outcome::Done(_)))
+        pairs.any(|(mine, theirs)| *mine == Ending::Lost && !matches!(theirs, Ending::Done(_)))
     };
     let both_refuse = lost(ours, libnbd) || lost(libnbd, ours);
     let pairs = ours.operations.iter().zip(&libnbd.operations);
-    let pairs = pairs
-        .filter(|(mine, theirs)| !(both_refuse && (**mine == Outcome::Lost || **theirs == Outcome::Lost)));
+    let pairs =
+        pairs.filter(|(mine, theirs)| !(both_refuse && (**mine == Ending::Lost || **theirs == Ending::Lost)));
     pairs.into_iter().find_map(|(mine, theirs)| match (mine, theirs) {
-        (Outcome::Done(mine), Outcome::Done(theirs)) if mine == theirs => None,
-        (Outcome::Done(_), Outcome::Done(_)) => different("accepts".into(), "accepts, other content".into()),
-        (Outcome::Done(_), _) => {
+        (Ending::Done(mine), Ending::Done(theirs)) if mine == theirs => None,
+        (Ending::Done(_), Ending::Done(_)) => different("accepts".into(), "accepts, other content".into()),
+        (Ending::Done(_), _) => {
             // a malformed chunk that follows an error: the reply has failed for both, libnbd stops there
-            let failed = ours.operations.iter().any(|outcome| matches!(outcome, Outcome::Failed(_)));
+            let failed = ours.operations.iter().any(|outcome| matches!(outcome, Ending::Failed(_)));
             let mine = if failed { "accepts others, drains a failed reply" } else { "accepts" };
             different(mine.into(), class(theirs, libnbd))
         }
-        (_, Outcome::Done(_)) => different(class(mine, ours), "accepts".into()),
+        (_, Ending::Done(_)) => different(class(mine, ours), "accepts".into()),
         _ => None,
     })
 }
 
-fn class(outcome: &Outcome, report: &Report) -> String {
+fn class(outcome: &Ending, report: &Account) -> String {
     match outcome {
-        Outcome::Done(_) => "accepts".into(),
-        Outcome::Failed(reason) => format!("fails: {reason}"),
-        Outcome::Lost => format!("ends: {}", report.died.as_deref().unwrap_or("without a reason")),
+        Ending::Done(_) => "accepts".into(),
+        Ending::Failed(reason) => format!("fails: {reason}"),
+        Ending::Lost => format!("ends: {}", report.died.as_deref().unwrap_or("without a reason")),
     }
 }
 
 /// The rows of `differences.md`: who is right, for each difference that is known.
 #[derive(Debug)]
-pub struct Table(HashMap<Difference, String>);
+pub struct DifferenceTable(HashMap<Difference, String>);
 
-impl Table {
+impl DifferenceTable {
     /// Reads the rows whose first two cells are in backquotes.
     pub fn new(text: &str) -> Self {
         let cell = |text: &str| text.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
@@ -90,15 +90,15 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peers::outcome::{Content, Export};
+    use peers::outcome::{Accepted, SeenExport};
 
-    fn report(operations: Vec<Outcome>, died: Option<&str>) -> Report {
-        let export = Export { size: 4096, flags: [true; 4], min_block: 0, contexts: [true; 2] };
-        Report { export: Ok(export), operations, died: died.map(str::to_owned) }
+    fn report(operations: Vec<Ending>, died: Option<&str>) -> Account {
+        let export = SeenExport { size: 4096, flags: [true; 4], min_block: 0, contexts: [true; 2] };
+        Account { export: Ok(export), operations, died: died.map(str::to_owned) }
     }
 
-    fn list(flags: u32) -> Outcome {
-        Outcome::Done(Content { lists: [(0, vec![vec![4096, flags]])].into(), hash: None })
+    fn list(flags: u32) -> Ending {
+        Ending::Done(Accepted { lists: [(0, vec![vec![4096, flags]])].into(), hash: None })
     }
 
     #[test]
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn who_refuses_alone_differs_and_two_refusals_agree() {
-        let failed = report(vec![Outcome::Failed("ZeroLength".into()), list(0)], None);
-        let lost = report(vec![Outcome::Lost, Outcome::Lost], Some("it is broken"));
+        let failed = report(vec![Ending::Failed("ZeroLength".into()), list(0)], None);
+        let lost = report(vec![Ending::Lost, Ending::Lost], Some("it is broken"));
         let fine = report(vec![list(0), list(0)], None);
         assert_eq!(difference(&failed, &fine).unwrap().ours, "fails: ZeroLength");
         assert_eq!(difference(&fine, &lost).unwrap().libnbd, "ends: it is broken");
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        let table = Table::new(include_str!("differences.md"));
+        let table = DifferenceTable::new(include_str!("differences.md"));
         let row = Difference { ours: "fails: MissingData".to_owned(), libnbd: "accepts".to_owned() };
         assert_eq!(table.verdict(&row), Some("nbd-client"));
         assert_eq!(table.verdict(&Difference { ours: "accepts".to_owned(), ..row }), None);

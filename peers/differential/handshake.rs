@@ -19,7 +19,7 @@ pub const REP_ERR_UNSUP: u32 = 0x8000_0001;
 
 /// A reply to an option, right or wrong.
 #[derive(Clone, Debug)]
-pub struct OptionReply {
+pub struct ScriptedReply {
     pub magic: u64,
     pub option: u32,
     pub kind: u32,
@@ -30,7 +30,7 @@ pub struct OptionReply {
     pub bare: bool,
 }
 
-impl OptionReply {
+impl ScriptedReply {
     pub fn new(option: u32, kind: u32, payload: Vec<u8>) -> Self {
         Self { magic: OPTION_REPLY, option, kind, claimed: None, payload, bare: false }
     }
@@ -62,10 +62,10 @@ pub fn session(rng: &mut Rng) -> Session {
     session.hello.extend(3_u16.to_be_bytes());
     let number = OPTION_STRUCTURED_REPLY;
     if session.structured {
-        session.options.push(vec![OptionReply::new(number, REP_ACK, Vec::new())]);
+        session.options.push(vec![ScriptedReply::new(number, REP_ACK, Vec::new())]);
         grant(rng, &mut session);
     } else {
-        session.options.push(vec![OptionReply::new(number, REP_ERR_UNSUP, b"no".to_vec())]);
+        session.options.push(vec![ScriptedReply::new(number, REP_ERR_UNSUP, b"no".to_vec())]);
     }
     describe(rng, &mut session);
     session
@@ -86,9 +86,9 @@ fn grant(rng: &mut Rng, session: &mut Session) {
         let id = (u32::try_from(rng.next() >> 32).unwrap() & !1) | u32::from(context == 1);
         session.granted.push((context, id));
         let payload = [&id.to_be_bytes()[..], CONTEXTS[context].as_bytes()].concat();
-        replies.push(OptionReply::new(number, REP_META_CONTEXT, payload));
+        replies.push(ScriptedReply::new(number, REP_META_CONTEXT, payload));
     }
-    replies.push(OptionReply::new(number, REP_ACK, Vec::new()));
+    replies.push(ScriptedReply::new(number, REP_ACK, Vec::new()));
     session.options.push(replies);
 }
 
@@ -98,13 +98,13 @@ fn describe(rng: &mut Rng, session: &mut Session) {
     let flags = 1 | 2 | 4 | (u16::try_from(rng.below(1 << 6)).unwrap() << 4);
     let export = [&session.size.to_be_bytes()[..], &flags.to_be_bytes()].concat();
     if rng.below(8) == 0 {
-        session.options.push(vec![OptionReply::new(OPTION_GO, REP_ERR_UNSUP, Vec::new())]);
+        session.options.push(vec![ScriptedReply::new(OPTION_GO, REP_ERR_UNSUP, Vec::new())]);
         // both clients have agreed to leave the 124 zeroes out
-        let answer = OptionReply { bare: true, ..OptionReply::new(OPTION_EXPORT_NAME, REP_ACK, export) };
+        let answer = ScriptedReply { bare: true, ..ScriptedReply::new(OPTION_EXPORT_NAME, REP_ACK, export) };
         session.options.push(vec![answer]);
         return;
     }
-    let info = |payload: Vec<u8>| OptionReply::new(OPTION_GO, REP_INFO, payload);
+    let info = |payload: Vec<u8>| ScriptedReply::new(OPTION_GO, REP_INFO, payload);
     let mut replies = vec![info([vec![0, 0], export].concat())];
     if rng.below(2) == 0 {
         let minimum = 1_u32 << rng.below(10);
@@ -117,6 +117,6 @@ fn describe(rng: &mut Rng, session: &mut Session) {
     if rng.below(2) == 0 {
         replies.reverse();
     }
-    replies.push(OptionReply::new(OPTION_GO, REP_ACK, Vec::new()));
+    replies.push(ScriptedReply::new(OPTION_GO, REP_ACK, Vec::new()));
     session.options.push(replies);
 }

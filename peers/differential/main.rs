@@ -26,9 +26,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use compare::{Difference, Table, difference};
-use peers::libnbd::Side;
-use peers::outcome::{self, Report};
+use compare::{Difference, DifferenceTable, difference};
+use peers::libnbd::LibnbdSide;
+use peers::outcome::{self, Account};
 use session::Session;
 
 const USAGE: &str = "usage: nbd-differential LIBNBD_SIDE SECONDS FIRST_SEED | LIBNBD_SIDE show SEED";
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).expect("a socket in a folder of our own");
     let mut pair = Pair {
-        libnbd: Side::start(PathBuf::from(program)).expect("the libnbd half starts"),
+        libnbd: LibnbdSide::start(PathBuf::from(program)).expect("the libnbd half starts"),
         listener,
         socket,
     };
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(pair: &mut Pair, time: Duration, first: u64) -> ExitCode {
-    let table = Table::new(include_str!("differences.md"));
+    let table = DifferenceTable::new(include_str!("differences.md"));
     let end = Instant::now() + time;
     // each difference with its first seed and the number of sessions that showed it
     let mut seen: BTreeMap<Difference, (u64, u64)> = BTreeMap::new();
@@ -90,7 +90,12 @@ fn run(pair: &mut Pair, time: Duration, first: u64) -> ExitCode {
 }
 
 /// Prints each difference, first those that the table does not know.
-fn report(seen: &BTreeMap<Difference, (u64, u64)>, table: &Table, sessions: u64, accepted: u64) -> ExitCode {
+fn report(
+    seen: &BTreeMap<Difference, (u64, u64)>,
+    table: &DifferenceTable,
+    sessions: u64,
+    accepted: u64,
+) -> ExitCode {
     let (mut findings, mut known) = (0, 0);
     for (difference, (seed, count)) in seen {
         if table.verdict(difference).is_none() {
@@ -116,14 +121,14 @@ fn report(seen: &BTreeMap<Difference, (u64, u64)>, table: &Table, sessions: u64,
 
 /// Both halves, and the server that they talk to.
 struct Pair {
-    libnbd: Side,
+    libnbd: LibnbdSide,
     listener: UnixListener,
     socket: PathBuf,
 }
 
 impl Pair {
     /// The accounts of both, or the message of our panic.
-    fn play(&mut self, session: &Session) -> Result<(Report, Report), String> {
+    fn play(&mut self, session: &Session) -> Result<(Account, Account), String> {
         let socket: &Path = &self.socket;
         let ours = serving(&self.listener, session, || {
             catch_unwind(AssertUnwindSafe(|| ours::play(session, socket)))

@@ -2,8 +2,8 @@
 
 use testkit::random::Rng;
 
-use crate::chunk::{Chunk, Kind};
-use crate::handshake::OptionReply;
+use crate::chunk::{Chunk, ChunkKind};
+use crate::handshake::ScriptedReply;
 use crate::replies::{BLOCK_STATUS, ERROR, ERROR_OFFSET, NONE, OFFSET_DATA, OFFSET_HOLE, pick};
 use crate::session::{DONE, Session};
 
@@ -82,16 +82,18 @@ fn field(rng: &mut Rng, chunk: &mut Chunk) {
     match (&mut chunk.kind, rng.below(6)) {
         (_, 0) => chunk.cookie_delta = pick(rng, &[1, 2, u64::MAX, 1 << 40]),
         (_, 1) => chunk.magic ^= 1 << rng.below(32),
-        (Kind::Structured { flags, .. }, 2) => *flags ^= 1 << rng.below(16),
-        (Kind::Structured { flags, .. }, 3) => *flags ^= DONE,
-        (Kind::Structured { kind, .. }, 4) => {
+        (ChunkKind::Structured { flags, .. }, 2) => *flags ^= 1 << rng.below(16),
+        (ChunkKind::Structured { flags, .. }, 3) => *flags ^= DONE,
+        (ChunkKind::Structured { kind, .. }, 4) => {
             *kind = pick(
                 rng,
                 &[NONE, OFFSET_DATA, OFFSET_HOLE, 3, BLOCK_STATUS, 6, 7, ERROR, ERROR_OFFSET, 0x8099],
             );
         }
-        (Kind::Structured { claimed: length_field, .. }, _) => *length_field = Some(claimed(rng, length)),
-        (Kind::Simple { errno }, _) => *errno = pick(rng, &WORDS),
+        (ChunkKind::Structured { claimed: length_field, .. }, _) => {
+            *length_field = Some(claimed(rng, length))
+        }
+        (ChunkKind::Simple { errno }, _) => *errno = pick(rng, &WORDS),
     }
 }
 
@@ -137,7 +139,7 @@ pub fn handshake(rng: &mut Rng, session: &mut Session) {
 }
 
 /// Damages the replies to one option.
-fn option(rng: &mut Rng, replies: &mut Vec<OptionReply>) {
+fn option(rng: &mut Rng, replies: &mut Vec<ScriptedReply>) {
     if replies.is_empty() {
         return;
     }
@@ -159,7 +161,7 @@ fn option(rng: &mut Rng, replies: &mut Vec<OptionReply>) {
 }
 
 /// Another size of the export, where this reply tells it.
-fn size(rng: &mut Rng, reply: &mut OptionReply) {
+fn size(rng: &mut Rng, reply: &mut ScriptedReply) {
     let at = if reply.bare { 0 } else { 2 };
     if reply.payload.len() == at + 10 {
         reply.payload[at..at + 8].copy_from_slice(&pick(rng, &SIZES).to_be_bytes());

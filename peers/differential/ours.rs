@@ -6,7 +6,7 @@ use std::path::Path;
 use nbd_client::session::{Cookie, Event, ReadRequest, StatusRequest, TakeAll};
 use nbd_client::{Client, Error, Options, Uri};
 
-use peers::outcome::{Content, Export, Outcome, Report, fnv};
+use peers::outcome::{Accepted, Account, Ending, SeenExport, fnv};
 use peers::{CONTEXTS, Operation};
 
 use crate::session::Session;
@@ -16,7 +16,7 @@ use crate::survey::check;
 pub const LISTS: &str = "a list of contexts is asked for";
 
 /// Plays a session against the server at `socket`.
-pub fn play(session: &Session, socket: &Path) -> Report {
+pub fn play(session: &Session, socket: &Path) -> Account {
     let uri: Uri = format!("nbd+unix:///?socket={}", socket.display()).parse().expect("a URI");
     // libnbd 1.14 has no extended headers
     let mut options = Options::new().extended_headers(false);
@@ -28,9 +28,9 @@ pub fn play(session: &Session, socket: &Path) -> Report {
         // It asks what there is when a context is missing, which libnbd does not: a handshake that
         // was sent at once has no answer to that.
         Err(error) if error.to_string().contains("LIST_META_CONTEXT") => {
-            return Report::refused(LISTS.into());
+            return Account::refused(LISTS.into());
         }
-        Err(error) => return Report::refused(kind_of(&error)),
+        Err(error) => return Account::refused(kind_of(&error)),
     };
     let export = export(client.export());
     let mut open = HashMap::new();
@@ -47,9 +47,9 @@ pub fn play(session: &Session, socket: &Path) -> Report {
         };
         open.insert(cookie.expect("a request of ours can be asked"), (index, Vec::new()));
     }
-    let mut operations = vec![Outcome::Lost; session.operations.len()];
+    let mut operations = vec![Ending::Lost; session.operations.len()];
     let died = finish(&mut client, session, open, &mut operations);
-    Report { export: Ok(export), operations, died }
+    Account { export: Ok(export), operations, died }
 }
 
 type Open = HashMap<Cookie, (usize, Vec<Event>)>;
@@ -59,7 +59,7 @@ fn finish(
     client: &mut Client,
     session: &Session,
     mut open: Open,
-    operations: &mut [Outcome],
+    operations: &mut [Ending],
 ) -> Option<String> {
     while !open.is_empty() {
         let event = match client.next_event(&mut TakeAll) {
@@ -77,7 +77,7 @@ fn finish(
                 open.remove(&cookie);
             }
             Event::Failed { error, .. } => {
-                operations[index] = Outcome::Failed(variant(&error));
+                operations[index] = Ending::Failed(variant(&error));
                 open.remove(&cookie);
             }
             event => events.push(event),
@@ -87,8 +87,8 @@ fn finish(
 }
 
 /// The content of a reply, which for a status is what a survey accepts.
-fn accepted(client: &Client, session: &Session, index: usize, events: Vec<Event>) -> Outcome {
-    let mut content = Content::default();
+fn accepted(client: &Client, session: &Session, index: usize, events: Vec<Event>) -> Ending {
+    let mut content = Accepted::default();
     let mut payloads = Vec::new();
     for event in events {
         match event {
@@ -107,14 +107,14 @@ fn accepted(client: &Client, session: &Session, index: usize, events: Vec<Event>
     if let Operation::Status { offset, length } = session.operations[index]
         && let Err(fault) = check(client.export(), offset..offset + length, payloads, &content)
     {
-        return Outcome::Failed(fault);
+        return Ending::Failed(fault);
     }
-    Outcome::Done(content)
+    Ending::Done(content)
 }
 
-fn export(export: &nbd_client::Export) -> Export {
+fn export(export: &nbd_client::Export) -> SeenExport {
     let flags = export.flags;
-    Export {
+    SeenExport {
         size: export.size(),
         flags: [flags.is_read_only(), flags.can_flush(), flags.can_write_zeroes(), flags.can_trim()],
         min_block: export.block_size.map_or(0, |sizes| sizes.minimum()),

@@ -5,7 +5,7 @@ use std::io::{Read, Result, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use crate::handshake::{OptionReply, REP_ACK};
+use crate::handshake::{REP_ACK, ScriptedReply};
 use crate::session::{OPTION_EXPORT_NAME, OPTION_GO, Session};
 
 /// A client that does not ask all it should is cut off after this; no session comes near it.
@@ -36,7 +36,7 @@ fn play(stream: &mut UnixStream, session: &Session) -> Result<()> {
         let mut option = option(stream)?;
         // nbd-client asks what there is when a context is missing; libnbd does not
         while option == OPTION_LIST_META_CONTEXT {
-            stream.write_all(&OptionReply::new(option, REP_ACK, Vec::new()).bytes())?;
+            stream.write_all(&ScriptedReply::new(option, REP_ACK, Vec::new()).bytes())?;
             option = self::option(stream)?;
         }
         let bytes: Vec<u8> = replies.iter().flat_map(|reply| reply.bytes()).collect();

@@ -7,7 +7,7 @@ use peers::Operation;
 use testkit::random::Rng;
 
 use crate::chunk::Chunk;
-use crate::handshake::{self, OptionReply};
+use crate::handshake::{self, ScriptedReply};
 use crate::mutate;
 use crate::replies;
 
@@ -27,7 +27,7 @@ pub struct Session {
     pub operations: Vec<Operation>,
     pub hello: Vec<u8>,
     /// The replies to each option, in the order in which the clients send the options.
-    pub options: Vec<Vec<OptionReply>>,
+    pub options: Vec<Vec<ScriptedReply>>,
     pub chunks: Vec<Chunk>,
     /// Bytes of `chunks` after which the server closes the connection.
     pub cut: Option<usize>,
@@ -56,7 +56,7 @@ impl Session {
 
     /// The bytes of the whole handshake, which a session of this kind sends at once.
     pub fn handshake_bytes(&self) -> Vec<u8> {
-        let replies = self.options.iter().flatten().flat_map(OptionReply::bytes);
+        let replies = self.options.iter().flatten().flat_map(ScriptedReply::bytes);
         self.hello.iter().copied().chain(replies).collect()
     }
 

@@ -6,7 +6,7 @@ use nbd_client::Export;
 use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyError, SurveyOptions};
 use peers::CONTEXTS;
-use peers::outcome::Content;
+use peers::outcome::Accepted;
 
 use crate::ours::variant;
 
@@ -26,7 +26,7 @@ pub fn check(
     export: &Export,
     range: Range<u64>,
     payloads: Vec<Vec<u8>>,
-    content: &Content,
+    content: &Accepted,
 ) -> Result<(), String> {
     let (mut survey, contexts) = survey(export, range.clone());
     let request = survey.next_request().expect("a first request").expect("a first request");
@@ -73,17 +73,17 @@ fn survey(export: &Export, range: Range<u64>) -> (Survey, Vec<usize>) {
     (Survey::together(options, contexts).expect("a survey of a read-only export"), granted)
 }
 
-fn pairs(content: &Content, context: usize) -> impl Iterator<Item = (u64, u32)> + '_ {
+fn pairs(content: &Accepted, context: usize) -> impl Iterator<Item = (u64, u32)> + '_ {
     let list = content.lists.get(&context).and_then(|lists| lists.first());
     list.into_iter().flat_map(|words| words.chunks(2)).map(|pair| (u64::from(pair[0]), pair[1]))
 }
 
-fn sum(content: &Content, context: usize) -> u64 {
+fn sum(content: &Accepted, context: usize) -> u64 {
     pairs(content, context).map(|(length, _)| length).sum()
 }
 
 /// The first and the last byte of every descriptor.
-fn cuts<'a>(content: &'a Content, start: u64, contexts: &'a [usize]) -> impl Iterator<Item = u64> + 'a {
+fn cuts<'a>(content: &'a Accepted, start: u64, contexts: &'a [usize]) -> impl Iterator<Item = u64> + 'a {
     contexts.iter().flat_map(move |&context| {
         pairs(content, context)
             .scan(start, |at, (length, _)| {
@@ -96,7 +96,7 @@ fn cuts<'a>(content: &'a Content, start: u64, contexts: &'a [usize]) -> impl Ite
 }
 
 /// The status of one byte by the lists alone.
-fn model(content: &Content, offset: u64, contexts: &[usize]) -> Bits {
+fn model(content: &Accepted, offset: u64, contexts: &[usize]) -> Bits {
     let flags = |context: usize| {
         let mut left = offset;
         pairs(content, context)

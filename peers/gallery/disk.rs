@@ -4,7 +4,7 @@ use core::ops::Range;
 
 /// What is true of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Block {
+pub enum BlockTruth {
     CleanData,
     CleanZero,
     DirtyData,
@@ -13,7 +13,7 @@ pub enum Block {
     DirtyHole,
 }
 
-impl Block {
+impl BlockTruth {
     /// The flags of `base:allocation`.
     pub fn allocation(self) -> u32 {
         match self {
@@ -40,7 +40,7 @@ impl Block {
 
 /// What a client would do with a range in an incremental backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Treatment {
     Copy,
     Zero,
     Skip,
@@ -48,21 +48,21 @@ pub enum Action {
 
 /// A disk of equal blocks.
 #[derive(Clone, Debug)]
-pub struct Disk {
+pub struct KnownDisk {
     pub block: u64,
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<BlockTruth>,
 }
 
-impl Disk {
-    /// 32 MiB in which every kind of block but [`Block::DirtyHole`] meets every other, cut
+impl KnownDisk {
+    /// 32 MiB in which every kind of block but [`BlockTruth::DirtyHole`] meets every other, cut
     /// differently in both contexts, and whose last dirty block is near the end.
     pub fn usual() -> Self {
         let blocks = (0..512_usize)
             .map(|index| match (index / 3 % 5 < 2 || index == 505, index / 4 % 3 == 1) {
-                (false, false) => Block::CleanData,
-                (false, true) => Block::CleanZero,
-                (true, false) => Block::DirtyData,
-                (true, true) => Block::DirtyZero,
+                (false, false) => BlockTruth::CleanData,
+                (false, true) => BlockTruth::CleanZero,
+                (true, false) => BlockTruth::DirtyData,
+                (true, true) => BlockTruth::DirtyZero,
             })
             .collect();
         Self { block: 64 << 10, blocks }
@@ -70,10 +70,10 @@ impl Disk {
 
     /// The same disk without a dirty zero: data take their place.
     pub fn without_dirty_zeroes() -> Self {
-        Self::usual().replacing(Block::DirtyZero, Block::DirtyData)
+        Self::usual().replacing(BlockTruth::DirtyZero, BlockTruth::DirtyData)
     }
 
-    pub fn replacing(mut self, from: Block, to: Block) -> Self {
+    pub fn replacing(mut self, from: BlockTruth, to: BlockTruth) -> Self {
         self.blocks.iter_mut().filter(|block| **block == from).for_each(|block| *block = to);
         self
     }
@@ -83,7 +83,7 @@ impl Disk {
     }
 
     /// The blocks that a range touches, each with the part of it that lies in the range.
-    pub fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, Block)> + '_ {
+    pub fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, BlockTruth)> + '_ {
         let first = range.start / self.block;
         let last = range.end.div_ceil(self.block).min(self.blocks.len() as u64);
         (first..last).map(move |index| {
@@ -101,14 +101,14 @@ impl Disk {
 
     /// Bytes that an incremental backup by `actions` would lose: dirty ones that are skipped or left
     /// out, and dirty ones that would be zeroed although they may not read as zeroes.
-    pub fn lost(&self, actions: &[(Range<u64>, Action)]) -> u64 {
+    pub fn lost(&self, actions: &[(Range<u64>, Treatment)]) -> u64 {
         let dirty = self.parts(0..self.size()).filter(|(_, block)| block.is_dirty());
         dirty
             .map(|(part, block)| {
                 let kept = actions.iter().filter(|(_, action)| match action {
-                    Action::Copy => true,
-                    Action::Zero => block == Block::DirtyZero,
-                    Action::Skip => false,
+                    Treatment::Copy => true,
+                    Treatment::Zero => block == BlockTruth::DirtyZero,
+                    Treatment::Skip => false,
                 });
                 let kept = kept
                     .map(|(range, _)| range.end.min(part.end).saturating_sub(range.start.max(part.start)));

@@ -1,6 +1,6 @@
 //! The faults of the field: what a server does, and which programs fell over it.
 
-use crate::disk::{Block, Disk};
+use crate::disk::{BlockTruth, KnownDisk};
 
 /// What a server does beyond answering well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Behaviour {
 
 /// What there is to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum Judged {
     /// What an incremental backup would copy, zero and skip.
     Incremental,
     /// The bytes of a full copy.
@@ -40,28 +40,28 @@ pub enum Subject {
 
 /// One fault.
 #[derive(Debug)]
-pub struct Fault {
+pub struct KnownFault {
     pub name: &'static str,
     /// Where it was seen.
     pub source: &'static str,
-    pub subject: Subject,
-    pub disk: Disk,
+    pub subject: Judged,
+    pub disk: KnownDisk,
     pub behaviours: &'static [Behaviour],
     /// A right answer exists; otherwise only a refusal is right.
     pub answerable: bool,
 }
 
 /// All faults, first a server that does nothing wrong.
-pub fn all() -> Vec<Fault> {
+pub fn all() -> Vec<KnownFault> {
     use Behaviour::{
         BitmapGone, Caps, DirtyOnly, Endless, ExtraExtent, HalfRead, LateError, NoBitmap, NoBytes,
         ReservedBit, Twice,
     };
-    let plain = Disk::without_dirty_zeroes;
-    let fault = |name, source, disk, behaviours, answerable| Fault {
+    let plain = KnownDisk::without_dirty_zeroes;
+    let fault = |name, source, disk, behaviours, answerable| KnownFault {
         name,
         source,
-        subject: Subject::Incremental,
+        subject: Judged::Incremental,
         disk,
         behaviours,
         answerable,
@@ -89,11 +89,17 @@ pub fn all() -> Vec<Fault> {
             &[Caps { allocation: 1, bitmap: 1 }],
             true,
         ),
-        fault("dirty ranges that read as zeroes", "virtnbdbackup #250, Qubes #858", Disk::usual(), &[], true),
+        fault(
+            "dirty ranges that read as zeroes",
+            "virtnbdbackup #250, Qubes #858",
+            KnownDisk::usual(),
+            &[],
+            true,
+        ),
         fault(
             "dirty holes without ZERO",
             "virtnbdbackup, CloudStack, vmsync",
-            plain().replacing(Block::DirtyData, Block::DirtyHole),
+            plain().replacing(BlockTruth::DirtyData, BlockTruth::DirtyHole),
             &[],
             true,
         ),
@@ -107,14 +113,14 @@ pub fn all() -> Vec<Fault> {
         fault(
             "runs of more than 4 GiB in pieces",
             "CDI #3054: 32-bit sums",
-            Disk { block: 1 << 30, blocks: plain().blocks[..48].to_vec() },
+            KnownDisk { block: 1 << 30, blocks: plain().blocks[..48].to_vec() },
             &[],
             true,
         ),
         fault(
             "an extent beyond the request",
             "nbdkit up to 1.32.5",
-            Disk { block: 16 << 20, ..plain() },
+            KnownDisk { block: 16 << 20, ..plain() },
             &[ExtraExtent],
             true,
         ),
@@ -149,8 +155,8 @@ pub fn all() -> Vec<Fault> {
             &[BitmapGone],
             false,
         ),
-        Fault {
-            subject: Subject::Copy,
+        KnownFault {
+            subject: Judged::Copy,
             ..fault(
                 "reads that lack half of their bytes",
                 "libnbd 1.14 leaves zeroes (found by ci/differential)",

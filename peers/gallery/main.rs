@@ -17,10 +17,10 @@ mod walks;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use faults::{Fault, Subject};
-use peers::libnbd::Side;
-use verdict::{Answer, Verdict};
-use walks::Shape;
+use faults::{Judged, KnownFault};
+use peers::libnbd::LibnbdSide;
+use verdict::{PeerAnswer, Verdict};
+use walks::WalkShape;
 
 const PROGRAMS: [&str; 4] = ["nbd-extents", "nbdinfo", "qemu-img", "nbdcopy"];
 
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut side = Side::start(libnbd.clone()).expect("the libnbd half starts");
-    let names = PROGRAMS.into_iter().chain(Shape::ALL.map(|(_, name)| name));
+    let mut side = LibnbdSide::start(libnbd.clone()).expect("the libnbd half starts");
+    let names = PROGRAMS.into_iter().chain(WalkShape::ALL.map(|(_, name)| name));
     let names: Vec<&str> = names.take(if short { 1 } else { usize::MAX }).collect();
     println!("| fault | seen in | {} |", names.join(" | "));
     println!("|---|---|{}", "---|".repeat(names.len()));
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         let verdicts: Vec<Verdict> = (0..names.len())
             .map(|column| {
                 let answer = ask(column, &fault, program, &mut side);
-                if let Answer::Refuses(reason) | Answer::Crashes(reason) = &answer {
+                if let PeerAnswer::Refuses(reason) | PeerAnswer::Crashes(reason) = &answer {
                     eprintln!("{}: {}: {reason}", fault.name, names[column]);
                 }
                 Verdict::new(&answer, &fault.disk, fault.answerable)
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 /// What the program or walk of a column makes of a fault, each with a server of its own.
-fn ask(column: usize, fault: &Fault, program: &std::path::Path, side: &mut Side) -> Answer {
+fn ask(column: usize, fault: &KnownFault, program: &std::path::Path, side: &mut LibnbdSide) -> PeerAnswer {
     let server = server::start(fault);
     let (uri, socket) = (server.uri(), server.path());
     match column {
@@ -73,7 +73,7 @@ fn ask(column: usize, fault: &Fault, program: &std::path::Path, side: &mut Side)
         1 => programs::nbdinfo(fault, &uri),
         2 => programs::qemu_img(fault, socket),
         3 => programs::nbdcopy(fault, &uri),
-        _ if fault.subject == Subject::Copy => Answer::NotDone,
-        walk => Shape::ALL[walk - PROGRAMS.len()].0.walk(side, socket, fault.disk.size()),
+        _ if fault.subject == Judged::Copy => PeerAnswer::NotDone,
+        walk => WalkShape::ALL[walk - PROGRAMS.len()].0.walk(side, socket, fault.disk.size()),
     }
 }

@@ -8,24 +8,24 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::disk::Action;
-use crate::faults::{Fault, Subject};
-use crate::verdict::{Answer, LIMIT};
+use crate::disk::Treatment;
+use crate::faults::{Judged, KnownFault};
+use crate::verdict::{LIMIT, PeerAnswer};
 
 /// Extents as (range, of interest): dirty ones of a bitmap, zeroes of an allocation.
 type Marks = Vec<(Range<u64>, bool)>;
 
 /// The program `nbd-extents`, which can ask the bitmap first.
-pub fn nbd_extents(program: &Path, fault: &Fault, uri: &str) -> Answer {
+pub fn nbd_extents(program: &Path, fault: &KnownFault, uri: &str) -> PeerAnswer {
     let run_limited = |arguments: &[&str]| {
         let limit = (LIMIT.as_secs() - 2).to_string();
         run(Command::new(program).args(arguments).args(["--timeout", &limit]))
     };
-    if fault.subject == Subject::Copy {
+    if fault.subject == Judged::Copy {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("stream").display().to_string();
         return match run_limited(&["backup", uri, &file]) {
-            Ok(_) => Answer::NotDone,
+            Ok(_) => PeerAnswer::NotDone,
             Err(answer) => answer,
         };
     }
@@ -39,19 +39,19 @@ pub fn nbd_extents(program: &Path, fault: &Fault, uri: &str) -> Answer {
     };
     let actions = json(&output).into_iter().map(|extent| {
         let action = match extent["action"].as_str() {
-            Some("copy") => Action::Copy,
-            Some("zero") => Action::Zero,
-            _ => Action::Skip,
+            Some("copy") => Treatment::Copy,
+            Some("zero") => Treatment::Zero,
+            _ => Treatment::Skip,
         };
         (range(&extent, "start"), action)
     });
-    Answer::Actions(actions.collect())
+    PeerAnswer::Actions(actions.collect())
 }
 
 /// `nbdinfo --map`, once for each context, and the two maps laid over each other.
-pub fn nbdinfo(fault: &Fault, uri: &str) -> Answer {
-    if fault.subject == Subject::Copy {
-        return Answer::NotDone;
+pub fn nbdinfo(fault: &KnownFault, uri: &str) -> PeerAnswer {
+    if fault.subject == Judged::Copy {
+        return PeerAnswer::NotDone;
     }
     let map = |context: &str, wanted: fn(u64) -> bool| {
         let output = run(Command::new("nbdinfo").args(["--json", &format!("--map={context}"), uri]))?;
@@ -62,10 +62,10 @@ pub fn nbdinfo(fault: &Fault, uri: &str) -> Answer {
 }
 
 /// `qemu-img map`, once plain and once with x-dirty-bitmap, which says dirty by `data: false`.
-pub fn qemu_img(fault: &Fault, socket: &Path) -> Answer {
+pub fn qemu_img(fault: &KnownFault, socket: &Path) -> PeerAnswer {
     let options =
         |extra: &str| format!("driver=nbd,server.type=unix,server.path={}{extra}", socket.display());
-    if fault.subject == Subject::Copy {
+    if fault.subject == Judged::Copy {
         return copied(|file| {
             let arguments = ["convert", "-O", "raw", "--image-opts"];
             run(Command::new("qemu-img").args(arguments).arg(options("")).arg(file))
@@ -82,24 +82,24 @@ pub fn qemu_img(fault: &Fault, socket: &Path) -> Answer {
 }
 
 /// `nbdcopy` to a file.
-pub fn nbdcopy(fault: &Fault, uri: &str) -> Answer {
-    if fault.subject != Subject::Copy {
-        return Answer::NotDone;
+pub fn nbdcopy(fault: &KnownFault, uri: &str) -> PeerAnswer {
+    if fault.subject != Judged::Copy {
+        return PeerAnswer::NotDone;
     }
     copied(|file| run(Command::new("nbdcopy").arg(uri).arg(file)))
 }
 
-fn copied(copy: impl FnOnce(&Path) -> Result<String, Answer>) -> Answer {
+fn copied(copy: impl FnOnce(&Path) -> Result<String, PeerAnswer>) -> PeerAnswer {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("disk");
     match copy(&file) {
-        Ok(_) => Answer::Data(std::fs::read(&file).expect("the copy")),
+        Ok(_) => PeerAnswer::Data(std::fs::read(&file).expect("the copy")),
         Err(answer) => answer,
     }
 }
 
 /// The actions that follow from a map of zeroes and one of dirty ranges.
-fn both(zeroes: Result<Marks, Answer>, dirty: Result<Marks, Answer>) -> Answer {
+fn both(zeroes: Result<Marks, PeerAnswer>, dirty: Result<Marks, PeerAnswer>) -> PeerAnswer {
     let (zeroes, dirty) = match (zeroes, dirty) {
         (Ok(zeroes), Ok(dirty)) => (zeroes, dirty),
         (Err(answer), _) | (_, Err(answer)) => return answer,
@@ -109,11 +109,11 @@ fn both(zeroes: Result<Marks, Answer>, dirty: Result<Marks, Answer>) -> Answer {
         for (part, is_zero) in &zeroes {
             let common = range.start.max(part.start)..range.end.min(part.end);
             if common.start < common.end {
-                actions.push((common, if *is_zero { Action::Zero } else { Action::Copy }));
+                actions.push((common, if *is_zero { Treatment::Zero } else { Treatment::Copy }));
             }
         }
     }
-    Answer::Actions(actions)
+    PeerAnswer::Actions(actions)
 }
 
 fn json(output: &str) -> Vec<Value> {
@@ -126,11 +126,11 @@ fn range(extent: &Value, start: &str) -> Range<u64> {
 }
 
 /// The standard output of a program that ends well within the limit.
-fn run(command: &mut Command) -> Result<String, Answer> {
+fn run(command: &mut Command) -> Result<String, PeerAnswer> {
     let output = tempfile::NamedTempFile::new().expect("a temporary file");
     let file = output.reopen().expect("the same file");
     let spawned = command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null()).spawn();
-    let Ok(mut child) = spawned else { return Err(Answer::NotDone) };
+    let Ok(mut child) = spawned else { return Err(PeerAnswer::NotDone) };
     let end = Instant::now() + LIMIT;
     let status = loop {
         if let Some(status) = child.try_wait().expect("look after the program") {
@@ -139,13 +139,13 @@ fn run(command: &mut Command) -> Result<String, Answer> {
         if Instant::now() > end {
             child.kill().expect("kill the program");
             child.wait().expect("wait for the program");
-            return Err(Answer::Hangs);
+            return Err(PeerAnswer::Hangs);
         }
         std::thread::sleep(core::time::Duration::from_millis(5));
     };
     match (status.signal(), status.code()) {
-        (Some(signal), _) => Err(Answer::Crashes(format!("signal {signal}"))),
+        (Some(signal), _) => Err(PeerAnswer::Crashes(format!("signal {signal}"))),
         (None, Some(0)) => Ok(std::fs::read_to_string(output.path()).expect("the output")),
-        (None, code) => Err(Answer::Refuses(format!("exit {code:?}"))),
+        (None, code) => Err(PeerAnswer::Refuses(format!("exit {code:?}"))),
     }
 }

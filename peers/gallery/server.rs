@@ -6,20 +6,20 @@ use std::io::Result;
 use nbd_client::frame::{chunk_type, command, option_type};
 use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, SeenRequest};
 
-use crate::disk::Disk;
-use crate::faults::{Behaviour, Fault};
+use crate::disk::KnownDisk;
+use crate::faults::{Behaviour, KnownFault};
 
 const EINVAL: u32 = 22;
 const REQ_ONE: u16 = 8;
 const BITMAP: u32 = 1;
 
-pub fn start(fault: &Fault) -> ScriptedServer {
+pub fn start(fault: &KnownFault) -> ScriptedServer {
     let (disk, behaviours) = (fault.disk.clone(), fault.behaviours);
     let script = move |conn: &mut Conn| serve(conn, &disk, behaviours);
     ScriptedServer::start(script).expect("a socket and a thread")
 }
 
-fn serve(conn: &mut Conn, disk: &Disk, behaviours: &[Behaviour]) -> Result<()> {
+fn serve(conn: &mut Conn, disk: &KnownDisk, behaviours: &[Behaviour]) -> Result<()> {
     let mut good = Good::compact().size(disk.size());
     if !behaviours.contains(&Behaviour::BitmapGone) {
         good = good.context(BITMAP, "qemu:dirty-bitmap:b0");
@@ -29,7 +29,7 @@ fn serve(conn: &mut Conn, disk: &Disk, behaviours: &[Behaviour]) -> Result<()> {
         assert_ne!(option.number, option_type::STARTTLS);
         Ok(Reaction::Honest)
     })?;
-    let server = Server { disk, behaviours };
+    let server = FaultyServer { disk, behaviours };
     conn.serve(|conn, request| match request.command {
         command::READ => server.read(conn, request),
         command::BLOCK_STATUS => server.status(conn, request),
@@ -37,12 +37,12 @@ fn serve(conn: &mut Conn, disk: &Disk, behaviours: &[Behaviour]) -> Result<()> {
     })
 }
 
-struct Server<'a> {
-    disk: &'a Disk,
+struct FaultyServer<'a> {
+    disk: &'a KnownDisk,
     behaviours: &'a [Behaviour],
 }
 
-impl Server<'_> {
+impl FaultyServer<'_> {
     fn does(&self, behaviour: Behaviour) -> bool {
         self.behaviours.contains(&behaviour)
     }
@@ -100,7 +100,7 @@ impl Server<'_> {
     fn list(&self, context: u32, request: &SeenRequest, later: bool) -> Vec<(u64, u64)> {
         let mut list: Vec<(u64, u64)> = Vec::new();
         let reserved = if self.does(Behaviour::ReservedBit) { 0x10 } else { 0 };
-        let flags = |block: crate::disk::Block| match context {
+        let flags = |block: crate::disk::BlockTruth| match context {
             BITMAP => u64::from(block.is_dirty()),
             _ => u64::from(block.allocation() | reserved),
         };

@@ -4,15 +4,15 @@ use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
 
-use crate::disk::{Action, Disk};
+use crate::disk::{KnownDisk, Treatment};
 
 /// The time that a client has; one that needs longer is said to hang.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a client made of a server.
 #[derive(Clone, Debug)]
-pub enum Answer {
-    Actions(Vec<(Range<u64>, Action)>),
+pub enum PeerAnswer {
+    Actions(Vec<(Range<u64>, Treatment)>),
     /// The bytes of a copy.
     Data(Vec<u8>),
     Refuses(String),
@@ -40,15 +40,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn new(answer: &Answer, disk: &Disk, answerable: bool) -> Self {
+    pub fn new(answer: &PeerAnswer, disk: &KnownDisk, answerable: bool) -> Self {
         let lost = match answer {
-            Answer::Actions(actions) => disk.lost(actions),
-            Answer::Data(data) => wrong_bytes(data, disk),
-            Answer::Refuses(_) if answerable => return Self::GivesUp,
-            Answer::Refuses(_) => return Self::Refuses,
-            Answer::Hangs => return Self::Hangs,
-            Answer::Crashes(_) => return Self::Crashes,
-            Answer::NotDone => return Self::NotDone,
+            PeerAnswer::Actions(actions) => disk.lost(actions),
+            PeerAnswer::Data(data) => wrong_bytes(data, disk),
+            PeerAnswer::Refuses(_) if answerable => return Self::GivesUp,
+            PeerAnswer::Refuses(_) => return Self::Refuses,
+            PeerAnswer::Hangs => return Self::Hangs,
+            PeerAnswer::Crashes(_) => return Self::Crashes,
+            PeerAnswer::NotDone => return Self::NotDone,
         };
         match lost {
             0 if answerable => Self::Right,
@@ -63,7 +63,7 @@ impl Verdict {
     }
 }
 
-fn wrong_bytes(data: &[u8], disk: &Disk) -> u64 {
+fn wrong_bytes(data: &[u8], disk: &KnownDisk) -> u64 {
     let truth = disk.data(0..disk.size());
     let missing = truth.len().abs_diff(data.len());
     let wrong = truth.iter().zip(data).filter(|(truth, copied)| truth != copied).count();

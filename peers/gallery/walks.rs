@@ -6,18 +6,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use peers::Operation;
-use peers::libnbd::{HANGS, Side};
-use peers::outcome::{Outcome, Report};
+use peers::libnbd::{HANGS, LibnbdSide};
+use peers::outcome::{Account, Ending};
 
-use crate::disk::Action;
-use crate::verdict::{Answer, LIMIT};
+use crate::disk::Treatment;
+use crate::verdict::{LIMIT, PeerAnswer};
 
 /// (length, flags) after (length, flags).
 type List = Vec<(u64, u32)>;
 
 /// The loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum WalkShape {
     /// Lists end to end; goes on where the bitmap ended; copies what is dirty and data.
     Virtnbdbackup,
     /// Goes on at the farthest reach; merges up to the nearest.
@@ -34,7 +34,7 @@ pub enum Shape {
     Imageio,
 }
 
-impl Shape {
+impl WalkShape {
     pub const ALL: [(Self, &'static str); 7] = [
         (Self::Virtnbdbackup, "virtnbdbackup"),
         (Self::KubeVirt, "KubeVirt"),
@@ -46,14 +46,14 @@ impl Shape {
     ];
 
     /// Walks over a disk of `size` bytes.
-    pub fn walk(self, side: &mut Side, socket: &Path, size: u64) -> Answer {
+    pub fn walk(self, side: &mut LibnbdSide, socket: &Path, size: u64) -> PeerAnswer {
         let mut lists: [List; 2] = [Vec::new(), Vec::new()];
         let mut actions = Vec::new();
         let mut at = 0;
         let end = Instant::now() + LIMIT;
         while at < size {
             if Instant::now() > end {
-                return Answer::Hangs;
+                return PeerAnswer::Hangs;
             }
             // libnbd's 32 bits; CloudStack has steps of 64 MiB
             let step = if self == Self::CloudStack { (64 << 20).min(size / 8) } else { 1 << 31 };
@@ -67,7 +67,7 @@ impl Shape {
                 Self::Virtnbdbackup => {
                     // It asserts that it knows the flags.
                     if allocation.iter().chain(&bitmap).any(|(_, flags)| *flags > 3) {
-                        return Answer::Refuses("assertion".into());
+                        return PeerAnswer::Refuses("assertion".into());
                     }
                     lists[0].extend(allocation);
                     lists[1].extend(bitmap);
@@ -84,7 +84,7 @@ impl Shape {
                 }
                 Self::Vmsync | Self::Sums32 | Self::Imageio => {
                     if allocation.iter().chain(&bitmap).any(|(length, _)| *length == 0) {
-                        return Answer::Refuses("an extent of no bytes".into());
+                        return PeerAnswer::Refuses("an extent of no bytes".into());
                     }
                     actions.extend(merge(&allocation, &bitmap, at, self));
                     at = reach.min(dirty_reach).min(at + length);
@@ -101,41 +101,41 @@ impl Shape {
         if self == Self::Sums32 {
             actions = join_in_32_bits(actions);
         }
-        Answer::Actions(actions)
+        PeerAnswer::Actions(actions)
     }
 
-    fn action(self, allocation: u32, bitmap: u32) -> Action {
+    fn action(self, allocation: u32, bitmap: u32) -> Treatment {
         let (dirty, zero, hole) = (bitmap & 1 != 0, allocation & 2 != 0, allocation & 1 != 0);
         match self {
-            _ if !dirty => Action::Skip,
+            _ if !dirty => Treatment::Skip,
             // data alone are taken
-            Self::Virtnbdbackup if zero || hole => Action::Skip,
-            Self::Vmsync if hole => Action::Skip,
-            Self::Vmsync => Action::Copy,
-            Self::CloudStack if zero || hole => Action::Zero,
-            _ if zero => Action::Zero,
-            _ => Action::Copy,
+            Self::Virtnbdbackup if zero || hole => Treatment::Skip,
+            Self::Vmsync if hole => Treatment::Skip,
+            Self::Vmsync => Treatment::Copy,
+            Self::CloudStack if zero || hole => Treatment::Zero,
+            _ if zero => Treatment::Zero,
+            _ => Treatment::Copy,
         }
     }
 }
 
 /// Both lists of one reply, by libnbd.
-fn ask(side: &mut Side, socket: &Path, offset: u64, length: u64) -> Result<[List; 2], Answer> {
+fn ask(side: &mut LibnbdSide, socket: &Path, offset: u64, length: u64) -> Result<[List; 2], PeerAnswer> {
     let report = side.play(socket, 2, &[Operation::Status { offset, length }]);
-    let Report { export, operations, died } = report.expect("the pipes to the libnbd half");
-    let refused = |reason| if reason == HANGS { Answer::Hangs } else { Answer::Refuses(reason) };
+    let Account { export, operations, died } = report.expect("the pipes to the libnbd half");
+    let refused = |reason| if reason == HANGS { PeerAnswer::Hangs } else { PeerAnswer::Refuses(reason) };
     let export = export.map_err(refused)?;
     if export.contexts != [true, true] {
-        return Err(Answer::Refuses("no such bitmap".into()));
+        return Err(PeerAnswer::Refuses("no such bitmap".into()));
     }
     match operations.into_iter().next() {
-        Some(Outcome::Done(content)) => Ok([0, 1].map(|context| {
+        Some(Ending::Done(content)) => Ok([0, 1].map(|context| {
             // whatever comes is appended, as a callback would
             let lists = content.lists.get(&context).into_iter().flatten();
             lists.flat_map(|words| words.chunks(2)).map(|pair| (u64::from(pair[0]), pair[1])).collect()
         })),
-        Some(Outcome::Failed(reason)) => Err(Answer::Refuses(reason)),
-        _ => Err(died.map_or(Answer::Hangs, Answer::Refuses)),
+        Some(Ending::Failed(reason)) => Err(PeerAnswer::Refuses(reason)),
+        _ => Err(died.map_or(PeerAnswer::Hangs, PeerAnswer::Refuses)),
     }
 }
 
@@ -144,7 +144,7 @@ fn sum(list: &List) -> u64 {
 }
 
 /// The actions for all bytes that both lists describe.
-fn merge(allocation: &List, bitmap: &List, start: u64, shape: Shape) -> Vec<(Range<u64>, Action)> {
+fn merge(allocation: &List, bitmap: &List, start: u64, shape: WalkShape) -> Vec<(Range<u64>, Treatment)> {
     let mut out = Vec::new();
     let (mut allocation, mut bitmap) = (allocation.iter().copied(), bitmap.iter().copied());
     let (mut mine, mut theirs) = (allocation.next(), bitmap.next());
@@ -160,8 +160,8 @@ fn merge(allocation: &List, bitmap: &List, start: u64, shape: Shape) -> Vec<(Ran
 }
 
 /// Joins equal neighbours, and lets the length of what was joined wrap at 4 GiB.
-fn join_in_32_bits(actions: Vec<(Range<u64>, Action)>) -> Vec<(Range<u64>, Action)> {
-    let mut joined: Vec<(Range<u64>, Action)> = Vec::new();
+fn join_in_32_bits(actions: Vec<(Range<u64>, Treatment)>) -> Vec<(Range<u64>, Treatment)> {
+    let mut joined: Vec<(Range<u64>, Treatment)> = Vec::new();
     for (range, action) in actions {
         match joined.last_mut() {
             Some((whole, last)) if *last == action && whole.end == range.start => whole.end = range.end,

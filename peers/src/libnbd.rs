@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::Operation;
-use crate::outcome::{Content, Export, Outcome, Report, without_numbers};
+use crate::outcome::{Accepted, Account, Ending, SeenExport, without_numbers};
 
 /// The reason in the account of a libnbd that was still waiting, or asking, when its time was over.
 pub const HANGS: &str = "libnbd hangs";
@@ -15,12 +15,12 @@ const SIGALRM: i32 = 14;
 
 /// The child process. It is started anew if libnbd has crashed.
 #[derive(Debug)]
-pub struct Side {
+pub struct LibnbdSide {
     program: PathBuf,
     child: Child,
 }
 
-impl Side {
+impl LibnbdSide {
     pub fn start(program: PathBuf) -> Result<Self> {
         let child = spawn(&program)?;
         Ok(Self { program, child })
@@ -32,7 +32,7 @@ impl Side {
     /// # Errors
     ///
     /// Those of the pipes to the child. A child that died is not one: it is the account.
-    pub fn play(&mut self, socket: &Path, contexts: usize, operations: &[Operation]) -> Result<Report> {
+    pub fn play(&mut self, socket: &Path, contexts: usize, operations: &[Operation]) -> Result<Account> {
         let mut line = format!("{} {}", socket.display(), contexts);
         for operation in operations {
             line += &match operation {
@@ -52,7 +52,7 @@ impl Side {
                 self.child = spawn(&self.program)?;
                 let reason =
                     if ended.signal() == Some(SIGALRM) { HANGS.to_owned() } else { ended.to_string() };
-                return Ok(Report::refused(reason));
+                return Ok(Account::refused(reason));
             }
             if line == "end\n" {
                 return Ok(parse(&lines, operations.len()));
@@ -62,7 +62,7 @@ impl Side {
     }
 }
 
-impl Drop for Side {
+impl Drop for LibnbdSide {
     fn drop(&mut self) {
         // Both fail only for a child that has ended already.
         let _ = self.child.kill();
@@ -74,16 +74,16 @@ fn spawn(program: &Path) -> Result<Child> {
     Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
 }
 
-fn parse(lines: &[String], operations: usize) -> Report {
+fn parse(lines: &[String], operations: usize) -> Account {
     let mut report =
-        Report { export: Err(String::new()), operations: vec![Outcome::Lost; operations], died: None };
+        Account { export: Err(String::new()), operations: vec![Ending::Lost; operations], died: None };
     for line in lines {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let numbers = || rest.split(' ').filter_map(|number| number.parse::<i64>().ok());
         match word {
             "export" => {
                 let numbers: Vec<i64> = numbers().collect();
-                report.export = Ok(Export {
+                report.export = Ok(SeenExport {
                     size: numbers[0].cast_unsigned(),
                     flags: core::array::from_fn(|flag| numbers[1 + flag] == 1),
                     min_block: u32::try_from(numbers[5]).unwrap_or(0),
@@ -95,12 +95,12 @@ fn parse(lines: &[String], operations: usize) -> Report {
             "failed" => {
                 let numbers: Vec<i64> = numbers().collect();
                 let index = usize::try_from(numbers[0]).expect("an operation's number");
-                report.operations[index] = Outcome::Failed(format!("errno {}", numbers[1]));
+                report.operations[index] = Ending::Failed(format!("errno {}", numbers[1]));
             }
             "done" => {
                 let (index, content) = rest.split_once(' ').unwrap_or((rest, ""));
                 let index: usize = index.parse().expect("an operation's number");
-                report.operations[index] = Outcome::Done(parse_content(content));
+                report.operations[index] = Ending::Done(parse_content(content));
             }
             "lost" => {}
             other => panic!("the other half says {other:?} in {line:?}"),
@@ -115,8 +115,8 @@ fn message(text: &str) -> String {
     without_numbers(message.split_once(": ").map_or(message, |(_, message)| message))
 }
 
-fn parse_content(words: &str) -> Content {
-    let mut content = Content::default();
+fn parse_content(words: &str) -> Accepted {
+    let mut content = Accepted::default();
     let mut context = None;
     let mut hash = false;
     for word in words.split(' ').filter(|word| !word.is_empty()) {

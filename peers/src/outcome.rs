@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The export as a client sees it after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
+pub struct SeenExport {
     pub size: u64,
     /// READ_ONLY, and whether FLUSH, WRITE_ZEROES and TRIM are offered.
     pub flags: [bool; 4],
@@ -14,7 +14,7 @@ pub struct Export {
     pub contexts: [bool; 2],
 }
 
-impl Export {
+impl SeenExport {
     /// The fields in which libnbd's account of the export differs from ours, in words.
     pub fn differences(&self, libnbd: &Self) -> String {
         let ignored = self.min_block == 0 || libnbd.min_block == 0;
@@ -33,7 +33,7 @@ impl Export {
 
 /// The content of a reply that a client accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct Accepted {
     /// Of each context, every list that came: (length, flags) after (length, flags).
     pub lists: BTreeMap<usize, Vec<Vec<u32>>>,
     /// FNV-1a of the data of a read.
@@ -42,8 +42,8 @@ pub struct Content {
 
 /// The end of one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Done(Content),
+pub enum Ending {
+    Done(Accepted),
     /// The request failed, the connection did not.
     Failed(String),
     /// The connection ended first.
@@ -52,22 +52,22 @@ pub enum Outcome {
 
 /// The account of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct Account {
     /// What was agreed, or why nothing was.
-    pub export: Result<Export, String>,
-    pub operations: Vec<Outcome>,
+    pub export: Result<SeenExport, String>,
+    pub operations: Vec<Ending>,
     /// Why the connection ended before all operations were over.
     pub died: Option<String>,
 }
 
-impl Report {
+impl Account {
     pub const fn refused(reason: String) -> Self {
         Self { export: Err(reason), operations: Vec::new(), died: None }
     }
 
     /// How many replies the client accepted.
     pub fn accepted(&self) -> usize {
-        self.operations.iter().filter(|outcome| matches!(outcome, Outcome::Done(_))).count()
+        self.operations.iter().filter(|outcome| matches!(outcome, Ending::Done(_))).count()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes
-//! that are not waited for one by one.
+//! that are not waited for one by one, of whole blocks or of small pieces.
 //!
-//! Both keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and
+//! All keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and
 //! hold no more memory than [`PipelineOptions`] allow. The pool's threads receive whatever was
 //! asked for, whatever the program does meanwhile: a server never waits for a consumer that has
 //! stopped.
 
+mod joined_writes;
 mod read_ahead;
 mod write_behind;
 
+pub use joined_writes::JoinedWrites;
 pub use read_ahead::{Block, ReadAhead};
 pub use write_behind::WriteBehind;
 

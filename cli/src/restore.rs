@@ -1,11 +1,10 @@
 //! `restore`: the frames of a chain of backups onto a disk. It can be run again: the result depends
 //! on the files alone.
 
-mod target;
-
 use core::ops::Range;
 use std::path::{Path, PathBuf};
 
+use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::{Export, Pool, Uri};
 use nbd_extents_formats::sparse_stream::{self, Event, Meta, StreamFact, Summary};
 
@@ -15,7 +14,6 @@ use crate::output::remark;
 use crate::progress::Progress;
 use crate::streams::{self, Streams};
 use crate::values::{human, parse_uri};
-use target::Target;
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals
 ///
@@ -55,7 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let options = args.connection.options();
     let mut pool = Pool::connect(&args.uri, &options, args.connections.into())
         .map_err(|error| connection::failure(&args.uri, &options, error))?;
-    check_target(pool.export(), jobs.last().map(|job| job.meta.virtual_size))?;
+    let export = pool.export().clone();
+    check_target(&export, jobs.last().map(|job| job.meta.virtual_size))?;
     let mut has_written = false;
     for (nth, file) in args.files.iter().enumerate() {
         let job = jobs.get(nth);
@@ -63,7 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             args,
             skip_zeroes: args.target_is_zero && nth == 0,
             limit: job.map_or(u64::MAX, |job| job.limit),
-            target: Target::new(&mut pool)?,
+            export: &export,
+            target: JoinedWrites::new(&mut pool, PipelineOptions::default())?,
             has_written: &mut has_written,
             progress: None,
         };
@@ -161,7 +161,8 @@ struct Restore<'a> {
     /// Bytes from here on are cut off by a later stream, and the target need not have room for
     /// them.
     limit: u64,
-    target: Target<'a>,
+    export: &'a Export,
+    target: JoinedWrites<'a>,
     /// The target is no longer as it was.
     has_written: &'a mut bool,
     progress: Option<Progress>,
@@ -191,7 +192,7 @@ impl Restore<'_> {
 
     fn finish(mut self) -> Result<(), Failure> {
         drop(self.progress.take());
-        self.target.finish()
+        Ok(self.target.finish()?)
     }
 
     fn begin(&mut self, meta: &Meta, job: Option<&Job>) -> Result<(), Failure> {
@@ -206,7 +207,7 @@ impl Restore<'_> {
                     let failure = Failure::from(error);
                     if self.args.base.is_none() { failure.hint(NEEDS_BASE) } else { failure }
                 })?;
-                check_target(self.target.export(), Some(meta.virtual_size))?;
+                check_target(self.export, Some(meta.virtual_size))?;
             }
         }
         self.progress = Some(Progress::new("writing", meta.data_size));
@@ -223,7 +224,7 @@ impl Restore<'_> {
             return Ok(());
         }
         *self.has_written = true;
-        self.target.write(offset, bytes)
+        Ok(self.target.write(offset, bytes)?)
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<(), Failure> {
@@ -232,7 +233,7 @@ impl Restore<'_> {
             return Ok(());
         }
         *self.has_written = true;
-        self.target.zero(range)
+        Ok(self.target.zero(range)?)
     }
 }
 

@@ -1,0 +1,107 @@
+//! Writes of bytes that come in small pieces, joined into long requests.
+
+use core::ops::Range;
+
+use super::{PipelineOptions, WriteBehind};
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// The longest write in bytes: pieces are joined up to multiples of it.
+const LONGEST: u64 = 256 << 10;
+
+/// [`WriteBehind`] for bytes that follow each other in pieces, such as the payloads of a backup.
+///
+/// Pieces that follow each other are joined into writes of up to 256 KiB, which end at multiples of
+/// 256 KiB. Nothing is durable before [`finish`](Self::finish).
+///
+/// ```no_run
+/// use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
+/// use nbd_client::{Options, Pool};
+///
+/// let mut pool = Pool::connect(&"nbd://localhost/disk".parse()?, &Options::new(), 1)?;
+/// let mut writes = JoinedWrites::new(&mut pool, PipelineOptions::default())?;
+/// writes.write(0, b"one write of ")?;
+/// writes.write(13, b"two pieces")?;
+/// writes.zero(4096..1 << 20)?;
+/// writes.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct JoinedWrites<'a> {
+    writes: WriteBehind<'a>,
+    /// The first byte of the write that is being put together.
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> JoinedWrites<'a> {
+    /// Begins.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehind::new`].
+    pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
+        Ok(Self { writes: WriteBehind::new(pool, options)?, offset: 0, bytes: Vec::new() })
+    }
+
+    /// Adds a piece, and starts the writes that are long enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehind::write`].
+    pub fn write(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+        if self.end() != offset {
+            self.send()?;
+            self.offset = offset;
+        }
+        while !bytes.is_empty() {
+            let room = LONGEST - self.end() % LONGEST;
+            let count = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+            let (now, later) = bytes.split_at(count);
+            self.bytes.extend_from_slice(now);
+            bytes = later;
+            if self.end().is_multiple_of(LONGEST) {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to make a range read as zeroes. Never by a TRIM, which promises nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehind::zero`].
+    pub fn zero(&mut self, range: Range<u64>) -> Result<(), Error> {
+        self.send()?;
+        self.writes.zero(range.start, range.end.saturating_sub(range.start))
+    }
+
+    /// Waits until all of it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehind::finish`].
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.send()?;
+        self.writes.finish()
+    }
+
+    /// The end of the bytes put together.
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes.len() as u64)
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let mut next = self.writes.buffer(0);
+        next.clear();
+        let (offset, end) = (self.offset, self.end());
+        let bytes = core::mem::replace(&mut self.bytes, next);
+        self.offset = end;
+        self.writes.write(offset, bytes)
+    }
+}

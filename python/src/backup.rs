@@ -4,32 +4,27 @@
 //! survey -> actions -> plan -> reads, several in flight -> frames -> a file beside FILE -> FILE
 //! ```
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use nbd_client::pipeline::PipelineOptions;
 use nbd_client::survey::Order;
 use nbd_client::transport::Canceller;
-use nbd_client::{Error, Options, Pool, ReadAhead, Surveyor, Uri};
+use nbd_client::{Export, Options, Pool, Surveyor, Uri};
 use nbd_extents::action::Totals;
 use nbd_extents::map::ExtentMap;
-use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
-use nbd_extents::{Contexts, MAX_END, StreamError};
-use nbd_extents_formats::sparse_stream::{Frame, Meta, StreamEnds, Writer};
+use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
+use nbd_extents::{Contexts, MAX_END};
+use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tempfile::NamedTempFile;
 
 use crate::errors::Failure;
+use crate::frames::{Frames, Target};
 use crate::job::{self, Progress, Report};
 use crate::live;
 use crate::map::PyMap;
+use crate::streams;
 use crate::survey::strings;
-
-/// Frames wait for each other in a buffer of this size. A payload is larger, and goes straight out.
-const BUFFER: usize = 64 << 10;
 
 /// Backs an export up into a file: all of it, or with `bitmaps` what has changed.
 ///
@@ -101,6 +96,9 @@ pub(crate) fn backup<'py>(
     if after.is_some() && (parent.is_some() || previous_size.is_some()) {
         return Err(Failure::usage("after says what parent and previous_size would say again").into());
     }
+    if grown && after.is_none() && previous_size.is_none() {
+        return Err(Failure::usage("grown needs the old size: after or previous_size").into());
+    }
     let canceller = Canceller::new();
     let (timeout, request_timeout) =
         (job::duration(timeout, "timeout")?, job::duration(request_timeout, "request_timeout")?);
@@ -108,7 +106,6 @@ pub(crate) fn backup<'py>(
     let job = Job {
         uri: live::uri(uri)?,
         contexts: live::contexts(&bitmaps, false)?,
-        bitmaps,
         file,
         checkpoint,
         after,
@@ -117,11 +114,23 @@ pub(crate) fn backup<'py>(
         grown,
         order: if bitmap_first { Order::BitmapFirst } else { Order::Together },
         allow_writable,
-        options: live::options(&canceller, timeout, request_timeout),
+        // a full backup needs no block status: without it all of the export is data
+        options: live::options(&canceller, timeout, request_timeout).assume_data(bitmaps.is_empty()),
+        date: date(py)?,
+        disk: py.import("uuid")?.call_method0("uuid4")?.str()?.to_cow()?.into_owned(),
+        bitmaps,
         progress: counts.clone(),
     };
     let totals = job::run(py, &canceller, Report::new(progress, &counts), move || job.run())?;
     crate::plan::totals_dict(py, &totals)
+}
+
+/// The time as ovirt-imageio writes it: UTC, without a word for the zone.
+fn date(py: Python<'_>) -> PyResult<String> {
+    let datetime = py.import("datetime")?;
+    let zone = datetime.getattr("timezone")?.getattr("utc")?;
+    let now = datetime.getattr("datetime")?.call_method1("now", (zone,))?;
+    now.call_method1("strftime", ("%Y-%m-%dT%H:%M:%S.%f",))?.extract()
 }
 
 struct Job {
@@ -137,6 +146,9 @@ struct Job {
     order: Order,
     allow_writable: bool,
     options: Options,
+    date: String,
+    /// The identity that a full backup gives its disk.
+    disk: String,
     progress: Progress,
 }
 
@@ -144,12 +156,14 @@ impl Job {
     fn run(self) -> Result<Totals, Failure> {
         // both files are opened before the server is asked
         let previous = self.after.as_deref().map(ends).transpose()?;
-        let target = beside(&self.file).map_err(|error| failed(&self.file, &error))?;
+        let parent = previous.as_ref().map_or(&self.parent, |ends| &ends.meta.checkpoint);
+        self.check_names(parent.as_deref())?;
+        let target = Target::create(&self.file).map_err(|error| Failure::file(&self.file, &error))?;
         let (map, mut client) = self.survey()?;
         let size = map.disk_size;
         let then = previous.as_ref().map(|ends| ends.meta.virtual_size).or(self.previous_size);
         let actions = map.decide(then, self.grown)?;
-        let plan = Plan::new(actions.stream(), self.plan_options(&client, size)?);
+        let plan = Plan::new(actions.stream(), self.plan_options(client.export())?);
         let totals = plan.clone().measure()?.bytes;
 
         let meta = self.meta(size, totals.copy, previous.as_ref(), then);
@@ -157,40 +171,65 @@ impl Job {
         let mut frames = Frames::new(target, &meta)?;
         frames.write(&mut client, plan, &self.progress)?;
         client.disconnect().ok(); // all that was asked has been answered
-        commit(frames.finish()?, &self.file).map_err(|error| failed(&self.file, &error))?;
+        let target = frames.finish()?;
+        target.commit().map_err(|error| Failure::file(&self.file, &error))?;
         Ok(totals)
     }
 
     fn survey(&self) -> Result<(PyMap, Pool), Failure> {
         let mut surveyor = Surveyor::connect(&self.uri, &self.options, &self.contexts, self.order)?;
-        if !surveyor.is_read_only() && !self.allow_writable {
-            return Err(Failure::other(
-                "the export is writable, and may change while it is read (allow_writable=True backs it up all the same)",
-            ));
-        }
+        live::check_writable(&surveyor, self.allow_writable)?;
         let size = surveyor.export().size();
         let options = surveyor.survey_options()?.allow_writable();
         let map = ExtentMap::covering(surveyor.survey(options)?, 0..size)?;
         Ok((PyMap::new(map, self.bitmaps.clone().into(), size), Pool::of(vec![surveyor.into_client()?])?))
     }
 
+    /// Two backups of one name make a chain that no restore accepts, and one that replaces its parent
+    /// makes none.
+    fn check_names(&self, parent: Option<&str>) -> Result<(), Failure> {
+        if let Some(name) = parent
+            && self.checkpoint.as_deref() == Some(name)
+        {
+            let message = format!("the previous backup is of checkpoint {name:?} already");
+            return Err(Failure::usage(message + ": this one needs another name"));
+        }
+        let file = |path: &PathBuf| fs::canonicalize(path).ok();
+        if let Some(after) = self.after.as_ref().and_then(file)
+            && file(&self.file) == Some(after)
+        {
+            return Err(Failure::usage("the backup would replace the one that it stands on"));
+        }
+        Ok(())
+    }
+
     /// Reads of whole blocks. With the bitmap first, clean bytes may not even be readable.
-    fn plan_options(&self, client: &Pool, size: u64) -> Result<PlanOptions, Failure> {
-        let minimum = u64::from(client.export().block_size.map_or(1, |sizes| sizes.minimum()));
+    fn plan_options(&self, export: &Export) -> Result<PlanOptions, Failure> {
+        let (size, minimum) = (export.size(), export.block_size.map_or(1, |sizes| sizes.minimum()));
+        if !size.is_multiple_of(u64::from(minimum)) {
+            return Err(Failure::rules(format!(
+                "the end of the export cannot be read: it has {size} bytes, and the server takes whole blocks of {minimum}"
+            )));
+        }
         let access = if self.order == Order::BitmapFirst { Access::DirtyOnly } else { Access::All };
-        let options =
-            || PlanOptions::new(size, BlockSize::new(minimum)?)?.max_copy(MAX_END)?.max_zero(MAX_END);
+        let options = || {
+            let block = BlockSize::new(u64::from(minimum))?;
+            PlanOptions::new(size, block)?.min_block(block)?.max_copy(MAX_END)?.max_zero(MAX_END)
+        };
         Ok(options().map_err(Failure::rules)?.access(access))
     }
 
     fn meta(&self, size: u64, data: u64, previous: Option<&StreamEnds>, then: Option<u64>) -> Meta {
-        let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
+        let mut meta = Meta::full(size, data, &self.date);
         meta.incremental = !self.bitmaps.is_empty();
         meta.parent.clone_from(&self.parent);
         meta.parent_size = then;
         if let Some(previous) = previous {
             meta.follow(previous);
+        }
+        if !meta.incremental {
+            // its incrementals take this identity of the disk from it
+            meta.disk = Some(self.disk.clone());
         }
         meta.checkpoint.clone_from(&self.checkpoint);
         meta
@@ -199,112 +238,10 @@ impl Job {
 
 /// What the previous backup says of itself.
 fn ends(path: &Path) -> Result<StreamEnds, Failure> {
-    let file = File::open(path).map_err(|error| failed(path, &error))?;
-    let ends =
-        StreamEnds::read(file).map_err(|error| Failure::rules(format!("{}: {error}", path.display())))?;
+    let ends = streams::ends(path)?;
     if ends.meta.checkpoint.is_none() {
-        return Err(Failure::not_there(format!(
-            "{}: it names no checkpoint, so nothing can be said to stand on it",
-            path.display()
-        )));
+        let nameless = "it names no checkpoint, so nothing can be said to stand on it";
+        return Err(Failure::not_there(nameless).about(path));
     }
     Ok(ends)
-}
-
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    let message = format!("{}: {error}", path.display());
-    if error.kind() == io::ErrorKind::NotFound {
-        Failure::not_there(message)
-    } else {
-        Failure::other(message)
-    }
-}
-
-/// A new file in the folder of another, which is removed again unless it gets that one's name.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    if path.metadata().is_ok_and(|meta| !meta.is_file()) {
-        return Err(io::Error::other("the backup can replace a regular file only"));
-    }
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-    builder.suffix(".partial").tempfile_in(folder(path))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn commit(file: NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    // the name is on disk only with its folder
-    File::open(folder(path))?.sync_all()
-}
-
-/// A stream being written. Without its last frame it is not whole.
-struct Frames {
-    out: BufWriter<NamedTempFile>,
-    writer: Writer,
-}
-
-impl Frames {
-    fn new(target: NamedTempFile, meta: &Meta) -> Result<Self, Failure> {
-        let (writer, first) = Writer::new(meta).map_err(Failure::other)?;
-        let mut out = BufWriter::with_capacity(BUFFER, target);
-        out.write_all(&first).map_err(unwritten)?;
-        Ok(Self { out, writer })
-    }
-
-    /// Carries out a plan, whose copies are read ahead.
-    fn write(
-        &mut self,
-        client: &mut Pool,
-        plan: impl Iterator<Item = Result<PlanStep, StreamError>> + Clone,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        // a fault of the plan ends the reads here, and is reported by the walk below
-        let copies = plan.clone().map_while(Result::ok).filter_map(|step| match step {
-            PlanStep::Copy { range } => Some(range),
-            PlanStep::Zero { .. } => None,
-        });
-        let mut blocks = ReadAhead::new(client, copies, PipelineOptions::default())?;
-        let mut done = 0;
-        for step in plan {
-            match step? {
-                PlanStep::Zero { range, .. } => {
-                    let frame = self.writer.zero(range).map_err(Failure::other)?;
-                    put(&mut self.out, &frame)?;
-                }
-                PlanStep::Copy { range } => {
-                    let mut at = range.start;
-                    while at < range.end {
-                        // no block where one is due would be a fault of the reader
-                        let block = blocks.next_block()?.ok_or(Error::GivenUp)?;
-                        let frame = self.writer.data(block.offset, block.data).map_err(Failure::other)?;
-                        put(&mut self.out, &frame)?;
-                        at = block.offset + block.data.len() as u64;
-                        done += block.data.len() as u64;
-                        progress.done(done);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<NamedTempFile, Failure> {
-        let stop = self.writer.stop().map_err(Failure::other)?;
-        put(&mut self.out, &stop)?;
-        self.out.into_inner().map_err(|error| unwritten(error.into_error()))
-    }
-}
-
-fn put(out: &mut impl Write, frame: &Frame<'_>) -> Result<(), Failure> {
-    frame.parts().iter().try_for_each(|part| out.write_all(part)).map_err(unwritten)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unwritten(error: io::Error) -> Failure {
-    Failure::other(format!("the backup cannot be written: {error}"))
 }

@@ -26,14 +26,14 @@ const BATCH: u64 = 8 << 20;
 
 /// A connection to an export: reads and writes ranges of any length.
 ///
+/// `uri` is one of those of `survey`; `connect_timeout` and `request_timeout` are in seconds.
+///
 /// Use it in a `with` statement, or call `close`. One call at a time may use it; other threads run
 /// while a call waits. Ctrl-C ends a call at once, and the connection with it.
 ///
 /// >>> with Client(uri) as client:
 /// ...     client.size, len(client.read(0, 512))
 /// (67108864, 512)
-///
-/// `connect_timeout` and `request_timeout` are in seconds.
 #[pyclass(name = "Client", module = "nbd_extents", frozen)]
 #[derive(Debug)]
 pub(crate) struct PyClient {

@@ -18,10 +18,12 @@ use pyo3::types::{PyBytes, PyList, PyMemoryView, PyString, PyTuple};
 
 /// The entries of one context. Bytes that Python holds are borrowed from there.
 pub(crate) enum Entries<'py> {
-    /// A buffer of 32-bit numbers, aligned for them.
+    /// A buffer of 32-bit pairs, aligned for them.
     Bytes32(Bound<'py, PyBytes>),
+    /// Two columns of 32-bit numbers, put together.
+    Pairs32(Vec<Pair32>),
     /// Everything else.
-    Pairs(Vec<Pair64>),
+    Pairs64(Vec<Pair64>),
 }
 
 /// The same, as slices that are read without the GIL.
@@ -36,15 +38,15 @@ impl<'py> Entries<'py> {
     pub(crate) fn read(entries: &Bound<'py, PyAny>) -> PyResult<Self> {
         // the two shapes of libnbd first: both are lists, and no list has a buffer
         if let Ok(list) = entries.cast_exact::<PyList>() {
-            return Ok(Self::Pairs(from_list(list)?));
+            return Ok(Self::Pairs64(from_list(list)?));
         }
         if entries.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err("entries are numbers or tuples, not a string"));
         }
         if let Ok(columns) = entries.cast::<PyTuple>()
-            && let Some(pairs) = from_columns(columns)?
+            && let Some(entries) = from_columns(columns)?
         {
-            return Ok(Self::Pairs(pairs));
+            return Ok(entries);
         }
         if let Ok(view) = PyMemoryView::from(entries) {
             return Buffer::new(&view)?.into_entries();
@@ -54,13 +56,14 @@ impl<'py> Entries<'py> {
         for item in entries.try_iter()? {
             list.append(item?)?;
         }
-        Ok(Self::Pairs(from_list(&list)?))
+        Ok(Self::Pairs64(from_list(&list)?))
     }
 
     pub(crate) fn pairs(&self) -> PyResult<Pairs<'_>> {
         Ok(match self {
             Self::Bytes32(bytes) => Pairs::Narrow(aligned(bytes)?),
-            Self::Pairs(pairs) => Pairs::Wide(pairs),
+            Self::Pairs32(pairs) => Pairs::Narrow(pairs),
+            Self::Pairs64(pairs) => Pairs::Wide(pairs),
         })
     }
 }
@@ -124,7 +127,7 @@ fn number(item: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 /// Two buffers, `(lengths, flags)`. `None` for a tuple of anything else.
-fn from_columns(columns: &Bound<'_, PyTuple>) -> PyResult<Option<Vec<Pair64>>> {
+fn from_columns<'py>(columns: &Bound<'py, PyTuple>) -> PyResult<Option<Entries<'py>>> {
     if columns.len() != 2 {
         return Ok(None);
     }
@@ -132,7 +135,8 @@ fn from_columns(columns: &Bound<'_, PyTuple>) -> PyResult<Option<Vec<Pair64>>> {
     let (Ok(lengths), Ok(flags)) = (PyMemoryView::from(&lengths), PyMemoryView::from(&flags)) else {
         return Ok(None);
     };
-    let (lengths, flags) = (Buffer::new(&lengths)?.numbers()?, Buffer::new(&flags)?.numbers()?);
+    let (lengths, flags) = (Buffer::new(&lengths)?, Buffer::new(&flags)?);
+    let (lengths, flags) = (lengths.column()?, flags.column()?);
     if lengths.len() != flags.len() {
         return Err(PyValueError::new_err(format!(
             "{} lengths and {} flags are not (length, flags) pairs",
@@ -140,7 +144,39 @@ fn from_columns(columns: &Bound<'_, PyTuple>) -> PyResult<Option<Vec<Pair64>>> {
             flags.len()
         )));
     }
-    Ok(Some(lengths.into_iter().zip(flags).collect()))
+    Ok(Some(match (lengths, flags) {
+        // half the memory of wide pairs, and the kernel's own representation
+        (Column::Narrow(lengths), Column::Narrow(flags)) => {
+            let pairs = lengths.iter().zip(flags);
+            Entries::Pairs32(pairs.map(|(l, f)| [u32::from_ne_bytes(*l), u32::from_ne_bytes(*f)]).collect())
+        }
+        (lengths, flags) => Entries::Pairs64(lengths.numbers().zip(flags.numbers()).collect()),
+    }))
+}
+
+/// The numbers of a flat buffer.
+#[derive(Clone, Copy)]
+enum Column<'a> {
+    Narrow(&'a [[u8; 4]]),
+    Wide(&'a [[u8; 8]]),
+}
+
+impl<'a> Column<'a> {
+    const fn len(self) -> usize {
+        match self {
+            Self::Narrow(numbers) => numbers.len(),
+            Self::Wide(numbers) => numbers.len(),
+        }
+    }
+
+    fn numbers(self) -> impl Iterator<Item = u64> + 'a {
+        let (narrow, wide) = match self {
+            Self::Narrow(numbers) => (numbers, [].as_slice()),
+            Self::Wide(numbers) => ([].as_slice(), numbers),
+        };
+        let narrow = narrow.iter().map(|&number| u64::from(u32::from_ne_bytes(number)));
+        narrow.chain(wide.iter().map(|&number| u64::from_ne_bytes(number)))
+    }
 }
 
 /// A buffer of integers, copied.
@@ -180,18 +216,14 @@ impl<'py> Buffer<'py> {
         Ok(Self { bytes, wide: size == 8, signed, two_columns })
     }
 
-    /// All numbers in one list.
-    fn numbers(&self) -> PyResult<Vec<u64>> {
+    /// All numbers, of a buffer that is one column.
+    fn column(&self) -> PyResult<Column<'_>> {
         if self.two_columns {
             return Err(PyValueError::new_err("a column of lengths or flags has one dimension"));
         }
         self.check_signs()?;
         let bytes = self.bytes.as_bytes();
-        Ok(if self.wide {
-            bytes.as_chunks().0.iter().map(|&number| u64::from_ne_bytes(number)).collect()
-        } else {
-            bytes.as_chunks().0.iter().map(|&number| u64::from(u32::from_ne_bytes(number))).collect()
-        })
+        Ok(if self.wide { Column::Wide(bytes.as_chunks().0) } else { Column::Narrow(bytes.as_chunks().0) })
     }
 
     fn into_entries(self) -> PyResult<Entries<'py>> {
@@ -208,7 +240,7 @@ impl<'py> Buffer<'py> {
         let (numbers, _) = bytes.as_chunks::<8>();
         let (pairs, _) = numbers.as_chunks::<2>();
         let pairs = pairs.iter().map(|[l, f]| (u64::from_ne_bytes(*l), u64::from_ne_bytes(*f)));
-        Ok(Entries::Pairs(pairs.collect()))
+        Ok(Entries::Pairs64(pairs.collect()))
     }
 
     /// A negative number is refused, as it is in a list.

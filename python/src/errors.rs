@@ -2,6 +2,8 @@
 //! failures of servers and files, `ValueError` and `OverflowError` for arguments.
 
 use core::fmt::Display;
+use std::io;
+use std::path::Path;
 
 use nbd_client::survey::SurveyorError;
 use nbd_client::{Error, ErrorClass};
@@ -57,6 +59,23 @@ impl Failure {
     /// Anything else.
     pub(crate) fn other(message: impl Display) -> Self {
         Self::new(Kind::Other, message)
+    }
+
+    /// A file that cannot be opened, read or written.
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        let message = format!("{}: {error}", path.display());
+        if error.kind() == io::ErrorKind::NotFound { Self::not_there(message) } else { Self::other(message) }
+    }
+
+    /// Names the file that it is about.
+    pub(crate) fn about(self, file: &Path) -> Self {
+        Self { message: format!("{}: {}", file.display(), self.message), ..self }
+    }
+
+    /// Adds words about what might help.
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        self.message.push_str(hint);
+        self
     }
 
     fn new(kind: Kind, message: impl Display) -> Self {

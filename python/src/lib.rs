@@ -17,12 +17,15 @@ mod entries;
 mod errors;
 mod extent;
 mod formats;
+mod frames;
 mod job;
 mod live;
 mod map;
 mod merge;
 mod plan;
+mod restore;
 mod saved;
+mod streams;
 mod survey;
 
 /// The compiled part of `nbd_extents`.
@@ -33,7 +36,7 @@ mod _nbd_extents {
     #[pymodule_export]
     use crate::chain::{PySource, chain};
     #[pymodule_export]
-    use crate::client::{PyBlocks, PyClient};
+    use crate::client::PyClient;
     #[pymodule_export]
     use crate::extent::PyExtent;
     #[pymodule_export]
@@ -41,11 +44,15 @@ mod _nbd_extents {
     #[pymodule_export]
     use crate::live::survey;
     #[pymodule_export]
-    use crate::map::{PyMap, PyMapIterator};
+    use crate::map::PyMap;
     #[pymodule_export]
     use crate::merge::merge;
     #[pymodule_export]
     use crate::plan::PyStep;
+    #[pymodule_export]
+    use crate::restore::restore;
+    #[pymodule_export]
+    use crate::streams::verify;
     #[pymodule_export]
     use crate::survey::{PyRequest, PySurvey};
 }

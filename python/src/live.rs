@@ -19,8 +19,9 @@ use crate::survey::strings;
 
 /// Asks an NBD server for the map of an export: which bytes are dirty, zero, or data.
 ///
-/// `uri` is an NBD URI: `nbd://host:port/export` or `nbd+unix:///export?socket=/path`. `bitmaps`
-/// are the names of dirty bitmaps, without `qemu:dirty-bitmap:`; the server must have all of them.
+/// `uri` is an NBD URI: `nbd://host:port/export`, `nbd+unix:///export?socket=/path`, or `nbds` in
+/// place of `nbd` for TLS, with `?tls-certificates=FOLDER` for authorities of your own. `bitmaps` are
+/// the names of dirty bitmaps, without `qemu:dirty-bitmap:`; the server must have all of them.
 ///
 /// bitmap_first
 ///     Asks the bitmaps over the whole range and the rest only inside dirty ranges. Elsewhere `zero`
@@ -34,7 +35,8 @@ use crate::survey::strings;
 /// request_timeout
 ///     The seconds that the server may take for one answer.
 /// allow_writable
-///     Accepts an export that is not read-only. Its map is of no single moment then.
+///     Accepts an export that is not read-only, which is OtherError otherwise. It may change while it
+///     is asked; of two answers about one byte the safer one holds.
 /// strict
 ///     Refuses a server that breaks the protocol in ways that do no harm.
 /// progress
@@ -48,8 +50,9 @@ use crate::survey::strings;
 /// >>> survey(uri, offset=8 << 20, length=4096).size
 /// 4096
 ///
-/// Raises NotThereError, LostConnectionError, BrokenRulesError or OtherError; ValueError for a URI
-/// that is none, and for a range that leaves the disk.
+/// Raises NotThereError for an export or a bitmap that is missing, LostConnectionError (also where TLS
+/// is not agreed on), BrokenRulesError or OtherError; ValueError for text that is no URI, and for a
+/// range that leaves the disk.
 #[pyfunction]
 #[pyo3(signature = (
     uri,
@@ -61,10 +64,10 @@ use crate::survey::strings;
     length=None,
     timeout=None,
     request_timeout=None,
-    allow_writable=true,
+    allow_writable=false,
     strict=false,
     progress=None
-), text_signature = "(uri, bitmaps=(), *, bitmap_first=False, depth=False, offset=0, length=None, timeout=None, request_timeout=None, allow_writable=True, strict=False, progress=None)")]
+), text_signature = "(uri, bitmaps=(), *, bitmap_first=False, depth=False, offset=0, length=None, timeout=None, request_timeout=None, allow_writable=False, strict=False, progress=None)")]
 #[expect(clippy::too_many_arguments, reason = "Python programs name them")]
 pub(crate) fn survey(
     py: Python<'_>,
@@ -131,6 +134,16 @@ pub(crate) fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Fail
     Contexts::new().require_all(bitmaps.chain([Context::Allocation]).chain(depth)).map_err(Failure::usage)
 }
 
+/// Refuses an export that can change while it is asked, unless the caller has named it so.
+pub(crate) fn check_writable(surveyor: &Surveyor, allowed: bool) -> Result<(), Failure> {
+    if surveyor.is_read_only() || allowed {
+        return Ok(());
+    }
+    Err(Failure::other(
+        "the export is writable, and may change while it is read (allow_writable=True accepts it all the same)",
+    ))
+}
+
 /// Reads a survey into a map, extent by extent, so that progress is told as the answers come.
 pub(crate) fn read(
     mut extents: SurveyStream<'_>,
@@ -161,13 +174,11 @@ struct Job {
 impl Job {
     fn run(self) -> Result<(ExtentMap<Status>, u64), Failure> {
         let mut surveyor = Surveyor::connect(&self.uri, &self.options, &self.contexts, self.order)?;
+        check_writable(&surveyor, self.allow_writable)?;
         let size = surveyor.export().size();
         let range = self.range(size)?;
         self.progress.total(range.end - range.start);
-        let mut options = surveyor.survey_options()?.range(range.clone())?;
-        if self.allow_writable {
-            options = options.allow_writable();
-        }
+        let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
         let map = read(surveyor.survey(options)?, range, &self.progress)?;
         // all that was asked has been answered
         surveyor.disconnect().ok();

@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import nbd_extents
 import pytest
@@ -70,7 +71,7 @@ def test_the_readmes_start(uri):
     assert len(start.splitlines()) == 3
 
 
-def test_the_readmes_other_examples(uri, capsys):
+def test_the_readmes_other_examples(uri, capsys, tmp_path, monkeypatch):
     numpy, stored = pytest.importorskip("numpy"), []
     names = {
         **PUBLIC,
@@ -81,10 +82,18 @@ def test_the_readmes_other_examples(uri, capsys):
         "store": lambda offset, data: stored.append(("copy", offset, len(data))),
         "store_zeroes": lambda start, length: stored.append(("zero", start, length)),
     }
-    _, backup, columns, waiting = python_blocks()
+    _, backup, streams, columns, waiting = python_blocks()
     exec(backup, names)
     assert sum(length for word, _, length in stored if word == "copy") == 1 << 20
     assert stored[-1] == ("zero", 8 << 20, 1 << 20)
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "target").write_bytes(bytes(64 << 20))
+    with tempfile.TemporaryDirectory(prefix="nx") as folder:
+        socket = pathlib.Path(folder) / "s"
+        with images.qemu_nbd(tmp_path / "target", socket, image_format="raw", read_only=False):
+            exec(streams, {**names, "target": images.uri(socket)})
+    assert capsys.readouterr().out == "sunday 1048576 []\nmonday 1048576 []\n"
     names["polars"] = polars_if_there()
     exec(columns, names)
     assert "2097152 bytes are dirty" in capsys.readouterr().out
@@ -111,7 +120,9 @@ def test_the_stubs_name_what_there_is():
     typed = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            typed[node.name] = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            functions = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            fields = {part.target.id for part in node.body if isinstance(part, ast.AnnAssign)}
+            typed[node.name] = functions | fields
         elif isinstance(node, ast.FunctionDef):
             typed[node.name] = [argument.arg for argument in [*node.args.args, *node.args.kwonlyargs]]
     module = nbd_extents._nbd_extents

@@ -29,10 +29,14 @@ SHAPES = {
     "array Q": lambda pairs: array.array("Q", flat(pairs)),
     "array q": lambda pairs: array.array("q", flat(pairs)),
     "memoryview": lambda pairs: memoryview(array.array("I", flat(pairs))),
-    "columns": lambda pairs: (
-        array.array("Q", [length for length, _ in pairs]),
-        array.array("I", [flags for _, flags in pairs]),
-    ),
+    **{
+        f"columns {lengths}{flags}": lambda pairs, lengths=lengths, flags=flags: (
+            array.array(lengths, [length for length, _ in pairs]),
+            array.array(flags, [flag for _, flag in pairs]),
+        )
+        for lengths in "IiQq"
+        for flags in "IQ"
+    },
 }
 
 

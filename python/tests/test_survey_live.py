@@ -4,6 +4,7 @@ import random
 
 import nbd_extents
 import pytest
+from nbd_extents import OtherError
 from support import images
 from support.client import flags_by_block
 
@@ -116,6 +117,20 @@ def test_a_range_that_leaves_the_disk(folder, offset, length):
     with images.qemu_nbd(dirty_image(folder, 3), socket):
         with pytest.raises(ValueError, match="does not lie within the export of 8388608 bytes"):
             nbd_extents.survey(images.uri(socket), offset=offset, length=length)
+
+
+def test_a_writable_export_is_surveyed_by_name_only(folder):
+    image, socket = dirty_image(folder, 3), folder / "s"
+    with images.qemu_nbd(image, socket, "-B", "b0"):
+        still = nbd_extents.survey(images.uri(socket), ["b0"])
+    socket.unlink(missing_ok=True)
+    with images.qemu_nbd(image, socket, "-B", "b0", read_only=False):
+        for arguments in ([], ["b0"]):
+            with pytest.raises(OtherError, match=r"the export is writable.*allow_writable=True"):
+                nbd_extents.survey(images.uri(socket), arguments)
+        assert nbd_extents.survey(images.uri(socket), ["b0"], allow_writable=True) == still
+        first = nbd_extents.survey(images.uri(socket), ["b0"], allow_writable=True, bitmap_first=True)
+    assert dense(first, lambda e: e.dirty) == dense(still, lambda e: e.dirty)
 
 
 def test_columns_are_the_fields_of_the_extents(folder):

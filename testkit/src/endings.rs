@@ -36,13 +36,17 @@ pub fn drips(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
 }
 
 /// A disk of 4 MiB: data, zeroes, data up to 3 MiB; then the ending.
-pub fn server(ending: Ending) -> ScriptedServer {
-    let started = ScriptedServer::start(move |conn| {
+pub fn script(ending: Ending) -> impl Fn(&mut Conn) -> Result<()> + Send + Sync + 'static {
+    move |conn| {
         conn.handshake(&Good::compact())?;
         conn.serve(|conn, request| match request.offset {
             0 => conn.status(request, 0, &[(M, 0), (M, 3), (M, 0)], DONE),
             _ => ending(conn, request),
         })
-    });
-    started.expect("start the server")
+    }
+}
+
+/// A server with that script.
+pub fn server(ending: Ending) -> ScriptedServer {
+    ScriptedServer::start(script(ending)).expect("start the server")
 }

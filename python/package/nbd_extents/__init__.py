@@ -30,8 +30,15 @@ from ._nbd_extents import (
     chain,
     formats,
     merge,
+    restore,
     survey,
+    verify,
 )
+
+# tracebacks name the exceptions as programs do
+for _error in (NbdExtentsError, NotThereError, LostConnectionError, BrokenRulesError, OtherError):
+    _error.__module__ = __name__
+del _error
 
 __all__ = [
     "BrokenRulesError",
@@ -50,5 +57,7 @@ __all__ = [
     "chain",
     "formats",
     "merge",
+    "restore",
     "survey",
+    "verify",
 ]

@@ -1,0 +1,173 @@
+//! Backups as files: read to their ends, checked as a chain, described to Python.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use nbd_client::transport::Canceller;
+use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::errors::Failure;
+use crate::job::{self, Progress, Report};
+
+/// Checks that backups are whole, and that several follow each other.
+///
+/// `files` is a list of names, oldest first: a full backup and the incrementals that stand on it.
+/// One incremental alone is checked by itself. Each file is read to its end, and its checksum is
+/// compared.
+///
+/// Returns a dict for each: `incremental`, `checkpoint` and `parent` (names, or None), `size` (of the
+/// disk), `data` and `zero` (bytes in the backup), and `unchecked`, a list of what could not be checked
+/// because the file does not say it.
+///
+/// Raises BrokenRulesError for a file that is damaged or cut off, NotThereError for files that do not
+/// follow each other and for one that is missing.
+///
+/// >>> import os, tempfile
+/// >>> with tempfile.TemporaryDirectory() as folder:
+/// ...     file = os.path.join(folder, "full")
+/// ...     totals = backup(uri, file, checkpoint="sunday")
+/// ...     verify([file])
+/// [{'incremental': False, 'checkpoint': 'sunday', 'parent': None, 'size': 67108864, 'data': 1048576, 'zero': 66060288, 'unchecked': []}]
+#[pyfunction]
+pub(crate) fn verify<'py>(py: Python<'py>, files: &Bound<'_, PyAny>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let files = paths(files)?;
+    let canceller = Canceller::new();
+    let reader = canceller.clone();
+    let progress = Progress::default();
+    let described = job::run(py, &canceller, Report::new(None, &progress), move || {
+        let streams = Streams::read(files, &reader)?;
+        // one incremental is sound or not, whatever its parent is
+        let is_alone = matches!(streams.contents.as_slice(), [only] if only.meta().incremental);
+        let chain = if is_alone { None } else { Some(streams.chain(None)?) };
+        let mut described = streams.describe(chain.as_ref());
+        if let (true, Some(only)) = (is_alone, described.first_mut()) {
+            only.unchecked.push("its parent, which is not among the files".into());
+        }
+        Ok(described)
+    })?;
+    described.iter().map(|stream| stream.dict(py)).collect()
+}
+
+/// File names of any iterable but a single name, which would be read letter by letter.
+pub(crate) fn paths(files: &Bound<'_, PyAny>) -> PyResult<Vec<PathBuf>> {
+    let is_name = files.is_instance_of::<PyString>() || files.is_instance_of::<PyBytes>();
+    if is_name || files.hasattr("__fspath__")? {
+        return Err(PyTypeError::new_err("files is a list of names, not one name"));
+    }
+    files.try_iter()?.map(|file| file?.extract()).collect()
+}
+
+/// Streams that have been read to their ends, each of them sound.
+pub(crate) struct Streams {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) contents: Vec<Contents>,
+}
+
+impl Streams {
+    pub(crate) fn read(files: Vec<PathBuf>, canceller: &Canceller) -> Result<Self, Failure> {
+        let contents = |file: &PathBuf| {
+            let input = open(file, canceller)?;
+            Contents::read(input).map_err(|error| Failure::from(error).about(file))
+        };
+        Ok(Self { contents: files.iter().map(contents).collect::<Result<_, _>>()?, files })
+    }
+
+    /// The streams as a chain, on top of the checkpoint `base` where there is one.
+    pub(crate) fn chain<'a>(&'a self, base: Option<&'a str>) -> Result<StreamChain<'a>, Failure> {
+        sparse_stream::chain(&self.contents, base).map_err(|error| {
+            let failure = Failure::not_there(&error);
+            match error.position().and_then(|position| self.files.get(position)) {
+                Some(file) => failure.about(file),
+                None => failure,
+            }
+        })
+    }
+
+    /// Each stream, with the facts that could not be checked alone and in its chain.
+    pub(crate) fn describe(&self, chain: Option<&StreamChain<'_>>) -> Vec<Described> {
+        let describe = |(position, contents): (usize, &Contents)| {
+            let facts = chain.into_iter().flat_map(StreamChain::unchecked);
+            let facts = facts.filter(|unchecked| unchecked.layer.position == position);
+            let alone = contents.unchecked().map(|fact| fact.to_string());
+            Described {
+                contents: contents.clone(),
+                unchecked: alone.chain(facts.map(|unchecked| unchecked.fact.to_string())).collect(),
+            }
+        };
+        self.contents.iter().enumerate().map(describe).collect()
+    }
+}
+
+/// What is told of a stream.
+pub(crate) struct Described {
+    contents: Contents,
+    unchecked: Vec<String>,
+}
+
+impl Described {
+    pub(crate) fn dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (meta, summary) = (self.contents.meta(), self.contents.summary());
+        let dict = PyDict::new(py);
+        dict.set_item("incremental", meta.incremental)?;
+        dict.set_item("checkpoint", meta.checkpoint.as_deref())?;
+        dict.set_item("parent", meta.parent.as_deref())?;
+        dict.set_item("size", meta.virtual_size)?;
+        dict.set_item("data", summary.data)?;
+        dict.set_item("zero", summary.zero)?;
+        dict.set_item("unchecked", &self.unchecked)?;
+        Ok(dict)
+    }
+}
+
+/// Reads a stream to its end, and gives each of its events to `consumer`.
+pub(crate) fn read(
+    file: &Path,
+    canceller: &Canceller,
+    consumer: impl FnMut(Event<'_>) -> Result<(), Failure>,
+) -> Result<Summary, Failure> {
+    sparse_stream::read(open(file, canceller)?, consumer)
+}
+
+/// The two ends of a stream: all that the next one needs of it.
+pub(crate) fn ends(file: &Path) -> Result<StreamEnds, Failure> {
+    let input = File::open(file).map_err(|error| Failure::file(file, &error))?;
+    StreamEnds::read(input).map_err(|error| Failure::from(error).about(file))
+}
+
+fn open<'a>(file: &Path, canceller: &'a Canceller) -> Result<impl Read + 'a, Failure> {
+    let file = File::open(file).map_err(|error| Failure::file(file, &error))?;
+    Ok(Cancellable { file, canceller })
+}
+
+/// A file whose reads fail once the call has been interrupted.
+struct Cancellable<'a> {
+    file: File,
+    canceller: &'a Canceller,
+}
+
+impl Read for Cancellable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.canceller.is_cancelled() {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.file.read(buffer)
+    }
+}
+
+impl From<ContentsError> for Failure {
+    fn from(error: ContentsError) -> Self {
+        match error {
+            ContentsError::Input(error) => Self::other(format!("cannot be read: {error}")),
+            // a cause of a frame's fault, such as one of JSON, is not part of its own text
+            ContentsError::Frame(error) => match core::error::Error::source(&error) {
+                Some(source) => Self::rules(format!("{error}: {source}")),
+                None => Self::rules(error),
+            },
+            other => Self::rules(other),
+        }
+    }
+}

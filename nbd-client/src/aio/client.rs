@@ -122,9 +122,6 @@ impl Client {
     /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the
     /// connection is usable), and the errors of a connection.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        if length == 0 {
-            return Ok(Vec::new());
-        }
         self.call(Transfer::Read { offset, bytes: TransferBytes::Own(vec![0; length]) }).await
     }
 
@@ -150,9 +147,6 @@ impl Client {
     }
 
     async fn write_as(&self, request: WriteRequest, data: Vec<u8>) -> Result<(), Error> {
-        if data.is_empty() {
-            return Ok(());
-        }
         self.call(Transfer::Write { request, bytes: TransferBytes::Own(data) }).await.map(drop)
     }
 
@@ -163,9 +157,6 @@ impl Client {
     ///
     /// As [`write`](Self::write).
     pub async fn zero(&self, offset: u64, length: u64) -> Result<(), Error> {
-        if length == 0 {
-            return Ok(());
-        }
         self.call(Transfer::Zero { offset, length }).await.map(drop)
     }
 
@@ -211,9 +202,6 @@ impl Client {
     ///
     /// [`Error::Request`] if it failed: earlier writes may be lost. The errors of a connection.
     pub async fn flush(&self) -> Result<(), Error> {
-        if !self.export.flags.can_flush() {
-            return Ok(());
-        }
         self.call(Transfer::Flush).await.map(drop)
     }
 
@@ -232,6 +220,9 @@ impl Client {
     /// Waits for a place among the calls under way, gives the transfer to the task, and waits for
     /// the answer.
     async fn call(&self, transfer: Transfer) -> Result<Vec<u8>, Error> {
+        if transfer.is_nothing(&self.export) {
+            return Ok(Vec::new());
+        }
         transfer.check(&self.checks)?;
         let closed = |_| Error::GivenUp;
         let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;

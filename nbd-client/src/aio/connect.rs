@@ -1,12 +1,10 @@
 //! From a URI to a stream of bytes, and through the handshake.
 
-use core::fmt;
-use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::fmt::Debug;
 use std::io;
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::connection::{Connection, earlier};
@@ -15,8 +13,9 @@ use crate::frame::During;
 use crate::options::Options;
 use crate::uri::{Address, Uri};
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+/// A stream of bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Duplex for S {}
 
 /// A TCP or unix connection, whichever the URI said.
 ///
@@ -36,49 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 /// # Ok::<(), nbd_client::Error>(())
 /// # };
 /// ```
-pub struct BoxedStream(Box<dyn Duplex>);
-
-impl fmt::Debug for BoxedStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BoxedStream")
-    }
-}
-
-impl AsyncRead for BoxedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for BoxedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+pub type BoxedStream = Box<dyn Duplex>;
 
 /// Begins a connection. The files of certificates are read by a thread that may wait for them.
 pub(super) async fn prepare(
@@ -111,7 +68,7 @@ async fn open(address: &Address) -> io::Result<BoxedStream> {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
-            Ok(BoxedStream(Box::new(stream)))
+            Ok(Box::new(stream))
         }
         #[cfg(unix)]
         Address::Unix(name) => {
@@ -120,7 +77,7 @@ async fn open(address: &Address) -> io::Result<BoxedStream> {
 
             // a name that starts with a NUL is one of the abstract namespace
             let stream = tokio::net::UnixStream::connect(OsStr::from_bytes(name.as_bytes())).await?;
-            Ok(BoxedStream(Box::new(stream)))
+            Ok(Box::new(stream))
         }
         #[cfg(not(unix))]
         Address::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets on this system")),

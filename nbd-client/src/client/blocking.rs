@@ -27,7 +27,7 @@ impl<T: Transport> Client<T> {
     /// ```
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let bytes = TransferBytes::Lent(buffer.len());
-        self.run(Transfer::Read { offset, bytes }, buffer.len() as u64, Lent { read: buffer, write: &[] })
+        self.run(Transfer::Read { offset, bytes }, Lent { read: buffer, write: &[] })
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -66,7 +66,7 @@ impl<T: Transport> Client<T> {
     fn write_as(&mut self, request: WriteRequest, data: &[u8]) -> Result<(), Error> {
         let bytes = TransferBytes::Lent(data.len());
         let lent = Lent { read: &mut [], write: data };
-        self.run(Transfer::Write { request, bytes }, data.len() as u64, lent)
+        self.run(Transfer::Write { request, bytes }, lent)
     }
 
     /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`Self::zero`] looks for
@@ -78,7 +78,7 @@ impl<T: Transport> Client<T> {
     /// where the server does not offer what the request asks for. A request that is to be fast
     /// fails with [`Errno::ENOTSUP`](crate::session::Errno::ENOTSUP) where it would not be.
     pub fn write_zeroes(&mut self, request: &ZeroRequest) -> Result<(), Error> {
-        self.run(Transfer::WriteZeroes(*request), request.length, Lent::default())
+        self.run(Transfer::WriteZeroes(*request), Lent::default())
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
@@ -88,7 +88,7 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::Zero { offset, length }, length, Lent::default())
+        self.run(Transfer::Zero { offset, length }, Lent::default())
     }
 
     /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
@@ -99,7 +99,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
     /// where the server does not offer it.
     pub fn trim(&mut self, request: &TrimRequest) -> Result<(), Error> {
-        self.run(Transfer::Trim(*request), request.length, Lent::default())
+        self.run(Transfer::Trim(*request), Lent::default())
     }
 
     /// Has the server make `length` bytes from `offset` ready for reading (CACHE).
@@ -109,7 +109,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::read`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
     /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::Cache { offset, length }, length, Lent::default())
+        self.run(Transfer::Cache { offset, length }, Lent::default())
     }
 
     /// Makes durable whatever was written before. A server that does not offer it has nothing to
@@ -120,17 +120,13 @@ impl<T: Transport> Client<T> {
     /// [`Error::Request`] if it failed: earlier writes may be lost. [`Error::Start`] while other
     /// requests are in flight, and the errors of a connection.
     pub fn flush(&mut self) -> Result<(), Error> {
-        if !self.export.flags.can_flush() {
-            return self.check_idle();
-        }
-        // it has no length of its own
-        self.run(Transfer::Flush, 1, Lent::default())
+        self.run(Transfer::Flush, Lent::default())
     }
 
-    /// Starts a transfer and waits for its end. Nothing is asked for an empty range.
-    fn run(&mut self, transfer: Transfer, length: u64, mut lent: Lent<'_>) -> Result<(), Error> {
+    /// Starts a transfer and waits for its end.
+    fn run(&mut self, transfer: Transfer, mut lent: Lent<'_>) -> Result<(), Error> {
         self.check_idle()?;
-        if length == 0 {
+        if transfer.is_nothing(&self.export) {
             return Ok(());
         }
         let now = Instant::now();

@@ -59,7 +59,6 @@ impl<T: Transport> BlockingDriver<T> {
     /// Sends what can be sent; where that has to wait, or where there is nothing to send, reads
     /// once.
     pub(crate) fn exchange(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
-        self.set_deadline()?;
         if self.connection.has_output() {
             self.send(lent)?;
             if self.connection.send_failed_before() {
@@ -76,7 +75,6 @@ impl<T: Transport> BlockingDriver<T> {
     /// reads if it can.
     pub(crate) fn exchange_or_wake(&mut self) -> Result<(), Error> {
         let lent = &mut Lent::default();
-        self.set_deadline()?;
         if self.connection.has_output() {
             self.send(lent)?;
         }
@@ -118,6 +116,7 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// One read, straight to where the connection wants it.
     pub(crate) fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+        self.set_deadline()?;
         loop {
             let [direct, buffer] = self.connection.space_in(lent.read);
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
@@ -131,6 +130,7 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
+        self.set_deadline()?;
         loop {
             match self.transport.wait(wanted) {
                 Ok(ready) => return Ok(ready),
@@ -140,6 +140,7 @@ impl<T: Transport> BlockingDriver<T> {
         }
     }
 
+    /// Before each call that may wait: bytes that were sent meanwhile may have given more time.
     pub(crate) fn set_deadline(&mut self) -> Result<(), Error> {
         let end = self.connection.poll_timeout();
         self.transport.set_deadline(end).map_err(|error| self.failed(error))

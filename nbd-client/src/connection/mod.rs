@@ -88,7 +88,7 @@ pub struct Connection {
     /// The part of the buffer that is filled and not yet processed.
     start: usize,
     end: usize,
-    /// TransferBytes of the space that were not the buffer's.
+    /// Bytes of the space that were not the buffer's.
     direct: usize,
     /// TLS that is to be started, and then the session of it.
     setup: Option<TlsSetup>,
@@ -583,7 +583,15 @@ impl Connection {
     pub(crate) fn begin(&mut self, transfer: Transfer, now: Instant) -> Result<Cookie, Error> {
         let (session, transfers) = self.open_session(now)?;
         transfer.check(session)?;
-        Ok(transfers.begin(transfer, session))
+        Ok(transfers.begin(None, transfer, session))
+    }
+
+    /// The same under a number of the caller's, who starts nothing else on this connection.
+    pub(crate) fn begin_as(&mut self, number: Cookie, transfer: Transfer, now: Instant) -> Result<(), Error> {
+        let (session, transfers) = self.open_session(now)?;
+        transfer.check(session)?;
+        transfers.begin(Some(number), transfer, session);
+        Ok(())
     }
 
     fn open_session(&mut self, now: Instant) -> Result<(&mut Session, &mut Transfers), Error> {
@@ -600,6 +608,11 @@ impl Connection {
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel(&mut self, cookie: Cookie) {
         self.transfers.cancel(cookie);
+    }
+
+    /// The transfers that have failed and are waiting for the rest of their answers.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
+        self.transfers.failures()
     }
 
     /// The error of a transfer that has failed and is waiting for the rest of its answers.

@@ -9,9 +9,11 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 use std::collections::HashMap;
 
+use crate::export::{Export, TransmissionFlags};
+use crate::frame::command_flag;
 use crate::session::{
-    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestInfo, Session, StartError, Ticket,
-    TrimRequest, WriteRequest, ZeroRequest,
+    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestInfo, RequestTerms, Session, StartError,
+    Ticket, TrimRequest, WriteRequest, ZeroRequest,
 };
 
 /// The longest request of a long read or write, in bytes. Longer ones would make the server hold
@@ -26,7 +28,7 @@ const QUICK_EFFECT: u64 = 1 << 30;
 /// Requests up to this length are never too long, so a refusal means something else.
 const NEVER_TOO_LONG: u64 = 64 << 10;
 
-/// TransferBytes of a transfer: its own, or the caller's, which are lent with each call.
+/// The bytes of a transfer: its own, or the caller's, which are lent with each call.
 #[derive(Debug)]
 pub(crate) enum TransferBytes {
     Own(Vec<u8>),
@@ -69,7 +71,7 @@ pub(crate) enum Transfer {
 }
 
 impl Transfer {
-    /// TransferBytes of payload that it moves.
+    /// Bytes of payload that it moves.
     pub(crate) fn moves(&self) -> u64 {
         match self {
             Self::Read { bytes, .. } | Self::Write { bytes, .. } => bytes.len(),
@@ -77,55 +79,34 @@ impl Transfer {
         }
     }
 
+    /// True if there is nothing to ask for: an empty range, or a FLUSH of a server that does not
+    /// offer it and so has nothing to flush.
+    pub(crate) fn is_nothing(&self, export: &Export) -> bool {
+        match self {
+            Self::Flush => !export.flags.can_flush(),
+            _ => self.terms(export.flags).length == 0,
+        }
+    }
+
     /// An error if a connection with this session would not take it.
     pub(crate) fn check(&self, session: &Session) -> Result<(), StartError> {
-        let (command, range) = (self.command(session), self.range());
-        session.check_whole(command, range.start, range.end.saturating_sub(range.start), self.fua())?;
+        session.check_whole(self.terms(session.flags()))
+    }
+
+    /// The whole of it as one request.
+    pub(crate) fn terms(&self, flags: TransmissionFlags) -> RequestTerms {
         match self {
-            Self::WriteZeroes(request) if request.fast && !session.flags().can_fast_zero() => {
-                Err(StartError::NotOffered { what: "FAST_ZERO" })
+            Self::Read { offset, bytes } => ReadRequest::new(*offset).terms(bytes.len()),
+            Self::Write { request, bytes } => request.terms(bytes.len()),
+            &Self::Zero { offset, length } if !flags.can_write_zeroes() => {
+                WriteRequest::new(offset).terms(length)
             }
-            _ => Ok(()),
+            &Self::Zero { offset, length } => ZeroRequest::new(offset, length).terms(),
+            Self::WriteZeroes(request) => request.terms(),
+            Self::Trim(request) => request.terms(),
+            &Self::Cache { offset, length } => RequestTerms::new(Command::Cache, 0, offset, length),
+            Self::Flush => RequestTerms::FLUSH,
         }
-    }
-
-    /// The whole of it as an error names it.
-    pub(crate) fn info(&self, cookie: Cookie, session: &Session) -> RequestInfo {
-        let Range { start: offset, end } = self.range();
-        RequestInfo { cookie, command: self.command(session), offset, length: end - offset }
-    }
-
-    const fn fua(&self) -> bool {
-        match self {
-            Self::Write { request, .. } => request.fua,
-            Self::WriteZeroes(request) => request.fua,
-            Self::Trim(request) => request.fua,
-            _ => false,
-        }
-    }
-
-    fn command(&self, session: &Session) -> Command {
-        match self {
-            Self::Read { .. } => Command::Read,
-            Self::Write { .. } => Command::Write,
-            Self::Zero { .. } if !session.flags().can_write_zeroes() => Command::Write,
-            Self::Zero { .. } | Self::WriteZeroes(_) => Command::WriteZeroes,
-            Self::Trim(_) => Command::Trim,
-            Self::Cache { .. } => Command::Cache,
-            Self::Flush => Command::Flush,
-        }
-    }
-
-    fn range(&self) -> Range<u64> {
-        let (offset, length) = match self {
-            Self::Read { offset, bytes } => (*offset, bytes.len()),
-            Self::Write { request, bytes } => (request.offset, bytes.len()),
-            Self::Zero { offset, length } | Self::Cache { offset, length } => (*offset, *length),
-            Self::WriteZeroes(request) => (request.offset, request.length),
-            Self::Trim(request) => (request.offset, request.length),
-            Self::Flush => (0, 0),
-        };
-        offset..offset.saturating_add(length)
     }
 }
 
@@ -168,10 +149,16 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    /// Enters a transfer that was checked.
-    pub(super) fn begin(&mut self, transfer: Transfer, session: &mut Session) -> Cookie {
-        let cookie = session.next_number();
-        let range = transfer.range();
+    /// Enters a transfer that was checked, under the caller's number or a new one.
+    pub(super) fn begin(
+        &mut self,
+        number: Option<Cookie>,
+        transfer: Transfer,
+        session: &mut Session,
+    ) -> Cookie {
+        let cookie = number.unwrap_or_else(|| session.next_number());
+        let RequestTerms { offset, length, .. } = transfer.terms(session.flags());
+        let range = offset..offset.saturating_add(length);
         let job = ActiveTransfer {
             start: range.start,
             open: VecDeque::from([range]),
@@ -201,6 +188,12 @@ impl Transfers {
         if let Some(job) = self.jobs.get_mut(&cookie.get()).filter(|job| job.in_flight > 0) {
             job.open.clear();
         }
+    }
+
+    /// The transfers that have failed and are waiting for the rest of their answers.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
+        let errors = self.jobs.iter().filter_map(|(&number, job)| Some((number, job.error.clone()?)));
+        errors.map(|(number, error)| (Cookie::numbered(number), error))
     }
 
     /// The error of a transfer that has failed and is waiting for the rest of its answers.
@@ -236,12 +229,13 @@ impl Transfers {
                 self.finish_if_over(number, session);
                 continue;
             };
-            let command = job.command(self.zeroing, session);
-            let longest = job.longest.min(self.learned.get(&command).copied().unwrap_or(u64::MAX));
-            let length = job.piece(command, self.zeroing, session).min(longest).min(open.end - open.start);
-            let moves = if matches!(command, Command::Read | Command::Write) { length } else { 0 };
+            let whole = job.terms(self.zeroing, session.flags());
+            let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
+            let longest = longest_piece(whole, session).min(job.longest).min(learned);
+            let length = longest.min(open.end - open.start);
+            let terms = RequestTerms { offset: open.start, length, ..whole };
             // alone on the connection it is never refused for its size
-            if session.in_flight() > 0 && !session.has_room(moves) {
+            if session.in_flight() > 0 && !session.has_room(terms.moves()) {
                 return;
             }
             if job.in_flight >= IN_FLIGHT {
@@ -249,17 +243,13 @@ impl Transfers {
                 self.ready.pop_front();
                 continue;
             }
-            let zeroing = self.zeroing;
-            let started =
-                session.start_for(number, |session| job.start(open.start, length, zeroing, session));
-            match started {
+            match session.start_for(number, |session| job.start(terms, session)) {
                 Ok(_) => {
                     job.in_flight += 1;
                     job.advance(length);
                 }
                 Err(reason) => {
-                    let request =
-                        RequestInfo { cookie: Cookie::numbered(number), command, offset: open.start, length };
+                    let request = terms.info(Cookie::numbered(number));
                     job.fail(RequestError::NotStarted { request, reason: Box::new(reason) });
                 }
             }
@@ -297,7 +287,7 @@ impl Transfers {
             }
             _ if job.longest < u64::MAX => {
                 // the server took the shorter one, so its length was the reason
-                let command = job.command(self.zeroing, session);
+                let RequestTerms { command, .. } = job.terms(self.zeroing, session.flags());
                 let learned = self.learned.entry(command).or_insert(job.longest);
                 *learned = job.longest.min(*learned);
             }
@@ -339,57 +329,30 @@ impl Transfers {
 }
 
 impl ActiveTransfer {
-    fn command(&self, zeroing: Zeroing, session: &Session) -> Command {
+    /// The whole of it in the best way that the server is known to have.
+    fn terms(&self, zeroing: Zeroing, flags: TransmissionFlags) -> RequestTerms {
         match self.transfer {
-            Transfer::Zero { .. } if zeroing == Zeroing::Data => Command::Write,
-            _ => self.transfer.command(session),
+            Transfer::Zero { offset, length } if zeroing == Zeroing::Data => {
+                WriteRequest::new(offset).terms(length)
+            }
+            Transfer::Zero { offset, length }
+                if zeroing == Zeroing::Fast && flags.can_write_zeroes() && flags.can_fast_zero() =>
+            {
+                ZeroRequest::new(offset, length).fast().terms()
+            }
+            _ => self.transfer.terms(flags),
         }
     }
 
-    /// The longest request for a part of it, in bytes.
-    fn piece(&self, command: Command, zeroing: Zeroing, session: &Session) -> u64 {
-        let longest = u64::from(session.longest_payload());
-        let is_quick = match &self.transfer {
-            Transfer::Zero { .. } => zeroing == Zeroing::Fast && session.flags().can_fast_zero(),
-            Transfer::WriteZeroes(request) => request.fast,
-            _ => false,
-        };
-        match command {
-            // one request where the caller has made it short enough
-            Command::Read | Command::Write => PIECE.min(longest),
-            Command::Cache => SLOW_EFFECT.min(longest),
-            _ if is_quick => QUICK_EFFECT,
-            _ => SLOW_EFFECT,
-        }
-    }
-
-    fn start(
-        &self,
-        offset: u64,
-        length: u64,
-        zeroing: Zeroing,
-        session: &mut Session,
-    ) -> Result<Cookie, StartError> {
-        let (at, size) = (fit(offset - self.start), fit(length));
-        match &self.transfer {
-            Transfer::Read { .. } => session.start_lent_read(&ReadRequest::new(offset), at, size),
-            Transfer::Write { request, .. } => {
-                session.start_lent_write(&WriteRequest { offset, ..*request }, Some(at), size)
+    fn start(&self, terms: RequestTerms, session: &mut Session) -> Result<Cookie, StartError> {
+        let at = fit(terms.offset - self.start);
+        match terms.command {
+            Command::Read => session.start_lent_read(terms, at),
+            Command::Write => {
+                let is_zero = matches!(self.transfer, Transfer::Zero { .. });
+                session.start_lent_write(terms, (!is_zero).then_some(at))
             }
-            Transfer::Zero { .. } if self.command(zeroing, session) == Command::Write => {
-                session.start_lent_write(&WriteRequest::new(offset), None, size)
-            }
-            Transfer::Zero { .. } => {
-                let request = ZeroRequest::new(offset, length);
-                let is_fast = zeroing == Zeroing::Fast && session.flags().can_fast_zero();
-                session.start_write_zeroes(&if is_fast { request.fast() } else { request })
-            }
-            Transfer::WriteZeroes(request) => {
-                session.start_write_zeroes(&ZeroRequest { offset, length, ..*request })
-            }
-            Transfer::Trim(request) => session.start_trim(&TrimRequest { offset, length, ..*request }),
-            Transfer::Cache { .. } => session.start_cache(offset, length),
-            Transfer::Flush => session.start_flush(),
+            _ => session.start_plain(terms),
         }
     }
 
@@ -407,6 +370,18 @@ impl ActiveTransfer {
     fn fail(&mut self, error: RequestError) {
         self.error.get_or_insert(error);
         self.open.clear();
+    }
+}
+
+/// The longest request for a part of a transfer, in bytes.
+fn longest_piece(terms: RequestTerms, session: &Session) -> u64 {
+    let longest = u64::from(session.longest_payload());
+    match terms.command {
+        // one request where the caller has made it short enough
+        Command::Read | Command::Write => PIECE.min(longest),
+        Command::Cache => SLOW_EFFECT.min(longest),
+        _ if terms.has(command_flag::FAST_ZERO) => QUICK_EFFECT,
+        _ => SLOW_EFFECT,
     }
 }
 

@@ -42,11 +42,13 @@ pub struct ErrorChunk {
 /// let fault = ErrorChunk::decode(chunk_type::ERROR, b"\0\0\0\x05\0\x64no", 8).unwrap_err();
 /// assert_eq!(fault, ErrorChunkFault::MessageTooLong { claimed: 100, room: 2 });
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorChunkFault {
     /// Shorter than its fixed fields. The stream is still in step.
+    #[error("an error chunk shorter than its fixed fields")]
     TooShort,
     /// The message claims more bytes than the payload has: the connection MUST end.
+    #[error("an error message of {claimed} bytes in a payload with room for {room}")]
     MessageTooLong {
         /// The message's length as claimed, in bytes.
         claimed: u16,
@@ -86,19 +88,6 @@ impl ErrorChunk {
         Ok(Self { errno, text: ServerText::new(message), offset, slop })
     }
 }
-
-impl core::fmt::Display for ErrorChunkFault {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::TooShort => f.write_str("an error chunk shorter than its fixed fields"),
-            Self::MessageTooLong { claimed, room } => {
-                write!(f, "an error message of {claimed} bytes in a payload with room for {room}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ErrorChunkFault {}
 
 #[cfg(test)]
 mod tests {

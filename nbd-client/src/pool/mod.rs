@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 use crate::pipeline::{PipelineOptions, ReadAhead, WriteBehind};
-use crate::session::{BufferPool, Command, Cookie, Event, Session, SessionConfig, SessionLimits};
+use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig, SessionLimits};
 use crate::stats::SessionStats;
 use crate::transport::Transport;
 use crate::uri::Uri;
@@ -146,7 +146,7 @@ impl Pool {
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.check_idle()?;
         if !buffer.is_empty() {
-            self.checks.check_whole(Command::Read, offset, buffer.len() as u64, false)?;
+            self.checks.check_whole(ReadRequest::new(offset).terms(buffer.len() as u64))?;
         }
         let range = offset..offset.saturating_add(buffer.len() as u64);
         let mut blocks = ReadAhead::new(self, Some(range), PipelineOptions::default())?;

@@ -87,7 +87,7 @@ impl Pool {
 
     fn take(&mut self, report: WorkerReport) {
         match report {
-            WorkerReport::Event(number, event) => self.note(number, event),
+            WorkerReport::Event(event) => self.note(event),
             WorkerReport::Spare(buffer) => self.recycle_buffer(buffer),
             // the first one says why, once the events before it are taken
             WorkerReport::Lost(error) => {
@@ -120,15 +120,9 @@ impl Pool {
         Ok(())
     }
 
-    /// An event of a connection, under the pool's number.
-    fn note(&mut self, cookie: Cookie, event: Event) {
-        let event = match event {
-            Event::Read { data, .. } => Event::Read { cookie, data },
-            Event::Done { .. } => Event::Done { cookie },
-            Event::Failed { error, .. } => Event::Failed { cookie, error },
-            // block status, which no pool asks for
-            Event::Status { .. } | Event::Drained { .. } => return,
-        };
+    /// An event of a connection, which numbers its transfers as the pool does.
+    fn note(&mut self, event: Event) {
+        let cookie = event.cookie();
         if matches!(event, Event::Read { .. }) {
             if let Some(request) = self.in_flight.get_mut(&cookie) {
                 request.is_answered = true;

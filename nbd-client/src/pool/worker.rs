@@ -4,7 +4,6 @@
 //! events. Every byte of an answer has its place in memory before it is asked for, so this is
 //! bounded by the transfers that the pool lets through.
 
-use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -21,7 +20,7 @@ use crate::transport::{Transport, Waker};
 #[derive(Debug)]
 pub(super) enum WorkerReport {
     /// An event of the transfer with this number of the pool.
-    Event(Cookie, Event),
+    Event(Event),
     /// Memory of a payload that was sent.
     Spare(Vec<u8>),
     /// The connection is of no more use.
@@ -91,8 +90,7 @@ fn work<T: Transport>(
     reports: &Sender<WorkerReport>,
 ) -> Result<SessionStats, Error> {
     let _obituary = Obituary(reports);
-    let mut numbers = HashMap::new();
-    match serve(&mut driver, jobs, waker, reports, &mut numbers) {
+    match serve(&mut driver, jobs, waker, reports) {
         Ok(()) => {
             let ended = driver.disconnect();
             let stats = driver.connection.session().map(|session| *session.stats());
@@ -100,10 +98,8 @@ fn work<T: Transport>(
         }
         Err(error) => {
             // why the server failed a part says more than that it went away then
-            for (cookie, number) in numbers {
-                if let Some(error) = driver.connection.failure(cookie) {
-                    reports.send(WorkerReport::Event(number, Event::Failed { cookie: number, error })).ok();
-                }
+            for (cookie, error) in driver.connection.failures() {
+                reports.send(WorkerReport::Event(Event::Failed { cookie, error })).ok();
             }
             // Nobody listens where the pool is gone.
             reports.send(WorkerReport::Lost(error)).ok();
@@ -129,7 +125,6 @@ fn serve<T: Transport>(
     jobs: &Receiver<QueuedTransfer>,
     waker: Option<&Waker>,
     reports: &Sender<WorkerReport>,
-    numbers: &mut HashMap<Cookie, Cookie>,
 ) -> Result<(), Error> {
     let mut is_closed = false;
     loop {
@@ -138,10 +133,10 @@ fn serve<T: Transport>(
             waker.will_wait();
         }
         loop {
-            let next =
-                if numbers.is_empty() && !is_closed { wait_for_job(driver, jobs)? } else { jobs.try_recv() };
+            let waits = driver.connection.is_idle() && !is_closed;
+            let next = if waits { wait_for_job(driver, jobs)? } else { jobs.try_recv() };
             match next {
-                Ok(job) => begin(driver, job, numbers, reports)?,
+                Ok(job) => begin(driver, job, reports)?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     is_closed = true;
@@ -150,9 +145,9 @@ fn serve<T: Transport>(
             }
         }
         while let Some(event) = driver.connection.poll(&mut TakeAll, Instant::now())? {
-            report(driver, event, numbers, reports);
+            report(driver, event, reports);
         }
-        if !numbers.is_empty() {
+        if !driver.connection.is_idle() {
             driver.exchange_or_wake()?;
         } else if is_closed {
             return Ok(());
@@ -164,20 +159,18 @@ fn serve<T: Transport>(
 fn begin<T: Transport>(
     driver: &mut BlockingDriver<T>,
     job: QueuedTransfer,
-    numbers: &mut HashMap<Cookie, Cookie>,
     reports: &Sender<WorkerReport>,
 ) -> Result<(), Error> {
     let QueuedTransfer { number, transfer } = job;
-    let info = driver.connection.session().map(|session| transfer.info(number, session));
-    match (driver.connection.begin(transfer, Instant::now()), info) {
-        (Ok(cookie), _) => drop(numbers.insert(cookie, number)),
+    let info = driver.connection.session().map(|session| transfer.terms(session.flags()).info(number));
+    match (driver.connection.begin_as(number, transfer, Instant::now()), info) {
         (Err(Error::Start(reason)), Some(request)) => {
             let error = RequestError::NotStarted { request, reason: Box::new(reason) };
-            reports.send(WorkerReport::Event(number, Event::Failed { cookie: number, error })).ok();
+            reports.send(WorkerReport::Event(Event::Failed { cookie: number, error })).ok();
+            Ok(())
         }
-        (Err(error), _) => return Err(error),
+        (begun, _) => begun,
     }
-    Ok(())
 }
 
 /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
@@ -197,23 +190,12 @@ fn wait_for_job<T: Transport>(
     }
 }
 
-fn report<T: Transport>(
-    driver: &mut BlockingDriver<T>,
-    event: Event,
-    numbers: &mut HashMap<Cookie, Cookie>,
-    reports: &Sender<WorkerReport>,
-) {
-    let cookie = event.cookie();
-    let Some(&number) = numbers.get(&cookie) else {
-        debug_assert!(false, "an event of no transfer");
-        return;
-    };
+fn report<T: Transport>(driver: &mut BlockingDriver<T>, event: Event, reports: &Sender<WorkerReport>) {
     if event.is_last() {
-        numbers.remove(&cookie);
         let spare = driver.connection.spare_buffer();
         if spare.capacity() > 0 {
             reports.send(WorkerReport::Spare(spare)).ok();
         }
     }
-    reports.send(WorkerReport::Event(number, event)).ok();
+    reports.send(WorkerReport::Event(event)).ok();
 }

@@ -24,6 +24,7 @@ mod tests;
 pub use config::{SessionConfig, SessionLimits};
 pub use error::{Errno, ProtocolError, RequestError};
 pub use event::{Admit, ChunkOffer, Cookie, Event, RequestInfo, TakeAll};
+pub(crate) use request::RequestTerms;
 pub use request::{Command, ReadRequest, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
 pub use start_error::StartError;
 

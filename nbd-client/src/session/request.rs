@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::frame::command;
+use super::{Cookie, RequestInfo};
+use crate::frame::{command, command_flag};
 
 /// A command, printed by its name (NBD protocol, "Request types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,12 +75,53 @@ impl fmt::Display for Command {
     }
 }
 
+/// A request before it has a number: what it is checked by, and what its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestTerms {
+    pub(crate) command: Command,
+    /// Command flags.
+    pub(crate) flags: u16,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+impl RequestTerms {
+    pub(crate) const fn new(command: Command, flags: u16, offset: u64, length: u64) -> Self {
+        Self { command, flags, offset, length }
+    }
+
+    pub(crate) const FLUSH: Self = Self::new(Command::Flush, 0, 0, 0);
+
+    pub(crate) const fn has(self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Bytes of payload that move because of it.
+    pub(crate) const fn moves(self) -> u64 {
+        match self.command {
+            Command::Read | Command::Write => self.length,
+            _ => 0,
+        }
+    }
+
+    /// As an error names it.
+    pub(crate) const fn info(self, cookie: Cookie) -> RequestInfo {
+        let Self { command, offset, length, .. } = self;
+        RequestInfo { cookie, command, offset, length }
+    }
+}
+
+/// A command flag, or none.
+const fn flag(wanted: bool, flag: u16) -> u16 {
+    if wanted { flag } else { 0 }
+}
+
 /// A block status request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRequest<'a> {
-    pub(super) offset: u64,
-    pub(super) length: u64,
-    pub(super) req_one: bool,
+    offset: u64,
+    length: u64,
+    req_one: bool,
     pub(super) contexts: Option<&'a [u32]>,
 }
 
@@ -114,6 +156,15 @@ impl<'a> StatusRequest<'a> {
     pub const fn length(&self) -> u64 {
         self.length
     }
+
+    pub(super) const fn terms(&self) -> RequestTerms {
+        RequestTerms::new(
+            Command::BlockStatus,
+            flag(self.req_one, command_flag::REQ_ONE),
+            self.offset,
+            self.length,
+        )
+    }
 }
 
 /// A request to make a range read as zeroes (WRITE_ZEROES).
@@ -131,11 +182,11 @@ impl<'a> StatusRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ZeroRequest {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-    pub(crate) no_hole: bool,
-    pub(crate) fast: bool,
-    pub(crate) fua: bool,
+    offset: u64,
+    length: u64,
+    no_hole: bool,
+    fast: bool,
+    fua: bool,
 }
 
 impl ZeroRequest {
@@ -171,6 +222,13 @@ impl ZeroRequest {
     pub const fn length(&self) -> u64 {
         self.length
     }
+
+    pub(crate) const fn terms(self) -> RequestTerms {
+        let flags = flag(self.fua, command_flag::FUA)
+            | flag(self.no_hole, command_flag::NO_HOLE)
+            | flag(self.fast, command_flag::FAST_ZERO);
+        RequestTerms::new(Command::WriteZeroes, flags, self.offset, self.length)
+    }
 }
 
 /// A request to read.
@@ -183,8 +241,8 @@ impl ZeroRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ReadRequest {
-    pub(super) offset: u64,
-    pub(super) df: bool,
+    offset: u64,
+    df: bool,
 }
 
 impl ReadRequest {
@@ -204,6 +262,10 @@ impl ReadRequest {
     pub const fn offset(&self) -> u64 {
         self.offset
     }
+
+    pub(crate) const fn terms(self, length: u64) -> RequestTerms {
+        RequestTerms::new(Command::Read, flag(self.df, command_flag::DF), self.offset, length)
+    }
 }
 
 /// A request to write.
@@ -216,8 +278,8 @@ impl ReadRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct WriteRequest {
-    pub(crate) offset: u64,
-    pub(crate) fua: bool,
+    offset: u64,
+    fua: bool,
 }
 
 impl WriteRequest {
@@ -236,6 +298,10 @@ impl WriteRequest {
     pub const fn offset(&self) -> u64 {
         self.offset
     }
+
+    pub(crate) const fn terms(self, length: u64) -> RequestTerms {
+        RequestTerms::new(Command::Write, flag(self.fua, command_flag::FUA), self.offset, length)
+    }
 }
 
 /// A request to give a range up (TRIM). It promises nothing: the server may do nothing, and the
@@ -249,9 +315,9 @@ impl WriteRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct TrimRequest {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-    pub(crate) fua: bool,
+    offset: u64,
+    length: u64,
+    fua: bool,
 }
 
 impl TrimRequest {
@@ -275,5 +341,9 @@ impl TrimRequest {
     #[must_use]
     pub const fn length(&self) -> u64 {
         self.length
+    }
+
+    pub(crate) const fn terms(self) -> RequestTerms {
+        RequestTerms::new(Command::Trim, flag(self.fua, command_flag::FUA), self.offset, self.length)
     }
 }

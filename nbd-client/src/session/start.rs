@@ -6,7 +6,7 @@ use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
 use super::output::SendQueue;
 use super::pending::{ExpectedAnswer, Pending, ReadPlace};
 use super::{
-    Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest, Ticket,
+    Command, Cookie, ReadRequest, RequestTerms, Session, SessionLimits, StartError, StatusRequest, Ticket,
     TrimRequest, WriteRequest, ZeroRequest,
 };
 use crate::export::TransmissionFlags;
@@ -20,12 +20,11 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent, and nothing changes.
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
-        let &StatusRequest { offset, length, req_one, contexts: only } = request;
-        self.check_alive()?;
+        let (terms, only) = (request.terms(), request.contexts);
         if self.config.headers == Headers::Simple {
             return Err(StartError::NoStructuredReplies);
         }
-        self.check_range(Command::BlockStatus, offset, length)?;
+        self.check(terms)?;
         let contexts = match only {
             None => Arc::clone(&self.contexts),
             Some(only) => self.check_contexts(only)?,
@@ -33,22 +32,19 @@ impl Session {
         if contexts.is_empty() {
             return Err(StartError::NoContexts);
         }
-        let flags = flag(req_one, command_flag::REQ_ONE);
         let answer = ExpectedAnswer::Status { contexts, seen: Vec::new() };
-        let Some(only) = only else {
-            return Ok(self.enter(Command::BlockStatus, flags, offset, length, answer));
-        };
+        let Some(only) = only else { return Ok(self.enter(terms, answer)) };
         // The payload form: the header has the payload's length, and the payload the effect's
         // length and the contexts.
         let payload = 8 + 4 * only.len() as u64;
-        let flags = flags | command_flag::PAYLOAD_LEN;
-        let cookie = self.enter(Command::BlockStatus, flags, offset, payload, answer);
+        let flags = terms.flags | command_flag::PAYLOAD_LEN;
+        let cookie = self.enter(RequestTerms { flags, length: payload, ..terms }, answer);
         if let Some(pending) = self.requests.get_mut(cookie.get()) {
             // the header had the payload's length
-            pending.info.length = length;
+            pending.info.length = terms.length;
         }
         self.output.headers(|out| {
-            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&terms.length.to_be_bytes());
             only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
         });
         self.sent_with(cookie, payload);
@@ -80,13 +76,9 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, StartError> {
-        let length = buffer.len();
-        match self.check_read(request, length) {
-            Ok(()) => {
-                let flags = flag(request.df, command_flag::DF);
-                let answer = ExpectedAnswer::read(length as u64, ReadPlace::Own(buffer), request.df);
-                Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
-            }
+        let terms = request.terms(buffer.len() as u64);
+        match self.check(terms) {
+            Ok(()) => Ok(self.enter_read(terms, ReadPlace::Own(buffer))),
             Err(error) => {
                 self.buffers.keep(buffer);
                 Err(error)
@@ -94,27 +86,14 @@ impl Session {
         }
     }
 
-    /// Starts a read of `length` bytes into the buffer of a transfer, from `at` on.
-    pub(crate) fn start_lent_read(
-        &mut self,
-        request: &ReadRequest,
-        at: usize,
-        length: usize,
-    ) -> Result<Cookie, StartError> {
-        self.check_read(request, length)?;
-        let flags = flag(request.df, command_flag::DF);
-        let answer = ExpectedAnswer::read(length as u64, ReadPlace::Lent { at }, request.df);
-        Ok(self.enter(Command::Read, flags, request.offset, length as u64, answer))
+    /// Starts a read into the buffer of a transfer, from `at` on.
+    pub(crate) fn start_lent_read(&mut self, terms: RequestTerms, at: usize) -> Result<Cookie, StartError> {
+        self.check(terms)?;
+        Ok(self.enter_read(terms, ReadPlace::Lent { at }))
     }
 
-    fn check_read(&self, request: &ReadRequest, length: usize) -> Result<(), StartError> {
-        self.check_alive()?;
-        self.check_range(Command::Read, request.offset, length as u64)?;
-        self.check_room(length as u64)?;
-        if request.df && (!self.config.flags.can_df() || self.config.headers == Headers::Simple) {
-            return Err(StartError::NotOffered { what: "DF" });
-        }
-        Ok(())
+    fn enter_read(&mut self, terms: RequestTerms, place: ReadPlace) -> Cookie {
+        self.enter(terms, ExpectedAnswer::read(terms.length, place, terms.has(command_flag::DF)))
     }
 
     /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
@@ -125,9 +104,9 @@ impl Session {
     /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of
     /// `data` is kept as a spare.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
-        let length = data.len();
-        match self.check_write(request, length) {
-            Ok(()) => Ok(self.enter_write(request, length, |output| output.payload(data))),
+        let terms = request.terms(data.len() as u64);
+        match self.check(terms) {
+            Ok(()) => Ok(self.enter_write(terms, |output| output.payload(data))),
             Err(error) => {
                 self.buffers.keep(data);
                 Err(error)
@@ -135,45 +114,28 @@ impl Session {
         }
     }
 
-    /// Starts a write of `length` bytes of the buffer of a transfer, from `at` on, or of zeroes.
+    /// Starts a write from the buffer of a transfer, from `at` on, or of zeroes.
     pub(crate) fn start_lent_write(
         &mut self,
-        request: &WriteRequest,
+        terms: RequestTerms,
         at: Option<usize>,
-        length: usize,
     ) -> Result<Cookie, StartError> {
-        self.check_write(request, length)?;
-        let owner = self.owner;
-        Ok(self.enter_write(request, length, |output| match at {
+        self.check(terms)?;
+        let (owner, length) = (self.owner, usize::try_from(terms.length).unwrap_or(usize::MAX));
+        Ok(self.enter_write(terms, |output| match at {
             Some(at) => output.lent(owner, at, length),
             None => output.zeroes(length),
         }))
     }
 
-    fn enter_write(
-        &mut self,
-        request: &WriteRequest,
-        length: usize,
-        put: impl FnOnce(&mut SendQueue),
-    ) -> Cookie {
-        let &WriteRequest { offset, fua } = request;
-        let length = length as u64;
+    fn enter_write(&mut self, terms: RequestTerms, put: impl FnOnce(&mut SendQueue)) -> Cookie {
         let extended = self.config.headers == Headers::Extended;
-        let flags = flag(fua, command_flag::FUA) | flag(extended, command_flag::PAYLOAD_LEN);
-        let answer = ExpectedAnswer::Plain { moved: length };
-        let cookie = self.enter(Command::Write, flags, offset, length, answer);
+        let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
+        let answer = ExpectedAnswer::Plain { moved: terms.length };
+        let cookie = self.enter(RequestTerms { flags, ..terms }, answer);
         put(&mut self.output);
-        self.sent_with(cookie, length);
+        self.sent_with(cookie, terms.length);
         cookie
-    }
-
-    fn check_write(&self, request: &WriteRequest, length: usize) -> Result<(), StartError> {
-        let &WriteRequest { offset, fua } = request;
-        let length = length as u64;
-        self.check_alive()?;
-        self.check_change(Command::Write, offset, length, fua)?;
-        self.check_range(Command::Write, offset, length)?;
-        self.check_room(length)
     }
 
     /// Starts to make a range read as zeroes.
@@ -182,23 +144,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
-        self.check_write_zeroes(request)?;
-        let &ZeroRequest { offset, length, no_hole, fast, fua } = request;
-        let flags = flag(fua, command_flag::FUA)
-            | flag(no_hole, command_flag::NO_HOLE)
-            | flag(fast, command_flag::FAST_ZERO);
-        Ok(self.enter(Command::WriteZeroes, flags, offset, length, ExpectedAnswer::Plain { moved: 0 }))
-    }
-
-    fn check_write_zeroes(&self, request: &ZeroRequest) -> Result<(), StartError> {
-        let &ZeroRequest { offset, length, fast, fua, .. } = request;
-        self.check_alive()?;
-        self.check_change(Command::WriteZeroes, offset, length, fua)?;
-        self.check_range(Command::WriteZeroes, offset, length)?;
-        if fast && !self.config.flags.can_fast_zero() {
-            return Err(StartError::NotOffered { what: "FAST_ZERO" });
-        }
-        Ok(())
+        self.start_plain(request.terms())
     }
 
     /// Starts to give a range up. What it reads as afterwards is anyone's guess.
@@ -207,12 +153,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
-        let &TrimRequest { offset, length, fua } = request;
-        self.check_alive()?;
-        self.check_change(Command::Trim, offset, length, fua)?;
-        self.check_range(Command::Trim, offset, length)?;
-        let flags = flag(fua, command_flag::FUA);
-        Ok(self.enter(Command::Trim, flags, offset, length, ExpectedAnswer::Plain { moved: 0 }))
+        self.start_plain(request.terms())
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading.
@@ -221,10 +162,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
-        self.check_alive()?;
-        self.check_offered(Command::Cache)?;
-        self.check_range(Command::Cache, offset, length)?;
-        Ok(self.enter(Command::Cache, 0, offset, length, ExpectedAnswer::Plain { moved: 0 }))
+        self.start_plain(RequestTerms::new(Command::Cache, 0, offset, length))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -233,13 +171,13 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
-        self.check_flush()?;
-        Ok(self.enter(Command::Flush, 0, 0, 0, ExpectedAnswer::Plain { moved: 0 }))
+        self.start_plain(RequestTerms::FLUSH)
     }
 
-    pub(crate) fn check_flush(&self) -> Result<(), StartError> {
-        self.check_alive()?;
-        self.check_offered(Command::Flush)
+    /// Starts a request that moves no payload.
+    pub(crate) fn start_plain(&mut self, terms: RequestTerms) -> Result<Cookie, StartError> {
+        self.check(terms)?;
+        Ok(self.enter(terms, ExpectedAnswer::Plain { moved: 0 }))
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
@@ -279,7 +217,8 @@ impl Session {
         if self.shutting_down || self.disconnected { Err(StartError::Ending) } else { Ok(()) }
     }
 
-    fn check_alive(&self) -> Result<(), StartError> {
+    /// Whether one request can be started now.
+    fn check(&self, terms: RequestTerms) -> Result<(), StartError> {
         self.check_open()?;
         let requests = self.requests.len();
         if requests >= self.config.limits.max_in_flight {
@@ -290,46 +229,42 @@ impl Session {
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
-        Ok(())
+        self.check_whole(terms)?;
+        self.check_length(terms)?;
+        self.check_room(terms.moves())
     }
 
-    fn check_change(&self, command: Command, offset: u64, length: u64, fua: bool) -> Result<(), StartError> {
-        if self.config.flags.is_read_only() {
-            return Err(StartError::ReadOnly { command });
+    /// Whether a range of any length can be asked for, in as many requests as it takes.
+    pub(crate) fn check_whole(&self, terms: RequestTerms) -> Result<(), StartError> {
+        self.check_open()?;
+        if terms.command.writes() && self.config.flags.is_read_only() {
+            return Err(StartError::ReadOnly { command: terms.command });
         }
-        self.check_offered(command)?;
-        if fua && !self.config.flags.can_fua() {
-            return Err(StartError::NotOffered { what: "FUA" });
-        }
-        self.check_inside(command, offset, length)
+        self.check_offered(terms)?;
+        if terms.command == Command::Flush { Ok(()) } else { self.check_inside(terms) }
     }
 
-    fn check_offered(&self, command: Command) -> Result<(), StartError> {
+    fn check_offered(&self, terms: RequestTerms) -> Result<(), StartError> {
         let flags = self.config.flags;
-        let offered = match command {
+        let knows_command = match terms.command {
             Command::Flush => flags.can_flush(),
             Command::Trim => flags.can_trim(),
             Command::Cache => flags.can_cache(),
             Command::WriteZeroes => flags.can_write_zeroes(),
             Command::Read | Command::Write | Command::BlockStatus => true,
         };
-        if offered { Ok(()) } else { Err(StartError::NotOffered { what: command.name() }) }
-    }
-
-    /// Whether a range of any length can be asked for, in as many requests as it takes.
-    pub(crate) fn check_whole(
-        &self,
-        command: Command,
-        offset: u64,
-        length: u64,
-        fua: bool,
-    ) -> Result<(), StartError> {
-        self.check_open()?;
-        if command.writes() {
-            return self.check_change(command, offset, length, fua);
+        let knows_df = flags.can_df() && self.config.headers != Headers::Simple;
+        for (wanted, offered, what) in [
+            (true, knows_command, terms.command.name()),
+            (terms.has(command_flag::FUA), flags.can_fua(), "FUA"),
+            (terms.has(command_flag::FAST_ZERO), flags.can_fast_zero(), "FAST_ZERO"),
+            (terms.has(command_flag::DF), knows_df, "DF"),
+        ] {
+            if wanted && !offered {
+                return Err(StartError::NotOffered { what });
+            }
         }
-        self.check_offered(command)?;
-        if command == Command::Flush { Ok(()) } else { self.check_inside(command, offset, length) }
+        Ok(())
     }
 
     /// Whether a range can be written at all, in whole blocks or not.
@@ -358,9 +293,9 @@ impl Session {
         self.config.strictness
     }
 
-    /// As [`Self::check_inside`], and not too long for one request.
-    fn check_range(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
-        self.check_inside(command, offset, length)?;
+    /// Not too long for one request.
+    fn check_length(&self, terms: RequestTerms) -> Result<(), StartError> {
+        let RequestTerms { command, length, .. } = terms;
         let longest = match (command, self.config.headers) {
             (command, _) if command.is_bounded() => u64::from(longest_payload(self.config.block_size)),
             (_, Headers::Extended) => u64::MAX,
@@ -375,7 +310,8 @@ impl Session {
     }
 
     /// Inside the export, and in whole blocks (except at the end of the export).
-    fn check_inside(&self, command: Command, offset: u64, length: u64) -> Result<(), StartError> {
+    fn check_inside(&self, terms: RequestTerms) -> Result<(), StartError> {
+        let RequestTerms { command, offset, length, .. } = terms;
         if length == 0 {
             return Err(StartError::ZeroLength { command, offset });
         }
@@ -427,17 +363,11 @@ impl Session {
     // ---- into the books and out to the wire
 
     /// Puts a request that was checked into the books, and its header into the output.
-    fn enter(
-        &mut self,
-        command: Command,
-        flags: u16,
-        offset: u64,
-        length: u64,
-        answer: ExpectedAnswer,
-    ) -> Cookie {
+    fn enter(&mut self, terms: RequestTerms, answer: ExpectedAnswer) -> Cookie {
         let cookie = self.requests.next_number();
-        let ticket = Ticket { owner: self.owner, is_fast: flags & command_flag::FAST_ZERO != 0 };
-        self.requests.enter(Pending::new(RequestInfo { cookie, command, offset, length }, ticket, answer));
+        let ticket = Ticket { owner: self.owner, is_fast: terms.has(command_flag::FAST_ZERO) };
+        let RequestTerms { command, flags, offset, length } = terms;
+        self.requests.enter(Pending::new(terms.info(cookie), ticket, answer));
         let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.headers;
         self.output.headers(|out| {
@@ -466,8 +396,4 @@ impl Session {
             pending.end += payload;
         }
     }
-}
-
-const fn flag(set: bool, bit: u16) -> u16 {
-    if set { bit } else { 0 }
 }

@@ -65,7 +65,7 @@ impl ProgressArgs {
 pub(crate) struct Watch(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Watch {
-    /// Begins, where anybody looks: on a terminal, or for a program that asked.
+    /// Starts to report, if standard error is a terminal or `--progress` asks for it.
     pub(crate) fn begin(args: &ProgressArgs, monitor: CopyMonitor) -> Result<Self, Failure> {
         let is_json = args.progress.is_some();
         if !is_json && (args.quiet || !io::stderr().is_terminal()) {
@@ -80,7 +80,7 @@ impl Watch {
                 let now = monitor.progress();
                 match &bar {
                     Some(bar) => bar.set(now.copied, now.estimated_to_copy()),
-                    // a program that has gone away misses nothing
+                    // fails only where the reader has gone, who then misses nothing
                     None => {
                         drop(writeln!(io::stderr().lock(), "{}", line(&now, Some(began.elapsed()), false)))
                     }

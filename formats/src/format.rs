@@ -177,6 +177,7 @@ impl Default for WriteOptions {
         Self {
             size: None,
             blocks: Blocks::default(),
+            // 1000, without a panic in a constant
             page: NonZeroU64::MIN.saturating_add(999),
             loss: Loss::default(),
             assume: Assume::default(),

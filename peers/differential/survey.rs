@@ -69,7 +69,7 @@ fn survey(export: &Export, range: Range<u64>) -> (Survey, Vec<usize>) {
     let wanted = granted.iter().map(|&context| known[context].clone());
     let wanted = Contexts::new().require_all(wanted).expect("two different contexts");
     let ids = export.contexts.iter().map(|context| (context.id, context.name.as_str()));
-    let contexts = wanted.negotiate(ids).expect("what was granted is there");
+    let contexts = wanted.negotiate(ids).expect("the granted contexts are there");
     (Survey::together(options, contexts).expect("a survey of a read-only export"), granted)
 }
 

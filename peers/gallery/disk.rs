@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-/// What is true of one block.
+/// The truth about one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockTruth {
     CleanData,

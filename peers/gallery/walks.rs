@@ -18,13 +18,13 @@ type List = Vec<(u64, u32)>;
 /// The loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalkShape {
-    /// Lists end to end; goes on where the bitmap ended; copies what is dirty and data.
+    /// Lists end to end; goes on where the bitmap ended; copies dirty data.
     Virtnbdbackup,
     /// Goes on at the farthest reach; merges up to the nearest.
     KubeVirt,
     /// Goes on at the end of the request; what no list describes is clean.
     CloudStack,
-    /// Copies what is dirty and no hole; never zeroes.
+    /// Copies dirty ranges that are no hole; never zeroes.
     Vmsync,
     /// Takes the first reply for all.
     FirstPage,
@@ -159,7 +159,7 @@ fn merge(allocation: &List, bitmap: &List, start: u64, shape: WalkShape) -> Vec<
     out
 }
 
-/// Joins equal neighbours, and lets the length of what was joined wrap at 4 GiB.
+/// Joins equal neighbours, and lets the joined length wrap at 4 GiB.
 fn join_in_32_bits(actions: Vec<(Range<u64>, Treatment)>) -> Vec<(Range<u64>, Treatment)> {
     let mut joined: Vec<(Range<u64>, Treatment)> = Vec::new();
     for (range, action) in actions {

@@ -107,7 +107,7 @@ static void print_operation(size_t number, struct operation *operation)
 {
     if (operation->finished == 2)
         return;
-    /* what is pending when a connection dies is completed with this number, which no server can send */
+    /* an operation pending when a connection dies is completed with this number, which no server can send */
     if (!operation->finished || operation->error == ENOTCONN) {
         printf("lost %zu\n", number);
         return;

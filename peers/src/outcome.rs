@@ -53,7 +53,7 @@ pub enum Ending {
 /// The account of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// What was agreed, or why nothing was.
+    /// The export agreed on, or the reason of the refusal.
     pub export: Result<SeenExport, String>,
     pub operations: Vec<Ending>,
     /// Why the connection ended before all operations were over.

@@ -295,7 +295,7 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
         self.layers.last().map_or(0, |(layer, _)| layer.size)
     }
 
-    /// For every range of the disk the layer that serves it.
+    /// Returns, for every range of the disk, the layer that serves it.
     ///
     /// The stream is lazy: it reads each layer once, holds one extent of each, and takes time by
     /// the number of extents, not by the depth of the chain. It covers `0..size` exactly once or

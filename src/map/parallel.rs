@@ -142,6 +142,7 @@ fn pairs<'a, 'b, T, U>(
 ) -> Vec<(MapSlice<'a, T>, MapSlice<'b, U>)> {
     let mut pairs = Vec::with_capacity(count);
     for remaining in (2..=count).rev() {
+        // an equal share of the runs that are left, so that rounding does not fall on the last pair
         let offset = offset_of(left, right, (left.run_count() + right.run_count()) / remaining);
         let (left_part, left_rest) = left.split_at(offset);
         let (right_part, right_rest) = right.split_at(offset);

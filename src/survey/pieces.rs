@@ -168,11 +168,11 @@ impl Pieces {
         let last = self.list.iter().rposition(|piece| piece.is_asked(id))?;
         let (start, last_piece) = (self.list.get(first)?.range.start, self.list.get(last)?);
         let end = last_piece.range.end;
-        let behind = self
+        let after = self
             .list
             .get(last + 1)
             .filter(|next| next.is_open() && next.range.start == end && next.known == last_piece.known);
-        Some((start..end, behind.map_or(end, |next| next.range.end)))
+        Some((start..end, after.map_or(end, |next| next.range.end)))
     }
 
     /// Gives the pieces of a request an answer that holds up to `end`. The request ends at `asked`;

@@ -120,6 +120,7 @@ impl<T: Transport> BlockingDriver<T> {
         loop {
             let [direct, buffer] = self.connection.space_in(lent.read);
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
+            // an empty first slice could make a transport report the end of the stream
             let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
             match self.transport.read_vectored(slices.get_mut(first..).unwrap_or_default()) {
                 Ok(count) => return self.connection.received_in(count, lent, Instant::now()),

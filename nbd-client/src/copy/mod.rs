@@ -376,6 +376,7 @@ impl RateLimit {
     /// Waits until these bytes may go, or the job is over.
     fn wait(&mut self, bytes: u64, queue: &Queue) {
         let now = Instant::now();
+        // a copy that was slower than its limit may catch up on one burst, not on all of its delay
         self.next = self.next.max(now.checked_sub(Self::BURST).unwrap_or(now));
         queue.pause(self.next.saturating_duration_since(now));
         self.next += Duration::from_secs_f64(bytes as f64 / self.rate as f64);

@@ -97,10 +97,9 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for the first request that failed, whichever block it was of: the others
-    /// in flight have then been waited for, and the connection is usable. [`Error::Start`] for a
-    /// range that cannot be read. The errors of a connection otherwise. After an error there is
-    /// nothing more to be had.
+    /// [`Error::Request`] for the first request that failed, which may be that of a later block. The
+    /// connection is usable: the other requests in flight have been waited for. [`Error::Start`] for
+    /// a range that cannot be read. Otherwise the errors of a connection. No block follows an error.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
         match self.advance() {
             Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),

@@ -67,7 +67,7 @@ impl TlsOptions {
         self
     }
 
-    /// Its own choices, and those of `other` where it has none.
+    /// Fills each choice that is not made here with that of `other`.
     pub(crate) fn or(mut self, other: &Self) -> Self {
         self.certificates = self.certificates.or_else(|| other.certificates.clone());
         self.hostname = self.hostname.or_else(|| other.hostname.clone());

@@ -39,8 +39,8 @@ impl SurveyArgs {
         }
     }
 
-    /// Says how much of an export the server did not describe, where that is no failure. The part
-    /// beyond the last whole block, of which no server can be asked, is no news.
+    /// Reports on stderr how much of an export the server did not describe, where that is no failure.
+    /// Leaves out the bytes beyond the last whole block, which no request can reach.
     pub(crate) fn remark_on_assumed(&self, assumes_data: bool, stats: &SurveyStats) {
         if assumes_data {
             remark("the server has no block status: all of the export is taken for data");

@@ -64,6 +64,7 @@ where
         if !ended {
             let joins = Some(S::Status::eq as _);
             state = blocks::try_fold_numbered(stream, joins, state, |(acc, mut growing), next, _| {
+                // the extent that can grow no more: `next` did not join it and takes its place
                 let done = match &mut growing {
                     None => growing.replace(next),
                     Some(last) => last.absorb(next).and_then(|next| growing.replace(next)),

@@ -101,7 +101,7 @@ where
         Format::Json => {
             let mut array = Array::new(&mut *out, view);
             if let Err(failure) = each(shown, |extent| array.push(&extent)) {
-                // The extents found are true all the same. An output that fails is the second fault.
+                // The rows until here are right. An error of the output must not replace the first one.
                 let _ = array.flush();
                 return Err(failure);
             }

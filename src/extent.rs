@@ -2,7 +2,7 @@
 //! or overflowing extent can be built, so they need not check again.
 
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Bound, Range, RangeBounds};
 
 use crate::error::ExtentError;
 
@@ -12,6 +12,21 @@ use crate::error::ExtentError;
 /// server that claims more is mistaken or hostile (CVE-2023-5215 is the result of a client that
 /// believed it).
 pub const MAX_END: u64 = i64::MAX as u64;
+
+/// The half-open range with these bounds. An open side reaches to the end of `whole`.
+pub(crate) fn half_open(range: &impl RangeBounds<u64>, whole: Range<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => whole.start,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => whole.end,
+    };
+    start..end
+}
 
 /// A non-empty range of bytes, half-open (`start..end`), with one status for every byte.
 ///

@@ -72,7 +72,7 @@ pub use slice::MapSlice;
 pub use totals::Total;
 
 use crate::error::StreamError;
-use crate::extent::Extent;
+use crate::extent::{Extent, MAX_END, half_open};
 use crate::stream::{ExtentStream, FromIter};
 use index::Index;
 use indices::Indices;
@@ -278,7 +278,7 @@ impl<T: Copy> ExtentMap<T> {
     /// # Errors
     ///
     /// As [`MapSlice::covers`].
-    pub fn covers(&self, range: Range<u64>) -> Result<(), StreamError> {
+    pub fn covers(&self, range: impl RangeBounds<u64>) -> Result<(), StreamError> {
         self.as_slice().covers(range)
     }
 
@@ -343,8 +343,11 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// assert_eq!(refused, Err(StreamError::Gap { range: 512..1024 }));
     /// # Ok::<(), StreamError>(())
     /// ```
-    pub fn covering<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
-        build::read(stream, range, false)
+    pub fn covering<S>(stream: S, range: impl RangeBounds<u64>) -> Result<Self, S::Error>
+    where
+        S: ExtentStream<Status = T>,
+    {
+        build::read(stream, half_open(&range, 0..MAX_END), false)
     }
 
     /// Builds a map from a stream that must stay within `range` and may leave gaps.
@@ -365,8 +368,11 @@ impl<T: Copy + Eq + Hash> ExtentMap<T> {
     /// assert_eq!((map.get(0), map.get(600).map(|e| e.range())), (None, Some(512..1024)));
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
-    pub fn within<S: ExtentStream<Status = T>>(stream: S, range: Range<u64>) -> Result<Self, S::Error> {
-        build::read(stream, range, true)
+    pub fn within<S>(stream: S, range: impl RangeBounds<u64>) -> Result<Self, S::Error>
+    where
+        S: ExtentStream<Status = T>,
+    {
+        build::read(stream, half_open(&range, 0..MAX_END), true)
     }
 
     /// Adds a run from the end of the map to `end`, or grows the last one.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::{Bound, Range, RangeBounds};
+use core::ops::{Range, RangeBounds};
 
 use super::diff::Diff;
 use super::index::Index;
@@ -10,7 +10,7 @@ use super::indices::IndexSlice;
 use super::iter::{MapExtents, Runs};
 use super::totals::{Total, totals};
 use crate::error::StreamError;
-use crate::extent::Extent;
+use crate::extent::{Extent, half_open};
 use crate::stream::{ExtentStream, FromIter, from_iter};
 
 /// A part of an [`ExtentMap`](super::ExtentMap), without a copy: two borrowed lists and a range.
@@ -77,16 +77,7 @@ impl<'a, T> MapSlice<'a, T> {
     /// The part that lies in `range` (bytes). Bytes outside of this slice are left out.
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<u64>) -> Self {
-        let start = match range.start_bound() {
-            Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before.saturating_add(1),
-            Bound::Unbounded => self.start,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&last) => last.saturating_add(1),
-            Bound::Excluded(&end) => end,
-            Bound::Unbounded => self.end,
-        };
+        let Range { start, end } = half_open(&range, self.range());
         let start = start.clamp(self.start, self.end);
         let end = end.clamp(start, self.end);
         let first = self.run_at(start);
@@ -227,7 +218,7 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     /// assert_eq!(map.slice(512..1024).covers(512..1024), Ok(()));
     /// # Ok::<(), StreamError>(())
     /// ```
-    pub fn covers(&self, range: Range<u64>) -> Result<(), StreamError> {
+    pub fn covers(&self, range: impl RangeBounds<u64>) -> Result<(), StreamError> {
         self.stream().covering(range).for_each(drop)
     }
 

@@ -50,7 +50,7 @@ mod stop;
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::RangeBounds;
 
 pub(crate) use blocks::{NUMBERS, UNNUMBERED, try_fold_numbered};
 pub use check::Check;
@@ -73,7 +73,7 @@ pub use source::ExtentSource;
 pub(crate) use stop::Stop;
 
 use crate::error::StreamError;
-use crate::extent::Extent;
+use crate::extent::{Extent, MAX_END, half_open};
 
 /// A stream of extents in ascending order that do not overlap: the methods to read, change and merge
 /// it.
@@ -371,8 +371,8 @@ pub trait ExtentStream: ExtentSource {
         Filter::new(self, f)
     }
 
-    /// Cuts the stream to `range` (bytes); what lies outside is dropped. Reading stops at the first
-    /// extent that reaches the range's end.
+    /// Cuts the stream to `range` (bytes); extents outside of it are dropped. Reading stops at the
+    /// first extent that reaches the range's end.
     ///
     /// ```
     /// # use nbd_extents::stream::{ExtentStream, from_iter};
@@ -384,17 +384,19 @@ pub trait ExtentStream: ExtentSource {
     /// ];
     /// let part = from_iter(list).clip(256..600).collect_vec()?;
     /// assert_eq!(part, [Extent::from_range(256..512, 'a')?, Extent::from_range(512..600, 'b')?]);
+    /// let end = from_iter(list).clip(1000..).collect_vec()?;
+    /// assert_eq!(end, [Extent::from_range(1000..1024, 'b')?, Extent::new(4096, 512, 'b')?]);
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn clip(self, range: Range<u64>) -> Clip<Self>
+    fn clip(self, range: impl RangeBounds<u64>) -> Clip<Self>
     where
         Self: Sized,
     {
-        Clip::new(self, range)
+        Clip::new(self, half_open(&range, 0..MAX_END))
     }
 
-    /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. What
-    /// lies outside of `range` is handed on unchanged.
+    /// Gives every byte of `range` (bytes) that the stream leaves out the status `status`. Extents
+    /// outside of `range` are handed on unchanged. An open end of the range is [`MAX_END`].
     ///
     /// There is no default: the safe status depends on the context (data for an allocation, dirty
     /// for a bitmap).
@@ -411,12 +413,12 @@ pub trait ExtentStream: ExtentSource {
     /// assert_eq!(whole[2], Extent::from_range(1024..4096, '?')?);
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn fill(self, range: Range<u64>, status: Self::Status) -> Fill<Self>
+    fn fill(self, range: impl RangeBounds<u64>, status: Self::Status) -> Fill<Self>
     where
         Self: Sized,
         Self::Status: Clone,
     {
-        Fill::new(self, range, status)
+        Fill::new(self, half_open(&range, 0..MAX_END), status)
     }
 
     /// Demands that the stream stays within `range` (bytes). Gaps are allowed.
@@ -433,11 +435,11 @@ pub trait ExtentStream: ExtentSource {
     /// assert_eq!(error.to_string(), "an extent over bytes 4096..4608 leaves the range 0..4096");
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn within(self, range: Range<u64>) -> Check<Self>
+    fn within(self, range: impl RangeBounds<u64>) -> Check<Self>
     where
         Self: Sized,
     {
-        Check::within(self, range)
+        Check::within(self, half_open(&range, 0..MAX_END))
     }
 
     /// Demands that the stream covers every byte of `range` exactly once, and nothing else. The
@@ -452,11 +454,11 @@ pub trait ExtentStream: ExtentSource {
     /// assert_eq!(checked, Err(StreamError::Gap { range: 512..1024 }));
     /// # Ok::<(), StreamError>(())
     /// ```
-    fn covering(self, range: Range<u64>) -> Check<Self>
+    fn covering(self, range: impl RangeBounds<u64>) -> Check<Self>
     where
         Self: Sized,
     {
-        Check::covering(self, range)
+        Check::covering(self, half_open(&range, 0..MAX_END))
     }
 
     /// Joins neighbours that touch and have equal statuses. Of statuses that are equal and yet can

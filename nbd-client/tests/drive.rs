@@ -14,9 +14,9 @@ use nbd_client::session::{
     Errno, Event, ReadRequest, RequestError, SessionLimits, StartError, TakeAll, WriteRequest,
 };
 use nbd_client::survey::Order;
-use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, WriteBehind};
-use nbd_extents::stream::ExtentStream;
+use nbd_client::{Error, Options, Pool, ReadAhead, WriteBehind};
 use nbd_extents::{Context, Contexts};
+use testkit::clients::{AnyClient, Kind, SurveyKind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
@@ -25,12 +25,12 @@ const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
 const ESHUTDOWN: u32 = 108;
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-fn connect(server: &ScriptedServer, options: &Options) -> Client {
-    Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient {
+    kind.connect(&server.uri().parse().unwrap(), options).unwrap()
 }
 
 fn pool(server: &ScriptedServer, options: &Options) -> Pool {
-    Pool::of(vec![connect(server, options)]).unwrap()
+    Pool::connect(&server.uri().parse().unwrap(), options, 1).unwrap()
 }
 
 fn zeroes(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
@@ -56,25 +56,28 @@ fn a_caller_that_takes_its_time_is_no_timeout() {
         conn.serve(zeroes)
     })
     .unwrap();
-    let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
-    for nth in 0..4 {
-        let buffer = client.buffer(2 << 20);
-        client.start(|session| session.start_read(&ReadRequest::new(nth * 2 * MIB), buffer)).unwrap();
-    }
-    let mut reads = 0;
-    thread::sleep(TIMEOUT * 2);
-    while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
-        if let Event::Read { data, .. } = event {
-            reads += 1;
-            client.recycle_buffer(data);
-            thread::sleep(TIMEOUT + TIMEOUT / 4);
-            // a start in between does not make the older ones late
-            if reads == 1 {
-                client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 2 << 20])).unwrap();
+    for kind in Kind::WITH_EVENTS {
+        let mut client = connect(kind, &server, &Options::new().request_timeout(TIMEOUT));
+        for nth in 0..4 {
+            let buffer = vec![0; 2 << 20];
+            client.start(|session| session.start_read(&ReadRequest::new(nth * 2 * MIB), buffer)).unwrap();
+        }
+        let mut reads = 0;
+        thread::sleep(TIMEOUT * 2);
+        while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
+            if let Event::Read { .. } = event {
+                reads += 1;
+                thread::sleep(TIMEOUT + TIMEOUT / 4);
+                // a start in between does not make the older ones late
+                if reads == 1 {
+                    client
+                        .start(|session| session.start_read(&ReadRequest::new(0), vec![0; 2 << 20]))
+                        .unwrap();
+                }
             }
         }
+        assert_eq!(reads, 5, "{kind:?}");
     }
-    assert_eq!(reads, 5);
 }
 
 /// The caller's own time is not the server's. A request that is never answered is late when nothing
@@ -91,26 +94,30 @@ fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
         })
     })
     .unwrap();
-    let mut client = connect(&server, &Options::new().request_timeout(TIMEOUT));
-    client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 512])).unwrap();
-    client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
-    let (mut answers, mut last) = (0, Instant::now());
-    let error = loop {
-        match client.next_event(&mut TakeAll) {
-            Ok(Some(Event::Done { .. })) => {
-                (answers, last) = (answers + 1, Instant::now());
-                if answers < 8 {
-                    client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
+    for kind in Kind::WITH_EVENTS {
+        let mut client = connect(kind, &server, &Options::new().request_timeout(TIMEOUT));
+        client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 512])).unwrap();
+        client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
+        let (mut answers, mut last) = (0, Instant::now());
+        let error = loop {
+            match client.next_event(&mut TakeAll) {
+                Ok(Some(Event::Done { .. })) => {
+                    (answers, last) = (answers + 1, Instant::now());
+                    if answers < 8 {
+                        client
+                            .start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512]))
+                            .unwrap();
+                    }
                 }
+                Ok(_) => {}
+                Err(error) => break error,
             }
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    assert_eq!(answers, 8, "they should not have been late");
-    let took = last.elapsed();
-    assert!(took >= TIMEOUT - Duration::from_millis(50) && took < TIMEOUT * 10, "{took:?}");
+        };
+        assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error}");
+        assert_eq!(answers, 8, "they should not have been late");
+        let took = last.elapsed();
+        assert!(took >= TIMEOUT - Duration::from_millis(50) && took < TIMEOUT * 10, "{took:?}");
+    }
 }
 
 // ---- last words
@@ -131,12 +138,15 @@ fn a_goodbye_does_not_come_in_the_middle_of_data() {
         Ok(())
     })
     .unwrap();
-    let mut client = connect(&server, &Options::new());
-    let error = client.write(0, &vec![7; MIB as usize]).unwrap_err();
-    assert!(is_shutdown(&error), "{error}");
-    let patience = Duration::from_secs(10);
-    assert_eq!(told.recv_timeout(patience), Ok(true), "other bytes among those of the write");
-    assert_eq!(told.recv_timeout(patience), Ok(true), "no goodbye");
+    // a pool would have several writes in flight
+    for kind in [Kind::Blocking, Kind::Async, Kind::AsyncDriver] {
+        let mut client = connect(kind, &server, &Options::new());
+        let error = client.write(0, &vec![7; MIB as usize]).unwrap_err();
+        assert!(is_shutdown(&error), "{kind:?}: {error}");
+        let patience = Duration::from_secs(10);
+        assert_eq!(told.recv_timeout(patience), Ok(true), "other bytes among those of the write");
+        assert_eq!(told.recv_timeout(patience), Ok(true), "no goodbye");
+    }
 }
 
 /// The server fails a write, hangs up and reads no more. The next bytes cannot be sent; that it has
@@ -150,9 +160,11 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
         conn.hang_up()
     })
     .unwrap();
-    let mut client = connect(&server, &Options::new());
-    let error = client.write(0, &vec![7; 16 << 20]).unwrap_err();
-    assert!(is_shutdown(&error), "a blocking write: {error}");
+    for kind in Kind::ALL {
+        let mut client = connect(kind, &server, &Options::new());
+        let error = client.write(0, &vec![7; 16 << 20]).unwrap_err();
+        assert!(is_shutdown(&error), "{kind:?}: {error}");
+    }
 
     let mut pool = pool(&server, &Options::new());
     let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
@@ -164,16 +176,18 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
         .unwrap();
     assert!(is_shutdown(&error), "a pipeline: {error}");
 
-    let mut client = connect(&server, &Options::new());
-    let first = client.start(|session| session.start_write(&WriteRequest::new(0), vec![7; 512])).unwrap();
-    thread::sleep(Duration::from_millis(100));
-    client.start(|session| session.start_write(&WriteRequest::new(512), vec![7; 512])).unwrap();
-    let event = client.next_event(&mut TakeAll).unwrap().unwrap();
-    assert!(matches!(&event, Event::Failed { cookie, error } if *cookie == first && error.is_shutdown()));
-    // the second was never answered
-    let error = client.next_event(&mut TakeAll).unwrap_err();
-    assert!(matches!(error, Error::Io { .. } | Error::ConnectionLost(_)), "{error}");
-    assert!(matches!(client.next_event(&mut TakeAll), Err(Error::GivenUp)));
+    for kind in Kind::WITH_EVENTS {
+        let mut client = connect(kind, &server, &Options::new());
+        let first = client.start(|session| session.start_write(&WriteRequest::new(0), vec![7; 512])).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        client.start(|session| session.start_write(&WriteRequest::new(512), vec![7; 512])).unwrap();
+        let event = client.next_event(&mut TakeAll).unwrap().unwrap();
+        assert!(matches!(&event, Event::Failed { cookie, error } if *cookie == first && error.is_shutdown()));
+        // the second was never answered
+        let error = client.next_event(&mut TakeAll).unwrap_err();
+        assert!(matches!(error, Error::Io { .. } | Error::ConnectionLost(_)), "{error}");
+        assert!(matches!(client.next_event(&mut TakeAll), Err(Error::GivenUp)));
+    }
 }
 
 // ---- answers that come before their question
@@ -227,11 +241,13 @@ fn a_call_keeps_within_the_limits_of_its_session() {
     for limits in [few, short, small] {
         let options = Options::new().session_limits(limits);
         let data = vec![7; 8 << 20];
-        let mut client = connect(&server, &options);
-        client.read(0, &mut data.clone()).unwrap();
-        client.write(0, &data).unwrap();
-        client.zero(0, 64 * MIB).unwrap();
-        client.disconnect().unwrap();
+        for kind in Kind::WITH_CALLS {
+            let mut client = connect(kind, &server, &options);
+            client.read(0, data.len()).unwrap();
+            client.write(0, &data).unwrap();
+            client.zero(0, 64 * MIB).unwrap();
+            client.disconnect().unwrap();
+        }
         let mut pipelined = pool(&server, &options);
         let mut blocks =
             ReadAhead::new(&mut pipelined, Some(0..8 * MIB), PipelineOptions::default()).unwrap();
@@ -263,18 +279,16 @@ fn a_survey_keeps_within_the_limits_of_its_session() {
     limits.max_in_flight = 3;
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let options = Options::new().session_limits(limits);
-    let mut surveyor =
-        Surveyor::connect(&server.uri().parse().unwrap(), &options, &wanted, Order::Together).unwrap();
-    for complete in [false, false, true] {
-        let settled = surveyor.survey_options().unwrap().max_request(MIB);
-        let mut extents = surveyor.survey(settled).unwrap();
-        let first = extents.next_extent();
-        assert!(first.unwrap().is_some());
-        if complete {
-            extents.for_each(drop).unwrap();
+    for kind in SurveyKind::ALL {
+        let uri = server.uri().parse().unwrap();
+        let mut surveyor = kind.connect(&uri, &options, &wanted, Order::Together).unwrap();
+        for most in [1, 1, usize::MAX] {
+            let settled = surveyor.survey_options().unwrap().max_request(MIB);
+            let run = surveyor.run(settled, most).unwrap();
+            assert!(run.error.is_none() && !run.extents.is_empty(), "{kind:?}: {:?}", run.error);
         }
+        surveyor.disconnect().unwrap();
     }
-    surveyor.disconnect().unwrap();
 }
 
 // ---- what an error says

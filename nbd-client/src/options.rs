@@ -27,18 +27,14 @@ use nbd_extents::Strictness;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
-    pub(crate) contexts: Vec<ContextRequest>,
-    pub(crate) extended_headers: bool,
-    structured_replies: bool,
-    pub(crate) list_contexts: bool,
+    /// For an export whose name is not known yet.
+    pub(crate) handshake: HandshakeConfig,
     pub(crate) assume_data: bool,
-    pub(crate) strictness: Strictness,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) flush_timeout: Option<Duration>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) session_limits: SessionLimits,
-    pub(crate) handshake_limits: HandshakeLimits,
     pub(crate) canceller: Canceller,
     pub(crate) tls: Option<TlsOptions>,
     #[cfg(feature = "tls")]
@@ -49,18 +45,13 @@ impl Default for Options {
     /// See [`Options::new`].
     fn default() -> Self {
         Self {
-            contexts: Vec::new(),
-            extended_headers: true,
-            structured_replies: true,
-            list_contexts: false,
+            handshake: HandshakeConfig::new(""),
             assume_data: false,
-            strictness: Strictness::default(),
             connect_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(300),
             flush_timeout: None,
             deadline: None,
             session_limits: SessionLimits::default(),
-            handshake_limits: HandshakeLimits::default(),
             canceller: Canceller::new(),
             tls: None,
             #[cfg(feature = "tls")]
@@ -89,32 +80,32 @@ impl Options {
     }
 
     fn context(mut self, name: impl Into<String>, required: bool) -> Self {
-        self.contexts.push(ContextRequest { name: name.into(), required });
+        self.handshake.contexts.push(ContextRequest { name: name.into(), required });
         self
     }
 
     /// The same without any context.
     pub(crate) fn without_contexts(mut self) -> Self {
-        self.contexts.clear();
+        self.handshake.contexts.clear();
         self
     }
 
     /// Whether to ask for extended headers (default: yes).
     pub const fn extended_headers(mut self, wanted: bool) -> Self {
-        self.extended_headers = wanted;
+        self.handshake.extended_headers = wanted;
         self
     }
 
     /// Whether to ask for structured replies where there are no extended headers (default: yes).
     /// Without either there is no block status, and a read tells nothing of holes.
     pub const fn structured_replies(mut self, wanted: bool) -> Self {
-        self.structured_replies = wanted;
+        self.handshake.structured_replies = wanted;
         self
     }
 
     /// Whether to list what the server offers in any case (default: only if a context is missing).
     pub const fn list_contexts(mut self, wanted: bool) -> Self {
-        self.list_contexts = wanted;
+        self.handshake.list_contexts = wanted;
         self
     }
 
@@ -131,7 +122,7 @@ impl Options {
 
     /// Whether to refuse every violation of a MUST (default: no, see [`Strictness`]).
     pub const fn strict(mut self, strict: bool) -> Self {
-        self.strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
+        self.handshake.strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
         self
     }
 
@@ -177,7 +168,7 @@ impl Options {
 
     /// Bounds on what the server may send in the handshake.
     pub const fn handshake_limits(mut self, limits: HandshakeLimits) -> Self {
-        self.handshake_limits = limits;
+        self.handshake.limits = limits;
         self
     }
 
@@ -232,13 +223,6 @@ impl Options {
     }
 
     pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {
-        let mut config = HandshakeConfig::new(export);
-        config.contexts.clone_from(&self.contexts);
-        config.extended_headers = self.extended_headers;
-        config.structured_replies = self.structured_replies;
-        config.list_contexts = self.list_contexts;
-        config.strictness = self.strictness;
-        config.limits = self.handshake_limits;
-        config
+        HandshakeConfig { export: export.to_owned(), ..self.handshake.clone() }
     }
 }

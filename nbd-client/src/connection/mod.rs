@@ -554,7 +554,7 @@ impl Connection {
         export.tls = self.tls_info.take();
         crate::trace::negotiated(&export);
         let mut config = SessionConfig::of_export(&export);
-        config.strictness = self.options.strictness;
+        config.strictness = self.options.handshake.strictness;
         config.limits = self.options.session_limits;
         let mut session = Session::new(config);
         session.count_forgiven(forgiven);

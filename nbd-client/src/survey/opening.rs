@@ -45,7 +45,7 @@ impl<'a, C: Surveyed> Opening<'a, C> {
     pub(crate) fn new(options: &'a Options, wanted: &'a Contexts, order: Order) -> Self {
         // without extended headers there is no payload form, and each connection answers for all
         // its contexts
-        let needs_two = order == Order::BitmapFirst && !options.extended_headers;
+        let needs_two = order == Order::BitmapFirst && !options.handshake.extended_headers;
         let stage = if needs_two { OpeningStage::Bitmaps(None) } else { OpeningStage::Whole };
         Self { options, wanted, order, stage }
     }

@@ -4,6 +4,7 @@
 //! other refuses, `differences.md` must say who is right by the protocol. Anything else is a finding:
 //! it is printed with its seed, and the program ends with 1. `ci/differential` builds and runs it.
 
+#![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "a program: names that say it all, the rest has its comment")]
 #![allow(unreachable_pub, reason = "modules of a program")]
 

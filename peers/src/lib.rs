@@ -1,6 +1,7 @@
 //! What the differential fuzzer and the gallery of faults share: libnbd in a process of its own, and
 //! the words for what a client made of a session.
 
+#![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "names that say it all; the rest has its comment")]
 #![allow(
     clippy::missing_errors_doc,

@@ -5,6 +5,7 @@
 //! truth with a [`model::Model`], which asks about one small block at a time and shares no code
 //! with the crates under test.
 
+#![forbid(unsafe_code)]
 #![cfg(unix)]
 #![allow(missing_docs, reason = "names that say it all; the rest has its comment")]
 #![allow(

@@ -1,6 +1,8 @@
 //! The bodies of the fuzz targets: functions of bytes that panic when an assertion fails.
 //! `cargo test` runs them over the committed corpus (`tests/corpus.rs`), libfuzzer without end.
 
+#![forbid(unsafe_code)]
+
 mod bytes;
 pub mod chains;
 pub mod formats;

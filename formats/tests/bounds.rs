@@ -33,7 +33,7 @@ fn rows(count: u64) -> impl Iterator<Item = Extent<Attributes>> {
     })
 }
 
-/// Hands out what was written a piece at a time, as a pipe does.
+/// Hands out a list a piece at a time, as a pipe does.
 struct Pieces<'a>(&'a [u8]);
 
 impl Read for Pieces<'_> {

@@ -1,6 +1,6 @@
 //! Memory of the hostile cases: each input of the corpus, and thousands made from them, run while an
 //! allocator counts. The corpus has the rows of SERVER-BEHAVIOUR.md (`row-`). An input of a few hundred
-//! bytes can claim gigabytes; what is held must follow its length and not its claims.
+//! bytes can claim gigabytes; the memory held must follow its length and not its claims.
 
 use nbd_extents_fuzz_bodies as bodies;
 use nbd_extents_fuzz_bodies::replay::replay;

@@ -76,7 +76,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`FrameFault::Gap`] when the frames leave out bytes up to the end of the disk that must
-    /// not be left out, [`FrameFault::DataSize`] when they carry less data than promised.
+    /// not be left out, [`FrameFault::TooLittleData`] when they carry less data than promised.
     pub fn stop(self) -> Result<Frame<'static>, FrameFault> {
         self.sequence.check_end()?;
         Ok(Frame::new(Header::stop(self.hasher.as_ref().map(Hasher::checksum)), &[]))

@@ -76,9 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let assumes_data = surveyor.assumes_data();
     let connections = args.connections.into();
     let copy = Copy::connect(surveyor, (&args.source, &options), (&args.target, &options), connections)
-        .map_err(|error| failure(error, args, &options))?;
+        .map_err(|error| failure(error, args, &options).hint(NOTHING))?;
     remark_on_tail(&copy);
-    let watch = Watch::begin(&args.progress, copy.monitor())?;
+    let watch = Watch::begin(&args.progress, "copying", copy.monitor())?;
     let monitor = copy.monitor();
     let result = move_data(copy, &contexts, args);
     drop(watch);
@@ -110,6 +110,9 @@ fn move_data(copy: Copy, contexts: &Contexts, args: &Args) -> Result<(CopyProgre
     result.map_err(|error| Failure::from(error).hint_survey(!args.bitmap.is_empty(), args.bitmap_first))
 }
 
+/// Added to the message of a copy that fails before its first write.
+const NOTHING: &str = "; nothing was written: the target is as it was";
+
 /// The failure to connect, with what may help.
 fn failure(error: CopyError, args: &Args, options: &nbd_client::Options) -> Failure {
     match error {
@@ -123,7 +126,7 @@ fn failure(error: CopyError, args: &Args, options: &nbd_client::Options) -> Fail
 fn partial(failure: Failure, monitor: &CopyMonitor) -> Failure {
     let now = monitor.progress();
     if !now.has_written {
-        return failure.hint("; nothing was written: the target is as it was");
+        return failure.hint(NOTHING);
     }
     let (copied, zeroed) = (human(now.copied), human(now.zeroed - now.zero_already));
     failure.hint(&format!(

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nbd_client::copy::{CopyMonitor, CopyProgress};
+use nbd_client::pipeline::RateLimit;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -45,18 +46,35 @@ enum ProgressFormat {
 }
 
 impl ProgressArgs {
+    /// The limit on the rate, for a loop of the program's own.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace(self.limit_rate.map(RateLimit::new))
+    }
+
     /// Says what was done, where a person reads it.
     pub(crate) fn summary(&self, done: &CopyProgress) {
         if self.progress.is_some() {
             let _ = writeln!(io::stderr().lock(), "{}", line(done, None, true));
         } else if !self.quiet && io::stderr().is_terminal() {
             let (copied, zeroed) = (human(done.copied), human(done.zeroed));
-            let skipped = human(done.size.saturating_sub(done.copied).saturating_sub(done.zeroed));
             let verified = match done.verified {
                 0 => String::new(),
                 bytes => format!(", {} read back and equal", human(bytes)),
             };
-            remark(format_args!("{copied} copied, {zeroed} zero, {skipped} left as they were{verified}"));
+            remark(format_args!("{copied} copied, {zeroed} zero{verified}"));
+        }
+    }
+}
+
+/// Holds a loop to the rate that the user allows, if there is one. Meanwhile the pool's threads
+/// receive whatever was asked for.
+pub(crate) struct Pace(Option<RateLimit>);
+
+impl Pace {
+    /// Waits until these bytes may go.
+    pub(crate) fn wait(&mut self, bytes: u64) {
+        if let Some(limit) = &mut self.0 {
+            std::thread::sleep(limit.delay(bytes));
         }
     }
 }
@@ -66,7 +84,11 @@ pub(crate) struct Watch(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Watch {
     /// Starts to report, if standard error is a terminal or `--progress` asks for it.
-    pub(crate) fn begin(args: &ProgressArgs, monitor: CopyMonitor) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        args: &ProgressArgs,
+        what: &'static str,
+        monitor: CopyMonitor,
+    ) -> Result<Self, Failure> {
         let is_json = args.progress.is_some();
         if !is_json && (args.quiet || !io::stderr().is_terminal()) {
             return Ok(Self(None));
@@ -75,16 +97,23 @@ impl Watch {
         let period = if is_json { JSON_PERIOD } else { LINE_PERIOD };
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             let began = Instant::now();
-            let bar = (!is_json).then(|| Progress::new("copying", 0));
+            let bar = (!is_json).then(|| bar(what));
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                 let now = monitor.progress();
                 match &bar {
-                    Some(bar) => bar.set(now.copied, now.estimated_to_copy()),
+                    Some(bar) => {
+                        bar.set_length(now.estimated_to_copy());
+                        bar.set_position(now.copied);
+                    }
                     // fails only where the reader has gone, who then misses nothing
                     None => {
                         drop(writeln!(io::stderr().lock(), "{}", line(&now, Some(began.elapsed()), false)))
                     }
                 }
+            }
+            if let Some(bar) = bar {
+                // the line goes before anything else is said
+                bar.finish_and_clear();
             }
         });
         Ok(Self(Some((stop, thread.map_err(|error| Failure::other(error.to_string()))?))))
@@ -116,35 +145,12 @@ fn line(now: &CopyProgress, elapsed: Option<Duration>, done: bool) -> serde_json
     line
 }
 
-/// How far a job of known size is.
-pub(crate) struct Progress(ProgressBar);
-
-impl Progress {
-    /// Begins a job that moves `total` bytes. On anything but a terminal nothing is shown.
-    pub(crate) fn new(what: &'static str, total: u64) -> Self {
-        let bar = ProgressBar::new(total).with_message(what);
-        let template = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+/// The line on a terminal.
+fn bar(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what);
+    let template = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
-
-    /// Counts more bytes as moved.
-    pub(crate) fn add(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
-
-    /// Sets the bytes moved, and the total as it is known now.
-    fn set(&self, moved: u64, total: u64) {
-        self.0.set_length(total);
-        self.0.set_position(moved);
-    }
-}
-
-impl Drop for Progress {
-    /// The line goes before anything else is said.
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
+    bar
 }

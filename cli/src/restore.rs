@@ -4,6 +4,7 @@
 use core::ops::Range;
 use std::path::{Path, PathBuf};
 
+use nbd_client::copy::CopyMonitor;
 use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::{Export, Pool, Uri};
 use nbd_extents_formats::sparse_stream::{self, Event, Meta, StreamFact, Summary};
@@ -11,7 +12,7 @@ use nbd_extents_formats::sparse_stream::{self, Event, Meta, StreamFact, Summary}
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::Failure;
 use crate::output::remark;
-use crate::progress::Progress;
+use crate::progress::{Pace, ProgressArgs, Watch};
 use crate::streams::{self, Streams};
 use crate::values::{human, parse_uri};
 
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     connections: u8,
     #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
     connection: ConnectionArgs,
 }
 
@@ -55,6 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| connection::failure(&args.uri, &options, error))?;
     let export = pool.export().clone();
     check_target(&export, jobs.last().map(|job| job.meta.virtual_size))?;
+    let monitor = CopyMonitor::new(export.size());
+    let watch = Watch::begin(&args.progress, "writing", monitor.clone())?;
+    let mut pace = args.progress.pace();
     let mut has_written = false;
     for (nth, file) in args.files.iter().enumerate() {
         let job = jobs.get(nth);
@@ -65,13 +71,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             export: &export,
             target: JoinedWrites::new(&mut pool, PipelineOptions::default())?,
             has_written: &mut has_written,
-            progress: None,
+            monitor: &monitor,
+            pace: &mut pace,
         };
         if let Err(failure) = restore.apply(file, job) {
             return Err(if has_written { failure.hint(PARTIAL) } else { failure });
         }
     }
+    drop(watch);
     pool.disconnect().ok(); // all of it is there
+    args.progress.summary(&monitor.progress());
     Ok(())
 }
 
@@ -165,7 +174,8 @@ struct Restore<'a> {
     target: JoinedWrites<'a>,
     /// The target is no longer as it was.
     has_written: &'a mut bool,
-    progress: Option<Progress>,
+    monitor: &'a CopyMonitor,
+    pace: &'a mut Pace,
 }
 
 impl Restore<'_> {
@@ -190,8 +200,7 @@ impl Restore<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
-        drop(self.progress.take());
+    fn finish(self) -> Result<(), Failure> {
         Ok(self.target.finish()?)
     }
 
@@ -210,14 +219,14 @@ impl Restore<'_> {
                 check_target(self.export, Some(meta.virtual_size))?;
             }
         }
-        self.progress = Some(Progress::new("writing", meta.data_size));
+        self.monitor.plan_copy(meta.data_size);
+        self.monitor.plan_to(self.export.size());
         Ok(())
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        if let Some(progress) = &self.progress {
-            progress.add(bytes.len() as u64);
-        }
+        self.pace.wait(bytes.len() as u64);
+        self.monitor.add_copied(bytes.len() as u64);
         let room = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
         let bytes = bytes.get(..room).unwrap_or(bytes);
         if bytes.is_empty() {
@@ -233,6 +242,7 @@ impl Restore<'_> {
             return Ok(());
         }
         *self.has_written = true;
+        self.monitor.add_zeroed(range.end - range.start);
         Ok(self.target.zero(range)?)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nbd_client::Uri;
 
 use crate::connection::ConnectionArgs;
+use crate::progress::ProgressArgs;
 use crate::survey::SurveyArgs;
 use crate::values::{parse_size, parse_uri};
 
@@ -77,6 +78,8 @@ pub(crate) struct Args {
     /// How many connections to read over, where the server allows several
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) connections: u8,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
     #[command(flatten)]
     pub(super) survey: SurveyArgs,
     #[command(flatten)]

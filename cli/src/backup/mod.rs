@@ -13,6 +13,7 @@ pub(crate) mod unfinished;
 
 use std::time::SystemTime;
 
+use nbd_client::copy::CopyMonitor;
 use nbd_client::pool::more_connections;
 use nbd_client::survey::Order;
 use nbd_client::{Export, Pool, Surveyor};
@@ -26,7 +27,7 @@ use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
 use crate::connection;
 use crate::failure::Failure;
 use crate::map::Previous;
-use crate::progress::Progress;
+use crate::progress::Watch;
 use crate::streams;
 use crate::values::human;
 pub(crate) use args::Args;
@@ -45,16 +46,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let totals = plan.clone().measure()?.bytes;
     let meta = meta(args, &base, pool.export().size(), totals.copy);
     let mut frames = Frames::new(target, &meta, args.detect_zeroes)?;
-    {
-        let progress = Progress::new("copying", totals.copy);
-        copy::run(&mut pool, plan, &mut frames, &progress)?;
-    }
+    let monitor = CopyMonitor::new(pool.export().size());
+    monitor.plan_copy(totals.copy);
+    monitor.plan_to(pool.export().size());
+    let watch = Watch::begin(&args.progress, "copying", monitor.clone())?;
+    let copied = copy::run(&mut pool, plan, &mut frames, &monitor, &mut args.progress.pace());
+    drop(watch);
+    copied?;
     // Every request has been answered, so a server that closes badly harms nothing.
     let connections = pool.disconnect().unwrap_or_default();
     let received = closed + connections.iter().map(|stats| stats.bytes_received).sum::<u64>();
     let (target, length) = frames.finish()?;
     target.commit()?;
-    report.write(&totals, map.run_count(), assumed, received, length)
+    report.write(&totals, map.run_count(), assumed, received, length)?;
+    args.progress.summary(&monitor.progress());
+    Ok(())
 }
 
 /// The parent of an incremental, as far as the command line states it.

@@ -3,6 +3,7 @@
 //! Nothing here waits for room to write without reading at the same time. A server that stops
 //! reading until its answers are read would otherwise wait for the client, and the client for it.
 
+use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Instant;
 
@@ -10,10 +11,10 @@ use crate::connection::{Connection, Lent};
 use crate::error::Error;
 use crate::options::Options;
 use crate::session::{Admit, Event, TakeAll};
-use crate::transport::{Cancelled, Ready, SLACK, Transport};
+use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
 
 /// The most slices that are given to the system in one call.
-const SLICES: usize = 16;
+const SLICES: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct BlockingDriver<T> {
@@ -72,16 +73,32 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     /// The same for a thread that can be woken: sends, waits for either direction or its waker, and
-    /// reads if it can.
-    pub(crate) fn exchange_or_wake(&mut self) -> Result<(), Error> {
+    /// reads if it can. `false` when nothing has happened for `most`, which a transport without a
+    /// [waker](Transport::waker) does not keep.
+    pub(crate) fn exchange_or_wake(&mut self, most: Option<Duration>) -> Result<bool, Error> {
         let lent = &mut Lent::default();
         if self.connection.has_output() {
             self.send(lent)?;
         }
-        if self.wait(Ready { read: true, write: self.connection.has_output() })?.read {
+        let wanted = Ready { read: true, write: self.connection.has_output() };
+        let soon = most.and_then(|most| Instant::now().checked_add(most));
+        let ready = match soon.filter(|&soon| self.connection.poll_timeout().is_none_or(|end| soon < end)) {
+            None => self.wait(wanted)?,
+            Some(soon) => {
+                self.transport.set_deadline(Some(soon)).map_err(|error| self.failed(error))?;
+                match self.transport.wait(wanted) {
+                    Ok(ready) => ready,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
+                    Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(false),
+                    Err(error) => return Err(self.failed(error)),
+                }
+            }
+        };
+        if ready.read {
+            self.set_deadline()?;
             self.receive(lent)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Sends until everything is sent or nothing more goes without waiting.
@@ -115,16 +132,28 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     /// One read, straight to where the connection wants it.
-    pub(crate) fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+    fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
         self.set_deadline()?;
+        self.receive_by(lent, T::read_vectored).map(drop)
+    }
+
+    /// One read by a function of the transport's. `false` when that would wait.
+    fn receive_by(
+        &mut self,
+        lent: &mut Lent<'_>,
+        mut read: impl FnMut(&mut T, &mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> Result<bool, Error> {
         loop {
             let [direct, buffer] = self.connection.space_in(lent.read);
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
             // an empty first slice could make a transport report the end of the stream
             let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
-            match self.transport.read_vectored(slices.get_mut(first..).unwrap_or_default()) {
-                Ok(count) => return self.connection.received_in(count, lent, Instant::now()),
+            match read(&mut self.transport, slices.get_mut(first..).unwrap_or_default()) {
+                Ok(count) => {
+                    return self.connection.received_in(count, lent, Instant::now()).map(|()| true);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(self.failed(error)),
             }
         }
@@ -172,5 +201,12 @@ impl<T: Transport> BlockingDriver<T> {
             self.exchange(lent)?;
         }
         Ok(())
+    }
+}
+
+impl BlockingDriver<Socket> {
+    /// Reads once, if there is something to read. `false` when there is nothing.
+    pub(crate) fn receive_now(&mut self) -> Result<bool, Error> {
+        self.receive_by(&mut Lent::default(), Socket::read_now)
     }
 }

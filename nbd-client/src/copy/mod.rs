@@ -12,6 +12,7 @@
 //! The result depends on the source alone, so a copy that ended early is run again.
 
 mod error;
+mod job;
 mod lane;
 mod options;
 mod progress;
@@ -22,18 +23,13 @@ pub use error::CopyError;
 pub use options::CopyOptions;
 pub use progress::{CopyMonitor, CopyProgress};
 
-use core::ops::Range;
-use core::time::Duration;
-use std::time::Instant;
-
 use nbd_extents::action::{Policy, StatusStream};
 use nbd_extents::map::{Cap, CapError, ExtentMap};
-use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanStep};
+use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{MAX_END, SurveyOptions, SurveyStats};
 
-use lane::{Lane, Shared};
-use queue::{Piece, PieceTask, Queue};
+use job::Job;
 
 use crate::client::Client;
 use crate::export::Export;
@@ -43,8 +39,6 @@ use crate::survey::Surveyor;
 use crate::transport::Canceller;
 use crate::uri::Uri;
 
-/// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
-const LONG_ZERO: u64 = 1 << 30;
 /// Memory for the map of a disk whose server takes one connection: it is surveyed before its data
 /// move.
 const MAP_BYTES: usize = 24 << 20;
@@ -222,163 +216,4 @@ fn whole_map<P: Policy>(
             _ => CopyError::Map(CapError::Stream(core::fmt::Error)),
         })?;
     Ok((capped.map, extents.stats()))
-}
-
-/// A copy under way.
-struct Job<'a> {
-    target: &'a Export,
-    monitor: &'a CopyMonitor,
-    canceller: &'a Canceller,
-    options: &'a CopyOptions,
-}
-
-impl Job<'_> {
-    /// Carries out the steps over pairs of connections, and makes the result durable.
-    fn run<I, E>(
-        &self,
-        steps: I,
-        sources: Vec<Client>,
-        targets: Vec<Client>,
-    ) -> Result<CopyProgress, CopyError>
-    where
-        I: Iterator<Item = Result<PlanStep, E>>,
-        CopyError: From<E>,
-    {
-        let queue = Queue::default();
-        let shared = Shared { queue: &queue, monitor: self.monitor };
-        let count = sources.len().min(targets.len()).max(1);
-        let pace = self.options.pipeline.share(count);
-        let mut lanes: Vec<_> = sources
-            .into_iter()
-            .zip(targets)
-            .enumerate()
-            .map(|(number, (source, target))| Lane::new(number, source, target, pace, self.options.verify))
-            .collect();
-        std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for lane in &mut lanes {
-                let run = move || {
-                    let result = lane.run(shared);
-                    if result.is_err() {
-                        shared.queue.stop();
-                    }
-                    result
-                };
-                let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
-                match builder.spawn_scoped(scope, run) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => {
-                        queue.stop();
-                        return Err(CopyError::Thread(error));
-                    }
-                }
-            }
-            let planned = self.plan(steps, &queue);
-            if planned.is_err() {
-                queue.stop();
-            }
-            queue.close();
-            let results: Vec<_> = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(crate::error::Error::GivenUp))))
-                .collect();
-            // a failure of a lane is why the plan stopped, and not the other way round
-            results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
-        })?;
-        if let Some(lane) = lanes.first_mut() {
-            lane.flush().map_err(CopyError::Target)?;
-        }
-        lanes.iter_mut().for_each(Lane::disconnect);
-        Ok(self.monitor.progress())
-    }
-
-    /// Hands the steps to the lanes, in pieces and no faster than wanted.
-    fn plan<I, E>(&self, steps: I, queue: &Queue) -> Result<(), CopyError>
-    where
-        I: Iterator<Item = Result<PlanStep, E>>,
-        CopyError: From<E>,
-    {
-        let mut limit = self.options.rate.map(RateLimit::new);
-        for step in steps {
-            let step = step?;
-            let (range, task) = match step {
-                PlanStep::Copy { range } => (range, PieceTask::Copy),
-                PlanStep::Zero { range, may_unmap } => (range, PieceTask::Zero { may_unmap }),
-            };
-            for (piece, is_ragged) in self.pieces(range, task) {
-                let bytes = piece.range.end - piece.range.start;
-                // a part of a block is written as data
-                if task == PieceTask::Copy || is_ragged {
-                    self.monitor.plan_copy(bytes);
-                    if let Some(limit) = &mut limit {
-                        limit.wait(bytes, queue);
-                    }
-                } else {
-                    self.monitor.plan_zero(bytes);
-                }
-                let end = piece.range.end;
-                if !queue.push(piece, is_ragged) {
-                    return Ok(());
-                }
-                self.monitor.plan_to(end);
-            }
-            if self.canceller.is_cancelled() {
-                return Ok(());
-            }
-        }
-        self.monitor.plan_to(self.monitor.progress().size);
-        Ok(())
-    }
-
-    /// A range in pieces: parts of the target's blocks at its ends, and whole ones in between.
-    fn pieces(&self, range: Range<u64>, task: PieceTask) -> impl Iterator<Item = (Piece, bool)> {
-        let block = self.target.minimum_block();
-        let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };
-        let first = range.start.next_multiple_of(block).min(range.end);
-        let whole = first..last.max(first);
-        let options = self.options.pipeline;
-        let mut at = range.start;
-        core::iter::from_fn(move || {
-            let is_ragged = at < whole.start || at >= whole.end;
-            let end = if at < whole.start {
-                whole.start
-            } else if at < whole.end {
-                match task {
-                    PieceTask::Copy => at + options.cut(u32::MAX, at, whole.end),
-                    PieceTask::Zero { .. } => whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO)),
-                }
-            } else if at < range.end {
-                range.end
-            } else {
-                return None;
-            };
-            let piece = Piece { range: at..end, task };
-            at = end;
-            Some((piece, is_ragged))
-        })
-    }
-}
-
-/// Lets a number of bytes through each second.
-struct RateLimit {
-    rate: u64,
-    next: Instant,
-}
-
-impl RateLimit {
-    /// The time by which bytes may be early, after the copy was slower than its limit.
-    const BURST: Duration = Duration::from_millis(100);
-
-    fn new(rate: u64) -> Self {
-        Self { rate: rate.max(1), next: Instant::now() }
-    }
-
-    /// Waits until these bytes may go, or the job is over.
-    fn wait(&mut self, bytes: u64, queue: &Queue) {
-        let now = Instant::now();
-        // a copy that was slower than its limit may catch up on one burst, not on all of its delay
-        self.next = self.next.max(now.checked_sub(Self::BURST).unwrap_or(now));
-        queue.pause(self.next.saturating_duration_since(now));
-        self.next += Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-    }
 }

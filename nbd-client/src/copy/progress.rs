@@ -48,7 +48,18 @@ impl CopyProgress {
     }
 }
 
-/// Watches a copy from any thread. Clones watch the same one.
+/// Watches a copy from any thread. Clones watch the same one. A program with a loop of its own counts
+/// here what it moves.
+///
+/// ```
+/// use nbd_client::copy::CopyMonitor;
+///
+/// let monitor = CopyMonitor::new(1 << 30);
+/// let watched = monitor.clone();
+/// monitor.plan_copy(4096);
+/// monitor.add_copied(1024);
+/// assert_eq!((watched.progress().to_copy, watched.progress().copied), (4096, 1024));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct CopyMonitor(Arc<Counters>);
 
@@ -66,7 +77,9 @@ struct Counters {
 }
 
 impl CopyMonitor {
-    pub(super) fn new(size: u64) -> Self {
+    /// Nothing is planned of a disk of `size` bytes.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
         Self(Arc::new(Counters { size: AtomicU64::new(size), ..Counters::default() }))
     }
 
@@ -98,7 +111,8 @@ impl CopyMonitor {
         }
     }
 
-    pub(super) fn plan_copy(&self, bytes: u64) {
+    /// Counts bytes that will be copied.
+    pub fn plan_copy(&self, bytes: u64) {
         self.0.to_copy.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -106,15 +120,18 @@ impl CopyMonitor {
         self.0.to_zero.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn plan_to(&self, offset: u64) {
+    /// Everything before this byte is planned.
+    pub fn plan_to(&self, offset: u64) {
         self.0.planned_to.store(offset, Ordering::Relaxed);
     }
 
-    pub(super) fn add_copied(&self, bytes: u64) {
+    /// Counts bytes that were copied.
+    pub fn add_copied(&self, bytes: u64) {
         self.0.copied.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn add_zeroed(&self, bytes: u64) {
+    /// Counts bytes that are zero now.
+    pub fn add_zeroed(&self, bytes: u64) {
         self.0.zeroed.fetch_add(bytes, Ordering::Relaxed);
     }
 

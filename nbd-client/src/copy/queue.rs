@@ -49,6 +49,8 @@ struct QueueState {
     /// Pieces that are no whole blocks of the target. One lane does them one after the other, since
     /// two of them may share a block.
     ragged: VecDeque<Piece>,
+    /// The thread that plans waits for room.
+    is_awaited: bool,
     /// No more pieces come.
     is_closed: bool,
     /// Lanes that found no piece and are waiting for a server.
@@ -96,6 +98,7 @@ impl Queue {
     pub(super) fn push(&self, piece: Piece, is_ragged: bool) -> bool {
         let mut state = self.lock();
         while state.is_full() && !self.is_over() {
+            state.is_awaited = true;
             state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         let was_empty = state.whole.is_empty();
@@ -136,14 +139,16 @@ impl Queue {
     /// Moves up to `room` pieces to a lane. A lane that gets none is woken when there is one.
     pub(super) fn take(&self, lane: usize, room: usize, pieces: &mut VecDeque<Piece>) {
         let mut state = self.lock();
-        let was_full = state.is_full();
         let count = room.min(state.whole.len());
         pieces.extend(state.whole.drain(..count));
         if count < room && !state.hungry.contains(&lane) {
             state.hungry.push(lane);
         }
+        // not for each piece: to wake a thread costs more than a piece does
+        let has_room = state.is_awaited && state.whole.len() <= CAPACITY / 2;
+        state.is_awaited &= !has_room;
         drop(state);
-        if was_full && count > 0 {
+        if has_room {
             self.changed.notify_all();
         }
     }

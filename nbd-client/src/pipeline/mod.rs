@@ -7,10 +7,12 @@
 //! stopped.
 
 mod joined_writes;
+mod rate_limit;
 mod read_ahead;
 mod write_behind;
 
 pub use joined_writes::JoinedWrites;
+pub use rate_limit::RateLimit;
 pub use read_ahead::{Block, ReadAhead};
 pub use write_behind::WriteBehind;
 
@@ -72,6 +74,11 @@ impl PipelineOptions {
     /// Whether `more` bytes may be held beside those that are.
     pub(crate) const fn has_room(&self, requests: usize, held: u64, more: u64) -> bool {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
+    }
+
+    /// Whether more than half of the room is in use.
+    pub(crate) const fn is_half_full(&self, requests: usize, held: u64) -> bool {
+        requests > self.requests / 2 || held > self.bytes / 2
     }
 
     /// The part of one of `count` connections in the bytes that all of them hold.

@@ -136,8 +136,18 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
         }
     }
 
-    /// Starts requests as long as there is room.
+    /// Starts requests as long as there is room, once half of it is free: several are handed to the
+    /// pool at a time.
     fn fill(&mut self) -> Result<(), Error> {
+        if self.options.is_half_full(self.blocks.len(), self.held) {
+            return Ok(());
+        }
+        let filled = self.start_all();
+        self.pool.announce();
+        filled
+    }
+
+    fn start_all(&mut self) -> Result<(), Error> {
         loop {
             while self.range.is_empty() {
                 match self.ranges.next() {

@@ -6,9 +6,8 @@ mod worker;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
-use std::sync::mpsc::{Receiver, channel};
 
-use worker::{Worker, WorkerReport};
+use worker::{Reports, Worker, WorkerReport};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -54,7 +53,7 @@ pub struct Pool {
     /// Never connected: it knows what can be asked.
     checks: Session,
     workers: Vec<Worker>,
-    reports: Receiver<WorkerReport>,
+    reports: Reports,
     /// Requests in flight, and which connection has them.
     in_flight: BTreeMap<Cookie, InFlight>,
     events: VecDeque<Event>,
@@ -109,8 +108,8 @@ impl Pool {
         let mut config = SessionConfig::of_export(&export);
         // so that no connection is asked for more than it takes
         config.limits = clients.iter().map(Client::limits).fold(config.limits, SessionLimits::lower);
-        let (sender, reports) = channel();
-        let workers = clients.into_iter().map(|client| Worker::start(client, sender.clone()));
+        let reports = Reports::default();
+        let workers = clients.into_iter().map(|client| Worker::start(client, reports.clone()));
         Ok(Self {
             checks: Session::new(config),
             workers: workers.collect::<Result<_, _>>()?,

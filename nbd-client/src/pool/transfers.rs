@@ -1,7 +1,7 @@
 //! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
 //! under the pool's numbers.
 
-use super::{InFlight, Pool, WorkerReport};
+use super::{InFlight, Pool, Worker, WorkerReport};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::session::{Cookie, Event, SessionLimits, StartError};
@@ -71,18 +71,24 @@ impl Pool {
                 self.given_up = true;
                 return Err(error);
             }
-            match self.reports.recv() {
-                Ok(report) => self.take(report),
-                Err(_) => self.lost = Some(Error::GivenUp),
+            self.announce();
+            for report in self.reports.wait() {
+                self.take(report);
             }
         }
     }
 
     /// Takes the news that are there already.
     pub(crate) fn look(&mut self) {
-        while let Ok(report) = self.reports.try_recv() {
+        for report in self.reports.take() {
             self.take(report);
         }
+    }
+
+    /// Has all transfers begun that were handed over. Without it some wait for others, to be handed
+    /// over together, until the next event is waited for.
+    pub(crate) fn announce(&mut self) {
+        self.workers.iter_mut().for_each(Worker::wake);
     }
 
     fn take(&mut self, report: WorkerReport) {

@@ -3,8 +3,15 @@
 //! It receives whatever the server sends as soon as it is there, whether or not anyone takes the
 //! events. Every byte of an answer has its place in memory before it is asked for, so this is
 //! bounded by the transfers that the pool lets through.
+//!
+//! To wake the other thread costs more than the request itself, so both sides hand over several
+//! transfers and several events at a time.
 
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::time::Duration;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -15,6 +22,49 @@ use crate::frame::During;
 use crate::session::{Cookie, Event, RequestError, TakeAll};
 use crate::stats::SessionStats;
 use crate::transport::{Transport, Waker};
+
+/// Reports that are handed over at once, while more requests are in flight.
+const BATCH: usize = 16;
+/// How long a report may wait for others.
+const HOLD: Duration = Duration::from_millis(1);
+/// Transfers, or bytes of them, that are handed over at once.
+const TRANSFERS: usize = 8;
+const BYTES: u64 = 512 << 10;
+
+/// The reports of all workers to their pool, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reports(Arc<ReportQueue>);
+
+#[derive(Debug, Default)]
+struct ReportQueue {
+    reports: Mutex<VecDeque<WorkerReport>>,
+    changed: Condvar,
+}
+
+impl Reports {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<WorkerReport>> {
+        self.0.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands reports over.
+    fn send(&self, reports: &mut Vec<WorkerReport>) {
+        if !reports.is_empty() {
+            self.lock().extend(reports.drain(..));
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// All reports that are there already.
+    pub(super) fn take(&self) -> VecDeque<WorkerReport> {
+        core::mem::take(&mut *self.lock())
+    }
+
+    /// All reports, at least one of which is waited for.
+    pub(super) fn wait(&self) -> VecDeque<WorkerReport> {
+        let reports = self.0.changed.wait_while(self.lock(), |reports| reports.is_empty());
+        core::mem::take(&mut *reports.unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// News of a connection's thread.
 #[derive(Debug)]
@@ -32,6 +82,9 @@ pub(super) enum WorkerReport {
 pub(super) struct Worker {
     /// How many transfers it has.
     pub(super) load: usize,
+    /// Transfers that it may not know of yet.
+    unannounced: usize,
+    unannounced_bytes: u64,
     jobs: Sender<QueuedTransfer>,
     waker: Option<Waker>,
     thread: JoinHandle<Result<SessionStats, Error>>,
@@ -44,7 +97,7 @@ struct QueuedTransfer {
 }
 
 impl Worker {
-    pub(super) fn start<T>(client: Client<T>, reports: Sender<WorkerReport>) -> Result<Self, Error>
+    pub(super) fn start<T>(client: Client<T>, reports: Reports) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,
     {
@@ -55,16 +108,22 @@ impl Worker {
         let bell = waker.clone();
         let thread = std::thread::Builder::new()
             .name("nbd-pool".to_owned())
-            .spawn(move || work(driver, &theirs, bell.as_ref(), &reports))
+            .spawn(move || Work { driver, jobs: theirs, outbox: Vec::new(), reports }.run(bell.as_ref()))
             .map_err(failed)?;
-        Ok(Self { load: 0, jobs, waker, thread })
+        Ok(Self { load: 0, unannounced: 0, unannounced_bytes: 0, jobs, waker, thread })
     }
 
     /// Hands a transfer on. A thread that has ended has said why: the next event is its error.
+    ///
+    /// It may learn of it only when it is [woken](Self::wake), or has been given several.
     pub(super) fn begin(&mut self, number: Cookie, transfer: Transfer) {
         self.load += 1;
+        self.unannounced += 1;
+        self.unannounced_bytes += transfer.moves();
         self.jobs.send(QueuedTransfer { number, transfer }).ok();
-        self.wake();
+        if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
+            self.wake();
+        }
     }
 
     /// Has the connection closed when its requests are answered.
@@ -76,126 +135,131 @@ impl Worker {
         self.thread
     }
 
-    fn wake(&self) {
-        if let Some(waker) = &self.waker {
+    /// Has it begin its transfers, whatever it waits for.
+    pub(super) fn wake(&mut self) {
+        self.unannounced_bytes = 0;
+        if core::mem::take(&mut self.unannounced) > 0
+            && let Some(waker) = &self.waker
+        {
             waker.wake();
         }
     }
 }
 
-fn work<T: Transport>(
-    mut driver: BlockingDriver<T>,
-    jobs: &Receiver<QueuedTransfer>,
-    waker: Option<&Waker>,
-    reports: &Sender<WorkerReport>,
-) -> Result<SessionStats, Error> {
-    let _obituary = Obituary(reports);
-    match serve(&mut driver, jobs, waker, reports) {
-        Ok(()) => {
-            let ended = driver.disconnect();
-            let stats = driver.connection.session().map(|session| *session.stats());
-            ended.map(|()| stats.unwrap_or_default())
-        }
-        Err(error) => {
-            // why the server failed a part says more than that it went away then
-            for (cookie, error) in driver.connection.failures() {
-                reports.send(WorkerReport::Event(Event::Failed { cookie, error })).ok();
-            }
-            // Nobody listens where the pool is gone.
-            reports.send(WorkerReport::Lost(error)).ok();
-            Err(Error::GivenUp)
-        }
-    }
+/// The thread's side of a worker.
+struct Work<T> {
+    driver: BlockingDriver<T>,
+    jobs: Receiver<QueuedTransfer>,
+    /// Reports that wait for others.
+    outbox: Vec<WorkerReport>,
+    reports: Reports,
 }
 
-/// A panic of a transport must not leave the pool waiting for answers.
-struct Obituary<'a>(&'a Sender<WorkerReport>);
-
-impl Drop for Obituary<'_> {
+impl<T> Drop for Work<T> {
+    /// A panic of a transport must not leave the pool waiting for answers.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.send(WorkerReport::Lost(Error::GivenUp)).ok();
+            self.reports.send(&mut vec![WorkerReport::Lost(Error::GivenUp)]);
         }
     }
 }
 
-/// Until the pool has no more transfers, and all are answered.
-fn serve<T: Transport>(
-    driver: &mut BlockingDriver<T>,
-    jobs: &Receiver<QueuedTransfer>,
-    waker: Option<&Waker>,
-    reports: &Sender<WorkerReport>,
-) -> Result<(), Error> {
-    let mut is_closed = false;
-    loop {
-        if let Some(waker) = waker {
-            // before the last look for work: work that comes after that look ends the wait
-            waker.will_wait();
-        }
-        loop {
-            let waits = driver.connection.is_idle() && !is_closed;
-            let next = if waits { wait_for_job(driver, jobs)? } else { jobs.try_recv() };
-            match next {
-                Ok(job) => begin(driver, job, reports)?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    is_closed = true;
-                    break;
+impl<T: Transport> Work<T> {
+    fn run(mut self, waker: Option<&Waker>) -> Result<SessionStats, Error> {
+        match self.serve(waker) {
+            Ok(()) => {
+                let ended = self.driver.disconnect();
+                let stats = self.driver.connection.session().map(|session| *session.stats());
+                ended.map(|()| stats.unwrap_or_default())
+            }
+            Err(error) => {
+                // why the server failed a part says more than that it went away then
+                for (cookie, error) in self.driver.connection.failures() {
+                    self.outbox.push(WorkerReport::Event(Event::Failed { cookie, error }));
                 }
+                self.outbox.push(WorkerReport::Lost(error));
+                self.reports.send(&mut self.outbox);
+                Err(Error::GivenUp)
             }
         }
-        while let Some(event) = driver.connection.poll(&mut TakeAll, Instant::now())? {
-            report(driver, event, reports);
-        }
-        if !driver.connection.is_idle() {
-            driver.exchange_or_wake()?;
-        } else if is_closed {
-            return Ok(());
-        }
     }
-}
 
-/// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
-fn begin<T: Transport>(
-    driver: &mut BlockingDriver<T>,
-    job: QueuedTransfer,
-    reports: &Sender<WorkerReport>,
-) -> Result<(), Error> {
-    let QueuedTransfer { number, transfer } = job;
-    let info = driver.connection.session().map(|session| transfer.terms(session.flags()).info(number));
-    match (driver.connection.begin_as(number, transfer, Instant::now()), info) {
-        (Err(Error::Start(reason)), Some(request)) => {
-            let error = RequestError::NotStarted { request, reason: Box::new(reason) };
-            reports.send(WorkerReport::Event(Event::Failed { cookie: number, error })).ok();
-            Ok(())
+    /// Until the pool has no more transfers, and all are answered.
+    fn serve(&mut self, waker: Option<&Waker>) -> Result<(), Error> {
+        let mut is_closed = false;
+        loop {
+            if let Some(waker) = waker {
+                // before the last look for work: work that comes after that look ends the wait
+                waker.will_wait();
+            }
+            loop {
+                let is_idle = self.driver.connection.is_idle() && !is_closed;
+                match if is_idle { self.wait_for_job()? } else { self.jobs.try_recv() } {
+                    Ok(job) => self.begin(job)?,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        is_closed = true;
+                        break;
+                    }
+                }
+            }
+            while let Some(event) = self.driver.connection.poll(&mut TakeAll, Instant::now())? {
+                self.report(event);
+            }
+            if self.driver.connection.is_idle() || self.outbox.len() >= BATCH {
+                self.reports.send(&mut self.outbox);
+            }
+            if !self.driver.connection.is_idle() {
+                if waker.is_none() {
+                    self.reports.send(&mut self.outbox);
+                }
+                let hold = (!self.outbox.is_empty()).then_some(HOLD);
+                if !self.driver.exchange_or_wake(hold)? {
+                    self.reports.send(&mut self.outbox);
+                }
+            } else if is_closed {
+                return Ok(());
+            }
         }
-        (begun, _) => begun,
     }
-}
 
-/// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
-fn wait_for_job<T: Transport>(
-    driver: &mut BlockingDriver<T>,
-    jobs: &Receiver<QueuedTransfer>,
-) -> Result<Result<QueuedTransfer, TryRecvError>, Error> {
-    loop {
-        let Some(end) = driver.connection.poll_timeout() else {
-            return Ok(jobs.recv().map_err(|_| TryRecvError::Disconnected));
-        };
-        match jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(job) => return Ok(Ok(job)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Err(TryRecvError::Disconnected)),
-            Err(RecvTimeoutError::Timeout) => driver.connection.handle_timeout(Instant::now())?,
+    /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
+    fn begin(&mut self, job: QueuedTransfer) -> Result<(), Error> {
+        let QueuedTransfer { number, transfer } = job;
+        let connection = &mut self.driver.connection;
+        let info = connection.session().map(|session| transfer.terms(session.flags()).info(number));
+        match (connection.begin_as(number, transfer, Instant::now()), info) {
+            (Err(Error::Start(reason)), Some(request)) => {
+                let error = RequestError::NotStarted { request, reason: Box::new(reason) };
+                self.outbox.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
+                Ok(())
+            }
+            (begun, _) => begun,
         }
     }
-}
 
-fn report<T: Transport>(driver: &mut BlockingDriver<T>, event: Event, reports: &Sender<WorkerReport>) {
-    if event.is_last() {
-        let spare = driver.connection.spare_buffer();
-        if spare.capacity() > 0 {
-            reports.send(WorkerReport::Spare(spare)).ok();
+    /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
+    fn wait_for_job(&mut self) -> Result<Result<QueuedTransfer, TryRecvError>, Error> {
+        self.reports.send(&mut self.outbox);
+        loop {
+            let Some(end) = self.driver.connection.poll_timeout() else {
+                return Ok(self.jobs.recv().map_err(|_| TryRecvError::Disconnected));
+            };
+            match self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(job) => return Ok(Ok(job)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(TryRecvError::Disconnected)),
+                Err(RecvTimeoutError::Timeout) => self.driver.connection.handle_timeout(Instant::now())?,
+            }
         }
     }
-    reports.send(WorkerReport::Event(event)).ok();
+
+    fn report(&mut self, event: Event) {
+        if event.is_last() {
+            let spare = self.driver.connection.spare_buffer();
+            if spare.capacity() > 0 {
+                self.outbox.push(WorkerReport::Spare(spare));
+            }
+        }
+        self.outbox.push(WorkerReport::Event(event));
+    }
 }

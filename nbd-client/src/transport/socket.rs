@@ -165,6 +165,24 @@ impl Socket {
         }
     }
 
+    /// Reads what is there; [`io::ErrorKind::WouldBlock`] if that is nothing.
+    pub(crate) fn read_now(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
+
+            // also looks at the deadline and the canceller
+            self.timeout(None)?;
+            let result =
+                recvmsg(&*self.inner, bufs, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT);
+            self.canceller.check()?;
+            Ok(result?.bytes)
+        }
+        // after a wait for it there is something
+        #[cfg(not(unix))]
+        self.read_vectored(bufs)
+    }
+
     /// What the result of a call means: a cancellation looks like an end of file or a reset, a
     /// timeout like a blocking call.
     fn judge(&self, result: io::Result<usize>) -> io::Result<usize> {

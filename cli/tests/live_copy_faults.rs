@@ -1,0 +1,199 @@
+//! Copies that fail: each ends with the code that scripts are promised and one line that says what
+//! the target holds, and is run again to the same result.
+#![cfg(unix)]
+
+mod support;
+
+use core::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use support::backup::Ended;
+use support::run::program;
+use testkit::command::finish_between;
+use testkit::image::MIB;
+use testkit::server::{Server, folder};
+use testkit::tools::require;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const AS_IT_WAS: &str = "the target is as it was";
+const IN_PART: &str = "the target now holds a part of the copy";
+/// 32 MiB of data, and 32 MiB of zeroes.
+const PATTERN: [&str; 2] = ["--filter=truncate", "truncate=64M"];
+
+fn command(source: &str, target: &str, options: &[&str]) -> Command {
+    let mut command = program("copy");
+    command.args([source, target]).args(options);
+    command
+}
+
+fn copy(source: &Server, target: &Server, options: &[&str]) -> Ended {
+    let mut command = command(&source.uri(""), &target.uri(""), options);
+    let done = finish_between(&mut command, Stdio::null(), Stdio::null(), LIMIT);
+    Ended { code: done.status.code(), stderr: done.stderr }
+}
+
+fn source(options: &[&str]) -> Server {
+    let options: Vec<_> = options.iter().copied().chain([PATTERN[0]]).collect();
+    Server::nbdkit(&options, &["pattern", "32M", PATTERN[1]])
+}
+
+fn memory(size: &str, options: &[&str]) -> Server {
+    Server::nbdkit_writable(options, &["memory", size])
+}
+
+#[test]
+fn a_target_that_cannot_take_the_disk_is_refused_before_the_first_write() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let source = source(&[]);
+    copy(&source, &memory("63M", &[]), &[]).fails(3, &["does not fit", AS_IT_WAS]);
+    let read_only = Server::nbdkit(&[], &["memory", "64M"]);
+    copy(&source, &read_only, &[]).fails(3, &["read-only", AS_IT_WAS]);
+    let mut gone = memory("64M", &[]);
+    gone.kill();
+    copy(&source, &gone, &[]).fails(4, &["the target: ", AS_IT_WAS]);
+    copy(&gone, &source, &[]).fails(4, &["the source: "]);
+    copy(&source, &memory("64M", &[]), &["--bitmap", "b0"]).fails(3, &["the source: ", "b0"]);
+}
+
+#[test]
+fn a_target_that_is_full_ends_the_copy_with_its_reason() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let full = Server::nbdkit_writable(
+        &["--filter=error"],
+        &["memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=20%"],
+    );
+    for connections in ["1", "4"] {
+        let ended = copy(&source(&[]), &full, &["--connections", connections]);
+        ended.fails(1, &["the target: ", "ENOSPC", IN_PART, "run the same copy again"]);
+    }
+}
+
+/// Waits until a copy has written something.
+fn wait_for_writes(target: &Path) {
+    let end = Instant::now() + LIMIT;
+    while fs::read(target).unwrap().iter().all(|&byte| byte == 0) {
+        assert!(Instant::now() < end, "nothing was written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn start(source: &Server, target: &Server, options: &[&str]) -> Child {
+    let mut command = command(&source.uri(""), &target.uri(""), options);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn end(child: Child) -> Ended {
+    let done = child.wait_with_output().unwrap();
+    Ended { code: done.status.code(), stderr: String::from_utf8(done.stderr).unwrap() }
+}
+
+fn file_target(file: &Path) -> Server {
+    Server::nbdkit_writable(&[], &["file", &format!("file={}", file.display())])
+}
+
+/// A copy that is slow enough to be met in its middle.
+const SLOWLY: [&str; 2] = ["--limit-rate", "2M"];
+
+#[test]
+fn a_server_that_goes_away_and_a_copy_that_is_killed_are_made_good_by_the_same_copy() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let folder = folder();
+    let file = folder.path().join("target");
+    fs::write(&file, vec![0; 64 << 20]).unwrap();
+
+    let mut gone = file_target(&file);
+    let from = source(&[]);
+    let running = start(&from, &gone, &SLOWLY);
+    wait_for_writes(&file);
+    gone.kill();
+    end(running).fails(4, &["the target: ", IN_PART]);
+
+    let to = file_target(&file);
+    let mut dying = source(&[]);
+    let running = start(&dying, &to, &SLOWLY);
+    std::thread::sleep(Duration::from_millis(500));
+    dying.kill();
+    end(running).fails(4, &["the source: ", "the target"]);
+
+    fs::write(&file, vec![0; 64 << 20]).unwrap();
+    let mut running = start(&from, &to, &SLOWLY);
+    wait_for_writes(&file);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(
+        fs::read(&file).unwrap()[31 << 20..32 << 20].iter().all(|&byte| byte == 0),
+        "it was not killed early"
+    );
+
+    copy(&from, &to, &["--verify"]).is_well();
+    let bytes = fs::read(&file).unwrap();
+    for (nth, word) in bytes[..32 << 20].chunks(8).enumerate() {
+        assert_eq!(word, (nth as u64 * 8).to_be_bytes());
+    }
+    assert!(bytes[32 << 20..].iter().all(|&byte| byte == 0));
+}
+
+/// A server that forgets what was written to it.
+#[test]
+fn verification_finds_a_target_that_does_not_hold_what_was_written() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let null = Server::nbdkit_writable(&[], &["null", "64M"]);
+    copy(&source(&[]), &null, &[]).is_well();
+    copy(&source(&[]), &null, &["--verify"]).fails(5, &["does not hold what was written", IN_PART]);
+}
+
+/// Zeroes are never trimmed, and not written where they are there already.
+#[test]
+fn zeroes_are_written_where_the_target_does_not_read_as_zero() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let folder = folder();
+    let log = folder.path().join("log");
+    let file = folder.path().join("target");
+    fs::write(&file, vec![0xa5; 40 << 20]).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_len(64 << 20).unwrap();
+    let target = Server::nbdkit_writable(
+        &["--filter=log"],
+        &["file", &format!("file={}", file.display()), &format!("logfile={}", log.display())],
+    );
+    copy(&source(&[]), &target, &[]).is_well();
+    let log = fs::read_to_string(&log).unwrap();
+    let zeroes: Vec<_> =
+        log.lines().filter(|line| line.contains(" Zero ") && line.contains("offset=")).collect();
+    assert!(zeroes.len() == 1 && zeroes[0].contains("offset=0x2000000 count=0x800000 "), "{zeroes:?}");
+    assert!(!log.contains(" Trim "), "a TRIM promises nothing");
+    assert!(log.contains(" Flush "), "it is durable at the end");
+    assert!(fs::read(&file).unwrap()[32 << 20..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn progress_is_json_for_programs_and_the_rate_is_kept() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let began = Instant::now();
+    let options = ["--progress", "json", "--limit-rate", "16M", "--connections", "2"];
+    let ended = copy(&source(&[]), &memory("64M", &[]), &options);
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!((1.8..60.0).contains(&seconds), "32 MiB at 16 MiB/s took {seconds} s");
+    let lines: Vec<serde_json::Value> =
+        ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (last, before) = lines.split_last().unwrap();
+    assert!(!before.is_empty() && before.iter().all(|line| line["done"] == false));
+    assert!(before.iter().all(|line| line["seconds_left"].is_number() || line["rate"] == 0.0));
+    assert_eq!((last["done"].as_bool(), last["copied"].as_u64()), (Some(true), Some(32 * MIB)));
+    assert_eq!(last["zeroed"].as_u64(), Some(32 * MIB));
+}

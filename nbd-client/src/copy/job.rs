@@ -1,0 +1,151 @@
+//! A copy under way: one thread hands out the plan in pieces, and the lanes move them.
+
+use core::ops::Range;
+
+use nbd_extents::plan::PlanStep;
+
+use super::lane::{Lane, Shared};
+use super::queue::{Piece, PieceTask, Queue};
+use super::{CopyError, CopyMonitor, CopyOptions, CopyProgress};
+use crate::client::Client;
+use crate::error::Error;
+use crate::export::Export;
+use crate::pipeline::RateLimit;
+use crate::transport::Canceller;
+
+/// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
+const LONG_ZERO: u64 = 1 << 30;
+/// A copy under way.
+pub(super) struct Job<'a> {
+    pub(super) target: &'a Export,
+    pub(super) monitor: &'a CopyMonitor,
+    pub(super) canceller: &'a Canceller,
+    pub(super) options: &'a CopyOptions,
+}
+
+impl Job<'_> {
+    /// Carries out the steps over pairs of connections, and makes the result durable.
+    pub(super) fn run<I, E>(
+        &self,
+        steps: I,
+        sources: Vec<Client>,
+        targets: Vec<Client>,
+    ) -> Result<CopyProgress, CopyError>
+    where
+        I: Iterator<Item = Result<PlanStep, E>>,
+        CopyError: From<E>,
+    {
+        let queue = Queue::default();
+        let shared = Shared { queue: &queue, monitor: self.monitor };
+        let count = sources.len().min(targets.len()).max(1);
+        let pace = self.options.pipeline.share(count);
+        let mut lanes: Vec<_> = sources
+            .into_iter()
+            .zip(targets)
+            .enumerate()
+            .map(|(number, (source, target))| Lane::new(number, source, target, pace, self.options.verify))
+            .collect();
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for lane in &mut lanes {
+                let run = move || {
+                    let result = lane.run(shared);
+                    if result.is_err() {
+                        shared.queue.stop();
+                    }
+                    result
+                };
+                let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
+                match builder.spawn_scoped(scope, run) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        queue.stop();
+                        return Err(CopyError::Thread(error));
+                    }
+                }
+            }
+            let planned = self.plan(steps, &queue);
+            if planned.is_err() {
+                queue.stop();
+            }
+            queue.close();
+            let results: Vec<_> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(Error::GivenUp))))
+                .collect();
+            // a failure of a lane is why the plan stopped, and not the other way round
+            results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
+        })?;
+        if let Some(lane) = lanes.first_mut() {
+            lane.flush().map_err(CopyError::Target)?;
+        }
+        lanes.iter_mut().for_each(Lane::disconnect);
+        Ok(self.monitor.progress())
+    }
+
+    /// Hands the steps to the lanes, in pieces and no faster than wanted.
+    fn plan<I, E>(&self, steps: I, queue: &Queue) -> Result<(), CopyError>
+    where
+        I: Iterator<Item = Result<PlanStep, E>>,
+        CopyError: From<E>,
+    {
+        let mut limit = self.options.rate.map(RateLimit::new);
+        for step in steps {
+            let step = step?;
+            let (range, task) = match step {
+                PlanStep::Copy { range } => (range, PieceTask::Copy),
+                PlanStep::Zero { range, may_unmap } => (range, PieceTask::Zero { may_unmap }),
+            };
+            for (piece, is_ragged) in self.pieces(range, task) {
+                let bytes = piece.range.end - piece.range.start;
+                // a part of a block is written as data
+                if task == PieceTask::Copy || is_ragged {
+                    self.monitor.plan_copy(bytes);
+                    if let Some(limit) = &mut limit {
+                        queue.pause(limit.delay(bytes));
+                    }
+                } else {
+                    self.monitor.plan_zero(bytes);
+                }
+                let end = piece.range.end;
+                if !queue.push(piece, is_ragged) {
+                    return Ok(());
+                }
+                self.monitor.plan_to(end);
+            }
+            if self.canceller.is_cancelled() {
+                return Ok(());
+            }
+        }
+        self.monitor.plan_to(self.monitor.progress().size);
+        Ok(())
+    }
+
+    /// A range in pieces: parts of the target's blocks at its ends, and whole ones in between.
+    fn pieces(&self, range: Range<u64>, task: PieceTask) -> impl Iterator<Item = (Piece, bool)> {
+        let block = self.target.minimum_block();
+        let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };
+        let first = range.start.next_multiple_of(block).min(range.end);
+        let whole = first..last.max(first);
+        let options = self.options.pipeline;
+        let mut at = range.start;
+        core::iter::from_fn(move || {
+            let is_ragged = at < whole.start || at >= whole.end;
+            let end = if at < whole.start {
+                whole.start
+            } else if at < whole.end {
+                match task {
+                    PieceTask::Copy => at + options.cut(u32::MAX, at, whole.end),
+                    PieceTask::Zero { .. } => whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO)),
+                }
+            } else if at < range.end {
+                range.end
+            } else {
+                return None;
+            };
+            let piece = Piece { range: at..end, task };
+            at = end;
+            Some((piece, is_ragged))
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! One lane of a copy: a connection to the source and one to the target, driven by one thread.
+//!
+//! A block goes from the read to the write in the same buffer and the same thread, so a request
+//! costs no wait for another thread. Nothing is asked for that has no room in memory.
+
+mod answers;
+mod begin;
+
+use alloc::collections::VecDeque;
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::queue::{Piece, Queue};
+use super::{CopyError, CopyMonitor};
+use crate::client::{BlockingDriver, Client};
+use crate::connection::{Lent, Transfer, earlier};
+use crate::error::Error;
+use crate::frame::{During, Headers};
+use crate::pipeline::PipelineOptions;
+use crate::session::{Cookie, Event, TakeAll};
+use crate::transport::{Ready, Socket, Transport as _};
+
+/// So many requests keep a server busy for longer than [`HOLD`].
+const MANY: usize = 16;
+/// The average length of requests that are short, in bytes.
+const SHORT: u64 = 32 << 10;
+/// How long the answers to many short requests may gather.
+const HOLD: Duration = Duration::from_micros(100);
+
+/// The state of a copy that all lanes share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shared<'a> {
+    pub(super) queue: &'a Queue,
+    pub(super) monitor: &'a CopyMonitor,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    number: usize,
+    source: BlockingDriver<Socket>,
+    target: BlockingDriver<Socket>,
+    /// The target's context of allocation, if it has one.
+    allocation: Option<u32>,
+    target_headers: Headers,
+    target_size: u64,
+    target_block: u64,
+    options: PipelineOptions,
+    verify: bool,
+    /// Pieces taken from the queue and not begun.
+    pieces: VecDeque<Piece>,
+    /// Zeroes that were written and are to be read back.
+    checks: VecDeque<Range<u64>>,
+    reads: HashMap<Cookie, Read>,
+    writes: HashMap<Cookie, Write>,
+    /// Bytes of the buffers in use.
+    held: u64,
+    /// A piece that is no whole blocks of the target is under way.
+    is_ragged: bool,
+}
+
+/// A request to the source.
+#[derive(Debug)]
+struct Read {
+    range: Range<u64>,
+    is_ragged: bool,
+}
+
+/// A request to the target.
+#[derive(Debug)]
+enum Write {
+    /// Data, with a copy of them if they are to be read back. Of a block that was read before only
+    /// `part` bytes are new.
+    Data {
+        range: Range<u64>,
+        kept: Option<Vec<u8>>,
+        part: Option<u64>,
+    },
+    Zero {
+        range: Range<u64>,
+    },
+    /// Which parts of a range that is to be zero are zero already.
+    Status {
+        range: Range<u64>,
+        zeroes: Vec<Range<u64>>,
+    },
+    /// The whole blocks around a part that is to be written with these bytes.
+    Block {
+        block: Range<u64>,
+        start: u64,
+        bytes: Vec<u8>,
+    },
+    /// What was written is read back: these bytes, or zeroes.
+    Check {
+        range: Range<u64>,
+        expected: Option<Vec<u8>>,
+    },
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
+}
+
+fn in_memory(length: u64) -> usize {
+    debug_assert!(usize::try_from(length).is_ok(), "a piece longer than memory");
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+impl Lane {
+    pub(super) fn new(
+        number: usize,
+        source: Client,
+        target: Client,
+        options: PipelineOptions,
+        verify: bool,
+    ) -> Self {
+        let export = target.export();
+        let allocation = export.context("base:allocation").map(|context| context.id);
+        let (target_headers, target_size) = (export.headers, export.size());
+        let target_block = export.minimum_block();
+        let options = options.within(source.limits().lower(target.limits()));
+        Self {
+            number,
+            allocation,
+            target_headers,
+            target_size,
+            target_block,
+            source: source.into_driver(),
+            target: target.into_driver(),
+            options,
+            verify,
+            pieces: VecDeque::new(),
+            checks: VecDeque::new(),
+            reads: HashMap::new(),
+            writes: HashMap::new(),
+            held: 0,
+            is_ragged: false,
+        }
+    }
+
+    /// Moves pieces until no more come.
+    pub(super) fn run(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
+        let waker = self
+            .source
+            .transport
+            .waker()
+            .map_err(|source| CopyError::Source(Error::Io { during: During::Connect, source }))?;
+        if let Some(waker) = &waker {
+            shared.queue.register(self.number, waker.clone());
+        }
+        loop {
+            self.take_target_events(shared)?;
+            self.take_source_events(shared)?;
+            if let Some(waker) = &waker {
+                // before the last look for work: work that comes after that look ends the wait
+                waker.will_wait();
+            }
+            self.begin_pieces(shared)?;
+            if shared.queue.is_over() {
+                return Ok(());
+            }
+            if self.in_flight() > 0 {
+                self.exchange(shared)?;
+            } else if self.pieces.is_empty() && !self.wait_for_piece(shared)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the writes of all lanes durable: their last answers are there.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        if !self.target.connection.export().is_some_and(|export| export.flags.can_flush()) {
+            return Ok(());
+        }
+        self.target.connection.begin(Transfer::Flush, Instant::now())?;
+        while let Some(event) = self.target.next_event(&mut TakeAll, &mut Lent::default())? {
+            if let Event::Failed { error, .. } = event {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye. A server that closes badly harms nothing: every answer is there.
+    pub(super) fn disconnect(&mut self) {
+        self.source.disconnect().ok();
+        self.target.disconnect().ok();
+    }
+
+    fn in_flight(&self) -> usize {
+        self.reads.len() + self.writes.len()
+    }
+
+    /// Waits for a piece while nothing is in flight. `false` when none will come.
+    fn wait_for_piece(&mut self, shared: Shared<'_>) -> Result<bool, CopyError> {
+        let connections = [&self.source.connection, &self.target.connection];
+        let [source, target] = connections.map(|connection| connection.poll_timeout());
+        let goes_on = shared.queue.wait(self.number == 0, earlier(source, target));
+        self.handle_timeouts()?;
+        Ok(goes_on)
+    }
+
+    fn handle_timeouts(&mut self) -> Result<(), CopyError> {
+        let now = Instant::now();
+        self.source.connection.handle_timeout(now).map_err(CopyError::Source)?;
+        self.target.connection.handle_timeout(now).map_err(CopyError::Target)
+    }
+
+    // ---- bytes
+
+    /// Sends whatever can be sent, waits for either server or a piece, and reads what is there.
+    fn exchange(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
+        let lent = &mut Lent::default();
+        self.source.send(lent).map_err(|error| self.source_error(error))?;
+        self.target.send(lent).map_err(|error| self.target_error(error))?;
+        self.hold();
+        let [source, target] = self.wait()?;
+        // the target first: its buffers are needed for the next reads
+        while target.read && self.target.receive_now().map_err(|error| self.target_error(error))? {
+            self.take_target_events(shared)?;
+            if !cfg!(unix) {
+                break; // the next read would wait
+            }
+        }
+        while source.read && self.source.receive_now().map_err(|error| self.source_error(error))? {
+            self.take_source_events(shared)?;
+            if !cfg!(unix) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the answers to many short requests gather: to be woken costs more than such an answer.
+    /// Those of long requests are taken as they come, before the socket's buffer is full.
+    fn hold(&self) {
+        let requests = self.in_flight();
+        if requests >= MANY && self.held <= requests as u64 * SHORT {
+            std::thread::sleep(HOLD);
+        }
+    }
+
+    fn wait(&mut self) -> Result<[Ready; 2], CopyError> {
+        let Self { source, target, .. } = self;
+        source.set_deadline().map_err(CopyError::Source)?;
+        target.set_deadline().map_err(CopyError::Target)?;
+        let [wanted, others] = [&*source, &*target].map(|driver| Ready {
+            read: driver.connection.in_flight() > 0,
+            write: driver.connection.has_output(),
+        });
+        match source.transport.wait_either(wanted, &mut target.transport, others) {
+            Ok(ready) => Ok(ready),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(<[Ready; 2]>::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                self.handle_timeouts().map(|()| <[Ready; 2]>::default())
+            }
+            Err(error) => Err(CopyError::Source(source.failed(error))),
+        }
+    }
+
+    /// The error of the source's connection. Why the server failed a part says more than that it
+    /// went away then.
+    fn source_error(&self, error: Error) -> CopyError {
+        let failure = self.source.connection.failures().next();
+        CopyError::Source(failure.map_or(error, |(_, failure)| failure.into()))
+    }
+
+    fn target_error(&self, error: Error) -> CopyError {
+        let failure = self.target.connection.failures().next();
+        CopyError::Target(failure.map_or(error, |(_, failure)| failure.into()))
+    }
+}

@@ -38,7 +38,7 @@ fn source(bitmap: bool, answered: Moment) -> ScriptedServer {
                 return conn.data(request, request.offset, &vec![7; request.length as usize], DONE);
             }
             let first = request.offset / BLOCK;
-            let count = REPLY.min(request.length / BLOCK);
+            let count = REPLY.min(request.length.div_ceil(BLOCK));
             let allocation: Vec<_> = (first..first + count).map(|nth| (BLOCK, nth % 2 * 3)).collect();
             let dirty: Vec<_> =
                 (first..first + count).map(|nth| (BLOCK, u64::from(nth % 65536 == 0))).collect();

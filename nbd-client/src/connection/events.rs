@@ -1,0 +1,190 @@
+//! From the bytes of the server to events: the handshake, TLS, and the session.
+
+use std::time::Instant;
+
+use super::{Connection, Lent, Stage};
+use crate::error::Error;
+use crate::handshake::HandshakeStatus;
+use crate::session::{Admit, Event, Session, SessionConfig};
+use crate::tls::{Progress, TlsSession};
+
+impl Connection {
+    /// The next event, if the bytes received bring one. `admit` decides on chunks of block
+    /// status before anything is allocated for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a
+    /// last message.
+    pub fn poll<A: Admit + ?Sized>(&mut self, admit: &mut A, now: Instant) -> Result<Option<Event>, Error> {
+        self.poll_in(admit, &mut Lent::default(), now)
+    }
+
+    pub(crate) fn poll_in<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.take_event() {
+                self.note(now);
+                self.obey_shutdown(now);
+                return Ok(Some(event));
+            }
+            if self.is_given_up {
+                return Err(Error::GivenUp);
+            }
+            // unasked bytes wait for a request, which they may answer
+            let moved = if self.is_open() && self.awaits_nothing() {
+                Ok(false)
+            } else {
+                self.process_input(admit, lent)
+            };
+            if !moved.map_err(|error| self.give_up(error))? {
+                self.note(now);
+                self.obey_shutdown(now);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next event of a request of the caller's, or of a transfer.
+    fn take_event(&mut self) -> Option<Event> {
+        let Stage::Open(_, session) = &mut self.stage else { return None };
+        while let Some((event, ticket)) = session.poll_ticket() {
+            if ticket.owner == 0 {
+                if event.is_last() {
+                    self.transfers.fill(session);
+                }
+                return Some(event);
+            }
+            self.transfers.take(event, ticket, session);
+        }
+        self.transfers.poll()
+    }
+
+    pub(super) fn awaits_nothing(&self) -> bool {
+        self.session().is_none_or(|session| session.in_flight() == 0)
+    }
+
+    /// Processes some of the bytes that were received. Returns `false` if there are none, or too
+    /// few of them.
+    fn process_input<A: Admit + ?Sized>(
+        &mut self,
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<bool, Error> {
+        let Some(mut tls) = self.tls.take() else {
+            if self.start == self.end {
+                return Ok(false);
+            }
+            // taken out for as long as the rest of the connection works on it
+            let buffer = core::mem::take(&mut self.buffer);
+            let processed = self.process(buffer.get(self.start..self.end).unwrap_or_default(), admit, lent);
+            self.buffer = buffer;
+            self.start += processed?;
+            return Ok(true);
+        };
+        let mut result = Ok(());
+        let progress = tls.advance(&mut |plaintext| {
+            let processed = self.process_awaited(plaintext, admit, lent);
+            processed.unwrap_or_else(|error| {
+                result = Err(error);
+                plaintext.len()
+            })
+        });
+        let tls = self.tls.insert(tls);
+        result?;
+        match progress? {
+            Progress::Blocked => return Ok(false),
+            Progress::Received => {}
+            Progress::Established => {
+                self.tls_info = Some(tls.info());
+                if let Stage::Handshake(handshake, output) = &mut self.stage {
+                    handshake.tls_started();
+                    output.extend(handshake.take_output());
+                }
+            }
+            Progress::Ended => return Err(self.ended()),
+        }
+        Ok(true)
+    }
+
+    /// Processes bytes as long as something waits for them, and says how many.
+    fn process_awaited<A: Admit + ?Sized>(
+        &mut self,
+        input: &[u8],
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<usize, Error> {
+        let mut rest = input;
+        while !rest.is_empty() && !(self.is_open() && self.awaits_nothing()) {
+            let count = self.process(rest, admit, lent)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Gives bytes to the handshake or the session, and says how many they took.
+    fn process<A: Admit + ?Sized>(
+        &mut self,
+        input: &[u8],
+        admit: &mut A,
+        lent: &mut Lent<'_>,
+    ) -> Result<usize, Error> {
+        match &mut self.stage {
+            Stage::Handshake(handshake, output) => {
+                let fed = handshake.feed(input);
+                output.extend(handshake.take_output());
+                let fed = fed?;
+                match handshake.status() {
+                    HandshakeStatus::NeedsInput => {}
+                    HandshakeStatus::NeedsTls => self.start_tls()?,
+                    HandshakeStatus::Finished => self.open()?,
+                }
+                Ok(fed)
+            }
+            Stage::Open(_, session) => {
+                // one piece at a time: each may belong to another buffer
+                let owner = session.receiving_for();
+                let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
+                let space = session.space_in(room);
+                let count = space.len().min(input.len());
+                if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {
+                    space.copy_from_slice(input);
+                }
+                session.advance_in(count, admit, room)?;
+                Ok(count)
+            }
+            Stage::Listed(..) => Ok(input.len()),
+        }
+    }
+
+    /// The server has agreed to TLS. Bytes that are still to be sent are plaintext.
+    fn start_tls(&mut self) -> Result<(), Error> {
+        if let (Some(setup), Stage::Handshake(_, output)) = (self.setup.take(), &mut self.stage) {
+            self.tls = Some(Box::new(TlsSession::new(setup, core::mem::take(output))?));
+        }
+        Ok(())
+    }
+
+    /// The handshake is over.
+    fn open(&mut self) -> Result<(), Error> {
+        let Stage::Handshake(handshake, output) = &mut self.stage else { return Ok(()) };
+        if let Some(exports) = handshake.take_exports() {
+            self.stage = Stage::Listed(exports, core::mem::take(output));
+            return Ok(());
+        }
+        let (mut export, forgiven) = handshake.take_export().ok_or(Error::GivenUp)?;
+        export.tls = self.tls_info.take();
+        crate::trace::negotiated(&export);
+        let mut config = SessionConfig::of_export(&export);
+        config.strictness = self.options.handshake.strictness;
+        config.limits = self.options.session_limits;
+        let mut session = Session::new(config);
+        session.count_forgiven(forgiven);
+        self.stage = Stage::Open(Box::new(export), Box::new(session));
+        Ok(())
+    }
+}

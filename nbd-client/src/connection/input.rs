@@ -1,0 +1,103 @@
+//! The bytes of the server: straight to the places that wait for them, or through a buffer.
+
+use std::io;
+use std::time::Instant;
+
+use super::{BUFFER, Connection, Lent, Stage};
+use crate::error::Error;
+use crate::session::TakeAll;
+
+impl Connection {
+    /// Where the next bytes of the server go; never empty. [`Self::received`] comes next.
+    pub fn space(&mut self) -> &mut [u8] {
+        let [direct, buffer] = self.space_in(&mut []);
+        if direct.is_empty() { buffer } else { direct }
+    }
+
+    /// The same in two parts: the rest of a large payload, or nothing, and the buffer for the bytes
+    /// after it.
+    pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
+        // during a goodbye nothing that came is of interest any more
+        debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
+        let Self { stage, transfers, buffer, direct, tls, .. } = self;
+        *direct = 0;
+        if let Some(tls) = tls {
+            return [&mut [], tls.space()];
+        }
+        let Stage::Open(_, session) = stage else { return [&mut [], buffer] };
+        let owner = session.receiving_for();
+        let lent = transfers.buffer(owner).map_or(lent, |own| own.as_mut_slice());
+        let room = session.space_in(lent);
+        if room.len() < BUFFER {
+            return [&mut [], buffer];
+        }
+        *direct = room.len();
+        [room, buffer]
+    }
+
+    /// Says that the first `count` bytes of the space were filled; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectionLost`] at an end of the stream where more was due, [`Error::GivenUp`] at
+    /// any other.
+    pub fn received(&mut self, count: usize, now: Instant) -> Result<(), Error> {
+        self.received_in(count, &mut Lent::default(), now)
+    }
+
+    /// The same with buffers that are lent.
+    pub(crate) fn received_in(
+        &mut self,
+        count: usize,
+        lent: &mut Lent<'_>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if count == 0 {
+            return Err(self.ended());
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.received(count);
+            return Ok(());
+        }
+        let direct = count.min(self.direct);
+        (self.start, self.end) = (0, (count - direct).min(self.buffer.len()));
+        if direct > 0
+            && let Stage::Open(_, session) = &mut self.stage
+        {
+            let owner = session.receiving_for();
+            let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
+            // bytes past the buffer are the rest of a payload, whose admission was decided
+            // before
+            let result = session.advance_in(direct, &mut TakeAll, room);
+            self.note(now);
+            result.map_err(|error| self.give_up(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Says that receiving failed.
+    pub(crate) fn receive_failed(&mut self, source: io::Error) -> Error {
+        self.lost(Error::Io { during: self.during(), source })
+    }
+
+    pub(super) fn ended(&mut self) -> Error {
+        let eof = match &self.stage {
+            Stage::Handshake(handshake, _) => Some(handshake.eof()),
+            Stage::Open(_, session) => session.eof(),
+            Stage::Listed(..) => None,
+        };
+        self.lost(eof.map_or(Error::GivenUp, Error::from))
+    }
+
+    /// The error of a connection that is gone, from how it went.
+    fn lost(&mut self, error: Error) -> Error {
+        // in a handshake over TLS the place where it ended says more than that sending failed
+        let send_error = self.send_error.take().filter(|_| self.is_open());
+        let error = send_error.unwrap_or(error);
+        let error = match &self.tls {
+            Some(tls) => tls.explain(error),
+            None => error,
+        };
+        self.give_up(error)
+    }
+}

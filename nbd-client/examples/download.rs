@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
     let mut pool = Pool::connect(&uri, &Options::new(), 1)?;
     let size = pool.export().size();
-    let mut blocks = ReadAhead::new(&mut pool, [0..size], PipelineOptions::default())?;
+    let mut blocks = ReadAhead::new(&mut pool, std::iter::once(0..size), PipelineOptions::default())?;
     let mut bytes = 0;
     while let Some(block) = blocks.next_block()? {
         bytes += block.data.len() as u64;

@@ -35,12 +35,7 @@ impl Connection {
             if self.is_given_up {
                 return Err(Error::GivenUp);
             }
-            // unasked bytes wait for a request, which they may answer
-            let moved = if self.is_open() && self.awaits_nothing() {
-                Ok(false)
-            } else {
-                self.process_input(admit, lent)
-            };
+            let moved = if self.would_be_unasked() { Ok(false) } else { self.process_input(admit, lent) };
             if !moved.map_err(|error| self.give_up(error))? {
                 self.note(now);
                 self.obey_shutdown(now);
@@ -62,6 +57,11 @@ impl Connection {
             self.transfers.take(event, ticket, session);
         }
         self.transfers.poll()
+    }
+
+    /// True if bytes would be unasked. They wait for a request, which they may answer.
+    fn would_be_unasked(&self) -> bool {
+        self.is_open() && self.awaits_nothing()
     }
 
     pub(super) fn awaits_nothing(&self) -> bool {
@@ -119,7 +119,7 @@ impl Connection {
         lent: &mut Lent<'_>,
     ) -> Result<usize, Error> {
         let mut rest = input;
-        while !rest.is_empty() && !(self.is_open() && self.awaits_nothing()) {
+        while !rest.is_empty() && !self.would_be_unasked() {
             let count = self.process(rest, admit, lent)?;
             rest = rest.get(count..).unwrap_or_default();
         }

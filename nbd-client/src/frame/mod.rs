@@ -27,9 +27,10 @@ pub use request::{RequestHeader, RequestTooLong};
 /// let refused = session.start_block_status(&StatusRequest::new(0, 4096));
 /// assert_eq!(refused, Err(StartError::NoStructuredReplies));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Headers {
     /// Compact requests, simple replies: no block status, and the data of a read follows its reply.
+    #[default]
     Simple,
     /// Compact requests of 28 bytes, structured reply chunks with a 20-byte header.
     Structured,

@@ -13,7 +13,7 @@ use nbd_extents::Strictness;
 const GO: OptionName = OptionName(option_type::GO);
 
 /// The export as far as it is known.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) headers: Headers,
     /// Contexts granted and asked for, in the server's order.
@@ -35,23 +35,6 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new() -> Self {
-        Self {
-            headers: Headers::Simple,
-            granted: Vec::new(),
-            unasked: Vec::new(),
-            listing: Vec::new(),
-            offered: None,
-            set_refused: None,
-            size: None,
-            exports: Vec::new(),
-            canonical_name: None,
-            description: None,
-            block_size: None,
-            forgiven: ToleratedCounts::default(),
-        }
-    }
-
     /// A context that SET granted.
     pub(super) fn grant(&mut self, config: &HandshakeConfig, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::SET_META_CONTEXT), payload)?;

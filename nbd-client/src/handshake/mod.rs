@@ -134,7 +134,7 @@ impl Handshake {
             received: 0,
             replies: 0,
             no_zeroes: false,
-            draft: Draft::new(),
+            draft: Draft::default(),
             export: None,
             error: None,
         })

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use crate::connection::earlier;
 use crate::error::Error;
 use crate::frame::{During, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
@@ -220,6 +221,20 @@ impl Options {
         };
         let is_it = during == During::Option(OptionName(option_type::EXTENDED_HEADERS));
         is_it.then(|| self.clone().extended_headers(false))
+    }
+
+    /// When the time for connecting is over; `None` is never.
+    pub(crate) fn connect_end(&self, started: Instant) -> Option<Instant> {
+        earlier(started.checked_add(self.connect_timeout), self.deadline)
+    }
+
+    /// Which of the two limits has ended connecting by `now`.
+    pub(crate) fn connect_timed_out(&self, started: Instant, now: Instant) -> Error {
+        let during = During::Connect;
+        match self.deadline {
+            Some(end) if end <= now => Error::OutOfTime { during },
+            _ => Error::Timeout { during, after: started.elapsed() },
+        }
     }
 
     pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {

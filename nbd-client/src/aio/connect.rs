@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::connection::{Connection, earlier};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::frame::During;
 use crate::options::Options;
@@ -90,13 +90,7 @@ async fn within<V>(
     started: Instant,
     future: impl Future<Output = Result<V, Error>>,
 ) -> Result<V, Error> {
-    let Some(end) = earlier(started.checked_add(options.connect_timeout), options.deadline) else {
-        return future.await;
-    };
-    let during = During::Connect;
-    match tokio::time::timeout_at(end.into(), future).await {
-        Ok(result) => result,
-        Err(_) if options.deadline == Some(end) => Err(Error::OutOfTime { during }),
-        Err(_) => Err(Error::Timeout { during, after: started.elapsed() }),
-    }
+    let Some(end) = options.connect_end(started) else { return future.await };
+    let connected = tokio::time::timeout_at(end.into(), future).await;
+    connected.unwrap_or_else(|_| Err(options.connect_timed_out(started, Instant::now())))
 }

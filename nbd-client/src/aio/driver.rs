@@ -10,11 +10,11 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::connect::{BoxedStream, prepare, stream};
-use crate::connection::{Connection, Transfer};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, Event, RequestError, Session, StartError, TakeAll};
+use crate::session::{Admit, Cookie, Event, Session, StartError, TakeAll};
 use crate::stats::SessionStats;
 use crate::uri::Uri;
 
@@ -51,7 +51,7 @@ const SLICES: usize = 16;
 #[derive(Debug)]
 pub struct Driver<S = BoxedStream> {
     stream: S,
-    connection: Connection,
+    pub(super) connection: Connection,
     export: Export,
     /// The event after which a goodbye was due. It is handed out when that has been sent, so that a
     /// call that is dropped loses neither.
@@ -146,18 +146,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let cookie = self.connection.start(now, request)?;
         self.connection.leave(now);
         Ok(cookie)
-    }
-
-    pub(super) fn begin_transfer(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
-        self.connection.begin(transfer, Instant::now())
-    }
-
-    pub(super) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
-        self.connection.failure(cookie)
-    }
-
-    pub(super) fn cancel(&mut self, cookie: Cookie) {
-        self.connection.cancel(cookie);
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use std::io;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -79,7 +80,7 @@ fn begin<S: AsyncRead + AsyncWrite + Unpin>(
     if answer.is_closed() {
         return;
     }
-    match driver.begin_transfer(transfer) {
+    match driver.connection.begin(transfer, Instant::now()) {
         Ok(cookie) => {
             waiting.insert(cookie, Waiting { answer, data: Vec::new(), _permits: permits });
         }
@@ -93,7 +94,7 @@ fn cancel_dropped<S: AsyncRead + AsyncWrite + Unpin>(
     waiting: &mut BTreeMap<Cookie, Waiting>,
 ) {
     let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
-    dropped.for_each(|(&cookie, _)| driver.cancel(cookie));
+    dropped.for_each(|(&cookie, _)| driver.connection.cancel(cookie));
 }
 
 fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
@@ -126,7 +127,7 @@ fn give_up<S: AsyncRead + AsyncWrite + Unpin>(
     inbox.close();
     for (cookie, waiting) in waiting {
         // why the server failed a part says more than that it went away then
-        let error = driver.failure(cookie).map_or_else(|| again(error), Error::from);
+        let error = driver.connection.failure(cookie).map_or_else(|| again(error), Error::from);
         waiting.answer.send(Err(error)).ok();
     }
     while let Ok(message) = inbox.try_recv() {

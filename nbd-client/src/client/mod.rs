@@ -14,7 +14,7 @@ pub use status::StatusSink;
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::connection::{Connection, earlier};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::frame::During;
@@ -120,19 +120,16 @@ impl Client<Socket> {
 }
 
 fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Socket, Error> {
-    let deadline = earlier(started.checked_add(options.connect_timeout), options.deadline);
     // A timeout beyond the clock's range is as good as this.
-    let deadline = deadline.unwrap_or_else(|| started + Duration::from_secs(1 << 30));
-    let during = During::Connect;
-    let connected = Socket::connect(uri.address(), deadline, &options.canceller).map_err(|source| {
+    let end = options.connect_end(started).unwrap_or_else(|| started + Duration::from_secs(1 << 30));
+    let connected = Socket::connect(uri.address(), end, &options.canceller).map_err(|source| {
         if Cancelled::is(&source) {
-            Error::Cancelled { during }
-        } else if source.kind() != std::io::ErrorKind::TimedOut {
-            Error::Connect { address: uri.address().to_string(), source }
-        } else if options.deadline.is_some_and(|end| end <= Instant::now() + SLACK) {
-            Error::OutOfTime { during }
+            Error::Cancelled { during: During::Connect }
+        } else if source.kind() == std::io::ErrorKind::TimedOut {
+            // the kernel's clock may be a little early
+            options.connect_timed_out(started, Instant::now() + SLACK)
         } else {
-            Error::Timeout { during, after: started.elapsed() }
+            Error::Connect { address: uri.address().to_string(), source }
         }
     });
     connected.inspect(|_| crate::trace::connected(uri.address()))

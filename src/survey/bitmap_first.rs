@@ -14,6 +14,7 @@ use super::error::SurveyError;
 use super::layer::Answer;
 use super::pass::{Pass, PassContext};
 use super::request::{Request, RequestId};
+use super::window::ExtentSink;
 use crate::error::StreamError;
 use crate::extent::Extent;
 
@@ -64,32 +65,39 @@ impl BitmapFirst {
         }
     }
 
-    /// Returns the next extent in order, with its details or clean.
-    pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
+    /// Gives extents to the sink in order, with their details or clean: see [`Pass::read`].
+    pub(super) fn read(&mut self, sink: &mut impl ExtentSink) -> Result<bool, StreamError> {
         loop {
-            if let Some(extent) = self.details.next_extent()? {
-                return Ok(Some(extent));
+            if self.details.read(sink)? {
+                return Ok(true);
             }
             if !self.follow_up()? {
-                return Ok(None);
+                return Ok(false);
             }
         }
     }
 
-    /// Hands the bitmaps' answers to the pass of the details: dirty ranges to request, clean ranges
-    /// as settled. Returns `true` if there were any.
+    /// Hands the bitmaps' answers to the pass of the details. Returns `true` if there were any.
     pub(super) fn follow_up(&mut self) -> Result<bool, StreamError> {
         let mut any = false;
-        while !self.details.is_full()
-            && let Some(extent) = self.bitmaps.next_extent()?
-        {
+        while !self.details.is_full() && self.bitmaps.read(&mut FollowUp(&mut self.details))? {
             any = true;
-            if extent.status().status.dirty() == Some(true) {
-                self.details.ask_about(extent.range(), *extent.status());
-            } else {
-                self.details.settle(&extent);
-            }
         }
         Ok(any)
+    }
+}
+
+/// The pass of the details, which takes the bitmaps' answers: dirty ranges to request, clean ranges
+/// as settled.
+struct FollowUp<'a>(&'a mut Pass);
+
+impl ExtentSink for FollowUp<'_> {
+    fn take(&mut self, extent: Extent<Answer>) -> bool {
+        if extent.status().status.dirty() == Some(true) {
+            self.0.ask_about(extent.range(), *extent.status());
+        } else {
+            self.0.settle(&extent);
+        }
+        !self.0.is_full()
     }
 }

@@ -28,6 +28,17 @@ impl Answer {
         Self { status: self.status.combine(other), ..self }
     }
 
+    #[inline]
+    pub(super) fn pack(self) -> PackedAnswer {
+        let [bitmaps, rest] = self.status.pack();
+        [bitmaps, rest | if self.disputed { DISPUTED } else { 0 }]
+    }
+
+    #[inline]
+    pub(super) fn unpack([bitmaps, rest]: PackedAnswer) -> Self {
+        Self { status: Status::unpack([bitmaps, rest & !DISPUTED]), disputed: rest & DISPUTED != 0 }
+    }
+
     /// Joins two answers about the same bytes; the safer one holds.
     pub(super) fn join(self, other: &Self) -> Self {
         Self {
@@ -36,6 +47,10 @@ impl Answer {
         }
     }
 }
+
+/// An [`Answer`] in two numbers: a status as [`Status::pack`] returns it, and a mark. Answers about
+/// disjoint parts of a status join by an OR.
+pub(super) type PackedAnswer = [u64; 2];
 
 /// The origin of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +61,8 @@ pub(super) enum Origin {
     Retained,
 }
 
-/// Marks, in retained layers, bytes about which replies disagreed.
+/// Marks bytes about which replies disagreed, in retained layers and in packed answers. No flag that
+/// is known and no bit of a status is as high.
 pub(super) const DISPUTED: u64 = 1 << 63;
 
 /// The usable descriptors of a payload.
@@ -70,7 +86,7 @@ impl List<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LayerCursor {
     /// The index of the next descriptor.
-    pub(super) index: usize,
+    index: usize,
     /// The offset at which it starts; `u64::MAX` once the list is exhausted.
     pub(super) position: u64,
     /// The end of the usable bytes: no descriptor reaches beyond it.
@@ -127,18 +143,6 @@ impl LayerCursor {
         self.position = position;
         self.index += count;
         count
-    }
-
-    /// Advances to the descriptor that covers the byte at `offset`. Returns its flags, or `None` if
-    /// the list ends before.
-    #[inline]
-    pub(super) fn seek_past(&mut self, offset: u64, list: &List<'_>) -> Option<u64> {
-        loop {
-            let flags = self.next(list);
-            if self.position > offset {
-                return flags;
-            }
-        }
     }
 }
 

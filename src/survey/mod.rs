@@ -34,7 +34,6 @@
 //! the ranges of a pass that are not yet read, `request_sizer` the length of a request, `window`
 //! one answered piece. The two orders are in `Survey` itself and in `bitmap_first`.
 
-mod ahead;
 mod bitmap_first;
 mod budget;
 mod contexts;
@@ -59,7 +58,6 @@ mod window;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 pub use contexts::{Context, Contexts, Negotiated};
 pub use error::{ContextError, ReplyFault, SurveyError};
@@ -74,6 +72,7 @@ use contexts::ContextKind;
 use layer::Answer;
 use output_queue::OutputQueue;
 use pass::{Pass, PassContext};
+use window::ExtentSink;
 
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -442,7 +441,7 @@ impl Survey {
     /// Reads until an extent is known to be complete.
     fn advance(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
         self.ready.make_room();
-        while self.read_ahead()? {
+        while self.read()? {
             if let Some(whole) = self.ready.take_whole() {
                 return Ok(Some(whole));
             }
@@ -451,42 +450,49 @@ impl Survey {
         Ok(if all_read { self.ready.take_last() } else { None })
     }
 
-    /// Reads the rest of a window, as far as there is room for it, or one extent. Returns `false`
-    /// when there is none.
-    fn read_ahead(&mut self) -> Result<bool, StreamError> {
-        let pass = match &mut self.order {
-            Order::Together(pass) => pass,
-            Order::BitmapFirst(order) => &mut order.details,
+    /// Reads the next piece, or as much of it as there is room for. Returns `false` when there is
+    /// none.
+    fn read(&mut self) -> Result<bool, StreamError> {
+        let Self { order, ready, position, stats, .. } = self;
+        let mut sink = Output { ready, position, stats, fault: None };
+        let read = match order {
+            Order::Together(pass) => pass.read(&mut sink)?,
+            Order::BitmapFirst(order) => order.read(&mut sink)?,
         };
-        if let Some(read) = pass.read_ahead(&mut self.ready) {
-            self.follow(&read)?;
-            return Ok(true);
+        sink.fault.map_or(Ok(read), Err)
+    }
+}
+
+/// The output queue, and what is counted and checked on the way to it.
+struct Output<'a> {
+    ready: &'a mut OutputQueue,
+    position: &'a mut u64,
+    stats: &'a mut SurveyStats,
+    fault: Option<StreamError>,
+}
+
+impl ExtentSink for Output<'_> {
+    #[inline(always)]
+    fn take(&mut self, extent: Extent<Answer>) -> bool {
+        // A second guard after the merge: a gap or an overlap here would lose data.
+        if extent.start() != *self.position {
+            self.misplaced(extent.start());
         }
-        let Some(extent) = self.next_ready()? else { return Ok(false) };
-        self.follow(&extent.range())?;
+        *self.position = extent.end();
         self.stats.disagreements += u64::from(extent.status().disputed);
-        self.ready.push(extent.map(|answer| answer.status));
-        Ok(true)
+        self.ready.push(extent.map(|answer| answer.status))
     }
+}
 
-    fn next_ready(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        match &mut self.order {
-            Order::Together(pass) => pass.next_extent(),
-            Order::BitmapFirst(order) => order.next_extent(),
-        }
-    }
-
-    /// Checks that an extent starts where the one before it ended. A second guard after the merge:
-    /// a gap here would lose data.
-    fn follow(&mut self, read: &Range<u64>) -> Result<(), StreamError> {
-        let (start, expected) = (read.start, self.position);
-        if start > expected {
-            return Err(StreamError::Gap { range: expected..start });
-        }
-        if start < expected {
-            return Err(StreamError::Overlap { start, expected });
-        }
-        self.position = read.end;
-        Ok(())
+impl Output<'_> {
+    /// Notes the first extent that does not start where the one before it ended.
+    #[cold]
+    fn misplaced(&mut self, start: u64) {
+        let expected = *self.position;
+        self.fault.get_or_insert(if start > expected {
+            StreamError::Gap { range: expected..start }
+        } else {
+            StreamError::Overlap { start, expected }
+        });
     }
 }

@@ -10,14 +10,13 @@ use super::error::{ReplyFault, SurveyError, bug};
 use super::failures::Failures;
 use super::layer::{Answer, Layer};
 use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
-use super::output_queue::OutputQueue;
 use super::pieces::{Piece, PieceState, Pieces};
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::request_sizer::RequestSizer;
 use super::retained::Retained;
 use super::stats::{Forgiven, SurveyStats};
-use super::window::{Reader, ReplyLayers};
+use super::window::{ExtentSink, Reader, ReplyLayers};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
@@ -135,36 +134,26 @@ impl Pass {
         self.flight.iter().any(|reply| reply.id == id)
     }
 
-    /// Returns the next extent, if all bytes before it have been answered.
+    /// Gives extents to the sink until that has no room, as far as all bytes before them have been
+    /// answered: the rest of the open window, or else the next piece. Returns `false` if there is
+    /// none.
     #[inline]
-    pub(super) fn next_extent(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        match self.reader.next_extent() {
-            Some(extent) => Ok(Some(extent)),
-            None => self.next_piece(),
+    pub(super) fn read(&mut self, sink: &mut impl ExtentSink) -> Result<bool, StreamError> {
+        if self.reader.read(sink) {
+            return Ok(true);
         }
-    }
-
-    /// Reads ahead in the open window, while there is room: see [`Window::read_ahead`].
-    pub(super) fn read_ahead(&mut self, ready: &mut OutputQueue) -> Option<Range<u64>> {
-        self.reader.read_ahead(ready)
-    }
-
-    /// Returns the first extent of the next piece.
-    #[inline(never)]
-    fn next_piece(&mut self) -> Result<Option<Extent<Answer>>, StreamError> {
-        loop {
-            match self.pieces.pop_ready() {
-                Some(Piece { range, known, state: PieceState::Answered(layers) }) => {
-                    self.reader.open(&range, layers, known);
-                    if let Some(extent) = self.reader.next_extent() {
-                        return Ok(Some(extent));
-                    }
-                }
-                Some(Piece { range, known, .. }) => return Ok(Some(Extent::from_range(range, known)?)),
-                None => {
-                    self.reader.rest();
-                    return Ok(None);
-                }
+        match self.pieces.pop_ready() {
+            Some(Piece { range, known, state: PieceState::Answered(layers) }) => {
+                self.reader.open(&range, layers, known);
+                Ok(self.reader.read(sink))
+            }
+            Some(Piece { range, known, .. }) => {
+                sink.take(Extent::from_range(range, known)?);
+                Ok(true)
+            }
+            None => {
+                self.reader.rest();
+                Ok(false)
             }
         }
     }

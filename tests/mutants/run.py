@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""Would a test notice a fault? Tries cargo-mutants' mutants of the modules in which a silent fault loses data.
+
+    ci/mutants [MODULE...]          all mutants of these modules (default: of all), which takes hours
+    ci/mutants --sample N [MODULE...]   N of them, the same N each time
+
+A mutant that no test catches must stand in tests/mutants/survivors.md with its reason, or the run fails. So
+does a module of which less than 95% are caught. `--list` prints the modules, `--write` adds what survived to
+the file, to be explained there.
+
+All mutants are compiled into one set of test programs (rewrite.py), which run once for each mutant with its
+number in the environment. A mutant is caught when a test fails or takes five times as long as without it. Only
+programs that reach the mutated function run, the fastest first.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import rewrite
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORK = ROOT / "target/mutants"
+TREE = WORK / "tree"
+SURVIVORS = ROOT / "tests/mutants/survivors.md"
+FLOOR = 95
+# module: its package, its files, the packages whose tests are tried
+MODULES = {
+    **{
+        name: ("nbd-extents", f"src/{name}", ["nbd-extents"])
+        for name in ["wire", "stream", "kernel", "survey", "action", "plan"]
+    },
+    "chain": ("nbd-extents", "src/chain", ["nbd-extents", "nbd-extents-formats"]),
+    "sparse_stream": ("nbd-extents-formats", "formats/src/sparse_stream", ["nbd-extents-formats"]),
+    "connection": ("nbd-client", "nbd-client/src/connection", ["nbd-client"]),
+    "session": ("nbd-client", "nbd-client/src/session", ["nbd-client"]),
+}
+CRATES = {"nbd-extents": "src", "nbd-extents-formats": "formats/src", "nbd-client": "nbd-client/src"}
+# Fewer random cases than CI's: each mutant runs them anew.
+SETTINGS = {"PROPTEST_CASES": "64", "BACKUP_ROUNDS": "40", "RUST_BACKTRACE": "0"}
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def run(*command, **options):
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def place(point):
+    return point["line"], point["column"]
+
+
+def list_mutants(modules):
+    """The mutants of the modules, numbered from 1 on."""
+    found = []
+    for module in modules:
+        package, folder, _ = MODULES[module]
+        listed = run("cargo", "mutants", "--list", "--json", "-p", package, "-f", f"{folder}/**", cwd=ROOT)
+        if listed.returncode != 0:
+            sys.exit(listed.stderr)
+        seen = collections.Counter()
+        # outside of functions there are constants alone, which the compiler evaluates
+        for entry in (entry for entry in json.loads(listed.stdout) if entry["function"]):
+            # without lines and columns, which change with every edit; equal names are counted
+            name = re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
+            seen[name] += 1
+            name += f" (#{seen[name]})" if seen[name] > 1 else ""
+            span = {key: tuple(place(entry_span[end]) for end in ("start", "end"))
+                    for key, entry_span in [("function", entry["function"]["span"]), ("span", entry["span"])]}
+            found.append(rewrite.Mutant(0, name, entry["file"], package, module,
+                                        span["function"], span["span"], entry["replacement"]))
+    # the mutants of one function get neighbouring numbers
+    found.sort(key=lambda mutant: (list(MODULES).index(mutant.module), mutant.file, mutant.function, mutant.span))
+    for number, mutant in enumerate(found, 1):
+        mutant.number = number
+    return found
+
+
+def copy_tree():
+    """A copy of the files that git knows, as they are now."""
+    files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
+    shutil.rmtree(TREE, ignore_errors=True)
+    for file in files:
+        if (ROOT / file).is_file():
+            (TREE / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, TREE / file)
+
+
+def write_mutants(mutants, unviable):
+    """Writes the switched sources into the copy."""
+    by_file = collections.defaultdict(list)
+    for mutant in mutants:
+        by_file[mutant.file].append(mutant)
+    for package, folder in CRATES.items():
+        root = f"{folder}/lib.rs"
+        source = (ROOT / root).read_text()
+        (TREE / root).write_text(rewrite.with_switch(source))
+    for file, its in by_file.items():
+        write_if_new(TREE / file, rewrite.switched((ROOT / file).read_text(), its, unviable))
+
+
+def write_if_new(path, text):
+    if path.read_text() != text:
+        path.write_text(text)
+
+
+def cargo(*arguments):
+    environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "--cap-lints allow",
+                   "CARGO_TARGET_DIR": str(WORK / "build"), "CARGO_PROFILE_TEST_DEBUG": "0",
+                   "CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_PROFILE_TEST_OPT_LEVEL": "1"}
+    return run("cargo", *arguments, "--message-format=json", cwd=TREE, env=environment)
+
+
+def messages(output):
+    for line in output.stdout.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def packages_of(mutants):
+    """The packages whose tests are needed, and those mutated."""
+    tested = {package for mutant in mutants for package in MODULES[mutant.module][2]}
+    return [argument for package in CRATES if package in tested for argument in ("-p", package)]
+
+
+def refused(output, by_number):
+    """The numbers of the mutants that the compiler's errors are about."""
+    found = set()
+    for message in messages(output):
+        if message.get("reason") != "compiler-message" or message["message"]["level"] != "error":
+            continue
+        for span in message["message"]["spans"]:
+            path = TREE / span["file_name"]
+            if not span["is_primary"] or not path.is_file():
+                continue
+            source = path.read_text()
+            number = rewrite.mutant_of_line(source, span["line_start"])
+            if number is not None:
+                found.add(number)
+            elif first := rewrite.function_of_line(source, span["line_start"]):
+                # the plain body does not compile inside a match: the function cannot be switched
+                found |= {n for n, other in by_number.items()
+                          if (other.file, other.function) == (by_number[first].file, by_number[first].function)}
+    return found
+
+
+def compile_all(mutants):
+    """Leaves out what does not compile, and builds the test programs: (programs by package, unviable)."""
+    by_number = {mutant.number: mutant for mutant in mutants}
+    unviable = set()
+    chosen = packages_of(mutants)
+    features = ["--all-features"]
+    for command in [("check", "--lib"), ("test", "--no-run", "--lib", "--tests")]:
+        for _ in range(40):
+            write_mutants(mutants, unviable)
+            output = cargo(*command, *chosen, *features)
+            if output.returncode == 0:
+                break
+            more = refused(output, by_number) - unviable
+            if not more:
+                errors = [m["message"]["rendered"] for m in messages(output) if m["reason"] == "compiler-message"]
+                sys.exit("the mutated tree does not compile:\n" + "".join(errors)[-4000:] + output.stderr[-2000:])
+            unviable |= more
+            say(f"  {len(unviable)} mutants do not compile")
+    programs = collections.defaultdict(list)
+    for message in messages(output):
+        if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
+            folder = pathlib.Path(message["manifest_path"]).parent
+            package = next(p for p, source in CRATES.items() if TREE / source == folder / "src")
+            programs[package].append((message["executable"], folder))
+    return programs, unviable
+
+
+class Program:
+    """A test program: how long it takes without a mutant, and which functions it reaches."""
+
+    def __init__(self, path, folder, package):
+        self.path, self.folder, self.package = path, folder, package
+        self.name = re.sub(r"-[0-9a-f]{16}$", "", pathlib.Path(path).name)
+        reached = WORK / f"{pathlib.Path(path).name}.reached"
+        reached.unlink(missing_ok=True)
+        self.call(0, 900, {"MUTANTS_REACHED": str(reached)})
+        start = time.monotonic()
+        self.works = self.call(0, 900)
+        self.seconds = time.monotonic() - start
+        self.reached = {int(line) for line in reached.read_text().split()} if reached.exists() else set()
+
+    def call(self, mutant, timeout, more=None):
+        """Whether all tests pass."""
+        environment = {**os.environ, **SETTINGS, **(more or {}), "MUTANT": str(mutant), "RUSTC_BOOTSTRAP": "1",
+                       "CARGO_MANIFEST_DIR": str(self.folder)}
+        command = [self.path, "-q", "--test-threads=2", "-Zunstable-options", "--fail-fast"]
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            return process.wait(timeout) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            try:
+                # servers that a test left running are in its group
+                os.killpg(process.pid, 9)
+            except ProcessLookupError:
+                pass
+            process.wait()
+
+
+def measure(programs):
+    """The programs that pass without a mutant, fastest first."""
+    measured = [Program(path, folder, package) for package, its in programs.items() for path, folder in its]
+    for program in measured:
+        if not program.works:
+            say(f"  {program.name} fails without a mutant and is left out")
+    good = sorted((p for p in measured if p.works), key=lambda program: program.seconds)
+    say("  " + ", ".join(f"{p.name} {p.seconds:.1f} s" for p in good if p.reached))
+    return good
+
+
+def first_of_functions(mutants):
+    """For each mutant, the number that its function records."""
+    first = {}
+    for mutant in mutants:
+        first.setdefault((mutant.file, mutant.function), mutant.number)
+    return {mutant.number: first[(mutant.file, mutant.function)] for mutant in mutants}
+
+
+def verdict(mutant, first, programs, slowest):
+    """`None` when no test catches the mutant, else the program that did."""
+    allowed = MODULES[mutant.module][2]
+    reaching = [p for p in programs if p.package in allowed and first in p.reached and p.seconds <= slowest]
+    for program in reaching:
+        if not program.call(mutant.number, 10 + 5 * program.seconds):
+            return program.name
+    return None
+
+
+def explained():
+    """The names of the survivors that the page explains."""
+    text = SURVIVORS.read_text() if SURVIVORS.exists() else ""
+    return set(re.findall(r"^- `(.+)`", text, re.M))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", choices=[[], *MODULES], metavar="MODULE")
+    parser.add_argument("--sample", type=int, help="try this number of mutants, spread over the modules")
+    parser.add_argument("--slowest", type=float, default=60, help="leave out programs that take longer (seconds)")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--write", action="store_true", help="add new survivors to survivors.md")
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    if args.list:
+        return say("\n".join(MODULES))
+    mutants = list_mutants(args.modules or list(MODULES))
+    say(f"{len(mutants)} mutants; compiling")
+    if args.sample:
+        step = max(1, len(mutants) // args.sample)
+        mutants = mutants[step // 2::step][:args.sample]
+    copy_tree()
+    programs, unviable = compile_all(mutants)
+    viable = [mutant for mutant in mutants if mutant.number not in unviable]
+    first = first_of_functions(viable)
+    say(f"{len(viable)} are viable; running")
+    programs = measure(programs)
+    if not programs:
+        sys.exit("no test program passes without a mutant")
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        task = lambda mutant: (mutant, verdict(mutant, first[mutant.number], programs, args.slowest))
+        survivors = []
+        for done, (mutant, caught_by) in enumerate(pool.map(task, viable), 1):
+            if caught_by is None:
+                survivors.append(mutant)
+                say(f"  survives: {mutant.name}")
+            if done % 100 == 0:
+                say(f"  {done} of {len(viable)}")
+    report(viable, survivors, args)
+
+
+def report(viable, survivors, args):
+    """Prints the counts by module; ends with 1 when a survivor is not explained or a module is below the floor."""
+    known, failed = explained(), False
+    for module in MODULES:
+        total = sum(mutant.module == module for mutant in viable)
+        its = [mutant for mutant in survivors if mutant.module == module]
+        if not total:
+            continue
+        percent = 100 * (total - len(its)) / total
+        say(f"{module:14} {total:5} viable, {total - len(its):5} caught: {percent:.1f}%")
+        failed |= percent < FLOOR and not args.sample
+    new = [mutant.name for mutant in survivors if mutant.name not in known]
+    if new and args.write:
+        with SURVIVORS.open("a") as page:
+            page.writelines(f"- `{name}`\n" for name in new)
+    for name in new:
+        say(f"not explained: {name}")
+    sys.exit(1 if failed or new else 0)
+
+
+main()

@@ -38,7 +38,7 @@ use std::io::{Read, Write};
 use nbd_extents::action::Action;
 use serde::{Deserialize, Serialize};
 
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Style, rows};
 use crate::{ListReader, ListWriter, ReadOptions, WriteOptions};
 
@@ -97,7 +97,7 @@ pub fn read<R: Read>(input: R, options: ReadOptions) -> ListReader<R, ActionKind
         let kind = fields.value(2).and_then(|kind| ActionKind::deserialize(kind).ok());
         kind.ok_or_else(|| fields.wrong(2, "\"copy\", \"zero\", \"skip\" or \"absent\""))
     };
-    let decoder = Object { fields: &["start", "length", "action"], read }.array(false);
+    let decoder = FlatObject { fields: &["start", "length", "action"], read }.array(false);
     ListReader::new("actions", decoder, input, options)
 }
 

@@ -12,7 +12,7 @@
 
 use std::io::Write;
 
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, ImageLayer};
 
@@ -27,7 +27,7 @@ pub(crate) const COMBINED: Spec = Spec {
             let (dirty, zero, hole) = (fields.flag(2)?, fields.flag(3)?, fields.flag(4)?);
             Ok(Attributes { dirty: Some(dirty), zero: Some(zero), hole, ..Attributes::default() })
         };
-        Object { fields, read }.array(false)
+        FlatObject { fields, read }.array(false)
     },
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {

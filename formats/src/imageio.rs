@@ -19,7 +19,7 @@
 
 use std::io::Write;
 
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, Fault, ImageLayer};
 
@@ -30,7 +30,7 @@ pub(crate) const ZERO: Spec = Spec {
     layer: ImageLayer::coarse,
     decoder: |_| {
         let fields = &["start", "length", "zero", "hole", "dirty"];
-        Object { fields, read: zero }.array(false)
+        FlatObject { fields, read: zero }.array(false)
     },
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {
@@ -66,7 +66,7 @@ pub(crate) const DIRTY: Spec = Spec {
             let (dirty, zero) = (fields.flag(2)?, fields.if_there(3, Fields::flag)?);
             Ok(Attributes { dirty: Some(dirty), zero, ..Attributes::default() })
         };
-        Object { fields, read }.array(false)
+        FlatObject { fields, read }.array(false)
     },
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {

@@ -30,12 +30,12 @@ use crate::spec::{Decoder, Encode, Spec, Step, Syntax, Text};
 use crate::{Attribute, Attributes, Fault, ListReadError, ListWriteError};
 
 pub(crate) const FULL: Spec = pages::<Allocation>("kubevirt-full");
-pub(crate) const INCREMENTAL: Spec = pages::<Incremental>("kubevirt-incremental");
+pub(crate) const INCREMENTAL: Spec = pages::<IncrementalNumbers>("kubevirt-incremental");
 
 /// The numbers of an incremental backup.
-struct Incremental;
+struct IncrementalNumbers;
 
-impl Numbers for Incremental {
+impl Numbers for IncrementalNumbers {
     const SAYS: (&'static [Attribute], &'static [Attribute]) = (&[Attribute::Zero, Attribute::Dirty], &[]);
     const WORDS: &'static [&'static str] = &["clean", "dirty", "zero", "dirty,zero"];
 

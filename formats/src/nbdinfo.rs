@@ -27,7 +27,7 @@ use std::io::Write;
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
 use crate::numbers::{Numbers, spec};
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 use crate::{Attributes, Fault};
 
@@ -50,8 +50,9 @@ const fn text<C: Numbers>(name: &'static str) -> Spec {
 }
 
 const fn json<C: Numbers>(name: &'static str) -> Spec {
-    let decoder =
-        |_| Object { fields: &["offset", "length", "type", "description"], read: object::<C> }.array(false);
+    let decoder = |_| {
+        FlatObject { fields: &["offset", "length", "type", "description"], read: object::<C> }.array(false)
+    };
     let encoder = |_| {
         let (open, close) = ("[\n", "\n]\n");
         let style = Style { open, between: ",\n", close, empty: "[\n\n]\n", from_zero: false };

@@ -24,13 +24,13 @@ pub(crate) struct Shape {
 /// Takes the objects apart. The caller opens each of them, and takes the rows from the text.
 pub(crate) struct Nested {
     shape: &'static Shape,
-    place: Place,
+    place: NestedPlace,
     /// The fields of the object at hand or, between two, of the last one. That of the rows is null
     /// once their list has come.
     pub(crate) head: Fields,
 }
 
-enum Place {
+enum NestedPlace {
     Outside,
     Object,
     Rows,
@@ -49,25 +49,25 @@ pub(crate) enum Found {
 
 impl Nested {
     pub(crate) fn new(shape: &'static Shape) -> Self {
-        Self { shape, place: Place::Outside, head: Fields::new(shape.names, shape.protobuf) }
+        Self { shape, place: NestedPlace::Outside, head: Fields::new(shape.names, shape.protobuf) }
     }
 
     pub(crate) fn open(&mut self, input: &mut Text<'_>) -> Result<(), Fault> {
         input.punctuation(b'{', self.shape.object)?;
-        *self = Self { place: Place::Object, ..Self::new(self.shape) };
+        *self = Self { place: NestedPlace::Object, ..Self::new(self.shape) };
         Ok(())
     }
 
     pub(crate) fn next(&mut self, input: &mut Text<'_>) -> Result<Found, Fault> {
         loop {
             match self.place {
-                Place::Outside => return Ok(Found::Outside),
-                Place::Rows if input.item(b']')? => return Ok(Found::Row),
-                Place::Rows => self.place = Place::Object,
-                Place::Object => match input.key()? {
+                NestedPlace::Outside => return Ok(Found::Outside),
+                NestedPlace::Rows if input.item(b']')? => return Ok(Found::Row),
+                NestedPlace::Rows => self.place = NestedPlace::Object,
+                NestedPlace::Object => match input.key()? {
                     Some(key) => self.value(&key, input)?,
                     None => {
-                        self.place = Place::Outside;
+                        self.place = NestedPlace::Outside;
                         return Ok(Found::End);
                     }
                 },
@@ -81,7 +81,7 @@ impl Nested {
             return input.value::<IgnoredAny>().map(drop);
         };
         if field == ROWS && input.list(self.shape.rows)? {
-            self.place = Place::Rows;
+            self.place = NestedPlace::Rows;
         }
         self.head.set(field, if field == ROWS { Value::Null } else { input.value()? });
         self.head.check()

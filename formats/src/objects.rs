@@ -13,14 +13,14 @@ use crate::Fault;
 use crate::spec::{Decoder, Step, Syntax, Text};
 
 /// A row that is a flat JSON object.
-pub(crate) struct Object<T> {
+pub(crate) struct FlatObject<T> {
     /// The fields; the first two are the start of the range and its length.
     pub(crate) fields: &'static [&'static str],
     /// Reads the status of a range.
     pub(crate) read: fn(&Fields) -> Result<T, Fault>,
 }
 
-impl<T: 'static> Object<T> {
+impl<T: 'static> FlatObject<T> {
     /// Reads the objects of an array; of qemu's, a single one of length 0 stands for an empty disk.
     pub(crate) fn array(self, of_qemu: bool) -> Decoder<T> {
         let mut begun = false;

@@ -10,7 +10,7 @@
 
 use std::io::Write;
 
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, ImageLayer};
 
@@ -26,7 +26,7 @@ pub(crate) const MAP: Spec = Spec {
             let (zero, compressed) = (Some(fields.flag(3)?), Some(fields.flag(4)?));
             Ok(Attributes { layer: Some(layer), zero, compressed, ..Attributes::default() })
         };
-        Object { fields, read }.lines()
+        FlatObject { fields, read }.lines()
     },
     encoder: |_| {
         rows(Style::LINES, |known: &Attributes, start, length, out| {

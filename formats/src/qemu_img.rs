@@ -32,7 +32,7 @@
 
 use std::io::{self, Write};
 
-use crate::objects::{Fields, Object};
+use crate::objects::{Fields, FlatObject};
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, Fault, ImageLayer};
 
@@ -52,7 +52,7 @@ pub(crate) const ALLOCATION: Spec = Spec {
     must: &[Attribute::Layer, Attribute::Zero],
     may: &[Attribute::Hole, Attribute::Searched, Attribute::Compressed, Attribute::HostOffset],
     layer: ImageLayer::numbered,
-    decoder: |_| Object { fields: FIELDS, read: allocation }.array(true),
+    decoder: |_| FlatObject { fields: FIELDS, read: allocation }.array(true),
     encoder: |_| rows(STYLE, write),
 };
 
@@ -61,7 +61,7 @@ pub(crate) const DIRTY: Spec = Spec {
     must: &[Attribute::Dirty],
     may: &[],
     layer: ImageLayer::coarse,
-    decoder: |_| Object { fields: FIELDS, read: dirty }.array(true),
+    decoder: |_| FlatObject { fields: FIELDS, read: dirty }.array(true),
     encoder: |_| {
         rows(STYLE, |known: &Attributes, start, length, out| {
             write(&export(known.dirty == Some(false), false, start), start, length, out)
@@ -74,7 +74,7 @@ pub(crate) const DEPTH: Spec = Spec {
     must: &[Attribute::Layer],
     may: &[],
     layer: ImageLayer::top_or_backing,
-    decoder: |_| Object { fields: FIELDS, read: depth }.array(true),
+    decoder: |_| FlatObject { fields: FIELDS, read: depth }.array(true),
     encoder: |_| {
         rows(STYLE, |known: &Attributes, start, length, out| {
             let below = known.layer == Some(ImageLayer::Backing);

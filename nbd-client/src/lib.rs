@@ -159,4 +159,4 @@ pub use uri::Uri;
 /// The README's example is a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+struct ClientReadme;

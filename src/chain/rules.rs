@@ -23,7 +23,7 @@ pub(super) fn check<I: Display + PartialEq>(
     }
     let mut below = base;
     for (position, &layer) in layers.iter().enumerate() {
-        let at = Position { layers, position, layer };
+        let at = LayerPosition { layers, position, layer };
         at.check_size()?;
         at.check_twice()?;
         match (&layer.parent, below) {
@@ -39,13 +39,13 @@ pub(super) fn check<I: Display + PartialEq>(
 }
 
 /// One layer where it stands.
-struct Position<'a, I> {
+struct LayerPosition<'a, I> {
     layers: &'a [&'a ChainLayer<I>],
     position: usize,
     layer: &'a ChainLayer<I>,
 }
 
-impl<I: Display + PartialEq> Position<'_, I> {
+impl<I: Display + PartialEq> LayerPosition<'_, I> {
     fn name(&self) -> LayerName {
         LayerName { position: self.position, id: self.layer.id.as_ref().map(I::to_string) }
     }

@@ -97,7 +97,7 @@ impl Survey {
     ) -> Result<(), SurveyError> {
         let (pairs, rest) = entries.as_chunks::<2>();
         let odd = (!rest.is_empty()).then_some(DecodeError::OddPairs { got: entries.len() });
-        let list = Entries { form: Form::Compact, count: pairs.len(), odd };
+        let list = EntryList { form: Form::Compact, count: pairs.len(), odd };
         self.entries(id, context, offset, &list, |payload| {
             for number in pairs.as_flattened() {
                 payload.extend_from_slice(&number.to_be_bytes());
@@ -134,7 +134,7 @@ impl Survey {
         I: IntoIterator<Item: Borrow<Pair64>, IntoIter: ExactSizeIterator>,
     {
         let entries = entries.into_iter();
-        let list = Entries { form: Form::Extended, count: entries.len(), odd: None };
+        let list = EntryList { form: Form::Extended, count: entries.len(), odd: None };
         self.entries(id, context, offset, &list, |payload| {
             for entry in entries.take(list.count) {
                 let &(length, flags) = entry.borrow();
@@ -149,7 +149,7 @@ impl Survey {
         id: RequestId,
         context: &str,
         offset: u64,
-        list: &Entries,
+        list: &EntryList,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), SurveyError> {
         let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
@@ -183,7 +183,7 @@ impl Survey {
 }
 
 /// The shape of a list of entries, known before it is read.
-struct Entries {
+struct EntryList {
     form: Form,
     count: usize,
     /// The error for a number left over.

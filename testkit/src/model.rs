@@ -196,8 +196,8 @@ fn depth(answer: &Answer) -> Option<u32> {
     answer[1].map(|depth| depth.flags)
 }
 
-fn dirty(answer: &[Option<super::naive::Descriptor>]) -> Vec<bool> {
+fn dirty(answer: &[Option<super::naive::NaiveDescriptor>]) -> Vec<bool> {
     let bitmap =
-        |found: &Option<super::naive::Descriptor>| found.expect("a bitmap asked for").flags & DIRTY != 0;
+        |found: &Option<super::naive::NaiveDescriptor>| found.expect("a bitmap asked for").flags & DIRTY != 0;
     answer.iter().map(bitmap).collect()
 }

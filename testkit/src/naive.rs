@@ -39,14 +39,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One context's answer: how many bytes it is about, and what it says of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct NaiveDescriptor {
     pub length: u32,
     pub flags: u32,
 }
 
 /// Of each context asked for, in that order, its answer; None where the server does not offer the
 /// context.
-pub type Answer = Vec<Option<Descriptor>>;
+pub type Answer = Vec<Option<NaiveDescriptor>>;
 
 /// An errno of the wire.
 pub type Errno = u32;
@@ -206,7 +206,7 @@ impl Client {
         let context = self.ids.iter().position(|known| *known == id).expect("a context of ours");
         // More than one descriptor is nbdkit's way to answer REQ_ONE now and then; the first
         // answers the request.
-        let descriptor = Descriptor { length: be_u32(&payload[4..8]), flags: be_u32(&payload[8..12]) };
+        let descriptor = NaiveDescriptor { length: be_u32(&payload[4..8]), flags: be_u32(&payload[8..12]) };
         if let Ok(answer) = answer {
             assert_eq!(answer[context].replace(descriptor), None, "one chunk per context");
         }

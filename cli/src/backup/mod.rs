@@ -33,14 +33,14 @@ use crate::values::human;
 pub(crate) use args::Args;
 use frames::Frames;
 use report::Report;
-use target::Target;
+use target::BackupTarget;
 
 /// Does what the command line asks.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let base = Base::of(args)?;
-    let target = Target::create(&args.file, args.after.as_deref())?;
+    let base = BackupBase::of(args)?;
+    let target = BackupTarget::create(&args.file, args.after.as_deref())?;
     let report = Report::create(args.report.as_deref())?;
-    let Surveyed { map, assumed, mut pool, closed } = survey(args, base.previous)?;
+    let SurveyedDisk { map, assumed, mut pool, closed } = survey(args, base.previous)?;
 
     let plan = Plan::new(from_iter(map.extents()), plan_options(pool.export(), args)?);
     let totals = plan.clone().measure()?.bytes;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// The parent of an incremental, as far as the command line states it.
-struct Base {
+struct BackupBase {
     previous: Previous,
     parent: Parent,
 }
@@ -76,7 +76,7 @@ enum Parent {
     Name(Option<String>),
 }
 
-impl Base {
+impl BackupBase {
     fn of(args: &Args) -> Result<Self, Failure> {
         let Some(file) = &args.after else {
             let previous = Previous::new(args.previous_size, args.grown);
@@ -118,7 +118,7 @@ fn contexts(args: &Args) -> Result<Contexts, Failure> {
 }
 
 /// A disk that has been surveyed, and can be read.
-struct Surveyed {
+struct SurveyedDisk {
     map: ExtentMap<Action>,
     /// Bytes that the server did not describe.
     assumed: u64,
@@ -127,7 +127,7 @@ struct Surveyed {
     closed: u64,
 }
 
-fn survey(args: &Args, previous: Previous) -> Result<Surveyed, Failure> {
+fn survey(args: &Args, previous: Previous) -> Result<SurveyedDisk, Failure> {
     let contexts = contexts(args)?;
     // A full backup needs no block status: without it all of the export is data.
     let options = args.connection.options().assume_data(args.bitmap.is_empty());
@@ -140,7 +140,7 @@ fn survey(args: &Args, previous: Previous) -> Result<Surveyed, Failure> {
     let client = surveyor.into_client()?;
     let closed = received.saturating_sub(client.stats().bytes_received);
     let clients = more_connections(client, &args.uri, &options, args.connections.into())?;
-    Ok(Surveyed { map, assumed, pool: Pool::of(clients)?, closed })
+    Ok(SurveyedDisk { map, assumed, pool: Pool::of(clients)?, closed })
 }
 
 /// Refuses an export that may change while it is read, unless the user allows it.
@@ -221,7 +221,7 @@ fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
 
 /// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be
 /// less.
-fn meta(args: &Args, base: &Base, size: u64, data: u64) -> Meta {
+fn meta(args: &Args, base: &BackupBase, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
     meta.incremental = !args.bitmap.is_empty();

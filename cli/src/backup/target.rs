@@ -19,14 +19,14 @@ const MAX_LINKS: usize = 40;
 
 /// The place of a backup. Dropped without [`commit`](Self::commit), it removes the file beside
 /// FILE, and FILE is as it was.
-pub(super) enum Target {
+pub(super) enum BackupTarget {
     /// A file beside `path`.
     Beside { file: NamedTempFile, path: PathBuf, unfinished: Unfinished },
     /// A pipe or device, which cannot be replaced, or standard output.
     Direct { file: File, path: PathBuf },
 }
 
-impl Target {
+impl BackupTarget {
     /// Makes the place, before any server is asked. `after` is the previous backup, which must
     /// stay.
     pub(super) fn create(path: &Path, after: Option<&Path>) -> Result<Self, Failure> {
@@ -145,7 +145,7 @@ fn is_stdout(path: &Path) -> bool {
 
 /// Standard output as it is: Rust's own looks for the ends of lines. A terminal is no place for a
 /// disk.
-fn stdout() -> Result<Target, Failure> {
+fn stdout() -> Result<BackupTarget, Failure> {
     if io::stdout().is_terminal() {
         return Err(Failure::usage("the backup goes to stdout, which is a terminal: name a file"));
     }
@@ -153,7 +153,7 @@ fn stdout() -> Result<Target, Failure> {
     let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
     #[cfg(windows)]
     let stdout = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned()?;
-    Ok(Target::Direct { file: File::from(stdout), path: PathBuf::from("standard output") })
+    Ok(BackupTarget::Direct { file: File::from(stdout), path: PathBuf::from("standard output") })
 }
 
 /// Puts a file or a disk that was written directly on disk. Pipes and terminals have nothing to put
@@ -167,7 +167,7 @@ fn sync_direct(file: &File) -> io::Result<()> {
     if kind.is_file() || is_disk { file.sync_all() } else { Ok(()) }
 }
 
-impl Write for Target {
+impl Write for BackupTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Beside { file, .. } => file.write(bytes),

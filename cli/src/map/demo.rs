@@ -12,7 +12,7 @@ use nbd_extents::{
 };
 
 use super::args::{Args, Previous};
-use super::report::{self, Subject};
+use super::report::{self, MapSubject};
 use crate::failure::Failure;
 use crate::output::remark;
 
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let size = capture.size;
     let survey = survey(&capture)?;
     let bitmaps = Bitmaps::FIRST;
-    let subject = Subject { range: 0..size, export_size: size, bitmaps, previous: Previous::Unsaid };
+    let subject = MapSubject { range: 0..size, export_size: size, bitmaps, previous: Previous::Unsaid };
     report::write(Answered(survey), &subject, args.content(), args.format(), out)?;
     remark("no server asked: replies of a real qemu-nbd that ship with the program");
     Ok(())

@@ -9,7 +9,7 @@ use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::{Context, ContextError, Contexts};
 
 use super::args::{Args, Content, Format};
-use super::report::{self, Subject};
+use super::report::{self, MapSubject};
 use crate::connection;
 use crate::failure::Failure;
 
@@ -65,7 +65,7 @@ fn survey(
     }
     let options = args.survey.options(surveyor)?.range(range.clone())?;
     let assumes_data = surveyor.assumes_data();
-    let subject = Subject {
+    let subject = MapSubject {
         range,
         export_size: surveyor.export().size(),
         bitmaps: contexts.all_bitmaps(),

@@ -18,7 +18,7 @@ use crate::values::human;
 
 /// The subject of a report: a range, its export and its bitmaps.
 #[derive(Clone, Debug)]
-pub(super) struct Subject {
+pub(super) struct MapSubject {
     pub(super) range: Range<u64>,
     pub(super) export_size: u64,
     /// The dirty bitmaps that were asked.
@@ -29,7 +29,7 @@ pub(super) struct Subject {
 /// Writes the extents of `subject` in the form asked for.
 pub(super) fn write<S>(
     extents: S,
-    subject: &Subject,
+    subject: &MapSubject,
     content: Content,
     format: Format,
     out: &mut impl Write,
@@ -70,7 +70,7 @@ where
 fn decide<S>(
     extents: S,
     policy: impl Policy,
-    subject: &Subject,
+    subject: &MapSubject,
     content: Content,
     format: Format,
     out: &mut impl Write,
@@ -88,7 +88,7 @@ where
 
 fn rows<S>(
     shown: S,
-    subject: &Subject,
+    subject: &MapSubject,
     view: View,
     format: Format,
     out: &mut impl Write,
@@ -117,7 +117,7 @@ where
     Ok(())
 }
 
-fn totals(totals: Totals, subject: &Subject, format: Format, out: &mut impl Write) -> Result<(), Failure> {
+fn totals(totals: Totals, subject: &MapSubject, format: Format, out: &mut impl Write) -> Result<(), Failure> {
     let Totals { copy, zero, skip, .. } = totals;
     let size = subject.range.end - subject.range.start;
     match format {

@@ -20,7 +20,7 @@ use nbd_extents::{Action, Extent};
 pub fn plans(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let size = bytes.below(500) as u64;
-    let rules = Rules::read(&mut bytes);
+    let rules = PlanRules::read(&mut bytes);
     let saved = PlanPosition { offset: bytes.u64(), size: bytes.u64() ^ size };
     let again = usize::from(bytes.u8());
     let actions = actions(&mut bytes);
@@ -62,7 +62,7 @@ pub fn plans(data: &[u8]) {
 
 /// The requested options.
 #[derive(Clone, Copy, Debug)]
-struct Rules {
+struct PlanRules {
     block: u64,
     max_copy: u64,
     max_zero: u64,
@@ -70,7 +70,7 @@ struct Rules {
     access: Access,
 }
 
-impl Rules {
+impl PlanRules {
     fn read(bytes: &mut Bytes<'_>) -> Self {
         let block = 1 << (bytes.u8() % 8);
         let max = |blocks: u8| block * (u64::from(blocks) + 1) + u64::from(blocks % 3);
@@ -130,7 +130,7 @@ fn totals(totals: &PlanTotals, steps: &[PlanStep], bytes: u64) {
 }
 
 /// Executes the steps on the old target, byte by byte.
-fn apply(actions: &[Extent<Action>], steps: &[PlanStep], rules: &Rules, rest: core::ops::Range<u64>) {
+fn apply(actions: &[Extent<Action>], steps: &[PlanStep], rules: &PlanRules, rest: core::ops::Range<u64>) {
     let mut disk = vec![Action::Skip; rest.end as usize];
     for extent in actions {
         disk[extent.start() as usize..extent.end() as usize].fill(*extent.status());

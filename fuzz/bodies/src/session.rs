@@ -56,7 +56,7 @@ const MOST_REQUESTS: usize = 12;
 const STEP: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
-struct Case {
+struct SessionCase {
     config: SessionConfig,
     drain_odd: bool,
     recycle: bool,
@@ -82,7 +82,7 @@ struct State {
 
 pub fn session(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let case = Case::read(&mut bytes);
+    let case = SessionCase::read(&mut bytes);
     let pieces = Pieces::read(&mut bytes);
     let input = bytes.rest();
     let whole = Run::new(&case).feed(input, &Pieces::Whole);
@@ -91,7 +91,7 @@ pub fn session(data: &[u8]) {
     assert_eq!(Run::new(&case).fill(input, &pieces), whole);
 }
 
-impl Case {
+impl SessionCase {
     fn read(bytes: &mut Bytes<'_>) -> Self {
         let flags = bytes.u8();
         let flag = |bit: u8| flags >> bit & 1 == 1;
@@ -141,7 +141,7 @@ struct Asked {
 }
 
 struct Run<'a> {
-    case: &'a Case,
+    case: &'a SessionCase,
     session: Session,
     asked: BTreeMap<u64, Asked>,
     events: Vec<Event>,
@@ -152,7 +152,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a SessionCase) -> Self {
         let session = Session::new(case.config.clone());
         let mut run =
             Self { case, session, asked: BTreeMap::new(), events: Vec::new(), fed: 0, stale_is_sent: false };
@@ -361,7 +361,7 @@ impl<'a> Run<'a> {
 
 impl Asked {
     /// A chunk of status, taken or drained.
-    fn chunk(&mut self, case: &Case, context: u32, length: u64, limit: u64) {
+    fn chunk(&mut self, case: &SessionCase, context: u32, length: u64, limit: u64) {
         assert_eq!(self.command, Command::BlockStatus, "status that nobody asked for");
         assert!(length <= limit, "a payload of {length} bytes");
         assert!(case.asked().contains(&context), "context {context} was not asked for");

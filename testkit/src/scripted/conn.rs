@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bytes::{take_u32, take_u64};
 use super::server::Shared;
-use super::wire::Wire;
+use super::wire::ScriptedWire;
 use super::{Good, SeenOption, bytes};
 use nbd_client::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type, option_type};
 use rustls::ServerConfig;
@@ -66,7 +66,7 @@ pub enum Reaction {
 /// ```
 #[derive(Debug)]
 pub struct Conn {
-    wire: Wire,
+    wire: ScriptedWire,
     shared: Arc<Shared>,
     number: usize,
     headers: Headers,
@@ -79,7 +79,7 @@ pub struct Conn {
 impl Conn {
     pub(super) const fn new(stream: UnixStream, shared: Arc<Shared>, number: usize) -> Self {
         Self {
-            wire: Wire::Plain(stream),
+            wire: ScriptedWire::Plain(stream),
             shared,
             number,
             headers: Headers::Simple,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 #[derive(Debug)]
-pub(super) enum Wire {
+pub(super) enum ScriptedWire {
     Plain(UnixStream),
     Tls(Box<StreamOwned<ServerConnection, UnixStream>>),
 }
 
-impl Wire {
+impl ScriptedWire {
     pub(super) fn socket(&self) -> &UnixStream {
         match self {
             Self::Plain(socket) => socket,
@@ -49,7 +49,7 @@ impl Wire {
     }
 }
 
-impl Read for Wire {
+impl Read for ScriptedWire {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(buf),
@@ -58,7 +58,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for ScriptedWire {
     fn write(&mut self, buf: &[u8]) -> Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(buf),

@@ -71,7 +71,7 @@ fn safe(id: u32) -> Status {
 
 /// One pass over the range.
 #[derive(Clone, Debug)]
-struct Pass {
+struct OraclePass {
     /// The bytes before this one are decided.
     cursor: usize,
     /// The deciding reply's status of each byte.
@@ -84,7 +84,7 @@ struct Pass {
     said: Vec<Vec<Status>>,
 }
 
-impl Pass {
+impl OraclePass {
     fn new(case: &Case) -> Self {
         Self {
             cursor: case.range.start,
@@ -100,14 +100,14 @@ impl Pass {
 pub struct Oracle {
     case: Case,
     /// All contexts, or the bitmaps.
-    first: Pass,
+    first: OraclePass,
     /// The other contexts of a bitmap-first survey.
-    details: Pass,
+    details: OraclePass,
 }
 
 impl Oracle {
     pub fn new(case: &Case) -> Self {
-        Self { first: Pass::new(case), details: Pass::new(case), case: case.clone() }
+        Self { first: OraclePass::new(case), details: OraclePass::new(case), case: case.clone() }
     }
 
     /// On a writable export an earlier answer may have made a clean byte dirty: the oracle then

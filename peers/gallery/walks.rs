@@ -58,7 +58,8 @@ impl WalkShape {
             // libnbd's 32 bits; CloudStack has steps of 64 MiB
             let step = if self == Self::CloudStack { (64 << 20).min(size / 8) } else { 1 << 31 };
             let length = step.min(size - at);
-            let [allocation, bitmap] = match ask(side, socket, at, length) {
+            let lists_of_reply = ask(side, socket, at, length).and_then(|lists| self.take(lists));
+            let [allocation, bitmap] = match lists_of_reply {
                 Ok(lists) => lists,
                 Err(answer) => return answer,
             };
@@ -104,6 +105,16 @@ impl WalkShape {
         PeerAnswer::Actions(actions)
     }
 
+    /// One list for each context. libnbd's callbacks append whatever comes. imageio has a client of its
+    /// own, in which the last chunk of a context replaces the others and a missing one is a `KeyError`.
+    fn take(self, lists: [Vec<List>; 2]) -> Result<[List; 2], PeerAnswer> {
+        if self != Self::Imageio {
+            return Ok(lists.map(|lists| lists.concat()));
+        }
+        let [allocation, bitmap] = lists.map(|mut lists| lists.pop());
+        allocation.zip(bitmap).map(Into::into).ok_or_else(|| PeerAnswer::Refuses("KeyError".into()))
+    }
+
     fn action(self, allocation: u32, bitmap: u32) -> Treatment {
         let (dirty, zero, hole) = (bitmap & 1 != 0, allocation & 2 != 0, allocation & 1 != 0);
         match self {
@@ -119,8 +130,8 @@ impl WalkShape {
     }
 }
 
-/// Both lists of one reply, by libnbd.
-fn ask(side: &mut LibnbdSide, socket: &Path, offset: u64, length: u64) -> Result<[List; 2], PeerAnswer> {
+/// The lists of one reply for each context, by libnbd.
+fn ask(side: &mut LibnbdSide, socket: &Path, offset: u64, length: u64) -> Result<[Vec<List>; 2], PeerAnswer> {
     let report = side.play(socket, 2, &[Operation::Status { offset, length }]);
     let Account { export, operations, died } = report.expect("the pipes to the libnbd half");
     let refused = |reason| if reason == HANGS { PeerAnswer::Hangs } else { PeerAnswer::Refuses(reason) };
@@ -130,9 +141,10 @@ fn ask(side: &mut LibnbdSide, socket: &Path, offset: u64, length: u64) -> Result
     }
     match operations.into_iter().next() {
         Some(Ending::Done(content)) => Ok([0, 1].map(|context| {
-            // whatever comes is appended, as a callback would
             let lists = content.lists.get(&context).into_iter().flatten();
-            lists.flat_map(|words| words.chunks(2)).map(|pair| (u64::from(pair[0]), pair[1])).collect()
+            let pairs =
+                |words: &Vec<u32>| words.chunks(2).map(|pair| (u64::from(pair[0]), pair[1])).collect();
+            lists.map(pairs).collect()
         })),
         Some(Ending::Failed(reason)) => Err(PeerAnswer::Refuses(reason)),
         _ => Err(died.map_or(PeerAnswer::Hangs, PeerAnswer::Refuses)),

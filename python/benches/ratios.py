@@ -2,12 +2,12 @@
 """Times the Python module against what it stands beside, in one run, and prints ratios.
 
     cargo build --release -p nbd-extents-cli
-    cargo build --release --manifest-path python/Cargo.toml --target-dir target/python --bench merge
+    (cd python && cargo build --release --target-dir ../target/python -F pyo3/extension-module --bench merge)
     ci/python -k readme                              # the wheel, in target/python/fresh
     target/python/fresh/bin/python python/benches/ratios.py
 
-Medians of interleaved rounds for what asks a server, the fastest of some rounds for what only computes.
-All answers are compared before anything is timed. Needs NumPy and qemu-utils.
+Medians of rounds for what asks a server, the fastest round for what only computes; all take turns, so
+that a busy machine slows them alike. All answers are compared before anything is timed. Needs NumPy and qemu-utils.
 """
 
 import glob
@@ -34,6 +34,7 @@ from support.client import Client  # noqa: E402
 ENTRIES = 1_000_000
 CLUSTERS = 300_000
 BITMAP = "qemu:dirty-bitmap:b0"
+ROUNDS = 5
 
 
 def seconds(call):
@@ -42,8 +43,14 @@ def seconds(call):
     return time.perf_counter() - start
 
 
-def fastest(call, rounds=9):
-    return min(seconds(call) for _ in range(rounds))
+def fastest(call):
+    """As many rounds as Rust's own program takes at a time."""
+    return min(seconds(call) for _ in range(9))
+
+
+def in_turns(calls, rounds):
+    """The seconds of each call, by its name: a list of `rounds` rounds."""
+    return [{name: timed() for name, timed in calls.items()} for _ in range(rounds)]
 
 
 def ratio(name, ours, theirs, limit):
@@ -76,26 +83,48 @@ def merges(folder):
         files.append(str(folder / f"list{nth}"))
         table.tofile(files[-1])
     bench = max(glob.glob(str(TARGET / "python/release/deps/merge-*[0-9a-f]")), key=os.path.getmtime)
-    out = subprocess.run([bench, *files], check=True, capture_output=True, text=True).stdout.split()
-    rust, runs = float(out[0]), int(out[1])
-    assert runs == len(nbd_extents.merge(*tables))
-    columns = lambda *lists: nbd_extents.merge(*lists).columns()  # noqa: E731
-    ratio("two NumPy columns (u4, flat) to Map.columns() / Rust", fastest(lambda: columns(*tables)), rust, "at most 3")
-    wide = [table.astype("u8") for table in tables]
-    ratio("the same of u8, two columns / Rust", fastest(lambda: columns(*wide)), rust, "")
-    pairs = [(table[:, 0].copy(), table[:, 1].copy()) for table in tables]
-    ratio("the same of (lengths, flags) pairs / Rust", fastest(lambda: columns(*pairs)), rust, "")
 
+    def rust():
+        """The fastest of Rust's own rounds, and the runs of its map."""
+        command = [bench, *files]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        return float(out[0]), int(out[1])
+
+    assert rust()[1] == len(nbd_extents.merge(*tables))
+    wide = [table.astype("u8") for table in tables]
+    narrow_pairs, wide_pairs = ([(t[:, 0].copy(), t[:, 1].copy()) for t in both] for both in (tables, wide))
     tuples = [[tuple(pair) for pair in table.tolist()] for table in tables]
+    flat = [table.reshape(-1).tolist() for table in tables]
 
     def walk():
         for entries in tuples:
             for length, flags in entries:
                 pass
 
-    ratio("merge of lists of tuples / walking them", fastest(lambda: nbd_extents.merge(*tuples)), fastest(walk), "at most 4")
-    flat = [table.reshape(-1).tolist() for table in tables]
-    ratio("merge of flat lists / walking the tuples", fastest(lambda: nbd_extents.merge(*flat)), fastest(walk), "")
+    def merge(*lists):
+        return lambda: fastest(lambda: nbd_extents.merge(*lists))
+
+    def columns(*lists):
+        return lambda: fastest(lambda: nbd_extents.merge(*lists).columns())
+
+    rounds = in_turns(
+        {
+            "rust": lambda: rust()[0],
+            "tables of u4": columns(*tables),
+            "pairs of u4": columns(*narrow_pairs),
+            "tables of u8": columns(*wide),
+            "pairs of u8": columns(*wide_pairs),
+            "walk": lambda: fastest(walk),
+            "tuples": merge(*tuples),
+            "flat lists": merge(*flat),
+        },
+        ROUNDS,
+    )
+    best = {name: min(round[name] for round in rounds) for name in rounds[0]}
+    for name in ("tables of u4", "pairs of u4", "tables of u8", "pairs of u8"):
+        ratio(f"{name} to Map.columns() / Rust's merge", best[name], best["rust"], "at most 3")
+    ratio("merge of lists of tuples / walking them", best["tuples"], best["walk"], "at most 4")
+    ratio("merge of flat lists / walking the tuples", best["flat lists"], best["walk"], "")
 
 
 class Piece:
@@ -185,7 +214,8 @@ def surveys(folder):
         names = ("start", "length", "dirty", "zero", "hole")
         expected = [{name: getattr(extent, name) for name in names} for extent in map]
         assert calls["pure"]() == expected and len(map) > 299_000
-        rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(7)]
+        timed = {name: lambda call=call: seconds(call) for name, call in calls.items()}
+        rounds = in_turns(timed, 7)
     median = {name: statistics.median(round[name] for round in rounds) for name in calls}
     print(f"a survey of {len(map)} extents")
     ratio("survey() / nbd-extents map --json", median["survey"], median["program"], "at most 1.2")

@@ -28,19 +28,21 @@ use crate::survey::strings;
 
 /// Backs an export up into a file: all of it, or with `bitmaps` what has changed.
 ///
-/// The file is a sparse stream, which the program `nbd-extents restore` and ovirt-imageio read. It is
-/// written beside `file` and gets its name when it is whole and on disk. Returns the bytes that were
-/// copied, zeroed and skipped, and the size of the disk, as a dict.
+/// The file is a sparse stream, which `restore`, the program `nbd-extents restore` and
+/// ovirt-imageio read. It is written beside `file` and gets its name when it is whole and on disk.
+/// Returns the bytes that were copied, zeroed and skipped, and the size of the disk, as a dict. A
+/// full backup copies all of a disk whose server has no block status.
 ///
 /// checkpoint
-///     The name of the checkpoint that this backup is of.
+///     The name of the state that is backed up, to which the next incremental refers.
 /// after
 ///     The file of the previous backup, which an incremental stands on: its checkpoint, size and
 ///     checksum go into the new one.
 /// parent, previous_size
-///     The same by name and size, where there is no such file.
+///     The checkpoint of the previous backup, and the size that the disk had, where there is no
+///     such file.
 /// grown
-///     Accepts a disk that has grown, and copies all beyond its old end.
+///     Accepts a disk that has grown, and takes all bytes beyond its old end for dirty.
 /// allow_writable
 ///     Accepts an export that is not read-only, though it may change meanwhile.
 ///
@@ -185,8 +187,8 @@ impl Job {
         Ok((PyMap::new(map, self.bitmaps.clone().into(), size), Pool::of(vec![surveyor.into_client()?])?))
     }
 
-    /// Two backups of one name make a chain that no restore accepts, and one that replaces its parent
-    /// makes none.
+    /// Two backups of one name make a chain that no restore accepts, and one that replaces its
+    /// parent makes none.
     fn check_names(&self, parent: Option<&str>) -> Result<(), Failure> {
         if let Some(name) = parent
             && self.checkpoint.as_deref() == Some(name)

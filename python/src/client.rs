@@ -139,7 +139,8 @@ impl PyClient {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Writes `data`, which is bytes or anything with a buffer of bytes. It is durable after `flush`.
+    /// Writes `data`, which is bytes or anything with a buffer of bytes. It is durable after
+    /// `flush`.
     fn write(&self, py: Python<'_>, offset: u64, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = PyMemoryView::from(data)?.call_method0("tobytes")?.extract::<Vec<u8>>()?;
         self.check(offset, bytes.len() as u64)?;
@@ -160,9 +161,9 @@ impl PyClient {
     /// Reads many ranges in order, several requests in flight: an iterator of (offset, bytes).
     ///
     /// `ranges` are steps of `Map.plan`, of which the copies are read, or (start, length) tuples. A
-    /// block is at most 256 KiB. The connection is the iterator's until it ends or is dropped. Nothing
-    /// is in flight while the caller does not ask for blocks, so a slow caller cannot hold up the
-    /// server.
+    /// block is at most 256 KiB. The connection is the iterator's until it ends or is dropped.
+    /// Nothing is in flight while the caller does not ask for blocks, so a slow caller cannot hold
+    /// up the server.
     ///
     /// >>> with Client(uri) as client:
     /// ...     sum(len(data) for offset, data in client.blocks(survey(uri, ["b0"]).plan()))
@@ -266,8 +267,8 @@ type Batch = VecDeque<(u64, Vec<u8>)>;
 /// Batches, then `None`; or the failure that ended them.
 type Batches = Receiver<Result<Option<Batch>, Failure>>;
 
-/// Reads ranges a batch at a time. Between two batches nothing is in flight, however long the caller
-/// takes for the first.
+/// Reads ranges a batch at a time. Between two batches nothing is in flight, however long the
+/// caller takes for the first.
 fn read_batches(
     client: &mut Pool,
     ranges: Vec<Range<u64>>,

@@ -45,9 +45,9 @@ impl PyMap {
 
     /// The map in a format of another program, as text; `formats()` has their names.
     ///
-    /// A fact that the format has no word for is an error (NotThereError), or left out with `lossy`.
-    /// So is a fact that the format demands and the map does not know; with `lossy` the safe answer
-    /// is written.
+    /// A fact that the format has no word for is an error (NotThereError), or left out with
+    /// `lossy`. So is a fact that the format demands and the map does not know; with `lossy` the
+    /// safe answer is written.
     ///
     /// >>> from nbd_extents import merge
     /// >>> print(merge([4096, 1], [4096, 0]).to_format("nbdinfo-dirty", lossy=True), end="")
@@ -60,9 +60,9 @@ impl PyMap {
 
     /// Reads a map in a format of another program, from a str or bytes.
     ///
-    /// `size` is the size of the disk in bytes; some formats need it, and all are held to it. What a
-    /// format does not say is None in the extents. Raises BrokenRulesError for text that is not of
-    /// the format, and for an empty list, which tells of a program that failed.
+    /// `size` is the size of the disk in bytes; some formats need it, and all are held to it. What
+    /// a format does not say is None in the extents. Raises BrokenRulesError for text that is not
+    /// of the format, and for an empty list, which tells of a program that failed.
     ///
     /// >>> text = '[{"start": 0, "length": 512, "zero": true, "hole": false}]'
     /// >>> [extent.zero for extent in Map.from_format(text, "imageio-zero")]

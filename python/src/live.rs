@@ -20,12 +20,12 @@ use crate::survey::strings;
 /// Asks an NBD server for the map of an export: which bytes are dirty, zero, or data.
 ///
 /// `uri` is an NBD URI: `nbd://host:port/export`, `nbd+unix:///export?socket=/path`, or `nbds` in
-/// place of `nbd` for TLS, with `?tls-certificates=FOLDER` for authorities of your own. `bitmaps` are
-/// the names of dirty bitmaps, without `qemu:dirty-bitmap:`; the server must have all of them.
+/// place of `nbd` for TLS, with `?tls-certificates=FOLDER` for authorities of your own. `bitmaps`
+/// are the names of dirty bitmaps, without `qemu:dirty-bitmap:`; the server must have all of them.
 ///
 /// bitmap_first
-///     Asks the bitmaps over the whole range and the rest only inside dirty ranges. Elsewhere `zero`
-///     and `hole` are None. Some exports of live backups answer in this order alone.
+///     Asks the bitmaps over the whole range and the rest only inside dirty ranges. Elsewhere
+///     `zero` and `hole` are None. Some exports of live backups answer in this order alone.
 /// depth
 ///     Asks for `qemu:allocation-depth` as well, which cuts extents where the layer changes.
 /// offset, length
@@ -35,8 +35,8 @@ use crate::survey::strings;
 /// request_timeout
 ///     The seconds that the server may take for one answer.
 /// allow_writable
-///     Accepts an export that is not read-only, which is OtherError otherwise. It may change while it
-///     is asked; of two answers about one byte the safer one holds.
+///     Accepts an export that is not read-only, which is OtherError otherwise. It may change while
+///     it is asked; of two answers about one byte the safer one holds.
 /// strict
 ///     Refuses a server that breaks the protocol in ways that do no harm.
 /// progress
@@ -50,9 +50,9 @@ use crate::survey::strings;
 /// >>> survey(uri, offset=8 << 20, length=4096).size
 /// 4096
 ///
-/// Raises NotThereError for an export or a bitmap that is missing, LostConnectionError (also where TLS
-/// is not agreed on), BrokenRulesError or OtherError; ValueError for text that is no URI, and for a
-/// range that leaves the disk.
+/// Raises NotThereError for an export or a bitmap that is missing, LostConnectionError (also where
+/// TLS is not agreed on), BrokenRulesError or OtherError; ValueError for text that is no URI, and
+/// for a range that leaves the disk.
 #[pyfunction]
 #[pyo3(signature = (
     uri,

@@ -1,5 +1,5 @@
-//! `Map`: a disk's map in memory, as a Python object. What is asked of a map, but for formats, plans
-//! and saved maps, which have files of their own.
+//! `Map`: a disk's map in memory, as a Python object. What is asked of a map, but for formats,
+//! plans and saved maps, which have files of their own.
 
 use std::sync::Arc;
 
@@ -143,9 +143,9 @@ impl PyMap {
     /// `numpy.frombuffer` takes them without a copy. Without names, the columns are `start` and
     /// `length` (64-bit numbers), `dirty`, `zero` and `hole` (one byte, 0 or 1). `dirty` is 1 and
     /// `zero` and `hole` are 0 where no context has an answer: those are the safe values. By name
-    /// there are also `depth` (32 bits; 2^32 - 1 where it is not known), `bitmaps` (32 bits, a mask)
-    /// and `known` (one byte: 1 if `dirty` is known, plus 2 if `zero` and `hole` are, plus 4 if
-    /// `depth` is).
+    /// there are also `depth` (32 bits; 2^32 - 1 where it is not known), `bitmaps` (32 bits, a
+    /// mask) and `known` (one byte: 1 if `dirty` is known, plus 2 if `zero` and `hole` are, plus 4
+    /// if `depth` is).
     ///
     /// >>> from nbd_extents import merge
     /// >>> columns = merge([4096, 0, 8192, 1], [8192, 0, 4096, 3]).columns()
@@ -156,8 +156,8 @@ impl PyMap {
         columns::make(py, &self.map, &names)
     }
 
-    /// Where two maps differ: a list of `(before, after)` extents over the same bytes. One of the two
-    /// is None where only the other map describes them.
+    /// Where two maps differ: a list of `(before, after)` extents over the same bytes. One of the
+    /// two is None where only the other map describes them.
     ///
     /// >>> from nbd_extents import merge
     /// >>> old, new = merge([8192, 0], [8192, 3]), merge([8192, 0], [4096, 0, 4096, 3])

@@ -8,7 +8,7 @@ use nbd_extents::wire::{Descriptor, Descriptors, RawDescriptor};
 use nbd_extents::{Allocation, BitmapIndex, Dirtiness, ExtentError, MAX_END, Status, StreamError};
 use pyo3::prelude::*;
 
-use crate::entries::{Entries, Pairs};
+use crate::entries::Entries;
 use crate::errors::Failure;
 use crate::map::PyMap;
 
@@ -34,12 +34,11 @@ pub(crate) fn merge(
     start: u64,
 ) -> PyResult<PyMap> {
     let (dirty, zero) = (Entries::read(dirty)?, Entries::read(zero)?);
-    let (dirty, zero) = (dirty.pairs()?, zero.pairs()?);
-    let map = py.detach(|| match (dirty, zero) {
-        (Pairs::Narrow(dirty), Pairs::Narrow(zero)) => merged(dirty, zero, start),
-        (Pairs::Narrow(dirty), Pairs::Wide(zero)) => merged(dirty, zero, start),
-        (Pairs::Wide(dirty), Pairs::Narrow(zero)) => merged(dirty, zero, start),
-        (Pairs::Wide(dirty), Pairs::Wide(zero)) => merged(dirty, zero, start),
+    let map = py.detach(|| match (&dirty, &zero) {
+        (Entries::Narrow(dirty), Entries::Narrow(zero)) => merged(dirty, zero, start),
+        (Entries::Narrow(dirty), Entries::Wide(zero)) => merged(dirty, zero, start),
+        (Entries::Wide(dirty), Entries::Narrow(zero)) => merged(dirty, zero, start),
+        (Entries::Wide(dirty), Entries::Wide(zero)) => merged(dirty, zero, start),
     });
     let map = map.map_err(Failure::from)?;
     let end = map.range().end;

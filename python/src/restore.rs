@@ -17,21 +17,21 @@ use crate::streams::{self, Described, Streams, paths};
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals.
 ///
-/// All files are checked before the first byte is written, as `verify` does, and all is durable at the
-/// end. `uri` is a writable export at least as large as the disk; of a larger one, the rest stays as it
-/// is. Returns what `verify` does.
+/// All files are checked before the first byte is written, as `verify` does, and all is durable at
+/// the end. `uri` is a writable export at least as large as the disk; of a larger one, the rest
+/// stays as it is. Returns what `verify` does.
 ///
 /// base
-///     The name of the checkpoint that the target holds already; the first file is then an incremental
-///     that stands on it.
+///     The name of the checkpoint that the target holds already; the first file is then an
+///     incremental that stands on it.
 /// target_is_zero
 ///     The target reads as zero all over: the zeroes of a full backup are not written.
 ///
 /// The other arguments are those of `survey`; `progress` is told of the bytes written.
 ///
-/// Raises NotThereError for files that do not follow each other and for a target that is too small or
-/// read-only, BrokenRulesError for a damaged file, LostConnectionError. After an error of the server the
-/// target may hold a part of the backup: restore it again.
+/// Raises NotThereError for files that do not follow each other and for a target that is too small
+/// or read-only, BrokenRulesError for a damaged file, LostConnectionError. After an error of the
+/// server the target may hold a part of the backup: restore it again.
 ///
 /// >>> import os, tempfile
 /// >>> with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,9 @@ pub(crate) fn restore<'py>(
 ) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let files = paths(files)?;
     if base.is_some() && target_is_zero {
-        return Err(Failure::usage("a target that holds a checkpoint is not zero: base or target_is_zero").into());
+        return Err(
+            Failure::usage("a target that holds a checkpoint is not zero: base or target_is_zero").into()
+        );
     }
     let canceller = Canceller::new();
     let (timeout, request_timeout) =
@@ -99,7 +101,8 @@ struct Job {
 const PARTIAL: &str =
     "; the target now holds neither its old state nor the backup's: restore it again from the full backup on";
 
-const NEEDS_BASE: &str = " (base=CHECKPOINT restores incrementals onto a target that holds that checkpoint already)";
+const NEEDS_BASE: &str =
+    " (base=CHECKPOINT restores incrementals onto a target that holds that checkpoint already)";
 
 impl Job {
     fn run(self, streams: &Streams) -> Result<Vec<Described>, Failure> {

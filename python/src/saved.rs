@@ -45,7 +45,8 @@ impl PyMap {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Loads a map that `to_bytes` has saved; BrokenRulesError if the bytes are not one, or damaged.
+    /// Loads a map that `to_bytes` has saved; BrokenRulesError if the bytes are not one, or
+    /// damaged.
     #[staticmethod]
     fn from_bytes(py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<Self> {
         let bytes = data.as_bytes();

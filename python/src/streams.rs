@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nbd_client::transport::Canceller;
-use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary};
+use nbd_extents_formats::sparse_stream::{
+    self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary,
+};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -19,19 +21,20 @@ use crate::job::{self, Progress, Report};
 /// One incremental alone is checked by itself. Each file is read to its end, and its checksum is
 /// compared.
 ///
-/// Returns a dict for each: `incremental`, `checkpoint` and `parent` (names, or None), `size` (of the
-/// disk), `data` and `zero` (bytes in the backup), and `unchecked`, a list of what could not be checked
-/// because the file does not say it.
+/// Returns a dict for each: `incremental`, `checkpoint` and `parent` (names, or None), `size` (of
+/// the disk), `data` and `zero` (bytes in the backup), and `unchecked`, a list of what could not be
+/// checked because the file does not say it.
 ///
-/// Raises BrokenRulesError for a file that is damaged or cut off, NotThereError for files that do not
-/// follow each other and for one that is missing.
+/// Raises BrokenRulesError for a file that is damaged or cut off, NotThereError for files that do
+/// not follow each other and for one that is missing.
 ///
 /// >>> import os, tempfile
 /// >>> with tempfile.TemporaryDirectory() as folder:
 /// ...     file = os.path.join(folder, "full")
 /// ...     totals = backup(uri, file, checkpoint="sunday")
-/// ...     verify([file])
-/// [{'incremental': False, 'checkpoint': 'sunday', 'parent': None, 'size': 67108864, 'data': 1048576, 'zero': 66060288, 'unchecked': []}]
+/// ...     [full] = verify([file])
+/// >>> full["checkpoint"], full["size"], full["data"], full["unchecked"]
+/// ('sunday', 67108864, 1048576, [])
 #[pyfunction]
 pub(crate) fn verify<'py>(py: Python<'py>, files: &Bound<'_, PyAny>) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let files = paths(files)?;

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::entries::{Entries, Pairs};
+use crate::entries::Entries;
 use crate::errors::Failure;
 use crate::extent::PyExtent;
 
@@ -81,7 +81,8 @@ impl PySurvey {
         }))
     }
 
-    /// Takes one context's part of a reply. A context that the survey does not ask about is ignored.
+    /// Takes one context's part of a reply. A context that the survey does not ask about is
+    /// ignored.
     ///
     /// `entries` are what libnbd's callback gets, or any other shape that `merge` takes. The first
     /// of them starts at `offset`, where the request starts. They may describe less than was asked.
@@ -97,11 +98,10 @@ impl PySurvey {
     ) -> PyResult<()> {
         let id = id_of(request)?;
         let entries = Entries::read(entries)?;
-        let pairs = entries.pairs()?;
         let survey = &mut self.survey;
-        match pairs {
-            Pairs::Narrow(pairs) => survey.extents32(id, context, offset, pairs.as_flattened()),
-            Pairs::Wide(pairs) => survey.extents64(id, context, offset, pairs),
+        match &entries {
+            Entries::Narrow(pairs) => survey.extents32(id, context, offset, pairs.as_flattened()),
+            Entries::Wide(pairs) => survey.extents64(id, context, offset, pairs),
         }
         .map_err(|error| Failure::from(error).into())
     }

@@ -11,45 +11,28 @@
 //!   started now and answered later.
 //! - [`Pool`] is one connection or several, each with a thread that always receives. [`ReadAhead`]
 //!   and [`WriteBehind`] are the two loops of a copy tool, and run on it.
+//! - [`copy`] goes from one export to another while the survey runs.
 //! - [`Surveyor`] feeds nbd-extents' surveys: the merged map of an export. [`survey::map`] is the
 //!   same in one call.
 //!
-//! A copy of all data, from one export to another of the same size, with neither waited for
-//! request by request:
+//! A copy of all data, from one export to another, over four connections to either side:
 //!
 //! ```no_run
-//! use nbd_client::pipeline::PipelineOptions;
+//! use nbd_client::copy::{Copy, CopyOptions};
 //! use nbd_client::survey::Order;
-//! use nbd_client::{Options, Pool, ReadAhead, Surveyor, WriteBehind};
-//! use nbd_extents::stream::ExtentStream;
+//! use nbd_client::{Options, Surveyor};
+//! use nbd_extents::action::Full;
 //! use nbd_extents::{Context, Contexts};
 //!
 //! let source = "nbd+unix:///?socket=/run/source.sock".parse()?;
 //! let target = "nbd+unix:///?socket=/run/target.sock".parse()?;
+//! let options = Options::new();
 //! let wanted = Contexts::new().require(Context::Allocation)?;
-//! let mut surveyor = Surveyor::connect(&source, &Options::new(), &wanted, Order::Together)?;
-//! let options = surveyor.survey_options()?;
-//! let extents = surveyor.survey(options)?.collect_vec()?;
-//! surveyor.disconnect()?;
-//!
-//! let mut source = Pool::connect(&source, &Options::new(), 1)?;
-//! let mut target = Pool::connect(&target, &Options::new(), 1)?;
-//! let data: Vec<_> = extents.iter().filter(|extent| extent.status().zero() != Some(true)).collect();
-//! let ranges = data.iter().map(|extent| extent.start()..extent.end());
-//! let mut blocks = ReadAhead::new(&mut source, ranges, PipelineOptions::default())?;
-//! let mut writes = WriteBehind::new(&mut target, PipelineOptions::default())?;
-//! while let Some(block) = blocks.next_block()? {
-//!     let mut copy = writes.buffer(block.data.len());
-//!     copy.copy_from_slice(block.data);
-//!     writes.write(block.offset, copy)?;
-//! }
-//! for extent in extents.iter().filter(|extent| extent.status().zero() == Some(true)) {
-//!     writes.zero(extent.start(), extent.length())?;
-//! }
+//! let surveyor = Surveyor::connect(&source, &options, &wanted, Order::Together)?;
+//! let copy = Copy::connect(surveyor, (&source, &options), (&target, &options), 4)?;
+//! let survey = copy.surveyor().survey_options()?;
 //! // Only without an error here is all of it written, and durable.
-//! writes.finish()?;
-//! source.disconnect()?;
-//! target.disconnect()?;
+//! copy.run(Full::new(), survey, &CopyOptions::new())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -10,6 +10,28 @@
 //! as zeroes, never by TRIM, and not where the target's block status says that they are there.
 //!
 //! The result depends on the source alone, so a copy that ended early is run again.
+//!
+//! ```no_run
+//! use nbd_client::copy::{Copy, CopyOptions};
+//! use nbd_client::survey::Order;
+//! use nbd_client::{Options, Surveyor};
+//! use nbd_extents::action::{Baseline, Incremental};
+//! use nbd_extents::{Context, Contexts};
+//!
+//! let (source, target) = ("nbd://vm/disk".parse()?, "nbd://replica/disk".parse()?);
+//! let (options, four) = (Options::new(), 4);
+//! let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap("b0"))?;
+//! let surveyor = Surveyor::connect(&source, &options, &wanted, Order::Together)?;
+//! // the size of the disk at the previous copy
+//! let baseline = Baseline::new(10 << 30, wanted.all_bitmaps());
+//! let policy = Incremental::new(baseline, surveyor.export().size())?;
+//!
+//! let copy = Copy::connect(surveyor, (&source, &options), (&target, &options), four)?;
+//! let survey = copy.surveyor().survey_options()?;
+//! let (done, _) = copy.run(policy, survey, &CopyOptions::new().verify(true))?;
+//! println!("{} bytes copied, {} made zero", done.copied, done.zeroed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error;
 mod job;

@@ -52,7 +52,9 @@ mod stop;
 use alloc::vec::Vec;
 use core::ops::RangeBounds;
 
-pub(crate) use blocks::{NUMBERS, UNNUMBERED, try_fold_numbered};
+pub(crate) use blocks::NUMBERS;
+#[cfg(feature = "alloc")]
+pub(crate) use blocks::{UNNUMBERED, try_fold_numbered};
 pub use check::Check;
 #[cfg(feature = "alloc")]
 pub(crate) use check::check;

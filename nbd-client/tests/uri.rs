@@ -83,6 +83,55 @@ fn tls_is_parsed() {
     assert!(!parse("nbd://h/").is_tls());
 }
 
+#[test]
+fn parameters_of_tls() {
+    let digits = "0123456789abcdef".repeat(4);
+    let uri = parse(&format!(
+        "nbds://h/?tls-certificates=/a%20b&tls-hostname=node&tls-verify-peer=0&tls-type=x509&x-tls-fingerprint={digits}"
+    ));
+    let expected = TlsOptions::new()
+        .certificates("/a b")
+        .hostname("node")
+        .verify_peer(false)
+        .fingerprint(digits.parse().unwrap());
+    assert_eq!(uri.tls(), Some(&expected));
+    assert_eq!(parse("nbds://h/").tls(), Some(&TlsOptions::new()));
+    assert_eq!(parse("nbds://h/a").with_export("b").unwrap(), parse("nbds://h/b"));
+
+    for kind in ["psk", "anon"] {
+        assert_eq!(error(&format!("nbds://h/?tls-type={kind}")), UriError::TlsType(kind.into()));
+    }
+    assert_eq!(error("nbds://h/?tls-psk-file=x"), UriError::TlsType("psk".into()));
+    assert_eq!(error("nbds://h/?tls-username=x"), UriError::TlsType("psk".into()));
+    assert_eq!(error("nbd://h/?tls-hostname=x"), UriError::UnexpectedTls("tls-hostname".into()));
+    assert_eq!(
+        error("nbds://h/?tls-hostname=x&tls-hostname=x"),
+        UriError::DuplicateParameter("tls-hostname".into())
+    );
+    assert!(matches!(error("nbds://h/?x-tls-fingerprint=12:34"), UriError::BadFingerprint(_)));
+    for pair in ["tls-verify-peer=yes", "tls-hostname=", "tls-certificates=", "tls-type=openpgp"] {
+        let error = error(&format!("nbds://h/?{pair}"));
+        assert!(
+            matches!(&error, UriError::BadValue { parameter, .. } if pair.starts_with(parameter)),
+            "{error}"
+        );
+    }
+    assert_eq!(error("nbds://h/?tls-priority=NORMAL"), UriError::UnknownParameter("tls-priority".into()));
+}
+
+fn tls() -> impl Strategy<Value = Option<TlsOptions>> {
+    let some = ("(/[^\\x00/]{1,9}){1,3}", "[a-z.]{1,20}", any::<Option<bool>>(), "([0-9A-F]{64})?").prop_map(
+        |(folder, name, verify, digits)| {
+            let mut tls = TlsOptions::new().certificates(folder).hostname(name);
+            if let Some(verify) = verify {
+                tls = tls.verify_peer(verify);
+            }
+            if let Ok(fingerprint) = digits.parse() { tls.fingerprint(fingerprint) } else { tls }
+        },
+    );
+    prop_oneof![Just(None), Just(Some(TlsOptions::new())), some.prop_map(Some)]
+}
+
 fn address() -> impl Strategy<Value = Address> {
     let host = prop_oneof![
         "[a-z][a-z0-9.-]{0,20}",
@@ -101,8 +150,8 @@ fn address() -> impl Strategy<Value = Address> {
 
 proptest! {
     #[test]
-    fn display_and_parse_are_a_round_trip(address in address(), export in "[^\\x00]{0,40}", tls: bool) {
-        let uri = Uri::new(address, export, tls.then(TlsOptions::new)).unwrap();
+    fn display_and_parse_are_a_round_trip(address in address(), export in "[^\\x00]{0,40}", tls in tls()) {
+        let uri = Uri::new(address, export, tls).unwrap();
         let text = uri.to_string();
         prop_assert!(text.is_ascii());
         prop_assert_eq!(text.parse::<Uri>(), Ok(uri), "{}", text);

@@ -290,7 +290,7 @@ fn a_server_that_demands_tls_of_a_plain_uri() {
 
 /// Plaintext after the acknowledgement ends the connection, whether it comes with it or later.
 #[test]
-fn plaintext_behind_starttls() {
+fn plaintext_after_starttls() {
     for is_late in [false, true] {
         let server = ScriptedServer::start(move |conn| {
             conn.hello()?;

@@ -1,5 +1,5 @@
-//! `tls`: the input is a server's bytes after the acknowledgement of STARTTLS, or edits of the bytes
-//! of a real server. Asserts that nothing but a whole and unchanged handshake leads to an export,
+//! `tls`: the input is a server's bytes after the acknowledgement of STARTTLS, or edits of the
+//! bytes of a real server. Asserts that nothing but a whole and unchanged handshake leads to an export,
 //! that a failed connection stays failed and has little more to say, and that errors can be printed
 //! safely.
 //!

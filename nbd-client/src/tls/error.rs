@@ -12,7 +12,8 @@ use super::Fingerprint;
 ///
 /// let uri = "nbds://localhost/?tls-certificates=/nowhere".parse()?;
 /// // The files are read before anything is sent.
-/// let Err(Error::Tls(error)) = Client::connect(&uri, &Options::new()) else { panic!("no such folder") };
+/// let connected = Client::connect(&uri, &Options::new());
+/// let Err(Error::Tls(error)) = connected else { panic!("no such folder") };
 /// # if cfg!(feature = "tls") {
 /// assert!(matches!(error, TlsError::File { .. }));
 /// assert!(error.to_string().starts_with("/nowhere/ca-cert.pem: "));

@@ -3,7 +3,9 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// The SHA-256 fingerprint of a certificate, as `openssl x509 -noout -fingerprint -sha256` prints it.
+/// The SHA-256 fingerprint of a certificate.
+///
+/// It is printed as `openssl x509 -noout -fingerprint -sha256` does.
 ///
 /// ```
 /// use nbd_client::tls::Fingerprint;

@@ -15,8 +15,8 @@ use super::Fingerprint;
 ///
 /// let tls = TlsOptions::new().certificates("/etc/pki/backup").hostname("node1.example.org");
 /// // The URI of the same. Where both say something, the URI counts.
-/// let uri: nbd_client::Uri =
-///     "nbds://10.0.0.1/disk?tls-certificates=/etc/pki/backup&tls-hostname=node1.example.org".parse()?;
+/// let parameters = "tls-certificates=/etc/pki/backup&tls-hostname=node1.example.org";
+/// let uri: nbd_client::Uri = format!("nbds://10.0.0.1/disk?{parameters}").parse()?;
 /// assert_eq!(uri.tls(), Some(&tls));
 /// // Options with TLS also turn an nbd:// URI into a connection over TLS.
 /// let options = Options::new().tls(tls);

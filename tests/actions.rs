@@ -90,6 +90,7 @@ fn a_full_backup_looks_at_the_zero_status_only() {
         for zeroes in ZEROES {
             let policy = Full::new().with_zeroes(zeroes);
             assert_eq!(policy.zeroes(), zeroes);
+            assert!(!policy.is_onto_zeroes() && policy.onto_zeroes().is_onto_zeroes());
             let expected = brought(status, zeroes);
             assert_eq!(action(&policy, &extent(0, 8, status)), expected, "{status} {zeroes:?}");
             let skipped = if expected == Action::Copy { Action::Copy } else { Action::Skip };

@@ -269,11 +269,13 @@ fn actions_that_do_not_cover_the_disk_are_an_error_never_a_skip() {
 fn after_an_error_a_plan_is_over_and_keeps_its_place() {
     let list = [extent(0, 1024, Action::Copy), extent(2048, 4096, Action::Copy)];
     let mut plan = Plan::new(from_iter(list), options(4096, 512).max_copy(512).unwrap());
-    assert_eq!(plan.next().unwrap().unwrap().range(), &(0..512));
+    let first = plan.next().unwrap().unwrap();
+    assert_eq!((first.range(), first.to_string()), (&(0..512), "copy 0..512".into()));
+    assert!(!plan.position().is_end());
     assert_eq!(
         plan.next().unwrap().unwrap().range(),
         &(512..1024),
-        "as long as it may be: nothing behind it was looked at"
+        "as long as it may be: nothing beyond it was looked at"
     );
     assert_eq!(plan.next().unwrap(), Err(StreamError::Gap { range: 1024..2048 }));
     assert_eq!((plan.next(), plan.next_step()), (None, Ok(None)));

@@ -119,9 +119,16 @@ fn whole_descriptors<const N: usize>(list: &[u8], got: usize) -> Result<&[[u8; N
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Descriptor, Form, encode};
+    use crate::wire::{Descriptor, Form, encode, pairs};
     use alloc::vec;
     use alloc::vec::Vec;
+
+    #[test]
+    fn pairs_are_the_descriptors_that_they_name() {
+        let list = [Descriptor { length: 65536, flags: 0 }, Descriptor { length: 4096, flags: 3 }];
+        assert!(pairs(&[65536, 0, 4096, 3]).unwrap().eq(list));
+        assert_eq!(pairs(&[65536, 0, 4096]).unwrap_err(), DecodeError::OddPairs { got: 3 });
+    }
 
     #[test]
     fn compact_truncated_ragged_empty() {

@@ -34,7 +34,7 @@ SURVIVORS = ROOT / "tests/mutants/survivors.md"
 FLOOR = 95
 # module: its package, its files, and the test programs that are tried beside the unit tests
 MODULES = {
-    "wire": ("nbd-extents", "src/wire", ["streams_hostile", "replies", "replies_hostile"]),
+    "wire": ("nbd-extents", "src/wire", ["budget", "replies", "replies_hostile", "kernel"]),
     "stream": ("nbd-extents", "src/stream",
                ["streams", "streams_hostile", "stream_adapters", "chained_lists", "kernel"]),
     "kernel": ("nbd-extents", "src/kernel", ["kernel", "streams", "chained_lists"]),

@@ -17,8 +17,8 @@ use crate::values::{human, parse_size, parse_uri};
 
 /// Copies one export to another: all of it, or the changes
 ///
-/// With --bitmap only the dirty ranges are copied, onto a target that holds the previous copy. What
-/// reads as zero is made zero on the target, and not sent. The copy is durable when it ends well; a
+/// With --bitmap only the dirty ranges are copied, onto a target that holds the previous copy.
+/// Zeroes are made on the target, and not sent. The copy is durable when it ends well; a
 /// copy that ended early can be run again, with the same result.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -U - memory 64M --run 'export target=\"$uri\"
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Copy an export that is not read-only, though it may change meanwhile
     #[arg(long)]
     allow_writable: bool,
-    /// Read back what was written, and compare
+    /// Read each written range back, and compare
     #[arg(long)]
     verify: bool,
     /// How many connections to either side, where both servers allow several

@@ -46,7 +46,7 @@ pub enum CopyError {
         /// Its minimum block in bytes.
         minimum: u64,
     },
-    /// What was read back is not what was written.
+    /// The bytes read back are not the bytes written.
     #[error("the target does not hold what was written to it: {length} bytes at {offset} differ")]
     Differs {
         /// Where the range begins that differs, in bytes.

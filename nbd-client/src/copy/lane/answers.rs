@@ -102,7 +102,7 @@ impl Lane {
         }
     }
 
-    /// Makes zero whatever the target did not call zero.
+    /// Makes the ranges zero that the target did not call zero.
     fn zero_rest(
         &mut self,
         range: Range<u64>,

@@ -22,7 +22,7 @@ use crate::pipeline::PipelineOptions;
 use crate::session::{Cookie, Event, TakeAll};
 use crate::transport::{Ready, Socket, Transport as _};
 
-/// So many requests keep a server busy for longer than [`HOLD`].
+/// A server with this number of requests is busy for longer than [`HOLD`].
 const MANY: usize = 16;
 /// The average length of requests that are short, in bytes.
 const SHORT: u64 = 32 << 10;
@@ -91,7 +91,7 @@ enum Write {
         start: u64,
         bytes: Vec<u8>,
     },
-    /// What was written is read back: these bytes, or zeroes.
+    /// A written range is read back: these bytes, or zeroes.
     Check {
         range: Range<u64>,
         expected: Option<Vec<u8>>,

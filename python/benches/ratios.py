@@ -196,7 +196,7 @@ def surveys(folder):
     subprocess.run(["qemu-io", "--cache=unsafe", image], input=writes, text=True, check=True, stdout=subprocess.DEVNULL)
     images.add_bitmap(image, "b0")
     images.qemu_io(image, "write 1M 4k", "write 1100M 4k")
-    program = TARGET / "release/nbd-extents"
+    program = os.environ.get("NBD_EXTENTS", TARGET / "release/nbd-extents")
     with images.qemu_nbd(image, path, "-B", "b0"):
         uri = images.uri(path)
         command = [program, "map", uri, "--bitmap", "b0", "--json"]

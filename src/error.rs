@@ -73,7 +73,8 @@ pub enum DecodeError {
     },
     /// The bytes after the header are not a whole number of descriptors.
     #[error(
-        "a block status payload of {got} bytes holds {rest} bytes more than whole descriptors of {descriptor} bytes"
+        "a block status payload of {got} bytes holds {rest} bytes more than whole descriptors of \
+            {descriptor} bytes"
     )]
     Ragged {
         /// The size of the payload, in bytes.
@@ -177,7 +178,10 @@ pub enum StreamError {
         expected: u64,
     },
     /// An extent reaches beyond its permitted range.
-    #[error("an extent over bytes {}..{} leaves the range {}..{}", extent.start, extent.end, range.start, range.end)]
+    #[error(
+        "an extent over bytes {}..{} leaves the range {}..{}",
+        extent.start, extent.end, range.start, range.end
+    )]
     OutOfRange {
         /// The bytes of the extent.
         extent: Range<u64>,
@@ -191,7 +195,8 @@ pub enum StreamError {
         range: Range<u64>,
     },
     /// One of the merged streams describes bytes that another leaves out.
-    #[error("bytes {}..{} are described by only some of the merged streams: stream {silent} leaves them out", range.start, range.end)]
+    #[error("bytes {}..{} are described by only some of the merged streams: stream {silent} leaves \
+        them out", range.start, range.end)]
     Uneven {
         /// Some of the bytes concerned.
         range: Range<u64>,

@@ -456,7 +456,9 @@ proptest! {
         assert_canonical(&decided);
         prop_assert_eq!(&decided, &to_extents(&expected));
 
-        let count = |wanted: fn(&Action) -> bool| expected.iter().flatten().filter(|&action| wanted(action)).count() as u64;
+        let count = |wanted: fn(&Action) -> bool| {
+            expected.iter().flatten().filter(|&action| wanted(action)).count() as u64
+        };
         let totals = Totals::of(from_iter(decided)).unwrap();
         prop_assert_eq!(totals.copy, count(|action| *action == Action::Copy));
         prop_assert_eq!(totals.zero, count(|action| matches!(action, Action::Zero { .. })));

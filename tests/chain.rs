@@ -178,7 +178,11 @@ proptest! {
 
     /// Merged layers replace the layers that they are made of, whatever comes before and after.
     #[test]
-    fn a_merge_takes_the_place_of_its_layers(layers in random_layers(2..9_usize, 9), a in 0_usize..9, b in 0_usize..9) {
+    fn a_merge_takes_the_place_of_its_layers(
+        layers in random_layers(2..9_usize, 9),
+        a in 0_usize..9,
+        b in 0_usize..9,
+    ) {
         let (from, to) = (a.min(b) % layers.len(), a.max(b) % layers.len());
         let (from, to) = (from.min(to), from.max(to) + 1);
         let (merged, plan) = trusting(&layers).merge(from..to).unwrap();
@@ -193,7 +197,9 @@ proptest! {
         // and as a layer of a chain it makes the same plan as the layers did
         let actions: Vec<_> = extents.iter().map(|extent| extent.map(Source::action)).collect();
         let before = layers[..from].iter().enumerate();
-        let mut shorter: Vec<_> = before.map(|(nth, runs)| (layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs)))).collect();
+        let mut shorter: Vec<_> = before
+            .map(|(nth, runs)| (layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs))))
+            .collect();
         shorter.push((merged, from_iter(actions)));
         for (nth, runs) in layers.iter().enumerate().skip(to) {
             shorter.push((layer(nth, size_of_disk(runs)), from_iter(crate::extents(runs))));
@@ -201,14 +207,17 @@ proptest! {
         let shorter = Chain::new(shorter).unwrap().growth_reads_as_zero();
         prop_assert_eq!(shorter.check(), Ok(()));
         let zero = |source: &Source| matches!(source, Source::Zero { .. });
-        let zeroes = |plan: Sources<Stream>| plan.filter(zero).map_status(|_| ()).coalesce().collect_vec().unwrap();
+        let zeroes =
+            |plan: Sources<Stream>| plan.filter(zero).map_status(|_| ()).coalesce().collect_vec().unwrap();
         prop_assert_eq!(zeroes(shorter.restore()), zeroes(trusting(&layers).restore()));
     }
 
     /// Without that knowledge, a byte that its newest layer skips although the layer before did not
     /// have it is an error, and no other byte is.
     #[test]
-    fn what_a_layer_skips_beyond_the_layer_before_is_refused(layers in random_layers(1..9_usize, 9)) {
+    fn what_a_layer_skips_beyond_the_layer_before_is_refused(
+        layers in random_layers(1..9_usize, 9),
+    ) {
         let disk = Disk::of(&layers);
         let lost = disk.grown_and_never_said(&layers);
         let restored = chain(&layers).restore().collect_vec();

@@ -52,18 +52,30 @@ fn lists() -> impl Strategy<Value = List> {
 
 proptest! {
     #[test]
-    fn the_fast_way_says_what_the_plain_way_says(left in lists(), right in lists(), skip in 0_usize..300) {
+    fn the_fast_way_says_what_the_plain_way_says(
+        left in lists(),
+        right in lists(),
+        skip in 0_usize..300,
+    ) {
         every_kernel(&left, &right, (4096, 4096), skip % 7 * skip);
         every_kernel(&left, &right, (4096, 4104), 0);
     }
 
     /// Both sides end at the same byte, as they usually do.
     #[test]
-    fn evenly(mut left in lists(), mut right in lists(), start in prop_oneof![Just(0), Just(MAX_END - 100_000)]) {
+    fn evenly(
+        mut left in lists(),
+        mut right in lists(),
+        start in prop_oneof![Just(0), Just(MAX_END - 100_000)],
+    ) {
         let span = |list: &List| list.iter().map(|&(length, _)| u128::from(length)).sum::<u128>();
         let (a, b) = (span(&left), span(&right));
         let missing = u64::try_from(a.abs_diff(b)).unwrap_or(u64::MAX);
-        if a < b { left.push((missing, 1)) } else { right.push((missing, 1)) }
+        if a < b {
+            left.push((missing, 1))
+        } else {
+            right.push((missing, 1))
+        }
         every_kernel(&left, &right, (start, start), 0);
     }
 }

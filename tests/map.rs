@@ -111,7 +111,8 @@ proptest! {
         prop_assert_eq!(slice.is_empty(), within.is_empty());
         prop_assert_eq!(list_of(slice), to_extents(&dense_part(&list, &range)));
         for byte in 0..DISK.end + 3 {
-            let expected = map.get(byte).and_then(|extent| extent.clip(&within)).filter(|_| within.contains(&byte));
+            let expected =
+                map.get(byte).and_then(|extent| extent.clip(&within)).filter(|_| within.contains(&byte));
             prop_assert_eq!(slice.get(byte), expected, "byte {}", byte);
         }
         // a slice of a slice, and a slice as a map of its own
@@ -122,7 +123,11 @@ proptest! {
     }
 
     #[test]
-    fn parts_worked_on_apart_and_joined_are_the_map(list in lists(1), cuts in prop::collection::vec(DISK, 0..6), count in 0_usize..9) {
+    fn parts_worked_on_apart_and_joined_are_the_map(
+        list in lists(1),
+        cuts in prop::collection::vec(DISK, 0..6),
+        count in 0_usize..9,
+    ) {
         let map = map(&list);
         prop_assert_eq!(&ExtentMap::join(map.as_slice().parts(count)).unwrap(), &map);
         prop_assert!(map.as_slice().parts(count).count() <= count.max(1));
@@ -134,8 +139,11 @@ proptest! {
         prop_assert_eq!(&ExtentMap::join(parts.iter().map(ExtentMap::as_slice)).unwrap(), &map);
         // each part read from the stream by its own thread
         let built: Vec<_> = std::thread::scope(|scope| {
-            let part = |range: Range<u64>| ExtentMap::within(from_iter(list.clone()).clip(range.clone()), range).unwrap();
-            let threads: Vec<_> = cuts.windows(2).map(|cut| scope.spawn(move || part(cut[0]..cut[1]))).collect();
+            let part = |range: Range<u64>| {
+                ExtentMap::within(from_iter(list.clone()).clip(range.clone()), range).unwrap()
+            };
+            let threads: Vec<_> =
+                cuts.windows(2).map(|cut| scope.spawn(move || part(cut[0]..cut[1]))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         prop_assert_eq!(&ExtentMap::join(built.iter().map(ExtentMap::as_slice)).unwrap(), &map);
@@ -150,7 +158,12 @@ proptest! {
     }
 
     #[test]
-    fn the_diff_names_every_byte_that_differs_and_no_other(a in lists(1), b in lists(1), left in ranges(), right in ranges()) {
+    fn the_diff_names_every_byte_that_differs_and_no_other(
+        a in lists(1),
+        b in lists(1),
+        left in ranges(),
+        right in ranges(),
+    ) {
         let (first, second) = (map(&a), map(&b));
         let changes: Vec<_> = first.slice(left.clone()).diff(second.slice(right.clone())).collect();
         assert_canonical(&changes);
@@ -163,7 +176,11 @@ proptest! {
     /// The result and the error of merging two maps are those of their streams.
     #[test]
     fn merging_maps_is_merging_their_streams(
-        (a, b) in prop_oneof![(lists(0), lists(0)), (lists(1), lists(1)), lists(2).prop_map(|list| (list.clone(), recut(&list)))],
+        (a, b) in prop_oneof![
+            (lists(0), lists(0)),
+            (lists(1), lists(1)),
+            lists(2).prop_map(|list| (list.clone(), recut(&list))),
+        ],
         (left, right) in prop_oneof![ranges().prop_map(|range| (range.clone(), range)), (ranges(), ranges())],
     ) {
         let (a, b) = (map(&a), map(&b));
@@ -345,7 +362,11 @@ proptest! {
     /// The guarantee: `Copy` and `Absent` stay, every other byte stays or becomes `Copy`, and the
     /// changed bytes are counted.
     #[test]
-    fn a_cap_only_ever_copies_more(runs in actions(), bytes in 0_usize..1200, keep in any::<bool>()) {
+    fn a_cap_only_ever_copies_more(
+        runs in actions(),
+        bytes in 0_usize..1200,
+        keep in any::<bool>(),
+    ) {
         let (list, end) = extents_of(&runs);
         let cap = if keep { Cap::bytes(bytes).keeping_skipped() } else { Cap::bytes(bytes) };
         let capped = match ExtentMap::capped(from_iter(list.clone()), 0..end, cap) {
@@ -355,14 +376,20 @@ proptest! {
                 prop_assert!(needed > most / 4 * 3);
                 // the extents that may not be given up, and those between two of them, really fill
                 // the map
-                let fixed = list.iter().filter(|e| *e.status() == Action::Absent || keep && *e.status() == Action::Skip).count();
+                let fixed = list
+                    .iter()
+                    .filter(|e| *e.status() == Action::Absent || keep && *e.status() == Action::Skip)
+                    .count();
                 prop_assert!(2 * fixed + 1 >= needed, "{fixed} fixed, {needed} needed");
                 return Ok(());
             }
             Err(error) => panic!("{error}"),
         };
         prop_assert!(capped.map.memory_usage() <= bytes.max(Cap::MIN), "{} bytes", capped.map.memory_usage());
-        let (was, is) = (from_extents(&list, end as usize), from_extents(&capped.map.extents().collect::<Vec<_>>(), end as usize));
+        let (was, is) = (
+            from_extents(&list, end as usize),
+            from_extents(&capped.map.extents().collect::<Vec<_>>(), end as usize),
+        );
         let (mut zero, mut skip) = (0, 0);
         for (was, is) in was.iter().zip(&is) {
             match (was.unwrap(), is.unwrap()) {
@@ -380,7 +407,8 @@ proptest! {
     fn a_disk_that_fits_is_left_alone(runs in actions()) {
         let (list, end) = extents_of(&runs);
         let exact = ExtentMap::covering(from_iter(list.clone()), 0..end).unwrap();
-        let capped = ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9 * exact.run_count() + 64)).unwrap();
+        let capped =
+            ExtentMap::capped(from_iter(list), 0..end, Cap::bytes(9 * exact.run_count() + 64)).unwrap();
         prop_assert_eq!(capped.map, exact);
         prop_assert_eq!((capped.zero_copied, capped.skip_copied), (0, 0));
     }

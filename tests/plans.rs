@@ -68,19 +68,33 @@ proptest! {
 
     /// The bytes that a plan moves, applied to the old target, give the new disk.
     #[test]
-    fn a_plan_gives_the_new_disk_and_touches_nothing_else(disk in disks(), rules in rules(), every in pieces(), seed in any::<u8>()) {
+    fn a_plan_gives_the_new_disk_and_touches_nothing_else(
+        disk in disks(),
+        rules in rules(),
+        every in pieces(),
+        seed in any::<u8>(),
+    ) {
         let steps = plan_of(&cut(&disk, every), rules.options(disk.len()));
-        let byte = |at: usize, salt: u8| u8::try_from(at % 251).unwrap().wrapping_mul(31).wrapping_add(seed ^ salt) | 1;
+        let byte = |at: usize, salt: u8| {
+            u8::try_from(at % 251).unwrap().wrapping_mul(31).wrapping_add(seed ^ salt) | 1
+        };
         let old: Vec<u8> = (0..disk.len()).map(|at| byte(at, 0)).collect();
-        let new: Vec<u8> = disk.iter().enumerate().map(|(at, action)| match action {
-            Action::Copy => byte(at, 0x5a),
-            Action::Zero { .. } => 0,
-            Action::Skip | Action::Absent => old[at],
-        }).collect();
+        let new: Vec<u8> = disk
+            .iter()
+            .enumerate()
+            .map(|(at, action)| match action {
+                Action::Copy => byte(at, 0x5a),
+                Action::Zero { .. } => 0,
+                Action::Skip | Action::Absent => old[at],
+            })
+            .collect();
         let mut target = old;
         for step in &steps {
             let range = usize::try_from(step.start()).unwrap()..usize::try_from(step.end()).unwrap();
-            prop_assert!(disk[range.clone()].iter().all(|action| rules.may_touch(*action)), "{step} of {disk:?}");
+            prop_assert!(
+                disk[range.clone()].iter().all(|action| rules.may_touch(*action)),
+                "{step} of {disk:?}"
+            );
             match step {
                 PlanStep::Copy { .. } => target[range.clone()].copy_from_slice(&new[range]),
                 PlanStep::Zero { may_unmap, .. } => {
@@ -105,9 +119,15 @@ proptest! {
             let untouchable = |at: u64| !rules.may_touch(disk[usize::try_from(at).unwrap()]);
             let (start, end) = (step.start(), step.end());
             prop_assert!(start % rules.block == 0 || untouchable(start - 1), "{step} starts within a block");
-            prop_assert!(end % rules.block == 0 || end == size || untouchable(end), "{step} ends within a block");
+            prop_assert!(
+                end % rules.block == 0 || end == size || untouchable(end),
+                "{step} ends within a block"
+            );
             if matches!(step, PlanStep::Zero { .. }) {
-                prop_assert!(start % rules.block == 0 && (end % rules.block == 0 || end == size), "{step} is no whole block");
+                prop_assert!(
+                    start % rules.block == 0 && (end % rules.block == 0 || end == size),
+                    "{step} is no whole block"
+                );
             }
         }
     }
@@ -115,7 +135,12 @@ proptest! {
     /// If an old size or a caller's range cuts a block of the server, the block is copied whole;
     /// and the plan can resume anywhere.
     #[test]
-    fn no_request_cuts_a_block_of_the_server(disk in disks(), rules in rules(), log in 0_u32..6, every in pieces()) {
+    fn no_request_cuts_a_block_of_the_server(
+        disk in disks(),
+        rules in rules(),
+        log in 0_u32..6,
+        every in pieces(),
+    ) {
         let min = (1 << log).min(rules.block);
         let actions = cut(&disk, every);
         let options = rules.options(disk.len()).min_block(BlockSize::new(min).unwrap()).unwrap();
@@ -126,8 +151,12 @@ proptest! {
         for (done, step) in steps.iter().enumerate() {
             let (start, end) = (step.start(), step.end());
             prop_assert!(start % min == 0 || absent(start - 1), "{step} starts within a block of the server");
-            prop_assert!(end % min == 0 || end == size || absent(end), "{step} ends within a block of the server");
-            moved[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(Some(matches!(step, PlanStep::Copy { .. })));
+            prop_assert!(
+                end % min == 0 || end == size || absent(end),
+                "{step} ends within a block of the server"
+            );
+            moved[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()]
+                .fill(Some(matches!(step, PlanStep::Copy { .. })));
             if done % 16 == every % 16 {
                 let resumed = options.resume(PlanPosition { offset: end, size }).unwrap();
                 prop_assert_eq!(&plan_of(&actions, resumed), &steps[done + 1..]);
@@ -144,7 +173,11 @@ proptest! {
     }
 
     #[test]
-    fn the_steps_are_those_of_a_plan_made_by_hand(disk in disks(), rules in rules(), every in pieces()) {
+    fn the_steps_are_those_of_a_plan_made_by_hand(
+        disk in disks(),
+        rules in rules(),
+        every in pieces(),
+    ) {
         let expected = by_hand::plan(&disk, &rules);
         prop_assert_eq!(plan_of(&cut(&disk, every), rules.options(disk.len())), expected);
     }
@@ -168,7 +201,11 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_can_be_taken_up_at_every_position(disk in disks(), rules in rules(), every in pieces()) {
+    fn a_plan_can_be_taken_up_at_every_position(
+        disk in disks(),
+        rules in rules(),
+        every in pieces(),
+    ) {
         let actions = cut(&disk, every);
         let options = rules.options(disk.len());
         let all = plan_of(&actions, options);
@@ -179,10 +216,19 @@ proptest! {
             let resumed = options.resume(saved).unwrap();
             prop_assert_eq!(&plan_of(&actions, resumed), &all[done..], "from {:?}, all actions given", saved);
             let rest = from_iter(actions.clone()).clip(saved.offset..u64::MAX).collect_vec().unwrap();
-            prop_assert_eq!(&plan_of(&rest, resumed), &all[done..], "from {:?}, the rest of the actions given", saved);
+            prop_assert_eq!(
+                &plan_of(&rest, resumed),
+                &all[done..],
+                "from {:?}, the rest of the actions given",
+                saved
+            );
             if let Some(next) = all.get(done) {
                 let start = PlanPosition { offset: next.start(), size: disk.len() as u64 };
-                prop_assert_eq!(&plan_of(&actions, options.resume(start).unwrap()), &all[done..], "from a step's start");
+                prop_assert_eq!(
+                    &plan_of(&actions, options.resume(start).unwrap()),
+                    &all[done..],
+                    "from a step's start"
+                );
             }
             let next = plan.next_step().unwrap();
             prop_assert_eq!(next.as_ref(), all.get(done));
@@ -192,22 +238,30 @@ proptest! {
 
     /// From statuses to bytes: whatever the policy, a restore gives the disk.
     #[test]
-    fn a_backup_restored_is_the_disk(bytes in prop::collection::vec((0_u8..3, 0_u8..3, 0_u64..2, 0_u64..2), 0..200), grown in 0_usize..40, rules in rules()) {
+    fn a_backup_restored_is_the_disk(
+        bytes in prop::collection::vec((0_u8..3, 0_u8..3, 0_u64..2, 0_u64..2), 0..200),
+        grown in 0_usize..40,
+        rules in rules(),
+    ) {
         let old_size = bytes.len().saturating_sub(grown);
         // (new byte, old byte, hole, dirty although unchanged); a changed byte is dirty, unless it
         // lies beyond the old end
         let status = |(at, &(new, old, hole, touched)): (usize, &(u8, u8, u64, u64))| {
             let changed = u64::from(new != old && at < old_size) | touched;
-            Some(Status::UNKNOWN
-                .with_allocation(Allocation::from_flags(hole | u64::from(new == 0) << 1))
-                .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(changed))
-                .with_depth(Depth::from_flags(touched)))
+            Some(
+                Status::UNKNOWN
+                    .with_allocation(Allocation::from_flags(hole | u64::from(new == 0) << 1))
+                    .with_bitmap(BitmapIndex::FIRST, Dirtiness::from_flags(changed))
+                    .with_depth(Depth::from_flags(touched)),
+            )
         };
         let disk = to_extents(&bytes.iter().enumerate().map(status).collect::<Dense<_>>());
         let new: Vec<u8> = bytes.iter().map(|byte| byte.0).collect();
         let old: Vec<u8> = bytes.iter().map(|byte| byte.1).collect();
         let restore = |policy: &dyn Policy, mut target: Vec<u8>| {
-            for step in Plan::new(from_iter(disk.clone()).decide(policy), rules.options(bytes.len())).map(Result::unwrap) {
+            for step in Plan::new(from_iter(disk.clone()).decide(policy), rules.options(bytes.len()))
+                .map(Result::unwrap)
+            {
                 let range = usize::try_from(step.start()).unwrap()..usize::try_from(step.end()).unwrap();
                 match step {
                     PlanStep::Copy { .. } => target[range.clone()].copy_from_slice(&new[range]),
@@ -216,12 +270,18 @@ proptest! {
             }
             target
         };
-        let incremental = Incremental::new_or_grown(Baseline::new(old_size as u64, Bitmaps::FIRST), bytes.len() as u64).unwrap();
+        let incremental =
+            Incremental::new_or_grown(Baseline::new(old_size as u64, Bitmaps::FIRST), bytes.len() as u64)
+                .unwrap();
         prop_assert_eq!(&restore(&incremental, old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new(), old.clone()), &new);
         prop_assert_eq!(&restore(&Full::new().onto_zeroes(), vec![0; new.len()]), &new);
         let under: Vec<u8> = bytes.iter().map(|byte| if byte.3 == 0 { byte.1 } else { byte.0 }).collect();
-        prop_assert_eq!(&restore(&SingleLayer::new(), old), &under, "what the layer does not hold stays what lies under it");
+        prop_assert_eq!(
+            &restore(&SingleLayer::new(), old),
+            &under,
+            "what the layer does not hold stays what lies under it"
+        );
     }
 }
 

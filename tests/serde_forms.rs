@@ -82,7 +82,10 @@ fn extents_and_maps() {
     let empty = ExtentMap::<Action>::within(from_iter([]), 512..512).unwrap();
     form(&empty, r#"{"start":512,"end":512,"extents":[]}"#);
 
-    let overlap = r#"{"start":0,"end":9,"extents":[{"start":0,"length":5,"status":1},{"start":4,"length":5,"status":2}]}"#;
+    let overlap = concat!(
+        r#"{"start":0,"end":9,"extents":[{"start":0,"length":5,"status":1},"#,
+        r#"{"start":4,"length":5,"status":2}]}"#
+    );
     refused::<ExtentMap<u8>>(overlap, "4");
     refused::<ExtentMap<u8>>(r#"{"start":0,"end":3,"extents":[{"start":0,"length":5,"status":1}]}"#, "0..5");
     refused::<ExtentMap<u8>>(r#"{"start":9,"end":3,"extents":[]}"#, "ends before it starts");
@@ -126,7 +129,9 @@ fn status() -> impl Strategy<Value = Status> {
 
 proptest! {
     #[test]
-    fn every_map_comes_back(runs in proptest::collection::vec((0..5_u64, 1..9_u64, status()), 0..20)) {
+    fn every_map_comes_back(
+        runs in proptest::collection::vec((0..5_u64, 1..9_u64, status()), 0..20),
+    ) {
         let mut position = 0;
         let extents: Vec<_> = runs
             .into_iter()

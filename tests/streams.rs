@@ -68,7 +68,10 @@ proptest! {
     fn a_list_comes_out_as_it_went_in(list in lists()) {
         prop_assert_eq!(of(&list).collect_vec().unwrap(), list.clone());
         prop_assert_eq!(of(&list).into_iter().collect::<Result<Vec<_>, _>>().unwrap(), list.clone());
-        prop_assert_eq!(of(&list).fold(0, |sum, extent| sum + extent.length()).unwrap(), dense_of(&list).iter().flatten().count() as u64);
+        prop_assert_eq!(
+            of(&list).fold(0, |sum, extent| sum + extent.length()).unwrap(),
+            dense_of(&list).iter().flatten().count() as u64
+        );
         let mut seen = Vec::new();
         of(&list).for_each(|extent| seen.push(extent)).unwrap();
         prop_assert_eq!(seen, list);
@@ -80,8 +83,11 @@ proptest! {
         start in 0_u64..9,
     ) {
         let list: Vec<_> = lengths.iter().map(|&(length, flags)| Descriptor { length, flags }).collect();
-        let expected: Dense<u64> = (0..start).map(|_| None)
-            .chain(lengths.iter().flat_map(|&(length, flags)| core::iter::repeat_n(Some(flags), usize::try_from(length).unwrap())))
+        let expected: Dense<u64> = (0..start)
+            .map(|_| None)
+            .chain(lengths.iter().flat_map(|&(length, flags)| {
+                core::iter::repeat_n(Some(flags), usize::try_from(length).unwrap())
+            }))
             .collect();
         let compact = encode(Form::Compact, 7, list.clone()).unwrap();
         let extended = encode(Form::Extended, 7, list).unwrap();
@@ -94,8 +100,10 @@ proptest! {
 
     #[test]
     fn placing_fails_at_the_first_length_that_is_no_length(
-        lengths in prop::collection::vec(prop_oneof![6 => 1_u64..1 << 40, 1 => Just(0), 1 => any::<u64>()], 1..8),
-        start in prop_oneof![0_u64..10, MAX_END - 10..=MAX_END, any::<u64>()],
+        lengths in prop::collection::vec(prop_oneof![6 => 1_u64..1 << 40, 1 => Just(0), 1 => any::<u64>()],
+        1..8), start in prop_oneof![0_u64..10,
+        MAX_END - 10..=MAX_END,
+        any::<u64>()],
     ) {
         let list = lengths.iter().map(|&length| Descriptor { length, flags: 0 });
         prop_assert_eq!(place_iter(list, start).collect_vec(), placed_by_hand(&lengths, start));
@@ -104,8 +112,11 @@ proptest! {
     #[test]
     fn clip_keeps_what_lies_inside(list in lists(), range in ranges()) {
         let clipped = of(&list).clip(range.clone()).collect_vec().unwrap();
-        let expected: Dense<u8> =
-            dense_of(&list).iter().enumerate().map(|(at, status)| status.filter(|_| inside(&range, at))).collect();
+        let expected: Dense<u8> = dense_of(&list)
+            .iter()
+            .enumerate()
+            .map(|(at, status)| status.filter(|_| inside(&range, at)))
+            .collect();
         prop_assert_eq!(from_extents(&clipped, SIZE), expected);
         prop_assert!(clipped.len() <= list.len());
     }
@@ -129,15 +140,22 @@ proptest! {
     #[test]
     fn mapping_and_filtering_touch_no_range(list in lists()) {
         let mapped = of(&list).map_status(|status| status + 10).collect_vec().unwrap();
-        prop_assert_eq!(&mapped, &list.iter().map(|extent| extent.map(|status| status + 10)).collect::<Vec<_>>());
+        prop_assert_eq!(
+            &mapped,
+            &list.iter().map(|extent| extent.map(|status| status + 10)).collect::<Vec<_>>()
+        );
         let kept = of(&list).filter(|&status| status == 1).collect_vec().unwrap();
-        prop_assert_eq!(kept, list.iter().filter(|extent| *extent.status() == 1).copied().collect::<Vec<_>>());
+        prop_assert_eq!(
+            kept,
+            list.iter().filter(|extent| *extent.status() == 1).copied().collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn within_and_covering_name_the_first_fault(list in lists(), range in ranges()) {
         for gaps in [true, false] {
-            let checked = if gaps { of(&list).within(range.clone()) } else { of(&list).covering(range.clone()) };
+            let checked =
+                if gaps { of(&list).within(range.clone()) } else { of(&list).covering(range.clone()) };
             let mut seen = Vec::new();
             let ended = checked.for_each(|extent| seen.push(extent));
             let (before, fault) = first_fault(&list, &range, gaps);
@@ -164,7 +182,10 @@ proptest! {
         prop_assert_eq!(from_extents(&merged, SIZE), dense::merge(&dense_of(&a), &dense_of(&b), pair));
         let turned = of(&b).merge(of(&a), |b, a| pair(a, b)).collect_vec().unwrap();
         prop_assert_eq!(&merged, &turned, "the order of the streams does not matter");
-        let joined = of(&merged.iter().map(|e| e.map(|(a, b)| 3 * a + b)).collect::<Vec<_>>()).coalesce().collect_vec().unwrap();
+        let joined = of(&merged.iter().map(|e| e.map(|(a, b)| 3 * a + b)).collect::<Vec<_>>())
+            .coalesce()
+            .collect_vec()
+            .unwrap();
         prop_assert_eq!(joined, to_extents(&dense::merge(&dense_of(&a), &dense_of(&b), |a, b| 3 * a + b)));
     }
 
@@ -176,7 +197,9 @@ proptest! {
 
     #[test]
     fn merging_any_number(
-        lists in lists().prop_flat_map(|list| prop::collection::vec(with_same_coverage(list).prop_map(|(_, b)| b), 1..6)),
+        lists in lists().prop_flat_map(|list| {
+            prop::collection::vec(with_same_coverage(list).prop_map(|(_, b)| b), 1..6)
+        }),
         odd in prop::option::weighted(0.3, (lists(), 0_usize..6)),
         turn in 0_usize..6,
     ) {
@@ -184,14 +207,19 @@ proptest! {
         lists.extend(odd.clone().map(|(list, _)| list));
         let count = lists.len();
         lists.rotate_left(odd.map_or(0, |(_, place)| place) % count);
-        let merged = merge_all(lists.iter().map(|list| of(list)), |a, b| a.wrapping_mul(5).wrapping_add(*b)).collect_vec();
-        let expected = lists.iter().skip(1).fold(dense_of(&lists[0]), |all, list| dense::merge(&all, &dense_of(list), |a, b| a.wrapping_mul(5).wrapping_add(*b)));
+        let merged = merge_all(lists.iter().map(|list| of(list)), |a, b| a.wrapping_mul(5).wrapping_add(*b))
+            .collect_vec();
+        let expected = lists.iter().skip(1).fold(dense_of(&lists[0]), |all, list| {
+            dense::merge(&all, &dense_of(list), |a, b| a.wrapping_mul(5).wrapping_add(*b))
+        });
         if lists.iter().all(|list| dense::same_coverage(&dense_of(list), &dense_of(&lists[0]))) {
             prop_assert_eq!(from_extents(&merged.unwrap(), SIZE), expected);
         } else {
             judge_uneven(&merged.unwrap_err(), &lists);
         }
-        let largest = |lists: &[Vec<Extent<u8>>]| merge_all(lists.iter().map(|list| of(list)), |a, b| a.max(*b)).collect_vec().ok();
+        let largest = |lists: &[Vec<Extent<u8>>]| {
+            merge_all(lists.iter().map(|list| of(list)), |a, b| a.max(*b)).collect_vec().ok()
+        };
         let one = largest(&lists);
         lists.rotate_left(turn % count);
         prop_assert_eq!(largest(&lists), one, "a commutative function does not care for the order");

@@ -115,14 +115,20 @@ proptest! {
     }
 
     #[test]
-    fn an_interrupted_survey_is_taken_up_where_it_ended(setup in setups(false), replies in 0_u64..12) {
+    fn an_interrupted_survey_is_taken_up_where_it_ended(
+        setup in setups(false),
+        replies in 0_u64..12,
+    ) {
         let setup = Setup { budget: None, ..setup };
         let whole = to_extents(&setup.truth());
         prop_assert_eq!(resumed(&setup, replies), whole);
     }
 
     #[test]
-    fn nothing_of_a_failed_reply_is_visible(setup in setups(false), faults in prop::collection::vec(0_usize..7, 1..20)) {
+    fn nothing_of_a_failed_reply_is_visible(
+        setup in setups(false),
+        faults in prop::collection::vec(0_usize..7, 1..20),
+    ) {
         // room for one reply with every chunk twice, and none for remains of failed ones
         let setup = Setup { budget: Some(2 * setup.in_flight * setup.largest_reply()), ..setup };
         let run = drive_with_faults(&setup, &faults);

@@ -185,7 +185,9 @@ proptest! {
             prop_assert_eq!((request.offset() % block, request.length() % block), (0, 0));
             for (name, flags) in [(BASE, 3), (BITMAP, 0)] {
                 // a server may describe more than the request, up to the end of the export
-                survey.extents64(request.id(), name, request.offset(), [(size - request.offset(), flags)]).unwrap();
+                survey
+                    .extents64(request.id(), name, request.offset(), [(size - request.offset(), flags)])
+                    .unwrap();
             }
             survey.reply_done(request.id()).unwrap();
             extents.extend(core::iter::from_fn(|| survey.next_extent().unwrap()));

@@ -125,8 +125,14 @@ proptest! {
         let before = Setup { order: Order::Together, ..setup.clone() }.truth();
         let run = run(&setup, &mut setup.server(), &changes, write).unwrap();
         for (status, before) in covered(&setup, &run).iter().zip(&before).filter_map(|(s, b)| s.zip(*b)) {
-            prop_assert!(before.dirty() != Some(true) || status.dirty() == Some(true), "{before} became {status}");
-            prop_assert!(before.zero() != Some(false) || status.zero() != Some(true), "{before} became {status}");
+            prop_assert!(
+                before.dirty() != Some(true) || status.dirty() == Some(true),
+                "{before} became {status}"
+            );
+            prop_assert!(
+                before.zero() != Some(false) || status.zero() != Some(true),
+                "{before} became {status}"
+            );
         }
     }
 
@@ -137,9 +143,13 @@ proptest! {
         let mut server = setup.server();
         server.snapshot_access = false;
         match drive(setup.survey(), &mut server) {
-            Ok(run) => prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes),
+            Ok(run) => {
+                prop_assert!(run.stats.peak_bytes <= budget, "{} bytes of {budget}", run.stats.peak_bytes)
+            }
             // retained answers are given up; in bitmap-first order the bitmaps' answer need not be
-            Err(error) => prop_assert!(setup.order == Order::BitmapFirst || budget < setup.enough(), "{error}"),
+            Err(error) => {
+                prop_assert!(setup.order == Order::BitmapFirst || budget < setup.enough(), "{error}")
+            }
         }
     }
 

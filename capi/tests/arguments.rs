@@ -164,7 +164,8 @@ fn program() -> String {
     assert!(functions.len() > 45, "{functions:#?}");
     let functions = functions.into_iter().filter(|function| !function.parameters.is_empty());
     let mut program = String::from(
-        "/* Every function of the header with one bad argument at a time. Made by tests/arguments.rs, which\n \
+        "/* Every function of the header with one bad argument at a time. Made by \
+            tests/arguments.rs, which\n \
          * says how to make it anew. */\n#include <limits.h>\n\n#include \"objects.h\"\n",
     );
     let mut main = String::from("\nint main(void)\n{\n");

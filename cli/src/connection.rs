@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use nbd_client::export::ListedExport;
-use nbd_client::frame::{OptionName, option_type};
+use nbd_client::frame::OptionName;
+use nbd_client::frame::option_type::STARTTLS;
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
@@ -77,10 +78,11 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
         return error.into();
     };
     match reason {
-        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => {
-            Failure::connection("the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://")
-        }
-        HandshakeError::Refused { option: OptionName(option_type::STARTTLS), .. } => Failure::from(error).hint(
+        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => Failure::connection(
+            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// \
+                or nbd+unix://",
+        ),
+        HandshakeError::Refused { option: OptionName(STARTTLS), .. } => Failure::from(error).hint(
             ": it has no TLS, or does not want to use it. Start it with TLS; a URI without the s connects \
              without it, which anybody on the network can read and change",
         ),
@@ -92,7 +94,8 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
             if is_bitmap(name) && !offered.iter().any(is_bitmap) =>
         {
             Failure::from(error).hint(
-                " (no dirty bitmap at all, as for a full backup: without --bitmap the whole disk is mapped or backed up)",
+                " (no dirty bitmap at all, as for a full backup: without --bitmap the whole disk \
+                    is mapped or backed up)",
             )
         }
         _ => error.into(),

@@ -130,7 +130,8 @@ fn partial(failure: Failure, monitor: &CopyMonitor) -> Failure {
     }
     let (copied, zeroed) = (human(now.copied), human(now.zeroed - now.zero_already));
     failure.hint(&format!(
-        "; the target now holds a part of the copy ({copied} copied, {zeroed} zeroed) over its old content: run the same copy again"
+        "; the target now holds a part of the copy ({copied} copied, {zeroed} zeroed) over its old \
+            content: run the same copy again"
     ))
 }
 

@@ -131,7 +131,8 @@ impl Drop for Watch {
 
 fn line(now: &CopyProgress, elapsed: Option<Duration>, done: bool) -> serde_json::Value {
     let mut line = json!({
-        "size": now.size, "planned_to": now.planned_to, "to_copy": now.estimated_to_copy(), "copied": now.copied,
+        "size": now.size, "planned_to": now.planned_to,
+        "to_copy": now.estimated_to_copy(), "copied": now.copied,
         "zeroed": now.zeroed, "zero_already": now.zero_already, "verified": now.verified, "done": done,
     });
     if let Some(elapsed) = elapsed {

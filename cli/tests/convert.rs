@@ -47,7 +47,8 @@ fn what_would_be_lost_is_named() {
     assert_eq!((code, out.as_str()), (Some(3), ""));
     assert_eq!(
         error,
-        "nbd-extents: nbdinfo-dirty cannot say \"zero\", which is known of the bytes from 0 on (--lossy leaves it out)\n"
+        "nbd-extents: nbdinfo-dirty cannot say \"zero\", which is known of the bytes from 0 on \
+            (--lossy leaves it out)\n"
     );
     let (code, out, error) = convert(&["--from", "imageio-dirty", "--to", "nbdinfo-dirty", "--lossy"], &map);
     assert_eq!((code, error.as_str()), (Some(0), "nbd-extents: left out: zero\n"));
@@ -120,7 +121,11 @@ fn convert_with(zero: &str, more: &[&str], dirty: &str) -> (Option<i32>, String,
 fn two_lists_about_one_disk_become_one() {
     let (code, out, error) = convert_with(ZERO, &["--size", "12K"], DIRTY);
     assert_eq!((code, error.as_str()), (Some(0), ""));
-    let merged = r#"[{"start": 0, "length": 4096, "dirty": true, "zero": true}, {"start": 4096, "length": 4096, "dirty": false, "zero": true}, {"start": 8192, "length": 4096, "dirty": false, "zero": false}]"#;
+    let merged = concat!(
+        r#"[{"start": 0, "length": 4096, "dirty": true, "zero": true}, "#,
+        r#"{"start": 4096, "length": 4096, "dirty": false, "zero": true}, "#,
+        r#"{"start": 8192, "length": 4096, "dirty": false, "zero": false}]"#
+    );
     assert_eq!(out, merged);
 }
 

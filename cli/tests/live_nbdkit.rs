@@ -120,7 +120,8 @@ fn extents_that_begin_anywhere_and_holes_that_are_not_zero() {
     if !tools::require(&["nbdkit"]) {
         return;
     }
-    let table = "printf '0 1000 hole,zero\\n1000 4001 hole\\n5001 4095 zero\\n9096 904\\n10000 1 zero\\n10001 2287\\n'";
+    let table = "printf '0 1000 hole,zero\\n1000 4001 hole\\n5001 4095 zero\\n9096 904\\n10000 1 \
+        zero\\n10001 2287\\n'";
     let model = check(8, &Server::nbdkit_script(&plugin(12288, table)));
     let truth = [
         extent(0, 1000, true),

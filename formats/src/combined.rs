@@ -4,7 +4,8 @@
 //! The merge of a dirty bitmap and `base:allocation`, which no other program prints:
 //!
 //! ```text
-//! [{"start": 0, "length": 65536, "dirty": true, "zero": false, "hole": false}, {"start": 65536, "length": 65536, "dirty": true, "zero": true, "hole": true}]
+//! [{"start": 0, "length": 65536, "dirty": true, "zero": false, "hole": false},
+//! {"start": 65536, "length": 65536, "dirty": true, "zero": true, "hole": true}]
 //! ```
 //!
 //! The keys are ovirt-imageio's, but `hole` is the HOLE bit of `base:allocation`: it does not say

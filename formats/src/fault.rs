@@ -100,7 +100,10 @@ pub enum Fault {
     },
     /// A byte that cannot stand here, or the end of the input: then a program or a connection has
     /// broken off.
-    #[error("{} where {expected} should be{}", shown(*.found), if found.is_none() { ": is it whole?" } else { "" })]
+    #[error(
+        "{} where {expected} should be{}",
+        shown(*.found), if found.is_none() { ": is it whole?" } else { "" }
+    )]
     Unexpected {
         /// The byte; `None` at the end of the input.
         found: Option<u8>,

@@ -5,8 +5,10 @@
 //! and `imageio-dirty`.
 //!
 //! ```text
-//! [{"start": 0, "length": 1114112, "zero": false, "hole": false}, {"start": 1114112, "length": 983040, "zero": true, "hole": true}]
-//! [{"start": 0, "length": 1048576, "dirty": false, "zero": false}, {"start": 1048576, "length": 65536, "dirty": true, "zero": false}]
+//! [{"start": 0, "length": 1114112, "zero": false, "hole": false},
+//! {"start": 1114112, "length": 983040, "zero": true, "hole": true}]
+//! [{"start": 0, "length": 1048576, "dirty": false, "zero": false},
+//! {"start": 1048576, "length": 65536, "dirty": true, "zero": false}]
 //! ```
 //!
 //! - `hole` is not the HOLE bit of `base:allocation`: it says that no layer of the image holds the

@@ -46,7 +46,10 @@ pub enum MergeError {
     #[error("the second list: {0}")]
     Second(ListReadError),
     /// Only one of the lists describes some bytes.
-    #[error("the {} list leaves out bytes {}..{}, which the other describes", nth(*.silent), range.start, range.end)]
+    #[error(
+        "the {} list leaves out bytes {}..{}, which the other describes",
+        nth(*.silent), range.start, range.end
+    )]
     Uneven {
         /// Some of the bytes.
         range: Range<u64>,

@@ -1,8 +1,10 @@
 //! `qemu-img map --output=json`, and what it prints of a dirty bitmap or of the allocation depth.
 //!
 //! ```text
-//! [{ "start": 0, "length": 1048576, "depth": 0, "present": true, "zero": false, "data": true, "compressed": false, "offset": 327680},
-//! { "start": 1048576, "length": 983040, "depth": 0, "present": false, "zero": true, "data": false, "compressed": false}]
+//! [{ "start": 0, "length": 1048576, "depth": 0, "present": true, "zero": false,
+//! "data": true, "compressed": false, "offset": 327680},
+//! { "start": 1048576, "length": 983040, "depth": 0, "present": false, "zero": true,
+//! "data": false, "compressed": false}]
 //! ```
 //!
 //! - `depth` counts from 0, the top image, where `qemu:allocation-depth` counts from 1. With

@@ -235,7 +235,10 @@ fn changed_blocks_are_cut_to_what_was_asked() {
         let rows = rows(start, text);
         rows.iter().map(|row| (row.start(), row.end(), row.status().dirty.unwrap())).collect::<Vec<_>>()
     };
-    let text = r#"[{"block_metadata_type":1,"volume_capacity_bytes":10000,"block_metadata":[{"size_bytes":4096},{"byte_offset":8192,"size_bytes":4096}]}]"#;
+    let text = concat!(
+        r#"[{"block_metadata_type":1,"volume_capacity_bytes":10000,"#,
+        r#""block_metadata":[{"size_bytes":4096},{"byte_offset":8192,"size_bytes":4096}]}]"#
+    );
     let expected = [(0, 4096, true), (4096, 8192, false), (8192, 10000, true)];
     assert_eq!(ranges(0, text), expected);
     assert_eq!(ranges(100, text), [(100, 4096, true), (4096, 8192, false), (8192, 10000, true)]);
@@ -284,7 +287,8 @@ fn nothing_is_held_of_a_long_input() {
                 let close = if nth == 49_999 { "]" } else { "" };
                 let (dirty, zero) = (nth.is_multiple_of(2), nth.is_multiple_of(3));
                 self.1 = format!(
-                    "{open}{{\"start\": {start}, \"length\": 65536, \"dirty\": {dirty}, \"zero\": {zero}}}{close}"
+                    "{open}{{\"start\": {start}, \"length\": 65536, \"dirty\": {dirty}, \"zero\": \
+                        {zero}}}{close}"
                 )
                 .into_bytes();
                 self.0 += 1;

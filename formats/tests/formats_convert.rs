@@ -152,14 +152,24 @@ proptest! {
             let text = write(a, &disk, Loss::Allow).unwrap();
             let said = read(a, &text, size);
             for &b in Format::ALL {
-                let expected = said.iter().find_map(|row| verdict(b, row.status()).err().map(|why| (row.start(), why)));
+                let expected =
+                    said.iter().find_map(|row| verdict(b, row.status()).err().map(|why| (row.start(), why)));
                 match (write(b, &said, Loss::Refuse), expected) {
                     (Ok(there), None) => {
                         let heard = read(b, &there, size);
                         prop_assert_eq!(&heard, &said, "{} to {}: {}", a, b, there);
-                        prop_assert_eq!(write(a, &heard, Loss::Refuse).unwrap(), &*text, "{} to {} and back", a, b);
+                        prop_assert_eq!(
+                            write(a, &heard, Loss::Refuse).unwrap(),
+                            &*text,
+                            "{} to {} and back",
+                            a,
+                            b
+                        );
                     }
-                    (Err(ListWriteError::Unknown { attribute: fact, start, .. }), Some((at, (Some(missing), _)))) => {
+                    (
+                        Err(ListWriteError::Unknown { attribute: fact, start, .. }),
+                        Some((at, (Some(missing), _))),
+                    ) => {
                         // several may be missing; the writer names one of them
                         prop_assert_eq!(start, at);
                         prop_assert!(fact == missing || can(b).0.contains(&fact), "{} to {}", a, b);
@@ -167,7 +177,9 @@ proptest! {
                     (Err(ListWriteError::Lost { lost, start, .. }), Some((at, (None, expected)))) => {
                         prop_assert_eq!((start, lost), (at, expected), "{} to {}", a, b);
                     }
-                    (got, expected) => prop_assert!(false, "{a} to {b}: {got:?}, but the table says {expected:?}"),
+                    (got, expected) => {
+                        prop_assert!(false, "{a} to {b}: {got:?}, but the table says {expected:?}")
+                    }
                 }
             }
         }
@@ -187,7 +199,8 @@ proptest! {
                     continue; // no layer to write
                 };
                 let heard = read(b, &out, size);
-                let both = from_iter(said.clone()).merge(from_iter(heard), |a, b| (*a, *b)).collect_vec().unwrap();
+                let both =
+                    from_iter(said.clone()).merge(from_iter(heard), |a, b| (*a, *b)).collect_vec().unwrap();
                 for (said, heard) in both.into_iter().map(Extent::into_status) {
                     if heard.dirty == Some(false) {
                         prop_assert_eq!(said.dirty, Some(false), "{} to {}", a, b);

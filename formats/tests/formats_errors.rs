@@ -50,7 +50,8 @@ fn lists_that_are_not_whole() {
     case(
         Format::ImageioDirty,
         &cut,
-        "line 1, column 58: the input ends where ',' or the end of the list or object should be: is it whole?",
+        "line 1, column 58: the input ends where ',' or the end of the list or object should be: \
+            is it whole?",
     );
     for end in 2..cut.len() {
         let error = error(Format::ImageioDirty, &cut[..end]);
@@ -130,7 +131,8 @@ fn fields() {
 fn order() {
     let two = |second| {
         format!(
-            r#"[{{"start": 0, "length": 512, "zero": true}}, {{"start": {second}, "length": 512, "zero": true}}]"#
+            "[{{\"start\": 0, \"length\": 512, \"zero\": true}}, \
+             {{\"start\": {second}, \"length\": 512, \"zero\": true}}]"
         )
     };
     case(Format::ImageioZero, &two(1024), "line 1, column 45: bytes 512..1024 have no status");
@@ -286,7 +288,8 @@ fn json_and_text_are_told_apart() {
     case(
         Format::NbdinfoDirty,
         "[{}]",
-        "line 1, column 1: the input is JSON and the format is text: name the JSON format (nbdinfo's end in -json)",
+        "line 1, column 1: the input is JSON and the format is text: name the JSON format \
+            (nbdinfo's end in -json)",
     );
     assert!(error(Format::NbdinfoDirtyJson, table).starts_with("line 1, column 10: the input is not JSON"));
     assert!(error(Format::Qcow2reader, "1").starts_with("line 1, column 1: the input is not JSON"));
@@ -358,7 +361,8 @@ fn records() {
     let csi = |text: &str| error(Format::CsiDelta, text);
     let record = |kind: &str, blocks: &str| {
         format!(
-            "[{{\"block_metadata_type\":{kind},\"volume_capacity_bytes\":1000,\"block_metadata\":[{blocks}]}}]"
+            "[{{\"block_metadata_type\":{kind},\"volume_capacity_bytes\":1000,\
+             \"block_metadata\":[{blocks}]}}]"
         )
     };
     assert_eq!(

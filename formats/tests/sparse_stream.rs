@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 /// As imageio writes it, every byte.
 const GOLDEN: &[u8] = b"meta 0000000000000000 0000000000000077\r\n\
-{\n    \"virtual-size\": 1048576,\n    \"data-size\": 5,\n    \"date\": \"2020-07-09T20:33:34.349705\",\n    \"incremental\": false\n}\r\n\
+{\n    \"virtual-size\": 1048576,\n    \"data-size\": 5,\n    \"date\": \
+    \"2020-07-09T20:33:34.349705\",\n    \"incremental\": false\n}\r\n\
 data 0000000000000000 0000000000000005\r\nhello\r\n\
 zero 0000000000000005 00000000000ffffb\r\n\
 stop 0000000000000000 0000000000000000\r\n";
@@ -236,7 +237,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn full_and_incrementals_restore_the_disk(full in parts(true), changes in prop::collection::vec(parts(false), 0..4)) {
+    fn full_and_incrementals_restore_the_disk(
+        full in parts(true),
+        changes in prop::collection::vec(parts(false), 0..4),
+    ) {
         let (mut disk, mut restored) = (vec![0xa5; SIZE as usize], vec![0x5a; SIZE as usize]);
         for (nth, parts) in [full].iter().chain(&changes).enumerate() {
             let mut sizes = [0, 0];

@@ -148,7 +148,8 @@ pub enum UriError {
     UnexpectedTls(String),
     /// TLS without certificates.
     #[error(
-        "tls-type={0} is not supported: rustls, which does TLS here, knows only certificates (x509). Give the \
+        "tls-type={0} is not supported: rustls, which does TLS here, knows only certificates \
+            (x509). Give the \
          server one, made by openssl in a minute; its fingerprint is enough to verify it (x-tls-fingerprint)"
     )]
     TlsType(String),

@@ -183,7 +183,8 @@ fn exports_and_contexts_of_real_servers() {
     contexts.sort();
     assert_eq!(contexts, ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"]);
 
-    let script = "case $1 in list_exports) echo INTERLEAVED; echo a; echo first; echo b; echo second;; get_size) echo 512;; pread) head -c $3 /dev/zero;; *) exit 2;; esac";
+    let script = "case $1 in list_exports) echo INTERLEAVED; echo a; echo first; echo b; echo \
+        second;; get_size) echo 512;; pread) head -c $3 /dev/zero;; *) exit 2;; esac";
     let server = Server::nbdkit_script(&format!("#!/bin/sh\n{script}\n"));
     let exports = Client::list_exports(&server.uri("").parse().unwrap(), &Options::new()).unwrap();
     let names: Vec<_> = exports.iter().map(|export| export.name.as_str()).collect();

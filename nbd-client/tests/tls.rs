@@ -214,7 +214,8 @@ fn a_certificate_of_version_1() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
     openssl(
-        "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout server-key.pem -out r -subj /CN=localhost",
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout server-key.pem \
+            -out r -subj /CN=localhost",
     );
     openssl("x509 -req -in r -signkey server-key.pem -days 9 -out server-cert.pem");
     std::fs::copy(pki.path().join("server-cert.pem"), pki.path().join("ca-cert.pem")).unwrap();

@@ -71,7 +71,9 @@ use crate::survey::strings;
     timeout=None,
     request_timeout=None,
     progress=None
-), text_signature = "(uri, file, bitmaps=(), *, checkpoint=None, after=None, parent=None, previous_size=None, grown=False, bitmap_first=False, allow_writable=False, timeout=None, request_timeout=None, progress=None)")]
+), text_signature = "(uri, file, bitmaps=(), *, checkpoint=None, after=None, parent=None, \
+    previous_size=None, grown=False, bitmap_first=False, allow_writable=False, timeout=None, \
+    request_timeout=None, progress=None)")]
 #[expect(clippy::too_many_arguments, reason = "Python programs name them")]
 pub(crate) fn backup<'py>(
     py: Python<'py>,
@@ -210,7 +212,8 @@ impl Job {
         let (size, minimum) = (export.size(), export.block_size.map_or(1, |sizes| sizes.minimum()));
         if !size.is_multiple_of(u64::from(minimum)) {
             return Err(Failure::rules(format!(
-                "the end of the export cannot be read: it has {size} bytes, and the server takes whole blocks of {minimum}"
+                "the end of the export cannot be read: it has {size} bytes, and the server takes \
+                    whole blocks of {minimum}"
             )));
         }
         let access = if self.order == Order::BitmapFirst { Access::DirtyOnly } else { Access::All };

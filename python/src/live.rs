@@ -67,7 +67,8 @@ use crate::survey::strings;
     allow_writable=false,
     strict=false,
     progress=None
-), text_signature = "(uri, bitmaps=(), *, bitmap_first=False, depth=False, offset=0, length=None, timeout=None, request_timeout=None, allow_writable=False, strict=False, progress=None)")]
+), text_signature = "(uri, bitmaps=(), *, bitmap_first=False, depth=False, offset=0, length=None, \
+    timeout=None, request_timeout=None, allow_writable=False, strict=False, progress=None)")]
 #[expect(clippy::too_many_arguments, reason = "Python programs name them")]
 pub(crate) fn survey(
     py: Python<'_>,
@@ -140,7 +141,8 @@ pub(crate) fn check_writable(surveyor: &Surveyor, allowed: bool) -> Result<(), F
         return Ok(());
     }
     Err(Failure::other(
-        "the export is writable, and may change while it is read (allow_writable=True accepts it all the same)",
+        "the export is writable, and may change while it is read (allow_writable=True accepts it \
+            all the same)",
     ))
 }
 

@@ -38,7 +38,8 @@ pub enum BaselineError {
     },
     /// The export is smaller than at the previous backup.
     #[error(
-        "the export has shrunk from {baseline} to {export} bytes since the previous backup, which only a full backup can follow"
+        "the export has shrunk from {baseline} to {export} bytes since the previous backup, which \
+            only a full backup can follow"
     )]
     Shrunk {
         /// The size at the previous backup, in bytes.
@@ -70,7 +71,10 @@ pub enum BaselineError {
 #[non_exhaustive]
 pub enum PolicyError {
     /// No bitmap of an incremental reports the bytes as dirty, and at least one has no answer.
-    #[error("whether bytes {}..{} have changed is not known: no answer from {missing}", range.start, range.end)]
+    #[error(
+        "whether bytes {}..{} have changed is not known: no answer from {missing}",
+        range.start, range.end
+    )]
     NoBitmap {
         /// The bytes.
         range: Range<u64>,
@@ -78,13 +82,17 @@ pub enum PolicyError {
         missing: Bitmaps,
     },
     /// The depth context does not say whether a single layer holds the bytes.
-    #[error("a single layer needs qemu:allocation-depth, and it does not say whether the layer holds bytes {}..{}", range.start, range.end)]
+    #[error("a single layer needs qemu:allocation-depth, and it does not say whether the layer \
+        holds bytes {}..{}", range.start, range.end)]
     NoDepth {
         /// The bytes.
         range: Range<u64>,
     },
     /// A policy chose an action that would lose bytes: see [`Base::permits`].
-    #[error("the policy would lose bytes {}..{}: {action} is wrong for {status} on {base}", range.start, range.end)]
+    #[error(
+        "the policy would lose bytes {}..{}: {action} is wrong for {status} on {base}",
+        range.start, range.end
+    )]
     Unsafe {
         /// The bytes.
         range: Range<u64>,

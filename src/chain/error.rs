@@ -190,7 +190,10 @@ pub enum SourceError<E> {
     /// Either it was decided against a baseline that did not know the old size, and they are lost,
     /// or they read as zero since the disk has grown: see
     /// [`Chain::growth_reads_as_zero`](super::Chain::growth_reads_as_zero).
-    #[error("layer {layer} leaves out bytes {}..{}, which lie beyond the end of the layer before it", range.start, range.end)]
+    #[error(
+        "layer {layer} leaves out bytes {}..{}, which lie beyond the end of the layer before it",
+        range.start, range.end
+    )]
     Grown {
         /// The position of the layer in the chain.
         layer: usize,

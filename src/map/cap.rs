@@ -109,7 +109,8 @@ pub enum CapError<E> {
     Stream(E),
     /// Ranges that may not become `Copy` fill three quarters of the map.
     #[error(
-        "up to byte {offset} there are {needed} extents that may not be copied instead; a map of {cap} bytes holds {most}"
+        "up to byte {offset} there are {needed} extents that may not be copied instead; a map of \
+            {cap} bytes holds {most}"
     )]
     Full {
         /// The end of the part of the stream that had been read.

@@ -235,7 +235,11 @@ mod tests {
         }
 
         #[test]
-        fn parts_are_even(map in map(), cuts in prop::collection::btree_set(0_u64..100, 0..30), count in 1_usize..9) {
+        fn parts_are_even(
+            map in map(),
+            cuts in prop::collection::btree_set(0_u64..100, 0..30),
+            count in 1_usize..9,
+        ) {
             let cuts: Vec<_> = cuts.into_iter().collect();
             let right = like(&map, &cuts);
             let parts = pairs(map.as_slice(), right.as_slice(), count);
@@ -246,7 +250,8 @@ mod tests {
             let fair = (map.run_count() + right.run_count()) / count + 2 * count + 4;
             for (left, right) in &parts {
                 prop_assert_eq!(left.range(), right.range());
-                prop_assert!(left.run_count() + right.run_count() <= fair, "{} and {} of {fair}", left.run_count(), right.run_count());
+                let (one, other) = (left.run_count(), right.run_count());
+                prop_assert!(one + other <= fair, "{one} and {other} of {fair}");
             }
         }
     }

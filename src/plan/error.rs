@@ -21,7 +21,10 @@ use crate::extent::MAX_END;
 #[non_exhaustive]
 pub enum PlanError {
     /// A block size is not a power of two up to [`BlockSize::MAX`].
-    #[error("a block size of {got} bytes is not a power of two{}", if got.is_power_of_two() { " up to 2^62" } else { "" })]
+    #[error(
+        "a block size of {got} bytes is not a power of two{}",
+        if got.is_power_of_two() { " up to 2^62" } else { "" }
+    )]
     BlockSize {
         /// The requested size, in bytes.
         got: u64,

@@ -35,7 +35,10 @@ pub struct BitmapIndex(u8);
 
 /// An index outside the range of dirty bitmaps. See [`BitmapIndex`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("bitmap index {got} is out of range: a status has room for {MAX_BITMAPS} bitmaps, 0 to {}", MAX_BITMAPS - 1)]
+#[error(
+    "bitmap index {got} is out of range: a status has room for {MAX_BITMAPS} bitmaps, 0 to {}",
+    MAX_BITMAPS - 1
+)]
 pub struct BitmapIndexError {
     /// The requested index.
     pub got: usize,

@@ -52,8 +52,8 @@ pub trait ExtentSource {
     /// When the source fails, or finds that it would break the promise.
     fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error>;
 
-    /// Pulls all that is left, until the first error: [`ExtentStream::try_fold`]. An implementation may replace it by
-    /// a faster way to the same result.
+    /// Pulls all that is left, until the first error: [`ExtentStream::try_fold`]. An implementation may
+    /// replace it by a faster way to the same result.
     ///
     /// # Errors
     ///

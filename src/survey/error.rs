@@ -192,7 +192,8 @@ pub enum SurveyError {
     },
     /// The server fails the request for a range again and again.
     #[error(
-        "the server failed to describe bytes {}..{} {failures} times (safe_on_failure takes them for data and dirty)",
+        "the server failed to describe bytes {}..{} {failures} times (safe_on_failure takes them \
+            for data and dirty)",
         range.start, range.end
     )]
     Failing {
@@ -334,7 +335,8 @@ pub enum ReplyFault {
     },
     /// The request was for one descriptor within its range, and the reply holds another answer.
     #[error(
-        "{context}: one descriptor of at most {asked} bytes was asked for, not {count} with {length} bytes first"
+        "{context}: one descriptor of at most {asked} bytes was asked for, not {count} with \
+            {length} bytes first"
     )]
     NotOne {
         /// The context's name.

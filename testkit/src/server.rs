@@ -96,7 +96,8 @@ impl Server {
             format!("driver=file,node-name={node},filename={}", image.path.display())
         };
         let filter = format!(
-            "driver=copy-before-write,node-name=cbw,file=disk,target=scratch,bitmap.node=disk,bitmap.name={bitmap}"
+            "driver=copy-before-write,node-name=cbw,file=disk,target=scratch,bitmap.node=disk,bitm\
+                ap.name={bitmap}"
         );
         let backup = format!(
             "type=nbd,id=backup,node-name=snapshot,name=snap,bitmaps.0.node=disk,bitmaps.0.name={bitmap}"

@@ -49,9 +49,16 @@ proptest! {
     ) {
         let size = disk.last().unwrap().end();
         let max = (block * (max.0 + 1) + max.1).max(size / 1000); // some thousand steps at most
-        let options = PlanOptions::new(size, BlockSize::new(block).unwrap()).unwrap()
-            .max_copy(max).unwrap().max_zero(max).unwrap().join_gaps(join_gaps).access(access);
-        let steps: Vec<PlanStep> = Plan::new(from_iter(disk.clone()), options).collect::<Result<_, _>>().unwrap();
+        let options = PlanOptions::new(size, BlockSize::new(block).unwrap())
+            .unwrap()
+            .max_copy(max)
+            .unwrap()
+            .max_zero(max)
+            .unwrap()
+            .join_gaps(join_gaps)
+            .access(access);
+        let steps: Vec<PlanStep> =
+            Plan::new(from_iter(disk.clone()), options).collect::<Result<_, _>>().unwrap();
 
         let mut cuts: Vec<u64> = disk.iter().flat_map(|extent| [extent.start(), extent.end()]).collect();
         cuts.extend(steps.iter().flat_map(|step| [step.start(), step.end()]));
@@ -59,13 +66,20 @@ proptest! {
         cuts.dedup();
         let (mut extents, mut ahead) = (disk.iter().peekable(), steps.iter().peekable());
         for &at in &cuts[..cuts.len() - 1] {
-            while extents.peek().is_some_and(|extent| extent.end() <= at) { extents.next(); }
-            while ahead.peek().is_some_and(|step| step.end() <= at) { ahead.next(); }
+            while extents.peek().is_some_and(|extent| extent.end() <= at) {
+                extents.next();
+            }
+            while ahead.peek().is_some_and(|step| step.end() <= at) {
+                ahead.next();
+            }
             let action = *extents.peek().unwrap().status();
             let step = ahead.peek().filter(|step| step.start() <= at);
             let right = match (action, step) {
-                (Action::Copy, Some(PlanStep::Copy { .. })) | (Action::Zero { .. }, Some(PlanStep::Copy { .. })) => true,
-                (Action::Zero { may_unmap: may }, Some(PlanStep::Zero { may_unmap, .. })) => *may_unmap <= may,
+                (Action::Copy, Some(PlanStep::Copy { .. }))
+                | (Action::Zero { .. }, Some(PlanStep::Copy { .. })) => true,
+                (Action::Zero { may_unmap: may }, Some(PlanStep::Zero { may_unmap, .. })) => {
+                    *may_unmap <= may
+                }
                 (Action::Skip, Some(PlanStep::Copy { .. })) => access == Access::All,
                 (Action::Skip | Action::Absent, None) => true,
                 _ => false,
@@ -74,12 +88,20 @@ proptest! {
         }
         for step in &steps {
             prop_assert!(step.length() <= max && step.end() <= size);
-            let beside = |at: u64| disk.iter().any(|extent| {
-                let untouchable = matches!((*extent.status(), access), (Action::Absent, _) | (Action::Skip, Access::DirtyOnly));
-                untouchable && (extent.start() == at || extent.end() == at)
-            });
+            let beside = |at: u64| {
+                disk.iter().any(|extent| {
+                    let untouchable = matches!(
+                        (*extent.status(), access),
+                        (Action::Absent, _) | (Action::Skip, Access::DirtyOnly)
+                    );
+                    untouchable && (extent.start() == at || extent.end() == at)
+                })
+            };
             prop_assert!(step.start() % block == 0 || beside(step.start()), "{step} in blocks of {block}");
-            prop_assert!(step.end() % block == 0 || step.end() == size || beside(step.end()), "{step} in blocks of {block}");
+            prop_assert!(
+                step.end() % block == 0 || step.end() == size || beside(step.end()),
+                "{step} in blocks of {block}"
+            );
         }
     }
 }

@@ -201,7 +201,8 @@ fn check_tail(export: &Export) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::broken(format!(
-        "the last {} of the export cannot be read: it has {size} bytes, and the server takes whole blocks of {minimum}",
+        "the last {} of the export cannot be read: it has {size} bytes, and the server takes whole \
+            blocks of {minimum}",
         human(tail)
     )))
 }

@@ -154,7 +154,8 @@ impl Args {
         let wrong = if self.bitmap.len() > 1 {
             "'--format nbdinfo' shows one context, so it takes one '--bitmap' at most"
         } else if self.actions || self.previous_size.is_some() {
-            "'--format nbdinfo' shows what the server says, not what a backup does: no '--actions', no '--previous-size'"
+            "'--format nbdinfo' shows what the server says, not what a backup does: no \
+                '--actions', no '--previous-size'"
         } else if self.bitmap_first {
             "'--format nbdinfo' shows one context: '--bitmap-first' has nothing to order"
         } else {

@@ -2,7 +2,8 @@
 //! snapshot metadata service, as the tools of its sidecar print them, and as gRPC clients do.
 //!
 //! ```text
-//! [{"block_metadata_type":1,"volume_capacity_bytes":1048576,"block_metadata":[{"size_bytes":65536},{"byte_offset":262144,"size_bytes":65536}]}]
+//! [{"block_metadata_type":1,"volume_capacity_bytes":1048576,
+//! "block_metadata":[{"size_bytes":65536},{"byte_offset":262144,"size_bytes":65536}]}]
 //! ```
 //!
 //! - A list names only the ranges that have changed (or are allocated). The reader makes extents of

@@ -37,7 +37,8 @@ pub enum CopyError {
     },
     /// The end of the source cannot be read.
     #[error(
-        "the last {} bytes of the source cannot be read: it has {size} bytes, and the server takes whole blocks of {minimum}",
+        "the last {} bytes of the source cannot be read: it has {size} bytes, and the server takes \
+            whole blocks of {minimum}",
         size % minimum
     )]
     Tail {

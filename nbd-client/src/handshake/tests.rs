@@ -416,7 +416,8 @@ fn a_missing_context_is_an_error_that_lists_what_there_is() {
     assert!(error.is_not_there());
     assert_eq!(
         error.to_string(),
-        "the export has no meta context \"qemu:dirty-bitmap:b0\"; it has base:allocation, qemu:dirty-bitmap:other"
+        "the export has no meta context \"qemu:dirty-bitmap:b0\"; \
+         it has base:allocation, qemu:dirty-bitmap:other"
     );
     let mut disc = Vec::new();
     RequestHeader { flags: 0, command: 2, cookie: 0, offset: 0, length: 0 }

@@ -44,7 +44,10 @@ pub enum TlsError {
         looked: String,
     },
     /// The name that the certificate should have can be no host's.
-    #[error("\"{}\" is no name of a host: say which one the certificate is for (tls-hostname)", name.escape_debug())]
+    #[error(
+        "\"{}\" is no name of a host: say which one the certificate is for (tls-hostname)",
+        name.escape_debug()
+    )]
     BadHostname {
         /// The name.
         name: String,
@@ -130,7 +133,8 @@ pub enum FileFault {
 pub enum CertificateFault {
     /// No authority that is trusted has signed it, though there may be one of the same name.
     #[error(
-        "is signed by {issuer}, which {authorities} does not hold, or only with another key: add that authority's \
+        "is signed by {issuer}, which {authorities} does not hold, or only with another key: add \
+            that authority's \
          certificate there, or compare and name the fingerprint (x-tls-fingerprint={fingerprint})"
     )]
     UnknownAuthority {
@@ -142,7 +146,10 @@ pub enum CertificateFault {
         fingerprint: Fingerprint,
     },
     /// It is for other names.
-    #[error("is not for {expected} but for {}: use such a name, or expect it (tls-hostname)", names.join(", "))]
+    #[error(
+        "is not for {expected} but for {}: use such a name, or expect it (tls-hostname)",
+        names.join(", ")
+    )]
     WrongName {
         /// The name expected.
         expected: String,

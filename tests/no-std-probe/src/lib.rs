@@ -52,7 +52,8 @@ pub extern "C" fn requests() -> u64 {
     use nbd_extents::{ExportParams, Context, Contexts, Survey, SurveyOptions};
 
     let survey = || {
-        let contexts = Contexts::new().require(Context::Allocation).ok()?.negotiate([(0, "base:allocation")]).ok()?;
+        let wanted = Contexts::new().require(Context::Allocation).ok()?;
+        let contexts = wanted.negotiate([(0, "base:allocation")]).ok()?;
         let export = ExportParams::new(4096, Form::Compact).ok()?.read_only(true);
         let mut survey = Survey::together(SurveyOptions::new(export), contexts).ok()?;
         survey.next_request().ok()?;

@@ -87,7 +87,8 @@ fn tls_is_parsed() {
 fn parameters_of_tls() {
     let digits = "0123456789abcdef".repeat(4);
     let uri = parse(&format!(
-        "nbds://h/?tls-certificates=/a%20b&tls-hostname=node&tls-verify-peer=0&tls-type=x509&x-tls-fingerprint={digits}"
+        "nbds://h/?tls-certificates=/a%20b&tls-hostname=node&tls-verify-peer=0&tls-type=x509\
+         &x-tls-fingerprint={digits}"
     ));
     let expected = TlsOptions::new()
         .certificates("/a b")

@@ -78,9 +78,9 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
         return error.into();
     };
     match reason {
-        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } => Failure::connection(
-            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// \
-                or nbd+unix://",
+        // from a server that has it already it is a riddle, and shown as such
+        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } if !uri.is_tls() => Failure::connection(
+            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://",
         ),
         HandshakeError::Refused { option: OptionName(STARTTLS), .. } => Failure::from(error).hint(
             ": it has no TLS, or does not want to use it. Start it with TLS; a URI without the s connects \

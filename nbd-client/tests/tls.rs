@@ -429,6 +429,13 @@ fn files_that_cannot_be_used() {
     file("client-key.pem", &|fault| matches!(fault, FileFault::KeyDoesNotFit { .. }));
     pki.write("client-key.pem", "");
     file("client-key.pem", &empty);
+    // with a password, in OpenSSL's older form
+    let sealed = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA";
+    pki.write(
+        "client-key.pem",
+        &format!("-----BEGIN EC PRIVATE KEY-----\n{sealed}\n-----END EC PRIVATE KEY-----\n"),
+    );
+    file("client-key.pem", &empty);
     pki.remove("client-key.pem");
     file("client-key.pem", &unreadable);
     pki.write("client-key.pem", &other.key_pem());

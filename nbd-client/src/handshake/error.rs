@@ -153,8 +153,14 @@ pub enum HandshakeError {
         /// The flags as sent.
         flags: u16,
     },
+    /// TLS was asked for, and the server does not speak fixed newstyle, in which it begins.
+    #[error("the server has no TLS, which only fixed newstyle can begin: a newer server is needed")]
+    TooOldForTls,
     /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack.
-    #[error("{count} unencrypted bytes behind the answer to STARTTLS")]
+    #[error(
+        "{count} unencrypted bytes behind the answer to STARTTLS: somebody in between may have added them, \
+         or the server does not know TLS well"
+    )]
     BytesBehindStartTls {
         /// How many are there already.
         count: usize,
@@ -225,7 +231,7 @@ impl HandshakeError {
     #[must_use]
     pub const fn is_about_tls(&self) -> bool {
         match self {
-            Self::BytesBehindStartTls { .. } => true,
+            Self::BytesBehindStartTls { .. } | Self::TooOldForTls => true,
             Self::Refused { option, reason, .. } => {
                 option.0 == option_type::STARTTLS || matches!(reason, Refusal::TlsRequired)
             }

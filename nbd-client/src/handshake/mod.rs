@@ -285,6 +285,7 @@ impl Handshake {
                 self.expect(Stage::Flags, 2);
                 Ok(())
             }
+            Some(OLDSTYLE_MAGIC) if self.config.start_tls => Err(HandshakeError::TooOldForTls),
             Some(OLDSTYLE_MAGIC) => Err(HandshakeError::OldStyle),
             other => Err(HandshakeError::UnknownStyle { magic: other.unwrap_or_default() }),
         }
@@ -294,6 +295,9 @@ impl Handshake {
     fn flags(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
         let flags = take_u16(piece).map_or(0, |(flags, _)| flags);
         if flags & handshake_flag::FIXED_NEWSTYLE == 0 {
+            if self.config.start_tls {
+                return Err(HandshakeError::TooOldForTls);
+            }
             return Err(HandshakeError::NotFixedNewstyle { flags });
         }
         self.no_zeroes = flags & handshake_flag::NO_ZEROES != 0;

@@ -159,6 +159,19 @@ fn oldstyle_and_plain_newstyle_are_refused() {
     assert!(matches!(feed(b"NBDMAGICabcdefgh"), HandshakeError::UnknownStyle { .. }));
 }
 
+/// Where TLS was asked for they are servers without it, and hear nothing.
+#[test]
+fn oldstyle_and_plain_newstyle_have_no_tls() {
+    let mut wish = config(&[]);
+    wish.start_tls = true;
+    for hello in [&b"NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53"[..], b"NBDMAGICIHAVEOPT\0\x02"] {
+        let mut handshake = Handshake::new(wish.clone()).unwrap();
+        let error = handshake.feed(hello).unwrap_err();
+        assert!(error == HandshakeError::TooOldForTls && error.is_about_tls(), "{error}");
+        assert_eq!(handshake.take_output(), b"");
+    }
+}
+
 #[test]
 fn client_flags_are_those_of_the_server() {
     let mut handshake = Handshake::new(config(&[])).unwrap();

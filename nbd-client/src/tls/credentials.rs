@@ -173,9 +173,12 @@ impl Folder {
             (None, None) => return Ok(None),
             (certificate, _) => {
                 let missing = self.file(if certificate.is_none() { CERTIFICATE } else { KEY });
-                return Err(unreadable(missing, &ErrorKind::NotFound.into(), needed));
+                let fault = FileFault::Unreadable { reason: "not there".to_owned(), needed };
+                return Err(TlsError::File { path: missing, fault });
             }
         };
+        // OpenSSL's older form of a key with a password has the label of one without
+        let key = if is_encrypted(&key) { Vec::new() } else { key };
         let chain = self.parse(CERTIFICATE, &certificate, "certificate")?;
         let mut keys = self.parse::<PrivateKeyDer<'_>>(KEY, &key, "private key without a password")?;
         CertifiedKey::from_der(chain, keys.swap_remove(0), provider).map(Some).map_err(|error| match error {
@@ -209,6 +212,10 @@ impl Folder {
 
 fn unreadable(path: PathBuf, error: &std::io::Error, needed: &'static str) -> TlsError {
     TlsError::File { path, fault: FileFault::Unreadable { reason: error.to_string(), needed } }
+}
+
+fn is_encrypted(key: &[u8]) -> bool {
+    key.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"Proc-Type: 4,ENCRYPTED"))
 }
 
 /// Where libnbd looks for certificates.

@@ -66,12 +66,16 @@ impl Identity {
         Arc::new(config.expect("certificate and key"))
     }
 
-    /// The configuration of a server that shows this certificate and has another's key.
-    pub fn server_with_key_of(&self, other: &Self) -> Arc<ServerConfig> {
+    /// The configurations of a server that shows this certificate and has another's key: over TLS 1.3,
+    /// and 1.2.
+    pub fn server_with_key_of(&self, other: &Self) -> [Arc<ServerConfig>; 2] {
         let key = rustls::crypto::ring::sign::any_supported_type(&other.private_key()).expect("a key");
         let stolen = CertifiedKey::new(self.chain(), key);
         let resolver = Arc::new(SingleCertAndKey::from(stolen));
-        Arc::new(ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver))
+        [&rustls::version::TLS13, &rustls::version::TLS12].map(|version| {
+            let builder = ServerConfig::builder_with_protocol_versions(&[version]);
+            Arc::new(builder.with_no_client_auth().with_cert_resolver(resolver.clone()))
+        })
     }
 
     fn chain(&self) -> Vec<CertificateDer<'static>> {

@@ -70,6 +70,37 @@ pub(super) struct PeerVerifier {
     pub(super) observed: Arc<Observed>,
 }
 
+impl PeerVerifier {
+    fn note(&self, certificate: &CertificateDer<'_>, fault: CertificateFault) {
+        let subject =
+            CertificateText::new(certificate).map_or_else(|| "unreadable".into(), |text| text.subject);
+        // the first fault ends the handshake
+        self.observed.fault.set(TlsError::Certificate { subject, fault }).ok();
+    }
+
+    /// Writes down that the server has not proved that the certificate is its own.
+    fn observe(
+        &self,
+        certificate: &CertificateDer<'_>,
+        result: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if let Err(error) = &result {
+            let is_old = || CertificateText::new(certificate).is_some_and(|text| text.has_version_1);
+            let fault = match error {
+                Error::InvalidCertificate(CertificateError::BadSignature) => CertificateFault::Unusable {
+                    reason: "no proof that the server has its key: somebody is in between, or it has another"
+                        .to_owned(),
+                },
+                // rustls takes no key of such a one
+                _ if is_old() => CertificateFault::OldVersion,
+                _ => CertificateFault::Unusable { reason: error.to_string() },
+            };
+            self.note(certificate, fault);
+        }
+        result
+    }
+}
+
 impl ServerCertVerifier for PeerVerifier {
     fn verify_server_cert(
         &self,
@@ -97,10 +128,7 @@ impl ServerCertVerifier for PeerVerifier {
                 (error, fault)
             }
         };
-        let subject =
-            CertificateText::new(end_entity).map_or_else(|| "unreadable".into(), |text| text.subject);
-        // a handshake has one such check
-        self.observed.fault.set(TlsError::Certificate { subject, fault }).ok();
+        self.note(end_entity, fault);
         Err(error)
     }
 
@@ -110,7 +138,8 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.observe(cert, verify_tls12_signature(message, cert, dss, algorithms))
     }
 
     fn verify_tls13_signature(
@@ -119,7 +148,8 @@ impl ServerCertVerifier for PeerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.observe(cert, verify_tls13_signature(message, cert, dss, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

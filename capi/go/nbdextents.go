@@ -44,7 +44,9 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
+	"strings"
 	"unsafe"
 )
 
@@ -83,6 +85,14 @@ func made[T any](op string, make func() *T) (*T, error) {
 		return nil, failure(op, C.nbdx_last_error())
 	}
 	return object, nil
+}
+
+// checkName refuses a name with a NUL, where C's strings end: another context would be meant.
+func checkName(op, name string) error {
+	if strings.IndexByte(name, 0) >= 0 {
+		return &Error{Op: op, Message: fmt.Sprintf("the context %q has a NUL inside", name)}
+	}
+	return nil
 }
 
 // first is where C finds the entries of a slice; nil when there are none.

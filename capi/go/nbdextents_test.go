@@ -143,6 +143,38 @@ func TestErrorsCarryTheWordsOfTheLibrary(t *testing.T) {
 	}
 }
 
+// C ends a string at a NUL: the name before it would be taken for the whole one.
+func TestNamesWithANulAreRefused(t *testing.T) {
+	const name = bitmap + "\x00x"
+	if _, err := nbdextents.NewSurvey(8192, allocation, name); err == nil || !strings.Contains(err.Error(), `\x00x`) {
+		t.Fatal(err)
+	}
+	optional := nbdextents.Options{Contexts: []nbdextents.Context{{Name: name, Optional: true, Granted: true}}}
+	if _, err := nbdextents.NewSurveyWithOptions(8192, optional); err == nil {
+		t.Fatal("it was taken for " + bitmap)
+	}
+	survey := newSurvey(t)
+	request, _, err := survey.NextRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := survey.Extents32(request.ID, name, 0, []uint32{8192, 0}); err == nil {
+		t.Fatal("it was taken for " + bitmap)
+	}
+	if err := survey.Extents64(request.ID, name, 0, []nbdextents.Entry{{Length: 8192}}); err == nil {
+		t.Fatal("it was taken for " + bitmap)
+	}
+}
+
+func TestNegativeLimitsAreRefused(t *testing.T) {
+	for _, options := range []nbdextents.Options{{InFlight: -1}, {Budget: -1}, {MaxEntries: -1}} {
+		options.Contexts = []nbdextents.Context{{Name: allocation}}
+		if _, err := nbdextents.NewSurveyWithOptions(8192, options); err == nil {
+			t.Fatal("a limit below 0 was taken", options)
+		}
+	}
+}
+
 func TestClosedObjectsSaySo(t *testing.T) {
 	survey := newSurvey(t)
 	survey.Close()

@@ -6,7 +6,10 @@ package nbdextents
 */
 import "C"
 
-import "unsafe"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Options shape a survey. The zero value of each field stands for the default.
 type Options struct {
@@ -55,6 +58,9 @@ type Range struct {
 
 // NewSurveyWithOptions makes a survey of an export of size bytes.
 func NewSurveyWithOptions(size uint64, options Options) (*Survey, error) {
+	if err := options.check("NewSurvey"); err != nil {
+		return nil, err
+	}
 	c, err := made("NewSurvey", func() *C.nbdx_options { return C.nbdx_options_new(C.uint64_t(size)) })
 	if err != nil {
 		return nil, err
@@ -68,6 +74,21 @@ func NewSurveyWithOptions(size uint64, options Options) (*Survey, error) {
 		return nil, err
 	}
 	return &Survey{survey}, nil
+}
+
+// check refuses what C would take for something else.
+func (o *Options) check(op string) error {
+	for _, context := range o.Contexts {
+		if err := checkName(op, context.Name); err != nil {
+			return err
+		}
+	}
+	for _, limit := range []int{o.InFlight, o.Budget, o.MaxEntries} {
+		if limit < 0 {
+			return &Error{Op: op, Message: fmt.Sprintf("a limit cannot be %d", limit)}
+		}
+	}
+	return nil
 }
 
 // apply stops at the first option that is refused.
@@ -90,9 +111,9 @@ func (o *Options) apply(c *C.nbdx_options) bool {
 		(!o.BitmapFirst || C.nbdx_options_bitmap_first(c) == 0) &&
 		(o.BlockSize == 0 || C.nbdx_options_block_size(c, C.uint32_t(o.BlockSize)) == 0) &&
 		(o.MaxRequest == 0 || C.nbdx_options_max_request(c, C.uint64_t(o.MaxRequest)) == 0) &&
-		(o.InFlight <= 0 || C.nbdx_options_in_flight(c, C.size_t(o.InFlight)) == 0) &&
-		(o.Budget <= 0 || C.nbdx_options_budget(c, C.size_t(o.Budget)) == 0) &&
-		(o.MaxEntries <= 0 || C.nbdx_options_max_entries(c, C.size_t(o.MaxEntries)) == 0) &&
+		(o.InFlight == 0 || C.nbdx_options_in_flight(c, C.size_t(o.InFlight)) == 0) &&
+		(o.Budget == 0 || C.nbdx_options_budget(c, C.size_t(o.Budget)) == 0) &&
+		(o.MaxEntries == 0 || C.nbdx_options_max_entries(c, C.size_t(o.MaxEntries)) == 0) &&
 		(!o.Strict || C.nbdx_options_strict(c) == 0) &&
 		(!o.OneExtent || C.nbdx_options_one_extent(c) == 0)
 }

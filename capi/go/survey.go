@@ -61,6 +61,9 @@ func (s *Survey) Extents32(id uint64, context string, offset uint64, entries []u
 	if s.c == nil {
 		return ErrClosed
 	}
+	if err := checkName("Extents32", context); err != nil {
+		return err
+	}
 	name := C.CString(context)
 	defer C.free(unsafe.Pointer(name))
 	list := (*C.uint32_t)(first(entries))
@@ -74,6 +77,9 @@ func (s *Survey) Extents32(id uint64, context string, offset uint64, entries []u
 func (s *Survey) Extents64(id uint64, context string, offset uint64, entries []Entry) error {
 	if s.c == nil {
 		return ErrClosed
+	}
+	if err := checkName("Extents64", context); err != nil {
+		return err
 	}
 	name := C.CString(context)
 	defer C.free(unsafe.Pointer(name))

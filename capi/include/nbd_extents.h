@@ -324,7 +324,8 @@ typedef struct nbdx_map nbdx_map;
 nbdx_map *nbdx_map_new(uint64_t start, uint32_t bitmaps);
 
 /* Moves all extents that a survey has ready to the end of the map, as if nbdx_survey_read read
- * them. Returns how many, 0 when there are none now, -1 on error. The call uses both objects.
+ * them. Returns how many, 0 when there are none now, -1 on error. The call uses both objects. A map
+ * that does not end where the survey goes on is an error, and takes nothing.
  * Until nbdx_survey_complete has returned 0, the map may lack extents. */
 ssize_t nbdx_map_read_survey(nbdx_map *map, nbdx_survey *survey);
 
@@ -429,7 +430,8 @@ int nbdx_plan_dirty_only(nbdx_plan *plan);
 int nbdx_plan_resume(nbdx_plan *plan, uint64_t offset, uint64_t size);
 
 /* Reads steps: NBDX_COPY or NBDX_WRITE_ZEROES, ascending. Returns the number written, 0 at the
- * end, -1 on error, after which the plan is over. */
+ * end, -1 on error, after which the plan is over: each later call fails as well. The steps before
+ * an error come first. */
 ssize_t nbdx_plan_read(nbdx_plan *plan, nbdx_action *out, size_t capacity);
 
 /* The end of the last step read, and the size of the disk: the arguments of nbdx_plan_resume. A

@@ -14,7 +14,7 @@ use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why a call failed, in words for the caller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
@@ -245,6 +245,14 @@ pub(crate) unsafe fn other_mut<'a, O: Object>(object: *mut O) -> Result<&'a mut 
     let object = unsafe { object.as_mut() }.ok_or_else(|| null(O::NAME))?;
     check_whole(object)?;
     Ok(object)
+}
+
+/// Calls `work` with the second object of a call. If that panics, this object is not whole any more either.
+pub(crate) fn suspect<O: Object, R>(object: &mut O, work: impl FnOnce(&mut O) -> R) -> R {
+    object.journal().broken.set(true);
+    let result = work(object);
+    object.journal().broken.set(false);
+    result
 }
 
 /// A value that C wants to be written; `what` names the argument.

@@ -62,10 +62,23 @@ impl nbdx_map {
 
     /// Adds what a survey has ready.
     fn read(&mut self, survey: &mut nbdx_survey) -> Result<isize, Failure> {
+        let (from, end) = (survey.survey().position(), self.map.range().end);
+        if from != end {
+            return Err(Failure::new(format_args!(
+                "the survey goes on at byte {from}, but the map ends at byte {end}"
+            )));
+        }
         let mut number = 0;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let next = survey.survey().next_extent()?;
+            let next = match survey.survey().next_extent() {
+                Ok(next) => next,
+                Err(error) => {
+                    // what the survey has given is not lost
+                    self.append(&batch)?;
+                    return Err(error.into());
+                }
+            };
             let over = next.is_none();
             number += isize::from(!over);
             batch.extend(next);
@@ -122,7 +135,7 @@ pub unsafe extern "C" fn nbdx_map_read_survey(map: *mut nbdx_map, survey: *mut n
     let work = |map: &mut nbdx_map| {
         // SAFETY: as the header says; a map is no survey, so the two references never meet
         let survey = unsafe { border::other_mut(survey) }?;
-        map.read(survey)
+        border::suspect(survey, |survey| map.read(survey))
     };
     // SAFETY: as the header says
     unsafe { border::change(map, work) }

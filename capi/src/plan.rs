@@ -1,6 +1,7 @@
 //! Plans: the requests that carry out a policy on a map.
 
 use core::ffi::{c_char, c_int};
+use core::mem::MaybeUninit;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct nbdx_plan {
     policy: Kind,
     options: PlanOptions,
     plan: Option<Plan<Decide<Walk, Kind>>>,
+    /// Why the plan is over, if it failed.
+    failed: Option<Failure>,
 }
 
 impl Object for nbdx_plan {
@@ -65,7 +68,7 @@ impl nbdx_plan {
         let range = map.range();
         let start = PlanPosition { offset: range.start, size: range.end };
         let options = PlanOptions::new(range.end, BlockSize::new(block_size)?)?.resume(start)?;
-        Ok(Self { journal: Journal::default(), map, policy, options, plan: None })
+        Ok(Self { journal: Journal::default(), map, policy, options, plan: None, failed: None })
     }
 
     fn change(
@@ -86,6 +89,33 @@ impl nbdx_plan {
             let walk = Walk { map: Arc::clone(&self.map), position, ready: VecDeque::new() };
             Plan::new(walk.decide(self.policy), self.options)
         })
+    }
+
+    /// Fills `out` with steps. Those before an error are handed out, because the position of the plan is
+    /// behind them; the error is what every later call returns.
+    fn read(&mut self, out: &mut [MaybeUninit<nbdx_action>]) -> Result<isize, Failure> {
+        if out.is_empty() {
+            return Err(Failure::new("the capacity is 0"));
+        }
+        let mut written = 0;
+        for place in out {
+            if self.failed.is_some() {
+                break;
+            }
+            match self.plan().next_step() {
+                Ok(Some(next)) => place.write(step(&next)),
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed = Some(error.into());
+                    break;
+                }
+            };
+            written += 1;
+        }
+        match &self.failed {
+            Some(failure) if written == 0 => Err(failure.clone()),
+            _ => Ok(written),
+        }
     }
 }
 
@@ -190,8 +220,7 @@ pub unsafe extern "C" fn nbdx_plan_read(
     let work = |plan: &mut nbdx_plan| {
         // SAFETY: as the header says
         let out = unsafe { border::room(out, capacity, "out") }?;
-        let plan = plan.plan();
-        border::fill(out, || Ok(plan.next_step()?.as_ref().map(step)))
+        plan.read(out)
     };
     // SAFETY: as the header says
     unsafe { border::change(plan, work) }

@@ -319,3 +319,31 @@ fn messages_of_null_objects_are_messages() {
 fn random_calls() {
     nbd_extents_fuzz_bodies::replay::replay("c_interface", super::calls::calls);
 }
+
+/// A call that uses two objects and panics halfway leaves neither to be relied on.
+#[test]
+fn a_panic_breaks_the_second_object_too() {
+    let objects = Objects::new();
+    // SAFETY: the object is alive, and nothing else uses it
+    let survey = unsafe { &mut *objects.survey };
+    let _ = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+        border::suspect(survey, |_| panic!("the test asks for a panic"));
+    }));
+    // SAFETY: as above
+    unsafe {
+        assert_eq!(survey::nbdx_survey_complete(objects.survey), -1);
+        assert!(text(survey::nbdx_survey_error(objects.survey)).contains("free it"));
+    }
+    objects.free();
+}
+
+/// The header: any thread may use any object, one at a time.
+#[test]
+fn objects_move_between_threads() {
+    const fn moves<T: Send>() {}
+    moves::<options::nbdx_options>();
+    moves::<survey::nbdx_survey>();
+    moves::<policy::nbdx_policy>();
+    moves::<map::nbdx_map>();
+    moves::<plan::nbdx_plan>();
+}

@@ -247,6 +247,61 @@ static void maps_policies_and_plans(void)
     nbdx_policy_free(layer);
 }
 
+/* Steps before an error reach the caller: the position of the plan is behind them. */
+static void a_plan_that_fails(void)
+{
+    const uint32_t data = NBDX_ZERO_KNOWN | NBDX_HOLE_KNOWN, known = NBDX_DEPTH_KNOWN;
+    const nbdx_extent extents[] = {
+        {0, 4096, data | known, 1, 0, 0},
+        {4096, 4096, data | NBDX_ZERO | known, 1, 0, 0},
+        {8192, 4096, data | known, 1, 0, 0},
+        {12288, 4096, data, 0, 0, 0}, /* the layer that holds it is unknown */
+    };
+    nbdx_action steps[8];
+    uint64_t offset = 0, size = 0;
+    nbdx_map *map = nbdx_map_new(0, 0);
+    nbdx_policy *layer = nbdx_policy_single_layer();
+    nbdx_plan *plan;
+
+    CHECK(nbdx_map_append(map, extents, 4) == 0);
+    plan = nbdx_plan_new(map, layer, 512);
+    CHECK(nbdx_plan_read(plan, steps, 0) == -1);
+    CHECK(nbdx_plan_max_zero(plan, 8192) == 0); /* nothing has been read yet */
+    CHECK(nbdx_plan_read(plan, steps, 8) == 1);
+    CHECK(steps[0].start == 0 && steps[0].length == 4096 && steps[0].action == NBDX_COPY);
+    /* the error is not forgotten: no call says that the plan came to its end */
+    FAILS(nbdx_plan_read(plan, steps, 8), nbdx_plan_error(plan), "bytes 12288..16384");
+    FAILS(nbdx_plan_read(plan, steps, 8), nbdx_plan_error(plan), "bytes 12288..16384");
+    CHECK(nbdx_plan_position(plan, &offset, &size) == 0);
+    CHECK(offset == 4096 && size == 16384);
+    nbdx_plan_free(plan);
+    nbdx_policy_free(layer);
+    nbdx_map_free(map);
+}
+
+/* A map that a survey's extents cannot follow takes none of them: they can be read all the same. */
+static void a_map_elsewhere(void)
+{
+    const uint32_t entries[] = {4096, 1};
+    uint64_t id, offset, length;
+    nbdx_resume_point point;
+    nbdx_extent extent;
+    nbdx_survey *survey = nbdx_survey_new(4096, contexts, 2);
+    nbdx_map *map = nbdx_map_new(512, 1);
+
+    CHECK(nbdx_survey_next_request(survey, &id, &offset, &length) == 1);
+    CHECK(nbdx_survey_extents32(survey, id, contexts[0], 0, entries, 2) == 0);
+    CHECK(nbdx_survey_extents32(survey, id, contexts[1], 0, entries, 2) == 0);
+    CHECK(nbdx_survey_reply_done(survey, id) == 0);
+    FAILS(nbdx_map_read_survey(map, survey), nbdx_map_error(map), "byte 0");
+    CHECK(nbdx_survey_resume_point(survey, &point) == 0 && point.offset == 0);
+    CHECK(nbdx_survey_complete(survey) == -1);
+    CHECK(nbdx_survey_read(survey, &extent, 1) == 1 && extent.length == 4096);
+    CHECK(nbdx_survey_complete(survey) == 0);
+    nbdx_map_free(map);
+    nbdx_survey_free(survey);
+}
+
 int main(void)
 {
     CHECK(strcmp(nbdx_last_error(), "") == 0);
@@ -256,5 +311,7 @@ int main(void)
     for_ever();
     options();
     maps_policies_and_plans();
+    a_plan_that_fails();
+    a_map_elsewhere();
     return 0;
 }

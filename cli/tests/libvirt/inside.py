@@ -313,10 +313,37 @@ def the_flow_of_the_bug():
         assert slow >= 4 * fast and large >= 36 * small
 
 
+def a_backup_over_tls_is_the_backup_in_plaintext():
+    """libvirt demands a certificate of the client, and gets it; without one there is no backup."""
+    with guest() as machine:
+        machine.scribble("vda", 30, "tls")
+        machine.freeze(WORK / "frozen")
+        (WORK / "job.xml").write_text(f"""<domainbackup mode='pull'>
+            <server transport='tcp' tls='yes' name='localhost' port='10890'/>
+            <disks><disk name='vda' backup='yes' type='file'><scratch file='{WORK}/scratch-vda'/></disk>
+            <disk name='vdb' backup='no'/><disk name='vdc' backup='no'/></disks></domainbackup>""")
+        virsh("backup-begin", GUEST, WORK / "job.xml")
+        uri = "nbds://localhost:10890/vda?tls-certificates="
+        run("nbd-extents", "backup", f"{uri}{HERE}/pki", WORK / "full")
+        (WORK / "nobody").mkdir()
+        shutil.copy(HERE / "pki/ca-cert.pem", WORK / "nobody")
+        said = run("nbd-extents", "backup", f"{uri}{WORK}/nobody", WORK / "none", code=4)
+        print("   ", said.strip())
+        said = run("nbd-extents", "backup", "nbd://localhost:10890/vda", WORK / "none", code=4)
+        print("   ", said.strip())
+        virsh("domjobabort", GUEST)
+        target = WORK / "restored"
+        run("truncate", "-s", DISKS["vda"][1], target)
+        with writable(target) as restored:
+            run("nbd-extents", "restore", restored, WORK / "full")
+        compare(target, WORK / "frozen" / "vda")
+
+
 TESTS = [
     backups_restore_to_what_the_guest_had,
     a_run_that_is_not_whole_leaves_nothing_that_looks_whole,
     an_output_that_stalls_slows_neither_the_guest_nor_the_abort,
+    a_backup_over_tls_is_the_backup_in_plaintext,
     the_flow_of_the_bug,
 ]
 

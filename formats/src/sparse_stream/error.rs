@@ -63,7 +63,10 @@ pub enum FrameFault {
         kind: FrameKind,
     },
     /// The meta frame is larger than [`Reader::MAX_META`](super::Reader::MAX_META).
-    #[error("a meta frame of {length} bytes is larger than {max}", max = super::Reader::MAX_META)]
+    #[error(
+        "a meta frame of {length} bytes is larger than {max}: it needs shorter names",
+        max = super::Reader::MAX_META
+    )]
     MetaTooLarge {
         /// Its length, in bytes.
         length: u64,

@@ -39,7 +39,9 @@ def uri(tmp_path_factory):
 
 
 def shell_lines():
-    return [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    """The commands of README.md; one that goes on after a backslash is one line here."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in re.sub(r"\\\n *", "", block).splitlines()]
 
 
 def python_blocks():

@@ -91,6 +91,7 @@ pub(crate) fn backup<'py>(
     request_timeout: Option<f64>,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let (file, after) = (streams::path(file)?, after.map(streams::path).transpose()?);
     let bitmaps = bitmaps.map_or_else(|| Ok(Vec::new()), |names| strings(names, "bitmaps"))?;
     let is_incremental =
         after.is_some() || parent.is_some() || previous_size.is_some() || grown || bitmap_first;

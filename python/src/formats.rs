@@ -47,7 +47,8 @@ impl PyMap {
     ///
     /// A fact that the format has no word for is an error (NotThereError), or left out with
     /// `lossy`. So is a fact that the format demands and the map does not know; with `lossy` the
-    /// safe answer is written.
+    /// safe answer is written: dirty, and data. There is none for the layer: formats that name it
+    /// need a survey with `depth=True`. No survey tells what "qcow2reader" demands.
     ///
     /// >>> from nbd_extents import merge
     /// >>> print(merge([4096, 1], [4096, 0]).to_format("nbdinfo-dirty", lossy=True), end="")

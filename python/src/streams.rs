@@ -8,7 +8,7 @@ use nbd_client::transport::Canceller;
 use nbd_extents_formats::sparse_stream::{
     self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary,
 };
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -61,7 +61,16 @@ pub(crate) fn paths(files: &Bound<'_, PyAny>) -> PyResult<Vec<PathBuf>> {
     if is_name || files.hasattr("__fspath__")? {
         return Err(PyTypeError::new_err("files is a list of names, not one name"));
     }
-    files.try_iter()?.map(|file| file?.extract()).collect()
+    files.try_iter()?.map(|file| path(file?.extract()?)).collect()
+}
+
+/// The name of a file. With a zero byte it is none, as `open` of Python says too; the system would
+/// say so when a backup is renamed, after all of it was read.
+pub(crate) fn path(name: PathBuf) -> PyResult<PathBuf> {
+    if name.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(PyValueError::new_err("a zero byte in the name of a file"));
+    }
+    Ok(name)
 }
 
 /// Streams that have been read to their ends, each of them sound.

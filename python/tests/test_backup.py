@@ -95,6 +95,9 @@ def test_what_does_not_fit(folder):
                 nbd_extents.backup(uri, folder / "next", **wrong)
         with pytest.raises(ValueError):
             nbd_extents.backup(uri, folder / "next", ["b0"], after=full, parent="p")
+        for names in ({"file": f"{folder}/new\0"}, {"file": folder / "next", "after": f"{full}\0"}):
+            with pytest.raises(ValueError, match="zero byte"):
+                nbd_extents.backup(uri, bitmaps=["b0"], **names)
     assert not (folder / "next").exists()
 
 

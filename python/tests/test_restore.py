@@ -129,6 +129,8 @@ def test_files_are_a_list_of_names(files, folder):
             call(files)
         with pytest.raises(TypeError):
             call(folder / "full")
+        with pytest.raises(ValueError, match="zero byte"):
+            call([str(folder / "full\0")])
 
 
 def test_ctrl_c_ends_a_restore(folder, chain):

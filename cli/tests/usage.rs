@@ -41,7 +41,7 @@ fn misspelt_names_are_corrected() {
     refused("map --demo --fromat json", &["unexpected argument", "similar argument exists: '--format'"]);
     refused("map --demo --format jsn", &["table, json, nbdinfo", "similar value exists: 'json'"]);
     refused("convert --from imagio-zero --to qemu-img", &["similar value exists: 'imageio-zero'"]);
-    refused("man mpa", &["map, info, backup, restore, verify, convert, chain, completions, man"]);
+    refused("man mpa", &["map, info, copy, backup, restore, verify, convert, chain, completions, man"]);
 }
 
 #[test]
@@ -57,6 +57,7 @@ fn unknown_formats_list_the_known_ones() {
 #[test]
 fn options_that_do_not_go_together_are_named() {
     refused("map --demo nbd://host", &["--demo", "[URI]"]);
+    refused("copy nbd://one nbd://other --bitmap-first", &["--bitmap <NAME>"]);
     refused("map --demo --json --format table", &["--json", "--format <FORMAT>"]);
     refused("map --demo --actions --totals", &["--actions", "--totals"]);
     refused("map nbd://host --bitmap b --previous-size 1M", &["<--actions|--totals>"]);
@@ -80,19 +81,13 @@ fn values_that_are_none_say_which_ones_are() {
     refused("backup nbd://host f --connections 0", &["--connections <N>", "1..=255"]);
 }
 
-/// `copy` is not there yet: until it is, its name is an unknown one.
-#[test]
-fn command_that_is_not_there_yet_is_unknown() {
-    refused("copy nbd://one nbd://other", &["unrecognized subcommand 'copy'"]);
-}
-
-/// The parameters of the NBD URI specification that ask for TLS, which no version of the program
-/// does in the clear.
+/// The parameters of the NBD URI specification that ask for TLS: on a plain URI they would promise
+/// what is not done.
 #[test]
 fn parameters_of_tls_are_told_from_unknown_ones() {
     for parameter in ["tls-type=x509", "tls-hostname=host", "tls-verify-peer=0", "tls-certificates=/pki"] {
         let name = parameter.split_once('=').unwrap().0;
-        refused(&format!("map nbd://host/?{parameter}"), &[name, "asks for TLS"]);
+        refused(&format!("map nbd://host/?{parameter}"), &[name, "goes with nbds://", "there is no TLS"]);
     }
     refused("map nbd://host/?soket=x", &["soket"]);
 }

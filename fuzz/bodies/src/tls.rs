@@ -124,18 +124,18 @@ fn converse(client: &mut Client, mut server: ServerConnection, edits: &[u8], pie
     ];
     let mut replies = Some(replies.concat());
     let mut said = 0;
+    // an answer before its question is a fault, and in TLS 1.2 the server could be that early
+    let mut was_asked = false;
     loop {
         let output = client.output();
         let mut unread = output.as_slice();
         while !unread.is_empty() {
             // it may dislike what comes of the edits
-            if server.read_tls(&mut unread).is_err() || server.process_new_packets().is_err() {
-                break;
-            }
+            let read = server.read_tls(&mut unread).is_ok();
+            let Some(state) = server.process_new_packets().ok().filter(|_| read) else { break };
+            was_asked |= state.plaintext_bytes_to_read() > 0;
         }
-        if !server.is_handshaking()
-            && let Some(replies) = replies.take()
-        {
+        if was_asked && let Some(replies) = replies.take() {
             use std::io::Write;
             server.writer().write_all(&replies).unwrap();
         }

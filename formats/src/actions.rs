@@ -1,7 +1,7 @@
 //! Our own form: what a backup does with each range. [`Totals`](nbd_extents::action::Totals) sums
 //! it up.
 //!
-//! The example `extents` prints it with `--actions --json`, and its two other forms are
+//! `nbd-extents map` prints it with `--actions --json`, and its two other forms are
 //! [ovirt-imageio's](super::imageio):
 //!
 //! ```text

@@ -15,16 +15,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why a call failed, in words for the caller.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure(String);
+pub(crate) struct CallFailure(String);
 
-impl Failure {
+impl CallFailure {
     pub(crate) fn new(message: impl fmt::Display) -> Self {
         Self(message.to_string())
     }
 }
 
 /// The whole chain of causes in one line: C has no `source`.
-impl<E: Error> From<E> for Failure {
+impl<E: Error> From<E> for CallFailure {
     fn from(error: E) -> Self {
         let mut line = error.to_string();
         let mut cause = error.source();
@@ -81,8 +81,8 @@ thread_local! {
     pub(crate) static FAULT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; a panic becomes a [`Failure`].
-fn guard<R>(work: impl FnOnce() -> Result<R, Failure>) -> (Result<R, Failure>, bool) {
+/// Runs `work`; a panic becomes a [`CallFailure`].
+fn guard<R>(work: impl FnOnce() -> Result<R, CallFailure>) -> (Result<R, CallFailure>, bool) {
     let guarded = || {
         #[cfg(test)]
         assert!(!FAULT.get(), "the test asks for a panic");
@@ -97,16 +97,16 @@ fn guard<R>(work: impl FnOnce() -> Result<R, Failure>) -> (Result<R, Failure>, b
                 .map(|words| (*words).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned());
             let words = words.unwrap_or_else(|| "no message".into());
-            (Err(Failure(format!("a fault in nbd_extents, please report it: {words}"))), true)
+            (Err(CallFailure(format!("a fault in nbd_extents, please report it: {words}"))), true)
         }
     }
 }
 
-fn message_of<R>(result: &Result<R, Failure>) -> CString {
+fn message_of<R>(result: &Result<R, CallFailure>) -> CString {
     match result {
         Ok(_) => CString::default(),
         // a NUL would end the message early
-        Err(Failure(line)) => CString::new(line.replace('\0', "\\0")).unwrap_or_default(),
+        Err(CallFailure(line)) => CString::new(line.replace('\0', "\\0")).unwrap_or_default(),
     }
 }
 
@@ -116,7 +116,7 @@ fn note_in_thread(message: CString) {
 }
 
 /// Notes the outcome in the object's journal and for the thread.
-fn conclude<R: Returned>(journal: Option<&Journal>, outcome: (Result<R, Failure>, bool)) -> R {
+fn conclude<R: Returned>(journal: Option<&Journal>, outcome: (Result<R, CallFailure>, bool)) -> R {
     let (result, panicked) = outcome;
     let message = message_of(&result);
     if let Some(journal) = journal {
@@ -127,9 +127,9 @@ fn conclude<R: Returned>(journal: Option<&Journal>, outcome: (Result<R, Failure>
     result.unwrap_or(R::FAILED)
 }
 
-fn check_whole<O: Object>(object: &O) -> Result<(), Failure> {
+fn check_whole<O: Object>(object: &O) -> Result<(), CallFailure> {
     if object.journal().broken.get() {
-        return Err(Failure::new(format_args!(
+        return Err(CallFailure::new(format_args!(
             "an earlier call on this {} hit a fault in nbd_extents: free it",
             O::NAME
         )));
@@ -137,8 +137,8 @@ fn check_whole<O: Object>(object: &O) -> Result<(), Failure> {
     Ok(())
 }
 
-fn null(what: &str) -> Failure {
-    Failure::new(format_args!("{what} is NULL"))
+fn null(what: &str) -> CallFailure {
+    CallFailure::new(format_args!("{what} is NULL"))
 }
 
 /// Calls `work` with an object that it does not change.
@@ -148,7 +148,7 @@ fn null(what: &str) -> Failure {
 /// `object` is NULL, or was made by this library and not freed, and no other thread uses it now.
 pub(crate) unsafe fn read<O: Object, R: Returned>(
     object: *const O,
-    work: impl FnOnce(&O) -> Result<R, Failure>,
+    work: impl FnOnce(&O) -> Result<R, CallFailure>,
 ) -> R {
     // SAFETY: the caller passes NULL or a live object that no other thread uses
     match unsafe { object.as_ref() } {
@@ -167,7 +167,7 @@ pub(crate) unsafe fn read<O: Object, R: Returned>(
 /// As [`read`]; `work` reaches the object by its argument alone.
 pub(crate) unsafe fn change<O: Object, R: Returned>(
     object: *mut O,
-    work: impl FnOnce(&mut O) -> Result<R, Failure>,
+    work: impl FnOnce(&mut O) -> Result<R, CallFailure>,
 ) -> R {
     // SAFETY: the caller passes NULL or a live object that nothing else uses during the call
     match unsafe { object.as_mut() } {
@@ -180,7 +180,7 @@ pub(crate) unsafe fn change<O: Object, R: Returned>(
 }
 
 /// Makes an object and hands it to C; NULL when `work` fails.
-pub(crate) fn make<O>(work: impl FnOnce() -> Result<O, Failure>) -> *mut O {
+pub(crate) fn make<O>(work: impl FnOnce() -> Result<O, CallFailure>) -> *mut O {
     let (result, _) = guard(work);
     note_in_thread(message_of(&result));
     result.map_or(core::ptr::null_mut(), |object| Box::into_raw(Box::new(object)))
@@ -228,7 +228,7 @@ pub(crate) fn thread_message() -> *const c_char {
 /// # Safety
 ///
 /// As [`read`], for as long as the reference lives.
-pub(crate) unsafe fn other<'a, O: Object>(object: *const O) -> Result<&'a O, Failure> {
+pub(crate) unsafe fn other<'a, O: Object>(object: *const O) -> Result<&'a O, CallFailure> {
     // SAFETY: the caller passes NULL or a live object that no other thread uses
     let object = unsafe { object.as_ref() }.ok_or_else(|| null(O::NAME))?;
     check_whole(object)?;
@@ -240,7 +240,7 @@ pub(crate) unsafe fn other<'a, O: Object>(object: *const O) -> Result<&'a O, Fai
 /// # Safety
 ///
 /// As [`change`], for as long as the reference lives.
-pub(crate) unsafe fn other_mut<'a, O: Object>(object: *mut O) -> Result<&'a mut O, Failure> {
+pub(crate) unsafe fn other_mut<'a, O: Object>(object: *mut O) -> Result<&'a mut O, CallFailure> {
     // SAFETY: the caller passes NULL or a live object that nothing else uses
     let object = unsafe { object.as_mut() }.ok_or_else(|| null(O::NAME))?;
     check_whole(object)?;
@@ -260,7 +260,7 @@ pub(crate) fn suspect<O: Object, R>(object: &mut O, work: impl FnOnce(&mut O) ->
 /// # Safety
 ///
 /// `place` is NULL or points to memory for a `T`.
-pub(crate) unsafe fn place<'a, T>(place: *mut T, what: &str) -> Result<&'a mut MaybeUninit<T>, Failure> {
+pub(crate) unsafe fn place<'a, T>(place: *mut T, what: &str) -> Result<&'a mut MaybeUninit<T>, CallFailure> {
     check_pointer(place, 1, what)?;
     // SAFETY: checked above, and the caller's memory is large enough
     unsafe { place.cast::<MaybeUninit<T>>().as_mut() }.ok_or_else(|| null(what))
@@ -271,7 +271,7 @@ pub(crate) unsafe fn place<'a, T>(place: *mut T, what: &str) -> Result<&'a mut M
 /// # Safety
 ///
 /// `first` is NULL or points to `count` values that do not change while the slice lives.
-pub(crate) unsafe fn list<'a, T>(first: *const T, count: usize, what: &str) -> Result<&'a [T], Failure> {
+pub(crate) unsafe fn list<'a, T>(first: *const T, count: usize, what: &str) -> Result<&'a [T], CallFailure> {
     if count == 0 {
         return Ok(&[]);
     }
@@ -289,7 +289,7 @@ pub(crate) unsafe fn room<'a, T>(
     first: *mut T,
     count: usize,
     what: &str,
-) -> Result<&'a mut [MaybeUninit<T>], Failure> {
+) -> Result<&'a mut [MaybeUninit<T>], CallFailure> {
     if count == 0 {
         return Ok(&mut []);
     }
@@ -298,17 +298,17 @@ pub(crate) unsafe fn room<'a, T>(
     Ok(unsafe { core::slice::from_raw_parts_mut(first.cast::<MaybeUninit<T>>(), count) })
 }
 
-fn check_pointer<T>(first: *const T, count: usize, what: &str) -> Result<(), Failure> {
+fn check_pointer<T>(first: *const T, count: usize, what: &str) -> Result<(), CallFailure> {
     if first.is_null() {
         return Err(null(what));
     }
     if !first.is_aligned() {
         let align = align_of::<T>();
-        return Err(Failure::new(format_args!("{what} is not aligned to {align} bytes")));
+        return Err(CallFailure::new(format_args!("{what} is not aligned to {align} bytes")));
     }
     let most = isize::MAX.unsigned_abs() / size_of::<T>().max(1);
     if count > most {
-        return Err(Failure::new(format_args!("{what}: {count} entries do not fit in memory")));
+        return Err(CallFailure::new(format_args!("{what}: {count} entries do not fit in memory")));
     }
     Ok(())
 }
@@ -318,13 +318,13 @@ fn check_pointer<T>(first: *const T, count: usize, what: &str) -> Result<(), Fai
 /// # Safety
 ///
 /// `text` is NULL, or ends with a NUL and does not change while the reference lives.
-pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failure> {
+pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, CallFailure> {
     if text.is_null() {
         return Err(null(what));
     }
     // SAFETY: not NULL, and the caller ended it with a NUL
     let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map_err(|_| Failure::new(format_args!("{what} is not UTF-8")))
+    text.to_str().map_err(|_| CallFailure::new(format_args!("{what} is not UTF-8")))
 }
 
 /// Writes what `next` gives to `out`, until either ends, and says how many were written.
@@ -336,10 +336,10 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
 #[inline]
 pub(crate) fn fill<T>(
     out: &mut [MaybeUninit<T>],
-    mut next: impl FnMut() -> Result<Option<T>, Failure>,
-) -> Result<isize, Failure> {
+    mut next: impl FnMut() -> Result<Option<T>, CallFailure>,
+) -> Result<isize, CallFailure> {
     if out.is_empty() {
-        return Err(Failure::new("the capacity is 0"));
+        return Err(CallFailure::new("the capacity is 0"));
     }
     let mut written = 0;
     for place in out {

@@ -40,9 +40,9 @@ const NAMES: [Option<&CStr>; 8] = [
 ];
 
 /// The input, read from the front; zeroes after its end.
-struct Input<'a>(&'a [u8]);
+struct CallBytes<'a>(&'a [u8]);
 
-impl Input<'_> {
+impl CallBytes<'_> {
     fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
@@ -131,13 +131,13 @@ fn replace<T>(place: &mut *mut T, made: *mut T, free: unsafe extern "C" fn(*mut 
 }
 
 impl World {
-    fn request(&self, input: &mut Input<'_>) -> (u64, u64, u64) {
+    fn request(&self, input: &mut CallBytes<'_>) -> (u64, u64, u64) {
         let chosen = usize::from(input.byte());
         let fallback = (chosen as u64, 0, 4096);
         self.requests.iter().rev().nth(chosen).copied().unwrap_or(fallback)
     }
 
-    fn call(&mut self, input: &mut Input<'_>) {
+    fn call(&mut self, input: &mut CallBytes<'_>) {
         match input.byte() % 40 {
             0..=3 => self.make(input),
             4..=9 => self.choose(input),
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    fn make(&mut self, input: &mut Input<'_>) {
+    fn make(&mut self, input: &mut CallBytes<'_>) {
         unsafe {
             match input.byte() % 8 {
                 0 => {
@@ -189,7 +189,7 @@ impl World {
         self.requests.clear();
     }
 
-    fn choose(&mut self, input: &mut Input<'_>) {
+    fn choose(&mut self, input: &mut CallBytes<'_>) {
         let o = self.options;
         check_code(unsafe {
             match input.byte() % 13 {
@@ -212,7 +212,7 @@ impl World {
         });
     }
 
-    fn survey(&mut self, input: &mut Input<'_>) {
+    fn survey(&mut self, input: &mut CallBytes<'_>) {
         let survey = self.survey;
         unsafe {
             match input.byte() % 14 {
@@ -255,7 +255,7 @@ impl World {
     }
 
     /// A part of a reply: sound at times, anything at others.
-    fn entries(&mut self, input: &mut Input<'_>) {
+    fn entries(&mut self, input: &mut CallBytes<'_>) {
         let (id, start, length) = self.request(input);
         let offset = if input.byte() == 255 { input.number() } else { start };
         let name = input.name();
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    fn read_survey(&mut self, input: &mut Input<'_>) {
+    fn read_survey(&mut self, input: &mut CallBytes<'_>) {
         let mut out: Box<[_]> = vec![nbdx_extent::default(); input.count()].into();
         let read = unsafe { nbdx_survey_read(self.survey, out.as_mut_ptr(), out.len()) };
         check(read, 0, out.len() as isize);
@@ -301,7 +301,7 @@ impl World {
         check_code(code);
     }
 
-    fn ask_map(&mut self, input: &mut Input<'_>) {
+    fn ask_map(&mut self, input: &mut CallBytes<'_>) {
         let map = self.map;
         let from = input.number();
         let capacity = input.count();
@@ -347,7 +347,7 @@ impl World {
         }
     }
 
-    fn ask_plan(&mut self, input: &mut Input<'_>) {
+    fn ask_plan(&mut self, input: &mut CallBytes<'_>) {
         let plan = self.plan;
         unsafe {
             match input.byte() % 8 {
@@ -387,7 +387,7 @@ pub fn calls(data: &[u8]) {
         policy: null_mut(),
         plan: null_mut(),
     };
-    let mut input = Input(data);
+    let mut input = CallBytes(data);
     for _ in 0..CALLS {
         if input.0.is_empty() {
             break;

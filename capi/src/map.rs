@@ -11,7 +11,7 @@ use nbd_extents::map::{Change, ExtentMap};
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Bitmaps, Extent, MAX_END, Status};
 
-use super::border::{self, Failure, Journal, Object};
+use super::border::{self, CallFailure, Journal, Object};
 use super::layout::{nbdx_action, nbdx_change, nbdx_extent, nbdx_total, nbdx_totals};
 use super::policy::nbdx_policy;
 use super::status::{self, Columns, Masks};
@@ -39,9 +39,9 @@ impl Object for nbdx_map {
 }
 
 impl nbdx_map {
-    fn new(start: u64, bitmaps: u32) -> Result<Self, Failure> {
+    fn new(start: u64, bitmaps: u32) -> Result<Self, CallFailure> {
         if start > MAX_END {
-            return Err(Failure::new(format_args!("a map cannot start at byte {start}")));
+            return Err(CallFailure::new(format_args!("a map cannot start at byte {start}")));
         }
         let map = ExtentMap::covering(from_iter([]), start..start)?;
         Ok(Self { journal: Journal::default(), map: Arc::new(map), bitmaps: status::bitmaps(bitmaps) })
@@ -53,7 +53,7 @@ impl nbdx_map {
     }
 
     /// Adds extents that follow the end of the map and each other; all or none.
-    fn append(&mut self, extents: &[Extent<Status>]) -> Result<(), Failure> {
+    fn append(&mut self, extents: &[Extent<Status>]) -> Result<(), CallFailure> {
         let Some(last) = extents.last() else { return Ok(()) };
         let range = self.map.range().end..last.end();
         let part = ExtentMap::covering(from_iter(extents.iter().copied()), range)?;
@@ -61,10 +61,10 @@ impl nbdx_map {
     }
 
     /// Adds what a survey has ready.
-    fn read(&mut self, survey: &mut nbdx_survey) -> Result<isize, Failure> {
+    fn read(&mut self, survey: &mut nbdx_survey) -> Result<isize, CallFailure> {
         let (from, end) = (survey.survey().position(), self.map.range().end);
         if from != end {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "the survey goes on at byte {from}, but the map ends at byte {end}"
             )));
         }
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn nbdx_map_append(
             let status = Columns { flags, depth, bitmaps }.status(map.bitmaps)?;
             Ok(Extent::new(start, length, status)?)
         });
-        let typed = typed.collect::<Result<Vec<_>, Failure>>()?;
+        let typed = typed.collect::<Result<Vec<_>, CallFailure>>()?;
         map.append(&typed).map(|()| 0)
     };
     // SAFETY: as the header says
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn nbdx_map_read_survey(map: *mut nbdx_map, survey: *mut n
 pub unsafe extern "C" fn nbdx_map_covers(map: *const nbdx_map, start: u64, end: u64) -> c_int {
     let work = |map: &nbdx_map| {
         if start > end {
-            return Err(Failure::new(format_args!("the range {start}..{end} ends before it starts")));
+            return Err(CallFailure::new(format_args!("the range {start}..{end} ends before it starts")));
         }
         map.map.slice(start..end).covers(start..end)?;
         Ok(0)

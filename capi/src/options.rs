@@ -8,7 +8,7 @@ use nbd_extents::{
     Context, Contexts, ExportParams, ResumePoint, Strictness, Survey, SurveyError, SurveyOptions,
 };
 
-use super::border::{self, Failure, Journal, Object};
+use super::border::{self, CallFailure, Journal, Object};
 use super::layout::nbdx_resume_point;
 use super::status;
 
@@ -48,7 +48,7 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    pub(crate) fn new(size: u64) -> Result<Self, Failure> {
+    pub(crate) fn new(size: u64) -> Result<Self, CallFailure> {
         ExportParams::new(size, Form::Compact)?;
         Ok(Self {
             size,
@@ -69,7 +69,7 @@ impl Chosen {
     }
 
     /// Adds a context; one that is optional and was not granted only keeps its place among the bitmaps.
-    pub(crate) fn add(&mut self, name: &str, optional: bool, granted: bool) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, name: &str, optional: bool, granted: bool) -> Result<(), CallFailure> {
         let context: Context = name.parse()?;
         let contexts = self.contexts.clone();
         self.contexts = if optional { contexts.optional(context)? } else { contexts.require(context)? };
@@ -100,7 +100,7 @@ impl Chosen {
         self.max_entries.unwrap_or(DEFAULT_MAX_ENTRIES)
     }
 
-    pub(crate) fn survey(&self) -> Result<Survey, Failure> {
+    pub(crate) fn survey(&self) -> Result<Survey, CallFailure> {
         let negotiated = self.contexts.negotiate_names(self.granted.iter().map(String::as_str))?;
         let options = self.options()?;
         if self.bitmap_first {
@@ -149,7 +149,10 @@ const DEFAULT_MAX_ENTRIES: usize = 1 << 20;
 /// # Safety
 ///
 /// As the header says.
-unsafe fn choose(options: *mut nbdx_options, work: impl FnOnce(&mut Chosen) -> Result<(), Failure>) -> c_int {
+unsafe fn choose(
+    options: *mut nbdx_options,
+    work: impl FnOnce(&mut Chosen) -> Result<(), CallFailure>,
+) -> c_int {
     // SAFETY: as the header says
     unsafe { border::change(options, |options: &mut nbdx_options| work(&mut options.chosen).map(|()| 0)) }
 }
@@ -247,7 +250,7 @@ pub unsafe extern "C" fn nbdx_options_range(options: *mut nbdx_options, offset: 
     let set = |chosen: &mut Chosen| {
         let export = ExportParams::new(chosen.size, Form::Compact)?;
         let end = offset.checked_add(length).ok_or_else(|| {
-            Failure::new(format_args!("{length} bytes from byte {offset} on end beyond 64 bits"))
+            CallFailure::new(format_args!("{length} bytes from byte {offset} on end beyond 64 bits"))
         })?;
         SurveyOptions::new(export).range(offset..end)?;
         chosen.range = Some(offset..end);
@@ -271,7 +274,7 @@ pub unsafe extern "C" fn nbdx_options_resume(
     let set = |chosen: &mut Chosen| {
         // SAFETY: as the header says
         let [point] = (unsafe { border::list(point, 1, "point") })? else {
-            return Err(Failure::new("point is NULL"));
+            return Err(CallFailure::new("point is NULL"));
         };
         let nbdx_resume_point { offset, end, export_size } = *point;
         let point = ResumePoint { offset, end, export_size };
@@ -401,7 +404,7 @@ pub unsafe extern "C" fn nbdx_options_free(options: *mut nbdx_options) {
 /// # Safety
 ///
 /// As the header says.
-pub(crate) unsafe fn chosen(options: *const nbdx_options) -> Result<Chosen, Failure> {
+pub(crate) unsafe fn chosen(options: *const nbdx_options) -> Result<Chosen, CallFailure> {
     // SAFETY: as the header says
     Ok(unsafe { border::other(options) }?.chosen.clone())
 }

@@ -11,10 +11,10 @@ use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions, PlanPosition, Plan
 use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Extent, Status, StreamError};
 
-use super::border::{self, Failure, Journal, Object};
+use super::border::{self, CallFailure, Journal, Object};
 use super::layout::{NBDX_COPY, NBDX_MAY_UNMAP, NBDX_WRITE_ZEROES, nbdx_action, nbdx_totals};
 use super::map::nbdx_map;
-use super::policy::{Kind, nbdx_policy};
+use super::policy::{PolicyKind, nbdx_policy};
 
 /// The extents that are taken out of a map at one time.
 const BATCH: usize = 256;
@@ -24,11 +24,11 @@ const BATCH: usize = 256;
 pub struct nbdx_plan {
     journal: Journal,
     map: Arc<ExtentMap<Status>>,
-    policy: Kind,
+    policy: PolicyKind,
     options: PlanOptions,
-    plan: Option<Plan<Decide<Walk, Kind>>>,
+    plan: Option<Plan<Decide<Walk, PolicyKind>>>,
     /// Why the plan is over, if it failed.
-    failed: Option<Failure>,
+    failed: Option<CallFailure>,
 }
 
 impl Object for nbdx_plan {
@@ -63,7 +63,7 @@ impl ExtentSource for Walk {
 }
 
 impl nbdx_plan {
-    fn new(map: &nbdx_map, policy: Kind, block_size: u64) -> Result<Self, Failure> {
+    fn new(map: &nbdx_map, policy: PolicyKind, block_size: u64) -> Result<Self, CallFailure> {
         let map = map.share();
         let range = map.range();
         let start = PlanPosition { offset: range.start, size: range.end };
@@ -73,16 +73,18 @@ impl nbdx_plan {
 
     fn change(
         &mut self,
-        change: impl FnOnce(PlanOptions) -> Result<PlanOptions, Failure>,
-    ) -> Result<c_int, Failure> {
+        change: impl FnOnce(PlanOptions) -> Result<PlanOptions, CallFailure>,
+    ) -> Result<c_int, CallFailure> {
         if self.plan.is_some() {
-            return Err(Failure::new("the options of a plan cannot change after its first step was read"));
+            return Err(CallFailure::new(
+                "the options of a plan cannot change after its first step was read",
+            ));
         }
         self.options = change(self.options)?;
         Ok(0)
     }
 
-    fn plan(&mut self) -> &mut Plan<Decide<Walk, Kind>> {
+    fn plan(&mut self) -> &mut Plan<Decide<Walk, PolicyKind>> {
         self.plan.get_or_insert_with(|| {
             // the plan drops what lies before its own position
             let position = self.map.range().start;
@@ -93,9 +95,9 @@ impl nbdx_plan {
 
     /// Fills `out` with steps. Those before an error are handed out, because the position of the plan is
     /// behind them; the error is what every later call returns.
-    fn read(&mut self, out: &mut [MaybeUninit<nbdx_action>]) -> Result<isize, Failure> {
+    fn read(&mut self, out: &mut [MaybeUninit<nbdx_action>]) -> Result<isize, CallFailure> {
         if out.is_empty() {
-            return Err(Failure::new("the capacity is 0"));
+            return Err(CallFailure::new("the capacity is 0"));
         }
         let mut written = 0;
         for place in out {
@@ -241,7 +243,7 @@ pub unsafe extern "C" fn nbdx_plan_position(
         // SAFETY: as the header says
         let (offset, size) = unsafe { (border::place(offset, "offset")?, border::place(size, "size")?) };
         let Some(plan) = &plan.plan else {
-            return Err(Failure::new("no step of the plan has been read yet"));
+            return Err(CallFailure::new("no step of the plan has been read yet"));
         };
         let position = plan.position();
         offset.write(position.offset);

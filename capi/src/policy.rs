@@ -8,7 +8,7 @@ use nbd_extents::action::{
 use nbd_extents::wire::Form;
 use nbd_extents::{ExportParams, Extent, Status};
 
-use super::border::{self, Failure, Journal, Object};
+use super::border::{self, CallFailure, Journal, Object};
 use super::layout::{
     NBDX_ZEROES_ALLOCATE, NBDX_ZEROES_AS_DATA, NBDX_ZEROES_KEEP_HOLES, NBDX_ZEROES_MAY_UNMAP,
 };
@@ -18,7 +18,7 @@ use super::status;
 #[derive(Debug)]
 pub struct nbdx_policy {
     journal: Journal,
-    pub(crate) kind: Kind,
+    pub(crate) kind: PolicyKind,
 }
 
 impl Object for nbdx_policy {
@@ -31,13 +31,13 @@ impl Object for nbdx_policy {
 
 /// One of the policies of the library.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum PolicyKind {
     Full(Full),
     Incremental(Incremental),
     SingleLayer(SingleLayer),
 }
 
-impl Kind {
+impl PolicyKind {
     const fn with_zeroes(self, zeroes: Zeroes) -> Self {
         match self {
             Self::Full(policy) => Self::Full(policy.with_zeroes(zeroes)),
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-impl Policy for Kind {
+impl Policy for PolicyKind {
     fn base(&self) -> Base {
         self.chosen().base()
     }
@@ -69,7 +69,7 @@ impl Policy for Kind {
     }
 }
 
-fn make(kind: impl FnOnce() -> Result<Kind, Failure>) -> *mut nbdx_policy {
+fn make(kind: impl FnOnce() -> Result<PolicyKind, CallFailure>) -> *mut nbdx_policy {
     border::make(|| Ok(nbdx_policy { journal: Journal::default(), kind: kind()? }))
 }
 
@@ -78,7 +78,7 @@ fn make(kind: impl FnOnce() -> Result<Kind, Failure>) -> *mut nbdx_policy {
 pub extern "C" fn nbdx_policy_full(onto_zeroes: c_int) -> *mut nbdx_policy {
     make(|| {
         let full = Full::new();
-        Ok(Kind::Full(if onto_zeroes == 0 { full } else { full.onto_zeroes() }))
+        Ok(PolicyKind::Full(if onto_zeroes == 0 { full } else { full.onto_zeroes() }))
     })
 }
 
@@ -98,14 +98,14 @@ pub extern "C" fn nbdx_policy_incremental(
             0 => Incremental::new(baseline, size)?,
             _ => Incremental::new_or_grown(baseline, size)?,
         };
-        Ok(Kind::Incremental(policy))
+        Ok(PolicyKind::Incremental(policy))
     })
 }
 
 /// What one layer of an image holds.
 #[unsafe(no_mangle)]
 pub extern "C" fn nbdx_policy_single_layer() -> *mut nbdx_policy {
-    make(|| Ok(Kind::SingleLayer(SingleLayer::new())))
+    make(|| Ok(PolicyKind::SingleLayer(SingleLayer::new())))
 }
 
 /// Chooses how zeroes are treated.
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn nbdx_policy_zeroes(policy: *mut nbdx_policy, zeroes: c_
             NBDX_ZEROES_KEEP_HOLES => Zeroes::KeepHoles,
             NBDX_ZEROES_ALLOCATE => Zeroes::Allocate,
             NBDX_ZEROES_AS_DATA => Zeroes::AsData,
-            other => return Err(Failure::new(format_args!("{other} is no way of treating zeroes"))),
+            other => return Err(CallFailure::new(format_args!("{other} is no way of treating zeroes"))),
         };
         policy.kind = policy.kind.with_zeroes(zeroes);
         Ok(0)

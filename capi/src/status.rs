@@ -3,7 +3,7 @@
 use nbd_extents::action::Action;
 use nbd_extents::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Extent, Status};
 
-use super::border::Failure;
+use super::border::CallFailure;
 use super::layout::{
     NBDX_ABSENT, NBDX_COPY, NBDX_DEPTH_KNOWN, NBDX_DIRTY, NBDX_DIRTY_KNOWN, NBDX_HOLE, NBDX_HOLE_KNOWN,
     NBDX_MAY_UNMAP, NBDX_SKIP, NBDX_WRITE_ZEROES, NBDX_ZERO, NBDX_ZERO_KNOWN, nbdx_action, nbdx_extent,
@@ -80,11 +80,11 @@ impl Columns {
     /// # Errors
     ///
     /// Flags that contradict each other or `asked`: taking either side would be a guess.
-    pub(crate) fn status(self, asked: Bitmaps) -> Result<Status, Failure> {
+    pub(crate) fn status(self, asked: Bitmaps) -> Result<Status, CallFailure> {
         let Self { flags, depth, bitmaps } = self;
         let is = |flag| flags & flag != 0;
         if flags & !FLAGS != 0 {
-            return Err(Failure::new(format_args!("the flags {flags:#x} have bits without a meaning")));
+            return Err(CallFailure::new(format_args!("the flags {flags:#x} have bits without a meaning")));
         }
         let marked_unknown = is(NBDX_DIRTY) && !is(NBDX_DIRTY_KNOWN)
             || is(NBDX_ZERO) && !is(NBDX_ZERO_KNOWN)
@@ -92,18 +92,18 @@ impl Columns {
             || depth != 0 && !is(NBDX_DEPTH_KNOWN)
             || is(NBDX_ZERO_KNOWN) != is(NBDX_HOLE_KNOWN);
         if marked_unknown {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "the flags {flags:#x} and the depth {depth} state what they call unknown"
             )));
         }
         if bitmaps & !mask(asked) != 0 || is(NBDX_DIRTY_KNOWN) == asked.is_empty() {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "the flags {flags:#x} and bitmaps {bitmaps:#x} do not fit the bitmaps {:#x} of the map",
                 mask(asked)
             )));
         }
         if is(NBDX_DIRTY) != (bitmaps != 0) {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "the flags {flags:#x} and the bitmaps {bitmaps:#x} contradict each other"
             )));
         }

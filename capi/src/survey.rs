@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use nbd_extents::{MAX_BITMAPS, RequestId, Survey, SurveyError, Topic};
 
-use super::border::{self, Failure, Journal, Object};
+use super::border::{self, CallFailure, Journal, Object};
 use super::layout::{
     NBDX_TOPIC_ALL, NBDX_TOPIC_BITMAPS, NBDX_TOPIC_DETAILS, nbdx_entry, nbdx_extent, nbdx_forgiven,
     nbdx_resume_point, nbdx_stats,
@@ -50,7 +50,7 @@ impl Object for nbdx_survey {
 }
 
 impl nbdx_survey {
-    pub(crate) fn new(chosen: &Chosen) -> Result<Self, Failure> {
+    pub(crate) fn new(chosen: &Chosen) -> Result<Self, CallFailure> {
         Ok(Self {
             journal: Journal::default(),
             survey: chosen.survey()?,
@@ -69,9 +69,9 @@ impl nbdx_survey {
 
     /// Fills `out` with extents. A loop of its own rather than `border::fill`: with the detour by a closure's
     /// result, reading takes 1.6 times as long as Rust's loop.
-    fn read(&mut self, out: &mut [MaybeUninit<nbdx_extent>]) -> Result<isize, Failure> {
+    fn read(&mut self, out: &mut [MaybeUninit<nbdx_extent>]) -> Result<isize, CallFailure> {
         if out.is_empty() {
-            return Err(Failure::new("the capacity is 0"));
+            return Err(CallFailure::new("the capacity is 0"));
         }
         let mut masks = Masks::default();
         let mut written = 0;
@@ -88,7 +88,7 @@ impl nbdx_survey {
         Ok(written)
     }
 
-    fn next_request(&mut self) -> Result<Option<(u64, u64, u64)>, Failure> {
+    fn next_request(&mut self) -> Result<Option<(u64, u64, u64)>, CallFailure> {
         let Some(request) = self.survey.next_request()? else { return Ok(None) };
         let number = self.next_number;
         self.next_number += 1;
@@ -104,20 +104,20 @@ impl nbdx_survey {
         Ok(Some((number, request.offset(), request.length())))
     }
 
-    fn request(&mut self, number: u64) -> Result<&mut Outstanding, Failure> {
+    fn request(&mut self, number: u64) -> Result<&mut Outstanding, CallFailure> {
         let found = self.requests.iter_mut().find(|request| request.number == number);
         found.ok_or_else(|| not_outstanding(number))
     }
 
-    fn end(&mut self, number: u64) -> Result<Outstanding, Failure> {
+    fn end(&mut self, number: u64) -> Result<Outstanding, CallFailure> {
         let place = self.requests.iter().position(|request| request.number == number);
         place.map(|place| self.requests.remove(place)).ok_or_else(|| not_outstanding(number))
     }
 
     /// The request's id in the survey, after the checks that need no entry.
-    fn expects(&mut self, number: u64, context: &str, pairs: usize) -> Result<RequestId, Failure> {
+    fn expects(&mut self, number: u64, context: &str, pairs: usize) -> Result<RequestId, CallFailure> {
         if !self.contexts.iter().any(|known| known == context) {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "the survey does not ask about the context {}, but about {}",
                 context.escape_debug(),
                 self.contexts.join(", ")
@@ -126,12 +126,12 @@ impl nbdx_survey {
         let most = self.max_entries;
         let request = self.request(number)?;
         if let Some(refused) = &request.refused {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "request {number} is over, because a part of its reply was refused: {refused}"
             )));
         }
         if pairs > most {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "{pairs} entries for {context} are more than the {most} that one reply may have \
                  (nbdx_options_max_entries changes that)"
             )));
@@ -140,11 +140,11 @@ impl nbdx_survey {
     }
 
     /// Remembers that the survey has given a request up, if it has.
-    fn took(&mut self, number: u64, taken: Result<(), SurveyError>) -> Result<c_int, Failure> {
+    fn took(&mut self, number: u64, taken: Result<(), SurveyError>) -> Result<c_int, CallFailure> {
         match taken {
             Ok(()) => Ok(0),
             Err(error @ SurveyError::Reply { .. }) => {
-                let failure = Failure::from(error.clone());
+                let failure = CallFailure::from(error.clone());
                 self.request(number)?.refused = Some(error.to_string());
                 Err(failure)
             }
@@ -152,17 +152,17 @@ impl nbdx_survey {
         }
     }
 
-    fn reply_done(&mut self, number: u64) -> Result<c_int, Failure> {
+    fn reply_done(&mut self, number: u64) -> Result<c_int, CallFailure> {
         let request = self.end(number)?;
         match request.refused {
-            Some(refused) => Err(Failure::new(format_args!(
+            Some(refused) => Err(CallFailure::new(format_args!(
                 "request {number} failed, because a part of its reply was refused: {refused}"
             ))),
             None => Ok(self.survey.reply_done(request.id).map(|()| 0)?),
         }
     }
 
-    fn reply_failed(&mut self, number: u64) -> Result<c_int, Failure> {
+    fn reply_failed(&mut self, number: u64) -> Result<c_int, CallFailure> {
         let request = self.end(number)?;
         match request.refused {
             Some(_) => Ok(0),
@@ -171,8 +171,8 @@ impl nbdx_survey {
     }
 }
 
-fn not_outstanding(number: u64) -> Failure {
-    Failure::new(format_args!("request {number} is not outstanding: never made, or ended already"))
+fn not_outstanding(number: u64) -> CallFailure {
+    CallFailure::new(format_args!("request {number} is not outstanding: never made, or ended already"))
 }
 
 /// A survey of a read-only export of `size` bytes.
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn nbdx_survey_new(
 ) -> *mut nbdx_survey {
     border::make(|| {
         if nr_contexts > MAX_CONTEXTS {
-            return Err(Failure::new(format_args!(
+            return Err(CallFailure::new(format_args!(
                 "{nr_contexts} contexts are more than the {MAX_CONTEXTS} that there can be"
             )));
         }
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn nbdx_survey_request_topic(survey: *const nbdx_survey, i
             Topic::All => Ok(NBDX_TOPIC_ALL),
             Topic::Bitmaps => Ok(NBDX_TOPIC_BITMAPS),
             Topic::Details => Ok(NBDX_TOPIC_DETAILS),
-            other => Err(Failure::new(format_args!("request {id} has an unknown topic: {other:?}"))),
+            other => Err(CallFailure::new(format_args!("request {id} has an unknown topic: {other:?}"))),
         }
     };
     // SAFETY: as the header says

@@ -16,14 +16,14 @@ use crate::values::human;
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbd-extents chain disk.full"))]
-pub(crate) struct Args {
+pub(crate) struct ChainArgs {
     /// The backups, in order: a full one, then its incrementals
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
 
 /// Prints the sources of the restored disk.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &ChainArgs) -> Result<(), Failure> {
     let streams = Streams::read(&args.files)?;
     let chain = streams.chain(None)?;
     let size = chain.size();

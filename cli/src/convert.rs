@@ -25,7 +25,7 @@ use crate::values::{parse_length, parse_size};
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbd-extents map --demo --json |
     nbd-extents convert --from imageio-dirty --to nbdinfo-dirty --lossy"))]
-pub(crate) struct Args {
+pub(crate) struct ConvertArgs {
     /// The format of standard input
     #[arg(long, value_name = "FORMAT", value_parser = formats())]
     from: Format,
@@ -69,7 +69,7 @@ enum Assumed {
 }
 
 /// Does what the command line asks.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let mut out = Output::streamed();
     let writer = args.to.writer(&mut out, args.write_options());
     let first = args.from.read(io::stdin().lock(), args.read_options());
@@ -97,7 +97,7 @@ fn formats() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(names).try_map(|name| name.parse::<Format>())
 }
 
-impl Args {
+impl ConvertArgs {
     const fn read_options(&self) -> ReadOptions {
         ReadOptions {
             size: self.size,

@@ -23,7 +23,7 @@ use crate::values::{human, parse_size, parse_uri};
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -U - memory 64M --run 'export target=\"$uri\"
   nbdkit -r -U - memory 64M --run \"nbd-extents copy \\\"\\$uri\\\" \\\"\\$target\\\"\"'"))]
-pub(crate) struct Args {
+pub(crate) struct CopyArgs {
     /// The export to read: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri)]
     source: Uri,
@@ -65,7 +65,7 @@ pub(crate) struct Args {
 }
 
 /// Does what the command line asks.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let contexts = contexts(args)?;
     // A full copy needs no block status: without it all of the export is data.
     let options = args.connection.options().assume_data(args.bitmap.is_empty());
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn contexts(args: &Args) -> Result<Contexts, Failure> {
+fn contexts(args: &CopyArgs) -> Result<Contexts, Failure> {
     let mut contexts = Contexts::new();
     for name in &args.bitmap {
         contexts = contexts.require(Context::bitmap(name))?;
@@ -96,7 +96,11 @@ fn contexts(args: &Args) -> Result<Contexts, Failure> {
     Ok(contexts.require(Context::Allocation)?)
 }
 
-fn move_data(copy: Copy, contexts: &Contexts, args: &Args) -> Result<(CopyProgress, SurveyStats), Failure> {
+fn move_data(
+    copy: Copy,
+    contexts: &Contexts,
+    args: &CopyArgs,
+) -> Result<(CopyProgress, SurveyStats), Failure> {
     let size = copy.surveyor().export().size();
     let survey = args.survey.options(copy.surveyor())?;
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
@@ -114,7 +118,7 @@ fn move_data(copy: Copy, contexts: &Contexts, args: &Args) -> Result<(CopyProgre
 const NOTHING: &str = "; nothing was written: the target is as it was";
 
 /// The failure to connect, with what may help.
-fn failure(error: CopyError, args: &Args, options: &nbd_client::Options) -> Failure {
+fn failure(error: CopyError, args: &CopyArgs, options: &nbd_client::Options) -> Failure {
     match error {
         CopyError::Source(error) => connection::failure(&args.source, options, error).about("the source"),
         CopyError::Target(error) => connection::failure(&args.target, options, error).about("the target"),

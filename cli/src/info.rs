@@ -17,7 +17,7 @@ use crate::values::{human, parse_uri};
 /// Shows what a server says of an export: size, block sizes, flags, contexts
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 1G --run 'nbd-extents info \"$uri\"'"))]
-pub(crate) struct Args {
+pub(crate) struct InfoArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri)]
     uri: Uri,
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 }
 
 /// Does what the command line asks.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
     let options = args.connection.options();
     let exports = if args.list { all(&args.uri, &options)? } else { vec![export(&args.uri, &options)?] };
     let mut out = Output::held();

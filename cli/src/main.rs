@@ -41,24 +41,24 @@ use failure::Failure;
 #[command(after_help = example!("  nbd-extents map --demo"))]
 struct Program {
     #[command(subcommand)]
-    command: Command,
+    command: Subcommands,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Map(Box<map::Args>),
-    Info(Box<info::Args>),
-    Copy(Box<copy::Args>),
-    Backup(Box<backup::Args>),
-    Restore(Box<restore::Args>),
-    Verify(verify::Args),
-    Convert(convert::Args),
-    Chain(chain::Args),
+enum Subcommands {
+    Map(Box<map::MapArgs>),
+    Info(Box<info::InfoArgs>),
+    Copy(Box<copy::CopyArgs>),
+    Backup(Box<backup::BackupArgs>),
+    Restore(Box<restore::RestoreArgs>),
+    Verify(verify::VerifyArgs),
+    Convert(convert::ConvertArgs),
+    Chain(chain::ChainArgs),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
 }
 
-impl Command {
+impl Subcommands {
     fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Map(args) => map::run(args),

@@ -23,7 +23,7 @@ use crate::values::{human, parse_uri};
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbdkit -U - memory 64M --run 'nbd-extents restore \"$uri\" disk.full'"))]
-pub(crate) struct Args {
+pub(crate) struct RestoreArgs {
     /// The target: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri)]
     uri: Uri,
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 }
 
 /// Checks the streams, and applies them to the target.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     if args.files.len() > 1 && args.files.iter().any(|file| streams::is_stdin(file)) {
         return Err(crate::wrong_usage("restore", "'-' is one stream, and goes with no other file"));
     }
@@ -97,7 +97,7 @@ struct Job {
 }
 
 /// Checks every file, and that they are a chain. Names the facts that could not be checked.
-fn check_files(args: &Args) -> Result<Vec<Job>, Failure> {
+fn check_files(args: &RestoreArgs) -> Result<Vec<Job>, Failure> {
     let streams = Streams::read(&args.files)?;
     if let Some(first) = streams.contents().first() {
         check_zero(first.meta(), args)?;
@@ -133,7 +133,7 @@ fn warn_unchecked(file: &Path, facts: &[String]) {
     }
 }
 
-fn check_zero(first: &Meta, args: &Args) -> Result<(), Failure> {
+fn check_zero(first: &Meta, args: &RestoreArgs) -> Result<(), Failure> {
     if first.incremental && args.target_is_zero {
         return Err(Failure::usage(
             "an incremental needs the previous backup on the target: not with --target-is-zero",
@@ -165,7 +165,7 @@ fn check_target(export: &Export, wanted: Option<u64>) -> Result<(), Failure> {
 
 /// One stream on its way to the target.
 struct Restore<'a> {
-    args: &'a Args,
+    args: &'a RestoreArgs,
     skip_zeroes: bool,
     /// Bytes from here on are cut off by a later stream, and the target need not have room for
     /// them.

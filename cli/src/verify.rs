@@ -18,14 +18,14 @@ use crate::values::human;
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbd-extents verify disk.full"))]
-pub(crate) struct Args {
+pub(crate) struct VerifyArgs {
     /// The backups, in order; - is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
 
 /// Checks the streams, and prints a line for each.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let streams = Streams::read(&args.files)?;
     // One incremental alone is sound or not, whatever its parent is.
     let is_alone = matches!(streams.contents(), [only] if only.meta().incremental);

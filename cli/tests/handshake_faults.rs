@@ -8,7 +8,7 @@ mod hostile;
 use std::time::Duration;
 
 use hostile::run::map;
-use hostile::{Accept, Case, Fatal, M, Word, content};
+use hostile::{Accept, Case, Fatal, M, RowVerdict, content};
 use nbd_client::Options;
 use nbd_client::frame::Headers;
 use nbd_client::handshake::{Handshake, HandshakeConfig, HandshakeError, HandshakeLimits, HandshakeStatus};
@@ -272,7 +272,7 @@ fn cut_at_every_byte() {
 #[test]
 fn sizes() {
     for size in [0, 1, 511, 512, 1000, (1 << 63) - 512, (1 << 63) - 1, 1 << 63, u64::MAX] {
-        let word: Word = if size < 1 << 63 { Accept } else { Fatal };
+        let word: RowVerdict = if size < 1 << 63 { Accept } else { Fatal };
         let map = if size == 0 { Vec::new() } else { vec![content(0, size, true)] };
         for good in [Good::extended(), Good::compact()] {
             if good.headers == Headers::Structured && size > 1 << 32 {

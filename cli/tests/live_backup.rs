@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use support::backup::{Frame, backup, frames, restore, restore_with_python, verify, without_zeroes};
 use tempfile::TempDir;
-use testkit::image::{Format, Image, KIB, MIB, Recipe, Step};
+use testkit::image::{Image, ImageFormat, KIB, MIB, Recipe, Step};
 use testkit::random::{self, Rng};
 use testkit::server::{Server, folder};
 use testkit::tools::{require, require_qemu};
@@ -253,7 +253,7 @@ fn reader_of_another_language_restores_the_disk() {
     chain.disk.apply(&[Step::bitmap("b1")]);
     chain.change(12, 2);
     chain.back_up(&["b1"]);
-    let restored = Image { path: chain.folder.path().join("raw"), format: Format::Raw };
+    let restored = Image { path: chain.folder.path().join("raw"), format: ImageFormat::Raw };
     let metas = restore_with_python(&chain.all(), &restored.path);
     assert!(chain.disk.is_identical(&restored));
     let metas: Vec<Value> = metas.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use support::backup::{Ended, backup, frames, restore, restore_from_stdin, sealed, verify};
 use tempfile::TempDir;
-use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set};
+use testkit::backups::{Disk, Dress, Fault, OLD, SeededNumbers, StreamSet};
 use testkit::server::{Server, folder};
 use testkit::tools::require;
 
@@ -66,9 +66,9 @@ fn backups_with_a_fault_are_refused_before_the_first_write() {
         return;
     }
     for seed in 0..rounds() {
-        let mut numbers = Numbers::new(5_000 + seed);
+        let mut numbers = SeededNumbers::new(5_000 + seed);
         let disk = Disk::of_blocks(512, &mut numbers);
-        let set = Set::of(&disk, Dress::ALL[(seed % 4) as usize], &mut numbers);
+        let set = StreamSet::of(&disk, Dress::ALL[(seed % 4) as usize], &mut numbers);
         for fault in Fault::all(&set, &mut numbers) {
             let Some(faulty) = fault.apply(&set, &disk, &mut numbers) else { continue };
             let folder = folder();
@@ -103,9 +103,9 @@ fn chains_restore_onto_targets_of_any_block_size() {
     }
     for (nth, block) in BLOCKS.into_iter().enumerate() {
         for grain in [1, 512, 4096] {
-            let mut numbers = Numbers::new(6_000 + 10 * nth as u64 + grain as u64);
+            let mut numbers = SeededNumbers::new(6_000 + 10 * nth as u64 + grain as u64);
             let disk = Disk::of_blocks(grain, &mut numbers);
-            let set = Set::of(&disk, Dress::After, &mut numbers);
+            let set = StreamSet::of(&disk, Dress::After, &mut numbers);
             let folder = folder();
             let files = write_streams(&folder, set.bytes());
             let last = disk.states.last().unwrap();
@@ -159,9 +159,9 @@ fn standard_input_is_checked_while_it_is_written() {
     if !require(&["nbdkit"]) {
         return;
     }
-    let mut numbers = Numbers::new(7_000);
+    let mut numbers = SeededNumbers::new(7_000);
     let disk = Disk::of_blocks(512, &mut numbers);
-    let set = Set::of(&disk, Dress::After, &mut numbers);
+    let set = StreamSet::of(&disk, Dress::After, &mut numbers);
     let folder = folder();
     let target = target(&folder, disk.largest(), 1);
     let server = serve(&target, 1, false);
@@ -202,9 +202,9 @@ fn streams_that_state_nothing_are_restored_with_a_word() {
     if !require(&["nbdkit"]) {
         return;
     }
-    let mut numbers = Numbers::new(8_000);
+    let mut numbers = SeededNumbers::new(8_000);
     let disk = Disk::of_blocks(512, &mut numbers);
-    let set = Set::of(&disk, Dress::Plain, &mut numbers);
+    let set = StreamSet::of(&disk, Dress::Plain, &mut numbers);
     let folder = folder();
     let files = write_streams(&folder, set.bytes());
     let target = target(&folder, disk.largest(), 1);

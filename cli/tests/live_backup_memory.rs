@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::backup::{backup, frames, restore, verify};
 use support::run::program;
 use testkit::command::{peak_memory, peak_memory_and_code};
-use testkit::image::{Format, Image, Recipe, Step};
+use testkit::image::{Image, ImageFormat, Recipe, Step};
 use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::{Server, folder};
 use testkit::tools::require_qemu;
@@ -31,7 +31,7 @@ fn fragmented(folder: &tempfile::TempDir, extents: u64) -> Image {
     for block in (0..extents).step_by(2) {
         disk.write_all_at(&[0x5a; 4096], block * BLOCK).unwrap();
     }
-    Image { path, format: Format::Raw }
+    Image { path, format: ImageFormat::Raw }
 }
 
 /// A disk without end whose server calls every second sector a hole: it cannot decide the memory of a backup.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::check::Disk;
 use support::run::map;
 use testkit::image::{KIB, MIB, Recipe, Step};
-use testkit::model::{Model, Order, Status};
+use testkit::model::{BlockStatus, Model, SurveyOrder};
 use testkit::server::{Server, folder};
 use testkit::{random, tools};
 
@@ -43,7 +43,7 @@ fn assert_varied(model: &Model) {
 }
 
 /// Zero, hole, dirty.
-fn kind(status: &Status) -> (bool, bool, Vec<bool>) {
+fn kind(status: &BlockStatus) -> (bool, bool, Vec<bool>) {
     (status.zero == Some(true), status.depth == Some(0), status.dirty.clone())
 }
 
@@ -123,9 +123,9 @@ fn clean_disk_and_disk_that_is_dirty_throughout() {
     let model = Model::ask(server.socket(), "", &BITMAPS);
     let all =
         |dirty: bool, zero: bool| vec![json!({"start": 0, "length": 2 * MIB, "dirty": dirty, "zero": zero})];
-    for order in [Order::Together, Order::BitmapFirst] {
+    for order in [SurveyOrder::Together, SurveyOrder::BitmapFirst] {
         assert_eq!(model.dirty_list(&(0..2 * MIB), &[0], order), all(true, true));
-        let zero = order == Order::Together;
+        let zero = order == SurveyOrder::Together;
         assert_eq!(model.dirty_list(&(0..2 * MIB), &[1], order), all(false, zero));
     }
     Disk { server: &server, export: "", model }.check_all(10);
@@ -185,7 +185,7 @@ fn model_gives_the_golden_lists_of_ovirt_imageio() {
     let model = Model::ask(server.socket(), "", &["bitmap0"]);
     let whole = 0..6 * MIB;
     assert_eq!(model.zero_list(&whole), golden_zero());
-    assert_eq!(model.dirty_list(&whole, &[0], Order::Together), golden_dirty());
+    assert_eq!(model.dirty_list(&whole, &[0], SurveyOrder::Together), golden_dirty());
 }
 
 #[test]

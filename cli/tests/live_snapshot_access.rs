@@ -12,7 +12,7 @@ use support::run::map;
 use tempfile::TempDir;
 use testkit::command::succeed;
 use testkit::image::{KIB, MIB, Recipe, Step};
-use testkit::model::{Model, Order};
+use testkit::model::{Model, SurveyOrder};
 use testkit::naive::Client;
 use testkit::server::{Server, folder};
 use testkit::{random, tools};
@@ -87,9 +87,9 @@ fn server_fails_what_touches_a_clean_byte() {
 fn bitmap_first_gives_the_map() {
     let Some(backup) = start(&fixed()) else { return };
     let disk = backup.disk();
-    disk.check_dirty(&(0..SIZE), &[0], Order::BitmapFirst);
-    disk.check_dirty(&(MIB + 12345..3 * MIB + 1), &[0], Order::BitmapFirst);
-    let list = disk.model.dirty_list(&(0..SIZE), &[0], Order::BitmapFirst);
+    disk.check_dirty(&(0..SIZE), &[0], SurveyOrder::BitmapFirst);
+    disk.check_dirty(&(MIB + 12345..3 * MIB + 1), &[0], SurveyOrder::BitmapFirst);
+    let list = disk.model.dirty_list(&(0..SIZE), &[0], SurveyOrder::BitmapFirst);
     let dirty: Vec<_> = list.iter().filter(|extent| extent["dirty"] == true).collect();
     let zeroes: Vec<_> = dirty.iter().map(|extent| extent["zero"] == true).collect();
     assert_eq!(zeroes, [true, false, true, false], "a discard, data, zeroes, data: {dirty:?}");
@@ -99,15 +99,15 @@ fn bitmap_first_gives_the_map() {
 fn bitmap_first_gives_the_map_of_random_disks() {
     for seed in [21, 22, 23] {
         let Some(backup) = start(&random::qcow2(seed, 4 * KIB, SIZE + 512)) else { return };
-        backup.disk().check_dirty(&(0..SIZE + 512), &[0], Order::BitmapFirst);
-        backup.disk().check_dirty(&(seed..SIZE - seed), &[0], Order::BitmapFirst);
+        backup.disk().check_dirty(&(0..SIZE + 512), &[0], SurveyOrder::BitmapFirst);
+        backup.disk().check_dirty(&(seed..SIZE - seed), &[0], SurveyOrder::BitmapFirst);
     }
 }
 
 #[test]
 fn range_that_is_dirty_throughout_can_be_asked_together() {
     let Some(backup) = start(&fixed()) else { return };
-    backup.disk().check_dirty(&(MIB + 1..MIB + 1000), &[0], Order::Together);
+    backup.disk().check_dirty(&(MIB + 1..MIB + 1000), &[0], SurveyOrder::Together);
 }
 
 #[test]
@@ -134,5 +134,5 @@ fn what_the_guest_writes_meanwhile_changes_nothing() {
     backup.guest("write -q -P 7 2M 64k");
     backup.guest("write -q -P 7 3584k 64k");
     backup.guest("write -q -z 1M 64k");
-    before.check_dirty(&(0..SIZE), &[0], Order::BitmapFirst);
+    before.check_dirty(&(0..SIZE), &[0], SurveyOrder::BitmapFirst);
 }

@@ -10,7 +10,7 @@ use nbd_client::session::{StartError, TrimRequest, ZeroRequest};
 use nbd_client::{Error, Options};
 use testkit::clients::{AnyClient, Kind};
 use testkit::command::succeed;
-use testkit::image::{Format, Image, KIB, MIB, Recipe};
+use testkit::image::{Image, ImageFormat, KIB, MIB, Recipe};
 use testkit::server::{Server, folder};
 use testkit::tools;
 
@@ -36,7 +36,7 @@ fn connect(kind: Kind, server: &Server, options: &Options) -> AnyClient {
 
 /// The bytes of an image, whatever its format.
 fn bytes(image: &Image) -> Vec<u8> {
-    if image.format == Format::Raw {
+    if image.format == ImageFormat::Raw {
         return fs::read(&image.path).unwrap();
     }
     let raw = image.path.with_extension("raw");

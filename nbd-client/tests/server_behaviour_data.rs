@@ -7,7 +7,7 @@ use std::io::Result;
 use nbd_client::frame::command;
 use nbd_client::session::{ReadRequest, RequestError, StartError, StatusRequest, TakeAll};
 use nbd_client::{Error, Options};
-use testkit::behaviour::{Word, words};
+use testkit::behaviour::{RowVerdict, words};
 use testkit::clients::{AnyClient, Kind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
@@ -86,15 +86,16 @@ fn check_kinds(row: &str, kinds: &[Kind], goods: &[Good], call: Call, answer: An
                 let result = call(&mut client);
                 let case = format!("row {row}, {kind:?}, strict: {is_strict}");
                 let word = match &result {
-                    Ok(()) => Word::Accept,
-                    Err(Error::Request(_)) => Word::RequestError,
-                    Err(Error::Protocol(_) | Error::ConnectionLost(_)) => Word::Fatal,
+                    Ok(()) => RowVerdict::Accept,
+                    Err(Error::Request(_)) => RowVerdict::RequestError,
+                    Err(Error::Protocol(_) | Error::ConnectionLost(_)) => RowVerdict::Fatal,
                     Err(other) => panic!("{case}: {other}"),
                 };
                 assert_eq!(word, expected, "{case}: {result:?}");
                 let next = read(&mut client);
                 match (word, next) {
-                    (Word::Fatal, Err(Error::GivenUp)) | (Word::Accept | Word::RequestError, Ok(())) => {}
+                    (RowVerdict::Fatal, Err(Error::GivenUp))
+                    | (RowVerdict::Accept | RowVerdict::RequestError, Ok(())) => {}
                     (_, next) => panic!("{case}: the next request: {next:?}"),
                 }
             }
@@ -313,7 +314,7 @@ fn read_much(client: &mut AnyClient) -> core::result::Result<(), Error> {
 /// The client MUST disconnect then, so the next request cannot be asked: a row of its own shape.
 #[test]
 fn row_88_shutdown_of_a_write() {
-    assert_eq!(words("88"), (Word::RequestError, Word::RequestError));
+    assert_eq!(words("88"), (RowVerdict::RequestError, RowVerdict::RequestError));
     for (good, kind) in both().into_iter().flat_map(|good| Kind::ALL.map(|kind| (good.clone(), kind))) {
         let server = ScriptedServer::start(move |conn| {
             conn.handshake(&good.clone().flags(1))?;

@@ -16,7 +16,7 @@ use nbd_client::uri::{Address, UnixSocket};
 use nbd_client::{Client, Error, ErrorClass, Options, TlsError, TlsOptions, Uri};
 use testkit::clients::Kind;
 use testkit::pki::{Authority, BasicConstraints, Identity, IsCa, Pki, date_time_ymd};
-use testkit::relay::{Fault, Relay};
+use testkit::relay::{Relay, RelayFault};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 use testkit::tools;
 
@@ -345,13 +345,13 @@ fn read(kind: Kind, relay: &Relay) -> Result<Vec<u8>, Error> {
 fn a_session_that_is_cut_at_any_record() {
     let pki = Pki::new();
     let server = disk(&pki.server, pki.client());
-    let whole = Relay::start(server.path(), Fault::None);
+    let whole = Relay::start(server.path(), RelayFault::None);
     assert_eq!(read(Kind::Blocking, &whole).unwrap(), pattern(0, 40_000));
     let starts = records(&whole.seen());
     assert!(starts.len() > 8, "{starts:?}");
     let last = *starts.last().unwrap();
     for at in starts.iter().flat_map(|&start| [start, start + 1, start + 20]).filter(|&at| at < last) {
-        let relay = Relay::start(server.path(), Fault::CutAt(at));
+        let relay = Relay::start(server.path(), RelayFault::CutAt(at));
         for kind in Kind::ALL {
             let started = Instant::now();
             let error = read(kind, &relay).unwrap_err();
@@ -365,14 +365,14 @@ fn a_session_that_is_cut_at_any_record() {
 fn a_record_that_was_changed() {
     let pki = Pki::new();
     let server = disk(&pki.server, pki.client());
-    let whole = Relay::start(server.path(), Fault::None);
+    let whole = Relay::start(server.path(), RelayFault::None);
     read(Kind::Blocking, &whole).unwrap();
     let starts = records(&whole.seen());
     let mut violations = 0;
     for pair in starts.windows(2) {
         // the last byte of a record: a part of the seal, or of a message in plaintext
         let at = pair[1] - 1;
-        let relay = Relay::start(server.path(), Fault::FlipAt(at));
+        let relay = Relay::start(server.path(), RelayFault::FlipAt(at));
         for kind in Kind::ALL {
             match read(kind, &relay) {
                 Err(Error::Tls(
@@ -392,10 +392,10 @@ fn a_record_that_was_changed() {
 fn garbage_after_the_handshake_is_a_fault_of_the_server() {
     let pki = Pki::new();
     let server = disk(&pki.server, pki.client());
-    let whole = Relay::start(server.path(), Fault::None);
+    let whole = Relay::start(server.path(), RelayFault::None);
     read(Kind::Blocking, &whole).unwrap();
     let starts = records(&whole.seen());
-    let relay = Relay::start(server.path(), Fault::FlipAt(starts[starts.len() - 2] + 30));
+    let relay = Relay::start(server.path(), RelayFault::FlipAt(starts[starts.len() - 2] + 30));
     for kind in Kind::ALL {
         let error = read(kind, &relay).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Server, "{kind:?}: {error}");
@@ -407,7 +407,7 @@ fn garbage_after_the_handshake_is_a_fault_of_the_server() {
 fn bytes_that_come_one_by_one() {
     let pki = Pki::new();
     let server = disk(&pki.server, pki.client());
-    let relay = Relay::start(server.path(), Fault::OneByOne);
+    let relay = Relay::start(server.path(), RelayFault::OneByOne);
     for kind in Kind::ALL {
         assert_eq!(read(kind, &relay).unwrap(), pattern(0, 40_000));
     }

@@ -24,12 +24,12 @@ mod classes {
 /// A failure on its way to Python. Unlike a `PyErr`, it can be made without the GIL.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    kind: Kind,
+    kind: Subclass,
     message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Subclass {
     /// Exit code 2: `ValueError`.
     Usage,
     /// A number beyond what the library holds: `OverflowError`.
@@ -43,22 +43,22 @@ enum Kind {
 impl Failure {
     /// A wrong argument.
     pub(crate) fn usage(message: impl Display) -> Self {
-        Self::new(Kind::Usage, message)
+        Self::new(Subclass::Usage, message)
     }
 
     /// Something that was asked for is not there, or does not fit.
     pub(crate) fn not_there(message: impl Display) -> Self {
-        Self::new(Kind::NotThere, message)
+        Self::new(Subclass::NotThere, message)
     }
 
     /// The server or a file broke the rules.
     pub(crate) fn rules(message: impl Display) -> Self {
-        Self::new(Kind::Rules, message)
+        Self::new(Subclass::Rules, message)
     }
 
     /// Anything else.
     pub(crate) fn other(message: impl Display) -> Self {
-        Self::new(Kind::Other, message)
+        Self::new(Subclass::Other, message)
     }
 
     /// A file that cannot be opened, read or written.
@@ -78,7 +78,7 @@ impl Failure {
         self
     }
 
-    fn new(kind: Kind, message: impl Display) -> Self {
+    fn new(kind: Subclass, message: impl Display) -> Self {
         Self { kind, message: message.to_string() }
     }
 }
@@ -86,17 +86,17 @@ impl Failure {
 impl From<Failure> for PyErr {
     fn from(Failure { kind, message }: Failure) -> Self {
         match kind {
-            Kind::Usage => PyValueError::new_err(message),
-            Kind::Overflow => PyOverflowError::new_err(message),
-            Kind::NotThere => classes::NotThereError::new_err(message),
-            Kind::Connection => classes::LostConnectionError::new_err(message),
-            Kind::Rules => classes::BrokenRulesError::new_err(message),
-            Kind::Other => classes::OtherError::new_err(message),
+            Subclass::Usage => PyValueError::new_err(message),
+            Subclass::Overflow => PyOverflowError::new_err(message),
+            Subclass::NotThere => classes::NotThereError::new_err(message),
+            Subclass::Connection => classes::LostConnectionError::new_err(message),
+            Subclass::Rules => classes::BrokenRulesError::new_err(message),
+            Subclass::Other => classes::OtherError::new_err(message),
         }
     }
 }
 
-impl From<ErrorClass> for Kind {
+impl From<ErrorClass> for Subclass {
     fn from(class: ErrorClass) -> Self {
         match class {
             ErrorClass::NotThere => Self::NotThere,
@@ -125,12 +125,12 @@ impl From<Error> for Failure {
 impl From<SurveyError> for Failure {
     fn from(error: SurveyError) -> Self {
         let kind = match &error {
-            SurveyError::TooLarge { .. } => Kind::Overflow,
+            SurveyError::TooLarge { .. } => Subclass::Overflow,
             SurveyError::UnknownRequest(_)
             | SurveyError::WrongOffset { .. }
             | SurveyError::OutOfRange { .. }
             | SurveyError::NoContext
-            | SurveyError::NotBitmapFirst => Kind::Usage,
+            | SurveyError::NotBitmapFirst => Subclass::Usage,
             _ => return Self::new(SurveyorError::from(error.clone()).class().into(), error),
         };
         Self::new(kind, error)
@@ -141,8 +141,8 @@ impl From<StreamError> for Failure {
     /// Lists of the caller's own that cannot be merged.
     fn from(error: StreamError) -> Self {
         let kind = match error {
-            StreamError::Extent(ExtentError::TooLarge { .. }) => Kind::Overflow,
-            _ => Kind::Usage,
+            StreamError::Extent(ExtentError::TooLarge { .. }) => Subclass::Overflow,
+            _ => Subclass::Usage,
         };
         Self::new(kind, error)
     }

@@ -22,7 +22,7 @@ const BROKEN: u8 = 5;
 type Script = Box<dyn Fn(&mut Conn) -> Result<()> + Send + Sync>;
 
 /// A server, and the codes with which a lenient survey and a backup of it end.
-struct Case {
+struct ScriptedCase {
     name: &'static str,
     survey: u8,
     backup: u8,
@@ -32,7 +32,7 @@ struct Case {
 fn main() -> core::result::Result<(), Box<dyn Error>> {
     let mut cases = cases();
     let Some(name) = std::env::args().nth(1) else {
-        for Case { name, survey, backup, .. } in cases {
+        for ScriptedCase { name, survey, backup, .. } in cases {
             println!("{name}\t{survey}\t{backup}");
         }
         return Ok(());
@@ -45,9 +45,9 @@ fn main() -> core::result::Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn cases() -> Vec<Case> {
-    let both = |code, name, script| Case { name, survey: code, backup: code, script };
-    let backup = |code, name, reply| Case { name, survey: SOUND, backup: code, script: reads(reply) };
+fn cases() -> Vec<ScriptedCase> {
+    let both = |code, name, script| ScriptedCase { name, survey: code, backup: code, script };
+    let backup = |code, name, reply| ScriptedCase { name, survey: SOUND, backup: code, script: reads(reply) };
     vec![
         both(SOUND, "honest", reads(data)),
         both(LOST, "killed before hello", script(|conn| conn.hang_up())),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// What the client makes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum RowVerdict {
     Accept,
     Clip,
     SafeStatus,
@@ -15,7 +15,7 @@ pub enum Word {
     Fatal,
 }
 
-impl Word {
+impl RowVerdict {
     const ALL: [(Self, &'static str); 5] = [
         (Self::Accept, "accept"),
         (Self::Clip, "clip"),
@@ -34,7 +34,7 @@ impl Word {
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for RowVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = Self::ALL.iter().find(|(word, _)| word == self).map(|(_, text)| *text);
         f.write_str(word.unwrap_or_default())
@@ -42,7 +42,7 @@ impl fmt::Display for Word {
 }
 
 /// All rows: their number, and the words of a lenient and of a strict client.
-pub fn rows() -> BTreeMap<String, (Word, Word)> {
+pub fn rows() -> BTreeMap<String, (RowVerdict, RowVerdict)> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../SERVER-BEHAVIOUR.md");
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut rows = BTreeMap::new();
@@ -53,7 +53,7 @@ pub fn rows() -> BTreeMap<String, (Word, Word)> {
             continue;
         }
         let word =
-            |text| Word::parse(text).unwrap_or_else(|| panic!("{text:?} is none of the words: {line}"));
+            |text| RowVerdict::parse(text).unwrap_or_else(|| panic!("{text:?} is none of the words: {line}"));
         let before = rows.insert(number.to_owned(), (word(lenient), word(strict)));
         assert!(before.is_none(), "row {number} is there twice");
     }
@@ -61,6 +61,6 @@ pub fn rows() -> BTreeMap<String, (Word, Word)> {
 }
 
 /// The two words of one row.
-pub fn words(row: &str) -> (Word, Word) {
+pub fn words(row: &str) -> (RowVerdict, RowVerdict) {
     *rows().get(row).unwrap_or_else(|| panic!("SERVER-BEHAVIOUR.md has no row {row}"))
 }

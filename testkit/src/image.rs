@@ -55,19 +55,19 @@ impl Step {
 /// How an image is made.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    pub format: Format,
+    pub format: ImageFormat,
     pub size: u64,
     pub backing: Option<Box<Self>>,
     pub steps: Vec<Step>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ImageFormat {
     Raw,
     Qcow2 { cluster: u64 },
 }
 
-impl Format {
+impl ImageFormat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -80,16 +80,16 @@ impl Format {
 #[derive(Clone, Debug)]
 pub struct Image {
     pub path: PathBuf,
-    pub format: Format,
+    pub format: ImageFormat,
 }
 
 impl Recipe {
     pub fn qcow2(cluster: u64, size: u64, steps: Vec<Step>) -> Self {
-        Self { format: Format::Qcow2 { cluster }, size, backing: None, steps }
+        Self { format: ImageFormat::Qcow2 { cluster }, size, backing: None, steps }
     }
 
     pub fn raw(size: u64, steps: Vec<Step>) -> Self {
-        Self { format: Format::Raw, size, backing: None, steps }
+        Self { format: ImageFormat::Raw, size, backing: None, steps }
     }
 
     pub fn over(self, backing: Self) -> Self {
@@ -112,7 +112,7 @@ impl Recipe {
     fn create(&self, image: &Image, backing: Option<&Image>) {
         let mut command = Command::new("qemu-img");
         command.args(["create", "-q", "-f", self.format.name()]);
-        if let Format::Qcow2 { cluster } = self.format {
+        if let ImageFormat::Qcow2 { cluster } = self.format {
             command.args(["-o", &format!("cluster_size={cluster}")]);
         }
         if let Some(backing) = backing {

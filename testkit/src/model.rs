@@ -22,7 +22,7 @@ pub const BLOCK: u32 = 512;
 
 /// The status of one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct BlockStatus {
     /// Reads as zeroes. None where nobody asked, because asking fails there.
     pub zero: Option<bool>,
     /// Allocation depth; None where the server does not offer it.
@@ -33,14 +33,14 @@ pub struct Status {
 
 /// A block: its place and its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
+pub struct ModelBlock {
     pub range: Range<u64>,
-    pub status: Status,
+    pub status: BlockStatus,
 }
 
 /// How a survey asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SurveyOrder {
     /// All contexts at once.
     Together,
     /// The bitmaps first; then zero status within dirty ranges only, so that clean ones count as
@@ -51,7 +51,7 @@ pub enum Order {
 /// A whole disk: consecutive blocks, from 0 to its end.
 #[derive(Clone, Debug)]
 pub struct Model {
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<ModelBlock>,
 }
 
 impl Model {
@@ -61,9 +61,9 @@ impl Model {
         contexts.extend(bitmaps.iter().map(|name| format!("{BITMAP}{name}")));
         let mut client = Client::connect(socket, export, &contexts);
         let size = client.size();
-        let blocks = survey(&mut client, 0..size).into_iter().map(|(range, answer)| Block {
+        let blocks = survey(&mut client, 0..size).into_iter().map(|(range, answer)| ModelBlock {
             range,
-            status: Status { zero: zero(&answer), depth: depth(&answer), dirty: dirty(&answer[2..]) },
+            status: BlockStatus { zero: zero(&answer), depth: depth(&answer), dirty: dirty(&answer[2..]) },
         });
         Self { blocks: blocks.collect() }
     }
@@ -78,12 +78,12 @@ impl Model {
         for (range, answer) in survey(&mut first, 0..size) {
             let dirty = dirty(&answer);
             if dirty.contains(&true) {
-                blocks.extend(survey(&mut second, range).into_iter().map(|(range, answer)| Block {
+                blocks.extend(survey(&mut second, range).into_iter().map(|(range, answer)| ModelBlock {
                     range,
-                    status: Status { zero: zero(&answer), depth: None, dirty: dirty.clone() },
+                    status: BlockStatus { zero: zero(&answer), depth: None, dirty: dirty.clone() },
                 }));
             } else {
-                blocks.push(Block { range, status: Status { zero: None, depth: None, dirty } });
+                blocks.push(ModelBlock { range, status: BlockStatus { zero: None, depth: None, dirty } });
             }
         }
         Self { blocks }
@@ -101,17 +101,17 @@ impl Model {
     }
 
     /// `{"start", "length", "dirty", "zero"}`: the answer with the bitmaps of these numbers named.
-    pub fn dirty_list(&self, range: &Range<u64>, bitmaps: &[usize], order: Order) -> Vec<Value> {
+    pub fn dirty_list(&self, range: &Range<u64>, bitmaps: &[usize], order: SurveyOrder) -> Vec<Value> {
         let parts = self.clip(range).map(|(part, status)| {
             let dirty = status.is_dirty(bitmaps);
-            let asked = dirty || order == Order::Together;
+            let asked = dirty || order == SurveyOrder::Together;
             (part, (dirty, asked && status.reads_zero()))
         });
         join(parts).into_iter().map(dirty_extent).collect()
     }
 
     /// The blocks within `range`, cut at its ends.
-    fn clip<'a>(&'a self, range: &'a Range<u64>) -> impl Iterator<Item = (Range<u64>, &'a Status)> {
+    fn clip<'a>(&'a self, range: &'a Range<u64>) -> impl Iterator<Item = (Range<u64>, &'a BlockStatus)> {
         self.blocks.iter().filter_map(|block| {
             let start = block.range.start.max(range.start);
             let end = block.range.end.min(range.end);
@@ -120,7 +120,7 @@ impl Model {
     }
 }
 
-impl Status {
+impl BlockStatus {
     fn reads_zero(&self) -> bool {
         self.zero.expect("zero status of a block asked about")
     }

@@ -1,6 +1,6 @@
 //! Random images from fixed seeds: the same disk on every machine, every time.
 
-use super::image::{Format, KIB, Recipe, Step};
+use super::image::{ImageFormat, KIB, Recipe, Step};
 
 const GRANULARITIES: [u64; 3] = [4 * KIB, 16 * KIB, 64 * KIB];
 
@@ -36,7 +36,7 @@ impl Rng {
 /// discards, space never written, and two bitmaps of different granularity, each of which knows
 /// what the other does not.
 pub fn qcow2(seed: u64, cluster: u64, size: u64) -> Recipe {
-    let format = Format::Qcow2 { cluster };
+    let format = ImageFormat::Qcow2 { cluster };
     let mut rng = Rng::new(seed);
     let mut steps = scatter(&mut rng, format, size, 14);
     steps.push(Step::Bitmap { name: "b0", granularity: rng.pick(&GRANULARITIES) });
@@ -50,21 +50,21 @@ pub fn qcow2(seed: u64, cluster: u64, size: u64) -> Recipe {
 
 /// The same over a backing file of `base_size` bytes, which may end before or after the disk does.
 pub fn backed(seed: u64, cluster: u64, size: u64, base_size: u64) -> Recipe {
-    let format = Format::Qcow2 { cluster: 64 * KIB };
+    let format = ImageFormat::Qcow2 { cluster: 64 * KIB };
     let steps = scatter(&mut Rng::new(!seed), format, base_size, 20);
     qcow2(seed, cluster, size).over(Recipe { format, size: base_size, backing: None, steps })
 }
 
 /// A raw file of any size, with data and holes, and data at its end.
 pub fn raw(seed: u64, size: u64) -> Recipe {
-    let mut steps = scatter(&mut Rng::new(seed), Format::Raw, size, 20);
+    let mut steps = scatter(&mut Rng::new(seed), ImageFormat::Raw, size, 20);
     steps.push(Step::Write { at: (size - 512) / 512 * 512, length: 512 });
     Recipe::raw(size, steps)
 }
 
 /// Steps that a guest takes between two backups. Each write has a byte of its own, never that of an
 /// older one.
-pub fn changes(rng: &mut Rng, format: Format, size: u64, count: usize, byte: u8) -> Vec<Step> {
+pub fn changes(rng: &mut Rng, format: ImageFormat, size: u64, count: usize, byte: u8) -> Vec<Step> {
     let change = |rng: &mut Rng| match step(rng, format, size) {
         Step::Write { at, length } => Step::Fill { at, length, byte },
         other => other,
@@ -72,15 +72,15 @@ pub fn changes(rng: &mut Rng, format: Format, size: u64, count: usize, byte: u8)
     (0..count).map(|_| change(rng)).collect()
 }
 
-fn scatter(rng: &mut Rng, format: Format, size: u64, count: usize) -> Vec<Step> {
+fn scatter(rng: &mut Rng, format: ImageFormat, size: u64, count: usize) -> Vec<Step> {
     (0..count).map(|_| step(rng, format, size)).collect()
 }
 
 /// One step of up to 256 KiB, in whole sectors, or in whole clusters as often as not.
-fn step(rng: &mut Rng, format: Format, size: u64) -> Step {
+fn step(rng: &mut Rng, format: ImageFormat, size: u64) -> Step {
     let cluster = match format {
-        Format::Raw => 4 * KIB,
-        Format::Qcow2 { cluster } => cluster,
+        ImageFormat::Raw => 4 * KIB,
+        ImageFormat::Qcow2 { cluster } => cluster,
     };
     let unit = rng.pick(&[512, cluster]);
     let at = rng.below(size / unit) * unit;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// What happens to the bytes of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum RelayFault {
     /// Nothing.
     None,
     /// After this number of bytes the server seems to have hung up.
@@ -33,7 +33,7 @@ pub struct Relay {
 
 impl Relay {
     /// Listens on a socket of its own, for connections to `server`.
-    pub fn start(server: &Path, fault: Fault) -> Self {
+    pub fn start(server: &Path, fault: RelayFault) -> Self {
         let folder = super::server::folder();
         let socket = folder.path().join("relay");
         let listener = UnixListener::bind(&socket).expect("listen");
@@ -45,7 +45,7 @@ impl Relay {
                 let Ok(server) = UnixStream::connect(&server) else { return };
                 record.lock().expect("the bytes").clear();
                 let (up, down) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
-                thread::spawn(move || pass(up, down, Fault::None, &Mutex::default()));
+                thread::spawn(move || pass(up, down, RelayFault::None, &Mutex::default()));
                 let record = Arc::clone(&record);
                 thread::spawn(move || pass(server, client, fault, &record));
             }
@@ -65,7 +65,7 @@ impl Relay {
 }
 
 /// Copies until one side is gone.
-fn pass(mut from: UnixStream, mut to: UnixStream, fault: Fault, seen: &Mutex<Vec<u8>>) {
+fn pass(mut from: UnixStream, mut to: UnixStream, fault: RelayFault, seen: &Mutex<Vec<u8>>) {
     let mut buffer = vec![0; 32 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let bytes = &mut buffer[..count];
@@ -75,15 +75,15 @@ fn pass(mut from: UnixStream, mut to: UnixStream, fault: Fault, seen: &Mutex<Vec
             seen.len() - count
         };
         let passed = match fault {
-            Fault::CutAt(at) if at < start + count => {
+            RelayFault::CutAt(at) if at < start + count => {
                 to.write_all(&bytes[..at.saturating_sub(start)]).ok();
                 break;
             }
-            Fault::FlipAt(at) if (start..start + count).contains(&at) => {
+            RelayFault::FlipAt(at) if (start..start + count).contains(&at) => {
                 bytes[at - start] ^= 0x40;
                 to.write_all(bytes)
             }
-            Fault::OneByOne => bytes.iter().try_for_each(|&byte| to.write_all(&[byte])),
+            RelayFault::OneByOne => bytes.iter().try_for_each(|&byte| to.write_all(&[byte])),
             _ => to.write_all(bytes),
         };
         if passed.is_err() {

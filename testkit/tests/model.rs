@@ -2,13 +2,13 @@
 //! wrong.
 
 use serde_json::json;
-use testkit::model::{Block, Model, Order, Status};
+use testkit::model::{BlockStatus, Model, ModelBlock, SurveyOrder};
 
 /// Blocks of 512 bytes: whether each is zero, at what depth, and what two bitmaps say of it.
 fn model(blocks: &[(bool, u32, [bool; 2])]) -> Model {
-    let blocks = (0_u64..).zip(blocks).map(|(index, (zero, depth, dirty))| Block {
+    let blocks = (0_u64..).zip(blocks).map(|(index, (zero, depth, dirty))| ModelBlock {
         range: index * 512..(index + 1) * 512,
-        status: Status { zero: Some(*zero), depth: Some(*depth), dirty: dirty.to_vec() },
+        status: BlockStatus { zero: Some(*zero), depth: Some(*depth), dirty: dirty.to_vec() },
     });
     Model { blocks: blocks.collect() }
 }
@@ -43,7 +43,7 @@ fn dirty_is_the_union_of_the_bitmaps_named() {
         json!({"start": 1536, "length": 1024, "dirty": true, "zero": true}),
         json!({"start": 2560, "length": 512, "dirty": true, "zero": false}),
     ];
-    assert_eq!(disk().dirty_list(&(0..3072), &[0, 1], Order::Together), expected);
+    assert_eq!(disk().dirty_list(&(0..3072), &[0, 1], SurveyOrder::Together), expected);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn bitmap_first_knows_nothing_of_zeroes_in_clean_ranges() {
         json!({"start": 2048, "length": 512, "dirty": false, "zero": false}),
         json!({"start": 2560, "length": 512, "dirty": true, "zero": false}),
     ];
-    assert_eq!(disk().dirty_list(&(0..3072), &[0], Order::BitmapFirst), expected);
+    assert_eq!(disk().dirty_list(&(0..3072), &[0], SurveyOrder::BitmapFirst), expected);
 }
 
 #[test]

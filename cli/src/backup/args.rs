@@ -21,7 +21,7 @@ use crate::values::{parse_size, parse_uri};
 /// FILE as it was and removes the unfinished file; SIGKILL leaves both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
-pub(crate) struct Args {
+pub(crate) struct BackupArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri)]
     pub(super) uri: Uri,

@@ -30,13 +30,13 @@ use crate::map::Previous;
 use crate::progress::Watch;
 use crate::streams;
 use crate::values::human;
-pub(crate) use args::Args;
+pub(crate) use args::BackupArgs;
 use frames::Frames;
 use report::Report;
 use target::BackupTarget;
 
 /// Does what the command line asks.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     let base = BackupBase::of(args)?;
     let target = BackupTarget::create(&args.file, args.after.as_deref())?;
     let report = Report::create(args.report.as_deref())?;
@@ -77,7 +77,7 @@ enum Parent {
 }
 
 impl BackupBase {
-    fn of(args: &Args) -> Result<Self, Failure> {
+    fn of(args: &BackupArgs) -> Result<Self, Failure> {
         let Some(file) = &args.after else {
             let previous = Previous::new(args.previous_size, args.grown);
             if args.grown && previous == Previous::Unsaid {
@@ -93,7 +93,7 @@ impl BackupBase {
     }
 
     /// A chain in which two backups have one name would be refused when it is restored.
-    fn check_names(self, args: &Args) -> Result<Self, Failure> {
+    fn check_names(self, args: &BackupArgs) -> Result<Self, Failure> {
         let parent = match &self.parent {
             Parent::Stream(ends) => &ends.meta.checkpoint,
             Parent::Name(name) => name,
@@ -109,7 +109,7 @@ impl BackupBase {
 
 /// Zero status and the bitmaps named, all required: without one of them the backup would be another
 /// one.
-fn contexts(args: &Args) -> Result<Contexts, Failure> {
+fn contexts(args: &BackupArgs) -> Result<Contexts, Failure> {
     let mut contexts = Contexts::new();
     for name in &args.bitmap {
         contexts = contexts.require(Context::bitmap(name))?;
@@ -127,7 +127,7 @@ struct SurveyedDisk {
     closed: u64,
 }
 
-fn survey(args: &Args, previous: Previous) -> Result<SurveyedDisk, Failure> {
+fn survey(args: &BackupArgs, previous: Previous) -> Result<SurveyedDisk, Failure> {
     let contexts = contexts(args)?;
     // A full backup needs no block status: without it all of the export is data.
     let options = args.connection.options().assume_data(args.bitmap.is_empty());
@@ -156,7 +156,7 @@ pub(crate) fn check_writable(read_only: bool, allowed: bool) -> Result<(), Failu
 fn decide_all(
     surveyor: &mut Surveyor,
     contexts: &Contexts,
-    args: &Args,
+    args: &BackupArgs,
     previous: Previous,
 ) -> Result<(ExtentMap<Action>, u64), Failure> {
     check_writable(surveyor.is_read_only(), args.allow_writable)?;
@@ -174,7 +174,7 @@ fn decide_all(
 fn decide(
     surveyor: &mut Surveyor,
     policy: impl Policy,
-    args: &Args,
+    args: &BackupArgs,
 ) -> Result<(ExtentMap<Action>, u64), Failure> {
     let size = surveyor.export().size();
     let assumes_data = surveyor.assumes_data();
@@ -209,7 +209,7 @@ fn check_tail(export: &Export) -> Result<(), Failure> {
 
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
 /// alone.
-fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
+fn plan_options(export: &Export, args: &BackupArgs) -> Result<PlanOptions, Failure> {
     let minimum = BlockSize::new(export.minimum_block())?;
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
@@ -222,7 +222,7 @@ fn plan_options(export: &Export, args: &Args) -> Result<PlanOptions, Failure> {
 
 /// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be
 /// less.
-fn meta(args: &Args, base: &BackupBase, size: u64, data: u64) -> Meta {
+fn meta(args: &BackupArgs, base: &BackupBase, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
     meta.incremental = !args.bitmap.is_empty();

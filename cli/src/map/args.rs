@@ -18,7 +18,7 @@ use crate::values::{parse_length, parse_size, parse_uri};
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("decision").args(["actions", "totals"]))]
 #[command(after_help = example!("  nbd-extents map --demo"))]
-pub(crate) struct Args {
+pub(crate) struct MapArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri, required_unless_present = "demo")]
     pub(super) uri: Option<Uri>,
@@ -38,8 +38,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = parse_length)]
     pub(super) length: Option<NonZeroU64>,
     /// The form of the output
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = MapFormat::Table)]
+    format: MapFormat,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Args {
 
 /// The form of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum MapFormat {
     /// Lines and a picture, for people
     Table,
     /// One JSON array as of ovirt-imageio; with --totals one object
@@ -85,7 +85,7 @@ pub(crate) enum Format {
 
 /// What to show of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum MapContent {
     Map,
     Actions,
     Totals,
@@ -129,16 +129,16 @@ impl Previous {
     }
 }
 
-impl Args {
-    pub(super) const fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.format }
+impl MapArgs {
+    pub(super) const fn format(&self) -> MapFormat {
+        if self.json { MapFormat::Json } else { self.format }
     }
 
-    pub(super) const fn content(&self) -> Content {
+    pub(super) const fn content(&self) -> MapContent {
         match (self.actions, self.totals) {
-            (true, _) => Content::Actions,
-            (_, true) => Content::Totals,
-            _ => Content::Map,
+            (true, _) => MapContent::Actions,
+            (_, true) => MapContent::Totals,
+            _ => MapContent::Map,
         }
     }
 
@@ -148,7 +148,7 @@ impl Args {
 
     /// Refuses combinations that clap's rules cannot.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.format() != Format::Nbdinfo {
+        if self.format() != MapFormat::Nbdinfo {
             return Ok(());
         }
         let wrong = if self.bitmap.len() > 1 {

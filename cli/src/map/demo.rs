@@ -11,7 +11,7 @@ use nbd_extents::{
     Bitmaps, Context, Contexts, ExportParams, Extent, Status, Survey, SurveyError, SurveyOptions,
 };
 
-use super::args::{Args, Previous};
+use super::args::{MapArgs, Previous};
 use super::report::{self, MapSubject};
 use crate::failure::Failure;
 use crate::output::remark;
@@ -31,7 +31,7 @@ struct Capture {
     payloads: Vec<Vec<u8>>,
 }
 
-pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn run(args: &MapArgs, out: &mut impl Write) -> Result<(), Failure> {
     let capture = Capture::read(COMPACT);
     let size = capture.size;
     let survey = survey(&capture)?;

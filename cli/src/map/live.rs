@@ -8,13 +8,13 @@ use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::{Context, ContextError, Contexts};
 
-use super::args::{Args, Content, Format};
+use super::args::{MapArgs, MapContent, MapFormat};
 use super::report::{self, MapSubject};
 use crate::connection;
 use crate::failure::Failure;
 
 /// Asks the server, and writes its map in the form asked for.
-pub(super) fn run(uri: &Uri, args: &Args, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn run(uri: &Uri, args: &MapArgs, out: &mut impl Write) -> Result<(), Failure> {
     let contexts = contexts(args)?;
     // Without block status all of an export is data; of a bitmap nothing can be assumed.
     let options = args.connection.options().assume_data(args.survey.safe_on_failure);
@@ -28,7 +28,7 @@ pub(super) fn run(uri: &Uri, args: &Args, out: &mut impl Write) -> Result<(), Fa
 }
 
 /// The failure of a connection. Without block status a map of all data is still possible.
-fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &Args) -> Failure {
+fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &MapArgs) -> Failure {
     let has_no_status =
         matches!(&error, SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })));
     let failure = connection::failure(uri, options, error);
@@ -40,14 +40,14 @@ fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &Ar
 
 /// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are
 /// required. The depth is asked for only where it is shown, and may be missing.
-fn contexts(args: &Args) -> Result<Contexts, ContextError> {
+fn contexts(args: &MapArgs) -> Result<Contexts, ContextError> {
     let mut contexts = Contexts::new();
     for name in &args.bitmap {
         contexts = contexts.require(Context::bitmap(name))?;
     }
     match (args.format(), args.bitmap.is_empty()) {
-        (Format::Nbdinfo, false) => Ok(contexts),
-        (Format::Nbdinfo, true) | (_, false) => contexts.require(Context::Allocation),
+        (MapFormat::Nbdinfo, false) => Ok(contexts),
+        (MapFormat::Nbdinfo, true) | (_, false) => contexts.require(Context::Allocation),
         _ => contexts.require(Context::Allocation)?.optional(Context::Depth),
     }
 }
@@ -55,12 +55,12 @@ fn contexts(args: &Args) -> Result<Contexts, ContextError> {
 fn survey(
     surveyor: &mut Surveyor,
     contexts: &Contexts,
-    args: &Args,
+    args: &MapArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let range = range(args, surveyor.export().size())?;
     let content = args.content();
-    if !surveyor.is_read_only() && args.format() == Format::Table && content != Content::Totals {
+    if !surveyor.is_read_only() && args.format() == MapFormat::Table && content != MapContent::Totals {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
     let options = args.survey.options(surveyor)?.range(range.clone())?;
@@ -79,7 +79,7 @@ fn survey(
 
 /// The range asked for; without a length, up to the end. An empty one is a mistake, unless the disk
 /// is empty and no offset was given.
-fn range(args: &Args, size: u64) -> Result<Range<u64>, Failure> {
+fn range(args: &MapArgs, size: u64) -> Result<Range<u64>, Failure> {
     let start = args.offset.unwrap_or(0);
     match args.length {
         None if start < size || args.offset.is_none() => Ok(start..size),

@@ -14,16 +14,16 @@ mod report;
 mod table;
 mod view;
 
-use args::Format;
-pub(crate) use args::{Args, Previous};
+use args::MapFormat;
+pub(crate) use args::{MapArgs, Previous};
 
 use crate::failure::Failure;
 use crate::output::Output;
 
 /// Does what the command line asks.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &MapArgs) -> Result<(), Failure> {
     args.check()?;
-    let is_for_people = args.format() == Format::Table;
+    let is_for_people = args.format() == MapFormat::Table;
     let mut out = if is_for_people { Output::held() } else { Output::streamed() };
     match &args.uri {
         Some(uri) => live::run(uri, args, &mut out)?,

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use nbd_extents::Extent;
 
-use super::view::{Kind, Shown, View};
+use super::view::{RangeKind, Shown, View};
 
 /// The width where there is no terminal.
 const DEFAULT_WIDTH: u16 = 80;
@@ -17,7 +17,7 @@ const DEFAULT_WIDTH: u16 = 80;
 /// A strip being drawn.
 pub(super) struct Strip {
     range: Range<u64>,
-    cells: Vec<Option<Kind>>,
+    cells: Vec<Option<RangeKind>>,
     view: View,
     colour: bool,
 }
@@ -60,12 +60,12 @@ impl Strip {
         writeln!(out, "|\n{}", self.legend())
     }
 
-    fn draw_run(&self, run: &[Option<Kind>], out: &mut impl Write) -> io::Result<()> {
+    fn draw_run(&self, run: &[Option<RangeKind>], out: &mut impl Write) -> io::Result<()> {
         let (mark, colour) = match run.first().copied().flatten() {
-            Some(Kind::DirtyData) => ('#', "1;31"),
-            Some(Kind::DirtyZero) => ('0', "33"),
-            Some(Kind::CleanData) => ('=', "34"),
-            Some(Kind::CleanZero) => ('.', "2"),
+            Some(RangeKind::DirtyData) => ('#', "1;31"),
+            Some(RangeKind::DirtyZero) => ('0', "33"),
+            Some(RangeKind::CleanData) => ('=', "34"),
+            Some(RangeKind::CleanZero) => ('.', "2"),
             None => (' ', "0"),
         };
         let marks: String = run.iter().map(|_| mark).collect();

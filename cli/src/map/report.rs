@@ -8,7 +8,7 @@ use nbd_extents::action::{DecideError, Full, Policy, StatusStream, Totals};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Bitmaps, Extent, Status};
 
-use super::args::{Content, Format, Previous};
+use super::args::{MapContent, MapFormat, Previous};
 use super::json::Array;
 use super::nbdinfo;
 use super::table::Table;
@@ -30,18 +30,18 @@ pub(super) struct MapSubject {
 pub(super) fn write<S>(
     extents: S,
     subject: &MapSubject,
-    content: Content,
-    format: Format,
+    content: MapContent,
+    format: MapFormat,
     out: &mut impl Write,
 ) -> Result<(), Failure>
 where
     S: ExtentStream<Status = Status>,
     Failure: From<S::Error>,
 {
-    if format == Format::Nbdinfo {
-        return nbdinfo::write(extents, !subject.bitmaps.is_empty(), content == Content::Totals, out);
+    if format == MapFormat::Nbdinfo {
+        return nbdinfo::write(extents, !subject.bitmaps.is_empty(), content == MapContent::Totals, out);
     }
-    if content == Content::Map {
+    if content == MapContent::Map {
         let view = View::of_map(!subject.bitmaps.is_empty());
         let shown = extents.map_status(|status| view.show(status)).coalesce();
         return rows(shown, subject, view, format, out);
@@ -49,7 +49,7 @@ where
     if subject.bitmaps.is_empty() {
         return decide(extents, Full::new(), subject, content, format, out);
     }
-    if subject.previous == Previous::Unsaid && content == Content::Actions && format == Format::Table {
+    if subject.previous == Previous::Unsaid && content == MapContent::Actions && format == MapFormat::Table {
         let size = human(subject.export_size);
         writeln!(
             out,
@@ -71,8 +71,8 @@ fn decide<S>(
     extents: S,
     policy: impl Policy,
     subject: &MapSubject,
-    content: Content,
-    format: Format,
+    content: MapContent,
+    format: MapFormat,
     out: &mut impl Write,
 ) -> Result<(), Failure>
 where
@@ -81,7 +81,7 @@ where
 {
     let actions = extents.decide(policy);
     match content {
-        Content::Totals => totals(Totals::of(actions)?, subject, format, out),
+        MapContent::Totals => totals(Totals::of(actions)?, subject, format, out),
         _ => rows(actions.map_status(Shown::Action), subject, View::Actions, format, out),
     }
 }
@@ -90,7 +90,7 @@ fn rows<S>(
     shown: S,
     subject: &MapSubject,
     view: View,
-    format: Format,
+    format: MapFormat,
     out: &mut impl Write,
 ) -> Result<(), Failure>
 where
@@ -98,7 +98,7 @@ where
     Failure: From<S::Error>,
 {
     match format {
-        Format::Json => {
+        MapFormat::Json => {
             let mut array = Array::new(&mut *out, view);
             if let Err(failure) = each(shown, |extent| array.push(&extent)) {
                 // The rows until here are right. An error of the output must not replace the first one.
@@ -117,11 +117,16 @@ where
     Ok(())
 }
 
-fn totals(totals: Totals, subject: &MapSubject, format: Format, out: &mut impl Write) -> Result<(), Failure> {
+fn totals(
+    totals: Totals,
+    subject: &MapSubject,
+    format: MapFormat,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let Totals { copy, zero, skip, .. } = totals;
     let size = subject.range.end - subject.range.start;
     match format {
-        Format::Json => {
+        MapFormat::Json => {
             writeln!(out, "{{\"copy\": {copy}, \"zero\": {zero}, \"skip\": {skip}, \"size\": {size}}}")?;
         }
         _ => {

@@ -41,7 +41,7 @@ impl View {
 
 /// The four kinds of range that the picture and the summary tell apart, the most important last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum RangeKind {
     CleanZero,
     CleanData,
     DirtyZero,
@@ -50,18 +50,20 @@ pub(super) enum Kind {
 
 impl Shown {
     /// Its kind; without a bitmap all content counts as changed.
-    pub(super) const fn kind(self) -> Kind {
+    pub(super) const fn kind(self) -> RangeKind {
         match self {
-            Self::Action(Action::Copy) => Kind::DirtyData,
-            Self::Action(Action::Zero { .. }) => Kind::DirtyZero,
-            Self::Action(Action::Skip | Action::Absent) => Kind::CleanZero,
-            Self::Change { dirty: true, zero: false } | Self::Content { zero: false, .. } => Kind::DirtyData,
-            Self::Change { dirty: true, zero: true } | Self::Content { zero: true, hole: false } => {
-                Kind::DirtyZero
+            Self::Action(Action::Copy) => RangeKind::DirtyData,
+            Self::Action(Action::Zero { .. }) => RangeKind::DirtyZero,
+            Self::Action(Action::Skip | Action::Absent) => RangeKind::CleanZero,
+            Self::Change { dirty: true, zero: false } | Self::Content { zero: false, .. } => {
+                RangeKind::DirtyData
             }
-            Self::Change { dirty: false, zero: false } => Kind::CleanData,
+            Self::Change { dirty: true, zero: true } | Self::Content { zero: true, hole: false } => {
+                RangeKind::DirtyZero
+            }
+            Self::Change { dirty: false, zero: false } => RangeKind::CleanData,
             Self::Change { dirty: false, zero: true } | Self::Content { zero: true, hole: true } => {
-                Kind::CleanZero
+                RangeKind::CleanZero
             }
         }
     }

@@ -12,7 +12,7 @@ use testkit::scripted::{Conn, Good, Reaction, ScriptedServer, SeenOption, SeenRe
 
 use super::observe::{Observer, Phase};
 use super::{M, run};
-use testkit::behaviour::{self, Word};
+use testkit::behaviour::{self, RowVerdict};
 
 /// Enough for a busy machine; runs that are meant to wait for their deadline have a shorter one.
 const LONG: Duration = Duration::from_secs(30);
@@ -158,12 +158,12 @@ impl Case {
 
     /// The same, where the table has no row.
     #[track_caller]
-    pub(crate) fn is(self, lenient: Word, strict: Word) {
+    pub(crate) fn is(self, lenient: RowVerdict, strict: RowVerdict) {
         self.check_words(None, lenient, strict);
     }
 
     #[track_caller]
-    fn check_words(self, row: Option<u8>, lenient: Word, strict: Word) {
+    fn check_words(self, row: Option<u8>, lenient: RowVerdict, strict: RowVerdict) {
         for server in [Some(&self.server), self.over_tls.as_ref()].into_iter().flatten() {
             let uri = server.uri();
             for (word, strict) in [(lenient, false), (strict, true)] {
@@ -175,7 +175,7 @@ impl Case {
     }
 
     #[track_caller]
-    fn check_program(&self, uri: &str, word: Word, strict: bool) {
+    fn check_program(&self, uri: &str, word: RowVerdict, strict: bool) {
         self.honest.store(false, Ordering::SeqCst);
         let length = self.length.map(|length| length.to_string());
         let mut arguments = vec![uri, "--json"];

@@ -8,7 +8,7 @@ pub(crate) mod observe;
 pub(crate) mod run;
 
 pub(crate) use case::{Case, change, content};
-pub(crate) use testkit::behaviour::Word::{self, Accept, Clip, Fatal, RequestError, SafeStatus};
+pub(crate) use testkit::behaviour::RowVerdict::{self, Accept, Clip, Fatal, RequestError, SafeStatus};
 
 /// 1 MiB; the disks of these tests have four of them unless they say otherwise.
 pub(crate) const M: u64 = 1 << 20;

@@ -8,7 +8,7 @@ use nbd_client::stats::{Tolerated, ToleratedCounts};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_extents::{Context, Contexts};
 
-use testkit::behaviour::Word;
+use testkit::behaviour::RowVerdict;
 use testkit::clients::{AnySurveyor, Kind, SurveyKind};
 
 /// Where the fault is.
@@ -32,7 +32,7 @@ impl Observer<'_> {
     /// The word, which is the same for each kind of client. Whatever was forgiven must have been
     /// counted under `row`.
     #[track_caller]
-    pub(crate) fn word(&self, row: Option<u8>) -> Word {
+    pub(crate) fn word(&self, row: Option<u8>) -> RowVerdict {
         let options =
             Options::new().strict(self.strict).connect_timeout(self.timeout).request_timeout(self.timeout);
         let words = SurveyKind::ALL.map(|kind| {
@@ -49,12 +49,12 @@ impl Observer<'_> {
     /// A handshake without which no context can be had is a failed request; without which nothing
     /// can, is fatal.
     #[track_caller]
-    fn handshake(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> Word {
+    fn handshake(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> RowVerdict {
         let options = options.clone().want_context("base:allocation");
         let kind = if kind == SurveyKind::Async { Kind::AsyncDriver } else { Kind::Blocking };
-        let Ok(client) = kind.connect(&self.uri.parse().unwrap(), &options) else { return Word::Fatal };
+        let Ok(client) = kind.connect(&self.uri.parse().unwrap(), &options) else { return RowVerdict::Fatal };
         if !client.export().missing.is_empty() {
-            return Word::RequestError;
+            return RowVerdict::RequestError;
         }
         judge(row, by_row(&client.stats().forgiven))
     }
@@ -62,7 +62,7 @@ impl Observer<'_> {
     /// After a failed request the same connection must serve the next one; after a fatal fault it
     /// must not.
     #[track_caller]
-    fn replies(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> Word {
+    fn replies(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> RowVerdict {
         let mut contexts = Contexts::new().require(Context::Allocation).unwrap();
         for &name in self.bitmaps {
             contexts = contexts.require(Context::bitmap(name)).unwrap();
@@ -74,7 +74,7 @@ impl Observer<'_> {
             return judge(row, counts);
         }
         self.honest.store(true, Ordering::SeqCst);
-        if self.survey(&mut surveyor).is_ok() { Word::RequestError } else { Word::Fatal }
+        if self.survey(&mut surveyor).is_ok() { RowVerdict::RequestError } else { RowVerdict::Fatal }
     }
 
     /// Surveys the whole range, and returns the counts of forgiven faults.
@@ -91,12 +91,12 @@ fn by_row(counts: &ToleratedCounts) -> Vec<(u8, u64)> {
 }
 
 #[track_caller]
-fn judge(row: Option<u8>, counts: Vec<(u8, u64)>) -> Word {
+fn judge(row: Option<u8>, counts: Vec<(u8, u64)>) -> RowVerdict {
     let counted: Vec<u8> = counts.into_iter().filter(|(_, count)| *count > 0).map(|(row, _)| row).collect();
     assert!(counted.iter().all(|counted| row.is_none_or(|row| *counted == row)), "{row:?}: {counted:?}");
     match counted[..] {
-        [] => Word::Accept,
-        [21 | 23] => Word::SafeStatus,
-        _ => Word::Clip,
+        [] => RowVerdict::Accept,
+        [21 | 23] => RowVerdict::SafeStatus,
+        _ => RowVerdict::Clip,
     }
 }

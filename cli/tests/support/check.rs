@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::run::{Run, map};
 use testkit::image::MIB;
-use testkit::model::{Model, Order};
+use testkit::model::{Model, SurveyOrder};
 use testkit::random::Rng;
 use testkit::server::Server;
 
@@ -28,8 +28,8 @@ impl Disk<'_> {
         for range in ranges(self.model.size(), seed) {
             self.check_zero(&range);
             for bitmaps in [&[0][..], &[1], &[0, 1]] {
-                self.check_dirty(&range, bitmaps, Order::Together);
-                self.check_dirty(&range, bitmaps, Order::BitmapFirst);
+                self.check_dirty(&range, bitmaps, SurveyOrder::Together);
+                self.check_dirty(&range, bitmaps, SurveyOrder::BitmapFirst);
             }
         }
     }
@@ -40,7 +40,7 @@ impl Disk<'_> {
         let zero = self.model.zero_list(&whole);
         self.run(&whole, &["--strict"]).prints(&zero);
         self.run(&whole, &["--strict", "--compact"]).prints(&zero);
-        let dirty = self.model.dirty_list(&whole, &[0, 1], Order::Together);
+        let dirty = self.model.dirty_list(&whole, &[0, 1], SurveyOrder::Together);
         self.run(&whole, &["--strict", "--bitmap", "b0", "--bitmap", "b1"]).prints(&dirty);
     }
 
@@ -64,12 +64,12 @@ impl Disk<'_> {
         }
     }
 
-    pub(crate) fn check_dirty(&self, range: &Range<u64>, bitmaps: &[usize], order: Order) {
+    pub(crate) fn check_dirty(&self, range: &Range<u64>, bitmaps: &[usize], order: SurveyOrder) {
         let expected = self.model.dirty_list(range, bitmaps, order);
         for headers in HEADERS {
             let mut options = headers.to_vec();
             options.extend(name_bitmaps(bitmaps));
-            if order == Order::BitmapFirst {
+            if order == SurveyOrder::BitmapFirst {
                 options.push("--bitmap-first");
             }
             self.run(range, &options).prints(&expected);

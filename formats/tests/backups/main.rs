@@ -12,7 +12,7 @@ mod python;
 
 use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event};
 
-use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set};
+use testkit::backups::{Disk, Dress, Fault, OLD, SeededNumbers, StreamSet};
 
 /// The rounds of each test: 100, or as many as `BACKUP_ROUNDS` says.
 fn rounds() -> u64 {
@@ -54,10 +54,10 @@ fn restore(streams: &[Vec<u8>], base: Option<&str>, target: &mut [u8]) -> Option
 #[test]
 fn sound_backups_restore_the_disk() {
     for seed in 0..rounds() {
-        let mut rng = Numbers::new(seed);
+        let mut rng = SeededNumbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in Dress::ALL {
-            let set = Set::of(&disk, dress, &mut rng);
+            let set = StreamSet::of(&disk, dress, &mut rng);
             for states in 1..=disk.states.len() {
                 let last = &disk.states[states - 1];
                 let mut target = vec![OLD; last.len()];
@@ -75,10 +75,10 @@ fn sound_backups_restore_the_disk() {
 #[test]
 fn incrementals_restore_onto_their_base_and_onto_no_other() {
     for seed in 0..rounds() {
-        let mut rng = Numbers::new(seed);
+        let mut rng = SeededNumbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in [Dress::After, Dress::ByHand] {
-            let set = Set::of(&disk, dress, &mut rng);
+            let set = StreamSet::of(&disk, dress, &mut rng);
             let from = 1 + rng.below(disk.states.len() - 1);
             let last = disk.states.last().unwrap();
             let on_target = |state: &Vec<u8>| {
@@ -98,7 +98,7 @@ fn incrementals_restore_onto_their_base_and_onto_no_other() {
             }
         }
         // Streams that name nothing cannot be tied to a base.
-        let set = Set::of(&disk, Dress::Plain, &mut rng);
+        let set = StreamSet::of(&disk, Dress::Plain, &mut rng);
         assert!(restore(&set.bytes()[1..], Some("c0"), &mut vec![OLD; 1 << 20]).is_none(), "seed {seed}");
     }
 }
@@ -109,10 +109,10 @@ fn one_fault_is_refused_or_does_not_matter() {
     let mut refused = 0;
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..rounds() {
-        let mut rng = Numbers::new(seed);
+        let mut rng = SeededNumbers::new(seed);
         let disk = Disk::random(&mut rng);
         for dress in Dress::ALL {
-            let set = Set::of(&disk, dress, &mut rng);
+            let set = StreamSet::of(&disk, dress, &mut rng);
             for fault in Fault::all(&set, &mut rng) {
                 let Some(faulty) = fault.apply(&set, &disk, &mut rng) else { continue };
                 let mut target = vec![OLD; disk.largest()];

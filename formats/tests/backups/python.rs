@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nbd_extents_formats::sparse_stream::Meta;
-use testkit::backups::{Disk, Dress, Fault, Numbers, OLD, Set, frames, join, seal};
+use testkit::backups::{Disk, Dress, Fault, OLD, SeededNumbers, StreamSet, frames, join, seal};
 use testkit::tools::require;
 
 use super::restore;
@@ -36,11 +36,11 @@ fn a_reader_written_from_the_specification_agrees() {
     }
     let mut cases = Vec::new();
     for seed in 0..40 {
-        let mut rng = Numbers::new(1_000_000 + seed);
+        let mut rng = SeededNumbers::new(1_000_000 + seed);
         // Python's checksum takes long over large disks.
         let disk = Disk::of_blocks(if seed % 4 == 0 { 512 } else { 1 }, &mut rng);
         for dress in Dress::ALL {
-            let set = Set::of(&disk, dress, &mut rng);
+            let set = StreamSet::of(&disk, dress, &mut rng);
             let last = disk.states.last().unwrap().len();
             cases.push(Case::new(format!("{seed} {dress:?}"), set.bytes().to_vec(), last, disk.largest()));
             for fault in Fault::all(&set, &mut rng) {
@@ -67,8 +67,8 @@ fn a_reader_written_from_the_specification_agrees() {
 }
 
 /// Full backups whose meta frames are unusual, or wrong in one thing, with the right checksum.
-fn odd_metas(seed: u64, disk: &Disk, rng: &mut Numbers) -> Vec<Case> {
-    let set = Set::of(disk, Dress::After, rng);
+fn odd_metas(seed: u64, disk: &Disk, rng: &mut SeededNumbers) -> Vec<Case> {
+    let set = StreamSet::of(disk, Dress::After, rng);
     let size = disk.states[0].len();
     let json = set.metas[0].to_json();
     let key = |text: &str| json.replacen('}', &format!(",{text}}}"), 1);

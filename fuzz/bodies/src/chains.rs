@@ -20,8 +20,8 @@ use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Action, Extent, StreamError};
 
 /// A reader of a layer's actions.
-trait Stream: ExtentStream<Status = Action, Error = StreamError> + Clone {}
-impl<S: ExtentStream<Status = Action, Error = StreamError> + Clone> Stream for S {}
+trait LayerStream: ExtentStream<Status = Action, Error = StreamError> + Clone {}
+impl<S: ExtentStream<Status = Action, Error = StreamError> + Clone> LayerStream for S {}
 
 /// A layer as in the catalogue.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub fn chains(data: &[u8]) {
     assert!(is_chain(base.as_ref(), &entries), "no chain, and not refused");
     let chain = if growth_is_zero { chain.growth_reads_as_zero() } else { chain };
     let whole = entries.iter().all(Entry::covers_its_disk);
-    let judge = Judge { base: base.map(|base| base.size), entries: &entries, whole, growth_is_zero };
+    let judge = LayersModel { base: base.map(|base| base.size), entries: &entries, whole, growth_is_zero };
     let restored = judge.restore(&chain);
     assert_eq!(chain.check().is_ok(), whole && restored);
     judge.merge(chain, merged);
@@ -213,7 +213,7 @@ where
 }
 
 /// The result of writing the layers one after the other.
-struct Judge<'a> {
+struct LayersModel<'a> {
     /// The size of the disk below the first layer.
     base: Option<u64>,
     entries: &'a [Entry],
@@ -222,14 +222,14 @@ struct Judge<'a> {
     growth_is_zero: bool,
 }
 
-impl Judge<'_> {
-    fn restore(&self, chain: &Chain<u8, impl Stream>) -> bool {
+impl LayersModel<'_> {
+    fn restore(&self, chain: &Chain<u8, impl LayerStream>) -> bool {
         let result = || self.expected(0..self.entries.len());
         compare(chain.clone().restore(), self.whole, result);
         chain.clone().restore().for_each(drop).is_ok()
     }
 
-    fn merge(&self, chain: Chain<u8, impl Stream>, range: core::ops::Range<usize>) {
+    fn merge(&self, chain: Chain<u8, impl LayerStream>, range: core::ops::Range<usize>) {
         let Ok((layer, sources)) = chain.merge(range.clone()) else {
             assert!(range.is_empty() || range.end > self.entries.len());
             return;

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::bytes::Bytes;
-use super::pieces::Pieces;
+use super::pieces::Cuts;
 use nbd_extents::stream::{ExtentStream, from_iter};
 use nbd_extents::{Extent, MAX_END};
 use nbd_extents_formats::csi::Unallocated;
@@ -21,7 +21,7 @@ const SIZES: [u64; 4] = [6_291_456, 0, 1 << 20, MAX_END];
 pub fn formats(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let (which, bits, second) = (usize::from(bytes.u8()), bytes.u8(), usize::from(bytes.u8()));
-    let pieces = Pieces::read(&mut bytes);
+    let pieces = Cuts::read(&mut bytes);
     let text = bytes.rest();
     let second = Format::ALL[second % Format::ALL.len()];
     let format = Format::ALL.get(which % (Format::ALL.len() + 1)).copied();
@@ -42,7 +42,7 @@ pub fn formats(data: &[u8]) {
 
 /// A text that arrives in pieces.
 pub struct PieceReader<'a> {
-    pieces: &'a Pieces,
+    pieces: &'a Cuts,
     nth: usize,
     left: &'a [u8],
 }
@@ -72,13 +72,13 @@ fn all<T: Copy>(mut reader: ListReader<PieceReader<'_>, T>) -> (Vec<Extent<T>>, 
 /// The extents, and `true` if they are complete; the same whatever the pieces.
 fn whole_and_in_pieces<'a, T: Copy + PartialEq + core::fmt::Debug>(
     read: &dyn Fn(PieceReader<'a>) -> ListReader<PieceReader<'a>, T>,
-    pieces: &'a Pieces,
+    pieces: &'a Cuts,
     text: &'a [u8],
 ) -> (Vec<Extent<T>>, bool) {
     let with = |pieces| all(read(PieceReader { pieces, nth: 0, left: text }));
-    let whole = with(&Pieces::Whole);
+    let whole = with(&Cuts::Whole);
     assert_eq!(with(pieces), whole);
-    assert_eq!(with(&Pieces::Bytewise), whole);
+    assert_eq!(with(&Cuts::Bytewise), whole);
     let (extents, error) = whole;
     for pair in extents.windows(2) {
         assert_eq!(pair[0].end(), pair[1].start(), "every byte once");
@@ -93,7 +93,7 @@ fn whole_and_in_pieces<'a, T: Copy + PartialEq + core::fmt::Debug>(
     (extents, error.is_none())
 }
 
-fn list(format: Format, options: ReadOptions, second: Format, pieces: &Pieces, text: &[u8]) {
+fn list(format: Format, options: ReadOptions, second: Format, pieces: &Cuts, text: &[u8]) {
     let (extents, whole) = whole_and_in_pieces(&|input| format.read(input, options), pieces, text);
     if !whole {
         return;

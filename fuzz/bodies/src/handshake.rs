@@ -12,7 +12,7 @@
 //! ```
 
 use super::bytes::Bytes;
-use super::pieces::Pieces;
+use super::pieces::Cuts;
 use super::server_text::assert_printable;
 use nbd_client::frame::{Headers, UnexpectedEof};
 use nbd_client::handshake::{
@@ -23,7 +23,7 @@ use nbd_client::{Export, Strictness};
 
 /// The results that must not depend on the pieces.
 #[derive(Clone, Debug, PartialEq)]
-struct Outcome {
+struct HandshakeOutcome {
     output: Vec<u8>,
     end: Result<End, HandshakeError>,
 }
@@ -37,14 +37,14 @@ enum End {
 pub fn handshake(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let config = config(&mut bytes);
-    let pieces = Pieces::read(&mut bytes);
+    let pieces = Cuts::read(&mut bytes);
     let input = bytes.rest();
-    let (outcome, tls_at) = run(&config, input, &Pieces::Bytewise, None);
+    let (outcome, tls_at) = run(&config, input, &Cuts::Bytewise, None);
     check(&config, &outcome);
     assert_eq!(run(&config, input, &pieces, tls_at).0, outcome);
-    assert_eq!(run(&config, input, &Pieces::Whole, tls_at).0, outcome);
+    assert_eq!(run(&config, input, &Cuts::Whole, tls_at).0, outcome);
     if let Some(at) = tls_at.filter(|&at| at < input.len()) {
-        let (refused, _) = run(&config, input, &Pieces::Whole, None);
+        let (refused, _) = run(&config, input, &Cuts::Whole, None);
         assert_eq!(refused.end, Err(HandshakeError::BytesBehindStartTls { count: input.len() - at }));
     }
 }
@@ -76,9 +76,9 @@ fn config(bytes: &mut Bytes<'_>) -> HandshakeConfig {
 fn run(
     config: &HandshakeConfig,
     input: &[u8],
-    pieces: &Pieces,
+    pieces: &Cuts,
     tls_at: Option<usize>,
-) -> (Outcome, Option<usize>) {
+) -> (HandshakeOutcome, Option<usize>) {
     let mut handshake = Handshake::new(config.clone()).unwrap();
     let mut output = Vec::new();
     let mut started_at = None;
@@ -96,7 +96,7 @@ fn run(
             }
             Err(error) => {
                 failed(handshake, &error);
-                return (Outcome { output, end: Err(error) }, started_at);
+                return (HandshakeOutcome { output, end: Err(error) }, started_at);
             }
         }
         if handshake.status() == HandshakeStatus::NeedsTls {
@@ -114,7 +114,7 @@ fn run(
             End::Waiting { status, eof }
         }
     };
-    (Outcome { output, end: Ok(end) }, started_at)
+    (HandshakeOutcome { output, end: Ok(end) }, started_at)
 }
 
 fn finished(mut handshake: Handshake, taken: usize) -> End {
@@ -135,7 +135,7 @@ fn failed(mut handshake: Handshake, error: &HandshakeError) {
     assert!(handshake.into_export().is_none());
 }
 
-fn check(config: &HandshakeConfig, outcome: &Outcome) {
+fn check(config: &HandshakeConfig, outcome: &HandshakeOutcome) {
     // four bytes of flags, then options one after the other
     let mut rest = outcome.output.get(4..).unwrap_or_default();
     while let Some((header, data)) =

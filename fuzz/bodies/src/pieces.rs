@@ -5,13 +5,13 @@ use super::bytes::Bytes;
 
 /// The cuts of a stream of bytes.
 #[derive(Clone, Debug)]
-pub enum Pieces {
+pub enum Cuts {
     Whole,
     Bytewise,
     Sizes(Vec<usize>),
 }
 
-impl Pieces {
+impl Cuts {
     /// Reads a count (modulo 32) and that number of sizes; a size of 0 is 256.
     pub fn read(bytes: &mut Bytes<'_>) -> Self {
         let count = usize::from(bytes.u8() % 32);

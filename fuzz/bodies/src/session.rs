@@ -17,7 +17,7 @@
 //! ```
 
 use super::bytes::Bytes;
-use super::pieces::Pieces;
+use super::pieces::Cuts;
 use super::server_text::assert_printable;
 use nbd_client::export::TransmissionFlags;
 use nbd_client::frame::ErrorChunk;
@@ -67,13 +67,13 @@ struct SessionCase {
 
 /// The results that must not depend on the pieces.
 #[derive(Clone, Debug, PartialEq)]
-struct Outcome {
+struct SessionOutcome {
     events: Vec<Event>,
-    end: Result<State, ProtocolError>,
+    end: Result<SessionState, ProtocolError>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct State {
+struct SessionState {
     stats: SessionStats,
     in_flight: usize,
     must_disconnect: bool,
@@ -83,12 +83,12 @@ struct State {
 pub fn session(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let case = SessionCase::read(&mut bytes);
-    let pieces = Pieces::read(&mut bytes);
+    let pieces = Cuts::read(&mut bytes);
     let input = bytes.rest();
-    let whole = Run::new(&case).feed(input, &Pieces::Whole);
-    assert_eq!(Run::new(&case).feed(input, &pieces), whole);
-    assert_eq!(Run::new(&case).feed(input, &Pieces::Bytewise), whole);
-    assert_eq!(Run::new(&case).fill(input, &pieces), whole);
+    let whole = SessionRun::new(&case).feed(input, &Cuts::Whole);
+    assert_eq!(SessionRun::new(&case).feed(input, &pieces), whole);
+    assert_eq!(SessionRun::new(&case).feed(input, &Cuts::Bytewise), whole);
+    assert_eq!(SessionRun::new(&case).fill(input, &pieces), whole);
 }
 
 impl SessionCase {
@@ -140,7 +140,7 @@ struct Asked {
     ended: bool,
 }
 
-struct Run<'a> {
+struct SessionRun<'a> {
     case: &'a SessionCase,
     session: Session,
     asked: BTreeMap<u64, Asked>,
@@ -151,7 +151,7 @@ struct Run<'a> {
     stale_is_sent: bool,
 }
 
-impl<'a> Run<'a> {
+impl<'a> SessionRun<'a> {
     fn new(case: &'a SessionCase) -> Self {
         let session = Session::new(case.config.clone());
         let mut run =
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
     }
 
     /// Through `feed`.
-    fn feed(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
+    fn feed(mut self, input: &[u8], pieces: &Cuts) -> SessionOutcome {
         self.stale_is_sent = input.contains(&STALE);
         let mut rest = input;
         let mut nth = 0;
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
     }
 
     /// Through `space` and `advance`.
-    fn fill(mut self, input: &[u8], pieces: &Pieces) -> Outcome {
+    fn fill(mut self, input: &[u8], pieces: &Cuts) -> SessionOutcome {
         let drain_odd = self.case.drain_odd;
         self.stale_is_sent = input.contains(&STALE);
         let mut rest = input;
@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
         self.asked.values().filter(|asked| asked.ended).count()
     }
 
-    fn whole(self) -> Outcome {
+    fn whole(self) -> SessionOutcome {
         let stats = *self.session.stats();
         assert_eq!(stats.bytes_received, self.fed as u64);
         assert_eq!(stats.requests, self.asked.len() as u64);
@@ -324,17 +324,17 @@ impl<'a> Run<'a> {
             .values()
             .filter(|asked| !asked.ended && matches!(asked.command, Command::Read | Command::Write));
         assert_eq!(self.session.bytes_in_flight(), (moving.count() * MOVED) as u64);
-        let state = State {
+        let state = SessionState {
             stats,
             in_flight: self.session.in_flight(),
             must_disconnect: self.session.must_disconnect(),
             eof: self.session.eof(),
         };
-        Outcome { events: self.events, end: Ok(state) }
+        SessionOutcome { events: self.events, end: Ok(state) }
     }
 
     /// A broken session yields only the events that it already had.
-    fn broken(mut self, error: ProtocolError) -> Outcome {
+    fn broken(mut self, error: ProtocolError) -> SessionOutcome {
         assert_printable(&error.to_string());
         let case = self.case;
         while let Some(event) = self.session.poll() {
@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
             assert_eq!(self.ask(command, 0), Err(StartError::Broken(error)));
         }
         assert!(self.session.take_output().is_empty());
-        Outcome { events: self.events, end: Err(error) }
+        SessionOutcome { events: self.events, end: Err(error) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! are read back.
 
 use super::bytes::Bytes;
-use super::pieces::Pieces;
+use super::pieces::Cuts;
 use nbd_extents_formats::sparse_stream::{
     Contents, Event, FrameError, FrameFault, Meta, Reader, StreamEnds, Summary, Writer,
 };
@@ -24,7 +24,7 @@ enum Said {
 
 pub fn sparse_stream(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let pieces = Pieces::read(&mut bytes);
+    let pieces = Cuts::read(&mut bytes);
     let stream = bytes.rest();
     let _ = check(stream, &pieces);
     if let Some(sealed) = sealed(stream) {
@@ -33,9 +33,9 @@ pub fn sparse_stream(data: &[u8]) {
     written(&mut Bytes::new(data), &pieces);
 }
 
-fn check(stream: &[u8], pieces: &Pieces) -> Result<Summary, FrameError> {
-    let whole = read(stream, &Pieces::Whole);
-    assert_eq!(read(stream, &Pieces::Bytewise), whole);
+fn check(stream: &[u8], pieces: &Cuts) -> Result<Summary, FrameError> {
+    let whole = read(stream, &Cuts::Whole);
+    assert_eq!(read(stream, &Cuts::Bytewise), whole);
     assert_eq!(read(stream, pieces), whole);
     let (said, end) = whole;
     let contents = Contents::read(stream);
@@ -66,7 +66,7 @@ fn sealed(stream: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The result of a reader for a stream in such pieces: its events, and its end.
-fn read(stream: &[u8], pieces: &Pieces) -> (Vec<Said>, Result<Summary, FrameError>) {
+fn read(stream: &[u8], pieces: &Cuts) -> (Vec<Said>, Result<Summary, FrameError>) {
     let mut reader = Reader::new();
     let mut said: Vec<Said> = Vec::new();
     let mut rest = stream;
@@ -192,7 +192,7 @@ fn write_again(said: &[Said]) {
         stream.extend(frame.unwrap().parts().concat());
     }
     stream.extend(writer.stop().unwrap().parts().concat());
-    let (again, end) = read(&stream, &Pieces::Whole);
+    let (again, end) = read(&stream, &Cuts::Whole);
     assert!(end.is_ok(), "{end:?}");
     assert_eq!(again[0], Said::Meta(meta));
     assert_eq!(again[1..], *frames);
@@ -200,7 +200,7 @@ fn write_again(said: &[Said]) {
 
 /// Gives frames to a writer as the input says. Those that it accepts make a stream that the reader
 /// accepts, and one with a stop frame is complete.
-fn written(bytes: &mut Bytes<'_>, pieces: &Pieces) {
+fn written(bytes: &mut Bytes<'_>, pieces: &Cuts) {
     let size = u64::from(bytes.u8());
     let mut meta = Meta::full(size, u64::from(bytes.u8()), String::from_utf8_lossy(bytes.take(2)));
     let bits = bytes.u8();

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::bytes::Bytes;
-use super::pieces::Pieces;
+use super::pieces::Cuts;
 use super::server_text::assert_printable;
 use nbd_client::connection::Connection;
 use nbd_client::session::TakeAll;
@@ -29,16 +29,16 @@ const LAST_WORDS: usize = 1024;
 pub fn tls(data: &[u8]) {
     let mut input = Bytes::new(data);
     let flags = input.u8();
-    let pieces = Pieces::read(&mut input);
+    let pieces = Cuts::read(&mut input);
     let rest = input.rest();
     if flags & 1 == 0 {
-        let mut client = Client::new();
+        let mut client = TlsClient::new();
         client.receive(rest, &pieces);
         assert!(client.connection.export().is_none(), "an export without a server's key");
         return;
     }
     let server = real_server(flags & 2 != 0);
-    let mut client = Client::new();
+    let mut client = TlsClient::new();
     converse(&mut client, server, rest, &pieces);
     if let Some(export) = client.connection.export() {
         assert_eq!(export.size(), SIZE);
@@ -49,25 +49,25 @@ pub fn tls(data: &[u8]) {
 }
 
 /// A client that has agreed to use TLS.
-struct Client {
+struct TlsClient {
     connection: Connection,
     now: Instant,
     has_failed: bool,
 }
 
-impl Client {
+impl TlsClient {
     fn new() -> Self {
         let now = Instant::now();
         let options = Options::new().tls(TlsOptions::new().verify_peer(false));
         let mut client =
             Self { connection: Connection::new("disk", &options, now).unwrap(), now, has_failed: false };
-        client.receive(&bytes::hello(3), &Pieces::Whole);
+        client.receive(&bytes::hello(3), &Cuts::Whole);
         assert_eq!(client.output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x05\0\0\0\0");
-        client.receive(&bytes::option_reply(5, 1, b""), &Pieces::Whole);
+        client.receive(&bytes::option_reply(5, 1, b""), &Cuts::Whole);
         client
     }
 
-    fn receive(&mut self, input: &[u8], pieces: &Pieces) {
+    fn receive(&mut self, input: &[u8], pieces: &Cuts) {
         let (mut at, mut nth) = (0, 0);
         while at < input.len() && !self.has_failed && !self.connection.is_open() {
             let space = self.connection.space();
@@ -116,7 +116,7 @@ fn real_server(is_old: bool) -> ServerConnection {
 }
 
 /// Lets both talk, until neither has anything to say.
-fn converse(client: &mut Client, mut server: ServerConnection, edits: &[u8], pieces: &Pieces) {
+fn converse(client: &mut TlsClient, mut server: ServerConnection, edits: &[u8], pieces: &Cuts) {
     let replies = [
         bytes::option_reply(11, 1, b""),
         bytes::option_reply(7, 3, &bytes::export_info(SIZE, 3)),

@@ -1,10 +1,10 @@
 //! A disk that changes, grows and shrinks: its state at each backup.
 
-/// Numbers that look random, the same for each seed.
+/// SeededNumbers that look random, the same for each seed.
 #[derive(Debug)]
-pub struct Numbers(u64);
+pub struct SeededNumbers(u64);
 
-impl Numbers {
+impl SeededNumbers {
     /// The numbers of this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1))
@@ -38,15 +38,15 @@ pub struct Disk {
 
 impl Disk {
     /// Two to six states, of sizes that are no multiple of anything.
-    pub fn random(rng: &mut Numbers) -> Self {
+    pub fn random(rng: &mut SeededNumbers) -> Self {
         // the large blocks seldom, since they take long
         Self::of_blocks(GRAINS[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 3][rng.below(16)]], rng)
     }
 
     /// The same, of changes in blocks of `grain` bytes.
-    pub fn of_blocks(grain: usize, rng: &mut Numbers) -> Self {
+    pub fn of_blocks(grain: usize, rng: &mut SeededNumbers) -> Self {
         let blocks = if grain == 65536 { 2 } else { 12 };
-        let size = |rng: &mut Numbers| 1 + rng.below(blocks * grain + grain / 2 + 3);
+        let size = |rng: &mut SeededNumbers| 1 + rng.below(blocks * grain + grain / 2 + 3);
         let mut state: Vec<u8> = vec![0; size(rng)];
         let mut states = Vec::new();
         let count = 2 + rng.below(5);
@@ -72,7 +72,7 @@ impl Disk {
 }
 
 /// Writes and zeroes some ranges. At least one byte changes.
-fn change(state: &mut [u8], grain: usize, rng: &mut Numbers) {
+fn change(state: &mut [u8], grain: usize, rng: &mut SeededNumbers) {
     for _ in 0..1 + rng.below(3) {
         let start = rng.below(state.len());
         let end = (start + 1 + rng.below(3 * grain)).min(state.len());

@@ -1,7 +1,7 @@
 //! One thing that goes wrong with a set of backups.
 
-use super::disk::{Disk, Numbers};
-use super::streams::{Dress, Frame, Set, frames, join, seal};
+use super::disk::{Disk, SeededNumbers};
+use super::streams::{Dress, Frame, StreamSet, frames, join, seal};
 
 /// A fault, and the streams that it hits.
 #[derive(Clone, Debug)]
@@ -63,12 +63,12 @@ impl Faulty {
 
 impl Fault {
     /// One fault of each kind that streams in this dress must show.
-    pub fn all(set: &Set, rng: &mut Numbers) -> Vec<Self> {
+    pub fn all(set: &StreamSet, rng: &mut SeededNumbers) -> Vec<Self> {
         let count = set.len();
         let any = rng.below(count);
         let incremental = 1 + rng.below(count - 1);
         let last = count - 1;
-        let doubled = |stream: usize, rng: &mut Numbers| Self::Doubled {
+        let doubled = |stream: usize, rng: &mut SeededNumbers| Self::Doubled {
             stream,
             at: stream + 1 + rng.below(count - stream),
         };
@@ -117,7 +117,7 @@ impl Fault {
     }
 
     /// `None` where the fault cannot happen to these streams.
-    pub fn apply(&self, set: &Set, disk: &Disk, rng: &mut Numbers) -> Option<Faulty> {
+    pub fn apply(&self, set: &StreamSet, disk: &Disk, rng: &mut SeededNumbers) -> Option<Faulty> {
         let mut streams = set.bytes().to_vec();
         let mut state = set.len() - 1;
         match *self {
@@ -135,7 +135,7 @@ impl Fault {
                     *byte = 255 - *byte;
                 }
                 let other = Disk { states: other, grain: disk.grain };
-                streams[nth] = Set::named(&other, set.dress, rng, "another disk").bytes()[nth].clone();
+                streams[nth] = StreamSet::named(&other, set.dress, rng, "another disk").bytes()[nth].clone();
             }
             Self::Retaken(nth) => {
                 let mut later = Disk { states: disk.states.clone(), grain: disk.grain };
@@ -191,7 +191,7 @@ impl Fault {
 }
 
 /// The stream with a flipped payload byte, as a program copies it that knows only imageio's frames.
-fn rewritten(mut frames: Vec<Frame>, keeps_key: bool, rng: &mut Numbers) -> Option<Vec<u8>> {
+fn rewritten(mut frames: Vec<Frame>, keeps_key: bool, rng: &mut SeededNumbers) -> Option<Vec<u8>> {
     let data: Vec<_> = (0..frames.len()).filter(|&nth| frames[nth].kind() == b"data").collect();
     let data = *data.get(rng.below(data.len().max(1)))?;
     let payload = frames[data].bytes.len() - 42;

@@ -4,9 +4,9 @@ mod disk;
 mod faults;
 mod streams;
 
-pub use disk::{Disk, Numbers};
+pub use disk::{Disk, SeededNumbers};
 pub use faults::{Fault, Faulty};
-pub use streams::{Dress, Frame, Set, frames, join, seal};
+pub use streams::{Dress, Frame, StreamSet, frames, join, seal};
 
 /// The byte that fills a target before a restore. No disk here is full of it.
 pub const OLD: u8 = 0xee;

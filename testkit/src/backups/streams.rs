@@ -5,7 +5,7 @@ use core::ops::Range;
 use nbd_extents_formats::sparse_stream::{Meta, StreamEnds, Writer};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::disk::{Disk, Numbers};
+use super::disk::{Disk, SeededNumbers};
 
 /// The facts that streams state of themselves and their parents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub fn seal(frames: &[Frame]) -> Vec<u8> {
 
 /// The backups of a disk, oldest first.
 #[derive(Clone, Debug)]
-pub struct Set {
+pub struct StreamSet {
     /// The facts that the streams state.
     pub dress: Dress,
     /// The meta frame of each.
@@ -100,14 +100,14 @@ pub struct Set {
     bytes: Vec<Vec<u8>>,
 }
 
-impl Set {
+impl StreamSet {
     /// The backups of all states of a disk.
-    pub fn of(disk: &Disk, dress: Dress, rng: &mut Numbers) -> Self {
+    pub fn of(disk: &Disk, dress: Dress, rng: &mut SeededNumbers) -> Self {
         Self::named(disk, dress, rng, "disk")
     }
 
     /// Backups whose disk has this identity.
-    pub fn named(disk: &Disk, dress: Dress, rng: &mut Numbers, identity: &str) -> Self {
+    pub fn named(disk: &Disk, dress: Dress, rng: &mut SeededNumbers, identity: &str) -> Self {
         let mut set = Self { dress, metas: Vec::new(), bytes: Vec::new() };
         for nth in 0..disk.states.len() {
             let (meta, bytes) = set.backup(disk, nth, identity, rng);
@@ -134,7 +134,13 @@ impl Set {
     }
 
     /// The backup of state `nth`, on top of the one before.
-    pub fn backup(&self, disk: &Disk, nth: usize, identity: &str, rng: &mut Numbers) -> (Meta, Vec<u8>) {
+    pub fn backup(
+        &self,
+        disk: &Disk,
+        nth: usize,
+        identity: &str,
+        rng: &mut SeededNumbers,
+    ) -> (Meta, Vec<u8>) {
         let state = &disk.states[nth];
         let previous = nth.checked_sub(1).map(|nth| &disk.states[nth][..]);
         let frames = plan(state, previous, disk.grain, rng);
@@ -191,7 +197,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// The frames of a backup: every block that differs from the previous state, each of data or of
 /// zeroes.
-fn plan(state: &[u8], previous: Option<&[u8]>, grain: usize, rng: &mut Numbers) -> Vec<Range<usize>> {
+fn plan(state: &[u8], previous: Option<&[u8]>, grain: usize, rng: &mut SeededNumbers) -> Vec<Range<usize>> {
     let mut frames: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     while at < state.len() {

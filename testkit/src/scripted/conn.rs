@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use super::bytes::{take_u32, take_u64};
-use super::server::Shared;
+use super::server::ServerShared;
 use super::wire::ScriptedWire;
 use super::{Good, SeenOption, bytes};
 use nbd_client::frame::{Headers, IHAVEOPT, handshake_flag, option_reply_type, option_type};
@@ -67,7 +67,7 @@ pub enum Reaction {
 #[derive(Debug)]
 pub struct Conn {
     wire: ScriptedWire,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     number: usize,
     headers: Headers,
     contexts: Vec<u32>,
@@ -77,7 +77,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub(super) const fn new(stream: UnixStream, shared: Arc<Shared>, number: usize) -> Self {
+    pub(super) const fn new(stream: UnixStream, shared: Arc<ServerShared>, number: usize) -> Self {
         Self {
             wire: ScriptedWire::Plain(stream),
             shared,

@@ -43,21 +43,21 @@ pub struct ScriptedServer {
     folder: Option<PathBuf>,
     /// What the URI says of TLS.
     tls: Option<TlsOptions>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     listening: Option<JoinHandle<()>>,
 }
 
 /// What the threads of one server share.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    state: Mutex<State>,
+pub(super) struct ServerShared {
+    state: Mutex<ServerState>,
     stopped: Condvar,
     /// Each connection starts TLS by this.
     tls: Option<Arc<ServerConfig>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ServerState {
     stopping: bool,
     accepted: usize,
     /// The connections being served.
@@ -117,7 +117,7 @@ impl ScriptedServer {
         let path = folder.join("nbd.sock");
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        let shared = Arc::new(Shared { tls, ..Shared::default() });
+        let shared = Arc::new(ServerShared { tls, ..ServerShared::default() });
         let (script, theirs) = (Arc::new(script), Arc::clone(&shared));
         let listening = named("nbd-script-listen", move || listen(&listener, &script, &theirs))?;
         Ok(Self { path, folder: None, tls: None, shared, listening: Some(listening) })
@@ -160,8 +160,8 @@ impl Drop for ScriptedServer {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ServerShared {
+    fn lock(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -213,7 +213,7 @@ impl Shared {
     }
 }
 
-fn listen<S>(listener: &UnixListener, script: &Arc<S>, shared: &Arc<Shared>)
+fn listen<S>(listener: &UnixListener, script: &Arc<S>, shared: &Arc<ServerShared>)
 where
     S: Fn(&mut Conn) -> Result<()> + Send + Sync + 'static,
 {

@@ -29,7 +29,7 @@ pub const SECOND_BITMAP: u32 = 3;
 
 /// A case. All offsets but `base` count from `base`.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct SurveyCase {
     /// The bytes before this offset of the export are not touched.
     pub base: u64,
     pub size: usize,
@@ -48,7 +48,7 @@ pub struct Case {
     pub in_flight: usize,
 }
 
-impl Case {
+impl SurveyCase {
     pub fn read(bytes: &mut Bytes<'_>) -> Self {
         let size = bytes.below(2049);
         let ends = [bytes.below(size + 1), bytes.below(size + 1)];

@@ -25,13 +25,13 @@ mod oracle;
 mod run;
 
 use super::bytes::Bytes;
-use case::Case;
-use run::Run;
+use case::SurveyCase;
+use run::ScriptedSurvey;
 
 pub fn survey(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let case = Case::read(&mut bytes);
-    let mut run = Run::new(case);
+    let case = SurveyCase::read(&mut bytes);
+    let mut run = ScriptedSurvey::new(case);
     while !bytes.is_empty() && run.request() {
         run.step(&mut bytes);
     }

@@ -11,7 +11,7 @@
 
 use core::ops::Range;
 
-use super::case::{ALLOCATION, BITMAP, Case, DEPTH};
+use super::case::{ALLOCATION, BITMAP, DEPTH, SurveyCase};
 use nbd_extents::wire::{Descriptor, Form, parse_compact, parse_extended};
 use nbd_extents::{Allocation, Depth, Dirtiness, Request, Status, Topic};
 
@@ -85,7 +85,7 @@ struct OraclePass {
 }
 
 impl OraclePass {
-    fn new(case: &Case) -> Self {
+    fn new(case: &SurveyCase) -> Self {
         Self {
             cursor: case.range.start,
             decided: vec![None; case.size],
@@ -98,7 +98,7 @@ impl OraclePass {
 
 #[derive(Clone, Debug)]
 pub struct Oracle {
-    case: Case,
+    case: SurveyCase,
     /// All contexts, or the bitmaps.
     first: OraclePass,
     /// The other contexts of a bitmap-first survey.
@@ -106,7 +106,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(case: &Case) -> Self {
+    pub fn new(case: &SurveyCase) -> Self {
         Self { first: OraclePass::new(case), details: OraclePass::new(case), case: case.clone() }
     }
 
@@ -147,7 +147,7 @@ impl Oracle {
         assert_eq!(request.one_extent(), case.one_extent);
         let topic = request.topic();
         assert_eq!(case.bitmap_first, topic != Topic::All);
-        let about = |id: &u32| topic == Topic::All || Case::is_bitmap(*id) == (topic == Topic::Bitmaps);
+        let about = |id: &u32| topic == Topic::All || SurveyCase::is_bitmap(*id) == (topic == Topic::Bitmaps);
         let ids: Vec<u32> = case.ids.iter().copied().filter(about).collect();
         assert_eq!(request.context_ids(), ids);
         if topic == Topic::Details && !self.knows_details() {

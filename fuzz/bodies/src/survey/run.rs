@@ -2,7 +2,7 @@
 //! extents, and checks the visible state at each step.
 
 use super::super::bytes::Bytes;
-use super::case::{ALLOCATION, BITMAP, Case, DEPTH, SECOND_BITMAP};
+use super::case::{ALLOCATION, BITMAP, DEPTH, SECOND_BITMAP, SurveyCase};
 use super::oracle::Oracle;
 use nbd_extents::wire::{Descriptor, Form};
 use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyError};
@@ -10,8 +10,8 @@ use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyE
 /// At the end, at most this number of requests is answered.
 const MOST: usize = 200;
 
-pub struct Run {
-    case: Case,
+pub struct ScriptedSurvey {
+    case: SurveyCase,
     survey: Survey,
     oracle: Oracle,
     /// The requests in flight, and their chunks.
@@ -24,8 +24,8 @@ pub struct Run {
     extents: u64,
 }
 
-impl Run {
-    pub fn new(case: Case) -> Self {
+impl ScriptedSurvey {
+    pub fn new(case: SurveyCase) -> Self {
         let survey = case.survey();
         let oracle = Oracle::new(&case);
         Self { case, survey, oracle, asked: Vec::new(), chosen: 0, stale: Vec::new(), last: None, extents: 0 }

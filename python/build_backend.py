@@ -1,6 +1,6 @@
 """The build backend: maturin, with a source distribution that builds.
 
-maturin puts the three Rust packages that the wheel needs into it, and the repository's own Cargo.toml,
+maturin puts the Rust packages that the wheel needs into it, and the repository's own Cargo.toml,
 which names more members, tests and benches than are there. Those are taken out here.
 """
 
@@ -17,7 +17,7 @@ from maturin import (  # noqa: F401
     prepare_metadata_for_build_wheel,
 )
 
-PACKAGES = '[".", "formats", "nbd-client"]'
+PACKAGES = '[".", "backup", "formats", "nbd-client"]'
 
 
 def build_sdist(sdist_directory, config_settings=None):

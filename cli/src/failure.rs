@@ -15,7 +15,7 @@ use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
-use nbd_extents_formats::sparse_stream::{ContentsError, FrameError, FrameFault, StreamChainError};
+use nbd_extents_backup::sparse_stream::{ContentsError, FrameError, FrameFault, StreamChainError};
 
 use crate::backup::unfinished;
 

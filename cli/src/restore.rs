@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nbd_client::copy::CopyMonitor;
 use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::{Export, Pool, Uri};
-use nbd_extents_formats::sparse_stream::{self, Event, Meta, StreamFact, Summary};
+use nbd_extents_backup::sparse_stream::{self, Event, Meta, StreamFact, Summary};
 
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::Failure;

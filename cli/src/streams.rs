@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nbd_extents_formats::sparse_stream::{self, Contents, Event, StreamChain, StreamEnds, Summary};
+use nbd_extents_backup::sparse_stream::{self, Contents, Event, StreamChain, StreamEnds, Summary};
 
 use crate::failure::Failure;
 

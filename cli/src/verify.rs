@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use nbd_extents_formats::sparse_stream::{Contents, Summary};
+use nbd_extents_backup::sparse_stream::{Contents, Summary};
 
 use crate::failure::Failure;
 use crate::output::Output;

@@ -1,7 +1,7 @@
 //! Whole backups through the program and real servers: with one fault they are refused before the
 //! first write, and without one they reach targets whose blocks are larger than the source's.
 //!
-//! `formats/tests/backups` has the same in process, over many more rounds.
+//! `backup/tests/backups` has the same in process, over many more rounds.
 #![cfg(unix)]
 
 mod support;

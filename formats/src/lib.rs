@@ -1,4 +1,4 @@
-//! Lists of extents and backup streams of other programs: read, written, converted and merged.
+//! Lists of extents of other programs: read, written, converted and merged.
 //!
 //! ```
 //! use nbd_extents::stream::ExtentStream;
@@ -36,7 +36,6 @@
 //! | [`extentlist`] | people, for nbdkit's filter | | yes | yes | | |
 //! | [`qcow2reader`] | go-qcow2reader | | yes | | absent or not | compressed |
 //! | [`actions`] | `nbd-extents map --actions --json` | | | | | the action |
-//! | [`sparse_stream`] | ovirt-imageio | | | | | a whole backup, with its data |
 //!
 //! Each module shows a sample and says how to read it right. An attribute that a format
 //! leaves open is `None`: nothing is guessed. Above all, a hole is not zero unless it is said to
@@ -145,7 +144,6 @@ mod objects;
 pub mod qcow2reader;
 pub mod qemu_img;
 mod reader;
-pub mod sparse_stream;
 mod spec;
 mod writer;
 

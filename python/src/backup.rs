@@ -14,7 +14,7 @@ use nbd_extents::action::Totals;
 use nbd_extents::map::ExtentMap;
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::{Contexts, MAX_END};
-use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
+use nbd_extents_backup::sparse_stream::{Meta, StreamEnds};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

@@ -8,7 +8,7 @@ use nbd_client::pipeline::PipelineOptions;
 use nbd_client::{Error, Pool, ReadAhead};
 use nbd_extents::StreamError;
 use nbd_extents::plan::PlanStep;
-use nbd_extents_formats::sparse_stream::{Frame, Meta, Writer};
+use nbd_extents_backup::sparse_stream::{Frame, Meta, Writer};
 use tempfile::NamedTempFile;
 
 use crate::errors::Failure;

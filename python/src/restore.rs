@@ -6,7 +6,7 @@ use std::path::Path;
 use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::transport::Canceller;
 use nbd_client::{Export, Options, Pool, Uri};
-use nbd_extents_formats::sparse_stream::{Contents, Event};
+use nbd_extents_backup::sparse_stream::{Contents, Event};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

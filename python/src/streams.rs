@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nbd_client::transport::Canceller;
-use nbd_extents_formats::sparse_stream::{
+use nbd_extents_backup::sparse_stream::{
     self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};

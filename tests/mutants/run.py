@@ -44,14 +44,14 @@ MODULES = {
     "action": ("nbd-extents", "src/action", ["actions", "plans"]),
     "plan": ("nbd-extents", "src/plan", ["plans"]),
     "chain": ("nbd-extents", "src/chain", ["chain"]),
-    "sparse_stream": ("nbd-extents-formats", "formats/src/sparse_stream",
+    "sparse_stream": ("nbd-extents-backup", "backup/src/sparse_stream",
                       ["sparse_stream", "backups"]),
     "connection": ("nbd-client", "nbd-client/src/connection",
                    ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals"]),
     "session": ("nbd-client", "nbd-client/src/session",
                 ["drive", "refusals", "data_faults", "server_behaviour_data", "server_behaviour_streams"]),
 }
-CRATES = {"nbd-extents": "src", "nbd-extents-formats": "formats/src", "nbd-client": "nbd-client/src"}
+CRATES = {"nbd-extents": "src", "nbd-extents-backup": "backup/src", "nbd-client": "nbd-client/src"}
 # Fewer random cases than CI's: each mutant runs them anew.
 SETTINGS = {"PROPTEST_CASES": "64", "BACKUP_ROUNDS": "40", "RUST_BACKTRACE": "0"}
 

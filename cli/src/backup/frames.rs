@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::io::{self, BufWriter, Write};
 
-use nbd_extents_formats::sparse_stream::{Frame, Meta, Writer};
+use nbd_extents_backup::sparse_stream::{Frame, Meta, Writer};
 
 use crate::failure::Failure;
 

@@ -22,7 +22,7 @@ use nbd_extents::map::{Cap, CapError, ExtentMap};
 use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, Context, Contexts, MAX_END};
-use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
+use nbd_extents_backup::sparse_stream::{Meta, StreamEnds};
 
 use crate::connection;
 use crate::failure::Failure;

@@ -8,7 +8,7 @@
 
 use super::bytes::Bytes;
 use super::pieces::Cuts;
-use nbd_extents_formats::sparse_stream::{
+use nbd_extents_backup::sparse_stream::{
     Contents, Event, FrameError, FrameFault, Meta, Reader, StreamEnds, Summary, Writer,
 };
 use xxhash_rust::xxh3::xxh3_128;

@@ -212,7 +212,7 @@ fn rewritten(mut frames: Vec<Frame>, keeps_key: bool, rng: &mut SeededNumbers) -
 fn without(
     mut frames: Vec<Frame>,
     mut lost: impl FnMut(&Frame) -> bool,
-    meta: &nbd_extents_formats::sparse_stream::Meta,
+    meta: &nbd_extents_backup::sparse_stream::Meta,
 ) -> Vec<u8> {
     frames.retain(|frame| !lost(frame));
     let data = frames.iter().filter(|frame| frame.kind() == b"data").map(|frame| frame.range().len() as u64);

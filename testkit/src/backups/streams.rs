@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use nbd_extents_formats::sparse_stream::{Meta, StreamEnds, Writer};
+use nbd_extents_backup::sparse_stream::{Meta, StreamEnds, Writer};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::disk::{Disk, SeededNumbers};

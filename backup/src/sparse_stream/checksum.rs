@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// signature, and whoever can change a stream can compute its checksum again.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::ChecksumAlgorithm;
+/// use nbd_extents_backup::sparse_stream::ChecksumAlgorithm;
 ///
 /// assert_eq!(ChecksumAlgorithm::Xxh3.to_string(), "xxh3-128");
 /// ```

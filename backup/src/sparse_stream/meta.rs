@@ -16,13 +16,13 @@ use super::{ChecksumAlgorithm, StreamEnds};
 /// [specification](super::specification) has all of them.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::Meta;
+/// use nbd_extents_backup::sparse_stream::Meta;
 ///
 /// let meta = Meta::full(6 << 30, 1_288_486_912, "2020-07-09T20:33:34.349705").without_checksum();
 /// let json = meta.to_json();
 /// assert_eq!(json.len(), 131);
 /// assert_eq!(Meta::from_json(json.as_bytes())?, meta);
-/// # Ok::<(), nbd_extents_formats::sparse_stream::MetaError>(())
+/// # Ok::<(), nbd_extents_backup::sparse_stream::MetaError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,7 +102,7 @@ impl Meta {
     /// It takes the other's checkpoint, size and checksum as its parent's, and its disk as its own.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::{Meta, StreamEnds};
+    /// use nbd_extents_backup::sparse_stream::{Meta, StreamEnds};
     ///
     /// let mut monday = Meta::full(8192, 0, "monday");
     /// monday.checkpoint = Some("m".into());
@@ -125,7 +125,7 @@ impl Meta {
     /// data too.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::Meta;
+    /// use nbd_extents_backup::sparse_stream::Meta;
     ///
     /// assert!(Meta::incremental(8192, 0, "").is_data_size_exact());
     /// assert!(!Meta::incremental(8192, 0, "").without_checksum().is_data_size_exact());
@@ -138,7 +138,7 @@ impl Meta {
     /// The stream as a layer of a chain. `checksum` is its own.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::Meta;
+    /// use nbd_extents_backup::sparse_stream::Meta;
     ///
     /// assert_eq!(Meta::full(8192, 0, "monday").layer(None).size, 8192);
     /// ```
@@ -190,7 +190,7 @@ impl Meta {
     /// cannot be.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::Meta;
+    /// use nbd_extents_backup::sparse_stream::Meta;
     ///
     /// let error = Meta::from_json(b"{\n  \"virtual-size\": \"6G\"}").unwrap_err();
     /// assert_eq!(error.to_string(), "line 2, column 22: invalid type: string \"6G\", expected u64");
@@ -254,7 +254,7 @@ fn or_false<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
 /// A meta frame whose JSON cannot be used.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, MetaError};
+/// use nbd_extents_backup::sparse_stream::{Meta, MetaError};
 ///
 /// let json = Meta::full(1 << 63, 0, "").to_json();
 /// let error = Meta::from_json(json.as_bytes()).unwrap_err();

@@ -18,7 +18,7 @@ const PIECE: usize = 256 << 10;
 /// A stream that cannot be used: it cannot be read, or is not sound.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Contents, ContentsError};
+/// use nbd_extents_backup::sparse_stream::{Contents, ContentsError};
 ///
 /// let error = Contents::read(&b"meta"[..]).unwrap_err();
 /// assert!(matches!(error, ContentsError::Frame(_)));
@@ -44,7 +44,7 @@ pub enum ContentsError {
 /// The first error of the input, the stream or the consumer. Events before it have been consumed.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{ContentsError, Event, Meta, Writer, read};
+/// use nbd_extents_backup::sparse_stream::{ContentsError, Event, Meta, Writer, read};
 ///
 /// let (mut writer, mut stream) = Writer::new(&Meta::full(4096, 0, "now"))?;
 /// stream.extend(writer.zero(0..4096)?.parts().concat());
@@ -139,7 +139,7 @@ impl<R: Read> ExtentSource for Frames<R> {
 /// included. It holds 9 bytes for each run of equal actions.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Contents, Meta, Writer};
+/// use nbd_extents_backup::sparse_stream::{Contents, Meta, Writer};
 ///
 /// let (mut writer, mut stream) = Writer::new(&Meta::incremental(8192, 4, "now"))?;
 /// stream.extend(writer.data(4096, b"data")?.parts().concat());
@@ -194,7 +194,7 @@ impl Contents {
     /// The facts of this stream alone that could not be checked, because it does not state them.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::{Contents, Meta, StreamFact, Writer};
+    /// use nbd_extents_backup::sparse_stream::{Contents, Meta, StreamFact, Writer};
     ///
     /// let (writer, mut stream) = Writer::new(&Meta::incremental(8192, 0, "now").without_checksum())?;
     /// stream.extend(writer.stop()?.parts().concat());
@@ -213,7 +213,7 @@ impl Contents {
 /// A fact of one stream that can be checked only where the stream states it.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::StreamFact;
+/// use nbd_extents_backup::sparse_stream::StreamFact;
 ///
 /// assert_eq!(StreamFact::Bytes.to_string(), "its bytes (it has no checksum)");
 /// ```
@@ -241,7 +241,7 @@ impl std::fmt::Display for StreamFact {
 /// between the ends are not read and not checked.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, StreamEnds, Writer};
+/// use nbd_extents_backup::sparse_stream::{Meta, StreamEnds, Writer};
 ///
 /// let (writer, mut stream) = Writer::new(&Meta::incremental(8192, 0, "now"))?;
 /// stream.extend(writer.stop()?.parts().concat());

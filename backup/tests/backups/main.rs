@@ -10,7 +10,7 @@
 
 mod python;
 
-use nbd_extents_formats::sparse_stream::{self, Contents, ContentsError, Event};
+use nbd_extents_backup::sparse_stream::{self, Contents, ContentsError, Event};
 
 use testkit::backups::{Disk, Dress, Fault, OLD, SeededNumbers, StreamSet};
 

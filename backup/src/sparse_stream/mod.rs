@@ -18,7 +18,7 @@
 //! any pieces:
 //!
 //! ```
-//! use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Writer};
+//! use nbd_extents_backup::sparse_stream::{Event, Meta, Reader, Writer};
 //!
 //! let meta = Meta::incremental(1 << 30, 4, "2026-01-01T00:00:00");
 //! let (mut writer, mut stream) = Writer::new(&meta)?;

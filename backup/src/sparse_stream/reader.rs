@@ -19,7 +19,7 @@ use super::{FrameError, FrameFault, FrameKind, FramePart, HEADER_SIZE, Meta, TER
 /// stream is over: [`next`](Self::next) gives the same error again.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, Reader, Writer};
+/// use nbd_extents_backup::sparse_stream::{Meta, Reader, Writer};
 ///
 /// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
 /// stream.extend(writer.zero(0..4096)?.parts().concat());
@@ -59,7 +59,7 @@ enum State {
 /// The next part of a stream.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Event, Meta, Reader, Writer};
+/// use nbd_extents_backup::sparse_stream::{Event, Meta, Reader, Writer};
 ///
 /// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
 /// stream.extend(writer.zero(0..4096)?.parts().concat());
@@ -99,7 +99,7 @@ pub enum Event<'a> {
 /// The figures of a stream.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, Reader, Writer};
+/// use nbd_extents_backup::sparse_stream::{Meta, Reader, Writer};
 ///
 /// let (mut writer, mut stream) = Writer::new(&Meta::incremental(1 << 20, 0, "now"))?;
 /// stream.extend(writer.zero(0..4096)?.parts().concat());

@@ -25,7 +25,7 @@ pub type StreamChain<'a> = Chain<&'a str, FromIter<MapExtents<'a, Action>>>;
 /// stream has.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Contents, Meta, StreamChainError, Writer, chain};
+/// use nbd_extents_backup::sparse_stream::{Contents, Meta, StreamChainError, Writer, chain};
 ///
 /// let stream = |meta: Meta| {
 ///     let (mut writer, mut stream) = Writer::new(&meta)?;
@@ -67,7 +67,7 @@ pub fn chain<'a>(
 /// than its parent.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, check_first};
+/// use nbd_extents_backup::sparse_stream::{Meta, check_first};
 ///
 /// let mut tuesday = Meta::incremental(4096, 0, "tuesday");
 /// tuesday.parent = Some("m".into());
@@ -100,7 +100,7 @@ fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, St
 ///
 /// ```
 /// use nbd_extents::chain::ChainError;
-/// use nbd_extents_formats::sparse_stream::{StreamChainError, chain};
+/// use nbd_extents_backup::sparse_stream::{StreamChainError, chain};
 ///
 /// let error = chain(&[], None).unwrap_err();
 /// assert!(matches!(error, StreamChainError::Chain(ChainError::Empty)));
@@ -126,7 +126,7 @@ impl StreamChainError {
     /// The position of the stream that is at fault, counted from 0, where it is one stream.
     ///
     /// ```
-    /// use nbd_extents_formats::sparse_stream::chain;
+    /// use nbd_extents_backup::sparse_stream::chain;
     ///
     /// assert_eq!(chain(&[], None).unwrap_err().position(), None);
     /// ```

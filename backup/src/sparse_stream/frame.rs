@@ -13,7 +13,7 @@ pub const HEADER_SIZE: usize = 40;
 /// The kind of a frame.
 ///
 /// ```
-/// assert_eq!(nbd_extents_formats::sparse_stream::FrameKind::Zero.to_string(), "zero");
+/// assert_eq!(nbd_extents_backup::sparse_stream::FrameKind::Zero.to_string(), "zero");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
@@ -102,12 +102,12 @@ fn number(digits: &[u8; 16]) -> Option<u64> {
 /// A whole frame of a [`Writer`](super::Writer), to be written as it is.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{Meta, Writer};
+/// use nbd_extents_backup::sparse_stream::{Meta, Writer};
 ///
 /// let (mut writer, _) = Writer::new(&Meta::incremental(1 << 20, 4, "now"))?;
 /// let frame = writer.data(4096, b"data")?;
 /// assert_eq!(frame.parts(), [&b"data 0000000000001000 0000000000000004\r\n"[..], b"data", b"\r\n"]);
-/// # Ok::<(), nbd_extents_formats::sparse_stream::FrameFault>(())
+/// # Ok::<(), nbd_extents_backup::sparse_stream::FrameFault>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a frame that was made has to be written"]

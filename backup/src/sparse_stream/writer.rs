@@ -15,7 +15,7 @@ use super::{FrameFault, FrameKind, Meta, Reader};
 /// one that the meta frame has promised. The [module](super) has an example.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{FrameFault, Meta, Writer};
+/// use nbd_extents_backup::sparse_stream::{FrameFault, Meta, Writer};
 ///
 /// let (mut writer, _) = Writer::new(&Meta::full(8192, 0, "now"))?;
 /// let _ = writer.zero(0..8192)?;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nbd_extents_formats::sparse_stream::Meta;
+use nbd_extents_backup::sparse_stream::Meta;
 use testkit::backups::{Disk, Dress, Fault, OLD, SeededNumbers, StreamSet, frames, join, seal};
 use testkit::tools::require;
 

@@ -13,7 +13,7 @@ use super::{FrameKind, MetaError};
 /// ```
 /// use std::error::Error;
 ///
-/// use nbd_extents_formats::sparse_stream::Reader;
+/// use nbd_extents_backup::sparse_stream::Reader;
 ///
 /// let stream = b"meta 0000000000000000 0000000000000002\r\n[]\r\n";
 /// let error = Reader::new().next(&mut &stream[..]).unwrap_err();
@@ -161,13 +161,13 @@ pub enum FrameFault {
 /// The part of a frame in which a stream has ended.
 ///
 /// ```
-/// use nbd_extents_formats::sparse_stream::{FrameFault, FramePart, Reader};
+/// use nbd_extents_backup::sparse_stream::{FrameFault, FramePart, Reader};
 ///
 /// let mut reader = Reader::new();
 /// assert_eq!(reader.next(&mut &b"meta 00000000"[..])?, None, "more is needed");
 /// let error = reader.finish().unwrap_err();
 /// assert_eq!((error.at, error.fault), (13, FrameFault::Truncated { part: FramePart::Header }));
-/// # Ok::<(), nbd_extents_formats::sparse_stream::FrameError>(())
+/// # Ok::<(), nbd_extents_backup::sparse_stream::FrameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@
 use core::ops::Range;
 
 use nbd_extents::chain::Checksum;
-use nbd_extents_formats::sparse_stream::{
+use nbd_extents_backup::sparse_stream::{
     Event, FrameError, FrameFault, FrameKind, Meta, MetaError, Reader, Summary, Writer,
 };
 use proptest::prelude::*;

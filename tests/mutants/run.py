@@ -9,21 +9,26 @@ does a module of which less than 95% are caught. `--list` prints the modules, `-
 the file, to be explained there.
 
 All mutants are compiled into one set of test programs (rewrite.py), which run once for each mutant with its
-number in the environment. A mutant is caught when a test fails or takes five times as long as without it. Only
-programs that reach the mutated function run, the fastest first.
+number in the environment. A mutant is caught when a test fails, or takes five times the processor time that it
+takes without it. Only tests that reach the mutated function run, the fastest first.
 """
 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
+import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
+import tempfile
+import threading
 
 import rewrite
 
@@ -32,6 +37,8 @@ WORK = ROOT / "target/mutants"
 TREE = WORK / "tree"
 SURVIVORS = ROOT / "tests/mutants/survivors.md"
 FLOOR = 95
+# bytes of address space, so that a mutant that grows without end fails soon
+MEMORY = 8 << 30
 # module: its package, its files, and the test programs that are tried beside the unit tests
 MODULES = {
     "wire": ("nbd-extents", "src/wire", ["budget", "replies", "replies_hostile", "kernel"]),
@@ -166,7 +173,7 @@ def refused(output, by_number):
 
 
 def compile_all(mutants):
-    """Leaves out what does not compile, and builds the test programs: (programs by package, unviable)."""
+    """Leaves out what does not compile, and builds the test programs: (programs, unviable)."""
     by_number = {mutant.number: mutant for mutant in mutants}
     unviable = set()
     packages, targets = targets_of(mutants)
@@ -182,58 +189,83 @@ def compile_all(mutants):
                 sys.exit("the mutated tree does not compile:\n" + "".join(errors)[-4000:] + output.stderr[-2000:])
             unviable |= more
             say(f"  {len(unviable)} mutants do not compile")
-    programs = collections.defaultdict(list)
+    programs = []
     for message in messages(output):
         if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
             folder = pathlib.Path(message["manifest_path"]).parent
-            package = next(p for p, source in CRATES.items() if TREE / source == folder / "src")
-            programs[package].append((message["executable"], folder))
+            programs.append(Program(message["executable"], folder))
     return programs, unviable
 
 
+@dataclasses.dataclass
+class Test:
+    """One test of a program: the processor time that it takes, and the functions that it reaches."""
+
+    program: "Program"
+    name: str
+    seconds: float
+    reached: set
+
+
 class Program:
-    """A test program: how long it takes without a mutant, and which functions it reaches."""
+    """A test program."""
 
-    def __init__(self, path, folder, package):
-        self.path, self.folder, self.package = path, folder, package
+    def __init__(self, path, folder):
+        self.path, self.folder = path, folder
         self.name = re.sub(r"-[0-9a-f]{16}$", "", pathlib.Path(path).name)
-        reached = WORK / f"{pathlib.Path(path).name}.reached"
-        reached.unlink(missing_ok=True)
-        self.call(0, 900, {"MUTANTS_REACHED": str(reached)})
-        start = time.monotonic()
-        self.works = self.call(0, 900)
-        self.seconds = time.monotonic() - start
-        self.reached = {int(line) for line in reached.read_text().split()} if reached.exists() else set()
 
-    def call(self, mutant, timeout, more=None):
-        """Whether all tests pass."""
+    def measure(self, pool):
+        """Its tests that pass without a mutant, each run by itself."""
+        listed = run(self.path, "--list", "--format", "terse", cwd=self.folder).stdout
+        names = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
+        tests = list(pool.map(self.measure_one, names))
+        for name, test in zip(names, tests):
+            if test is None:
+                say(f"  {self.name} {name} fails without a mutant and is left out")
+        return [test for test in tests if test]
+
+    def measure_one(self, name):
+        with tempfile.NamedTemporaryFile() as reached:
+            passes, seconds = self.call(0, [name], 600, {"MUTANTS_REACHED": reached.name})
+            numbers = {int(line) for line in reached.read().split()}
+        return Test(self, name, seconds, numbers) if passes else None
+
+    def call(self, mutant, tests, seconds, more=None):
+        """Whether these tests pass within `seconds` of the processor, and the time that they took.
+
+        A mutant that loops is caught by the processor's time, which a busy machine does not change; one
+        that waits for ever by the clock.
+        """
         environment = {**os.environ, **SETTINGS, **(more or {}), "MUTANT": str(mutant), "RUSTC_BOOTSTRAP": "1",
                        "CARGO_MANIFEST_DIR": str(self.folder)}
-        command = [self.path, "-q", "--test-threads=2", "-Zunstable-options", "--fail-fast"]
+        limits = ["prlimit", f"--cpu={math.ceil(seconds)}", f"--as={MEMORY}", "--"]
+        command = [*limits, self.path, "-q", "--test-threads=1", "-Zunstable-options", "--fail-fast", "--exact", *tests]
         process = subprocess.Popen(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        timer = threading.Timer(60 + 5 * seconds, kill_group, [process.pid])
+        timer.start()
         try:
-            return process.wait(timeout) == 0
-        except subprocess.TimeoutExpired:
-            return False
+            _, status, usage = os.wait4(process.pid, 0)
+            return status == 0, usage.ru_utime + usage.ru_stime
         finally:
-            try:
-                # servers that a test left running are in its group
-                os.killpg(process.pid, 9)
-            except ProcessLookupError:
-                pass
-            process.wait()
+            timer.cancel()
+            # servers that a test left running are in its group
+            kill_group(process.pid)
 
 
-def measure(programs):
-    """The programs that pass without a mutant, fastest first."""
-    measured = [Program(path, folder, package) for package, its in programs.items() for path, folder in its]
-    for program in measured:
-        if not program.works:
-            say(f"  {program.name} fails without a mutant and is left out")
-    good = sorted((p for p in measured if p.works), key=lambda program: program.seconds)
-    say("  " + ", ".join(f"{p.name} {p.seconds:.1f} s" for p in good if p.reached))
-    return good
+def kill_group(group):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def measure(programs, pool):
+    """The tests of all programs that pass without a mutant."""
+    tests = []
+    for program in programs:
+        its = program.measure(pool)
+        say(f"  {program.name}: {len(its)} tests, {sum(test.seconds for test in its):.1f} s")
+        tests += its
+    return tests
 
 
 def first_of_functions(mutants):
@@ -244,11 +276,21 @@ def first_of_functions(mutants):
     return {mutant.number: first[(mutant.file, mutant.function)] for mutant in mutants}
 
 
-def verdict(mutant, first, programs, slowest):
+def batches(tests):
+    """Tests that run in one process: those of one program that take about as long, the fastest first."""
+    groups = collections.defaultdict(list)
+    for test in tests:
+        # 0 to 20 ms, to 80 ms, to 320 ms...
+        groups[max(0, math.ceil(math.log(max(test.seconds, 1e-3) / 0.02, 4))), test.program.path].append(test)
+    return [groups[key] for key in sorted(groups)]
+
+
+def verdict(mutant, first, tests):
     """`None` when no test catches the mutant, else the program that did."""
-    reaching = [program for program in programs if first in program.reached and program.seconds <= slowest]
-    for program in reaching:
-        if not program.call(mutant.number, 10 + 5 * program.seconds):
+    for batch in batches(test for test in tests if first in test.reached):
+        program = batch[0].program
+        limit = 2 + 5 * sum(test.seconds for test in batch)
+        if not program.call(mutant.number, [test.name for test in batch], limit)[0]:
             return program.name
     return None
 
@@ -263,7 +305,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", choices=[[], *MODULES], metavar="MODULE")
     parser.add_argument("--sample", type=int, help="try this number of mutants, spread over the modules")
-    parser.add_argument("--slowest", type=float, default=60, help="leave out programs that take longer (seconds)")
+    parser.add_argument("--slowest", type=float, default=60, help="leave out tests that take longer (seconds)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true", help="add new survivors to survivors.md")
@@ -284,11 +326,11 @@ def main():
     viable = [mutant for mutant in mutants if mutant.number not in unviable]
     first = first_of_functions(viable)
     say(f"{len(viable)} are viable; running")
-    programs = measure(programs)
-    if not programs:
-        sys.exit("no test program passes without a mutant")
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        task = lambda mutant: (mutant, verdict(mutant, first[mutant.number], programs, args.slowest))
+        tests = [test for test in measure(programs, pool) if test.seconds <= args.slowest]
+        if not tests:
+            sys.exit("no test passes without a mutant")
+        task = lambda mutant: (mutant, verdict(mutant, first[mutant.number], tests))
         survivors = []
         for done, (mutant, caught_by) in enumerate(pool.map(task, viable), 1):
             if caught_by is None:

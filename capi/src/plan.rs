@@ -93,8 +93,8 @@ impl nbdx_plan {
         })
     }
 
-    /// Fills `out` with steps. Those before an error are handed out, because the position of the plan is
-    /// behind them; the error is what every later call returns.
+    /// Fills `out` with steps. Steps before an error are still handed out, because the plan has gone
+    /// beyond them; every later call returns the error.
     fn read(&mut self, out: &mut [MaybeUninit<nbdx_action>]) -> Result<isize, CallFailure> {
         if out.is_empty() {
             return Err(CallFailure::new("the capacity is 0"));

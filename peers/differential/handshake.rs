@@ -12,6 +12,10 @@ const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
 pub const OPTION_STRUCTURED_REPLY: u32 = 8;
 pub const OPTION_SET_META_CONTEXT: u32 = 10;
 
+const INFO_EXPORT: u16 = 0;
+const INFO_DESCRIPTION: u16 = 2;
+const INFO_BLOCK_SIZE: u16 = 3;
+
 pub const REP_ACK: u32 = 1;
 pub const REP_INFO: u32 = 3;
 pub const REP_META_CONTEXT: u32 = 4;
@@ -104,15 +108,17 @@ fn describe(rng: &mut Rng, session: &mut Session) {
         session.options.push(vec![answer]);
         return;
     }
-    let info = |payload: Vec<u8>| ScriptedReply::new(OPTION_GO, REP_INFO, payload);
-    let mut replies = vec![info([vec![0, 0], export].concat())];
+    let info = |kind: u16, content: &[u8]| {
+        ScriptedReply::new(OPTION_GO, REP_INFO, [&kind.to_be_bytes(), content].concat())
+    };
+    let mut replies = vec![info(INFO_EXPORT, &export)];
     if rng.below(2) == 0 {
         let minimum = 1_u32 << rng.below(10);
         let sizes = [minimum, 4096, 1 << 25].map(u32::to_be_bytes).concat();
-        replies.push(info([vec![0, 3], sizes].concat()));
+        replies.push(info(INFO_BLOCK_SIZE, &sizes));
     }
     if rng.below(4) == 0 {
-        replies.push(info([vec![0, 2], b"a disk".to_vec()].concat()));
+        replies.push(info(INFO_DESCRIPTION, b"a disk"));
     }
     if rng.below(2) == 0 {
         replies.reverse();

@@ -76,7 +76,8 @@ impl Block {
         }
     }
 
-    /// A block for a reader with wishes, which will be asked for them.
+    /// A block for a reader that rejects some pairs and joins others. The caller answers the questions
+    /// about them ([`answer`](Self::answer)).
     #[inline(always)]
     pub(crate) const fn keeping() -> Self {
         let mut block = Self::new();

@@ -23,6 +23,7 @@ const GO: u32 = 7;
 const REP_ACK: u32 = 1;
 const REP_INFO: u32 = 3;
 const REP_META_CONTEXT: u32 = 4;
+const INFO_EXPORT: [u8; 2] = [0, 0];
 
 const FLAG_REQ_ONE: u16 = 8;
 const BLOCK_STATUS: u16 = 7;
@@ -130,12 +131,14 @@ impl Client {
         });
     }
 
+    /// Chooses the export, and learns its size.
     fn go(&mut self, export: &str) {
         let mut data = string(export);
+        // no other information is asked for
         data.extend([0, 0]);
         self.option(GO, &data, |client, kind, payload| {
             assert_eq!(kind, REP_INFO, "reply to GO");
-            if payload[..2] == [0, 0] {
+            if payload[..2] == INFO_EXPORT {
                 client.size = be_u64(&payload[2..10]);
             }
         });

@@ -31,6 +31,7 @@ impl RecordWriter {
         self.options.size.ok_or(ListWriteError::SizeNeeded { format: self.format })
     }
 
+    /// Begins a record, after the end of the one before.
     fn open(&mut self, capacity: u64, out: &mut Vec<u8>) -> io::Result<()> {
         let before = if self.count.is_none() { "[" } else { "]}," };
         self.count = Some(0);

@@ -149,7 +149,7 @@ pub(super) fn longest_payload(block_size: Option<BlockSizes>) -> u32 {
     whole_blocks(PAYLOAD, block_size)
 }
 
-/// The longest that a server may answer in one chunk as well: at least one block.
+/// The longest read that a server may also answer in a single chunk; at least one block.
 pub(super) fn longest_chunk(block_size: Option<BlockSizes>, limits: SessionLimits) -> u32 {
     let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(CHUNK_OFFSET);
     let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));

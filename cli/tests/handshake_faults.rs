@@ -318,7 +318,7 @@ fn bytes_behind_the_answer_to_starttls() {
             assert_eq!(handshake.status(), HandshakeStatus::NeedsTls);
             handshake.feed(&planted)
         };
-        let attack = HandshakeError::BytesBehindStartTls { count: planted.len() };
+        let attack = HandshakeError::BytesBehindStartTls(planted.len());
         assert_eq!(fed, Err(attack.clone()));
         handshake.tls_started();
         assert_eq!(handshake.feed(&planted), Err(attack), "it does not go on");

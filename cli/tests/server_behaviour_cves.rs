@@ -75,7 +75,7 @@ fn status_chunk_without_any_context_negotiated() {
             let mut session = Session::new(SessionConfig::new(headers, []));
             assert_eq!(session.start_block_status(&StatusRequest::new(0, 512)), Err(StartError::NoContexts));
             let fed = session.feed(&chunk, &mut TakeAll);
-            assert_eq!(fed, Err(ProtocolError::UnknownCookie { cookie }));
+            assert_eq!(fed, Err(ProtocolError::UnknownCookie(cookie)));
             assert_eq!(session.poll(), None);
         }
     }

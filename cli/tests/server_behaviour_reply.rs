@@ -242,7 +242,7 @@ fn row_68_chunks_of_a_failed_request_after_its_end() {
         assert!(matches!(failed, Error::Request(_)));
         match ask() {
             Ok(()) => assert!(!strict),
-            Err(Error::Protocol(ProtocolError::ChunkAfterDone { cookie: 1 })) => assert!(strict),
+            Err(Error::Protocol(ProtocolError::ChunkAfterDone(1))) => assert!(strict),
             Err(error) => panic!("{error}"),
         }
         assert_eq!(client.stats().forgiven.of(Tolerated::LateChunk), u64::from(!strict));

@@ -38,18 +38,14 @@ pub enum Error {
         /// How long it had been.
         after: Duration,
     },
-    /// The deadline of the whole job passed, see [`Options::deadline`](crate::Options::deadline).
-    #[error("the time for the whole job ran out during {during}")]
-    OutOfTime {
-        /// The part of the conversation under way.
-        during: During,
-    },
-    /// The job was cancelled by a [`Canceller`](crate::transport::Canceller).
-    #[error("cancelled during {during}")]
-    Cancelled {
-        /// The part of the conversation under way.
-        during: During,
-    },
+    /// The deadline of the whole job passed, see [`Options::deadline`](crate::Options::deadline), in
+    /// this part of the conversation.
+    #[error("the time for the whole job ran out during {0}")]
+    OutOfTime(During),
+    /// The job was cancelled by a [`Canceller`](crate::transport::Canceller), in this part of the
+    /// conversation.
+    #[error("cancelled during {0}")]
+    Cancelled(During),
     /// The server closed the connection where more was due.
     #[error("connection lost: {0}")]
     ConnectionLost(#[from] UnexpectedEof),
@@ -79,12 +75,9 @@ pub enum Error {
     /// An earlier request of a pipeline failed, and no more are started.
     #[error("no more requests, an earlier one of them failed")]
     Stopped,
-    /// Several connections to one export do not agree about it.
-    #[error("two connections to one export disagree about its {what}")]
-    Disagreement {
-        /// About what.
-        what: &'static str,
-    },
+    /// Several connections to one export do not agree about this.
+    #[error("two connections to one export disagree about its {0}")]
+    Disagreement(&'static str),
     /// An earlier error ended the connection.
     #[error("the connection was given up after an earlier error")]
     GivenUp,
@@ -180,16 +173,16 @@ impl Error {
             | Self::Protocol(_)
             | Self::Request(_)
             | Self::Stopped
-            | Self::Disagreement { .. } => ErrorClass::Server,
+            | Self::Disagreement(..) => ErrorClass::Server,
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
             Self::Connect { .. }
             | Self::Timeout { .. }
-            | Self::OutOfTime { .. }
+            | Self::OutOfTime(..)
             | Self::ConnectionLost(_)
             | Self::Io { .. }
             | Self::Tls(_)
             | Self::GivenUp => ErrorClass::Connection,
-            Self::Cancelled { .. } | Self::Start(_) => ErrorClass::Other,
+            Self::Cancelled(..) | Self::Start(_) => ErrorClass::Other,
         }
     }
 }

@@ -232,7 +232,7 @@ impl Options {
     pub(crate) fn connect_timed_out(&self, started: Instant, now: Instant) -> Error {
         let during = During::Connect;
         match self.deadline {
-            Some(end) if end <= now => Error::OutOfTime { during },
+            Some(end) if end <= now => Error::OutOfTime(during),
             _ => Error::Timeout { during, after: started.elapsed() },
         }
     }

@@ -114,9 +114,9 @@ async fn what_cannot_be_asked_is_said_before_the_wire() {
     let past = client.read(MIB as u64 - 1, 2).await;
     assert!(matches!(past, Err(Error::Start(StartError::PastEnd { .. }))), "{past:?}");
     let read_only = client.write(0, vec![1]).await;
-    assert!(matches!(read_only, Err(Error::Start(StartError::ReadOnly { .. }))), "{read_only:?}");
+    assert!(matches!(read_only, Err(Error::Start(StartError::ReadOnly(..)))), "{read_only:?}");
     let read_only = client.write_zeroes(&ZeroRequest::new(0, 512)).await;
-    assert!(matches!(read_only, Err(Error::Start(StartError::ReadOnly { .. }))), "{read_only:?}");
+    assert!(matches!(read_only, Err(Error::Start(StartError::ReadOnly(..)))), "{read_only:?}");
     assert!(client.read(MIB as u64, 0).await.unwrap().is_empty());
     // none of it hurt the connection
     assert_eq!(client.read(0, 512).await.unwrap(), [0; 512]);

@@ -75,7 +75,7 @@ fn tick(connection: &mut Connection, now: Instant, limit: Instant, job: Option<I
     assert_eq!(connection.poll_timeout(), Some(end));
     match connection.handle_timeout(now) {
         Ok(()) => assert!(now < end, "it is late and nobody says so"),
-        Err(Error::OutOfTime { .. }) => assert!(now >= end && job.is_some_and(|job| now >= job)),
+        Err(Error::OutOfTime(..)) => assert!(now >= end && job.is_some_and(|job| now >= job)),
         Err(Error::Timeout { .. }) => assert!(now >= end && job.is_none_or(|job| now < job)),
         Err(error) => panic!("{error}"),
     }

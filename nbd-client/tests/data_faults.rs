@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
-use nbd_client::session::{Errno, ProtocolError, RequestError};
+use nbd_client::session::{Errno, ProtocolError, RequestFault};
 use nbd_client::{Error, ErrorClass, Options};
 use testkit::clients::{AnyClient, Kind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
@@ -64,13 +64,13 @@ fn all() -> impl Iterator<Item = (Kind, Good)> {
 /// Lenient and strict, in both forms of headers: the read fails like this, and the next one on the
 /// same connection is served.
 #[track_caller]
-fn fails(answer: Answer, is_it: fn(&RequestError) -> bool) {
+fn fails(answer: Answer, is_it: fn(&RequestFault) -> bool) {
     for (kind, good) in all() {
         for strict in [false, true] {
             let server = server(good.clone(), answer);
             let mut client = client(kind, &server, strict);
             match read(&mut client) {
-                Err(Error::Request(error)) => assert!(is_it(&error), "{error:?}"),
+                Err(Error::Request(error)) => assert!(is_it(&error.fault), "{error:?}"),
                 other => panic!("{other:?}"),
             }
             assert_eq!(read(&mut client).unwrap(), [BYTE; LENGTH]);
@@ -111,22 +111,19 @@ fn pieces_in_any_order_are_a_whole_read() {
 fn bytes_that_are_left_out() {
     fails(
         |conn, request| conn.data(request, AT, &[BYTE; HALF as usize], DONE),
-        |error| matches!(error, RequestError::MissingData { offset: MIDDLE, .. }),
+        |error| matches!(error, RequestFault::MissingData(MIDDLE)),
     );
     fails(
         |conn, request| conn.hole(request, MIDDLE, HALF, DONE),
-        |error| matches!(error, RequestError::MissingData { offset: AT, .. }),
+        |error| matches!(error, RequestFault::MissingData(AT)),
     );
-    fails(
-        |conn, request| conn.done(request),
-        |error| matches!(error, RequestError::MissingData { offset: AT, .. }),
-    );
+    fails(|conn, request| conn.done(request), |error| matches!(error, RequestFault::MissingData(AT)));
 }
 
 #[test]
 fn bytes_that_were_not_asked_for() {
-    fn is_outside(error: &RequestError) -> bool {
-        matches!(error, RequestError::OutsideRead { .. })
+    fn is_outside(error: &RequestFault) -> bool {
+        matches!(error, RequestFault::OutsideRead { .. })
     }
     fails(|conn, request| conn.data(request, AT - 1, &[BYTE; LENGTH], DONE), is_outside);
     fails(|conn, request| conn.data(request, AT + 1, &[BYTE; LENGTH], DONE), is_outside);
@@ -138,8 +135,8 @@ fn bytes_that_were_not_asked_for() {
 
 #[test]
 fn bytes_that_come_twice() {
-    fn is_overlap(error: &RequestError) -> bool {
-        matches!(error, RequestError::Overlap { .. })
+    fn is_overlap(error: &RequestFault) -> bool {
+        matches!(error, RequestFault::Overlap { .. })
     }
     // also where the sum of the lengths is that of the read
     fails(
@@ -160,8 +157,8 @@ fn bytes_that_come_twice() {
 
 #[test]
 fn chunks_without_content() {
-    fn is_empty(error: &RequestError) -> bool {
-        matches!(error, RequestError::BadContent { .. })
+    fn is_empty(error: &RequestFault) -> bool {
+        matches!(error, RequestFault::BadContent { .. })
     }
     fails(|conn, request| conn.chunk(request, DONE, OFFSET_DATA, &AT.to_be_bytes()), is_empty);
     fails(|conn, request| conn.chunk(request, DONE, OFFSET_DATA, &[0; 3]), is_empty);
@@ -179,7 +176,10 @@ fn an_error_behind_the_data() {
             conn.data(request, AT, &[BYTE; LENGTH], 0)?;
             conn.error(request, 5, "\x1b[2Jdisk\r\n", DONE)
         },
-        |error| error.errno() == Some(Errno(5)) && !error.to_string().contains(char::is_control),
+        |fault| {
+            matches!(fault, RequestFault::Server { errno: Errno(5), .. })
+                && !fault.to_string().contains(char::is_control)
+        },
     );
 }
 

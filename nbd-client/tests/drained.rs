@@ -185,7 +185,7 @@ fn the_deadline_ends_a_pipeline_whose_program_stops() {
     let (server, _) = server(FLAGS);
     let limit = Duration::from_millis(300);
     let uri = server.uri().parse().unwrap();
-    let late = |error: Error| assert!(matches!(error, Error::OutOfTime { .. }), "{error}");
+    let late = |error: Error| assert!(matches!(error, Error::OutOfTime(..)), "{error}");
 
     let options = Options::new().deadline(Some(Instant::now() + limit));
     let mut pool = Pool::connect(&uri, &options, 1).unwrap();

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::session::{
-    Errno, Event, ReadRequest, RequestError, SessionLimits, StartError, TakeAll, WriteRequest,
-};
+use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, TakeAll, WriteRequest};
 use nbd_client::survey::Order;
 use nbd_client::{Error, Options, Pool, ReadAhead, WriteBehind};
 use nbd_extents::{Context, Contexts};
@@ -314,7 +312,7 @@ fn an_error_of_a_pipeline_says_where() {
     let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
     writes.write(MIB, vec![7; 4096]).unwrap();
     let error = writes.finish().unwrap_err();
-    let request = error.request().map(RequestError::request).unwrap();
+    let request = error.request().unwrap().request;
     assert_eq!((request.offset, request.length), (MIB, 4096), "{error}");
     assert!(error.is_errno(Errno(5)), "{error}");
 }

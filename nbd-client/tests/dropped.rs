@@ -159,7 +159,7 @@ fn a_job_can_be_cancelled_at_any_time() {
             thread::sleep(pause);
             canceller.cancel();
         });
-        let cancelled = |error: &Error| matches!(error, Error::Cancelled { .. } | Error::GivenUp);
+        let cancelled = |error: &Error| matches!(error, Error::Cancelled(..) | Error::GivenUp);
         match Client::connect(&uri, &options) {
             Ok(mut client) if nth % 2 == 0 => {
                 let error = core::iter::repeat_with(|| client.read(0, &mut vec![0; 1 << 20]))

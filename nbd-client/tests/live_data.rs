@@ -220,7 +220,7 @@ fn what_cannot_be_done_is_said_before_the_wire() {
             client.write_zeroes(&ZeroRequest::new(0, 512)).unwrap_err(),
             client.trim(&TrimRequest::new(0, 512)).unwrap_err(),
         ] {
-            assert!(matches!(error, Error::Start(StartError::ReadOnly { .. })), "{error}");
+            assert!(matches!(error, Error::Start(StartError::ReadOnly(..))), "{error}");
         }
         let error = client.read(MIB - 1, 2).unwrap_err();
         assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");

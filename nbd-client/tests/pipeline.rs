@@ -223,7 +223,7 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
         }
     };
     let request = error.request().unwrap();
-    assert_eq!((request.request().offset, request.request().length), (768 * KIB, 256 * KIB), "{error}");
+    assert_eq!((request.request.offset, request.request.length), (768 * KIB, 256 * KIB), "{error}");
     assert_eq!(request.errno().unwrap().0, ENOSPC, "{error}");
     assert_eq!(blocks.next_block().unwrap(), None, "nothing more comes");
     assert_eq!(client.in_flight(), 0);
@@ -393,7 +393,7 @@ fn a_failed_write_is_reported_by_the_end_at_the_latest() {
     let mut again = WriteBehind::new(&mut client, PipelineOptions::default()).unwrap();
     again.write(0, vec![1; 512]).unwrap();
     let error = core::iter::repeat_with(|| again.zero(MIB, 512)).find_map(|result| result.err()).unwrap();
-    let request = error.request().unwrap().request();
+    let request = error.request().unwrap().request;
     assert_eq!((request.offset, request.length), (0, 512), "{error}");
     assert!(matches!(again.write(MIB, vec![1; 512]), Err(Error::Stopped)));
     assert!(matches!(again.finish(), Err(Error::Stopped)));
@@ -408,8 +408,7 @@ fn blocking_calls_want_the_connection_for_themselves() {
     .unwrap();
     let mut client = connect(&server);
     client.start(|session| session.start_read(&ReadRequest::new(0), vec![1; 512])).unwrap();
-    let busy =
-        |error: Error| assert!(matches!(error, Error::Start(StartError::Busy { in_flight: 1 })), "{error}");
+    let busy = |error: Error| assert!(matches!(error, Error::Start(StartError::Busy(1))), "{error}");
     busy(client.read(0, &mut [0; 512]).unwrap_err());
     busy(client.write(0, &[0; 512]).unwrap_err());
     busy(client.flush().unwrap_err());
@@ -515,7 +514,7 @@ fn a_blocked_read_or_write_can_be_cancelled() {
         });
         let started = Instant::now();
         let error = call(&mut client).unwrap_err();
-        assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+        assert!(matches!(error, Error::Cancelled(..)), "{error}");
         assert!(started.elapsed() < Duration::from_secs(4));
         thread.join().unwrap();
     }

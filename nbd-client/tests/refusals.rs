@@ -174,7 +174,7 @@ fn a_write_that_is_called_done_unread_ends_the_connection() {
     })
     .unwrap();
     let early = |kind, error: Error| {
-        let is_it = matches!(error, Error::Protocol(ProtocolError::AnsweredEarly { .. }));
+        let is_it = matches!(error, Error::Protocol(ProtocolError::AnsweredEarly(..)));
         assert!(is_it, "{kind:?}: {error}");
     };
     for kind in [Kind::Blocking, Kind::Async] {

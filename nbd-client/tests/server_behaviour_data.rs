@@ -5,7 +5,7 @@
 use std::io::Result;
 
 use nbd_client::frame::command;
-use nbd_client::session::{ReadRequest, RequestError, StartError, StatusRequest, TakeAll};
+use nbd_client::session::{ReadRequest, RequestError, RequestFault, StartError, StatusRequest, TakeAll};
 use nbd_client::{Error, Options};
 use testkit::behaviour::{RowVerdict, words};
 use testkit::clients::{AnyClient, Kind};
@@ -331,7 +331,11 @@ fn row_88_shutdown_of_a_write() {
         let reason = match &next {
             Error::Start(reason) => reason,
             // of a pool only the thread of the connection knows
-            Error::Request(RequestError::NotStarted { reason, .. }) if kind == Kind::Pool => reason.as_ref(),
+            Error::Request(RequestError { fault: RequestFault::NotStarted(reason), .. })
+                if kind == Kind::Pool =>
+            {
+                reason.as_ref()
+            }
             _ => panic!("{kind:?}: {next}"),
         };
         assert_eq!(reason, &StartError::Ending, "{kind:?}");

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use nbd_client::session::{RequestError, StatusRequest};
+use nbd_client::session::{RequestError, RequestFault, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::{Canceller, Socket};
 use nbd_client::{Client, Error, Options, Surveyor};
@@ -121,7 +121,7 @@ fn of_two_connections_the_stricter_terms_hold() {
 fn two_connections_to_exports_of_different_size_are_refused() {
     let error = two_connections(&bitmap_side(READ_ONLY, SIZE, 1), &details_side(READ_ONLY, SIZE * 2, 1));
     let error = error.unwrap_err();
-    assert!(matches!(error, SurveyorError::Client(Error::Disagreement { what: "size" })), "{error}");
+    assert!(matches!(error, SurveyorError::Client(Error::Disagreement("size"))), "{error}");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_canceller_that_has_fired_starts_nothing() {
     canceller.cancel();
     let words = handshake(&[(0, "base:allocation")], READ_ONLY, SIZE, &[]);
     let error = connect(words, &options().canceller(canceller)).unwrap_err();
-    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+    assert!(matches!(error, Error::Cancelled(..)), "{error}");
 }
 
 #[test]
@@ -179,7 +179,10 @@ fn a_reply_without_status_is_no_success() {
     let mut client =
         connect([words, chunk(1, 0, &[])].concat(), &options().require_context("base:allocation")).unwrap();
     let error = client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| {}).unwrap_err();
-    assert!(matches!(error, Error::Request(RequestError::MissingContext { context: 0, .. })), "{error}");
+    assert!(
+        matches!(error, Error::Request(RequestError { fault: RequestFault::MissingContext(0), .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn run(uri: &Uri, args: &MapArgs, out: &mut impl Write) -> Result<(),
 /// The failure of a connection. Without block status a map of all data is still possible.
 fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &MapArgs) -> Failure {
     let has_no_status =
-        matches!(&error, SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies { .. })));
+        matches!(&error, SurveyorError::Client(Error::Handshake(HandshakeError::NoStructuredReplies(..))));
     let failure = connection::failure(uri, options, error);
     if has_no_status && args.bitmap.is_empty() {
         return failure.hint(" (--safe-on-failure takes all of the export for data)");

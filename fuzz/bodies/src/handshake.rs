@@ -45,7 +45,7 @@ pub fn handshake(data: &[u8]) {
     assert_eq!(run(&config, input, &Cuts::Whole, tls_at).0, outcome);
     if let Some(at) = tls_at.filter(|&at| at < input.len()) {
         let (refused, _) = run(&config, input, &Cuts::Whole, None);
-        assert_eq!(refused.end, Err(HandshakeError::BytesBehindStartTls { count: input.len() - at }));
+        assert_eq!(refused.end, Err(HandshakeError::BytesBehindStartTls(input.len() - at)));
     }
 }
 

@@ -134,6 +134,8 @@ impl SessionCase {
 #[derive(Debug)]
 struct Asked {
     command: Command,
+    /// Each request has another, but for FLUSH, which has none.
+    offset: u64,
     seen: Vec<u32>,
     /// A read's data were there.
     read: bool,
@@ -165,7 +167,8 @@ impl<'a> SessionRun<'a> {
         let command = self.case.command(nth);
         match self.ask(command, nth as u64 * LENGTH) {
             Ok(cookie) => {
-                let asked = Asked { command, seen: Vec::new(), read: false, ended: false };
+                let offset = if command == Command::Flush { 0 } else { nth as u64 * LENGTH };
+                let asked = Asked { command, offset, seen: Vec::new(), read: false, ended: false };
                 assert!(self.asked.insert(cookie.get(), asked).is_none(), "{cookie} is used twice");
                 let sent = self.session.take_output().len();
                 let header = if self.case.config.headers == Headers::Extended { 32 } else { 28 };
@@ -302,7 +305,7 @@ impl<'a> SessionRun<'a> {
             Event::Failed { error, .. } => {
                 assert!(!asked.read, "data of a read that failed");
                 asked.ended = true;
-                assert_eq!(error.request().cookie, event.cookie());
+                assert_eq!((error.request.command, error.request.offset), (asked.command, asked.offset));
                 assert_printable(&error.to_string());
             }
             other => panic!("{other:?}"),

@@ -53,7 +53,7 @@ pub(super) async fn prepare(
 
 /// Connects to the server of a URI, within the time for connecting.
 pub(super) async fn stream(uri: &Uri, options: &Options, started: Instant) -> Result<BoxedStream, Error> {
-    options.canceller.check().map_err(|_| Error::Cancelled { during: During::Connect })?;
+    options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
     let address = uri.address();
     let connected = within(options, started, async {
         open(address).await.map_err(|source| Error::Connect { address: address.to_string(), source })

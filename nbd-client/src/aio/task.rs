@@ -148,7 +148,7 @@ fn again(error: &Error) -> Error {
         Error::ConnectionLost(eof) => Error::ConnectionLost(*eof),
         Error::Tls(error) => Error::Tls(error.clone()),
         Error::Timeout { during, after } => Error::Timeout { during: *during, after: *after },
-        Error::OutOfTime { during } => Error::OutOfTime { during: *during },
+        Error::OutOfTime(during) => Error::OutOfTime(*during),
         Error::Io { during, source } => {
             Error::Io { during: *during, source: io::Error::new(source.kind(), source.to_string()) }
         }

@@ -180,7 +180,7 @@ impl<T: Transport> BlockingDriver<T> {
     pub(crate) fn failed(&mut self, error: io::Error) -> Error {
         let during = self.connection.during();
         if Cancelled::is(&error) {
-            return self.connection.give_up(Error::Cancelled { during });
+            return self.connection.give_up(Error::Cancelled(during));
         }
         if error.kind() == ErrorKind::TimedOut {
             // the kernel's clock may be a little early, and a transport may have limits of its own

@@ -124,7 +124,7 @@ fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Sock
     let end = options.connect_end(started).unwrap_or_else(|| started + Duration::from_secs(1 << 30));
     let connected = Socket::connect(uri.address(), end, &options.canceller).map_err(|source| {
         if Cancelled::is(&source) {
-            Error::Cancelled { during: During::Connect }
+            Error::Cancelled(During::Connect)
         } else if source.kind() == std::io::ErrorKind::TimedOut {
             // the kernel's clock may be a little early
             options.connect_timed_out(started, Instant::now() + SLACK)
@@ -204,7 +204,7 @@ impl<T: Transport> Client<T> {
         self.driver.connection.check_alive()?;
         match self.in_flight() {
             0 => Ok(()),
-            in_flight => Err(StartError::Busy { in_flight }.into()),
+            in_flight => Err(StartError::Busy(in_flight).into()),
         }
     }
 }

@@ -47,14 +47,14 @@ impl Connection {
     /// The next event of a request of the caller's, or of a transfer.
     fn take_event(&mut self) -> Option<Event> {
         let Stage::Open(_, session) = &mut self.stage else { return None };
-        while let Some((event, ticket)) = session.poll_ticket() {
-            if ticket.owner == 0 {
+        while let Some((event, owner)) = session.poll_owned() {
+            if owner == 0 {
                 if event.is_last() {
                     self.transfers.fill(session);
                 }
                 return Some(event);
             }
-            self.transfers.take(event, ticket, session);
+            self.transfers.take(event, owner, session);
         }
         self.transfers.poll()
     }

@@ -371,7 +371,7 @@ impl Connection {
         }
         let during = if self.says_goodbye { During::Send } else { self.during() };
         let error = if self.clock.deadline().is_some_and(|end| end <= now) {
-            Error::OutOfTime { during }
+            Error::OutOfTime(during)
         } else {
             Error::Timeout { during, after: self.clock.elapsed(now) }
         };

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use crate::export::{Export, TransmissionFlags};
 use crate::frame::command_flag;
 use crate::session::{
-    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestInfo, RequestTerms, Session, StartError,
-    Ticket, TrimRequest, WriteRequest, ZeroRequest,
+    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, Session, StartError,
+    TrimRequest, WriteRequest, ZeroRequest,
 };
 
 /// The longest request of a long read or write, in bytes. Longer ones would make the server hold
@@ -94,18 +94,18 @@ impl Transfer {
     }
 
     /// The whole of it as one request.
-    pub(crate) fn terms(&self, flags: TransmissionFlags) -> RequestTerms {
+    pub(crate) fn terms(&self, flags: TransmissionFlags) -> RequestInfo {
         match self {
-            Self::Read { offset, bytes } => ReadRequest::new(*offset).terms(bytes.len()),
-            Self::Write { request, bytes } => request.terms(bytes.len()),
+            Self::Read { offset, bytes } => ReadRequest::new(*offset).of(bytes.len()),
+            Self::Write { request, bytes } => request.of(bytes.len()),
             &Self::Zero { offset, length } if !flags.can_write_zeroes() => {
-                WriteRequest::new(offset).terms(length)
+                WriteRequest::new(offset).of(length)
             }
-            &Self::Zero { offset, length } => ZeroRequest::new(offset, length).terms(),
-            Self::WriteZeroes(request) => request.terms(),
-            Self::Trim(request) => request.terms(),
-            &Self::Cache { offset, length } => RequestTerms::new(Command::Cache, 0, offset, length),
-            Self::Flush => RequestTerms::FLUSH,
+            &Self::Zero { offset, length } => ZeroRequest::new(offset, length).0,
+            Self::WriteZeroes(request) => request.0,
+            Self::Trim(request) => request.0,
+            &Self::Cache { offset, length } => RequestInfo::new(Command::Cache, offset, length),
+            Self::Flush => RequestInfo::new(Command::Flush, 0, 0),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Transfers {
         session: &mut Session,
     ) -> Cookie {
         let cookie = number.unwrap_or_else(|| session.next_number());
-        let RequestTerms { offset, length, .. } = transfer.terms(session.flags());
+        let RequestInfo { offset, length, .. } = transfer.terms(session.flags());
         let range = offset..offset.saturating_add(length);
         let job = ActiveTransfer {
             start: range.start,
@@ -233,7 +233,7 @@ impl Transfers {
             let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
             let longest = longest_piece(whole, session).min(job.longest).min(learned);
             let length = longest.min(open.end - open.start);
-            let terms = RequestTerms { offset: open.start, length, ..whole };
+            let terms = RequestInfo { offset: open.start, length, ..whole };
             // alone on the connection it is never refused for its size
             if session.in_flight() > 0 && !session.has_room(terms.moves()) {
                 return;
@@ -249,25 +249,26 @@ impl Transfers {
                     job.advance(length);
                 }
                 Err(reason) => {
-                    let request = terms.info(Cookie::numbered(number));
-                    job.fail(RequestError::NotStarted { request, reason: Box::new(reason) });
+                    let fault = RequestFault::NotStarted(Box::new(reason));
+                    job.fail(RequestError { request: terms, fault });
                 }
             }
         }
     }
 
     /// Takes the last event of a request that is part of a transfer.
-    pub(super) fn take(&mut self, event: Event, ticket: Ticket, session: &mut Session) {
-        let Some(job) = self.jobs.get_mut(&ticket.owner) else {
+    pub(super) fn take(&mut self, event: Event, owner: u64, session: &mut Session) {
+        let Some(job) = self.jobs.get_mut(&owner) else {
             debug_assert!(false, "an event of a transfer that is over");
             return;
         };
         job.in_flight -= 1;
         match event {
             Event::Failed { error, .. } => {
-                let RequestInfo { command, offset, length, .. } = error.request();
+                let RequestInfo { command, offset, length, .. } = error.request;
                 let range = offset..offset.saturating_add(length);
-                let zeroing = if ticket.is_fast { Zeroing::Plain } else { Zeroing::Data };
+                let zeroing =
+                    if error.request.has(command_flag::FAST_ZERO) { Zeroing::Plain } else { Zeroing::Data };
                 let is_zero =
                     matches!(job.transfer, Transfer::Zero { .. }) && command == Command::WriteZeroes;
                 let too_long =
@@ -287,16 +288,16 @@ impl Transfers {
             }
             _ if job.longest < u64::MAX => {
                 // the server took the shorter one, so its length was the reason
-                let RequestTerms { command, .. } = job.terms(self.zeroing, session.flags());
+                let RequestInfo { command, .. } = job.terms(self.zeroing, session.flags());
                 let learned = self.learned.entry(command).or_insert(job.longest);
                 *learned = job.longest.min(*learned);
             }
             _ => {}
         }
-        if !job.open.is_empty() && !self.ready.contains(&ticket.owner) {
-            self.ready.push_front(ticket.owner);
+        if !job.open.is_empty() && !self.ready.contains(&owner) {
+            self.ready.push_front(owner);
         }
-        self.finish_if_over(ticket.owner, session);
+        self.finish_if_over(owner, session);
         self.fill(session);
     }
 
@@ -330,21 +331,21 @@ impl Transfers {
 
 impl ActiveTransfer {
     /// The whole of it in the best way that the server is known to have.
-    fn terms(&self, zeroing: Zeroing, flags: TransmissionFlags) -> RequestTerms {
+    fn terms(&self, zeroing: Zeroing, flags: TransmissionFlags) -> RequestInfo {
         match self.transfer {
             Transfer::Zero { offset, length } if zeroing == Zeroing::Data => {
-                WriteRequest::new(offset).terms(length)
+                WriteRequest::new(offset).of(length)
             }
             Transfer::Zero { offset, length }
                 if zeroing == Zeroing::Fast && flags.can_write_zeroes() && flags.can_fast_zero() =>
             {
-                ZeroRequest::new(offset, length).fast().terms()
+                ZeroRequest::new(offset, length).fast().0
             }
             _ => self.transfer.terms(flags),
         }
     }
 
-    fn start(&self, terms: RequestTerms, session: &mut Session) -> Result<Cookie, StartError> {
+    fn start(&self, terms: RequestInfo, session: &mut Session) -> Result<Cookie, StartError> {
         let at = fit(terms.offset - self.start);
         match terms.command {
             Command::Read => session.start_lent_read(terms, at),
@@ -374,7 +375,7 @@ impl ActiveTransfer {
 }
 
 /// The longest request for a part of a transfer, in bytes.
-fn longest_piece(terms: RequestTerms, session: &Session) -> u64 {
+fn longest_piece(terms: RequestInfo, session: &Session) -> u64 {
     let longest = u64::from(session.longest_payload());
     match terms.command {
         // one request where the caller has made it short enough

@@ -116,13 +116,13 @@ impl HandshakeConfig {
     /// Names that could not be sent are refused before anything is.
     pub(super) fn check(&self) -> Result<(), HandshakeError> {
         if self.export.len() > MAX_STRING || self.export.contains('\0') {
-            return Err(HandshakeError::BadExportName { length: self.export.len() });
+            return Err(HandshakeError::BadExportName(self.export.len()));
         }
         for (index, context) in self.contexts.iter().enumerate() {
             let name = &context.name;
             let twice = self.contexts.iter().take(index).any(|earlier| earlier.name == *name);
             if twice || name.is_empty() || name.len() > MAX_STRING || name.contains('\0') {
-                return Err(HandshakeError::BadContextRequest { name: name.as_str().into() });
+                return Err(HandshakeError::BadContextRequest(name.as_str().into()));
             }
         }
         Ok(())

@@ -46,7 +46,7 @@ impl Draft {
         if config.contexts.iter().any(|asked| asked.name == context.name) {
             self.granted.push(context);
         } else if config.strictness.is_strict() {
-            return Err(HandshakeError::UnaskedContext { name: context.name.as_str().into() });
+            return Err(HandshakeError::UnaskedContext(context.name.as_str().into()));
         } else {
             self.forgiven.add(Tolerated::UnaskedContext);
             self.unasked.push(context);
@@ -155,11 +155,11 @@ impl Draft {
         flags: TransmissionFlags,
     ) -> Result<(), HandshakeError> {
         if i64::try_from(size).is_err() {
-            return Err(HandshakeError::SizeTooLarge { size });
+            return Err(HandshakeError::SizeTooLarge(size));
         }
         if !flags.has_flags() {
             if strictness.is_strict() {
-                return Err(HandshakeError::NoHasFlags { flags: flags.bits() });
+                return Err(HandshakeError::NoHasFlags(flags.bits()));
             }
             self.forgiven.add(Tolerated::NoHasFlags);
         }
@@ -227,7 +227,7 @@ impl Draft {
             Some(error) => return error,
         }
         if self.headers == Headers::Simple {
-            return HandshakeError::NoStructuredReplies { name };
+            return HandshakeError::NoStructuredReplies(name);
         }
         let offered = offered.map(|names| names.iter().map(|name| name.as_str().into()).collect());
         HandshakeError::ContextMissing { name, offered }

@@ -19,39 +19,24 @@ use crate::text::ServerText;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The caller's export name is too long, or has a zero byte.
-    #[error("an export name of {length} bytes cannot be asked for: at most 4096, no zero byte")]
-    BadExportName {
-        /// Its length in bytes.
-        length: usize,
-    },
+    /// The caller's export name is too long, in bytes, or has a zero byte.
+    #[error("an export name of {0} bytes cannot be asked for: at most 4096, no zero byte")]
+    BadExportName(usize),
     /// The caller's context name is empty, too long, has a zero byte, or is there twice.
-    #[error("context \"{name}\" cannot be asked for: empty, too long, or named twice")]
-    BadContextRequest {
-        /// The name.
-        name: ServerText,
-    },
-    /// The peer does not speak NBD.
-    #[error("not an NBD server: it says \"{first}\"")]
-    NotNbd {
-        /// Its first 8 bytes.
-        first: ServerText,
-    },
+    #[error("context \"{0}\" cannot be asked for: empty, too long, or named twice")]
+    BadContextRequest(ServerText),
+    /// The peer does not speak NBD: its first 8 bytes.
+    #[error("not an NBD server: it says \"{0}\"")]
+    NotNbd(ServerText),
     /// A server of the oldstyle handshake, without options.
     #[error("an oldstyle NBD server, which has no options and no block status")]
     OldStyle,
-    /// NBD, but neither newstyle nor oldstyle.
-    #[error("unknown NBD handshake {magic:#018x}")]
-    UnknownStyle {
-        /// The second magic as sent.
-        magic: u64,
-    },
-    /// A newstyle server without the fixed option haggling.
-    #[error("the server does not speak fixed newstyle, its flags are {flags:#06x}")]
-    NotFixedNewstyle {
-        /// Handshake flags as sent.
-        flags: u16,
-    },
+    /// NBD, but neither newstyle nor oldstyle: the second magic as sent.
+    #[error("unknown NBD handshake {0:#018x}")]
+    UnknownStyle(u64),
+    /// A newstyle server without the fixed option haggling: its handshake flags as sent.
+    #[error("the server does not speak fixed newstyle, its flags are {0:#06x}")]
+    NotFixedNewstyle(u16),
     /// An option reply with another magic.
     #[error("bad magic {magic:#018x} in the reply to {option}")]
     BadMagic {
@@ -104,12 +89,9 @@ pub enum HandshakeError {
         /// The limit.
         limit: u32,
     },
-    /// A longer handshake than the caller bears.
-    #[error("a handshake of more than {limit} bytes")]
-    TooManyBytes {
-        /// The limit in bytes.
-        limit: u64,
-    },
+    /// A longer handshake than the caller bears: the limit in bytes.
+    #[error("a handshake of more than {0} bytes")]
+    TooManyBytes(u64),
     /// A name that is not UTF-8 or has a zero byte.
     #[error("reply to {option} has a name that is no text: \"{name}\"")]
     BadName {
@@ -126,45 +108,33 @@ pub enum HandshakeError {
         /// The later one's number.
         id: u32,
     },
-    /// A context that was not asked for (strict).
-    #[error("context \"{name}\" was granted but not asked for")]
-    UnaskedContext {
-        /// Its name.
-        name: ServerText,
-    },
+    /// A context of this name, which was not asked for (strict).
+    #[error("context \"{0}\" was granted but not asked for")]
+    UnaskedContext(ServerText),
     /// A second report of the export's size.
     #[error("the export was described twice")]
     DuplicateExportInfo,
     /// GO was acknowledged without size and flags.
     #[error("GO was acknowledged without the size of the export")]
     NoExportInfo,
-    /// A size that no file can have.
-    #[error("an export of {size} bytes, the most is 9223372036854775807")]
-    SizeTooLarge {
-        /// The size as sent, in bytes.
-        size: u64,
-    },
+    /// A size in bytes that no file can have.
+    #[error("an export of {0} bytes, the most is 9223372036854775807")]
+    SizeTooLarge(u64),
     /// Contradicting block sizes (strict).
     #[error(transparent)]
     BadBlockSize(BlockSizesError),
     /// Transmission flags without HAS_FLAGS (strict).
-    #[error("transmission flags {flags:#06x} lack HAS_FLAGS")]
-    NoHasFlags {
-        /// The flags as sent.
-        flags: u16,
-    },
+    #[error("transmission flags {0:#06x} lack HAS_FLAGS")]
+    NoHasFlags(u16),
     /// TLS was asked for, and the server does not speak fixed newstyle, in which it begins.
     #[error("the server has no TLS, which only fixed newstyle can begin: a newer server is needed")]
     TooOldForTls,
-    /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack.
+    /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack. How many there are.
     #[error(
-        "{count} unencrypted bytes behind the answer to STARTTLS: somebody in between may have added them, \
+        "{0} unencrypted bytes behind the answer to STARTTLS: somebody in between may have added them, \
          or the server does not know TLS well"
     )]
-    BytesBehindStartTls {
-        /// How many are there already.
-        count: usize,
-    },
+    BytesBehindStartTls(usize),
     /// The server refused an option that cannot be done without.
     #[error("the server refused {option}: {reason}{}", text.tail())]
     Refused {
@@ -191,12 +161,9 @@ pub enum HandshakeError {
         /// What the server offers, if it said so.
         offered: Option<Box<[ServerText]>>,
     },
-    /// A context is required, but the server has no structured replies and so no block status.
-    #[error("no meta context \"{name}\": the server has no structured replies")]
-    NoStructuredReplies {
-        /// The context asked for.
-        name: ServerText,
-    },
+    /// This context is required, but the server has no structured replies and so no block status.
+    #[error("no meta context \"{0}\": the server has no structured replies")]
+    NoStructuredReplies(ServerText),
 }
 
 impl HandshakeError {
@@ -217,7 +184,7 @@ impl HandshakeError {
     pub const fn is_not_there(&self) -> bool {
         matches!(
             self,
-            Self::ExportUnknown { .. } | Self::ContextMissing { .. } | Self::NoStructuredReplies { .. }
+            Self::ExportUnknown { .. } | Self::ContextMissing { .. } | Self::NoStructuredReplies(..)
         )
     }
 
@@ -226,12 +193,12 @@ impl HandshakeError {
     /// ```
     /// use nbd_client::handshake::HandshakeError;
     ///
-    /// assert!(HandshakeError::BytesBehindStartTls { count: 20 }.is_about_tls());
+    /// assert!(HandshakeError::BytesBehindStartTls(20).is_about_tls());
     /// ```
     #[must_use]
     pub const fn is_about_tls(&self) -> bool {
         match self {
-            Self::BytesBehindStartTls { .. } | Self::TooOldForTls => true,
+            Self::BytesBehindStartTls(..) | Self::TooOldForTls => true,
             Self::Refused { option, reason, .. } => {
                 option.0 == option_type::STARTTLS || matches!(reason, Refusal::TlsRequired)
             }
@@ -249,7 +216,7 @@ impl HandshakeError {
     /// ```
     #[must_use]
     pub const fn is_callers_fault(&self) -> bool {
-        matches!(self, Self::BadExportName { .. } | Self::BadContextRequest { .. })
+        matches!(self, Self::BadExportName(..) | Self::BadContextRequest(..))
     }
 }
 

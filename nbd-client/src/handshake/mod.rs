@@ -248,7 +248,7 @@ impl Handshake {
             }
         }
         if self.stage == Stage::StartTls && !rest.is_empty() {
-            return Err(HandshakeError::BytesBehindStartTls { count: rest.len() });
+            return Err(HandshakeError::BytesBehindStartTls(rest.len()));
         }
         Ok(input.len() - rest.len())
     }
@@ -273,7 +273,7 @@ impl Handshake {
 
     fn magic(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
         if take_u64(piece).is_none_or(|(magic, _)| magic != NBDMAGIC) {
-            return Err(HandshakeError::NotNbd { first: ServerText::new(piece) });
+            return Err(HandshakeError::NotNbd(ServerText::new(piece)));
         }
         self.expect(Stage::Style, 8);
         Ok(())
@@ -287,7 +287,7 @@ impl Handshake {
             }
             Some(OLDSTYLE_MAGIC) if self.config.start_tls => Err(HandshakeError::TooOldForTls),
             Some(OLDSTYLE_MAGIC) => Err(HandshakeError::OldStyle),
-            other => Err(HandshakeError::UnknownStyle { magic: other.unwrap_or_default() }),
+            other => Err(HandshakeError::UnknownStyle(other.unwrap_or_default())),
         }
     }
 
@@ -298,7 +298,7 @@ impl Handshake {
             if self.config.start_tls {
                 return Err(HandshakeError::TooOldForTls);
             }
-            return Err(HandshakeError::NotFixedNewstyle { flags });
+            return Err(HandshakeError::NotFixedNewstyle(flags));
         }
         self.no_zeroes = flags & handshake_flag::NO_ZEROES != 0;
         let ours = u32::from(flags & (handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES));
@@ -338,7 +338,7 @@ impl Handshake {
             return Err(HandshakeError::TooManyReplies { option, limit: limits.replies });
         }
         if self.received.saturating_add(u64::from(length)) > limits.total_bytes {
-            return Err(HandshakeError::TooManyBytes { limit: limits.total_bytes });
+            return Err(HandshakeError::TooManyBytes(limits.total_bytes));
         }
         if length == 0 {
             return self.reply(step, kind, &[]);

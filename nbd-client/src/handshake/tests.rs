@@ -155,8 +155,8 @@ fn other_protocols_are_shown_escaped() {
 fn oldstyle_and_plain_newstyle_are_refused() {
     let feed = |bytes: &[u8]| Handshake::new(config(&[])).unwrap().feed(bytes).unwrap_err();
     assert_eq!(feed(b"NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53"), HandshakeError::OldStyle);
-    assert_eq!(feed(b"NBDMAGICIHAVEOPT\0\x02"), HandshakeError::NotFixedNewstyle { flags: 2 });
-    assert!(matches!(feed(b"NBDMAGICabcdefgh"), HandshakeError::UnknownStyle { .. }));
+    assert_eq!(feed(b"NBDMAGICIHAVEOPT\0\x02"), HandshakeError::NotFixedNewstyle(2));
+    assert!(matches!(feed(b"NBDMAGICabcdefgh"), HandshakeError::UnknownStyle(..)));
 }
 
 /// Where TLS was asked for they are servers without it, and hear nothing.
@@ -205,7 +205,7 @@ fn row_51_a_context_that_was_not_asked_for() {
     let mut strict = config(&NAMES[2..]);
     strict.strictness = Strictness::Strict;
     let (result, _) = run_config(strict, &parts);
-    assert_eq!(result.unwrap_err(), HandshakeError::UnaskedContext { name: "x:other".into() });
+    assert_eq!(result.unwrap_err(), HandshakeError::UnaskedContext("x:other".into()));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn row_56_unsup_to_11_and_8_leaves_no_block_status() {
     let (export, _) = run(&[], &parts).unwrap();
     assert_eq!(export.headers, Headers::Simple);
     let error = error_of(&NAMES[2..], &parts);
-    assert_eq!(error, HandshakeError::NoStructuredReplies { name: NAMES[2].into() });
+    assert_eq!(error, HandshakeError::NoStructuredReplies(NAMES[2].into()));
     assert!(error.is_not_there());
 }
 
@@ -341,7 +341,7 @@ fn row_60_endless_replies() {
 
     let mut parts = vec![rep(11, ACK, &[])];
     parts.extend((0..80).map(|_| rep(7, 3, &[9; 60000])));
-    assert_eq!(error_of(&[], &parts), HandshakeError::TooManyBytes { limit: 4 << 20 });
+    assert_eq!(error_of(&[], &parts), HandshakeError::TooManyBytes(4 << 20));
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn row_65_sizes_beyond_any_file() {
         );
         match result {
             Ok((export, _)) => assert!(fine && export.size == size),
-            Err(error) => assert_eq!((fine, error), (false, HandshakeError::SizeTooLarge { size })),
+            Err(error) => assert_eq!((fine, error), (false, HandshakeError::SizeTooLarge(size))),
         }
     }
 }
@@ -510,10 +510,10 @@ fn starttls_waits_for_the_caller_and_bears_no_byte_behind_its_answer() {
     assert_eq!(handshake.take_output(), b"IHAVEOPT\0\0\0\x0b\0\0\0\0");
 
     let injected = [rep(5, ACK, &[]), rep(11, ACK, &[])].concat();
-    assert_eq!(start().feed(&injected), Err(HandshakeError::BytesBehindStartTls { count: 20 }));
+    assert_eq!(start().feed(&injected), Err(HandshakeError::BytesBehindStartTls(20)));
     let mut late = start();
     late.feed(&injected[..20]).unwrap();
-    assert_eq!(late.feed(&injected[20..]), Err(HandshakeError::BytesBehindStartTls { count: 20 }));
+    assert_eq!(late.feed(&injected[20..]), Err(HandshakeError::BytesBehindStartTls(20)));
 }
 
 #[test]

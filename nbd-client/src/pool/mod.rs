@@ -103,7 +103,7 @@ impl Pool {
         let export = first.export().clone();
         check_same(&export, clients.iter().map(Client::export))?;
         if clients.len() > 1 && !export.flags.can_multi_conn() {
-            return Err(Error::Disagreement { what: "content (it is not safe to use several at a time)" });
+            return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
         let mut config = SessionConfig::of_export(&export);
         // so that no connection is asked for more than it takes
@@ -145,7 +145,7 @@ impl Pool {
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.check_idle()?;
         if !buffer.is_empty() {
-            self.checks.check_whole(ReadRequest::new(offset).terms(buffer.len() as u64))?;
+            self.checks.check_whole(ReadRequest::new(offset).of(buffer.len() as u64))?;
         }
         let range = offset..offset.saturating_add(buffer.len() as u64);
         let mut blocks = ReadAhead::new(self, Some(range), PipelineOptions::default())?;
@@ -277,7 +277,7 @@ pub(crate) fn check_same<'a>(export: &Export, others: impl Iterator<Item = &'a E
         } else {
             continue;
         };
-        return Err(Error::Disagreement { what });
+        return Err(Error::Disagreement(what));
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ impl Pool {
         self.check_alive()?;
         match self.in_flight.len() {
             0 => Ok(()),
-            in_flight => Err(StartError::Busy { in_flight }.into()),
+            in_flight => Err(StartError::Busy(in_flight).into()),
         }
     }
 
@@ -118,7 +118,7 @@ impl Pool {
         let in_flight: u64 = open().map(|request| request.moved).sum();
         let limit = limits.max_bytes_in_flight;
         if requests >= limits.max_in_flight {
-            return Err(StartError::TooManyInFlight { requests });
+            return Err(StartError::TooManyInFlight(requests));
         }
         if in_flight > 0 && in_flight.saturating_add(length) > limit {
             return Err(StartError::TooMuchInFlight { in_flight, length, limit });

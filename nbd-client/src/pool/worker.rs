@@ -19,7 +19,7 @@ use crate::client::{BlockingDriver, Client};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::frame::During;
-use crate::session::{Cookie, Event, RequestError, TakeAll};
+use crate::session::{Cookie, Event, RequestError, RequestFault, TakeAll};
 use crate::stats::SessionStats;
 use crate::transport::{Transport, Waker};
 
@@ -227,10 +227,10 @@ impl<T: Transport> Work<T> {
     fn begin(&mut self, job: QueuedTransfer) -> Result<(), Error> {
         let QueuedTransfer { number, transfer } = job;
         let connection = &mut self.driver.connection;
-        let info = connection.session().map(|session| transfer.terms(session.flags()).info(number));
+        let info = connection.session().map(|session| transfer.terms(session.flags()));
         match (connection.begin_as(number, transfer, Instant::now()), info) {
             (Err(Error::Start(reason)), Some(request)) => {
-                let error = RequestError::NotStarted { request, reason: Box::new(reason) };
+                let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
                 self.outbox.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }

@@ -27,7 +27,7 @@ const CHUNK_OFFSET: u64 = 8;
 /// let mut session = Session::new(config);
 /// session.start_block_status(&StatusRequest::new(0, 4096))?;
 /// let second = session.start_block_status(&StatusRequest::new(4096, 4096));
-/// assert_eq!(second, Err(StartError::TooManyInFlight { requests: 1 }));
+/// assert_eq!(second, Err(StartError::TooManyInFlight(1)));
 /// # Ok::<(), StartError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,13 +76,28 @@ impl fmt::Display for Errno {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{request} {fault}")]
 #[non_exhaustive]
-pub enum RequestError {
+pub struct RequestError {
+    /// The request, or the part of a long one.
+    pub request: RequestInfo,
+    /// What was wrong with its answer.
+    pub fault: RequestFault,
+}
+
+/// Why a request failed. The text goes on where that of the request ends.
+///
+/// ```
+/// use nbd_client::session::RequestFault;
+///
+/// assert_eq!(RequestFault::MissingData(512).to_string(), "got no data for the bytes from 512");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestFault {
     /// The server says so.
-    #[error("{request} failed with {errno}{}", text.tail())]
+    #[error("failed with {errno}{}", text.tail())]
     Server {
-        /// The request.
-        request: RequestInfo,
         /// The error number as sent.
         errno: Errno,
         /// The server's message.
@@ -90,155 +105,74 @@ pub enum RequestError {
         /// Where, in bytes, if the server said so. It may say nonsense.
         offset: Option<u64>,
     },
-    /// An error chunk with the error number 0.
-    #[error("{request} failed with error number 0, which is none{}", text.tail())]
-    ZeroErrno {
-        /// The request.
-        request: RequestInfo,
-        /// The server's message.
-        text: ServerText,
-    },
-    /// An error chunk without room for its fixed fields.
-    #[error("{request} failed with an error chunk of {length} bytes, too few to say why")]
-    ErrorTooShort {
-        /// The request.
-        request: RequestInfo,
-        /// Bytes of its payload.
-        length: u64,
-    },
+    /// An error chunk with the error number 0, and its message.
+    #[error("failed with error number 0, which is none{}", .0.tail())]
+    ZeroErrno(ServerText),
+    /// An error chunk of this many bytes, without room for its fixed fields.
+    #[error("failed with an error chunk of {0} bytes, too few to say why")]
+    ErrorTooShort(u64),
     /// A simple reply that claims success where only chunks can carry the answer.
-    #[error("{request} was answered by a simple reply, without any status")]
-    SimpleSuccess {
-        /// The request.
-        request: RequestInfo,
-    },
-    /// A status chunk whose length is not that of whole descriptors, at least one.
-    #[error("{request}: a status chunk of {length} bytes does not hold whole descriptors")]
-    BadStatusLength {
-        /// The request.
-        request: RequestInfo,
-        /// Bytes of its payload.
-        length: u64,
-    },
+    #[error("was answered by a simple reply, without any status")]
+    SimpleSuccess,
+    /// A status chunk whose length in bytes is not that of whole descriptors, at least one.
+    #[error("got a status chunk of {0} bytes, which does not hold whole descriptors")]
+    BadStatusLength(u64),
     /// A status chunk of the 32-bit type where headers are extended.
-    #[error("{request}: a 32-bit status chunk on a connection with extended headers")]
-    CompactStatus {
-        /// The request.
-        request: RequestInfo,
-    },
-    /// Two status chunks of one context.
-    #[error("{request}: more than one status chunk of context id {context}")]
-    DuplicateContext {
-        /// The request.
-        request: RequestInfo,
-        /// The context's number.
-        context: u32,
-    },
-    /// The reply is over, and a context that was asked for is not in it.
-    #[error("{request}: no status for context id {context}")]
-    MissingContext {
-        /// The request.
-        request: RequestInfo,
-        /// The context's number.
-        context: u32,
-    },
-    /// The reply to a read is over, and not all of its data has come.
-    #[error("{request}: no data for the bytes from {offset}")]
-    MissingData {
-        /// The request.
-        request: RequestInfo,
-        /// The first byte that is missing.
-        offset: u64,
-    },
+    #[error("got a 32-bit status chunk on a connection with extended headers")]
+    CompactStatus,
+    /// Two status chunks of the context with this number.
+    #[error("got more than one status chunk of context id {0}")]
+    DuplicateContext(u32),
+    /// The reply is over, and the context with this number, which was asked for, is not in it.
+    #[error("got no status for context id {0}")]
+    MissingContext(u32),
+    /// The reply to a read is over, and its data from this offset in bytes have not come.
+    #[error("got no data for the bytes from {0}")]
+    MissingData(u64),
     /// A chunk of content with bytes that the read did not ask for.
-    #[error("{request}: a chunk of {length} bytes at {offset}, which is not inside of the read")]
+    #[error("got a chunk of {length} bytes at {offset}, which is not inside of the read")]
     OutsideRead {
-        /// The request.
-        request: RequestInfo,
         /// The chunk's offset as sent, in bytes.
         offset: u64,
         /// Its bytes of content.
         length: u64,
     },
     /// A chunk of content with bytes that another one had brought.
-    #[error("{request}: a chunk of {length} bytes at {offset} brings some of them again")]
+    #[error("got a chunk of {length} bytes at {offset}, which brings some of them again")]
     Overlap {
-        /// The request.
-        request: RequestInfo,
         /// The chunk's offset as sent, in bytes.
         offset: u64,
         /// Its bytes of content.
         length: u64,
     },
     /// A data chunk without data, or a hole whose payload is not an offset and a size above 0.
-    #[error("{request}: a chunk of type {kind} with {length} bytes of payload holds no content")]
+    #[error("got a chunk of type {kind} with {length} bytes of payload, which holds no content")]
     BadContent {
-        /// The request.
-        request: RequestInfo,
         /// The chunk's type.
         kind: u16,
         /// Bytes of its payload.
         length: u64,
     },
     /// More separate pieces of one read at a time than any honest server sends.
-    #[error("{request}: its data come in too many separate pieces")]
-    Scattered {
-        /// The request.
-        request: RequestInfo,
-    },
+    #[error("got its data in too many separate pieces")]
+    Scattered,
     /// Several chunks of content for a read that asked for one (DF; strict).
-    #[error("{request}: more than one chunk of content, one was asked for")]
-    Fragmented {
-        /// The request.
-        request: RequestInfo,
-    },
+    #[error("got more than one chunk of content, one was asked for")]
+    Fragmented,
     /// A later part of a long range could not be asked for any more.
-    #[error("{request} was not sent: {reason}")]
-    NotStarted {
-        /// The part.
-        request: RequestInfo,
-        /// Why not.
-        reason: Box<StartError>,
-    },
-    /// A status chunk of a context that the request did not ask for (strict).
-    #[error("{request}: a status chunk of context id {context}, which was not asked for")]
-    UnknownContext {
-        /// The request.
-        request: RequestInfo,
-        /// The number as sent.
-        context: u32,
-    },
+    #[error("was not sent: {0}")]
+    NotStarted(Box<StartError>),
+    /// A status chunk of a context with this number, which the request did not ask for (strict).
+    #[error("got a status chunk of context id {0}, which was not asked for")]
+    UnknownContext(u32),
 }
 
 impl RequestError {
-    /// The request that failed.
-    #[must_use]
-    pub const fn request(&self) -> RequestInfo {
-        match self {
-            Self::Server { request, .. }
-            | Self::ZeroErrno { request, .. }
-            | Self::ErrorTooShort { request, .. }
-            | Self::MissingContext { request, .. }
-            | Self::SimpleSuccess { request }
-            | Self::BadStatusLength { request, .. }
-            | Self::CompactStatus { request }
-            | Self::DuplicateContext { request, .. }
-            | Self::MissingData { request, .. }
-            | Self::OutsideRead { request, .. }
-            | Self::Overlap { request, .. }
-            | Self::BadContent { request, .. }
-            | Self::Scattered { request }
-            | Self::Fragmented { request }
-            | Self::UnknownContext { request, .. }
-            | Self::NotStarted { request, .. } => *request,
-        }
-    }
-
     /// The server's error number, if it is the server that failed the request.
     #[must_use]
     pub const fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Server { errno, .. } => Some(*errno),
+        match &self.fault {
+            RequestFault::Server { errno, .. } => Some(*errno),
             _ => None,
         }
     }
@@ -259,7 +193,7 @@ impl RequestError {
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let error = session.feed(&[0; 20], &mut TakeAll).unwrap_err();
-/// assert_eq!(error, ProtocolError::BadMagic { magic: 0 });
+/// assert_eq!(error, ProtocolError::BadMagic(0));
 /// assert_eq!(error.to_string(), "bad reply magic 0x00000000");
 /// // It was the session's last word.
 /// let later = session.start_block_status(&StatusRequest::new(0, 4096));
@@ -268,37 +202,23 @@ impl RequestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// Four bytes that begin no reply.
-    #[error("bad reply magic {magic:#010x}")]
-    BadMagic {
-        /// The magic as sent.
-        magic: u32,
-    },
-    /// A reply with headers that were not negotiated.
-    #[error("reply magic {magic:#010x} does not belong to the negotiated headers")]
-    WrongHeaders {
-        /// The magic as sent.
-        magic: u32,
-    },
-    /// An answer to a request that is not in flight.
-    #[error("reply to request {cookie}, which is not in flight")]
-    UnknownCookie {
-        /// The number as sent.
-        cookie: u64,
-    },
-    /// An answer to a request before it was sent: success of one that was not sent whole, or
-    /// anything at all before its header was.
-    #[error("request {cookie} was answered before it was sent")]
-    AnsweredEarly {
-        /// The number as sent.
-        cookie: u64,
-    },
-    /// A chunk after the last one of a reply (strict; or more of them than is borne).
-    #[error("chunk of request {cookie} after its last one")]
-    ChunkAfterDone {
-        /// The number as sent.
-        cookie: u64,
-    },
+    /// Four bytes that begin no reply: the magic as sent.
+    #[error("bad reply magic {0:#010x}")]
+    BadMagic(u32),
+    /// A reply with headers that were not negotiated: the magic as sent.
+    #[error("reply magic {0:#010x} does not belong to the negotiated headers")]
+    WrongHeaders(u32),
+    /// An answer to a request that is not in flight: the number as sent.
+    #[error("reply to request {0}, which is not in flight")]
+    UnknownCookie(u64),
+    /// An answer to the request of this number before it was sent: success of one that was not sent
+    /// whole, or anything at all before its header was.
+    #[error("request {0} was answered before it was sent")]
+    AnsweredEarly(u64),
+    /// A chunk after the last one of the reply to this request (strict; or more of them than is
+    /// borne).
+    #[error("chunk of request {0} after its last one")]
+    ChunkAfterDone(u64),
     /// An extended chunk that does not repeat its request's offset.
     #[error("chunk of request {cookie} repeats offset {got}, the request's is {expected}")]
     WrongOffset {
@@ -317,13 +237,10 @@ pub enum ProtocolError {
         /// The type as sent.
         kind: u16,
     },
-    /// A simple reply that claims success of a read where only chunks can carry data: whether data
+    /// A simple reply that claims success of this read where only chunks can carry data: whether data
     /// follow it is anyone's guess.
-    #[error("read {cookie} was answered by a simple reply where replies are structured")]
-    SimpleRead {
-        /// The request.
-        cookie: u64,
-    },
+    #[error("read {0} was answered by a simple reply where replies are structured")]
+    SimpleRead(u64),
     /// A NONE chunk with a payload, or not the last one.
     #[error("NONE chunk of request {cookie} with flags {flags:#06x} and {length} bytes")]
     BadNone {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use nbd_extents::Admission;
 
-use super::{Command, RequestError};
+use super::RequestError;
 
 /// The number of a request; never used twice in a session.
 ///
@@ -41,45 +41,6 @@ impl Cookie {
 impl fmt::Display for Cookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// A request as an error names it.
-///
-/// ```
-/// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
-/// use nbd_client::frame::Headers;
-///
-/// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
-/// let cookie = session.start_read(&ReadRequest::new(512), vec![0; 4096])?;
-/// session.take_output();
-/// // A simple reply with error 5.
-/// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
-/// reply.extend(cookie.get().to_be_bytes());
-/// session.feed(&reply, &mut TakeAll)?;
-/// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
-/// assert_eq!((error.request().offset, error.request().length), (512, 4096));
-/// assert_eq!(error.request().to_string(), "READ of 4096 bytes at 512");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestInfo {
-    /// Its number.
-    pub cookie: Cookie,
-    /// What it asks for.
-    pub command: Command,
-    /// Where its range begins, in bytes.
-    pub offset: u64,
-    /// Bytes of its range; 0 for FLUSH.
-    pub length: u64,
-}
-
-impl fmt::Display for RequestInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.command {
-            Command::Flush => f.write_str("FLUSH"),
-            command => write!(f, "{command} of {} bytes at {}", self.length, self.offset),
-        }
     }
 }
 

@@ -22,10 +22,9 @@ mod start_error;
 mod tests;
 
 pub use config::{SessionConfig, SessionLimits};
-pub use error::{Errno, ProtocolError, RequestError};
-pub use event::{Admit, ChunkOffer, Cookie, Event, RequestInfo, TakeAll};
-pub(crate) use request::RequestTerms;
-pub use request::{Command, ReadRequest, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
+pub use error::{Errno, ProtocolError, RequestError, RequestFault};
+pub use event::{Admit, ChunkOffer, Cookie, Event, TakeAll};
+pub use request::{Command, ReadRequest, RequestInfo, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
 pub use start_error::StartError;
 
 use alloc::collections::VecDeque;
@@ -35,7 +34,6 @@ use body::ReplyInput;
 pub(crate) use buffer_pool::BufferPool;
 use output::SendQueue;
 use pending::Requests;
-pub(crate) use pending::Ticket;
 
 use crate::frame::{RequestHeader, UnexpectedEof, command};
 use crate::stats::{SessionStats, ToleratedCounts};
@@ -67,7 +65,8 @@ pub struct Session {
     input: ReplyInput,
     output: SendQueue,
     buffers: BufferPool,
-    events: VecDeque<(Event, Ticket)>,
+    /// Each with the transfer that it belongs to; 0 is none.
+    events: VecDeque<(Event, u64)>,
     stats: SessionStats,
     /// Bytes of payload received since the session began.
     payload_received: u64,
@@ -184,14 +183,14 @@ impl Session {
 
     /// How many requests that are not parts of transfers have a last event that was not polled.
     pub(crate) fn unowned(&self) -> usize {
-        let is_unowned = |(event, ticket): &&(Event, Ticket)| ticket.owner == 0 && event.is_last();
+        let is_unowned = |(event, owner): &&(Event, u64)| *owner == 0 && event.is_last();
         self.requests.len() - self.requests.owned() + self.events.iter().filter(is_unowned).count()
     }
 
     /// The transfer whose reply is under way.
     pub(crate) fn receiving_for(&mut self) -> u64 {
         let cookie = self.input.cookie();
-        cookie.and_then(|cookie| self.requests.get_mut(cookie)).map_or(0, |pending| pending.ticket.owner)
+        cookie.and_then(|cookie| self.requests.get_mut(cookie)).map_or(0, |pending| pending.owner)
     }
 
     /// A number for a transfer; no request has it.
@@ -205,7 +204,7 @@ impl Session {
     }
 
     /// The same, with the transfer that it belongs to.
-    pub(crate) fn poll_ticket(&mut self) -> Option<(Event, Ticket)> {
+    pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64)> {
         self.events.pop_front()
     }
 

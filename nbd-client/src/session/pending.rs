@@ -5,33 +5,25 @@ use alloc::sync::Arc;
 use std::collections::HashMap;
 
 use super::coverage::{Coverage, Misfit};
-use super::{Command, Cookie, RequestError, RequestInfo};
+use super::{Command, Cookie, RequestFault, RequestInfo};
 use crate::frame::{Headers, chunk_type};
 
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) info: RequestInfo,
-    pub(super) ticket: Ticket,
+    /// The transfer that it is a part of; 0 is none.
+    pub(super) owner: u64,
     /// Where its header and its last byte end in the output, counted from the start of the session.
     pub(super) header_end: u64,
     pub(super) end: u64,
     pub(super) answer: ExpectedAnswer,
     /// The first error; the rest of the reply is drained.
-    pub(super) error: Option<RequestError>,
+    pub(super) error: Option<RequestFault>,
     /// Chunks received, how many of them were due, and their payload.
     pub(super) chunks: u32,
     pub(super) due: u64,
     pub(super) bytes: u64,
-}
-
-/// The part of a request that only the connection above the session reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    /// The transfer that it is a part of; 0 is none.
-    pub(crate) owner: u64,
-    /// FAST_ZERO was set.
-    pub(crate) is_fast: bool,
 }
 
 /// What a request is to be answered with.
@@ -87,18 +79,13 @@ impl Reading {
 }
 
 impl Pending {
-    pub(super) fn new(info: RequestInfo, ticket: Ticket, answer: ExpectedAnswer) -> Self {
+    pub(super) fn new(info: RequestInfo, owner: u64, answer: ExpectedAnswer) -> Self {
         let due = match &answer {
             ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,
             ExpectedAnswer::Read(_) => 1,
             ExpectedAnswer::Plain { .. } => 0,
         };
-        Self { info, ticket, header_end: 0, end: 0, answer, error: None, chunks: 0, due, bytes: 0 }
-    }
-
-    /// The first error of a reply is the one that counts.
-    pub(super) fn fail(&mut self, error: RequestError) {
-        self.error.get_or_insert(error);
+        Self { info, owner, header_end: 0, end: 0, answer, error: None, chunks: 0, due, bytes: 0 }
     }
 
     /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where
@@ -126,43 +113,38 @@ impl Pending {
     }
 
     /// Notes content of a read, and says where in the read it begins.
-    pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestError> {
-        let request = self.info;
+    pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestFault> {
         let ExpectedAnswer::Read(reading) = &mut self.answer else {
-            return Err(RequestError::OutsideRead { request, offset, length });
+            return Err(RequestFault::OutsideRead { offset, length });
         };
         let start = offset.checked_sub(self.info.offset);
         let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
         let Some((start, end)) = range.filter(|&(_, end)| end <= reading.length) else {
-            return Err(RequestError::OutsideRead { request, offset, length });
+            return Err(RequestFault::OutsideRead { offset, length });
         };
         if is_strict && reading.df && reading.covered.first_gap(1).is_none() {
-            return Err(RequestError::Fragmented { request });
+            return Err(RequestFault::Fragmented);
         }
         match reading.covered.add(start, end) {
             Ok(()) => {
                 self.due += 1;
                 Ok(start)
             }
-            Err(Misfit::Overlap) => Err(RequestError::Overlap { request, offset, length }),
-            Err(Misfit::Scattered) => Err(RequestError::Scattered { request }),
+            Err(Misfit::Overlap) => Err(RequestFault::Overlap { offset, length }),
+            Err(Misfit::Scattered) => Err(RequestFault::Scattered),
         }
     }
 
     /// The error if the answer is over and lacks something.
-    fn missing(&self) -> Option<RequestError> {
-        let request = self.info;
+    fn missing(&self) -> Option<RequestFault> {
         match &self.answer {
             ExpectedAnswer::Status { contexts, seen } => {
                 let missing = contexts.iter().find(|context| !seen.contains(context));
-                missing.map(|&context| RequestError::MissingContext { request, context })
+                missing.map(|&context| RequestFault::MissingContext(context))
             }
             ExpectedAnswer::Read(reading) => {
                 let gap = reading.covered.first_gap(reading.length);
-                gap.map(|gap| RequestError::MissingData {
-                    request,
-                    offset: self.info.offset.saturating_add(gap),
-                })
+                gap.map(|gap| RequestFault::MissingData(self.info.offset.saturating_add(gap)))
             }
             ExpectedAnswer::Plain { .. } => None,
         }
@@ -237,18 +219,6 @@ impl Late {
     }
 }
 
-/// A request that is over.
-#[derive(Debug)]
-pub(super) struct FinishedRequest {
-    pub(super) info: RequestInfo,
-    pub(super) ticket: Ticket,
-    pub(super) header_end: u64,
-    pub(super) end: u64,
-    pub(super) result: Result<(), RequestError>,
-    /// The buffer of a read, which holds the data if it went well.
-    pub(super) buffer: Option<Vec<u8>>,
-}
-
 /// All requests that a chunk may belong to.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -270,11 +240,11 @@ impl Requests {
     }
 
     /// Enters a request under its number.
-    pub(super) fn enter(&mut self, pending: Pending) {
+    pub(super) fn enter(&mut self, cookie: Cookie, pending: Pending) {
         self.bytes = self.bytes.saturating_add(pending.moves());
         self.flushes += usize::from(pending.info.command == Command::Flush);
-        self.owned += usize::from(pending.ticket.owner != 0);
-        self.pending.insert(pending.info.cookie.get(), pending);
+        self.owned += usize::from(pending.owner != 0);
+        self.pending.insert(cookie.get(), pending);
     }
 
     /// How many of the requests in flight are parts of transfers.
@@ -307,25 +277,17 @@ impl Requests {
         }
     }
 
-    /// Ends a request; `None` if it was not in flight.
-    pub(super) fn finish(&mut self, cookie: u64) -> Option<FinishedRequest> {
+    /// Ends a request; `None` if it was not in flight. An answer that is not whole is an error.
+    pub(super) fn finish(&mut self, cookie: u64) -> Option<Pending> {
         let mut pending = self.pending.remove(&cookie)?;
         self.bytes = self.bytes.saturating_sub(pending.moves());
         self.flushes -= usize::from(pending.info.command == Command::Flush);
-        self.owned -= usize::from(pending.ticket.owner != 0);
-        let result = match pending.error.take().or_else(|| pending.missing()) {
-            None => Ok(()),
-            Some(error) => {
-                self.late.add(cookie, pending.late_chunks());
-                Err(error)
-            }
-        };
-        let Pending { info, ticket, header_end, end, .. } = pending;
-        let buffer = match pending.answer {
-            ExpectedAnswer::Read(Reading { place: ReadPlace::Own(buffer), .. }) => Some(buffer),
-            _ => None,
-        };
-        Some(FinishedRequest { info, ticket, header_end, end, result, buffer })
+        self.owned -= usize::from(pending.owner != 0);
+        pending.error = pending.error.take().or_else(|| pending.missing());
+        if pending.error.is_some() {
+            self.late.add(cookie, pending.late_chunks());
+        }
+        Some(pending)
     }
 
     /// True if a chunk of this request may still come, which has failed.

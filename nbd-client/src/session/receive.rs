@@ -1,10 +1,8 @@
 //! The receiving half of a session: from headers to events.
 
 use super::body::{Body, InputStep, Role};
-use super::pending::{ExpectedAnswer, FinishedRequest, Seen, is_status};
-use super::{
-    Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestInfo, Session, Ticket,
-};
+use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading, Seen, is_status};
+use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestFault, Session};
 use crate::frame::{
     ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Headers, ReplyHeader, SIMPLE_REPLY_MAGIC,
     STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag, take_u32, take_u64,
@@ -82,23 +80,23 @@ impl Session {
         self.payload_received += if self.input.is_in_payload() { count as u64 } else { 0 };
         let result = match self.input.advance(count) {
             Ok(InputStep::More) => Ok(()),
-            Ok(InputStep::Header(header)) => self.header(&header, lent),
+            Ok(InputStep::Header(header)) => self.header(&header),
             Ok(InputStep::Peeked(chunk, role)) => {
                 self.peeked(&chunk, role, admit);
                 Ok(())
             }
             Ok(InputStep::Body(body)) => self.complete(&body, lent),
-            Err(UnknownMagic(magic)) => Err(ProtocolError::BadMagic { magic }),
+            Err(UnknownMagic(magic)) => Err(ProtocolError::BadMagic(magic)),
         };
         self.broken = result.err();
         result
     }
 
-    fn header(&mut self, header: &ReplyHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
+    fn header(&mut self, header: &ReplyHeader) -> Result<(), ProtocolError> {
         self.stats.chunks += 1;
         match *header {
             ReplyHeader::Simple { error, cookie } => self.simple_reply(error, cookie),
-            ReplyHeader::Chunk(chunk) => self.chunk(chunk, lent),
+            ReplyHeader::Chunk(chunk) => self.chunk(chunk),
         }
     }
 
@@ -107,12 +105,11 @@ impl Session {
     /// simple, the data of a read follow it.
     fn simple_reply(&mut self, error: u32, cookie: u64) -> Result<(), ProtocolError> {
         if self.config.headers == Headers::Extended {
-            return Err(ProtocolError::WrongHeaders { magic: SIMPLE_REPLY_MAGIC });
+            return Err(ProtocolError::WrongHeaders(SIMPLE_REPLY_MAGIC));
         }
         let Some(pending) = self.requests.get_mut(cookie) else {
-            return Err(ProtocolError::UnknownCookie { cookie });
+            return Err(ProtocolError::UnknownCookie(cookie));
         };
-        let request = pending.info;
         match (&pending.answer, error) {
             (ExpectedAnswer::Plain { .. }, 0) => {}
             (ExpectedAnswer::Read(reading), 0) if self.config.headers == Headers::Simple => {
@@ -125,30 +122,30 @@ impl Session {
                     offset: None,
                     length,
                 };
-                return match pending.cover(request.offset, length, false) {
+                return match pending.cover(pending.info.offset, length, false) {
                     Ok(start) => {
                         self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
                         Ok(())
                     }
-                    Err(_) => Err(ProtocolError::SimpleRead { cookie }),
+                    Err(_) => Err(ProtocolError::SimpleRead(cookie)),
                 };
             }
-            (ExpectedAnswer::Read(_), 0) => return Err(ProtocolError::SimpleRead { cookie }),
-            (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestError::SimpleSuccess { request }),
+            (ExpectedAnswer::Read(_), 0) => return Err(ProtocolError::SimpleRead(cookie)),
+            (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestFault::SimpleSuccess),
             (_, errno) => {
                 let (errno, text) = (Errno(errno), ServerText::default());
-                self.fail(cookie, RequestError::Server { request, errno, text, offset: None });
+                self.fail(cookie, RequestFault::Server { errno, text, offset: None });
             }
         }
         self.finish(cookie)
     }
 
     /// The header of a chunk: everything that can be judged before its payload.
-    fn chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
+    fn chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, length, .. } = chunk;
         self.check_form(&chunk)?;
         let limits = self.config.limits;
-        let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk, lent) };
+        let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk) };
         if let Some(got) = chunk.offset
             && got != pending.info.offset
         {
@@ -161,24 +158,21 @@ impl Session {
         if u64::from(chunks) > most || bytes > limits.max_reply {
             return Err(ProtocolError::EndlessReply { cookie, chunks, bytes });
         }
-        let request = pending.info;
         let failed = pending.error.is_some();
         let fits = pending.takes(kind, self.config.headers);
         match kind {
             chunk_type::NONE if length == 0 && chunk.is_done() => self.finish(cookie),
             chunk_type::NONE => Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
-            _ if kind & chunk_type::ERROR_BIT != 0 => {
-                self.begin(chunk, Role::Error, ErrorChunk::MAX_USED, lent)
-            }
+            _ if kind & chunk_type::ERROR_BIT != 0 => self.begin(chunk, Role::Error, ErrorChunk::MAX_USED),
             _ if !fits => Err(ProtocolError::UnexpectedChunk { cookie, kind }),
-            _ if failed => self.begin(chunk, Role::Drop, 0, lent),
-            chunk_type::OFFSET_DATA if length > OFFSET => self.begin(chunk, Role::PeekOffset, OFFSET, lent),
-            chunk_type::OFFSET_HOLE if length == HOLE => self.begin(chunk, Role::Hole, HOLE, lent),
+            _ if failed => self.begin(chunk, Role::Drop, 0),
+            chunk_type::OFFSET_DATA if length > OFFSET => self.begin(chunk, Role::PeekOffset, OFFSET),
+            chunk_type::OFFSET_HOLE if length == HOLE => self.begin(chunk, Role::Hole, HOLE),
             chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE => {
-                self.fail(cookie, RequestError::BadContent { request, kind, length });
-                self.begin(chunk, Role::Drop, 0, lent)
+                self.fail(cookie, RequestFault::BadContent { kind, length });
+                self.begin(chunk, Role::Drop, 0)
             }
-            _ => self.status_chunk(chunk, request, lent),
+            _ => self.status_chunk(chunk),
         }
     }
 
@@ -186,8 +180,8 @@ impl Session {
     fn check_form(&self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         match (self.config.headers, chunk.offset) {
             (Headers::Structured, None) | (Headers::Extended, Some(_)) => {}
-            (_, None) => return Err(ProtocolError::WrongHeaders { magic: STRUCTURED_REPLY_MAGIC }),
-            (_, Some(_)) => return Err(ProtocolError::WrongHeaders { magic: EXTENDED_REPLY_MAGIC }),
+            (_, None) => return Err(ProtocolError::WrongHeaders(STRUCTURED_REPLY_MAGIC)),
+            (_, Some(_)) => return Err(ProtocolError::WrongHeaders(EXTENDED_REPLY_MAGIC)),
         }
         let limit = self.config.limits.max_payload;
         if chunk.length > limit {
@@ -197,57 +191,47 @@ impl Session {
         Ok(())
     }
 
-    fn status_chunk(
-        &mut self,
-        chunk: ChunkHeader,
-        request: RequestInfo,
-        lent: &mut [u8],
-    ) -> Result<(), ProtocolError> {
+    fn status_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
         let length = chunk.length;
         let compact = chunk.kind == chunk_type::BLOCK_STATUS;
         let error = if compact && self.config.headers == Headers::Extended {
-            RequestError::CompactStatus { request }
+            RequestFault::CompactStatus
         } else if !holds_descriptors(compact, length) {
-            RequestError::BadStatusLength { request, length }
+            RequestFault::BadStatusLength(length)
         } else {
-            return self.begin(chunk, Role::Peek, 4, lent);
+            return self.begin(chunk, Role::Peek, 4);
         };
         self.fail(chunk.cookie, error);
-        self.begin(chunk, Role::Drop, 0, lent)
+        self.begin(chunk, Role::Drop, 0)
     }
 
     /// A chunk of no request in flight. After the error that ended a status reply there may be the
     /// other contexts' chunks (row 68).
-    fn late_chunk(&mut self, chunk: ChunkHeader, lent: &mut [u8]) -> Result<(), ProtocolError> {
+    fn late_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
         let ChunkHeader { cookie, kind, .. } = chunk;
         if !self.requests.was_used(cookie) {
-            return Err(ProtocolError::UnknownCookie { cookie });
+            return Err(ProtocolError::UnknownCookie(cookie));
         }
         if self.config.strictness.is_strict() || !self.requests.is_late(cookie) {
-            return Err(ProtocolError::ChunkAfterDone { cookie });
+            return Err(ProtocolError::ChunkAfterDone(cookie));
         }
         let known = kind == chunk_type::NONE || kind & chunk_type::ERROR_BIT != 0;
         if !known && !is_status(kind, self.config.headers) {
             return Err(ProtocolError::UnexpectedChunk { cookie, kind });
         }
         if !self.requests.take_late(cookie) {
-            return Err(ProtocolError::ChunkAfterDone { cookie });
+            return Err(ProtocolError::ChunkAfterDone(cookie));
         }
         self.stats.forgiven.add(Tolerated::LateChunk);
-        self.begin(chunk, Role::Drop, 0, lent)
+        self.begin(chunk, Role::Drop, 0)
     }
 
-    fn begin(
-        &mut self,
-        chunk: ChunkHeader,
-        role: Role,
-        keep: u64,
-        lent: &mut [u8],
-    ) -> Result<(), ProtocolError> {
+    fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) -> Result<(), ProtocolError> {
         self.input.begin(chunk, role, keep);
         if chunk.length == 0 {
             return match self.input.advance(0) {
-                Ok(InputStep::Body(body)) => self.complete(&body, lent),
+                // an empty chunk is no hole, for which alone what is lent matters
+                Ok(InputStep::Body(body)) => self.complete(&body, &mut []),
                 _ => Ok(()),
             };
         }
@@ -288,19 +272,16 @@ impl Session {
             debug_assert!(false, "a chunk under way whose request is gone");
             return Role::Drop;
         };
-        let request = pending.info;
         let error = match pending.see(context) {
             Seen::First => {
-                let offer = ChunkOffer { cookie: request.cookie, context, length: chunk.length };
+                let offer = ChunkOffer { cookie: Cookie(chunk.cookie), context, length: chunk.length };
                 return match admit.admit(&offer) {
                     Admission::Take => Role::Take { context },
                     Admission::Drain => Role::Drain { context },
                 };
             }
-            Seen::Again => RequestError::DuplicateContext { request, context },
-            Seen::Unknown if self.config.strictness.is_strict() => {
-                RequestError::UnknownContext { request, context }
-            }
+            Seen::Again => RequestFault::DuplicateContext(context),
+            Seen::Unknown if self.config.strictness.is_strict() => RequestFault::UnknownContext(context),
             Seen::Unknown => {
                 self.stats.forgiven.add(Tolerated::UnknownContextChunk);
                 return Role::Drop;
@@ -335,8 +316,7 @@ impl Session {
         let &ChunkHeader { cookie, kind, length, .. } = chunk;
         let size = take_u64(self.input.peeked()).and_then(|(offset, rest)| Some((offset, take_u32(rest)?.0)));
         let Some((offset, size)) = size.filter(|&(_, size)| size > 0) else {
-            let Some(request) = self.requests.get_mut(cookie).map(|pending| pending.info) else { return };
-            return self.fail(cookie, RequestError::BadContent { request, kind, length });
+            return self.fail(cookie, RequestFault::BadContent { kind, length });
         };
         let size = u64::from(size);
         let Some(start) = self.cover(cookie, offset, size) else { return };
@@ -350,20 +330,17 @@ impl Session {
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         let &ChunkHeader { cookie, length, kind, .. } = chunk;
         let payload = self.input.take_payload();
-        // an error of a request that has failed before is dropped, and reaches this only with its
-        // request in flight
-        let Some(request) = self.requests.get_mut(cookie).map(|pending| pending.info) else { return Ok(()) };
         let error = match ErrorChunk::decode(kind, &payload, length) {
             Ok(ErrorChunk { errno, text, offset, slop }) => {
                 if slop > 0 {
                     self.stats.forgiven.add(Tolerated::ErrorSlop);
                 }
                 match errno {
-                    0 => RequestError::ZeroErrno { request, text },
-                    _ => RequestError::Server { request, errno: Errno(errno), text, offset },
+                    0 => RequestFault::ZeroErrno(text),
+                    _ => RequestFault::Server { errno: Errno(errno), text, offset },
                 }
             }
-            Err(ErrorChunkFault::TooShort) => RequestError::ErrorTooShort { request, length },
+            Err(ErrorChunkFault::TooShort) => RequestFault::ErrorTooShort(length),
             Err(ErrorChunkFault::MessageTooLong { claimed, room }) => {
                 return Err(ProtocolError::MessageTooLong { cookie, claimed, room });
             }
@@ -373,10 +350,10 @@ impl Session {
         Ok(())
     }
 
-    fn fail(&mut self, cookie: u64, error: RequestError) {
-        self.shutting_down |= error.is_shutdown();
+    fn fail(&mut self, cookie: u64, fault: RequestFault) {
+        self.shutting_down |= matches!(fault, RequestFault::Server { errno: Errno::ESHUTDOWN, .. });
         if let Some(pending) = self.requests.get_mut(cookie) {
-            pending.fail(error);
+            pending.error.get_or_insert(fault);
         }
     }
 
@@ -387,34 +364,39 @@ impl Session {
     fn finish(&mut self, cookie: u64) -> Result<(), ProtocolError> {
         // A late chunk has no request any more.
         let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };
-        let FinishedRequest { info: RequestInfo { cookie, .. }, ticket, header_end, end, result, buffer } =
-            finished;
-        let needed = if result.is_ok() { end } else { header_end };
-        if self.output.position() < needed {
-            return Err(ProtocolError::AnsweredEarly { cookie: cookie.get() });
+        let Pending { info: request, owner, header_end, end, error, answer, .. } = finished;
+        if self.output.position() < if error.is_none() { end } else { header_end } {
+            return Err(ProtocolError::AnsweredEarly(cookie));
         }
-        match result {
-            Ok(()) => {
+        let cookie = Cookie(cookie);
+        let buffer = match answer {
+            ExpectedAnswer::Read(Reading { place: ReadPlace::Own(buffer), .. }) => Some(buffer),
+            _ => None,
+        };
+        let last = match error {
+            None => {
                 self.stats.done += 1;
                 crate::trace::done(cookie.get());
                 if let Some(data) = buffer {
-                    self.events.push_back((Event::Read { cookie, data }, ticket));
+                    self.events.push_back((Event::Read { cookie, data }, owner));
                 }
-                self.events.push_back((Event::Done { cookie }, ticket));
+                Event::Done { cookie }
             }
-            Err(error) => {
+            Some(fault) => {
+                let error = RequestError { request, fault };
                 self.stats.failed += 1;
                 crate::trace::failed(cookie.get(), &error);
                 self.buffers.keep(buffer.unwrap_or_default());
-                self.events.push_back((Event::Failed { cookie, error }, ticket));
+                Event::Failed { cookie, error }
             }
-        }
+        };
+        self.events.push_back((last, owner));
         Ok(())
     }
 
     /// An event of block status, which no transfer asks for.
     fn event(&mut self, event: Event) {
-        self.events.push_back((event, Ticket::default()));
+        self.events.push_back((event, 0));
     }
 }
 

@@ -2,27 +2,27 @@
 
 use core::fmt;
 
-use super::{Cookie, RequestInfo};
 use crate::frame::{command, command_flag};
 
 /// A command, printed by its name (NBD protocol, "Request types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[repr(u16)]
 pub enum Command {
     /// Reads data.
-    Read,
+    Read = command::READ,
     /// Writes data.
-    Write,
+    Write = command::WRITE,
     /// Makes all answered writes durable.
-    Flush,
+    Flush = command::FLUSH,
     /// Gives a range up.
-    Trim,
+    Trim = command::TRIM,
     /// Has a range made ready for reading.
-    Cache,
+    Cache = command::CACHE,
     /// Makes a range read as zeroes.
-    WriteZeroes,
+    WriteZeroes = command::WRITE_ZEROES,
     /// Asks for block status.
-    BlockStatus,
+    BlockStatus = command::BLOCK_STATUS,
 }
 
 impl Command {
@@ -33,15 +33,7 @@ impl Command {
     /// ```
     #[must_use]
     pub const fn number(self) -> u16 {
-        match self {
-            Self::Read => command::READ,
-            Self::Write => command::WRITE,
-            Self::Flush => command::FLUSH,
-            Self::Trim => command::TRIM,
-            Self::Cache => command::CACHE,
-            Self::WriteZeroes => command::WRITE_ZEROES,
-            Self::BlockStatus => command::BLOCK_STATUS,
-        }
+        self as u16
     }
 
     /// True if it changes the export.
@@ -75,22 +67,45 @@ impl fmt::Display for Command {
     }
 }
 
-/// A request before it has a number: what it is checked by, and what its header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RequestTerms {
-    pub(crate) command: Command,
-    /// Command flags.
-    pub(crate) flags: u16,
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+/// A request, whatever it is for: as it is checked, sent, and named by an error.
+///
+/// ```
+/// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
+/// use nbd_client::frame::Headers;
+///
+/// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
+/// let cookie = session.start_read(&ReadRequest::new(512), vec![0; 4096])?;
+/// session.take_output();
+/// // A simple reply with error 5.
+/// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
+/// reply.extend(cookie.get().to_be_bytes());
+/// session.feed(&reply, &mut TakeAll)?;
+/// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
+/// assert_eq!((error.request.offset, error.request.length), (512, 4096));
+/// assert_eq!(error.request.to_string(), "READ of 4096 bytes at 512");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct RequestInfo {
+    /// What it asks for.
+    pub command: Command,
+    /// Command flags, see [`command_flag`].
+    pub flags: u16,
+    /// Where its range begins, in bytes.
+    pub offset: u64,
+    /// Bytes of its range; 0 for FLUSH.
+    pub length: u64,
 }
 
-impl RequestTerms {
-    pub(crate) const fn new(command: Command, flags: u16, offset: u64, length: u64) -> Self {
-        Self { command, flags, offset, length }
+impl RequestInfo {
+    pub(crate) const fn new(command: Command, offset: u64, length: u64) -> Self {
+        Self { command, flags: 0, offset, length }
     }
 
-    pub(crate) const FLUSH: Self = Self::new(Command::Flush, 0, 0, 0);
+    const fn with(self, flag: u16) -> Self {
+        Self { flags: self.flags | flag, ..self }
+    }
 
     pub(crate) const fn has(self, flag: u16) -> bool {
         self.flags & flag != 0
@@ -103,67 +118,40 @@ impl RequestTerms {
             _ => 0,
         }
     }
-
-    /// As an error names it.
-    pub(crate) const fn info(self, cookie: Cookie) -> RequestInfo {
-        let Self { command, offset, length, .. } = self;
-        RequestInfo { cookie, command, offset, length }
-    }
 }
 
-/// A command flag, or none.
-const fn flag(wanted: bool, flag: u16) -> u16 {
-    if wanted { flag } else { 0 }
+impl fmt::Display for RequestInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.command {
+            Command::Flush => f.write_str("FLUSH"),
+            command => write!(f, "{command} of {} bytes at {}", self.length, self.offset),
+        }
+    }
 }
 
 /// A block status request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct StatusRequest<'a> {
-    offset: u64,
-    length: u64,
-    req_one: bool,
+    pub(super) info: RequestInfo,
     pub(super) contexts: Option<&'a [u32]>,
 }
 
 impl<'a> StatusRequest<'a> {
     /// The status of `length` bytes from `offset`, of every context of the connection.
-    #[must_use]
     pub const fn new(offset: u64, length: u64) -> Self {
-        Self { offset, length, req_one: false, contexts: None }
+        Self { info: RequestInfo::new(Command::BlockStatus, offset, length), contexts: None }
     }
 
     /// Only the first extent of each context (REQ_ONE).
-    #[must_use]
     pub const fn req_one(self) -> Self {
-        Self { req_one: true, ..self }
+        Self { info: self.info.with(command_flag::REQ_ONE), ..self }
     }
 
     /// Only the contexts with these numbers; the server must know the payload form, see
     /// [`Export::payload_status`](crate::Export::payload_status).
-    #[must_use]
     pub const fn only(self, contexts: &'a [u32]) -> Self {
         Self { contexts: Some(contexts), ..self }
-    }
-
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// How far it goes, in bytes.
-    #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(super) const fn terms(&self) -> RequestTerms {
-        RequestTerms::new(
-            Command::BlockStatus,
-            flag(self.req_one, command_flag::REQ_ONE),
-            self.offset,
-            self.length,
-        )
     }
 }
 
@@ -177,57 +165,32 @@ impl<'a> StatusRequest<'a> {
 ///
 /// // A hole is fine, and it fails at once where the server would have to write zeroes one by one.
 /// let request = ZeroRequest::new(0, 1 << 30).fast();
-/// assert_eq!(request.length(), 1 << 30);
+/// # let _ = request;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct ZeroRequest {
-    offset: u64,
-    length: u64,
-    no_hole: bool,
-    fast: bool,
-    fua: bool,
-}
+pub struct ZeroRequest(pub(crate) RequestInfo);
 
 impl ZeroRequest {
     /// `length` bytes from `offset`.
     pub const fn new(offset: u64, length: u64) -> Self {
-        Self { offset, length, no_hole: false, fast: false, fua: false }
+        Self(RequestInfo::new(Command::WriteZeroes, offset, length))
     }
 
     /// The range stays allocated (NO_HOLE): later writes to it do not run out of space.
     pub const fn no_hole(self) -> Self {
-        Self { no_hole: true, ..self }
+        Self(self.0.with(command_flag::NO_HOLE))
     }
 
     /// Fails with ENOTSUP where it would be no faster than writing zeroes (FAST_ZERO, which the
     /// server must offer).
     pub const fn fast(self) -> Self {
-        Self { fast: true, ..self }
+        Self(self.0.with(command_flag::FAST_ZERO))
     }
 
     /// Durable before it is answered (FUA, which the server must offer).
     pub const fn fua(self) -> Self {
-        Self { fua: true, ..self }
-    }
-
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// How far it goes, in bytes.
-    #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(crate) const fn terms(self) -> RequestTerms {
-        let flags = flag(self.fua, command_flag::FUA)
-            | flag(self.no_hole, command_flag::NO_HOLE)
-            | flag(self.fast, command_flag::FAST_ZERO);
-        RequestTerms::new(Command::WriteZeroes, flags, self.offset, self.length)
+        Self(self.0.with(command_flag::FUA))
     }
 }
 
@@ -236,35 +199,26 @@ impl ZeroRequest {
 /// ```
 /// use nbd_client::session::ReadRequest;
 ///
-/// assert_eq!(ReadRequest::new(4096).df().offset(), 4096);
+/// assert_ne!(ReadRequest::new(4096).df(), ReadRequest::new(4096));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct ReadRequest {
-    offset: u64,
-    df: bool,
-}
+pub struct ReadRequest(RequestInfo);
 
 impl ReadRequest {
     /// From `offset`; how much is said by the buffer that goes with it.
     pub const fn new(offset: u64) -> Self {
-        Self { offset, df: false }
+        Self(RequestInfo::new(Command::Read, offset, 0))
     }
 
     /// In one chunk of content (DF, which the server must offer). A server that cannot fails it
     /// with EOVERFLOW.
     pub const fn df(self) -> Self {
-        Self { df: true, ..self }
+        Self(self.0.with(command_flag::DF))
     }
 
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    pub(crate) const fn terms(self, length: u64) -> RequestTerms {
-        RequestTerms::new(Command::Read, flag(self.df, command_flag::DF), self.offset, length)
+    pub(crate) const fn of(self, length: u64) -> RequestInfo {
+        RequestInfo { length, ..self.0 }
     }
 }
 
@@ -273,34 +227,25 @@ impl ReadRequest {
 /// ```
 /// use nbd_client::session::WriteRequest;
 ///
-/// assert_eq!(WriteRequest::new(4096).fua().offset(), 4096);
+/// assert_ne!(WriteRequest::new(4096).fua(), WriteRequest::new(4096));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct WriteRequest {
-    offset: u64,
-    fua: bool,
-}
+pub struct WriteRequest(RequestInfo);
 
 impl WriteRequest {
     /// To `offset`; how much is said by the data that go with it.
     pub const fn new(offset: u64) -> Self {
-        Self { offset, fua: false }
+        Self(RequestInfo::new(Command::Write, offset, 0))
     }
 
     /// Durable before it is answered (FUA, which the server must offer).
     pub const fn fua(self) -> Self {
-        Self { fua: true, ..self }
+        Self(self.0.with(command_flag::FUA))
     }
 
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    pub(crate) const fn terms(self, length: u64) -> RequestTerms {
-        RequestTerms::new(Command::Write, flag(self.fua, command_flag::FUA), self.offset, length)
+    pub(crate) const fn of(self, length: u64) -> RequestInfo {
+        RequestInfo { length, ..self.0 }
     }
 }
 
@@ -310,40 +255,20 @@ impl WriteRequest {
 /// ```
 /// use nbd_client::session::TrimRequest;
 ///
-/// assert_eq!(TrimRequest::new(4096, 512).fua().length(), 512);
+/// assert_ne!(TrimRequest::new(4096, 512).fua(), TrimRequest::new(4096, 512));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct TrimRequest {
-    offset: u64,
-    length: u64,
-    fua: bool,
-}
+pub struct TrimRequest(pub(crate) RequestInfo);
 
 impl TrimRequest {
     /// `length` bytes from `offset`.
     pub const fn new(offset: u64, length: u64) -> Self {
-        Self { offset, length, fua: false }
+        Self(RequestInfo::new(Command::Trim, offset, length))
     }
 
     /// Durable before it is answered (FUA, which the server must offer).
     pub const fn fua(self) -> Self {
-        Self { fua: true, ..self }
-    }
-
-    /// Where it begins, in bytes.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// How far it goes, in bytes.
-    #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(crate) const fn terms(self) -> RequestTerms {
-        RequestTerms::new(Command::Trim, flag(self.fua, command_flag::FUA), self.offset, self.length)
+        Self(self.0.with(command_flag::FUA))
     }
 }

@@ -6,7 +6,7 @@ use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
 use super::output::SendQueue;
 use super::pending::{ExpectedAnswer, Pending, ReadPlace};
 use super::{
-    Command, Cookie, ReadRequest, RequestTerms, Session, SessionLimits, StartError, StatusRequest, Ticket,
+    Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest,
     TrimRequest, WriteRequest, ZeroRequest,
 };
 use crate::export::TransmissionFlags;
@@ -20,7 +20,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent, and nothing changes.
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
-        let (terms, only) = (request.terms(), request.contexts);
+        let (terms, only) = (request.info, request.contexts);
         if self.config.headers == Headers::Simple {
             return Err(StartError::NoStructuredReplies);
         }
@@ -38,7 +38,7 @@ impl Session {
         // length and the contexts.
         let payload = 8 + 4 * only.len() as u64;
         let flags = terms.flags | command_flag::PAYLOAD_LEN;
-        let cookie = self.enter(RequestTerms { flags, length: payload, ..terms }, answer);
+        let cookie = self.enter(RequestInfo { flags, length: payload, ..terms }, answer);
         if let Some(pending) = self.requests.get_mut(cookie.get()) {
             // the header had the payload's length
             pending.info.length = terms.length;
@@ -76,7 +76,7 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, StartError> {
-        let terms = request.terms(buffer.len() as u64);
+        let terms = request.of(buffer.len() as u64);
         match self.check(terms) {
             Ok(()) => Ok(self.enter_read(terms, ReadPlace::Own(buffer))),
             Err(error) => {
@@ -87,12 +87,12 @@ impl Session {
     }
 
     /// Starts a read into the buffer of a transfer, from `at` on.
-    pub(crate) fn start_lent_read(&mut self, terms: RequestTerms, at: usize) -> Result<Cookie, StartError> {
+    pub(crate) fn start_lent_read(&mut self, terms: RequestInfo, at: usize) -> Result<Cookie, StartError> {
         self.check(terms)?;
         Ok(self.enter_read(terms, ReadPlace::Lent { at }))
     }
 
-    fn enter_read(&mut self, terms: RequestTerms, place: ReadPlace) -> Cookie {
+    fn enter_read(&mut self, terms: RequestInfo, place: ReadPlace) -> Cookie {
         self.enter(terms, ExpectedAnswer::read(terms.length, place, terms.has(command_flag::DF)))
     }
 
@@ -104,7 +104,7 @@ impl Session {
     /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of
     /// `data` is kept as a spare.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
-        let terms = request.terms(data.len() as u64);
+        let terms = request.of(data.len() as u64);
         match self.check(terms) {
             Ok(()) => Ok(self.enter_write(terms, |output| output.payload(data))),
             Err(error) => {
@@ -117,7 +117,7 @@ impl Session {
     /// Starts a write from the buffer of a transfer, from `at` on, or of zeroes.
     pub(crate) fn start_lent_write(
         &mut self,
-        terms: RequestTerms,
+        terms: RequestInfo,
         at: Option<usize>,
     ) -> Result<Cookie, StartError> {
         self.check(terms)?;
@@ -128,11 +128,11 @@ impl Session {
         }))
     }
 
-    fn enter_write(&mut self, terms: RequestTerms, put: impl FnOnce(&mut SendQueue)) -> Cookie {
+    fn enter_write(&mut self, terms: RequestInfo, put: impl FnOnce(&mut SendQueue)) -> Cookie {
         let extended = self.config.headers == Headers::Extended;
         let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
         let answer = ExpectedAnswer::Plain { moved: terms.length };
-        let cookie = self.enter(RequestTerms { flags, ..terms }, answer);
+        let cookie = self.enter(RequestInfo { flags, ..terms }, answer);
         put(&mut self.output);
         self.sent_with(cookie, terms.length);
         cookie
@@ -144,7 +144,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_write_zeroes(&mut self, request: &ZeroRequest) -> Result<Cookie, StartError> {
-        self.start_plain(request.terms())
+        self.start_plain(request.0)
     }
 
     /// Starts to give a range up. What it reads as afterwards is anyone's guess.
@@ -153,7 +153,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_trim(&mut self, request: &TrimRequest) -> Result<Cookie, StartError> {
-        self.start_plain(request.terms())
+        self.start_plain(request.0)
     }
 
     /// Starts to have the server make `length` bytes from `offset` ready for reading.
@@ -162,7 +162,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
-        self.start_plain(RequestTerms::new(Command::Cache, 0, offset, length))
+        self.start_plain(RequestInfo::new(Command::Cache, offset, length))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -171,11 +171,11 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
-        self.start_plain(RequestTerms::FLUSH)
+        self.start_plain(RequestInfo::new(Command::Flush, 0, 0))
     }
 
     /// Starts a request that moves no payload.
-    pub(crate) fn start_plain(&mut self, terms: RequestTerms) -> Result<Cookie, StartError> {
+    pub(crate) fn start_plain(&mut self, terms: RequestInfo) -> Result<Cookie, StartError> {
         self.check(terms)?;
         Ok(self.enter(terms, ExpectedAnswer::Plain { moved: 0 }))
     }
@@ -218,11 +218,11 @@ impl Session {
     }
 
     /// Whether one request can be started now.
-    fn check(&self, terms: RequestTerms) -> Result<(), StartError> {
+    fn check(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
         let requests = self.requests.len();
         if requests >= self.config.limits.max_in_flight {
-            return Err(StartError::TooManyInFlight { requests });
+            return Err(StartError::TooManyInFlight(requests));
         }
         // a server that fails writes whose data are still to be sent makes room for more of them
         let (unsent, limit) = (self.output.unsent(), self.config.limits.max_unsent());
@@ -235,16 +235,16 @@ impl Session {
     }
 
     /// Whether a range of any length can be asked for, in as many requests as it takes.
-    pub(crate) fn check_whole(&self, terms: RequestTerms) -> Result<(), StartError> {
+    pub(crate) fn check_whole(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
         if terms.command.writes() && self.config.flags.is_read_only() {
-            return Err(StartError::ReadOnly { command: terms.command });
+            return Err(StartError::ReadOnly(terms.command));
         }
         self.check_offered(terms)?;
         if terms.command == Command::Flush { Ok(()) } else { self.check_inside(terms) }
     }
 
-    fn check_offered(&self, terms: RequestTerms) -> Result<(), StartError> {
+    fn check_offered(&self, terms: RequestInfo) -> Result<(), StartError> {
         let flags = self.config.flags;
         let knows_command = match terms.command {
             Command::Flush => flags.can_flush(),
@@ -261,23 +261,26 @@ impl Session {
             (terms.has(command_flag::DF), knows_df, "DF"),
         ] {
             if wanted && !offered {
-                return Err(StartError::NotOffered { what });
+                return Err(StartError::NotOffered(what));
             }
         }
         Ok(())
     }
 
-    /// Whether a range can be written at all, in whole blocks or not.
+    /// An error if a range cannot be written at all, in whole blocks or not.
     pub(crate) fn check_writable(&self, offset: u64, length: u64) -> Result<(), StartError> {
-        let command = Command::Write;
-        let size = self.config.size;
+        let request = WriteRequest::new(offset).of(length);
         if self.config.flags.is_read_only() {
-            return Err(StartError::ReadOnly { command });
+            return Err(StartError::ReadOnly(request.command));
         }
-        match offset.checked_add(length) {
-            Some(end) if end <= size => Ok(()),
-            _ => Err(StartError::PastEnd { command, offset, length, size }),
-        }
+        self.end_of(request).map(drop)
+    }
+
+    /// Where a range ends, which is inside of the export.
+    fn end_of(&self, request: RequestInfo) -> Result<u64, StartError> {
+        let size = self.config.size;
+        let end = request.offset.checked_add(request.length).filter(|&end| end <= size);
+        end.ok_or(StartError::PastEnd { request, size })
     }
 
     pub(crate) const fn flags(&self) -> TransmissionFlags {
@@ -294,37 +297,32 @@ impl Session {
     }
 
     /// Not too long for one request.
-    fn check_length(&self, terms: RequestTerms) -> Result<(), StartError> {
-        let RequestTerms { command, length, .. } = terms;
-        let longest = match (command, self.config.headers) {
+    fn check_length(&self, terms: RequestInfo) -> Result<(), StartError> {
+        let longest = match (terms.command, self.config.headers) {
             (command, _) if command.is_bounded() => u64::from(longest_payload(self.config.block_size)),
             (_, Headers::Extended) => u64::MAX,
             // one less than all bits set, which is what nbdkit once died of
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
             _ => COMPACT_EFFECT,
         };
-        if length > longest {
-            return Err(StartError::TooLong { command, length, longest });
+        if terms.length > longest {
+            return Err(StartError::TooLong { request: terms, longest });
         }
         Ok(())
     }
 
     /// Inside the export, and in whole blocks (except at the end of the export).
-    fn check_inside(&self, terms: RequestTerms) -> Result<(), StartError> {
-        let RequestTerms { command, offset, length, .. } = terms;
-        if length == 0 {
-            return Err(StartError::ZeroLength { command, offset });
+    fn check_inside(&self, terms: RequestInfo) -> Result<(), StartError> {
+        if terms.length == 0 {
+            return Err(StartError::ZeroLength(terms));
         }
-        let size = self.config.size;
-        let Some(end) = offset.checked_add(length).filter(|&end| end <= size) else {
-            return Err(StartError::PastEnd { command, offset, length, size });
-        };
-        let minimum = self.minimum_block();
+        let (end, minimum) = (self.end_of(terms)?, self.minimum_block());
         // a block status request may be for any bytes: servers answer it, and a survey has its own
         // alignment
-        let aligned = offset.is_multiple_of(minimum) && (end.is_multiple_of(minimum) || end == size);
-        if command != Command::BlockStatus && !aligned {
-            return Err(StartError::Unaligned { command, offset, length, minimum });
+        let has_whole_end = end.is_multiple_of(minimum) || end == self.config.size;
+        let aligned = terms.offset.is_multiple_of(minimum) && has_whole_end;
+        if terms.command != Command::BlockStatus && !aligned {
+            return Err(StartError::Unaligned { request: terms, minimum });
         }
         Ok(())
     }
@@ -343,10 +341,10 @@ impl Session {
         }
         for (index, &context) in only.iter().enumerate() {
             if !self.contexts.contains(&context) {
-                return Err(StartError::UnknownContext { context });
+                return Err(StartError::UnknownContext(context));
             }
             if only.iter().take(index).any(|&earlier| earlier == context) {
-                return Err(StartError::DuplicateContext { context });
+                return Err(StartError::DuplicateContext(context));
             }
         }
         Ok(Arc::from(only))
@@ -363,11 +361,10 @@ impl Session {
     // ---- into the books and out to the wire
 
     /// Puts a request that was checked into the books, and its header into the output.
-    fn enter(&mut self, terms: RequestTerms, answer: ExpectedAnswer) -> Cookie {
+    fn enter(&mut self, terms: RequestInfo, answer: ExpectedAnswer) -> Cookie {
         let cookie = self.requests.next_number();
-        let ticket = Ticket { owner: self.owner, is_fast: terms.has(command_flag::FAST_ZERO) };
-        let RequestTerms { command, flags, offset, length } = terms;
-        self.requests.enter(Pending::new(terms.info(cookie), ticket, answer));
+        let RequestInfo { command, flags, offset, length } = terms;
+        self.requests.enter(cookie, Pending::new(terms, self.owner, answer));
         let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.headers;
         self.output.headers(|out| {

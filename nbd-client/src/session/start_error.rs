@@ -1,6 +1,6 @@
 //! What a caller can do wrong: requests that are refused before the wire.
 
-use super::{Command, ProtocolError};
+use super::{Command, ProtocolError, RequestInfo};
 
 /// A request that cannot be started. Nothing was sent.
 ///
@@ -22,65 +22,41 @@ use super::{Command, ProtocolError};
 #[non_exhaustive]
 pub enum StartError {
     /// The length is 0, which means nothing to a server.
-    #[error("{command} of 0 bytes at {offset}")]
-    ZeroLength {
-        /// The command.
-        command: Command,
-        /// The offset in bytes.
-        offset: u64,
-    },
+    #[error("{0}")]
+    ZeroLength(RequestInfo),
     /// Offset and length go beyond the end of the export.
-    #[error("{command} of {length} bytes at {offset} goes beyond the end at {size}")]
+    #[error("{request} goes beyond the end at {size}")]
     PastEnd {
-        /// The command.
-        command: Command,
-        /// The offset in bytes.
-        offset: u64,
-        /// The length in bytes.
-        length: u64,
+        /// The request.
+        request: RequestInfo,
         /// The size of the export in bytes.
         size: u64,
     },
     /// Not whole blocks.
-    #[error("{command} of {length} bytes at {offset}: the server takes whole blocks of {minimum} bytes")]
+    #[error("{request}: the server takes whole blocks of {minimum} bytes")]
     Unaligned {
-        /// The command.
-        command: Command,
-        /// The offset in bytes.
-        offset: u64,
-        /// The length in bytes.
-        length: u64,
+        /// The request.
+        request: RequestInfo,
         /// The minimum block size in bytes.
         minimum: u64,
     },
     /// Longer than one request may be.
-    #[error("{command} of {length} bytes, the most for one request is {longest}")]
+    #[error("{request}, the most for one request is {longest}")]
     TooLong {
-        /// The command.
-        command: Command,
-        /// The length in bytes.
-        length: u64,
+        /// The request.
+        request: RequestInfo,
         /// The longest in bytes.
         longest: u64,
     },
-    /// The export is read-only.
-    #[error("{command} on a read-only export")]
-    ReadOnly {
-        /// The command.
-        command: Command,
-    },
-    /// The server does not offer a command, or a flag of one.
-    #[error("the server does not offer {what}")]
-    NotOffered {
-        /// The command's name, or the flag's.
-        what: &'static str,
-    },
+    /// The export is read-only, and this command writes.
+    #[error("{0} on a read-only export")]
+    ReadOnly(Command),
+    /// The server does not offer a command, or a flag of one: its name.
+    #[error("the server does not offer {0}")]
+    NotOffered(&'static str),
     /// As many requests as may be are in flight.
-    #[error("{requests} requests are in flight, which is the limit")]
-    TooManyInFlight {
-        /// How many.
-        requests: usize,
-    },
+    #[error("{0} requests are in flight, which is the limit")]
+    TooManyInFlight(usize),
     /// With this one, more bytes of reads and writes would be in flight than may be.
     #[error("{in_flight} bytes are in flight, {length} more are beyond the limit of {limit}")]
     TooMuchInFlight {
@@ -100,27 +76,18 @@ pub enum StartError {
     /// The server does not take a list of contexts.
     #[error("the server does not take a list of contexts with a request")]
     NoPayloadStatus,
-    /// A context that was not granted.
-    #[error("context id {context} is not one of this connection")]
-    UnknownContext {
-        /// The number.
-        context: u32,
-    },
-    /// A context named twice.
-    #[error("context id {context} is named twice")]
-    DuplicateContext {
-        /// The number.
-        context: u32,
-    },
+    /// A context, by its number, that was not granted.
+    #[error("context id {0} is not one of this connection")]
+    UnknownContext(u32),
+    /// A context, by its number, that is named twice.
+    #[error("context id {0} is named twice")]
+    DuplicateContext(u32),
     /// The server said that it is going down, or the session was ended.
     #[error("the session is ending, no more requests")]
     Ending,
     /// Other requests are in flight, whose events would be lost.
-    #[error("{in_flight} other requests are in flight")]
-    Busy {
-        /// How many.
-        in_flight: usize,
-    },
+    #[error("{0} other requests are in flight")]
+    Busy(usize),
     /// An earlier protocol error ended the session.
     #[error("the connection is broken: {0}")]
     Broken(ProtocolError),

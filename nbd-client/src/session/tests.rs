@@ -2,7 +2,7 @@
 //! project's fault table).
 
 use super::*;
-use crate::frame::Headers;
+use crate::frame::{Headers, command_flag};
 use crate::stats::Tolerated;
 use nbd_extents::{Admission, Strictness};
 
@@ -57,7 +57,12 @@ fn strict(mut config: SessionConfig) -> SessionConfig {
 
 /// Request 1 of such a session.
 fn asked() -> RequestInfo {
-    RequestInfo { cookie: Cookie(1), command: STATUS, offset: 0, length: 1 << 20 }
+    RequestInfo::new(STATUS, 0, 1 << 20)
+}
+
+/// The error of that request.
+fn failed(fault: RequestFault) -> RequestError {
+    RequestError { request: asked(), fault }
 }
 
 /// A session with requests 1..=n in flight, each of 1 MiB from 0.
@@ -232,10 +237,10 @@ fn the_captured_requests() {
 fn requests_that_cannot_be_asked() {
     let mut session = Session::new(compact(&[0]));
     let mut start = |request: StatusRequest<'_>| session.start_block_status(&request).unwrap_err();
-    assert_eq!(start(StatusRequest::new(5, 0)), StartError::ZeroLength { command: STATUS, offset: 5 });
+    assert_eq!(start(StatusRequest::new(5, 0)), StartError::ZeroLength(RequestInfo::new(STATUS, 5, 0)));
     assert_eq!(
         start(StatusRequest::new(0, 1 << 32)),
-        StartError::TooLong { command: STATUS, length: 1 << 32, longest: 0xffff_fffe }
+        StartError::TooLong { request: RequestInfo::new(STATUS, 0, 1 << 32), longest: 0xffff_fffe }
     );
     assert!(matches!(start(StatusRequest::new(u64::MAX, 2)), StartError::PastEnd { .. }));
     assert_eq!(start(StatusRequest::new(0, 1).only(&[0])), StartError::NoPayloadStatus);
@@ -252,8 +257,8 @@ fn requests_that_cannot_be_asked() {
     let mut start =
         |only: &[u32]| session.start_block_status(&StatusRequest::new(0, 1).only(only)).unwrap_err();
     assert_eq!(start(&[]), StartError::NoContexts);
-    assert_eq!(start(&[7]), StartError::UnknownContext { context: 7 });
-    assert_eq!(start(&[1, 1]), StartError::DuplicateContext { context: 1 });
+    assert_eq!(start(&[7]), StartError::UnknownContext(7));
+    assert_eq!(start(&[1, 1]), StartError::DuplicateContext(1));
 }
 
 #[test]
@@ -290,12 +295,12 @@ fn drained_chunks_are_reported_and_take_no_memory() {
 fn row_3_and_4_lengths_that_hold_no_whole_descriptors() {
     for length in [0, 3, 4, 8, 13, 19] {
         let error = request_error(&compact(&[0]), &[structured(DONE, 5, 1, &vec![0; length])]);
-        assert_eq!(error, RequestError::BadStatusLength { request: asked(), length: length as u64 });
+        assert_eq!(error, failed(RequestFault::BadStatusLength(length as u64)));
     }
     let config = SessionConfig::new(Headers::Extended, [0]);
     for length in [0, 8, 20, 23, 25] {
         let error = request_error(&config, &[extended(DONE, 6, 1, 0, &vec![0; length])]);
-        assert_eq!(error, RequestError::BadStatusLength { request: asked(), length: length as u64 });
+        assert_eq!(error, failed(RequestFault::BadStatusLength(length as u64)));
     }
 }
 
@@ -305,18 +310,18 @@ fn row_6_unknown_context_is_dropped_or_refused() {
     let (events, result, stats) = run(&compact(&[0]), 1, &parts);
     assert_eq!((events.len(), result, stats.forgiven.of(Tolerated::UnknownContextChunk)), (2, Ok(()), 1));
     let error = request_error(&strict(compact(&[0])), &parts);
-    assert_eq!(error, RequestError::UnknownContext { request: asked(), context: 9 });
+    assert_eq!(error, failed(RequestFault::UnknownContext(9)));
 }
 
 #[test]
 fn row_7_duplicate_context_is_a_request_error() {
     let error = request_error(&compact(&[0, 1]), &[status(0, 1, 0), status(0, 1, 0), status(DONE, 1, 1)]);
-    assert_eq!(error, RequestError::DuplicateContext { request: asked(), context: 0 });
+    assert_eq!(error, failed(RequestFault::DuplicateContext(0)));
 }
 
 #[test]
 fn row_8_and_9_a_missing_context_is_a_request_error() {
-    let missing = |context| RequestError::MissingContext { request: asked(), context };
+    let missing = |context| failed(RequestFault::MissingContext(context));
     assert_eq!(request_error(&compact(&[0, 1]), &[structured(DONE, 0, 1, &[])]), missing(0));
     assert_eq!(request_error(&compact(&[0, 1]), &[status(DONE, 1, 0)]), missing(1));
     // the chunk that follows too late is drained
@@ -358,21 +363,18 @@ fn row_25_memory_follows_what_came_not_what_was_claimed() {
 #[test]
 fn row_26_wrong_cookie_is_fatal() {
     for cookie in [0, 7, u64::MAX] {
-        assert_eq!(
-            fatal(&compact(&[0]), &[status(DONE, cookie, 0)]),
-            ProtocolError::UnknownCookie { cookie }
-        );
-        assert_eq!(fatal(&compact(&[0]), &[simple(5, cookie)]), ProtocolError::UnknownCookie { cookie });
+        assert_eq!(fatal(&compact(&[0]), &[status(DONE, cookie, 0)]), ProtocolError::UnknownCookie(cookie));
+        assert_eq!(fatal(&compact(&[0]), &[simple(5, cookie)]), ProtocolError::UnknownCookie(cookie));
     }
     // A request that ended well gets no more chunks.
     let parts = [status(DONE, 1, 0), status(DONE, 1, 0)];
-    assert_eq!(fatal(&compact(&[0]), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
+    assert_eq!(fatal(&compact(&[0]), &parts), ProtocolError::ChunkAfterDone(1));
 }
 
 #[test]
 fn row_27_wrong_magic_is_fatal() {
     let error = fatal(&compact(&[0]), &[vec![0x12, 0x56, 0x09, 0x53]]);
-    assert_eq!(error, ProtocolError::BadMagic { magic: 0x1256_0953 });
+    assert_eq!(error, ProtocolError::BadMagic(0x1256_0953));
 }
 
 #[test]
@@ -387,13 +389,13 @@ fn row_28_unexpected_chunk_types_are_fatal() {
 fn row_29_extended_mode_takes_extended_chunks_only() {
     let config = SessionConfig::new(Headers::Extended, [0]);
     let error = request_error(&config, &[extended(DONE, 5, 1, 0, &[&[0; 4][..], &ONE].concat())]);
-    assert_eq!(error, RequestError::CompactStatus { request: asked() });
-    assert_eq!(fatal(&config, &[status(DONE, 1, 0)]), ProtocolError::WrongHeaders { magic: 0x668e_33ef });
-    assert_eq!(fatal(&config, &[simple(22, 1)]), ProtocolError::WrongHeaders { magic: 0x6744_6698 });
+    assert_eq!(error, failed(RequestFault::CompactStatus));
+    assert_eq!(fatal(&config, &[status(DONE, 1, 0)]), ProtocolError::WrongHeaders(0x668e_33ef));
+    assert_eq!(fatal(&config, &[simple(22, 1)]), ProtocolError::WrongHeaders(0x6744_6698));
     let moved = extended(DONE, 6, 1, 512, &[0; 24]);
     assert_eq!(fatal(&config, &[moved]), ProtocolError::WrongOffset { cookie: 1, got: 512, expected: 0 });
     let wide = extended(DONE, 6, 1, 0, &[0; 24]);
-    assert_eq!(fatal(&compact(&[0]), &[wide]), ProtocolError::WrongHeaders { magic: 0x6e8a_278c });
+    assert_eq!(fatal(&compact(&[0]), &[wide]), ProtocolError::WrongHeaders(0x6e8a_278c));
 }
 
 #[test]
@@ -423,7 +425,7 @@ fn row_32_the_captured_error() {
     let text = "operation past EOF; From: 0, Len: 6442450945, Size: 6442450944";
     let chunk = extended(DONE, ERROR, 1, 0, &error_payload(22, text));
     let error = request_error(&SessionConfig::new(Headers::Extended, [0]), &[chunk]);
-    assert!(matches!(error, RequestError::Server { text: got, .. } if got.as_str() == text));
+    assert!(matches!(error.fault, RequestFault::Server { text: ref got, .. } if got.as_str() == text));
 }
 
 #[test]
@@ -458,14 +460,14 @@ fn row_36_slop_behind_a_message_is_skipped_and_counted() {
 fn row_37_an_error_chunk_too_short_to_say_why() {
     for length in [0, 4, 5] {
         let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &vec![0; length])]);
-        assert_eq!(error, RequestError::ErrorTooShort { request: asked(), length: length as u64 });
+        assert_eq!(error, failed(RequestFault::ErrorTooShort(length as u64)));
     }
 }
 
 #[test]
 fn row_38_error_number_zero() {
     let error = request_error(&compact(&[0]), &[structured(DONE, ERROR, 1, &error_payload(0, ""))]);
-    assert!(matches!(error, RequestError::ZeroErrno { .. }), "{error}");
+    assert!(matches!(error.fault, RequestFault::ZeroErrno { .. }), "{error}");
 }
 
 #[test]
@@ -478,7 +480,7 @@ fn row_39_unknown_error_numbers_are_kept() {
 fn row_41_and_42_error_offset_and_unknown_error_types() {
     let payload = [error_payload(5, "x"), vec![0xff; 8]].concat();
     let error = request_error(&compact(&[0]), &[structured(DONE, 0x8002, 1, &payload)]);
-    assert!(matches!(error, RequestError::Server { offset: Some(u64::MAX), .. }), "{error}");
+    assert!(matches!(error.fault, RequestFault::Server { offset: Some(u64::MAX), .. }), "{error}");
     let error = request_error(&compact(&[0]), &[structured(DONE, 0x8099, 1, &error_payload(5, "x"))]);
     assert_eq!(error.errno(), Some(Errno(5)));
 }
@@ -486,7 +488,7 @@ fn row_41_and_42_error_offset_and_unknown_error_types() {
 #[test]
 fn row_43_simple_success_is_a_request_error() {
     let error = request_error(&compact(&[0]), &[simple(0, 1)]);
-    assert_eq!(error, RequestError::SimpleSuccess { request: asked() });
+    assert_eq!(error, failed(RequestFault::SimpleSuccess));
 }
 
 #[test]
@@ -516,8 +518,8 @@ fn row_68_late_chunks_of_a_failed_request_are_drained() {
     assert_eq!(stats.forgiven.of(Tolerated::LateChunk), 1);
 
     let too_many = [&parts[..], &parts[1..]].concat();
-    assert_eq!(fatal(&compact(&[0, 1]), &too_many), ProtocolError::ChunkAfterDone { cookie: 1 });
-    assert_eq!(fatal(&strict(compact(&[0, 1])), &parts), ProtocolError::ChunkAfterDone { cookie: 1 });
+    assert_eq!(fatal(&compact(&[0, 1]), &too_many), ProtocolError::ChunkAfterDone(1));
+    assert_eq!(fatal(&strict(compact(&[0, 1])), &parts), ProtocolError::ChunkAfterDone(1));
     let read = [parts[0].clone(), structured(DONE, 1, 1, &[0; 9])];
     assert_eq!(fatal(&compact(&[0, 1]), &read), ProtocolError::UnexpectedChunk { cookie: 1, kind: 1 });
 }
@@ -542,7 +544,8 @@ fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
     session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
     session.take_output();
     session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut TakeAll).unwrap();
-    let error = RequestError::MissingContext { request: RequestInfo { length: 4096, ..asked() }, context: 2 };
+    let request = RequestInfo { flags: command_flag::PAYLOAD_LEN, length: 4096, ..asked() };
+    let error = RequestError { request, fault: RequestFault::MissingContext(2) };
     assert_eq!(session.poll(), Some(Event::Failed { cookie: Cookie(1), error }));
     assert_eq!(session.stats().forgiven.of(Tolerated::UnknownContextChunk), 1);
 }

@@ -147,10 +147,10 @@ pub(super) fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotia
 /// Two connections of one survey must be to the same export.
 fn check_agreement(one: &Export, other: &Export) -> Result<(), Error> {
     if one.size != other.size {
-        return Err(Error::Disagreement { what: "size" });
+        return Err(Error::Disagreement("size"));
     }
     if one.headers != other.headers {
-        return Err(Error::Disagreement { what: "headers" });
+        return Err(Error::Disagreement("headers"));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::surveyor::{Surveyed, SurveyorOver};
 use super::{SurveySide, SurveyorError};
 use crate::client::Client;
 use crate::error::Error;
-use crate::session::{ChunkOffer, Cookie, Event, RequestError, Session, StatusRequest};
+use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
 
 const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 
@@ -251,8 +251,9 @@ impl SurveyRequests {
                 }
             }
             Event::Drained { .. } | Event::Read { .. } => {}
+            Event::Done { .. } => self.survey.reply_done(id)?,
             // of a missing context the survey misses the chunk as well, and knows its name
-            Event::Done { .. } | Event::Failed { error: RequestError::MissingContext { .. }, .. } => {
+            Event::Failed { error, .. } if matches!(error.fault, RequestFault::MissingContext(_)) => {
                 self.survey.reply_done(id)?;
             }
             // the survey asks again a few times, unless the server is going down

@@ -10,7 +10,7 @@
 //! ```
 //! use testkit::scripted::{DONE, Good, ScriptedServer};
 //! use nbd_client::{Client, Error, Options};
-//! use nbd_client::session::{RequestError, StatusRequest};
+//! use nbd_client::session::{RequestFault, StatusRequest};
 //!
 //! // A disk of 1 MiB. Its server answers a status request with two chunks about the one context.
 //! let server = ScriptedServer::start(|conn| {
@@ -24,7 +24,8 @@
 //! let options = Options::new().require_context("base:allocation");
 //! let mut client = Client::connect(&server.uri().parse()?, &options)?;
 //! let error = client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| {}).unwrap_err();
-//! assert!(matches!(error, Error::Request(RequestError::DuplicateContext { context: 0, .. })));
+//! let Error::Request(error) = error else { panic!("{error}") };
+//! assert_eq!(error.fault, RequestFault::DuplicateContext(0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -179,6 +179,8 @@ extern crate std;
 pub mod action;
 #[cfg(feature = "alloc")]
 pub mod chain;
+#[cfg(feature = "alloc")]
+mod contexts;
 mod error;
 mod extent;
 #[cfg(feature = "std")]
@@ -198,6 +200,8 @@ mod survey;
 pub mod wire;
 
 pub use action::Action;
+#[cfg(feature = "alloc")]
+pub use contexts::{Context, ContextError, Contexts, Negotiated};
 pub use error::{DecodeError, EncodeError, ExtentError, StreamError};
 pub use extent::{Extent, MAX_END};
 /// For tests and benches.
@@ -206,8 +210,8 @@ pub use kernel::Processor;
 pub use status::{Allocation, BitmapIndex, BitmapIndexError, Bitmaps, Depth, Dirtiness, MAX_BITMAPS, Status};
 #[cfg(feature = "alloc")]
 pub use survey::{
-    Admission, Context, ContextError, Contexts, ExportParams, Forgiven, Negotiated, ReplyFault, Request,
-    RequestId, ResumePoint, Strictness, Survey, SurveyError, SurveyOptions, SurveyStats, Topic,
+    Admission, ExportParams, Forgiven, ReplyFault, Request, RequestId, ResumePoint, Strictness, Survey,
+    SurveyError, SurveyOptions, SurveyStats, Topic,
 };
 
 /// The README's examples are tests.

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::ExtentStream;
+use crate::error::StreamError;
 use crate::kernel::{Consumed, Side};
 
 /// A stream, and its current extent: the last that was read. The merge knows how much of it has
@@ -92,5 +93,34 @@ impl<S: ExtentStream> Cursor<S> {
     #[inline]
     pub(super) fn status_of(&self, flags: u64) -> Option<S::Status> {
         self.stream.status_of(flags)
+    }
+}
+
+/// The start of all current extents, where one of them starts beyond the position of the merge:
+/// there is a gap, which all streams must have. Otherwise the first byte that a stream leaves out is
+/// described by the lowest of them.
+#[cold]
+pub(super) fn beyond_gap(
+    position: u64,
+    rests: impl Iterator<Item = Option<Range<u64>>> + Clone,
+) -> Result<u64, StreamError> {
+    let lowest = rests.clone().flatten().min_by_key(|rest| rest.start).unwrap_or(position..position);
+    for (silent, rest) in rests.enumerate() {
+        if let Some(rest) = rest.filter(|rest| rest.start != lowest.start) {
+            return Err(StreamError::Uneven { range: lowest.start..lowest.end.min(rest.start), silent });
+        }
+    }
+    Ok(lowest.start)
+}
+
+/// Fails where one stream has ended and another goes on; `None` where all have ended.
+#[cold]
+pub(super) fn all_ended<T>(
+    rests: impl Iterator<Item = Option<Range<u64>>> + Clone,
+) -> Result<Option<T>, StreamError> {
+    let silent = rests.clone().position(|rest| rest.is_none());
+    match (rests.flatten().next(), silent) {
+        (Some(range), Some(silent)) => Err(StreamError::Uneven { range, silent }),
+        _ => Ok(None),
     }
 }

@@ -1,7 +1,5 @@
 //! Drops extents by their status; they leave gaps.
 
-use core::fmt;
-
 use super::{ExtentSource, ExtentStream, blocks};
 use crate::extent::Extent;
 use crate::kernel::Blocks;
@@ -18,7 +16,7 @@ use crate::kernel::Blocks;
 /// ```
 #[derive(Clone)]
 pub struct Filter<S, F> {
-    stream: S,
+    pub(super) stream: S,
     keep: F,
 }
 
@@ -62,11 +60,5 @@ impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentSource for Filter<S, F> {
     #[inline]
     fn status_of(&self, code: u64) -> Option<S::Status> {
         self.stream.status_of(code).filter(&self.keep)
-    }
-}
-
-impl<S: fmt::Debug, F> fmt::Debug for Filter<S, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filter").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,5 @@
 //! A look at each extent on its way: for progress, logs and totals.
 
-use core::fmt;
-
 use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
@@ -17,7 +15,7 @@ use crate::extent::Extent;
 /// ```
 #[derive(Clone)]
 pub struct Inspect<S, F> {
-    stream: S,
+    pub(super) stream: S,
     f: F,
 }
 
@@ -51,11 +49,5 @@ impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentSource for Inspect<S, 
             inspect(&extent);
             f(acc, extent)
         })
-    }
-}
-
-impl<S: fmt::Debug, F> fmt::Debug for Inspect<S, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inspect").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,5 @@
 //! Another error for a stream: how streams of different sources come together in one merge.
 
-use core::fmt;
-
 use super::{ExtentSource, ExtentStream, Stop};
 use crate::error::StreamError;
 use crate::extent::Extent;
@@ -20,7 +18,7 @@ use crate::kernel::{Blocks, Lists};
 /// ```
 #[derive(Clone)]
 pub struct MapErr<S, F> {
-    stream: S,
+    pub(super) stream: S,
     f: F,
 }
 
@@ -69,11 +67,5 @@ where
     #[inline]
     fn status_of(&self, code: u64) -> Option<S::Status> {
         self.stream.status_of(code)
-    }
-}
-
-impl<S: fmt::Debug, F> fmt::Debug for MapErr<S, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MapErr").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,5 @@
 //! Replaces the status of each extent; the ranges stay.
 
-use core::fmt;
-
 use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 use crate::kernel::{Blocks, Lists};
@@ -18,7 +16,7 @@ use crate::kernel::{Blocks, Lists};
 /// ```
 #[derive(Clone)]
 pub struct MapStatus<S, F> {
-    stream: S,
+    pub(super) stream: S,
     f: F,
 }
 
@@ -58,11 +56,5 @@ impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentSource for MapStatus<S, F>
     #[inline]
     fn status_of(&self, code: u64) -> Option<U> {
         self.stream.status_of(code).map(&self.f)
-    }
-}
-
-impl<S: fmt::Debug, F> fmt::Debug for MapStatus<S, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MapStatus").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

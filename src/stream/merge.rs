@@ -1,11 +1,9 @@
 //! Two streams into one: each byte gets what a function makes of its two statuses.
 
 use core::fmt;
-use core::ops::Range;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, all_ended, beyond_gap};
 use super::{ExtentSource, ExtentStream};
-use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::kernel::{Blocks, sides_of};
 
@@ -63,12 +61,13 @@ where
         self.left.fill(position)?;
         self.right.fill(position)?;
         let mut start = position;
+        // The cold paths take copies: a merge whose address no function has seen stays in registers.
+        let rests = || [self.left.rest(position), self.right.rest(position)].into_iter();
         if self.left.start() > position || self.right.start() > position {
-            start = beyond_gap(position, self.left.rest(position), self.right.rest(position))?;
+            start = beyond_gap(position, rests())?;
         }
         let (Some(left), Some(right)) = (self.left.status(), self.right.status()) else {
-            let longer = over(self.left.rest(position), self.right.rest(position));
-            return longer.filter(|_| !self.shortest).map_or(Ok(None), |error| Err(error.into()));
+            return if self.shortest { Ok(None) } else { all_ended(rests()).map_err(A::Error::from) };
         };
         let end = self.left.end().min(self.right.end());
         self.position = end;
@@ -84,38 +83,6 @@ where
         let (left, right) = sides_of(code);
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
-}
-
-// The cold paths take copies: a merge whose address no function has seen stays in registers.
-
-/// The start of both current extents, where one of them starts beyond the position: there is a gap,
-/// which both sides must have.
-#[cold]
-fn beyond_gap(
-    position: u64,
-    left: Option<Range<u64>>,
-    right: Option<Range<u64>>,
-) -> Result<u64, StreamError> {
-    match (left, right) {
-        (Some(left), Some(right)) if left.start < right.start => {
-            Err(uneven(left.start..left.end.min(right.start), 1))
-        }
-        (Some(left), Some(right)) if right.start < left.start => {
-            Err(uneven(right.start..right.end.min(left.start), 0))
-        }
-        (left, _) => Ok(left.map_or(position, |left| left.start)),
-    }
-}
-
-/// The error at the end of one side, where the other goes on.
-#[cold]
-fn over(left: Option<Range<u64>>, right: Option<Range<u64>>) -> Option<StreamError> {
-    left.map(|left| uneven(left, 1)).or_else(|| right.map(|right| uneven(right, 0)))
-}
-
-#[cold]
-pub(super) fn uneven(range: Range<u64>, silent: usize) -> StreamError {
-    StreamError::Uneven { range, silent }
 }
 
 impl<A, B, F: Clone> Clone for Merge<A, B, F>
@@ -151,6 +118,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StreamError;
     use crate::stream::from_iter;
     use alloc::vec::Vec;
 

@@ -4,10 +4,8 @@ use core::fmt;
 
 use smallvec::SmallVec;
 
-use super::cursor::Cursor;
-use super::merge::uneven;
+use super::cursor::{Cursor, all_ended, beyond_gap};
 use super::{ExtentSource, ExtentStream};
-use crate::error::StreamError;
 use crate::extent::Extent;
 
 /// Several merged streams of one kind: see [`merge_all`].
@@ -103,11 +101,13 @@ where
             cursor.fill(position)?;
             gap |= cursor.start() > position;
         }
-        let start = if gap { self.start()? } else { position };
+        let rests = || self.streams.iter().map(|cursor| cursor.rest(position));
+        let may_end = || self.shortest && self.streams.iter().any(|cursor| cursor.status().is_none());
+        let start = if gap && !may_end() { beyond_gap(position, rests())? } else { position };
         let (mut end, mut merged) = (u64::MAX, None::<S::Status>);
         for cursor in &self.streams {
             let Some(status) = cursor.status() else {
-                return self.end().map_or(Ok(None), |error| Err(error.into()));
+                return if self.shortest { Ok(None) } else { all_ended(rests()).map_err(S::Error::from) };
             };
             end = end.min(cursor.end());
             merged = Some(match merged {
@@ -117,35 +117,6 @@ where
         }
         self.position = end;
         Ok(merged.map(|merged| Extent::trusted(start, end, merged)))
-    }
-}
-
-impl<S: ExtentStream, F> MergeAll<S, F> {
-    /// The start of all current extents, where one of them does not start at the position: they lie
-    /// beyond a gap, which all must have. Otherwise the first byte that a stream leaves out is
-    /// described by the lowest of them.
-    #[cold]
-    fn start(&self) -> Result<u64, StreamError> {
-        if self.shortest && self.streams.iter().any(|cursor| cursor.status().is_none()) {
-            return Ok(self.position);
-        }
-        let rests = || self.streams.iter().filter_map(|cursor| cursor.rest(self.position));
-        let lowest = rests().min_by_key(|rest| rest.start).unwrap_or(self.position..self.position);
-        for (nth, cursor) in self.streams.iter().enumerate() {
-            if let Some(rest) = cursor.rest(self.position).filter(|rest| rest.start != lowest.start) {
-                return Err(uneven(lowest.start..lowest.end.min(rest.start), nth));
-            }
-        }
-        Ok(lowest.start)
-    }
-
-    /// The error at the end of the merge, once a stream has ended: another goes on, and the shortest
-    /// one does not decide.
-    #[cold]
-    fn end(&self) -> Option<StreamError> {
-        let rest = self.streams.iter().find_map(|cursor| cursor.rest(self.position))?;
-        let silent = self.streams.iter().position(|cursor| cursor.status().is_none())?;
-        (!self.shortest).then(|| uneven(rest, silent))
     }
 }
 
@@ -172,6 +143,7 @@ impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StreamError;
     use crate::stream::{FromIter, from_iter};
     use alloc::vec::Vec;
 

@@ -50,6 +50,7 @@ mod stop;
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::RangeBounds;
 
 pub(crate) use blocks::NUMBERS;
@@ -547,12 +548,25 @@ pub trait ExtentStream: ExtentSource {
 
 impl<S: ExtentSource + ?Sized> ExtentStream for S {}
 
+/// Adapters that hold a function show their stream alone.
+macro_rules! debug_without_function {
+    ($($adapter:ident)*) => {$(
+        impl<S: fmt::Debug, F> fmt::Debug for $adapter<S, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($adapter)).field("stream", &self.stream).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+debug_without_function! { Filter Inspect MapErr MapStatus }
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::format;
 
-    fn two() -> impl ExtentStream<Status = char, Error = StreamError> + core::fmt::Debug {
+    fn two() -> impl ExtentStream<Status = char, Error = StreamError> + fmt::Debug {
         from_iter(
             [(0, 10, 'a'), (10, 20, 'b')].map(|(start, end, s)| Extent::from_range(start..end, s).unwrap()),
         )

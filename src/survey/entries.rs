@@ -5,14 +5,14 @@
 //! nor the form on the wire. A survey keeps payloads in wire form (8 or 16 bytes a descriptor), so
 //! this module restores that form and passes it to the code of [`Survey::chunk`].
 
-use alloc::vec::Vec;
 use core::borrow::Borrow;
 
 use super::error::{ReplyFault, SurveyError};
 use super::request::{Admission, RequestId};
-use super::{Contexts, ExportParams, Survey, SurveyOptions};
+use super::{ExportParams, Survey, SurveyOptions};
+use crate::contexts::Contexts;
 use crate::error::DecodeError;
-use crate::wire::{Form, Pair64, encoded_size};
+use crate::wire::{Descriptor, Form, Pair64, PayloadWriter, encoded_size, pairs};
 
 impl Survey {
     /// Creates a survey of a whole read-only export, for clients that know contexts by name.
@@ -95,14 +95,7 @@ impl Survey {
         offset: u64,
         entries: &[u32],
     ) -> Result<(), SurveyError> {
-        let (pairs, rest) = entries.as_chunks::<2>();
-        let odd = (!rest.is_empty()).then_some(DecodeError::OddPairs { got: entries.len() });
-        let list = EntryList { form: Form::Compact, count: pairs.len(), odd };
-        self.entries(id, context, offset, &list, |payload| {
-            for number in pairs.as_flattened() {
-                payload.extend_from_slice(&number.to_be_bytes());
-            }
-        })
+        self.entries(id, context, offset, Form::Compact, pairs(entries))
     }
 
     /// Takes one context's part of a reply, as libnbd's `block_status_64` callback delivers it.
@@ -133,15 +126,11 @@ impl Survey {
     where
         I: IntoIterator<Item: Borrow<Pair64>, IntoIter: ExactSizeIterator>,
     {
-        let entries = entries.into_iter();
-        let list = EntryList { form: Form::Extended, count: entries.len(), odd: None };
-        self.entries(id, context, offset, &list, |payload| {
-            for entry in entries.take(list.count) {
-                let &(length, flags) = entry.borrow();
-                payload.extend_from_slice(&length.to_be_bytes());
-                payload.extend_from_slice(&flags.to_be_bytes());
-            }
-        })
+        let descriptors = entries.into_iter().map(|entry| {
+            let &(length, flags) = entry.borrow();
+            Descriptor { length, flags }
+        });
+        self.entries(id, context, offset, Form::Extended, Ok(descriptors))
     }
 
     fn entries(
@@ -149,10 +138,10 @@ impl Survey {
         id: RequestId,
         context: &str,
         offset: u64,
-        list: &EntryList,
-        write: impl FnOnce(&mut Vec<u8>),
+        form: Form,
+        list: Result<impl ExactSizeIterator<Item = Descriptor>, DecodeError>,
     ) -> Result<(), SurveyError> {
-        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
+        let (pass, cx) = self.awaiting(id)?;
         let expected = pass.offset_of(id).ok_or(SurveyError::UnknownRequest(id))?;
         if offset != expected {
             return Err(SurveyError::WrongOffset { expected, got: offset });
@@ -160,32 +149,21 @@ impl Survey {
         let Some(context_id) = pass.context_id(context) else {
             return Ok(());
         };
-        if let Some(odd) = list.odd {
-            return Err(pass.refuse(id, odd.into(), &mut cx));
-        }
-        if list.count == 0 {
-            return Err(pass.refuse(id, ReplyFault::Missing { context: context.into() }, &mut cx));
-        }
+        let list = match list {
+            Ok(list) if list.len() > 0 => list,
+            Ok(_) => {
+                return Err(pass.refuse(id, ReplyFault::Missing { context: context.into() }, cx));
+            }
+            Err(odd) => return Err(pass.refuse(id, odd.into(), cx)),
+        };
+        let count = list.len();
         // the budget decides before anything is allocated
-        let size = encoded_size(list.form, list.count).unwrap_or(usize::MAX);
-        if pass.admit(id, size as u64, list.form, &mut cx) == Admission::Drain {
+        let size = encoded_size(form, count).unwrap_or(usize::MAX);
+        if pass.admit(id, size as u64, form, cx) == Admission::Drain {
             return Ok(());
         }
-        let mut payload = Vec::with_capacity(size);
-        payload.extend_from_slice(&context_id.to_be_bytes());
-        if list.form == Form::Extended {
-            let count = u32::try_from(list.count).unwrap_or(u32::MAX);
-            payload.extend_from_slice(&count.to_be_bytes());
-        }
-        write(&mut payload);
-        pass.chunk(id, payload, list.form, &mut cx)
+        let mut payload = PayloadWriter::new(form, context_id, count);
+        list.take(count).for_each(|descriptor| payload.push(descriptor));
+        pass.chunk(id, payload.into_vec(), form, cx)
     }
-}
-
-/// The shape of a list of entries, known before it is read.
-struct EntryList {
-    form: Form,
-    count: usize,
-    /// The error for a number left over.
-    odd: Option<DecodeError>,
 }

@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 
 use super::budget::Payload;
-use super::contexts::ContextKind;
 use super::rules::Usable;
+use crate::contexts::ContextKind;
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 use crate::stream::ExtentSource;
-use crate::wire::{Compact, Descriptor, Extended, Form, RawDescriptor};
+use crate::wire::{Form, RawDescriptor};
 
 /// The status of some bytes, and whether two replies disagreed about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,141 +52,72 @@ impl Answer {
 /// disjoint parts of a status join by an OR.
 pub(super) type PackedAnswer = [u64; 2];
 
-/// The origin of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A reply.
-    Server,
-    /// Joined from retained answers: flags may carry [`DISPUTED`].
-    Retained,
-}
-
 /// Marks bytes about which replies disagreed, in retained layers and in packed answers. No flag that
 /// is known and no bit of a status is as high.
 pub(super) const DISPUTED: u64 = 1 << 63;
 
-/// The usable descriptors of a payload.
+/// The meaning of a layer's flags.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum List<'a> {
-    Compact(&'a [Compact]),
-    Extended(&'a [Extended]),
+pub(super) struct Meaning {
+    pub(super) kind: ContextKind,
+    /// Of an earlier reply: nothing is said of the bytes beyond its end.
+    pub(super) retained: bool,
+    /// Joined from several replies: flags may carry [`DISPUTED`], and have no meaningless bits.
+    joined: bool,
 }
 
-impl List<'_> {
+impl Meaning {
     #[inline]
-    fn get(&self, nth: usize) -> Option<Descriptor> {
-        match self {
-            Self::Compact(list) => list.get(nth).map(|raw| raw.read()),
-            Self::Extended(list) => list.get(nth).map(|raw| raw.read()),
-        }
+    pub(super) fn answer(self, flags: u64) -> Answer {
+        let mark = if self.joined { DISPUTED } else { 0 };
+        Answer { status: self.kind.status(flags & !mark), disputed: flags & mark != 0 }
+    }
+
+    /// The flags without meaningless bits, but with the mark.
+    fn known_flags(self, flags: u64) -> u64 {
+        if self.joined { flags } else { self.kind.known_flags(flags) }
+    }
+
+    /// The answer about the bytes that the layer does not describe.
+    pub(super) fn elsewhere(self) -> Answer {
+        Answer::new(if self.retained { Status::UNKNOWN } else { self.kind.safe_status() })
     }
 }
 
-/// The position of a reader in a layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerCursor {
-    /// The index of the next descriptor.
-    index: usize,
-    /// The offset at which it starts; `u64::MAX` once the list is exhausted.
-    pub(super) position: u64,
-    /// The end of the usable bytes: no descriptor reaches beyond it.
-    end: u64,
-}
-
-impl LayerCursor {
-    /// Advances over the next descriptor. Returns its flags, or `None` at the end.
-    #[inline]
-    pub(super) fn next(&mut self, list: &List<'_>) -> Option<u64> {
-        let Some(Descriptor { length, flags }) = list.get(self.index) else {
-            self.position = u64::MAX;
-            return None;
-        };
-        self.index += 1;
-        self.position = self.position.saturating_add(length).min(self.end);
-        Some(flags)
-    }
-
-    /// Decodes as many descriptors as the slices hold: their ends, and `say` applied to their
-    /// flags. Returns their number.
-    #[inline]
-    pub(super) fn next_block<T>(
-        &mut self,
-        list: &List<'_>,
-        ends: &mut [u64],
-        said: &mut [T],
-        say: impl Fn(u64) -> T,
-    ) -> usize {
-        match list {
-            List::Compact(list) => self.next_block_raw(list, ends, said, say),
-            List::Extended(list) => self.next_block_raw(list, ends, said, say),
-        }
-    }
-
-    #[inline]
-    fn next_block_raw<R: RawDescriptor, T>(
-        &mut self,
-        list: &[R],
-        ends: &mut [u64],
-        said: &mut [T],
-        say: impl Fn(u64) -> T,
-    ) -> usize {
-        // a block cursor that is exhausted stands beyond the list: nothing is left then
-        let rest = list.get(self.index..).unwrap_or_default();
-        let mut position = self.position;
-        for ((raw, end), said) in rest.iter().zip(&mut *ends).zip(said) {
-            let Descriptor { length, flags } = raw.read();
-            position = position.saturating_add(length).min(self.end);
-            *end = position;
-            *said = say(flags);
-        }
-        let count = rest.len().min(ends.len());
-        self.position = position;
-        self.index += count;
-        count
-    }
-}
-
-/// The usable descriptors of one payload at their offsets. Clones share the payload.
+/// The usable descriptors of one payload at their offsets, and the place from which they are read
+/// on. Clones share the payload.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     payload: Arc<Payload>,
-    origin: Origin,
     form: Form,
-    meaning: ContextKind,
-    descriptors: usize,
-    cursor: LayerCursor,
+    pub(super) meaning: Meaning,
+    usable: Usable,
+    /// The index of the next descriptor.
+    index: usize,
+    /// The offset at which it starts.
+    position: u64,
 }
 
 impl Layer {
     /// Creates the layer of a context's list in a reply that starts at `start`.
-    pub(super) fn new(
-        payload: Payload,
-        form: Form,
-        meaning: ContextKind,
-        start: u64,
-        usable: Usable,
-    ) -> Self {
-        let Usable { descriptors, end } = usable;
-        let cursor = LayerCursor { index: 0, position: start, end };
-        Self { payload: Arc::new(payload), origin: Origin::Server, form, meaning, descriptors, cursor }
+    pub(super) fn new(payload: Payload, form: Form, kind: ContextKind, start: u64, usable: Usable) -> Self {
+        debug_assert!(
+            payload.as_slice().len() >= form.header_size() + usable.descriptors * form.descriptor_size(),
+            "rules have counted the descriptors of a whole payload"
+        );
+        let (payload, meaning) = (Arc::new(payload), Meaning { kind, retained: false, joined: false });
+        Self { payload, form, meaning, usable, index: 0, position: start }
     }
 
-    /// Creates a layer from a retained list in the extended form.
-    pub(super) fn of_retained(payload: Payload, meaning: ContextKind, start: u64, usable: Usable) -> Self {
-        Self { origin: Origin::Retained, ..Self::new(payload, Form::Extended, meaning, start, usable) }
-    }
-
-    /// The flags of a descriptor without meaningless bits, but with the mark.
-    pub(super) fn known_flags(&self, flags: u64) -> u64 {
-        match self.origin {
-            Origin::Server => self.meaning.known_flags(flags),
-            Origin::Retained => flags,
-        }
+    /// Creates a layer of retained answers, joined in the extended form.
+    pub(super) fn joined(payload: Payload, kind: ContextKind, start: u64, usable: Usable) -> Self {
+        let meaning = Meaning { kind, retained: true, joined: true };
+        Self { meaning, ..Self::new(payload, Form::Extended, kind, start, usable) }
     }
 
     /// The end of the described bytes.
     pub(super) fn end(&self) -> u64 {
-        self.cursor.end
+        self.usable.end
     }
 
     /// True if its payload counts against the budget.
@@ -202,7 +133,7 @@ impl Layer {
     /// Estimates the bytes of payload that describe the disk beyond `offset`, as if all descriptors
     /// were alike.
     pub(super) fn bytes_beyond(&self, offset: u64) -> u64 {
-        let (start, end) = (self.cursor.position, self.cursor.end);
+        let (start, end) = (self.position, self.end());
         let (beyond, all) = (end.saturating_sub(offset.max(start)), end.saturating_sub(start).max(1));
         let bytes = u128::from(self.bytes() as u64) * u128::from(beyond) / u128::from(all);
         u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -210,83 +141,83 @@ impl Layer {
 
     /// The number of usable descriptors.
     pub(super) fn descriptors(&self) -> usize {
-        self.descriptors
+        self.usable.descriptors
     }
 
     /// The number of descriptors still to be read.
     pub(super) fn left(&self) -> usize {
-        self.descriptors - self.cursor.index
+        self.descriptors() - self.index
     }
 
     /// Skips the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
-        let list = self.list();
-        let mut cursor = self.cursor;
-        let mut kept = cursor;
-        while cursor.next(&list).is_some() && cursor.position <= offset {
-            kept = cursor;
+        let mut kept = (self.index, self.position);
+        while self.next_block(&mut [0], &mut [0], |flags| flags) > 0 && self.position <= offset {
+            kept = (self.index, self.position);
         }
-        self.cursor = kept;
+        (self.index, self.position) = kept;
     }
 
-    /// The usable descriptors.
+    /// Reads as many descriptors as the slices hold: their ends, and `show` applied to their flags.
+    /// Returns their number.
     #[inline]
-    pub(super) fn list(&self) -> List<'_> {
-        let list = self.payload.as_slice().get(self.form.header_size()..).unwrap_or_default();
-        debug_assert!(
-            list.len() >= self.descriptors * self.form.descriptor_size(),
-            "rules have counted the descriptors of a whole payload"
-        );
-        match self.form {
-            Form::Compact => List::Compact(first(list.as_chunks().0, self.descriptors)),
-            Form::Extended => List::Extended(first(list.as_chunks().0, self.descriptors)),
-        }
-    }
-
-    /// The position at which the layer is read.
-    pub(super) fn cursor(&self) -> LayerCursor {
-        self.cursor
-    }
-
-    /// True if some flags may be marked as disputed.
-    pub(super) fn may_be_disputed(&self) -> bool {
-        self.origin == Origin::Retained
-    }
-
-    /// The meaning of its flags, apart from the mark.
-    pub(super) fn meaning(&self) -> ContextKind {
-        self.meaning
-    }
-
-    /// The meaning of flags.
-    #[inline]
-    pub(super) fn answer(&self, flags: u64) -> Answer {
-        match self.origin {
-            Origin::Server => Answer::new(self.meaning.status(flags)),
-            Origin::Retained => {
-                Answer { status: self.meaning.status(flags & !DISPUTED), disputed: flags & DISPUTED != 0 }
-            }
-        }
+    pub(super) fn next_block<T>(
+        &mut self,
+        ends: &mut [u64],
+        shown: &mut [T],
+        show: impl Fn(u64) -> T,
+    ) -> usize {
+        let Self { payload, form, usable, index, position, .. } = self;
+        let list = payload.as_slice().get(form.header_size()..).unwrap_or_default();
+        let left = *index..usable.descriptors;
+        let out = (ends, shown);
+        let count = match form {
+            Form::Compact => decode(list.as_chunks::<8>().0.get(left), position, usable.end, out, show),
+            Form::Extended => decode(list.as_chunks::<16>().0.get(left), position, usable.end, out, show),
+        };
+        *index += count;
+        count
     }
 }
 
-fn first<R>(list: &[R], count: usize) -> &[R] {
-    list.get(..count).unwrap_or(list)
+/// Decodes the front of a list that starts at `position`. Only the last descriptor of the list may
+/// reach beyond `most`, and is cut there.
+#[inline]
+fn decode<R: RawDescriptor, T>(
+    list: Option<&[R]>,
+    position: &mut u64,
+    most: u64,
+    (ends, shown): (&mut [u64], &mut [T]),
+    show: impl Fn(u64) -> T,
+) -> usize {
+    let list = list.unwrap_or_default();
+    let count = list.len().min(ends.len());
+    let mut sum = *position;
+    for ((raw, end), shown) in list.iter().zip(&mut *ends).zip(shown) {
+        let descriptor = raw.read();
+        sum = sum.saturating_add(descriptor.length);
+        *end = sum;
+        *shown = show(descriptor.flags);
+    }
+    *position = sum.min(most);
+    if let Some(last) = count.checked_sub(1).and_then(|last| ends.get_mut(last)) {
+        *last = *position;
+    }
+    count
 }
 
-/// Yields the raw flags: [`Layer::answer`] gives them their meaning.
+/// Yields the flags without meaningless bits, but with the mark.
 impl ExtentSource for Layer {
     type Status = u64;
     type Error = StreamError;
 
-    #[inline]
     fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
-        let mut cursor = self.cursor;
-        let Some(flags) = cursor.next(&self.list()) else {
+        let (start, mut end, mut flags) = (self.position, [0], [0]);
+        let meaning = self.meaning;
+        if self.next_block(&mut end, &mut flags, |flags| meaning.known_flags(flags)) == 0 {
             return Ok(None);
-        };
-        let extent = Extent::from_range(self.cursor.position..cursor.position, flags)?;
-        self.cursor = cursor;
-        Ok(Some(extent))
+        }
+        let ([end], [flags]) = (end, flags);
+        Ok(Some(Extent::from_range(start..end, flags)?))
     }
 }

@@ -32,19 +32,17 @@
 //!
 //! `rules` holds the rules for one list, `reply` one reply, `pass` one pass over the disk, `pieces`
 //! the ranges of a pass that are not yet read, `request_sizer` the length of a request, `window`
-//! one answered piece. The two orders are in `Survey` itself and in `bitmap_first`.
+//! one answered piece, `passes` the order of two passes.
 
-mod bitmap_first;
 mod budget;
-mod contexts;
 mod entries;
 mod error;
-mod failures;
 mod layer;
 mod options;
-mod output_queue;
 mod pass;
+mod passes;
 mod pieces;
+mod queue;
 mod reply;
 mod request;
 mod request_sizer;
@@ -59,21 +57,18 @@ mod window;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-pub use contexts::{Context, Contexts, Negotiated};
-pub use error::{ContextError, ReplyFault, SurveyError};
+pub use error::{ReplyFault, SurveyError};
 pub use options::{ExportParams, Strictness, SurveyOptions};
 pub use request::{Admission, Request, RequestId, Topic};
 pub use resume::ResumePoint;
 pub use stats::{Forgiven, SurveyStats};
 
-use bitmap_first::BitmapFirst;
 use budget::Budget;
-use contexts::ContextKind;
-use layer::Answer;
-use output_queue::OutputQueue;
 use pass::{Pass, PassContext};
-use window::ExtentSink;
+use passes::{Bitmaps, Passes};
+use queue::Queue;
 
+use crate::contexts::{GrantedContext, Negotiated};
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
@@ -125,23 +120,13 @@ use crate::status::Status;
 /// ```
 #[derive(Debug)]
 pub struct Survey {
-    options: SurveyOptions,
-    order: Order,
-    budget: Budget,
-    stats: SurveyStats,
+    cx: PassContext,
+    passes: Passes,
     next_id: u64,
-    /// All bytes before this one have been read.
-    position: u64,
     /// Extents read but not yet yielded.
-    ready: OutputQueue,
+    ready: Queue,
     /// The error that ended the survey.
     failed: Option<StreamError>,
-}
-
-#[derive(Debug)]
-enum Order {
-    Together(Box<Pass>),
-    BitmapFirst(Box<BitmapFirst>),
 }
 
 impl Survey {
@@ -158,7 +143,7 @@ impl Survey {
             return Err(SurveyError::NoContext);
         }
         let pass = Pass::new(Topic::All, contexts, &options).over(options.range.clone());
-        Self::start(options, Order::Together(Box::new(pass)))
+        Self::start(options, Passes { main: Box::new(pass), bitmaps: None })
     }
 
     /// Creates a survey that asks about other contexts only inside dirty ranges.
@@ -184,30 +169,25 @@ impl Survey {
         bitmaps: Negotiated,
         details: Negotiated,
     ) -> Result<Self, SurveyError> {
-        let is_bitmap = |slot: &contexts::GrantedContext| matches!(slot.kind, ContextKind::Bitmap(_));
+        let is_bitmap = |slot: &GrantedContext| slot.kind.bitmap().is_some();
         let parted = bitmaps.slots().iter().all(is_bitmap) && !details.slots().iter().any(is_bitmap);
         if bitmaps.is_empty() || details.is_empty() || !parted {
             return Err(SurveyError::NotBitmapFirst);
         }
         let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, &options).over(options.range.clone());
         let details = Pass::new(Topic::Details, details, &options);
-        Self::start(options, Order::BitmapFirst(Box::new(BitmapFirst::new(bitmaps, details))))
+        let answers = Queue::new(options.range.start, true);
+        let bitmaps = Some(Bitmaps { pass: Box::new(bitmaps), answers });
+        Self::start(options, Passes { main: Box::new(details), bitmaps })
     }
 
-    fn start(options: SurveyOptions, order: Order) -> Result<Self, SurveyError> {
+    fn start(options: SurveyOptions, passes: Passes) -> Result<Self, SurveyError> {
         if !options.export.read_only && !options.writable {
             return Err(SurveyError::Writable);
         }
-        Ok(Self {
-            budget: Budget::new(options.budget),
-            position: options.range.start,
-            options,
-            order,
-            stats: SurveyStats::default(),
-            next_id: 0,
-            ready: OutputQueue::default(),
-            failed: None,
-        })
+        let (budget, ready) = (Budget::new(options.budget), Queue::new(options.range.start, false));
+        let cx = PassContext { options, budget, stats: SurveyStats::default(), elsewhere: 0, alone: true };
+        Ok(Self { cx, passes, next_id: 0, ready, failed: None })
     }
 
     /// Returns the next request to send, or `None` if there is none at the moment.
@@ -222,23 +202,10 @@ impl Survey {
     /// when the survey has already failed.
     pub fn next_request(&mut self) -> Result<Option<Request>, SurveyError> {
         self.check_alive()?;
-        if let Order::BitmapFirst(order) = &mut self.order
-            && let Err(error) = order.follow_up()
-        {
+        if let Err(error) = self.passes.follow_up() {
             return Err(self.fail(error));
         }
-        let id = RequestId(self.next_id);
-        let mut cx = PassContext {
-            options: &self.options,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-            elsewhere: 0,
-            alone: true,
-        };
-        let request = match &mut self.order {
-            Order::Together(pass) => pass.next_request(id, &mut cx)?,
-            Order::BitmapFirst(order) => order.next_request(id, &mut cx)?,
-        };
+        let request = self.passes.next_request(RequestId(self.next_id), &mut self.cx)?;
         if let Some(request) = &request {
             self.next_id += 1;
             self.count(request);
@@ -248,14 +215,12 @@ impl Survey {
 
     fn count(&mut self, request: &Request) {
         let details = if request.topic == Topic::Details { request.length } else { 0 };
-        let stats = &mut self.stats;
+        let in_flight = self.passes.iter().map(Pass::in_flight).sum();
+        let stats = &mut self.cx.stats;
         stats.requests += 1;
         stats.asked_bytes = stats.asked_bytes.saturating_add(request.length);
         stats.detail_bytes = stats.detail_bytes.saturating_add(details);
-        stats.peak_in_flight = stats.peak_in_flight.max(match &self.order {
-            Order::Together(pass) => pass.in_flight(),
-            Order::BitmapFirst(order) => order.bitmaps.in_flight() + order.details.in_flight(),
-        });
+        stats.peak_in_flight = stats.peak_in_flight.max(in_flight);
     }
 
     /// Decides whether to read a status chunk of `length` bytes of payload.
@@ -266,10 +231,10 @@ impl Survey {
     /// reply as usual: the survey will make smaller requests. A caller that already has the payload
     /// in memory need not call this; [`chunk`](Self::chunk) does.
     pub fn admit(&mut self, id: RequestId, length: u64) -> Admission {
-        let form = self.options.export.form;
+        let form = self.cx.options.export.form;
         match self.awaiting(id) {
-            Some((pass, mut cx)) => pass.admit(id, length, form, &mut cx),
-            None => Admission::Drain,
+            Ok((pass, cx)) => pass.admit(id, length, form, cx),
+            Err(_) => Admission::Drain,
         }
     }
 
@@ -287,10 +252,10 @@ impl Survey {
         id: RequestId,
         payload: impl AsRef<[u8]> + Into<Vec<u8>>,
     ) -> Result<(), SurveyError> {
-        let form = self.options.export.form;
-        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        match pass.admit(id, payload.as_ref().len() as u64, form, &mut cx) {
-            Admission::Take => pass.chunk(id, payload.into(), form, &mut cx),
+        let form = self.cx.options.export.form;
+        let (pass, cx) = self.awaiting(id)?;
+        match pass.admit(id, payload.as_ref().len() as u64, form, cx) {
+            Admission::Take => pass.chunk(id, payload.into(), form, cx),
             Admission::Drain => Ok(()),
         }
     }
@@ -304,8 +269,8 @@ impl Survey {
     /// and [`SurveyError::Stalled`] when the survey cannot make progress. Nothing of the reply is
     /// visible then.
     pub fn reply_done(&mut self, id: RequestId) -> Result<(), SurveyError> {
-        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.finish(id, &mut cx)
+        let (pass, cx) = self.awaiting(id)?;
+        pass.finish(id, cx)
     }
 
     /// Marks a request as failed: the server answered it with an error. Nothing of its reply
@@ -320,8 +285,8 @@ impl Survey {
     /// [`SurveyError::UnknownRequest`] when no such request is outstanding;
     /// [`SurveyError::Failing`] when the range has failed too often.
     pub fn reply_failed(&mut self, id: RequestId) -> Result<(), SurveyError> {
-        let (pass, mut cx) = self.awaiting(id).ok_or(SurveyError::UnknownRequest(id))?;
-        pass.abandon(id, &mut cx)
+        let (pass, cx) = self.awaiting(id)?;
+        pass.abandon(id, cx)
     }
 
     /// Returns the next merged extent, or `None` until more replies have come.
@@ -335,11 +300,10 @@ impl Survey {
     ///
     /// [`SurveyError::Stream`] when the extents would not cover the range exactly once. Only a
     /// fault of this library can cause it; the survey then ends before data can be lost.
+    #[inline]
     pub fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
-        if self.failed.is_none()
-            && let Some(whole) = self.ready.take_whole()
-        {
-            self.stats.extents += 1;
+        // of a survey that has failed nothing is left there
+        if let Some(whole) = self.ready.pop_whole() {
             return Ok(Some(whole));
         }
         self.read_on()
@@ -348,7 +312,7 @@ impl Survey {
     /// The first byte that has not been yielded.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.ready.first().map_or(self.position, Extent::start)
+        self.ready.start()
     }
 
     /// Returns the point from which a new survey can resume this one: see
@@ -357,19 +321,18 @@ impl Survey {
     pub fn resume_point(&self) -> ResumePoint {
         ResumePoint {
             offset: self.position(),
-            end: self.options.range.end,
-            export_size: self.options.export.size,
+            end: self.cx.options.range.end,
+            export_size: self.cx.options.export.size,
         }
     }
 
     /// The counters of the survey up to now.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        let assumed_bytes = match &self.order {
-            Order::Together(pass) => pass.assumed_bytes(),
-            Order::BitmapFirst(order) => order.bitmaps.assumed_bytes() + order.details.assumed_bytes(),
-        };
-        SurveyStats { peak_bytes: self.budget.peak(), assumed_bytes, ..self.stats }
+        let assumed_bytes = self.passes.iter().map(Pass::assumed_bytes).sum();
+        let (peak_bytes, disagreements) = (self.cx.budget.peak(), self.ready.disputed);
+        let extents = self.ready.taken();
+        SurveyStats { peak_bytes, disagreements, assumed_bytes, extents, ..self.cx.stats }
     }
 
     /// Ends the survey: proves that it yielded every byte of the range exactly once.
@@ -389,7 +352,7 @@ impl Survey {
     /// [`SurveyError::Incomplete`] when part of the range was not yielded.
     pub fn check_complete(&self) -> Result<(), SurveyError> {
         self.check_alive()?;
-        let (position, end) = (self.position(), self.options.range.end);
+        let (position, end) = (self.position(), self.cx.options.range.end);
         if position < end { Err(SurveyError::Incomplete { position, end }) } else { Ok(()) }
     }
 
@@ -399,100 +362,31 @@ impl Survey {
 
     fn fail(&mut self, error: StreamError) -> SurveyError {
         self.failed = Some(error.clone());
+        self.ready.clear();
         error.into()
     }
 
     /// The pass that awaits this reply.
-    fn awaiting(&mut self, id: RequestId) -> Option<(&mut Pass, PassContext<'_>)> {
-        let (pass, alone) = match &mut self.order {
-            Order::Together(pass) => (&mut **pass, true),
-            Order::BitmapFirst(order) => {
-                let alone = order.is_down_to_bitmaps();
-                if order.bitmaps.awaits(id) {
-                    (&mut order.bitmaps, alone)
-                } else {
-                    (&mut order.details, true)
-                }
-            }
-        };
-        let cx = PassContext {
-            options: &self.options,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-            elsewhere: 0,
-            alone,
-        };
-        pass.awaits(id).then_some((pass, cx))
+    fn awaiting(&mut self, id: RequestId) -> Result<(&mut Pass, &mut PassContext), SurveyError> {
+        let pass = self.passes.awaiting(id, &mut self.cx).ok_or(SurveyError::UnknownRequest(id))?;
+        Ok((pass, &mut self.cx))
     }
 
     /// Returns the next complete extent, reading more if necessary.
     #[inline(never)]
     fn read_on(&mut self) -> Result<Option<Extent<Status>>, SurveyError> {
         self.check_alive()?;
-        match self.advance() {
-            Ok(next) => {
-                self.stats.extents += u64::from(next.is_some());
-                Ok(next)
-            }
-            Err(error) => Err(self.fail(error)),
-        }
+        self.advance().map_err(|error| self.fail(error))
     }
 
     /// Reads until an extent is known to be complete.
     fn advance(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
-        self.ready.make_room();
-        while self.read()? {
-            if let Some(whole) = self.ready.take_whole() {
+        while self.passes.read(&mut self.ready)? {
+            if let Some(whole) = self.ready.pop_whole() {
                 return Ok(Some(whole));
             }
         }
-        let all_read = self.position == self.options.range.end;
-        Ok(if all_read { self.ready.take_last() } else { None })
-    }
-
-    /// Reads the next piece, or as much of it as there is room for. Returns `false` when there is
-    /// none.
-    fn read(&mut self) -> Result<bool, StreamError> {
-        let Self { order, ready, position, stats, .. } = self;
-        let mut sink = Output { ready, position, stats, fault: None };
-        let read = match order {
-            Order::Together(pass) => pass.read(&mut sink)?,
-            Order::BitmapFirst(order) => order.read(&mut sink)?,
-        };
-        sink.fault.map_or(Ok(read), Err)
-    }
-}
-
-/// The output queue, and what is counted and checked on the way to it.
-struct Output<'a> {
-    ready: &'a mut OutputQueue,
-    position: &'a mut u64,
-    stats: &'a mut SurveyStats,
-    fault: Option<StreamError>,
-}
-
-impl ExtentSink for Output<'_> {
-    #[inline(always)]
-    fn take(&mut self, extent: Extent<Answer>) -> bool {
-        // A second guard after the merge: a gap or an overlap here would lose data.
-        if extent.start() != *self.position {
-            self.misplaced(extent.start());
-        }
-        *self.position = extent.end();
-        self.stats.disagreements += u64::from(extent.status().disputed);
-        self.ready.push(extent.map(|answer| answer.status))
-    }
-}
-
-impl Output<'_> {
-    /// Notes the first extent that does not start where the one before it ended.
-    #[cold]
-    fn misplaced(&mut self, start: u64) {
-        let expected = *self.position;
-        self.fault.get_or_insert(if start > expected {
-            StreamError::Gap { range: expected..start }
-        } else {
-            StreamError::Overlap { start, expected }
-        });
+        let all_read = self.ready.end == self.cx.options.range.end;
+        Ok(if all_read { self.ready.pop().map(|last| last.map(|answer| answer.status)) } else { None })
     }
 }

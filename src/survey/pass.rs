@@ -1,22 +1,23 @@
 //! One pass over a range with one set of contexts: its requests, and the answers from each reply.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::budget::Budget;
-use super::contexts::Negotiated;
 use super::error::{ReplyFault, SurveyError, bug};
-use super::failures::Failures;
 use super::layer::{Answer, Layer};
 use super::options::{FIRST_EXTENDED_REQUEST, SurveyOptions};
 use super::pieces::{Piece, PieceState, Pieces};
+use super::queue::Queue;
 use super::reply::Reply;
 use super::request::{Admission, Request, RequestId, Topic};
 use super::request_sizer::RequestSizer;
 use super::retained::Retained;
 use super::stats::{Forgiven, SurveyStats};
-use super::window::{ExtentSink, Reader, ReplyLayers};
+use super::window::{ReplyLayers, Window};
+use crate::contexts::Negotiated;
 use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
@@ -30,11 +31,12 @@ pub(super) const STRIDE: u64 = 64 << 10;
 /// The limit on pieces, requested or not. Beyond it, a pass requests only the first missing range.
 const MOST_PIECES: usize = 128;
 
-/// The parts of the survey that every step of a pass reads and counts in.
-pub(super) struct PassContext<'a> {
-    pub(super) options: &'a SurveyOptions,
-    pub(super) budget: &'a mut Budget,
-    pub(super) stats: &'a mut SurveyStats,
+/// The parts of a survey that its passes share.
+#[derive(Debug)]
+pub(super) struct PassContext {
+    pub(super) options: SurveyOptions,
+    pub(super) budget: Budget,
+    pub(super) stats: SurveyStats,
     /// The requests in flight of other passes.
     pub(super) elsewhere: usize,
     /// True if no other pass can free budget: no room now means never.
@@ -48,14 +50,17 @@ pub(super) struct Pass {
     contexts: Negotiated,
     /// The ranges still to request, and the answers not yet read.
     pieces: Pieces,
-    reader: Reader,
+    window: Window,
     /// The requests in flight, with the chunks received.
     flight: Vec<Reply>,
     sizer: RequestSizer,
     /// On a writable export: earlier answers about bytes that are still to be requested.
     retained: Retained,
     stalled_replies: u32,
-    failures: Failures,
+    /// The number of failures of the request that starts at an offset, until it is answered or
+    /// given up. The first unanswered range is always requested next, so it is one of the two before
+    /// long, and there are never more entries than requests were in flight.
+    failures: BTreeMap<u64, u32>,
     /// No request may reach beyond this byte.
     reachable: u64,
     /// The bytes that got the safe status because the server did not describe them.
@@ -69,12 +74,12 @@ impl Pass {
             topic,
             contexts,
             pieces: Pieces::default(),
-            reader: Reader::default(),
+            window: Window::default(),
             flight: Vec::new(),
             sizer: RequestSizer::new(options.max_request.min(FIRST_EXTENDED_REQUEST)),
             retained: Retained::default(),
             stalled_replies: 0,
-            failures: Failures::default(),
+            failures: BTreeMap::new(),
             reachable: options.export.reachable(),
             assumed_bytes: 0,
         }
@@ -87,7 +92,7 @@ impl Pass {
     }
 
     /// Adds a range to request after all others. `known` holds for all of it.
-    pub(super) fn ask_about(&mut self, range: Range<u64>, known: Answer) {
+    fn ask_about(&mut self, range: Range<u64>, known: Answer) {
         // no request can cover the bytes beyond the last whole block
         let end = self.reachable.clamp(range.start, range.end);
         self.pieces.push(range.start..end, known, PieceState::Open);
@@ -106,9 +111,13 @@ impl Pass {
         self.assumed_bytes
     }
 
-    /// Adds an extent whose status is final.
-    pub(super) fn settle(&mut self, extent: &Extent<Answer>) {
-        self.pieces.push(extent.range(), *extent.status(), PieceState::Settled);
+    /// Adds an answer of the bitmaps: a dirty range to request, a clean one as settled.
+    pub(super) fn follow_up(&mut self, answer: &Extent<Answer>) {
+        if answer.status().status.dirty() == Some(true) {
+            self.ask_about(answer.range(), *answer.status());
+        } else {
+            self.pieces.push(answer.range(), *answer.status(), PieceState::Settled);
+        }
     }
 
     /// True if nothing is left to request, to await or to read but the open window.
@@ -116,9 +125,9 @@ impl Pass {
         self.pieces.is_empty()
     }
 
-    /// True if the pass holds as many pieces as it may.
-    pub(super) fn is_full(&self) -> bool {
-        self.pieces.len() >= MOST_PIECES
+    /// The number of pieces that the pass may still take.
+    pub(super) fn room(&self) -> usize {
+        MOST_PIECES.saturating_sub(self.pieces.len())
     }
 
     /// True if something can be read, or will be without another request.
@@ -134,25 +143,26 @@ impl Pass {
         self.flight.iter().any(|reply| reply.id == id)
     }
 
-    /// Gives extents to the sink until that has no room, as far as all bytes before them have been
+    /// Moves extents to the queue until that has `most`, as far as all bytes before them have been
     /// answered: the rest of the open window, or else the next piece. Returns `false` if there is
     /// none.
-    #[inline]
-    pub(super) fn read(&mut self, sink: &mut impl ExtentSink) -> Result<bool, StreamError> {
-        if self.reader.read(sink) {
+    pub(super) fn read(&mut self, queue: &mut Queue, most: usize) -> Result<bool, StreamError> {
+        if self.window.read(queue, most)? {
             return Ok(true);
         }
         match self.pieces.pop_ready() {
             Some(Piece { range, known, state: PieceState::Answered(layers) }) => {
-                self.reader.open(&range, layers, known);
-                Ok(self.reader.read(sink))
+                self.window.open(range, layers, known);
+                self.window.read(queue, most)
             }
             Some(Piece { range, known, .. }) => {
-                sink.take(Extent::from_range(range, known)?);
+                let mut filling = queue.fill_from(range.start, most)?;
+                filling.push(range.end, known.pack());
+                filling.finish(range.end);
                 Ok(true)
             }
             None => {
-                self.reader.rest();
+                self.window.rest();
                 Ok(false)
             }
         }
@@ -164,7 +174,7 @@ impl Pass {
     pub(super) fn next_request(
         &mut self,
         id: RequestId,
-        cx: &mut PassContext<'_>,
+        cx: &mut PassContext,
     ) -> Result<Option<Request>, SurveyError> {
         let Some((place, awaits)) = self.pieces.first_open() else {
             return Ok(None);
@@ -172,12 +182,8 @@ impl Pass {
         if !self.may_ask(awaits, cx) {
             return Ok(None);
         }
-        let options = cx.options;
-        let asked = self.span(place, options)?;
-        let failures = self.failures.of(asked.start);
-        if failures > options.max_retries {
-            return Err(SurveyError::Failing { range: asked, failures });
-        }
+        let asked = self.span(place, &cx.options)?;
+        self.check_failures(&asked, cx)?;
         self.retained.skip_to(asked.start);
         self.pieces.ask(place, asked.end, id);
         self.flight.push(Reply::new(id, asked.clone(), self.contexts.slots().len()));
@@ -187,7 +193,7 @@ impl Pass {
             offset: asked.start,
             length: asked.end - asked.start,
             context_ids: self.contexts.ids().collect(),
-            one_extent: options.one_extent,
+            one_extent: cx.options.one_extent,
         }))
     }
 
@@ -195,7 +201,7 @@ impl Pass {
     ///
     /// The request for the first missing range always may; the others only when their replies will
     /// fit.
-    fn may_ask(&self, awaits: bool, cx: &PassContext<'_>) -> bool {
+    fn may_ask(&self, awaits: bool, cx: &PassContext) -> bool {
         let flying = self.flight.len() + cx.elsewhere;
         if flying == 0 {
             return true;
@@ -207,7 +213,7 @@ impl Pass {
         }
         let first = !awaits && cx.alone;
         let expected = self.sizer.expected().saturating_mul(self.flight.len() as u64 + 1);
-        first || !self.is_full() && cx.budget.has_room_for(expected, self.share(cx.budget))
+        first || self.room() > 0 && cx.budget.has_room_for(expected, self.share(&cx.budget))
     }
 
     /// The bytes of the next request: whole blocks from the first byte to ask about, as many as the
@@ -237,44 +243,43 @@ impl Pass {
         id: RequestId,
         length: u64,
         form: Form,
-        cx: &mut PassContext<'_>,
+        cx: &mut PassContext,
     ) -> Admission {
-        let share = self.share(cx.budget);
+        let share = self.share(&cx.budget);
         let has_room = cx.budget.has_room_for(length, share) || self.make_room(id, length, share, cx);
         let waited_for = cx.alone && self.pieces.is_first(id);
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Admission::Drain;
         };
         reply.hopeless |= waited_for && !has_room;
-        reply.admit(length, form, has_room, cx.options)
+        reply.admit(length, form, has_room, &cx.options)
     }
 
     /// Drops answers after this request until `length` more bytes fit; they will be requested
     /// again. Drops nothing if that would not be enough.
-    fn make_room(&mut self, id: RequestId, length: u64, share: usize, cx: &mut PassContext<'_>) -> bool {
-        let spare = self.held_behind(id);
+    fn make_room(&mut self, id: RequestId, length: u64, share: usize, cx: &mut PassContext) -> bool {
+        let spare = self.held_after(id);
         if spare == 0 || !cx.budget.has_room_for(length.saturating_sub(spare), share) {
             return false;
         }
-        let behind = self.pieces.behind(id).filter_map(Piece::asked_in);
-        let flying: Vec<RequestId> = behind.collect();
+        let flying: Vec<RequestId> = self.pieces.after(id).filter_map(Piece::asked_in).collect();
         for reply in self.flight.iter_mut().filter(|reply| flying.contains(&reply.id)) {
             reply.make_way();
         }
-        while !cx.budget.has_room_for(length, share) && self.pieces.reopen_last_behind(id) {
+        while !cx.budget.has_room_for(length, share) && self.pieces.reopen_last_after(id) {
             cx.stats.dropped += 1;
         }
         cx.budget.has_room_for(length, share)
     }
 
     /// The bytes of payload held for ranges after this request.
-    fn held_behind(&self, id: RequestId) -> u64 {
+    fn held_after(&self, id: RequestId) -> u64 {
         let mut held = 0;
         let mut last: Option<&Arc<ReplyLayers>> = None;
-        for piece in self.pieces.behind(id) {
+        for piece in self.pieces.after(id) {
             match &piece.state {
                 PieceState::Answered(layers) if last.is_none_or(|last| !Arc::ptr_eq(last, layers)) => {
-                    held += layers.iter().map(|(layer, _)| layer.bytes() as u64).sum::<u64>();
+                    held += payload_bytes(layers);
                     last = Some(layers);
                 }
                 PieceState::Asked(other) => {
@@ -293,30 +298,24 @@ impl Pass {
         id: RequestId,
         payload: Vec<u8>,
         form: Form,
-        cx: &mut PassContext<'_>,
+        cx: &mut PassContext,
     ) -> Result<(), SurveyError> {
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Err(bug("a chunk is of a reply that nobody awaits"));
         };
-        let slots = self.contexts.slots();
-        let taken = reply.chunk(payload, form, slots, cx.options, cx.budget);
+        let taken = reply.chunk(payload, form, self.contexts.slots(), cx);
         taken.map_err(|fault| self.refuse(id, fault, cx))
     }
 
     /// Ends a request in flight whose reply breaks the protocol.
-    pub(super) fn refuse(
-        &mut self,
-        id: RequestId,
-        fault: ReplyFault,
-        cx: &mut PassContext<'_>,
-    ) -> SurveyError {
+    pub(super) fn refuse(&mut self, id: RequestId, fault: ReplyFault, cx: &mut PassContext) -> SurveyError {
         match self.take_reply(id) {
-            Some(reply) => self.refuse_taken(&reply, fault, cx),
-            None => bug("a reply that nobody awaits is refused"),
+            Ok(reply) => self.refuse_taken(&reply, fault, cx),
+            Err(bug) => bug,
         }
     }
 
-    fn refuse_taken(&mut self, reply: &Reply, fault: ReplyFault, cx: &mut PassContext<'_>) -> SurveyError {
+    fn refuse_taken(&mut self, reply: &Reply, fault: ReplyFault, cx: &mut PassContext) -> SurveyError {
         self.give_up(reply, cx);
         SurveyError::Reply { offset: reply.asked.start, fault }
     }
@@ -335,12 +334,17 @@ impl Pass {
     /// is open again.
     ///
     /// Fails when the same range has failed too often.
-    pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
-        let reply = self.take_reply(id).ok_or_else(|| bug("a reply that nobody awaits has failed"))?;
+    pub(super) fn abandon(&mut self, id: RequestId, cx: &mut PassContext) -> Result<(), SurveyError> {
+        let reply = self.take_reply(id)?;
         self.give_up(&reply, cx);
-        match self.failures.of(reply.asked.start) {
-            failures if failures > cx.options.max_retries => {
-                Err(SurveyError::Failing { range: reply.asked, failures })
+        self.check_failures(&reply.asked, cx)
+    }
+
+    /// Fails if a range has failed too often.
+    fn check_failures(&self, asked: &Range<u64>, cx: &PassContext) -> Result<(), SurveyError> {
+        match self.failures.get(&asked.start) {
+            Some(&failures) if failures > cx.options.max_retries => {
+                Err(SurveyError::Failing { range: asked.clone(), failures })
             }
             _ => Ok(()),
         }
@@ -348,55 +352,58 @@ impl Pass {
 
     /// Counts a failed request. Opens its range again, or gives it the safe status if the caller
     /// prefers that to an error.
-    fn give_up(&mut self, reply: &Reply, cx: &mut PassContext<'_>) {
+    fn give_up(&mut self, reply: &Reply, cx: &mut PassContext) {
         cx.stats.failed += 1;
         let start = reply.asked.start;
-        let failures = self.failures.count(start);
-        if failures > cx.options.max_retries && cx.options.safe_on_failure {
+        let failures = self.failures.entry(start).or_default();
+        *failures = failures.saturating_add(1);
+        if *failures > cx.options.max_retries && cx.options.safe_on_failure {
             self.assumed_bytes += self.pieces.settle(reply.id, self.safe_status());
-            self.failures.forget(start);
+            self.failures.remove(&start);
         } else {
             self.pieces.reopen(reply.id);
         }
     }
 
-    fn take_reply(&mut self, id: RequestId) -> Option<Reply> {
-        let place = self.flight.iter().position(|reply| reply.id == id)?;
-        Some(self.flight.remove(place))
+    fn take_reply(&mut self, id: RequestId) -> Result<Reply, SurveyError> {
+        let place = self.flight.iter().position(|reply| reply.id == id);
+        place.map(|place| self.flight.remove(place)).ok_or_else(|| bug("nobody awaits this reply"))
     }
 
     /// Turns a complete reply into an answer, up to the end that all its contexts describe. A reply
     /// that did not fit the budget is requested again.
-    pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
-        let mut reply = self.take_reply(id).ok_or_else(|| bug("a reply that nobody awaits is whole"))?;
+    pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext) -> Result<(), SurveyError> {
+        let mut reply = self.take_reply(id)?;
         self.sizer.expect(reply.wanted.min(cx.budget.limit() as u64));
         if reply.is_given_up() {
-            return self.ask_again(reply, cx);
+            return self.ask_again(&reply, cx);
         }
-        let mut forgiven = Forgiven::default();
-        let checked = reply.take_layers(self.contexts.slots(), cx.options, &mut forgiven);
-        let layers = checked.map_err(|fault| self.refuse_taken(&reply, fault, cx))?;
-        self.failures.forget(reply.asked.start);
-        self.accept(id, layers.as_slice(), &mut forgiven, cx)?;
+        let mut forgiven = cx.stats.forgiven;
+        let layers = reply.take_layers(self.contexts.slots(), &cx.options, &mut forgiven);
+        let layers = layers.map_err(|fault| self.refuse_taken(&reply, fault, cx))?;
+        self.failures.remove(&reply.asked.start);
+        let payload_bytes = payload_bytes(&layers);
+        let descriptors: usize = layers.iter().map(Layer::descriptors).sum();
+        self.accept(id, layers, &mut forgiven, cx)?;
         cx.stats.replies += 1;
-        cx.stats.payload_bytes += layers.iter().map(|layer| layer.bytes() as u64).sum::<u64>();
-        cx.stats.descriptors += layers.iter().map(|layer| layer.descriptors() as u64).sum::<u64>();
-        cx.stats.forgiven.add(&forgiven);
+        cx.stats.payload_bytes += payload_bytes;
+        cx.stats.descriptors += descriptors as u64;
+        cx.stats.forgiven = forgiven;
         Ok(())
     }
 
     /// Opens the range of a reply that did not fit, and shrinks the next request unless room will
     /// become free. If a single block is already too large, frees room or fails.
-    fn ask_again(&mut self, reply: Reply, cx: &mut PassContext<'_>) -> Result<(), SurveyError> {
+    fn ask_again(&mut self, reply: &Reply, cx: &mut PassContext) -> Result<(), SurveyError> {
         cx.stats.failed += 1;
         self.pieces.reopen(reply.id);
         if reply.made_way {
             return Ok(());
         }
-        self.count_crumb(0, cx)?;
-        let Reply { asked, wanted, hopeless, .. } = &reply;
+        self.count_progress(0, cx)?;
+        let Reply { asked, wanted, hopeless, .. } = reply;
         let (length, block) = (asked.end - asked.start, cx.options.export.block());
-        if !hopeless && *wanted <= self.share(cx.budget) as u64 {
+        if !hopeless && *wanted <= self.share(&cx.budget) as u64 {
             return Ok(());
         }
         if length > block {
@@ -415,9 +422,9 @@ impl Pass {
     fn accept(
         &mut self,
         id: RequestId,
-        layers: &[Layer],
+        mut layers: ReplyLayers,
         forgiven: &mut Forgiven,
-        cx: &mut PassContext<'_>,
+        cx: &mut PassContext,
     ) -> Result<(), SurveyError> {
         let question = self.pieces.in_question(id);
         let (question, most) = question.ok_or_else(|| bug("a reply answers no question"))?;
@@ -433,25 +440,25 @@ impl Pass {
         }
         let advanced = end - question.start;
         if end < question.end || advanced >= STRIDE {
-            self.count_crumb(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
+            self.count_progress(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
         }
-        let answer = Arc::new(self.reply_layers(layers));
-        self.pieces.answer(id, question.end, end, &answer);
-        let payload = layers.iter().map(|layer| layer.bytes() as u64).sum();
         let unused = layers.iter().map(|layer| layer.bytes_beyond(end)).sum();
-        self.sizer.learn(advanced, question.end - question.start, payload, unused, cx.options);
-        self.retain(layers, end, cx);
+        let asked = question.end - question.start;
+        self.sizer.learn(advanced, asked, payload_bytes(&layers), unused, &cx.options);
+        let fresh = layers.len();
+        layers.extend(self.retained.layers());
+        // On a writable export the answers about bytes not yet done are compared with the next reply.
+        // Elsewhere the next reply replaces them: every reply carries every context.
+        if let Some(fresh) = layers.get(..fresh).filter(|_| !cx.options.export.read_only) {
+            cx.stats.retained_coarsened +=
+                self.retained.add(fresh, self.contexts.slots(), end, &mut cx.budget);
+        }
+        self.pieces.answer(id, question.end, end, &Arc::new(layers));
         Ok(())
     }
 
-    fn reply_layers(&self, layers: &[Layer]) -> ReplyLayers {
-        let retained = self.retained.layers().map(|rest| (rest, Status::UNKNOWN));
-        let fresh = layers.iter().cloned().zip(self.contexts.slots());
-        fresh.map(|(layer, slot)| (layer, slot.kind.safe_status())).chain(retained).collect()
-    }
-
     /// Counts a reply that made almost no progress. Too many in a row end the survey.
-    fn count_crumb(&mut self, advanced: u64, cx: &PassContext<'_>) -> Result<(), SurveyError> {
+    fn count_progress(&mut self, advanced: u64, cx: &PassContext) -> Result<(), SurveyError> {
         match advanced {
             STRIDE.. => self.stalled_replies = 0,
             PROGRESS.. => {}
@@ -463,13 +470,8 @@ impl Pass {
         }
         Ok(())
     }
+}
 
-    /// On a writable export, retains the answers about bytes not yet done, to compare them with the
-    /// next reply. Elsewhere the next reply replaces them: every reply carries every context.
-    fn retain(&mut self, layers: &[Layer], end: u64, cx: &mut PassContext<'_>) {
-        if !cx.options.export.read_only {
-            let slots = self.contexts.slots();
-            cx.stats.retained_coarsened += self.retained.add(layers, slots, end, cx.budget);
-        }
-    }
+fn payload_bytes(layers: &[Layer]) -> u64 {
+    layers.iter().map(|layer| layer.bytes() as u64).sum()
 }

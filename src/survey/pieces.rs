@@ -10,6 +10,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::mem;
 use core::ops::Range;
 
 use super::layer::Answer;
@@ -53,7 +54,7 @@ impl Piece {
     }
 
     fn is_asked(&self, id: RequestId) -> bool {
-        matches!(self.state, PieceState::Asked(other) if other == id)
+        self.asked_in() == Some(id)
     }
 
     fn is_ready(&self) -> bool {
@@ -151,8 +152,7 @@ impl Pieces {
         let mut place = place;
         while let Some(piece) = self.list.get_mut(place).filter(|piece| piece.range.start < end) {
             if piece.is_open() {
-                self.split(place, end);
-                self.set(place, PieceState::Asked(id));
+                self.mark(place, end, PieceState::Asked(id));
             }
             place += 1;
         }
@@ -188,8 +188,7 @@ impl Pieces {
             let asked = piece.is_asked(id);
             if (asked || follows) && piece.range.start < end {
                 known = Some((piece.range.end, piece.known));
-                self.split(place, end);
-                self.set(place, PieceState::Answered(Arc::clone(layers)));
+                self.mark(place, end, PieceState::Answered(Arc::clone(layers)));
             } else {
                 known = None;
                 short |= asked;
@@ -225,52 +224,35 @@ impl Pieces {
     }
 
     /// Opens the last answered piece after this request again. Returns `false` if there is none.
-    pub(super) fn reopen_last_behind(&mut self, id: RequestId) -> bool {
-        for piece in self.list.iter_mut().rev() {
-            if piece.is_asked(id) {
-                return false;
-            }
-            if matches!(piece.state, PieceState::Answered(_)) {
-                piece.state = PieceState::Open;
-                self.join_open();
-                return true;
-            }
-        }
-        false
+    pub(super) fn reopen_last_after(&mut self, id: RequestId) -> bool {
+        let mut after = self.list.iter_mut().rev().take_while(|piece| !piece.is_asked(id));
+        let Some(last) = after.find(|piece| matches!(piece.state, PieceState::Answered(_))) else {
+            return false;
+        };
+        last.state = PieceState::Open;
+        self.join_open();
+        true
     }
 
     /// The pieces after the last one of this request.
-    pub(super) fn behind(&self, id: RequestId) -> impl Iterator<Item = &Piece> {
+    pub(super) fn after(&self, id: RequestId) -> impl Iterator<Item = &Piece> {
         self.list.iter().rev().take_while(move |piece| !piece.is_asked(id))
     }
 
     /// Joins open neighbours that were split for requests.
     fn join_open(&mut self) {
-        let mut place = 1;
-        while let (Some(one), Some(next)) = (self.list.get(place - 1), self.list.get(place)) {
-            if one.is_open() && one.goes_on_in(next) {
-                let end = next.range.end;
-                self.list.remove(place);
-                self.list.range_mut(place - 1..place).for_each(|one| one.range.end = end);
-            } else {
-                place += 1;
-            }
+        for Piece { range, known, state } in mem::take(&mut self.list) {
+            self.push(range, known, state);
         }
     }
 
-    fn set(&mut self, place: usize, state: PieceState) {
-        if let Some(piece) = self.list.get_mut(place) {
-            piece.state = state;
-        }
-    }
-
-    /// Cuts the piece at `place` in two if `end` lies within it.
-    fn split(&mut self, place: usize, end: u64) {
+    /// Gives the bytes of a piece before `end` this state; the others become a piece of their own.
+    fn mark(&mut self, place: usize, end: u64, state: PieceState) {
         let Some(piece) = self.list.get_mut(place) else { return };
-        if piece.range.start < end && end < piece.range.end {
-            let behind = Piece { range: end..piece.range.end, ..piece.clone() };
-            piece.range.end = end;
-            self.list.insert(place + 1, behind);
+        let rest = Piece { range: end..piece.range.end, ..piece.clone() };
+        (piece.range.end, piece.state) = (piece.range.end.min(end), state);
+        if !rest.range.is_empty() {
+            self.list.insert(place + 1, rest);
         }
     }
 }

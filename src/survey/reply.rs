@@ -2,20 +2,20 @@
 //! it is complete and checked.
 
 use alloc::vec::Vec;
-use core::mem;
 use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::budget::{Budget, Payload};
-use super::contexts::GrantedContext;
+use super::budget::Payload;
 use super::error::ReplyFault;
 use super::layer::Layer;
 use super::options::SurveyOptions;
+use super::pass::PassContext;
 use super::request::{Admission, RequestId};
 use super::rules::Rules;
 use super::stats::Forgiven;
-use crate::error::DecodeError;
+use super::window::ReplyLayers;
+use crate::contexts::GrantedContext;
 use crate::wire::{self, Form};
 
 /// A reply that is not yet complete.
@@ -25,7 +25,7 @@ pub(super) struct Reply {
     /// The bytes requested.
     pub(super) asked: Range<u64>,
     /// The chunks received, one place per context.
-    chunks: SmallVec<[Option<(Payload, Form)>; 4]>,
+    chunks: SmallVec<[Option<(Payload, Form)>; 2]>,
     /// A chunk was drained because it did not fit the budget.
     over_budget: bool,
     /// A chunk was drained although nothing before it held any of the budget.
@@ -96,12 +96,14 @@ impl Reply {
         payload: Vec<u8>,
         form: Form,
         slots: &[GrantedContext],
-        options: &SurveyOptions,
-        budget: &mut Budget,
+        cx: &mut PassContext,
     ) -> Result<(), ReplyFault> {
-        let id = context_of(form, &payload)?;
+        let id = match form {
+            Form::Compact => wire::parse_compact(&payload)?.context(),
+            Form::Extended => wire::parse_extended(&payload)?.context(),
+        };
         let Some((slot, chunk)) = slots.iter().zip(&mut self.chunks).find(|(slot, _)| slot.id == id) else {
-            if options.strictness.is_strict() {
+            if cx.options.strictness.is_strict() {
                 return Err(ReplyFault::UnknownContext { id });
             }
             self.unknown_contexts += 1;
@@ -110,7 +112,7 @@ impl Reply {
         if chunk.is_some() {
             return Err(ReplyFault::Twice { context: slot.name.clone() });
         }
-        *chunk = Some((budget.hold(payload), form));
+        *chunk = Some((cx.budget.hold(payload), form));
         Ok(())
     }
 
@@ -120,50 +122,22 @@ impl Reply {
         slots: &[GrantedContext],
         options: &SurveyOptions,
         forgiven: &mut Forgiven,
-    ) -> Result<SmallVec<[Layer; 4]>, ReplyFault> {
+    ) -> Result<ReplyLayers, ReplyFault> {
         if let Some(got) = self.too_long {
             return Err(ReplyFault::TooLong { got, limit: options.max_descriptors });
         }
-        let rules = Rules {
-            asked: self.asked.clone(),
-            export_size: options.export.size,
-            strictness: options.strictness,
-            one_extent: options.one_extent,
-        };
         forgiven.unknown_contexts += self.unknown_contexts;
-        slots
-            .iter()
-            .zip(mem::take(&mut self.chunks))
-            .map(|(slot, chunk)| match chunk {
-                Some((payload, form)) => layer(payload, form, slot, &rules, forgiven),
-                None => Err(ReplyFault::Missing { context: slot.name.clone() }),
-            })
-            .collect()
-    }
-}
-
-fn layer(
-    payload: Payload,
-    form: Form,
-    slot: &GrantedContext,
-    rules: &Rules,
-    forgiven: &mut Forgiven,
-) -> Result<Layer, ReplyFault> {
-    let usable = match form {
-        Form::Compact => {
-            rules.check(slot, wire::parse_compact(payload.as_slice())?.descriptors(), forgiven)?
+        let mut layers = ReplyLayers::new();
+        for (slot, chunk) in slots.iter().zip(&mut self.chunks) {
+            let missing = || ReplyFault::Missing { context: slot.name.clone() };
+            let (payload, form) = chunk.take().ok_or_else(missing)?;
+            let mut rules = Rules { options, asked: self.asked.clone(), slot, forgiven };
+            let usable = match form {
+                Form::Compact => rules.check(wire::parse_compact(payload.as_slice())?.descriptors()),
+                Form::Extended => rules.check(wire::parse_extended(payload.as_slice())?.descriptors()),
+            };
+            layers.push(Layer::new(payload, form, slot.kind, self.asked.start, usable?));
         }
-        Form::Extended => {
-            rules.check(slot, wire::parse_extended(payload.as_slice())?.descriptors(), forgiven)?
-        }
-    };
-    Ok(Layer::new(payload, form, slot.kind, rules.asked.start, usable))
-}
-
-/// The context id of a well-formed payload.
-fn context_of(form: Form, payload: &[u8]) -> Result<u32, DecodeError> {
-    match form {
-        Form::Compact => wire::parse_compact(payload).map(|status| status.context()),
-        Form::Extended => wire::parse_extended(payload).map(|status| status.context()),
+        Ok(layers)
     }
 }

@@ -9,15 +9,14 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use smallvec::SmallVec;
-
 use super::budget::{Budget, Payload};
-use super::contexts::{ContextKind, GrantedContext};
+
 use super::layer::{DISPUTED, Layer};
 use super::rules::Usable;
+use crate::contexts::{ContextKind, GrantedContext};
 use crate::error::StreamError;
 use crate::stream::ExtentStream;
-use crate::wire::{Descriptor, Form};
+use crate::wire::{Descriptor, Form, PayloadWriter};
 
 /// The descriptors that may be joined for each byte of payload received. Servers that answer each
 /// request anew need one in four; one whose long list is joined to tiny replies would need
@@ -29,7 +28,7 @@ const FREE_WORK: usize = 4 << 20;
 /// The retained answers of one pass, per context.
 #[derive(Debug)]
 pub(super) struct Retained {
-    kept: SmallVec<[RetainedContext; 4]>,
+    kept: Vec<RetainedContext>,
     /// The number of descriptors that may still be joined.
     work: usize,
 }
@@ -80,7 +79,7 @@ impl RetainedContext {
 
 impl Default for Retained {
     fn default() -> Self {
-        Self { kept: SmallVec::new(), work: FREE_WORK }
+        Self { kept: Vec::new(), work: FREE_WORK }
     }
 }
 
@@ -113,6 +112,7 @@ impl Retained {
             }
             let mut fresh = fresh.clone();
             fresh.skip_to(done);
+            fresh.meaning.retained = true;
             // the joined list may be long itself, and then takes the long one in
             while let Some(old) = rest.take_joined(&fresh) {
                 let range = done..old.end().max(fresh.end());
@@ -164,65 +164,51 @@ fn pay(work: &mut usize, old: &Layer, fresh: &Layer) -> bool {
 
 /// Joins two lists from `done` on: the safer answer where both reach, and the longer list beyond.
 /// `None` if the result exceeds `most` bytes.
-fn join(old: &Layer, fresh: &Layer, meaning: ContextKind, done: u64, most: usize) -> Option<Vec<u8>> {
+fn join(old: &Layer, fresh: &Layer, kind: ContextKind, done: u64, most: usize) -> Option<Vec<u8>> {
     let (shorter, longer) = if old.end() < fresh.end() { (old, fresh) } else { (fresh, old) };
-    let both = done..shorter.end();
-    let known = |layer: &Layer| {
-        let reader = layer.clone();
-        layer.clone().map_status(move |flags| reader.known_flags(flags))
-    };
-    let behind = known(longer).clip(both.end..longer.end());
-    let safer =
-        known(shorter).clip(both.clone()).merge(known(longer).clip(both), |&a, &b| safer(meaning, a, b));
-    let mut payload = header();
+    let both = || done..shorter.end();
+    let longer = || longer.clone();
+    let safer = shorter.clone().clip(both()).merge(longer().clip(both()), |&a, &b| safer(kind, a, b));
+    // layers do not read the header
+    let mut payload = PayloadWriter::new(Form::Extended, 0, 0);
     collect(safer.coalesce(), most, &mut payload)?;
-    collect(behind, most, &mut payload)?;
-    Some(payload)
+    collect(longer().clip(shorter.end()..), most, &mut payload)?;
+    Some(payload.into_vec())
 }
 
 /// The safer of two flags, marked if they differ.
-fn safer(meaning: ContextKind, a: u64, b: u64) -> u64 {
+fn safer(kind: ContextKind, a: u64, b: u64) -> u64 {
     let mark = (a | b) & DISPUTED;
     let (a, b) = (a & !DISPUTED, b & !DISPUTED);
-    meaning.safer(a, b) | mark | if a == b { 0 } else { DISPUTED }
+    kind.safer(a, b) | mark | if a == b { 0 } else { DISPUTED }
 }
 
 /// Appends the extents to an extended payload; `None` if they do not fit.
 fn collect(
     mut extents: impl ExtentStream<Status = u64, Error = StreamError>,
     most: usize,
-    payload: &mut Vec<u8>,
+    payload: &mut PayloadWriter,
 ) -> Option<()> {
     while let Some(extent) = extents.next_extent().ok()? {
         if payload.len() + Form::Extended.descriptor_size() > most {
             return None;
         }
-        push(payload, Descriptor { length: extent.length(), flags: *extent.status() });
+        payload.push(Descriptor { length: extent.length(), flags: *extent.status() });
     }
     Some(())
 }
 
 /// Creates a layer of one descriptor that gives the whole range the safe status.
-fn coarse(meaning: ContextKind, range: &Range<u64>) -> Layer {
-    let mut payload = header();
-    push(&mut payload, Descriptor { length: range.end - range.start, flags: meaning.safe_flags() });
-    layer(Payload::uncounted(payload), meaning, range)
+fn coarse(kind: ContextKind, range: &Range<u64>) -> Layer {
+    let mut payload = PayloadWriter::new(Form::Extended, 0, 1);
+    payload.push(Descriptor { length: range.end - range.start, flags: kind.safe_flags() });
+    layer(Payload::uncounted(payload.into_vec()), kind, range)
 }
 
-/// Creates the start of an extended payload, which layers do not read.
-fn header() -> Vec<u8> {
-    alloc::vec![0; Form::Extended.header_size()]
-}
-
-fn push(payload: &mut Vec<u8>, descriptor: Descriptor) {
-    payload.extend_from_slice(&descriptor.length.to_be_bytes());
-    payload.extend_from_slice(&descriptor.flags.to_be_bytes());
-}
-
-fn layer(payload: Payload, meaning: ContextKind, range: &Range<u64>) -> Layer {
+fn layer(payload: Payload, kind: ContextKind, range: &Range<u64>) -> Layer {
     let list = payload.as_slice().len() - Form::Extended.header_size();
     let usable = Usable { descriptors: list / Form::Extended.descriptor_size(), end: range.end };
-    Layer::of_retained(payload, meaning, range.start, usable)
+    Layer::joined(payload, kind, range.start, usable)
 }
 
 #[cfg(test)]

@@ -5,24 +5,24 @@
 //! `NBD_CMD_BLOCK_STATUS`. The row numbers refer to the table of server behaviours in the
 //! repository's SERVER-BEHAVIOUR.md.
 
+use alloc::string::String;
 use core::ops::Range;
 
-use super::contexts::{ContextKind, GrantedContext, is_wide};
 use super::error::ReplyFault;
-use super::options::Strictness;
+use super::options::SurveyOptions;
 use super::stats::Forgiven;
+use crate::contexts::{ContextKind, GrantedContext, is_wide};
 use crate::wire::Descriptor;
 
-/// The parameters of the check.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
+/// The check of one context's list.
+#[derive(Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) options: &'a SurveyOptions,
     /// The bytes requested.
     pub(super) asked: Range<u64>,
-    /// The size of the export, in bytes.
-    pub(super) export_size: u64,
-    pub(super) strictness: Strictness,
-    /// True if the request was for one extent.
-    pub(super) one_extent: bool,
+    pub(super) slot: &'a GrantedContext,
+    /// Counts the violations that were forgiven.
+    pub(super) forgiven: &'a mut Forgiven,
 }
 
 /// The usable part of a list.
@@ -34,31 +34,25 @@ pub(super) struct Usable {
     pub(super) end: u64,
 }
 
-impl Rules {
+impl Rules<'_> {
     /// Checks a list. The usable part describes at least one byte, nothing beyond the export, and
     /// no byte twice.
     pub(super) fn check(
-        &self,
-        slot: &GrantedContext,
+        &mut self,
         list: impl ExactSizeIterator<Item = Descriptor> + Clone,
-        forgiven: &mut Forgiven,
     ) -> Result<Usable, ReplyFault> {
-        if self.one_extent {
-            return self.check_one(slot, list, forgiven);
+        if self.options.one_extent {
+            return self.check_one(list);
         }
-        match self.check_usual(slot, list.clone()) {
+        match self.check_usual(list.clone()) {
             Some(usable) => Ok(usable),
-            None => self.check_each(slot, list, forgiven),
+            None => self.check_each(list),
         }
     }
 
     /// Checks a list in one pass, for the usual case: all descriptors start within the request.
     /// `None` if a rule applies.
-    fn check_usual(
-        &self,
-        slot: &GrantedContext,
-        list: impl ExactSizeIterator<Item = Descriptor>,
-    ) -> Option<Usable> {
+    fn check_usual(&self, list: impl ExactSizeIterator<Item = Descriptor>) -> Option<Usable> {
         let count = list.len();
         let (mut sum, mut last) = (0_u64, 0);
         let (mut lengths, mut flags) = (0_u64, 0);
@@ -74,41 +68,39 @@ impl Rules {
         let longest = lengths.checked_add(1).filter(|_| lengths >> 63 == 0)?;
         longest.checked_mul(count as u64)?;
         let end = self.asked.start.checked_add(sum)?;
-        let wide = is_wide(flags) && slot.kind == ContextKind::Allocation;
-        let usual = !wide && end - last < self.asked.end && end <= self.export_size;
-        (usual && count > 0).then_some(Usable { descriptors: count, end })
+        let usual = end - last < self.asked.end && end <= self.options.export.size;
+        (usual && !self.is_too_wide(flags) && count > 0).then_some(Usable { descriptors: count, end })
     }
 
     /// Checks any list, descriptor by descriptor.
-    fn check_each(
-        &self,
-        slot: &GrantedContext,
-        list: impl ExactSizeIterator<Item = Descriptor>,
-        forgiven: &mut Forgiven,
-    ) -> Result<Usable, ReplyFault> {
-        let count = list.len();
+    fn check_each(&mut self, list: impl ExactSizeIterator<Item = Descriptor>) -> Result<Usable, ReplyFault> {
+        let (count, asked_end, size) = (list.len(), self.asked.end, self.options.export.size);
         let mut usable = Usable { descriptors: 0, end: self.asked.start };
         for (index, descriptor) in list.enumerate() {
-            if usable.end >= self.asked.end {
-                let extra = usable.end == self.asked.end && index + 1 == count && descriptor.length > 0;
-                self.past_request(slot, index, extra, usable.end, forgiven)?;
+            let start = usable.end;
+            // Rows 14 and 15: the descriptor that crosses the end of the request is legal and used;
+            // one that starts beyond it is not. nbdkit up to 1.32 always sends one that starts right
+            // at the end, so strict lets that pass too.
+            if start >= asked_end {
+                if start == asked_end && index + 1 == count && descriptor.length > 0 {
+                    self.forgiven.extra_descriptors += 1;
+                } else {
+                    let end = asked_end;
+                    let fault = |context| ReplyFault::PastRequest { context, index, start, end };
+                    self.forgive(|rows| &mut rows.overlong_lists, fault)?;
+                }
                 break;
             }
-            if descriptor.length == 0 && index > 0 && !self.strictness.is_strict() {
-                forgiven.zero_lengths += 1;
+            if descriptor.length == 0 && index > 0 && !self.options.strictness.is_strict() {
+                self.forgiven.zero_lengths += 1;
                 break;
             }
-            usable =
-                Usable { descriptors: index + 1, end: self.end_of(slot, index, usable.end, descriptor)? };
-            self.check_flags(slot, index, descriptor.flags, forgiven)?;
-            if usable.end > self.export_size {
-                self.forgive(&mut forgiven.beyond_export, || ReplyFault::BeyondExport {
-                    context: slot.name.clone(),
-                    index,
-                    end: usable.end,
-                    size: self.export_size,
-                })?;
-                usable.end = self.export_size;
+            let end = self.end_of(index, start, descriptor)?;
+            usable = Usable { descriptors: index + 1, end };
+            if end > size {
+                let fault = |context| ReplyFault::BeyondExport { context, index, end, size };
+                self.forgive(|rows| &mut rows.beyond_export, fault)?;
+                usable.end = size;
                 break;
             }
         }
@@ -117,89 +109,51 @@ impl Rules {
 
     /// Row 48: exactly one descriptor, within the request.
     fn check_one(
-        &self,
-        slot: &GrantedContext,
-        list: impl ExactSizeIterator<Item = Descriptor> + Clone,
-        forgiven: &mut Forgiven,
+        &mut self,
+        mut list: impl ExactSizeIterator<Item = Descriptor>,
     ) -> Result<Usable, ReplyFault> {
         let count = list.len();
-        let first = list.clone().next().unwrap_or(Descriptor { length: 0, flags: 0 });
-        let end = self.end_of(slot, 0, self.asked.start, first)?;
-        self.check_flags(slot, 0, first.flags, forgiven)?;
+        let first = list.next().unwrap_or(Descriptor { length: 0, flags: 0 });
+        let end = self.end_of(0, self.asked.start, first)?;
         if count != 1 || end > self.asked.end {
-            self.forgive(&mut forgiven.not_one, || ReplyFault::NotOne {
-                context: slot.name.clone(),
-                asked: self.asked.end - self.asked.start,
-                count,
-                length: first.length,
-            })?;
+            let (asked, length) = (self.asked.end - self.asked.start, first.length);
+            let fault = |context| ReplyFault::NotOne { context, asked, count, length };
+            self.forgive(|rows| &mut rows.not_one, fault)?;
         }
         Ok(Usable { descriptors: 1, end: end.min(self.asked.end) })
     }
 
-    /// Rows 14 and 15: descriptors that start beyond the end of the request.
-    ///
-    /// The one that crosses the end is legal and used; these are not.
-    fn past_request(
-        &self,
-        slot: &GrantedContext,
-        index: usize,
-        extra: bool,
-        start: u64,
-        forgiven: &mut Forgiven,
+    /// Checks one descriptor alone, and returns its end. Rows 1, 2 and 11: it has a length, and an
+    /// end; row 21: the contexts of `base:` have flags of 32 bits.
+    fn end_of(&mut self, index: usize, start: u64, descriptor: Descriptor) -> Result<u64, ReplyFault> {
+        let Descriptor { length, flags } = descriptor;
+        let context = || self.slot.name.clone();
+        let end = match start.checked_add(length) {
+            _ if length == 0 => return Err(ReplyFault::ZeroLength { context: context(), index }),
+            None => return Err(ReplyFault::Overflow { context: context(), index, length }),
+            Some(end) => end,
+        };
+        if self.is_too_wide(flags) {
+            let fault = |context| ReplyFault::WideFlags { context, index, flags };
+            self.forgive(|rows| &mut rows.wide_flags, fault)?;
+        }
+        Ok(end)
+    }
+
+    fn is_too_wide(&self, flags: u64) -> bool {
+        is_wide(flags) && self.slot.kind == ContextKind::Allocation
+    }
+
+    /// Counts a violation in its row; strict makes it an error.
+    fn forgive(
+        &mut self,
+        row: impl FnOnce(&mut Forgiven) -> &mut u64,
+        fault: impl FnOnce(String) -> ReplyFault,
     ) -> Result<(), ReplyFault> {
-        if extra {
-            forgiven.extra_descriptors += 1; // nbdkit up to 1.32 does this always: strict lets it pass too
-            return Ok(());
+        if self.options.strictness.is_strict() {
+            return Err(fault(self.slot.name.clone()));
         }
-        self.forgive(&mut forgiven.overlong_lists, || ReplyFault::PastRequest {
-            context: slot.name.clone(),
-            index,
-            start,
-            end: self.asked.end,
-        })
-    }
-
-    /// Rows 1, 2 and 11: the end of a descriptor.
-    fn end_of(
-        &self,
-        slot: &GrantedContext,
-        index: usize,
-        start: u64,
-        descriptor: Descriptor,
-    ) -> Result<u64, ReplyFault> {
-        let context = || slot.name.clone();
-        let length = descriptor.length;
-        match start.checked_add(length) {
-            _ if length == 0 => Err(ReplyFault::ZeroLength { context: context(), index }),
-            None => Err(ReplyFault::Overflow { context: context(), index, length }),
-            Some(end) => Ok(end),
-        }
-    }
-
-    /// Row 21: the contexts of `base:` have 32 bits.
-    fn check_flags(
-        &self,
-        slot: &GrantedContext,
-        index: usize,
-        flags: u64,
-        forgiven: &mut Forgiven,
-    ) -> Result<(), ReplyFault> {
-        if !is_wide(flags) || slot.kind != ContextKind::Allocation {
-            return Ok(());
-        }
-        self.forgive(&mut forgiven.wide_flags, || ReplyFault::WideFlags {
-            context: slot.name.clone(),
-            index,
-            flags,
-        })
-    }
-
-    fn forgive(&self, counter: &mut u64, fault: impl FnOnce() -> ReplyFault) -> Result<(), ReplyFault> {
-        if self.strictness.is_strict() {
-            return Err(fault());
-        }
-        *counter += 1;
+        *row(self.forgiven) += 1;
         Ok(())
     }
 }
@@ -208,7 +162,8 @@ impl Rules {
 mod tests {
     use super::*;
     use crate::status::BitmapIndex;
-    use crate::wire::Descriptors;
+    use crate::survey::{ExportParams, Strictness};
+    use crate::wire::{Descriptors, Form};
     use alloc::string::ToString;
     use alloc::vec::Vec;
 
@@ -219,14 +174,19 @@ mod tests {
         GrantedContext { id: 0, name: "base:allocation".into(), kind: ContextKind::Allocation }
     }
 
+    fn options(strictness: Strictness) -> SurveyOptions {
+        SurveyOptions::new(ExportParams::new(SIZE, Form::Extended).unwrap()).strictness(strictness)
+    }
+
     fn check(
         strictness: Strictness,
         one_extent: bool,
         list: &[(u64, u64)],
     ) -> Result<(usize, u64, Forgiven), ReplyFault> {
-        let rules = Rules { asked: ASKED, export_size: SIZE, strictness, one_extent };
+        let options = SurveyOptions { one_extent, ..options(strictness) };
         let mut forgiven = Forgiven::default();
-        let usable = rules.check(&slot(), Descriptors::new(list), &mut forgiven)?;
+        let mut rules = Rules { options: &options, asked: ASKED, slot: &slot(), forgiven: &mut forgiven };
+        let usable = rules.check(Descriptors::new(list))?;
         Ok((usable.descriptors, usable.end, forgiven))
     }
 
@@ -263,16 +223,12 @@ mod tests {
             for list in &lists {
                 for kind in [ContextKind::Allocation, ContextKind::Bitmap(BitmapIndex::FIRST)] {
                     let slot = GrantedContext { kind, ..slot() };
-                    let rules = Rules {
-                        asked: ASKED,
-                        export_size: SIZE,
-                        strictness: Strictness::Strict,
-                        one_extent: false,
-                    };
+                    let (options, mut forgiven) = (options(Strictness::Strict), Forgiven::default());
+                    let mut rules =
+                        Rules { options: &options, asked: ASKED, slot: &slot, forgiven: &mut forgiven };
                     let list = Descriptors::new(list);
-                    let Some(usable) = rules.check_usual(&slot, list.clone()) else { continue };
-                    let mut forgiven = Forgiven::default();
-                    assert_eq!(rules.check_each(&slot, list.clone(), &mut forgiven), Ok(usable), "{list:?}");
+                    let Some(usable) = rules.check_usual(list.clone()) else { continue };
+                    assert_eq!(rules.check_each(list.clone()), Ok(usable), "{list:?}");
                     assert_eq!(forgiven.total(), 0);
                     usual += 1;
                 }

@@ -115,18 +115,6 @@ pub struct Forgiven {
 }
 
 impl Forgiven {
-    /// Adds the counts of `other`.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.zero_lengths += other.zero_lengths;
-        self.unknown_contexts += other.unknown_contexts;
-        self.beyond_export += other.beyond_export;
-        self.extra_descriptors += other.extra_descriptors;
-        self.overlong_lists += other.overlong_lists;
-        self.wide_flags += other.wide_flags;
-        self.split_blocks += other.split_blocks;
-        self.not_one += other.not_one;
-    }
-
     /// Each count with the number of its row in `SERVER-BEHAVIOUR.md`.
     ///
     /// ```
@@ -151,24 +139,7 @@ impl Forgiven {
 
     /// The sum of all counts.
     #[must_use]
-    pub const fn total(&self) -> u64 {
-        let Self {
-            zero_lengths,
-            unknown_contexts,
-            beyond_export,
-            extra_descriptors,
-            overlong_lists,
-            wide_flags,
-            split_blocks,
-            not_one,
-        } = *self;
-        zero_lengths
-            + unknown_contexts
-            + beyond_export
-            + extra_descriptors
-            + overlong_lists
-            + wide_flags
-            + split_blocks
-            + not_one
+    pub fn total(&self) -> u64 {
+        self.by_row().map(|(_, count)| count).sum()
     }
 }

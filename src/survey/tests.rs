@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 
 use super::*;
+use crate::contexts::{Context, Contexts};
 use crate::wire::Form;
 
 fn options() -> SurveyOptions {
@@ -67,7 +68,7 @@ fn a_request_says_what_it_asks() {
     assert_eq!(survey.reply_failed(other), Err(SurveyError::UnknownRequest(other)));
     assert_eq!(survey.chunk(other, [0]), Err(SurveyError::UnknownRequest(other)));
     assert_eq!(survey.admit(other, 12), Admission::Drain);
-    assert!(format!("{survey:?}").contains("Together"));
+    assert!(format!("{survey:?}").contains("Passes"));
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn extents_that_do_not_follow_each_other_end_the_survey() {
         let whole = [crate::wire::Descriptor { length: 3072, flags: 0 }];
         survey.chunk(request.id(), crate::wire::encode(Form::Compact, 0, whole).unwrap()).unwrap();
         survey.reply_done(request.id()).unwrap();
-        survey.position = misplaced;
+        survey.ready.end = misplaced;
         let failed = SurveyError::Stream(fault);
         assert_eq!(survey.next_extent(), Err(failed.clone()));
         assert_eq!(survey.next_extent(), Err(failed.clone()));
@@ -106,15 +107,4 @@ fn extents_that_do_not_follow_each_other_end_the_survey() {
         assert_eq!(survey.check_complete(), Err(failed.clone()));
         assert_eq!(survey.complete(), Err(failed));
     }
-}
-
-#[test]
-fn what_the_server_offers_is_listed_and_escaped() {
-    let missing = |offered: &[&str]| {
-        let missing = ContextError::Missing { name: "x".into(), offered: None };
-        missing.with_offered(offered.iter().copied()).to_string()
-    };
-    assert_eq!(missing(&[]), "the server did not grant the context x (it offers none)");
-    let shown = missing(&["a", "b\u{1b}[2J"]);
-    assert_eq!(shown, "the server did not grant the context x (it offers a, b\\u{1b}[2J)");
 }

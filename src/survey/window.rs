@@ -2,9 +2,9 @@
 //! `stream/merge.rs`, over the lists of one reply.
 //!
 //! ```text
-//! while bytes are left and the caller has room:
+//! while bytes are left and the queue has room:
 //!     next           =  the end that comes first
-//!     yield position..next with the answers of all layers joined; the position is `next`
+//!     push position..next with the answers of all layers joined; the position is `next`
 //!     in each layer:    on to the next descriptor, if the current one ends there
 //! ```
 //!
@@ -18,27 +18,20 @@
 #![allow(clippy::indexing_slicing, reason = "indices are masked to the length of the arrays")]
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::layer::{Answer, Layer, LayerCursor, PackedAnswer};
-use crate::extent::Extent;
+use super::layer::{Answer, Layer, PackedAnswer};
+use super::queue::{Filling, Queue};
+use crate::error::StreamError;
 use crate::status::Status;
-
-/// One context's layer, and the status of the bytes that it does not describe.
-pub(super) type ContextLayer = (Layer, Status);
 
 /// One reply: a layer per context, then the layers retained from earlier replies.
 ///
 /// Several pieces may be read from it.
-pub(super) type ReplyLayers = SmallVec<[ContextLayer; 4]>;
-
-/// A reader of extents that is called for each of them.
-pub(super) trait ExtentSink {
-    /// Takes an extent. Returns `false` if there is no room for another one.
-    fn take(&mut self, extent: Extent<Answer>) -> bool;
-}
+pub(super) type ReplyLayers = SmallVec<[Layer; 4]>;
 
 /// The number of descriptors of a layer that are decoded at once.
 const BLOCK: usize = 16;
@@ -46,13 +39,10 @@ const BLOCK: usize = 16;
 /// One layer, decoded block by block. The blocks cover the disk up to `u64::MAX`.
 #[derive(Clone, Debug)]
 struct DecodedLayer {
+    /// The layer, after the block.
     layer: Layer,
-    /// The answer beyond the end of the list.
-    elsewhere: PackedAnswer,
     /// The answers for the flags that nearly all descriptors have: 0 to 3.
     usual: [PackedAnswer; 4],
-    /// The position after the last decoded descriptor.
-    decoded: LayerCursor,
     /// The ends of the descriptors in the block, and their answers.
     ends: [u64; BLOCK],
     answers: [PackedAnswer; BLOCK],
@@ -61,21 +51,15 @@ struct DecodedLayer {
 }
 
 impl DecodedLayer {
-    fn new((layer, elsewhere): &ContextLayer, position: u64) -> Self {
-        let elsewhere = Answer::new(*elsewhere).pack();
+    fn new(layer: &Layer) -> Self {
         let mut decoded = Self {
-            elsewhere,
-            usual: [0, 1, 2, 3].map(|flags| layer.answer(flags).pack()),
-            decoded: layer.cursor(),
-            ends: [0; BLOCK],
-            answers: [elsewhere; BLOCK],
-            current: 0,
+            usual: [0, 1, 2, 3].map(|flags| layer.meaning.answer(flags).pack()),
             layer: layer.clone(),
+            ends: [0; BLOCK],
+            answers: [[0; 2]; BLOCK],
+            current: 0,
         };
         decoded.decode();
-        while decoded.end(decoded.current) <= position {
-            decoded.current = decoded.past(decoded.current, position);
-        }
         decoded
     }
 
@@ -83,13 +67,14 @@ impl DecodedLayer {
     #[inline(never)]
     fn decode(&mut self) {
         let Self { layer, usual, ends, answers, .. } = self;
-        let say = |flags| {
-            let usual = usize::try_from(flags).ok().and_then(|flags| usual.get(flags));
-            usual.copied().unwrap_or_else(|| layer.answer(flags).pack())
+        let meaning = layer.meaning;
+        let show = |flags| match usize::try_from(flags).ok().and_then(|flags| usual.get(flags)) {
+            Some(usual) => *usual,
+            None => meaning.answer(flags).pack(),
         };
-        let count = self.decoded.next_block(&layer.list(), ends, answers, say);
+        let count = layer.next_block(ends, answers, show);
         if let (Some(end), Some(answer)) = (ends.get_mut(count), answers.get_mut(count)) {
-            (*end, *answer) = (u64::MAX, self.elsewhere);
+            (*end, *answer) = (u64::MAX, meaning.elsewhere().pack());
         }
     }
 
@@ -111,51 +96,71 @@ impl DecodedLayer {
     }
 }
 
-/// The merged extents of a window.
-#[derive(Clone, Debug)]
-struct Window {
-    layers: SmallVec<[DecodedLayer; 2]>,
-    /// The answer about the whole window known from elsewhere: the bitmaps, when the details are
-    /// requested separately.
+/// The window being read: a range of the disk, and the reply that describes it. The next window may
+/// read the same reply, from where this one ends.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// The range not yet read.
+    left: Range<u64>,
+    /// The answer about all of it known from elsewhere: the bitmaps, when the details are requested
+    /// separately.
     known: PackedAnswer,
     /// True if all layers describe disjoint parts of a status, so that nothing can be disputed.
     disjoint: bool,
-    /// The range not yet read.
-    left: Range<u64>,
+    reply: Option<Arc<ReplyLayers>>,
+    layers: Vec<DecodedLayer>,
 }
 
 impl Window {
-    fn new(range: &Range<u64>, parts: &ReplyLayers, known: Answer) -> Self {
-        let disputed = known.disputed || parts.iter().any(|(layer, _)| layer.may_be_disputed());
-        let all =
-            parts.iter().try_fold(known.status, |all, (layer, _)| all.beside(layer.meaning().safe_status()));
-        Self {
-            layers: parts.iter().map(|part| DecodedLayer::new(part, range.start)).collect(),
-            known: known.pack(),
-            disjoint: all.is_some() && !disputed,
-            left: range.clone(),
+    /// Opens the next window.
+    pub(super) fn open(&mut self, range: Range<u64>, reply: Arc<ReplyLayers>, known: Answer) {
+        let disputed = known.disputed || reply.iter().any(|layer| layer.meaning.retained);
+        let mut parts = reply.iter().map(|layer| layer.meaning.kind.safe_status());
+        self.disjoint = !disputed && parts.try_fold(known.status, Status::beside).is_some();
+        if !self.reply.as_ref().is_some_and(|open| Arc::ptr_eq(open, &reply)) {
+            self.layers.clear();
+            self.layers.extend(reply.iter().map(DecodedLayer::new));
         }
+        for layer in &mut self.layers {
+            while layer.end(layer.current) <= range.start {
+                layer.current = layer.past(layer.current, range.start);
+            }
+        }
+        (self.left, self.known) = (range, known.pack());
+        self.reply = Some(reply);
     }
 
-    /// Gives the next extents to the sink, until that has no room for another one.
-    fn read(&mut self, sink: &mut impl ExtentSink) {
+    /// Moves the next extents to the queue, until that has `most`. Returns `false` if none is left.
+    pub(super) fn read(&mut self, queue: &mut Queue, most: usize) -> Result<bool, StreamError> {
         let Self { layers, known, left, .. } = self;
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let out = queue.fill_from(left.start, most)?;
         let or = |a: PackedAnswer, b: PackedAnswer| [a[0] | b[0], a[1] | b[1]];
         let safer = |a, b| Answer::unpack(a).join(&Answer::unpack(b)).pack();
         // Of a few layers a compiler knows the number, and keeps the changing values in registers.
         match layers.as_mut_slice() {
-            [one] if self.disjoint => merge([one], [0], left, *known, or, sink),
-            [one, two] if self.disjoint => merge([one, two], [0; 2], left, *known, or, sink),
-            [one, two, three] if self.disjoint => merge([one, two, three], [0; 3], left, *known, or, sink),
+            [one] if self.disjoint => merge([one], [0], left, *known, or, out),
+            [one, two] if self.disjoint => merge([one, two], [0; 2], left, *known, or, out),
+            [one, two, three] if self.disjoint => merge([one, two, three], [0; 3], left, *known, or, out),
             _ => {
                 let layers: SmallVec<[_; 8]> = layers.iter_mut().collect();
                 let current: SmallVec<[_; 8]> = SmallVec::from_elem(0, layers.len());
                 if self.disjoint {
-                    merge(layers, current, left, *known, or, sink);
+                    merge(layers, current, left, *known, or, out);
                 } else {
-                    merge(layers, current, left, *known, safer, sink);
+                    merge(layers, current, left, *known, safer, out);
                 }
             }
+        }
+        Ok(true)
+    }
+
+    /// Drops a reply that no piece refers to any more, so that it no longer counts.
+    pub(super) fn rest(&mut self) {
+        if self.reply.take_if(|open| Arc::strong_count(open) == 1).is_some() {
+            self.layers.clear();
         }
     }
 }
@@ -168,12 +173,12 @@ fn merge<'a>(
     left: &mut Range<u64>,
     known: PackedAnswer,
     join: impl Fn(PackedAnswer, PackedAnswer) -> PackedAnswer,
-    sink: &mut impl ExtentSink,
+    mut queue: Filling<'_>,
 ) {
     let (layers, current) = (layers.as_mut(), current.as_mut());
     layers.iter().zip(&mut *current).for_each(|(layer, current)| *current = layer.current);
-    let (mut start, mut has_room) = (left.start, true);
-    while has_room && start < left.end {
+    let mut start = left.start;
+    while start < left.end && queue.has_room() {
         let (mut next, mut all) = (left.end, known);
         for (layer, current) in layers.iter().zip(&*current) {
             next = next.min(layer.end(*current));
@@ -182,70 +187,25 @@ fn merge<'a>(
         for (layer, current) in layers.iter_mut().zip(&mut *current) {
             *current = layer.past(*current, next);
         }
-        has_room = sink.take(Extent::trusted(start, next, Answer::unpack(all)));
+        queue.push(next, all);
         start = next;
     }
     left.start = start;
+    queue.finish(start);
     layers.iter_mut().zip(current).for_each(|(layer, current)| layer.current = *current);
-}
-
-/// The window being read, and its reply. The next window may read the same reply, from where this
-/// one ends.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
-    window: Option<Window>,
-    reply: Option<Open>,
-}
-
-#[derive(Debug)]
-struct Open {
-    layers: Arc<ReplyLayers>,
-    /// The same layers, without the descriptors before the window.
-    parts: ReplyLayers,
-}
-
-impl Reader {
-    /// Opens the next window.
-    pub(super) fn open(&mut self, range: &Range<u64>, layers: Arc<ReplyLayers>, known: Answer) {
-        let mut reply = match self.reply.take() {
-            Some(open) if Arc::ptr_eq(&open.layers, &layers) => open,
-            _ => Open { parts: ReplyLayers::clone(&layers), layers },
-        };
-        for (layer, _) in &mut reply.parts {
-            layer.skip_to(range.start);
-        }
-        self.window = Some(Window::new(range, &reply.parts, known));
-        self.reply = Some(reply);
-    }
-
-    /// Gives the next extents of the window to the sink, until that has no room. Returns `false` if the
-    /// window has none.
-    #[inline]
-    pub(super) fn read(&mut self, sink: &mut impl ExtentSink) -> bool {
-        let Some(window) = &mut self.window else { return false };
-        window.read(sink);
-        if window.left.is_empty() {
-            self.window = None;
-        }
-        true
-    }
-
-    /// Drops a reply that no piece refers to any more, so that it no longer counts.
-    pub(super) fn rest(&mut self) {
-        self.reply.take_if(|open| Arc::strong_count(&open.layers) == 1);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contexts::ContextKind;
+    use crate::extent::Extent;
     use crate::status::{BitmapIndex, Dirtiness};
     use crate::survey::budget::Payload;
-    use crate::survey::contexts::ContextKind;
     use crate::survey::layer::DISPUTED;
+    use crate::survey::queue::MOST;
     use crate::survey::rules::Usable;
     use crate::wire::{Descriptor, Form, encode};
-    use alloc::vec::Vec;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -259,7 +219,7 @@ mod tests {
     }
 
     impl TestList {
-        fn part(&self) -> ContextLayer {
+        fn layer(&self) -> Layer {
             let Self { meaning, retained, ref list } = *self;
             // the last descriptor may reach beyond its usable part
             let usable = Usable { descriptors: list.len(), end: self.end() };
@@ -271,9 +231,9 @@ mod tests {
             let form = if wide { Form::Extended } else { Form::Compact };
             let payload = Payload::uncounted(encode(form, 0, lengthened).unwrap());
             if retained {
-                (Layer::of_retained(payload, meaning, 0, usable), Status::UNKNOWN)
+                Layer::joined(payload, meaning, 0, usable)
             } else {
-                (Layer::new(payload, form, meaning, 0, usable), meaning.safe_status())
+                Layer::new(payload, form, meaning, 0, usable)
             }
         }
 
@@ -296,20 +256,6 @@ mod tests {
                 None if self.retained => Answer::new(Status::UNKNOWN),
                 None => Answer::new(self.meaning.safe_status()),
             }
-        }
-    }
-
-    /// Takes a number of extents.
-    struct Room {
-        left: u8,
-        taken: Vec<Extent<Answer>>,
-    }
-
-    impl ExtentSink for Room {
-        fn take(&mut self, extent: Extent<Answer>) -> bool {
-            self.taken.push(extent);
-            self.left -= 1;
-            self.left > 0
         }
     }
 
@@ -350,8 +296,9 @@ mod tests {
                 _ => Answer { status: dirty, disputed: true },
             };
             let range = start..start + length;
-            let parts: ReplyLayers = layers.iter().map(TestList::part).collect();
-            let mut window = Window::new(&range, &parts, known);
+            let reply: ReplyLayers = layers.iter().map(TestList::layer).collect();
+            let mut window = Window::default();
+            window.open(range.clone(), Arc::new(reply), known);
             let mut position = start;
             let mut check = |extent: Extent<Answer>| {
                 assert_eq!(extent.start(), position);
@@ -363,14 +310,19 @@ mod tests {
                 }
                 position = extent.end();
             };
+            let mut queue = Queue::new(start, true);
             for turn in turns.into_iter().cycle() {
                 if window.left.is_empty() {
                     break;
                 }
-                let mut sink = Room { left: turn, taken: Vec::new() };
-                window.read(&mut sink);
-                assert!(sink.left == 0 || window.left.is_empty(), "it reads while there is room");
-                sink.taken.into_iter().for_each(&mut check);
+                let turn = usize::from(turn).min(MOST);
+                window.read(&mut queue, turn).unwrap();
+                let mut read = 0;
+                while let Some(extent) = queue.pop() {
+                    check(extent);
+                    read += 1;
+                }
+                assert!(read == turn || window.left.is_empty(), "it reads while there is room");
             }
             prop_assert_eq!(position, range.end);
         }

@@ -94,6 +94,52 @@ pub fn encode(
     Ok(out)
 }
 
+/// A payload that is written descriptor by descriptor. No rule is checked: a survey judges the
+/// lists that it is given, also those that no server may send.
+#[cfg(feature = "alloc")]
+pub(crate) struct PayloadWriter {
+    form: Form,
+    bytes: Vec<u8>,
+}
+
+#[cfg(feature = "alloc")]
+impl PayloadWriter {
+    /// Writes the header of a payload, with room for `count` descriptors.
+    pub(crate) fn new(form: Form, context: u32, count: usize) -> Self {
+        let mut bytes = Vec::with_capacity(encoded_size(form, count).unwrap_or_default());
+        bytes.extend_from_slice(&context.to_be_bytes());
+        if form == Form::Extended {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&count.to_be_bytes());
+        }
+        Self { form, bytes }
+    }
+
+    /// Writes a descriptor. In the compact form its numbers must have 32 bits.
+    #[inline]
+    pub(crate) fn push(&mut self, Descriptor { length, flags }: Descriptor) {
+        match self.form {
+            Form::Compact => {
+                debug_assert!((length | flags) >> 32 == 0, "{length} and {flags} have 32 bits");
+                self.bytes.extend_from_slice(&(length << 32 | flags).to_be_bytes());
+            }
+            Form::Extended => {
+                self.bytes.extend_from_slice(&length.to_be_bytes());
+                self.bytes.extend_from_slice(&flags.to_be_bytes());
+            }
+        }
+    }
+
+    /// The number of bytes written.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
 /// The bytes of one descriptor; in the compact form, the first half.
 fn raw_descriptor(form: Form, index: usize, descriptor: Descriptor) -> Result<[u8; 16], EncodeError> {
     let Descriptor { length, flags } = descriptor;

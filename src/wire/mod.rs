@@ -15,6 +15,8 @@ mod raw;
 pub use decode::{BlockStatus, parse_compact, parse_extended};
 pub use descriptor::{Compact, Descriptor, Descriptors, Extended, Pair32, Pair64, RawDescriptor, pairs};
 #[cfg(feature = "alloc")]
+pub(crate) use encode::PayloadWriter;
+#[cfg(feature = "alloc")]
 pub use encode::encode;
 pub use encode::{encode_into, encoded_size};
 pub(crate) use raw::{Measured, RawList};

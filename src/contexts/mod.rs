@@ -1,6 +1,17 @@
-//! The contexts that a survey wants, and those that the server granted. The decision between the
-//! two must not be silent: a missing required context is an error, a missing optional one is `None`
-//! in every status.
+//! Metadata contexts: their names, the contexts that a caller wants, and those that the server
+//! granted. The decision between the two must not be silent: a missing required context is an error,
+//! a missing optional one is `None` in every status.
+//!
+//! A handshake asks for them before there is any survey.
+
+mod error;
+mod kind;
+mod negotiated;
+
+pub use error::ContextError;
+pub(crate) use kind::{ContextKind, is_wide};
+pub(crate) use negotiated::GrantedContext;
+pub use negotiated::Negotiated;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,8 +20,9 @@ use core::str::FromStr;
 
 use smallvec::SmallVec;
 
-use super::error::ContextError;
-use crate::status::{Allocation, BitmapIndex, Bitmaps, Depth, Dirtiness, Status};
+#[cfg(doc)]
+use crate::status::Status;
+use crate::status::{BitmapIndex, Bitmaps};
 
 /// The longest name of a metadata context, in bytes. NBD protocol, "Values", strings.
 const MAX_NAME: usize = 4096;
@@ -48,7 +60,7 @@ impl fmt::Display for Context {
         match self {
             Self::Allocation => f.write_str(ALLOCATION),
             Self::Depth => f.write_str(DEPTH),
-            Self::Bitmap(name) => write!(f, "{BITMAP_PREFIX}{name}"),
+            Self::Bitmap(name) => [BITMAP_PREFIX, name].iter().try_for_each(|part| f.write_str(part)),
         }
     }
 }
@@ -76,75 +88,6 @@ impl FromStr for Context {
             },
         }
     }
-}
-
-/// The need of a survey for a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    Required,
-    Optional,
-}
-
-/// The meaning of a context's flags; a bitmap has its place among the bitmaps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContextKind {
-    Allocation,
-    Depth,
-    Bitmap(BitmapIndex),
-}
-
-impl ContextKind {
-    /// The typed meaning of a descriptor's flags. Flags that are invalid for an allocation mean
-    /// doubt.
-    #[inline]
-    pub(super) fn status(self, flags: u64) -> Status {
-        match self {
-            Self::Allocation if is_wide(flags) => self.safe_status(),
-            Self::Allocation => Status::UNKNOWN.with_allocation(Allocation::from_flags(flags)),
-            Self::Depth => Status::UNKNOWN.with_depth(Depth::from_flags(flags)),
-            Self::Bitmap(index) => Status::UNKNOWN.with_bitmap(index, Dirtiness::from_flags(flags)),
-        }
-    }
-
-    /// The status where the server's answer is in doubt: data, dirty, depth unknown.
-    pub(super) fn safe_status(self) -> Status {
-        self.status(self.safe_flags())
-    }
-
-    /// The flags that mean the safe status. A depth beyond 32 bits stands for doubt.
-    pub(super) fn safe_flags(self) -> u64 {
-        match self {
-            Self::Allocation => Allocation::DATA.flags(),
-            Self::Depth => 1 << 32,
-            Self::Bitmap(_) => Dirtiness::DIRTY.flags(),
-        }
-    }
-
-    /// The flags without meaningless bits: below 2^33, so that there is room for a mark.
-    pub(super) fn known_flags(self, flags: u64) -> u64 {
-        match self {
-            Self::Allocation if is_wide(flags) => self.safe_flags(),
-            Self::Allocation => flags & 3,
-            Self::Depth => flags.min(self.safe_flags()),
-            Self::Bitmap(_) => flags & 1,
-        }
-    }
-
-    /// The flags of the safer of two answers about the same bytes. Both are
-    /// [`known_flags`](Self::known_flags).
-    pub(super) fn safer(self, a: u64, b: u64) -> u64 {
-        match self {
-            Self::Allocation => a & b,
-            Self::Depth if a == b => a,
-            Self::Depth => self.safe_flags(),
-            Self::Bitmap(_) => a | b,
-        }
-    }
-}
-
-/// True if flags use bits that the 32-bit contexts do not have.
-pub(super) fn is_wide(flags: u64) -> bool {
-    flags >> 32 != 0
 }
 
 /// The contexts that a survey wants, each required or optional.
@@ -184,7 +127,7 @@ pub struct Contexts {
 struct Wanted {
     context: Context,
     name: String,
-    need: Need,
+    required: bool,
     kind: ContextKind,
 }
 
@@ -205,7 +148,7 @@ impl Contexts {
     /// [`MAX_BITMAPS`](crate::MAX_BITMAPS) bitmaps, and when a bitmap's name is empty, too long or
     /// has a NUL.
     pub fn require(self, context: Context) -> Result<Self, ContextError> {
-        self.add(context, Need::Required)
+        self.add(context, true)
     }
 
     /// Adds contexts that the survey cannot do without, each as [`require`](Self::require) does.
@@ -232,11 +175,15 @@ impl Contexts {
     ///
     /// As [`require`](Self::require).
     pub fn optional(self, context: Context) -> Result<Self, ContextError> {
-        self.add(context, Need::Optional)
+        self.add(context, false)
     }
 
-    fn add(mut self, context: Context, need: Need) -> Result<Self, ContextError> {
-        let name = context.to_string();
+    fn add(mut self, context: Context, required: bool) -> Result<Self, ContextError> {
+        let name = match &context {
+            Context::Allocation => ALLOCATION.into(),
+            Context::Depth => DEPTH.into(),
+            Context::Bitmap(name) => [BITMAP_PREFIX, name].concat(),
+        };
         if self.wanted.iter().any(|wanted| wanted.context == context) {
             return Err(ContextError::Twice { name });
         }
@@ -247,16 +194,12 @@ impl Contexts {
                 return Err(ContextError::BadName { name });
             }
             Context::Bitmap(_) => {
-                let next = BitmapIndex::try_from(self.bitmap_count());
+                let next = BitmapIndex::try_from(self.bitmaps().wanted.len());
                 ContextKind::Bitmap(next.map_err(|_| ContextError::TooManyBitmaps)?)
             }
         };
-        self.wanted.push(Wanted { context, name, need, kind });
+        self.wanted.push(Wanted { context, name, required, kind });
         Ok(self)
-    }
-
-    fn bitmap_count(&self) -> usize {
-        self.wanted.iter().filter(|wanted| matches!(wanted.kind, ContextKind::Bitmap(_))).count()
     }
 
     /// The indices of all bitmaps that were added, whether the server grants them or not.
@@ -265,11 +208,7 @@ impl Contexts {
     /// server does not have is then reported as missing, not taken for clean.
     #[must_use]
     pub fn all_bitmaps(&self) -> Bitmaps {
-        let index = |wanted: &Wanted| match wanted.kind {
-            ContextKind::Bitmap(index) => Some(index),
-            ContextKind::Allocation | ContextKind::Depth => None,
-        };
-        self.wanted.iter().filter_map(index).collect()
+        self.wanted.iter().filter_map(|wanted| wanted.kind.bitmap()).collect()
     }
 
     /// The indices of the bitmaps with these names (without the prefix `qemu:dirty-bitmap:`).
@@ -296,10 +235,9 @@ impl Contexts {
         let mut set = Bitmaps::NONE;
         for name in names {
             let context = Context::bitmap(name.as_ref());
-            match self.wanted.iter().find(|wanted| wanted.context == context).map(|wanted| wanted.kind) {
-                Some(ContextKind::Bitmap(index)) => set = set.with(index),
-                _ => return Err(ContextError::NotAsked { name: context.to_string() }),
-            }
+            let wanted = self.wanted.iter().find(|wanted| wanted.context == context);
+            let index = wanted.and_then(|wanted| wanted.kind.bitmap());
+            set = set.with(index.ok_or_else(|| ContextError::NotAsked { name: context.to_string() })?);
         }
         Ok(set)
     }
@@ -311,19 +249,19 @@ impl Contexts {
 
     /// The full names, each with `true` if it is required.
     pub fn queries(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.need == Need::Required))
+        self.wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.required))
     }
 
     /// Only the bitmaps, with the same indices: for the first connection of a bitmap-first survey.
     #[must_use]
     pub fn bitmaps(&self) -> Self {
-        self.only(|kind| matches!(kind, ContextKind::Bitmap(_)))
+        self.only(|kind| kind.bitmap().is_some())
     }
 
     /// All contexts but the bitmaps: for the second connection of a bitmap-first survey.
     #[must_use]
     pub fn details(&self) -> Self {
-        self.only(|kind| !matches!(kind, ContextKind::Bitmap(_)))
+        self.only(|kind| kind.bitmap().is_none())
     }
 
     fn only(&self, keep: impl Fn(ContextKind) -> bool) -> Self {
@@ -355,12 +293,10 @@ impl Contexts {
             }
             slots.push(GrantedContext { id, name: wanted.name.clone(), kind: wanted.kind });
         }
-        let missing = |wanted: &&Wanted| {
-            wanted.need == Need::Required && !slots.iter().any(|slot| slot.kind == wanted.kind)
-        };
-        match self.wanted.iter().find(missing) {
+        let is_granted = |wanted: &Wanted| slots.iter().any(|slot| slot.kind == wanted.kind);
+        match self.wanted.iter().find(|wanted| wanted.required && !is_granted(wanted)) {
             Some(wanted) => Err(ContextError::Missing { name: wanted.name.clone(), offered: None }),
-            None => Ok(Negotiated { slots }),
+            None => Ok(Negotiated::new(slots)),
         }
     }
 
@@ -390,60 +326,6 @@ impl Contexts {
         granted: impl IntoIterator<Item = N>,
     ) -> Result<Negotiated, ContextError> {
         self.negotiate((0..).zip(granted))
-    }
-}
-
-/// A granted context: its id on this connection, its name and its meaning.
-#[derive(Clone, Debug)]
-pub(super) struct GrantedContext {
-    pub(super) id: u32,
-    pub(super) name: String,
-    pub(super) kind: ContextKind,
-}
-
-/// The contexts that the server granted on one connection, including every required one.
-///
-/// Made by [`Contexts::negotiate`].
-#[derive(Clone, Debug)]
-pub struct Negotiated {
-    slots: SmallVec<[GrantedContext; 4]>,
-}
-
-impl Negotiated {
-    /// True if this context was granted.
-    #[must_use]
-    pub fn has(&self, context: &Context) -> bool {
-        self.id_of(context).is_some()
-    }
-
-    /// The id of this context on the connection, or `None` if it was not granted.
-    #[must_use]
-    pub fn id_of(&self, context: &Context) -> Option<u32> {
-        let name = context.to_string();
-        self.slots.iter().find(|slot| slot.name == name).map(|slot| slot.id)
-    }
-
-    /// The context ids, in the order in which the server granted them.
-    pub fn ids(&self) -> impl Iterator<Item = u32> {
-        self.slots.iter().map(|slot| slot.id)
-    }
-
-    /// Splits the bitmaps from the other contexts.
-    ///
-    /// A bitmap-first survey over one connection (with payload-form requests) needs both halves.
-    #[must_use]
-    pub fn split(self) -> (Self, Self) {
-        let (bitmaps, details) =
-            self.slots.into_iter().partition(|slot| matches!(slot.kind, ContextKind::Bitmap(_)));
-        (Self { slots: bitmaps }, Self { slots: details })
-    }
-
-    pub(super) fn slots(&self) -> &[GrantedContext] {
-        &self.slots
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 }
 
@@ -499,21 +381,6 @@ mod tests {
         assert_eq!(name, ContextError::Twice { name: "base:allocation".into() });
         let id = both().negotiate([(5, "base:allocation"), (5, "qemu:dirty-bitmap:b0")]).unwrap_err();
         assert_eq!(id, ContextError::SharedId { id: 5 });
-    }
-
-    /// The mark of a dispute lies above them: no flags from a server may set it.
-    #[test]
-    fn known_flags_leave_room_for_a_mark_and_change_no_meaning() {
-        let kinds = [ContextKind::Allocation, ContextKind::Depth, ContextKind::Bitmap(BitmapIndex::FIRST)];
-        for kind in kinds {
-            for bit in 0..64 {
-                for flags in [1 << bit, (1 << bit) | 1, u64::MAX >> bit] {
-                    let known = kind.known_flags(flags);
-                    assert!(known < 1 << 33, "{kind:?} {flags:#x} became {known:#x}");
-                    assert_eq!(kind.status(known), kind.status(flags), "{kind:?} {flags:#x}");
-                }
-            }
-        }
     }
 
     #[test]

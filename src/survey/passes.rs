@@ -1,0 +1,112 @@
+//! The passes of a survey: one over all contexts; or, so that the cost follows the change instead of
+//! the disk, the bitmaps over the whole range, and the other contexts only inside dirty ranges.
+//!
+//! ```text
+//! bitmaps   |=clean=|==dirty==|==clean==|=dirty=|...            asked ahead
+//!                   |         |         |       |
+//! main      |settled|  asked  | settled | asked |               as the bitmaps tell
+//! ```
+//!
+//! The main pass also holds the clean ranges, as settled pieces, so that it yields everything in
+//! order.
+
+use alloc::boxed::Box;
+use core::iter::once;
+
+use super::error::SurveyError;
+use super::pass::{Pass, PassContext};
+use super::queue::{MOST, Queue};
+use super::request::{Request, RequestId};
+use crate::error::StreamError;
+
+/// The passes of a survey.
+#[derive(Debug)]
+pub(super) struct Passes {
+    /// Asks about all contexts, or with `bitmaps` about the others.
+    pub(super) main: Box<Pass>,
+    pub(super) bitmaps: Option<Bitmaps>,
+}
+
+/// The pass of the bitmaps, and its answers on the way to the main pass.
+#[derive(Debug)]
+pub(super) struct Bitmaps {
+    pub(super) pass: Box<Pass>,
+    pub(super) answers: Queue,
+}
+
+impl Passes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pass> {
+        once(&self.main).chain(self.bitmaps.as_ref().map(|bitmaps| &bitmaps.pass)).map(|pass| &**pass)
+    }
+
+    /// The pass that awaits this reply, if any does.
+    pub(super) fn awaiting(&mut self, id: RequestId, cx: &mut PassContext) -> Option<&mut Pass> {
+        let Self { main, bitmaps } = self;
+        let bitmaps = bitmaps.as_mut().map(|bitmaps| &mut *bitmaps.pass).filter(|pass| pass.awaits(id));
+        // only bitmaps are left: nothing else holds any of the budget
+        cx.alone = bitmaps.is_none() || main.is_empty();
+        Some(bitmaps.unwrap_or(main)).filter(|pass| pass.awaits(id))
+    }
+
+    /// Returns the next request: of the main pass, or more of the bitmaps.
+    ///
+    /// With several requests in flight, the bitmaps have priority as soon as no answer of them
+    /// awaits follow-up.
+    pub(super) fn next_request(
+        &mut self,
+        id: RequestId,
+        cx: &mut PassContext,
+    ) -> Result<Option<Request>, SurveyError> {
+        let ahead = cx.options.width() > 1;
+        if ahead
+            && self.bitmaps.as_ref().is_some_and(|bitmaps| !bitmaps.pass.is_provided())
+            && let Some(request) = self.next_of_bitmaps(id, cx)?
+        {
+            return Ok(Some(request));
+        }
+        cx.elsewhere = self.bitmaps.as_ref().map_or(0, |bitmaps| bitmaps.pass.in_flight());
+        cx.alone = true;
+        match self.main.next_request(id, cx)? {
+            Some(request) => Ok(Some(request)),
+            None => self.next_of_bitmaps(id, cx),
+        }
+    }
+
+    fn next_of_bitmaps(
+        &mut self,
+        id: RequestId,
+        cx: &mut PassContext,
+    ) -> Result<Option<Request>, SurveyError> {
+        cx.elsewhere = self.main.in_flight();
+        cx.alone = self.main.is_empty();
+        match &mut self.bitmaps {
+            Some(bitmaps) if self.main.room() > 0 => bitmaps.pass.next_request(id, cx),
+            _ => Ok(None),
+        }
+    }
+
+    /// Moves extents to the queue in order, with their details or clean: see [`Pass::read`].
+    pub(super) fn read(&mut self, queue: &mut Queue) -> Result<bool, StreamError> {
+        loop {
+            if self.main.read(queue, MOST)? {
+                return Ok(true);
+            }
+            if !self.follow_up()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Hands the bitmaps' answers to the main pass. Returns `true` if there were any.
+    pub(super) fn follow_up(&mut self) -> Result<bool, StreamError> {
+        let Self { main, bitmaps: Some(Bitmaps { pass, answers }) } = self else { return Ok(false) };
+        let mut any = false;
+        while main.room() > 0 && pass.read(answers, main.room())? {
+            any = true;
+            while let Some(answer) = answers.pop() {
+                main.follow_up(&answer);
+            }
+        }
+        Ok(any)
+    }
+}

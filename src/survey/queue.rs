@@ -1,0 +1,151 @@
+//! Merged extents that were not yet yielded: a short queue, so that a window is read for many
+//! extents at once.
+//!
+//! ```text
+//! cuts     [4096 a][8192 b][9216 a][ ...        an extent starts where the one before it ends
+//!          ^ taken          ^ the last may still grow
+//! ```
+
+use alloc::vec::Vec;
+
+use super::layer::{Answer, DISPUTED, PackedAnswer};
+use crate::error::StreamError;
+use crate::extent::Extent;
+use crate::status::Status;
+
+/// The number of extents read ahead. They occupy 1 KB, whatever the disk, and are no payload: the
+/// budget does not count them. What is larger comes from an allocator's slow path, which the survey
+/// of a small disk would feel.
+pub(super) const MOST: usize = 42;
+
+/// The end of an extent, and its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) end: u64,
+    pub(super) answer: PackedAnswer,
+}
+
+/// Consecutive extents, equal neighbours joined. The last may still grow.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// [`MOST`] cuts once anything was read.
+    cuts: Vec<Cut>,
+    /// The number of cuts that were taken, and of all.
+    taken: usize,
+    len: usize,
+    /// The number that were taken before those.
+    dropped: u64,
+    /// The start of the first extent.
+    start: u64,
+    /// The end of the last one: all bytes before it have been read.
+    pub(super) end: u64,
+    /// The bits of answers that are shown. Where a dispute is not shown, it makes no cut.
+    shown: u64,
+    /// The number of extents about which replies disagreed.
+    pub(super) disputed: u64,
+}
+
+impl Queue {
+    /// A queue of extents from byte `start` on.
+    pub(super) fn new(start: u64, shows_disputes: bool) -> Self {
+        let shown = if shows_disputes { u64::MAX } else { !DISPUTED };
+        Self { cuts: Vec::new(), taken: 0, len: 0, dropped: 0, start, end: start, shown, disputed: 0 }
+    }
+
+    /// The first byte that has not been taken.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The number of extents that were taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.dropped + self.taken as u64
+    }
+
+    /// Takes the first extent.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Extent<Answer>> {
+        let Cut { end, answer } = *self.cuts.get(self.taken..self.len)?.first()?;
+        let extent = Extent::trusted(self.start, end, Answer::unpack(answer));
+        self.taken += 1;
+        self.start = end;
+        Some(extent)
+    }
+
+    /// Takes the status of the first extent if it can no longer grow. Disputes must not be shown.
+    #[inline]
+    pub(super) fn pop_whole(&mut self) -> Option<Extent<Status>> {
+        let next = self.taken + 1;
+        let Cut { end, answer } = *self.cuts.get(self.taken).filter(|_| next < self.len)?;
+        let extent = Extent::trusted(self.start, end, Status::unpack(answer));
+        (self.taken, self.start) = (next, end);
+        Some(extent)
+    }
+
+    /// Drops the extents that were not taken.
+    pub(super) fn clear(&mut self) {
+        self.len = self.taken;
+    }
+
+    /// Adds extents from byte `start` on, until there are `most`, or as many as fit.
+    ///
+    /// This is a second guard after the merge: a gap or an overlap here would lose data.
+    pub(super) fn fill_from(&mut self, start: u64, most: usize) -> Result<Filling<'_>, StreamError> {
+        let expected = self.end;
+        if start > expected {
+            return Err(StreamError::Gap { range: expected..start });
+        }
+        if start < expected {
+            return Err(StreamError::Overlap { start, expected });
+        }
+        self.cuts.resize(MOST, Cut::default());
+        self.cuts.copy_within(self.taken..self.len, 0);
+        self.len -= self.taken;
+        self.dropped += self.taken as u64;
+        self.taken = 0;
+        let last = self.len.checked_sub(1).and_then(|last| self.cuts.get(last));
+        let last = last.map_or([u64::MAX; 2], |last| last.answer);
+        Ok(Filling { last, room: most.min(MOST), len: self.len, disputed: 0, queue: self })
+    }
+}
+
+/// Extents that are added to a queue.
+pub(super) struct Filling<'a> {
+    queue: &'a mut Queue,
+    /// The answer of the last extent; no answer has all bits.
+    last: PackedAnswer,
+    room: usize,
+    len: usize,
+    disputed: u64,
+}
+
+impl Filling<'_> {
+    /// Adds an extent that follows the last one, for which there must be room. No processor foretells which neighbours are equal,
+    /// so an equal one is written over the last without a branch.
+    #[inline(always)]
+    pub(super) fn push(&mut self, end: u64, [bitmaps, rest]: PackedAnswer) {
+        let answer = [bitmaps, rest & self.queue.shown];
+        self.disputed += u64::from(rest & DISPUTED != 0);
+        self.len += usize::from(answer != self.last);
+        self.last = answer;
+        let place = self.queue.cuts.get_mut(self.len.wrapping_sub(1));
+        debug_assert!(place.is_some(), "an extent without a place would be lost");
+        if let Some(place) = place {
+            *place = Cut { end, answer };
+        }
+    }
+
+    /// True if another extent has room.
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        self.len < self.room
+    }
+
+    /// Ends the filling: the extents reach up to byte `end`.
+    pub(super) fn finish(self, end: u64) {
+        let Self { queue, len, disputed, .. } = self;
+        queue.end = end;
+        queue.len = len;
+        queue.disputed += disputed;
+    }
+}

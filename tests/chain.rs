@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use nbd_extents::chain::{
     Chain, ChainError, ChainFact, ChainLayer, Checksum, LayerName, ParentLayer, Source, SourceError, Sources,
+    Unchecked,
 };
 use nbd_extents::stream::{ExtentSource, ExtentStream, FromIter, from_iter};
 use nbd_extents::{Action, Extent, MAX_END, StreamError};
@@ -516,4 +517,52 @@ fn what_is_hidden_is_not_read() {
     assert_eq!(plan.next_extent().unwrap().unwrap().length(), 100_000);
     assert_eq!(read.get(), 1);
     assert_eq!(plan.next_extent().unwrap(), None);
+}
+
+/// A checksum that is read loosely, or written as another, ties a layer to the wrong parent.
+#[test]
+fn a_checksum_is_32_digits_and_nothing_else() {
+    let text = "00112233445566778899aabbccddeeff";
+    let checksum: Checksum = text.parse().unwrap();
+    assert_eq!(checksum.bits(), 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    assert_eq!((checksum.to_string(), format!("{checksum:?}")), (text.into(), format!("Checksum({text})")));
+    for odd in ["", "0", "+0112233445566778899aabbccddeeff", &text.replace('f', "g"), &format!("{text}0")] {
+        assert!(odd.parse::<Checksum>().is_err(), "{odd:?}");
+    }
+}
+
+#[test]
+fn faults_and_facts_say_which_layer_they_are_about() {
+    let positions = [
+        (ChainError::FullInside { layer: name(2, "b") }, Some(2)),
+        (ChainError::Missing { layer: name(3, "d"), parent: "c".into() }, Some(3)),
+        (ChainError::Empty, None),
+    ];
+    for (error, position) in positions {
+        assert_eq!(error.position(), position, "{error}");
+    }
+    assert_eq!(Source::Copy { layer: 3 }.layer(), Some(3));
+    assert_eq!(Source::Zero { layer: 2, may_unmap: false }.layer(), Some(2));
+    assert_eq!(Source::Below.layer(), None);
+    let unchecked = Unchecked { layer: name(1, "b"), fact: ChainFact::ParentSize };
+    assert_eq!(unchecked.to_string(), "layer b at position 1: the parent's disk size could not be checked");
+}
+
+/// The longest disk that an extent can describe is one.
+#[test]
+fn a_disk_may_end_at_the_highest_offset() {
+    let whole = vec![Extent::new(0, MAX_END, COPY).unwrap()];
+    let full = ChainLayer::full("vda", "a", MAX_END);
+    let chain = Chain::new([(full, from_iter(whole))]).unwrap();
+    assert_eq!(chain.check(), Ok(()));
+    assert!(format!("{chain:?}").contains("\"a\""), "{chain:?}");
+}
+
+/// In a log, a restore says how far it is.
+#[test]
+fn a_restore_shows_its_layers_and_its_position() {
+    let layers = [vec![(8, COPY)], vec![(8, COPY)], vec![(2, COPY), (6, Action::Skip)]];
+    let mut plan = chain(&layers).merge(1..3).unwrap().1;
+    plan.next_extent().unwrap();
+    assert_eq!(format!("{plan:?}"), "Sources { layers: 1..3, position: 2, end: 8, .. }");
 }

@@ -126,3 +126,39 @@ impl Raw for Pair64 {
         RawList::Pair64(list)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::RawDescriptor;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// Against the descriptors read one by one.
+    fn check<R: RawDescriptor>(list: &[R]) -> Result<(), TestCaseError> {
+        let Measured { sum, lengths, flags, empty } = R::measure(list);
+        let all = || list.iter().map(|raw| raw.read());
+        prop_assert_eq!(sum, all().fold(0, |sum, one| u64::wrapping_add(sum, one.length)));
+        let bits = all().fold(0, |bits, one| bits | one.length);
+        prop_assert_eq!(lengths & bits, bits);
+        prop_assert_eq!(flags, all().fold(0, |bits, one| bits | one.flags));
+        prop_assert_eq!(empty, all().any(|one| one.length == 0));
+        Ok(())
+    }
+
+    proptest! {
+        /// A length of 0 or beyond a key that a measure overlooks gives extents at wrong places.
+        #[test]
+        fn a_measure_overlooks_nothing(
+            list in prop::collection::vec((prop_oneof![8 => any::<u32>(), 1 => 0..2_u32], any::<u32>()), 0..9),
+            wide in prop::collection::vec((prop_oneof![8 => any::<u64>(), 1 => 0..2_u64], any::<u64>()), 0..9),
+        ) {
+            check(&list.iter().map(|&(length, flags)| [length, flags]).collect::<Vec<_>>())?;
+            let compact = |&(length, flags): &(u32, u32)| (u64::from(length) << 32 | u64::from(flags)).to_be_bytes();
+            check(&list.iter().map(compact).collect::<Vec<_>>())?;
+            let extended = |&(length, flags): &(u64, u64)| (u128::from(length) << 64 | u128::from(flags)).to_be_bytes();
+            check(&wide.iter().map(extended).collect::<Vec<_>>())?;
+            check(&wide)?;
+        }
+    }
+}

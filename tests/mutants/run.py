@@ -9,7 +9,7 @@ does a module of which less than 95% are caught. `--list` prints the modules, `-
 the file, to be explained there.
 
 All mutants are compiled into one set of test programs (rewrite.py), which run once for each mutant with its
-number in the environment. A mutant is caught when a test fails, or takes five times the processor time that it
+number in the environment: first the unit tests, then the other programs with the mutants that are left. A mutant is caught when a test fails, or takes five times the processor time that it
 takes without it. Only tests that reach the mutated function run, the fastest first.
 """
 
@@ -18,6 +18,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -48,7 +49,7 @@ MODULES = {
     "survey": ("nbd-extents", "src/survey",
                ["survey", "survey_entries", "survey_faults", "survey_in_flight", "survey_writable", "replies",
                 "replies_hostile", "budget", "changing_export", "progress"]),
-    "action": ("nbd-extents", "src/action", ["actions", "plans"]),
+    "action": ("nbd-extents", "src/action", ["actions", "decided_lists", "plans"]),
     "plan": ("nbd-extents", "src/plan", ["plans"]),
     "chain": ("nbd-extents", "src/chain", ["chain"]),
     "sparse_stream": ("nbd-extents-backup", "backup/src/sparse_stream",
@@ -77,19 +78,20 @@ def place(point):
 
 def list_mutants(modules):
     """The mutants of the modules, numbered from 1 on."""
-    found = []
-    for module in modules:
-        package, folder, _ = MODULES[module]
-        listed = run("cargo", "mutants", "--list", "--json", "-p", package, "-f", f"{folder}/**", cwd=ROOT)
+    found, seen = [], collections.Counter()
+    for package in sorted({MODULES[module][0] for module in modules}):
+        folders = {MODULES[module][1]: module for module in modules if MODULES[module][0] == package}
+        listed = run("cargo", "mutants", "--list", "--json", "-p", package,
+                     *(argument for folder in folders for argument in ("-f", f"{folder}/**")), cwd=ROOT)
         if listed.returncode != 0:
             sys.exit(listed.stderr)
-        seen = collections.Counter()
         # outside of functions there are constants alone, which the compiler evaluates
         for entry in (entry for entry in json.loads(listed.stdout) if entry["function"]):
             # without lines and columns, which change with every edit; equal names are counted
             name = re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
             seen[name] += 1
             name += f" (#{seen[name]})" if seen[name] > 1 else ""
+            module = next(module for folder, module in folders.items() if entry["file"].startswith(f"{folder}/"))
             span = {key: tuple(place(entry_span[end]) for end in ("start", "end"))
                     for key, entry_span in [("function", entry["function"]["span"]), ("span", entry["span"])]}
             found.append(rewrite.Mutant(0, name, entry["file"], package, module,
@@ -142,13 +144,13 @@ def messages(output):
             yield json.loads(line)
 
 
-def targets_of(mutants):
-    """The packages of the mutants, and the test programs that are tried, as arguments of cargo."""
+def arguments_of(mutants, with_units):
+    """The packages and the test programs of the mutants, as arguments of cargo."""
     modules = {mutant.module for mutant in mutants}
     packages = sorted({MODULES[module][0] for module in modules})
-    tests = {test for module in modules for test in MODULES[module][2]}
-    return ([argument for package in packages for argument in ("-p", package)],
-            ["--lib", *(argument for test in sorted(tests) for argument in ("--test", test))])
+    tests = sorted({test for module in modules for test in MODULES[module][2]})
+    return [*(argument for package in packages for argument in ("-p", package)),
+            *(["--lib"] if with_units else [argument for test in tests for argument in ("--test", test)])]
 
 
 def refused(output, by_number):
@@ -172,29 +174,41 @@ def refused(output, by_number):
     return found
 
 
-def compile_all(mutants):
-    """Leaves out what does not compile, and builds the test programs: (programs, unviable)."""
+def fingerprint(mutant):
+    """What says that a mutant is the same as in an earlier run."""
+    return [hashlib.sha256((ROOT / mutant.file).read_bytes()).hexdigest(), mutant.name]
+
+
+def compile_all(mutants, command, *targets):
+    """Builds the targets with those mutants that compile: (cargo's output, the mutants)."""
     by_number = {mutant.number: mutant for mutant in mutants}
-    unviable = set()
-    packages, targets = targets_of(mutants)
-    for command in [("check", "--lib"), ("test", "--no-run", *targets)]:
-        for _ in range(40):
-            write_mutants(mutants, unviable)
-            output = cargo(*command, *packages, "--all-features")
-            if output.returncode == 0:
-                break
-            more = refused(output, by_number) - unviable
-            if not more:
-                errors = [m["message"]["rendered"] for m in messages(output) if m["reason"] == "compiler-message"]
-                sys.exit("the mutated tree does not compile:\n" + "".join(errors)[-4000:] + output.stderr[-2000:])
-            unviable |= more
-            say(f"  {len(unviable)} mutants do not compile")
+    cache = WORK / "unviable.json"
+    known = json.loads(cache.read_text()) if cache.exists() else []
+    unviable = {mutant.number for mutant in mutants if fingerprint(mutant) in known}
+    for _ in range(40):
+        write_mutants(mutants, unviable)
+        output = cargo(*command, *targets, "--all-features")
+        if output.returncode == 0:
+            return output, [mutant for mutant in mutants if mutant.number not in unviable]
+        more = refused(output, by_number) - unviable
+        if not more:
+            errors = [m["message"]["rendered"] for m in messages(output) if m["reason"] == "compiler-message"]
+            sys.exit("the mutated tree does not compile:\n" + "".join(errors)[-4000:] + output.stderr[-2000:])
+        unviable |= more
+        known += [fingerprint(by_number[number]) for number in more]
+        cache.write_text(json.dumps(known))
+        say(f"  {len(unviable)} mutants do not compile")
+    sys.exit("some mutants still do not compile")
+
+
+def programs_of(output):
+    """The test programs that cargo has built."""
     programs = []
     for message in messages(output):
         if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
             folder = pathlib.Path(message["manifest_path"]).parent
             programs.append(Program(message["executable"], folder))
-    return programs, unviable
+    return programs
 
 
 @dataclasses.dataclass
@@ -322,23 +336,35 @@ def main():
         step = max(1, len(mutants) // args.sample)
         mutants = mutants[step // 2::step][:args.sample]
     copy_tree()
-    programs, unviable = compile_all(mutants)
-    viable = [mutant for mutant in mutants if mutant.number not in unviable]
-    first = first_of_functions(viable)
-    say(f"{len(viable)} are viable; running")
+    packages = [argument for package in sorted({mutant.package for mutant in mutants}) for argument in ("-p", package)]
+    _, viable = compile_all(mutants, ["check", "--lib"], *packages)
+    survivors = viable
+    for with_units in (True, False):
+        survivors, left_out = run_programs(survivors, with_units, args)
+        viable = [mutant for mutant in viable if mutant not in left_out]
+        if not survivors:
+            break
+    report(viable, survivors, args)
+
+
+def run_programs(mutants, with_units, args):
+    """Tries the mutants on the unit tests or on the other programs: (survivors, mutants that do not compile)."""
+    output, compiled = compile_all(mutants, ["test", "--no-run"], *arguments_of(mutants, with_units))
+    first = first_of_functions(compiled)
+    say(f"{len(compiled)} mutants against the {'unit tests' if with_units else 'other tests'}")
+    survivors = []
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        tests = [test for test in measure(programs, pool) if test.seconds <= args.slowest]
-        if not tests:
-            sys.exit("no test passes without a mutant")
+        tests = [test for test in measure(programs_of(output), pool) if test.seconds <= args.slowest]
         task = lambda mutant: (mutant, verdict(mutant, first[mutant.number], tests))
-        survivors = []
-        for done, (mutant, caught_by) in enumerate(pool.map(task, viable), 1):
+        for done, (mutant, caught_by) in enumerate(pool.map(task, compiled), 1):
             if caught_by is None:
                 survivors.append(mutant)
-                say(f"  survives: {mutant.name}")
+                if not with_units:
+                    say(f"  survives: {mutant.name}")
             if done % 100 == 0:
-                say(f"  {done} of {len(viable)}")
-    report(viable, survivors, args)
+                say(f"  {done} of {len(compiled)}, {len(survivors)} not caught")
+    left_out = [mutant for mutant in mutants if mutant not in compiled]
+    return survivors, left_out
 
 
 def report(viable, survivors, args):

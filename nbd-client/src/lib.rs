@@ -115,6 +115,7 @@ pub mod error;
 pub mod export;
 pub mod frame;
 pub mod handshake;
+mod number_map;
 mod options;
 pub mod pipeline;
 pub mod pool;

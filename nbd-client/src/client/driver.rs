@@ -137,7 +137,8 @@ impl<T: Transport> BlockingDriver<T> {
         self.receive_by(lent, T::read_vectored).map(drop)
     }
 
-    /// One read by a function of the transport's. `false` when that would wait.
+    /// One read by a function of the transport's. `true` when it filled all the space that there
+    /// was, and more may be there; `false` also when it would wait.
     fn receive_by(
         &mut self,
         lent: &mut Lent<'_>,
@@ -148,9 +149,11 @@ impl<T: Transport> BlockingDriver<T> {
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
             // an empty first slice could make a transport report the end of the stream
             let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
+            let space: usize = slices.iter().map(|slice| slice.len()).sum();
             match read(&mut self.transport, slices.get_mut(first..).unwrap_or_default()) {
                 Ok(count) => {
-                    return self.connection.received_in(count, lent, Instant::now()).map(|()| true);
+                    self.connection.received_in(count, lent, Instant::now())?;
+                    return Ok(count == space);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -205,8 +208,9 @@ impl<T: Transport> BlockingDriver<T> {
 }
 
 impl BlockingDriver<Socket> {
-    /// Reads once, if there is something to read. `false` when there is nothing.
+    /// Reads once, if there is something to read. `true` when more may be there, and can be asked
+    /// for without waiting.
     pub(crate) fn receive_now(&mut self) -> Result<bool, Error> {
-        self.receive_by(&mut Lent::default(), Socket::read_now)
+        Ok(self.receive_by(&mut Lent::default(), Socket::read_now)? && cfg!(unix))
     }
 }

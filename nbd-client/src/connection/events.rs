@@ -148,7 +148,8 @@ impl Connection {
             Stage::Open(_, session) => {
                 // one piece at a time: each may belong to another buffer
                 let owner = session.receiving_for();
-                let room = self.transfers.buffer(owner).map_or(&mut *lent.read, |own| own.as_mut_slice());
+                let room =
+                    self.transfers.buffer(owner, session).map_or(&mut *lent.read, |own| own.as_mut_slice());
                 let space = session.space_in(room);
                 let count = space.len().min(input.len());
                 if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {

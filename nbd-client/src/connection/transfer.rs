@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use crate::export::{Export, TransmissionFlags};
 use crate::frame::command_flag;
+use crate::number_map::NumberMap;
 use crate::session::{
     Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, Session, StartError,
     TrimRequest, WriteRequest, ZeroRequest,
@@ -28,10 +29,15 @@ const QUICK_EFFECT: u64 = 1 << 30;
 /// Requests up to this length are never too long, so a refusal means something else.
 const NEVER_TOO_LONG: u64 = 64 << 10;
 
-/// The bytes of a transfer: its own, or the caller's, which are lent with each call.
+/// The bytes of a transfer.
 #[derive(Debug)]
 pub(crate) enum TransferBytes {
+    /// Its own.
     Own(Vec<u8>),
+    /// This number of bytes of a read, in a buffer that the session keeps. The transfer gets it with
+    /// the first byte: the buffer that was used last is still in the processor's cache.
+    Spare(usize),
+    /// The caller's, which are lent with each call.
     Lent(usize),
 }
 
@@ -39,7 +45,7 @@ impl TransferBytes {
     fn len(&self) -> u64 {
         match self {
             Self::Own(bytes) => bytes.len() as u64,
-            Self::Lent(length) => *length as u64,
+            Self::Spare(length) | Self::Lent(length) => *length as u64,
         }
     }
 }
@@ -128,8 +134,10 @@ struct ActiveTransfer {
     transfer: Transfer,
     /// Where it begins, in bytes.
     start: u64,
-    /// Ranges not asked for yet.
-    open: VecDeque<Range<u64>>,
+    /// The range not asked for yet; that of a FLUSH is empty.
+    rest: Option<Range<u64>>,
+    /// Ranges that the server refused and that are asked for in another way, the next one last.
+    again: Vec<Range<u64>>,
     in_flight: usize,
     /// The longest request that the server may not find too long, in bytes.
     longest: u64,
@@ -139,7 +147,7 @@ struct ActiveTransfer {
 /// The transfers of a connection, and what it has learned about its server.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
-    jobs: HashMap<u64, ActiveTransfer>,
+    jobs: NumberMap<u64, ActiveTransfer>,
     /// Transfers with open ranges, in order.
     ready: VecDeque<u64>,
     events: VecDeque<Event>,
@@ -161,7 +169,8 @@ impl Transfers {
         let range = offset..offset.saturating_add(length);
         let job = ActiveTransfer {
             start: range.start,
-            open: VecDeque::from([range]),
+            rest: Some(range),
+            again: Vec::new(),
             transfer,
             in_flight: 0,
             longest: u64::MAX,
@@ -186,7 +195,7 @@ impl Transfers {
     #[cfg(feature = "tokio")]
     pub(super) fn cancel(&mut self, cookie: Cookie) {
         if let Some(job) = self.jobs.get_mut(&cookie.get()).filter(|job| job.in_flight > 0) {
-            job.open.clear();
+            job.ask_no_more();
         }
     }
 
@@ -209,11 +218,22 @@ impl Transfers {
         }
     }
 
-    /// The transfer's own buffer for reads; `None` if the caller lends it.
-    pub(super) fn buffer(&mut self, owner: u64) -> Option<&mut Vec<u8>> {
-        match &mut self.jobs.get_mut(&owner)?.transfer {
-            Transfer::Read { bytes: TransferBytes::Own(bytes), .. } => Some(bytes),
-            _ => None,
+    /// The transfer's own buffer for reads, now that something for it comes; `None` if the caller
+    /// lends it.
+    pub(super) fn buffer(&mut self, owner: u64, session: &mut Session) -> Option<&mut Vec<u8>> {
+        // most pieces are headers, which belong to no transfer
+        if owner == 0 {
+            return None;
+        }
+        let Transfer::Read { bytes, .. } = &mut self.jobs.get_mut(&owner)?.transfer else { return None };
+        if let &mut TransferBytes::Spare(length) = bytes {
+            let mut buffer = session.spare_buffer();
+            buffer.resize(length, 0);
+            *bytes = TransferBytes::Own(buffer);
+        }
+        match bytes {
+            TransferBytes::Own(bytes) => Some(bytes),
+            TransferBytes::Spare(_) | TransferBytes::Lent(_) => None,
         }
     }
 
@@ -224,7 +244,7 @@ impl Transfers {
                 self.ready.pop_front();
                 continue;
             };
-            let Some(open) = job.open.front().cloned() else {
+            let Some(open) = job.next_open() else {
                 self.ready.pop_front();
                 self.finish_if_over(number, session);
                 continue;
@@ -276,12 +296,12 @@ impl Transfers {
                         && length > NEVER_TOO_LONG.max(session.minimum_block());
                 if is_zero && error.errno() == Some(Errno::ENOTSUP) && job.error.is_none() {
                     self.zeroing = self.zeroing.max(zeroing);
-                    job.open.push_front(range);
+                    job.again.push(range);
                 } else if too_long && job.error.is_none() {
                     let block = session.minimum_block();
                     let half = (length / 2 - length / 2 % block).max(block);
                     job.longest = job.longest.min(half);
-                    job.open.push_front(range);
+                    job.again.push(range);
                 } else {
                     job.fail(error);
                 }
@@ -294,7 +314,7 @@ impl Transfers {
             }
             _ => {}
         }
-        if !job.open.is_empty() && !self.ready.contains(&owner) {
+        if job.next_open().is_some() && !self.ready.contains(&owner) {
             self.ready.push_front(owner);
         }
         self.finish_if_over(owner, session);
@@ -302,7 +322,7 @@ impl Transfers {
     }
 
     fn finish_if_over(&mut self, number: u64, session: &mut Session) {
-        if self.jobs.get(&number).is_none_or(|job| job.in_flight > 0 || !job.open.is_empty()) {
+        if self.jobs.get(&number).is_none_or(|job| job.in_flight > 0 || job.next_open().is_some()) {
             return;
         }
         let Some(job) = self.jobs.remove(&number) else { return };
@@ -316,8 +336,10 @@ impl Transfers {
                 if let Transfer::Read { bytes: TransferBytes::Own(bytes), .. }
                 | Transfer::Write { bytes: TransferBytes::Own(bytes), .. } = transfer
                 {
-                    // a write that failed early may still have bytes to send
-                    session.release(number, &bytes);
+                    if error.is_some() {
+                        // a write that failed early may still have bytes to send
+                        session.release(number, &bytes);
+                    }
                     session.recycle_buffer(bytes);
                 }
                 self.events.push_back(match error {
@@ -357,20 +379,31 @@ impl ActiveTransfer {
         }
     }
 
-    /// The first `length` open bytes are asked for.
+    /// The next range to ask for.
+    fn next_open(&self) -> Option<Range<u64>> {
+        self.again.last().or(self.rest.as_ref()).cloned()
+    }
+
+    /// The first `length` bytes of the next range are asked for.
     fn advance(&mut self, length: u64) {
-        if let Some(open) = self.open.front_mut() {
-            open.start += length;
-            if open.is_empty() {
-                self.open.pop_front();
-            }
+        if let Some(again) = self.again.last_mut() {
+            again.start += length;
+            self.again.pop_if(|again| again.is_empty());
+        } else if let Some(rest) = &mut self.rest {
+            rest.start += length;
+            self.rest.take_if(|rest| rest.is_empty());
         }
     }
 
     /// The first error ends it: nothing more is asked for.
     fn fail(&mut self, error: RequestError) {
         self.error.get_or_insert(error);
-        self.open.clear();
+        self.ask_no_more();
+    }
+
+    fn ask_no_more(&mut self) {
+        self.rest = None;
+        self.again.clear();
     }
 }
 

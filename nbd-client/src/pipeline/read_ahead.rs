@@ -43,7 +43,7 @@ pub struct ReadAhead<'a, I> {
     longest: u32,
     /// Blocks in order, each in flight or waiting for its turn.
     blocks: VecDeque<PendingBlock>,
-    /// TransferBytes of those.
+    /// Bytes of those.
     held: u64,
     /// The block that was handed out last.
     current: Vec<u8>,

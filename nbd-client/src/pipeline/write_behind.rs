@@ -45,7 +45,7 @@ pub struct WriteBehind<'a> {
     options: PipelineOptions,
     longest: u32,
     in_flight: Vec<PendingWrite>,
-    /// TransferBytes of data in flight.
+    /// Bytes of data in flight.
     held: u64,
     /// The end of the last write, where it is not the end of a block.
     partial: Option<Partial>,
@@ -58,11 +58,11 @@ pub struct WriteBehind<'a> {
 struct PendingWrite {
     cookie: Cookie,
     range: Range<u64>,
-    /// TransferBytes of data.
+    /// Bytes of data.
     moved: u64,
 }
 
-/// TransferBytes inside one block that are not written yet.
+/// Bytes inside one block that are not written yet.
 #[derive(Debug)]
 struct Partial {
     offset: u64,
@@ -233,7 +233,8 @@ impl<'a> WriteBehind<'a> {
         if end == self.block_of(first).end { self.write_partial() } else { Ok(()) }
     }
 
-    /// Writes the partial block. TransferBytes of the block that nobody has written are read first.
+    /// Writes the partial block. The bytes of the block that nobody has
+    /// written are read first.
     fn write_partial(&mut self) -> Result<(), Error> {
         let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
         let block = self.block_of(offset);

@@ -5,13 +5,17 @@ use alloc::collections::VecDeque;
 
 /// The source of zeroes that are written as data.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+/// Headers that were sent are forgotten together: when no other is left, or this number of bytes.
+const SENT_HEADERS: usize = 16 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    /// Complete pieces, none of them empty, in order.
+    /// None of them is empty.
     pieces: VecDeque<QueuedBytes>,
-    /// Headers after all of them.
-    tail: Vec<u8>,
+    /// The headers of all pieces, from `first_header` on: one memory for all of them, which is used
+    /// again.
+    headers: Vec<u8>,
+    first_header: usize,
     /// Bytes of the first piece that were sent.
     sent: usize,
     /// Bytes that are not sent yet.
@@ -23,7 +27,8 @@ pub(super) struct SendQueue {
 
 #[derive(Debug)]
 enum QueuedBytes {
-    Headers(Vec<u8>),
+    /// This number of bytes of the queue's headers.
+    Headers(usize),
     Payload(Vec<u8>),
     /// Bytes of the buffer that belongs to a transfer, or that its caller lends with each call.
     Lent {
@@ -37,8 +42,8 @@ enum QueuedBytes {
 impl QueuedBytes {
     fn len(&self) -> usize {
         match self {
-            Self::Headers(bytes) | Self::Payload(bytes) => bytes.len(),
-            Self::Lent { length, .. } | Self::Zeroes(length) => *length,
+            Self::Payload(bytes) => bytes.len(),
+            Self::Headers(length) | Self::Lent { length, .. } | Self::Zeroes(length) => *length,
         }
     }
 }
@@ -46,9 +51,17 @@ impl QueuedBytes {
 impl SendQueue {
     /// Appends headers.
     pub(super) fn headers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let before = self.tail.len();
-        write(&mut self.tail);
-        self.unsent += (self.tail.len() - before) as u64;
+        let before = self.headers.len();
+        write(&mut self.headers);
+        let written = self.headers.len() - before;
+        match self.pieces.back_mut() {
+            Some(QueuedBytes::Headers(length)) => {
+                *length += written;
+                self.unsent += written as u64;
+            }
+            _ if written > 0 => self.push(QueuedBytes::Headers(written)),
+            _ => {}
+        }
     }
 
     /// The payload of the header that was appended last; it is not empty.
@@ -63,14 +76,15 @@ impl SendQueue {
 
     /// The same, of zeroes.
     pub(super) fn zeroes(&mut self, length: usize) {
-        self.push(QueuedBytes::Zeroes(length));
+        let mut left = length;
+        while left > 0 {
+            let now = left.min(ZEROES.len());
+            self.push(QueuedBytes::Zeroes(now));
+            left -= now;
+        }
     }
 
     fn push(&mut self, piece: QueuedBytes) {
-        let headers = core::mem::take(&mut self.tail);
-        if !headers.is_empty() {
-            self.pieces.push_back(QueuedBytes::Headers(headers));
-        }
         self.unsent += piece.len() as u64;
         self.pieces.push_back(piece);
     }
@@ -107,24 +121,20 @@ impl SendQueue {
 
     /// The bytes to send, in order; no slice is empty. `lender` knows the buffers that are lent.
     pub(super) fn slices<'a>(&'a self, lender: impl Fn(u64) -> &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let whole = self.pieces.iter().flat_map(move |piece| {
-            let (bytes, repeated) = match piece {
-                QueuedBytes::Headers(bytes) | QueuedBytes::Payload(bytes) => (bytes.as_slice(), bytes.len()),
-                &QueuedBytes::Lent { owner, at, length } => {
-                    (lender(owner).get(at..at + length).unwrap_or_default(), length)
-                }
-                &QueuedBytes::Zeroes(length) => (ZEROES.as_slice(), length),
-            };
-            let step = bytes.len().max(1);
-            (0..repeated)
-                .step_by(step)
-                .map(move |at| bytes.get(..step.min(repeated - at)).unwrap_or_default())
-        });
+        let mut header = self.first_header;
         let mut skip = self.sent;
-        whole.chain([self.tail.as_slice()]).filter_map(move |slice| {
-            let rest = slice.get(skip.min(slice.len())..).unwrap_or_default();
-            skip = skip.saturating_sub(slice.len());
-            (!rest.is_empty()).then_some(rest)
+        self.pieces.iter().filter_map(move |piece| {
+            let bytes = match piece {
+                QueuedBytes::Payload(bytes) => Some(bytes.as_slice()),
+                &QueuedBytes::Headers(length) => {
+                    header += length;
+                    self.headers.get(header - length..header)
+                }
+                &QueuedBytes::Lent { owner, at, length } => lender(owner).get(at..at + length),
+                &QueuedBytes::Zeroes(length) => ZEROES.get(..length),
+            };
+            // only the first piece was sent in part, and none was sent whole
+            bytes?.get(core::mem::take(&mut skip)..).filter(|rest| !rest.is_empty())
         })
     }
 
@@ -143,14 +153,20 @@ impl SendQueue {
                 return;
             }
             self.sent = 0;
-            if let Some(QueuedBytes::Payload(bytes)) = self.pieces.pop_front() {
-                keep(bytes);
+            match self.pieces.pop_front() {
+                Some(QueuedBytes::Payload(bytes)) => keep(bytes),
+                Some(QueuedBytes::Headers(length)) => self.drop_headers(length),
+                _ => {}
             }
         }
-        self.sent += left;
-        if self.sent >= self.tail.len() {
-            self.sent = 0;
-            self.tail.clear();
+    }
+
+    /// The first `length` bytes of headers were sent.
+    fn drop_headers(&mut self, length: usize) {
+        self.first_header += length;
+        if self.first_header >= SENT_HEADERS.min(self.headers.len()) {
+            self.headers.drain(..self.first_header);
+            self.first_header = 0;
         }
     }
 

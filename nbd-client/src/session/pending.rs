@@ -2,11 +2,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use std::collections::HashMap;
 
 use super::coverage::{Coverage, Misfit};
 use super::{Command, Cookie, RequestFault, RequestInfo};
 use crate::frame::{Headers, chunk_type};
+use crate::number_map::NumberMap;
 
 /// A request in flight.
 #[derive(Debug)]
@@ -79,13 +79,14 @@ impl Reading {
 }
 
 impl Pending {
-    pub(super) fn new(info: RequestInfo, owner: u64, answer: ExpectedAnswer) -> Self {
+    /// A request without payload whose header ends there in the output.
+    pub(super) fn new(info: RequestInfo, owner: u64, answer: ExpectedAnswer, header_end: u64) -> Self {
         let due = match &answer {
             ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,
             ExpectedAnswer::Read(_) => 1,
             ExpectedAnswer::Plain { .. } => 0,
         };
-        Self { info, owner, header_end: 0, end: 0, answer, error: None, chunks: 0, due, bytes: 0 }
+        Self { info, owner, header_end, end: header_end, answer, error: None, chunks: 0, due, bytes: 0 }
     }
 
     /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where
@@ -222,7 +223,7 @@ impl Late {
 /// All requests that a chunk may belong to.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    pending: HashMap<u64, Pending>,
+    pending: NumberMap<u64, Pending>,
     /// Bytes of all reads and writes in flight.
     bytes: u64,
     flushes: usize,

@@ -33,12 +33,12 @@ impl Session {
             return Err(StartError::NoContexts);
         }
         let answer = ExpectedAnswer::Status { contexts, seen: Vec::new() };
-        let Some(only) = only else { return Ok(self.enter(terms, answer)) };
+        let Some(only) = only else { return Ok(self.enter(terms, answer, 0)) };
         // The payload form: the header has the payload's length, and the payload the effect's
         // length and the contexts.
         let payload = 8 + 4 * only.len() as u64;
         let flags = terms.flags | command_flag::PAYLOAD_LEN;
-        let cookie = self.enter(RequestInfo { flags, length: payload, ..terms }, answer);
+        let cookie = self.enter(RequestInfo { flags, length: payload, ..terms }, answer, payload);
         if let Some(pending) = self.requests.get_mut(cookie.get()) {
             // the header had the payload's length
             pending.info.length = terms.length;
@@ -47,7 +47,6 @@ impl Session {
             out.extend_from_slice(&terms.length.to_be_bytes());
             only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
         });
-        self.sent_with(cookie, payload);
         Ok(cookie)
     }
 
@@ -88,12 +87,12 @@ impl Session {
 
     /// Starts a read into the buffer of a transfer, from `at` on.
     pub(crate) fn start_lent_read(&mut self, terms: RequestInfo, at: usize) -> Result<Cookie, StartError> {
-        self.check(terms)?;
+        self.check_part(terms)?;
         Ok(self.enter_read(terms, ReadPlace::Lent { at }))
     }
 
     fn enter_read(&mut self, terms: RequestInfo, place: ReadPlace) -> Cookie {
-        self.enter(terms, ExpectedAnswer::read(terms.length, place, terms.has(command_flag::DF)))
+        self.enter(terms, ExpectedAnswer::read(terms.length, place, terms.has(command_flag::DF)), 0)
     }
 
     /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
@@ -120,7 +119,7 @@ impl Session {
         terms: RequestInfo,
         at: Option<usize>,
     ) -> Result<Cookie, StartError> {
-        self.check(terms)?;
+        self.check_part(terms)?;
         let (owner, length) = (self.owner, usize::try_from(terms.length).unwrap_or(usize::MAX));
         Ok(self.enter_write(terms, |output| match at {
             Some(at) => output.lent(owner, at, length),
@@ -132,9 +131,8 @@ impl Session {
         let extended = self.config.headers == Headers::Extended;
         let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
         let answer = ExpectedAnswer::Plain { moved: terms.length };
-        let cookie = self.enter(RequestInfo { flags, ..terms }, answer);
+        let cookie = self.enter(RequestInfo { flags, ..terms }, answer, terms.length);
         put(&mut self.output);
-        self.sent_with(cookie, terms.length);
         cookie
     }
 
@@ -177,7 +175,7 @@ impl Session {
     /// Starts a request that moves no payload.
     pub(crate) fn start_plain(&mut self, terms: RequestInfo) -> Result<Cookie, StartError> {
         self.check(terms)?;
-        Ok(self.enter(terms, ExpectedAnswer::Plain { moved: 0 }))
+        Ok(self.enter(terms, ExpectedAnswer::Plain { moved: 0 }, 0))
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
@@ -219,6 +217,21 @@ impl Session {
 
     /// Whether one request can be started now.
     fn check(&self, terms: RequestInfo) -> Result<(), StartError> {
+        self.check_queues()?;
+        self.check_whole(terms)?;
+        self.check_length(terms)?;
+        self.check_room(terms.moves())
+    }
+
+    /// The same for a part of a transfer, which was checked as a whole when it began.
+    fn check_part(&self, terms: RequestInfo) -> Result<(), StartError> {
+        self.check_queues()?;
+        self.check_length(terms)?;
+        self.check_room(terms.moves())
+    }
+
+    /// Whether one more request may be in flight, whatever it asks for.
+    fn check_queues(&self) -> Result<(), StartError> {
         self.check_open()?;
         let requests = self.requests.len();
         if requests >= self.config.limits.max_in_flight {
@@ -229,9 +242,7 @@ impl Session {
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
-        self.check_whole(terms)?;
-        self.check_length(terms)?;
-        self.check_room(terms.moves())
+        Ok(())
     }
 
     /// Whether a range of any length can be asked for, in as many requests as it takes.
@@ -360,11 +371,11 @@ impl Session {
 
     // ---- into the books and out to the wire
 
-    /// Puts a request that was checked into the books, and its header into the output.
-    fn enter(&mut self, terms: RequestInfo, answer: ExpectedAnswer) -> Cookie {
+    /// Puts a request that was checked into the books, and its header into the output. The caller
+    /// puts `payload` bytes after it.
+    fn enter(&mut self, terms: RequestInfo, answer: ExpectedAnswer, payload: u64) -> Cookie {
         let cookie = self.requests.next_number();
         let RequestInfo { command, flags, offset, length } = terms;
-        self.requests.enter(cookie, Pending::new(terms, self.owner, answer));
         let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.headers;
         self.output.headers(|out| {
@@ -377,20 +388,11 @@ impl Session {
         } else {
             RequestHeader::COMPACT_LEN
         };
-        self.stats.bytes_sent += header_length as u64;
-        let end = self.output.position() + self.output.unsent();
-        if let Some(pending) = self.requests.get_mut(cookie.get()) {
-            (pending.header_end, pending.end) = (end, end);
-        }
+        self.stats.bytes_sent += header_length as u64 + payload;
+        let header_end = self.output.position() + self.output.unsent();
+        let pending = Pending::new(terms, self.owner, answer, header_end);
+        self.requests.enter(cookie, Pending { end: header_end + payload, ..pending });
         crate::trace::sent(command.name(), cookie.get(), offset, length);
         cookie
-    }
-
-    /// Notes that `payload` bytes follow the header of this request.
-    fn sent_with(&mut self, cookie: Cookie, payload: u64) {
-        self.stats.bytes_sent += payload;
-        if let Some(pending) = self.requests.get_mut(cookie.get()) {
-            pending.end += payload;
-        }
     }
 }

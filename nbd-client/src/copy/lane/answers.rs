@@ -1,7 +1,6 @@
 //! Takes the answers of a lane: a block that was read is written, one that was written is read back.
 
 use core::ops::Range;
-use std::time::Instant;
 
 use super::{Lane, Read, Shared, Write, in_memory, length};
 use crate::copy::CopyError;
@@ -11,7 +10,7 @@ use crate::session::{Event, TakeAll};
 impl Lane {
     pub(super) fn take_source_events(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         loop {
-            let event = self.source.connection.poll(&mut TakeAll, Instant::now());
+            let event = self.source.connection.poll(&mut TakeAll, self.now);
             match event.map_err(|error| self.source_error(error))? {
                 Some(event) => self.take_source_event(event, shared)?,
                 None => return Ok(()),
@@ -21,7 +20,7 @@ impl Lane {
 
     pub(super) fn take_target_events(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         loop {
-            let event = self.target.connection.poll(&mut TakeAll, Instant::now());
+            let event = self.target.connection.poll(&mut TakeAll, self.now);
             match event.map_err(|error| self.target_error(error))? {
                 Some(event) => self.take_target_event(event, shared)?,
                 None => return Ok(()),
@@ -85,6 +84,9 @@ impl Lane {
         match write {
             Write::Data { range, kept, part } => {
                 self.held -= length(&range);
+                // for the next read
+                let spare = self.target.connection.spare_buffer();
+                self.source.connection.recycle_buffer(spare);
                 shared.monitor.add_copied(part.unwrap_or(length(&range)));
                 self.is_ragged &= part.is_none();
                 kept.map_or(Ok(()), |kept| self.check(range, Some(kept)))

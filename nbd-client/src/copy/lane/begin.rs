@@ -1,7 +1,6 @@
 //! Begins the requests of a lane: pieces of the plan, as long as there is room for them.
 
 use core::ops::Range;
-use std::time::Instant;
 
 use super::{Lane, Read, Shared, Write, in_memory, length};
 use crate::connection::{Transfer, TransferBytes};
@@ -67,24 +66,16 @@ impl Lane {
         }
     }
 
-    /// Memory for `bytes` bytes: that of a write that is over, if there is some.
-    fn buffer(&mut self, bytes: u64) -> Vec<u8> {
-        let mut buffer = self.target.connection.spare_buffer();
-        buffer.resize(in_memory(bytes), 0);
-        buffer
-    }
-
     fn read(&mut self, range: Range<u64>, is_ragged: bool) -> Result<(), CopyError> {
-        let buffer = self.buffer(length(&range));
-        let read = Transfer::Read { offset: range.start, bytes: TransferBytes::Own(buffer) };
-        let begun = self.source.connection.begin(read, Instant::now()).map_err(CopyError::Source)?;
+        let read = read_into_spare(&range);
+        let begun = self.source.connection.begin(read, self.now).map_err(CopyError::Source)?;
         self.held += length(&range);
         self.reads.insert(begun, Read { range, is_ragged });
         Ok(())
     }
 
     fn begin_write(&mut self, transfer: Transfer, write: Write) -> Result<(), CopyError> {
-        let begun = self.target.connection.begin(transfer, Instant::now()).map_err(CopyError::Target)?;
+        let begun = self.target.connection.begin(transfer, self.now).map_err(CopyError::Target)?;
         self.writes.insert(begun, write);
         Ok(())
     }
@@ -119,7 +110,7 @@ impl Lane {
         }
         let request = StatusRequest::new(range.start, length(&range));
         let connection = &mut self.target.connection;
-        let begun = connection.start(Instant::now(), |session| session.start_block_status(&request));
+        let begun = connection.start(self.now, |session| session.start_block_status(&request));
         let status = Write::Status { range, zeroes: Vec::new() };
         self.writes.insert(begun.map_err(CopyError::Target)?, status);
         Ok(())
@@ -144,27 +135,19 @@ impl Lane {
 
     /// Reads a range of the target back.
     pub(super) fn check(&mut self, range: Range<u64>, expected: Option<Vec<u8>>) -> Result<(), CopyError> {
-        let buffer = self.buffer(length(&range));
         self.held += length(&range);
-        let read = Transfer::Read { offset: range.start, bytes: TransferBytes::Own(buffer) };
-        self.begin_write(read, Write::Check { range, expected })
+        self.begin_write(read_into_spare(&range), Write::Check { range, expected })
     }
 
     fn begin_ragged(&mut self, piece: Piece) -> Result<(), CopyError> {
         match piece.task {
             PieceTask::Copy => self.read(piece.range, true),
             PieceTask::Zero { .. } => {
-                let bytes = self.buffer_of_zeroes(length(&piece.range));
+                let bytes = vec![0; in_memory(length(&piece.range))];
                 self.held += bytes.len() as u64;
                 self.read_block(piece.range.start, bytes)
             }
         }
-    }
-
-    fn buffer_of_zeroes(&mut self, bytes: u64) -> Vec<u8> {
-        let mut buffer = self.buffer(bytes);
-        buffer.fill(0);
-        buffer
     }
 
     /// Reads the whole blocks of the target around bytes that are to be written.
@@ -172,9 +155,12 @@ impl Lane {
         let end = start + bytes.len() as u64;
         let block = self.target_block;
         let whole = start - start % block..end.div_ceil(block).saturating_mul(block).min(self.target_size);
-        let buffer = self.buffer(length(&whole));
         self.held += length(&whole);
-        let read = Transfer::Read { offset: whole.start, bytes: TransferBytes::Own(buffer) };
-        self.begin_write(read, Write::Block { block: whole, start, bytes })
+        self.begin_write(read_into_spare(&whole), Write::Block { block: whole, start, bytes })
     }
+}
+
+/// A read of a range into a buffer that the connection keeps.
+fn read_into_spare(range: &Range<u64>) -> Transfer {
+    Transfer::Read { offset: range.start, bytes: TransferBytes::Spare(in_memory(length(range))) }
 }

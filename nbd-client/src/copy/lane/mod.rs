@@ -8,8 +8,6 @@ mod begin;
 
 use alloc::collections::VecDeque;
 use core::ops::Range;
-use core::time::Duration;
-use std::collections::HashMap;
 use std::time::Instant;
 
 use super::queue::{Piece, Queue};
@@ -18,16 +16,10 @@ use crate::client::{BlockingDriver, Client};
 use crate::connection::{Lent, Transfer, earlier};
 use crate::error::Error;
 use crate::frame::{During, Headers};
+use crate::number_map::NumberMap;
 use crate::pipeline::PipelineOptions;
 use crate::session::{Cookie, Event, TakeAll};
 use crate::transport::{Ready, Socket, Transport as _};
-
-/// A server with this number of requests is busy for longer than [`HOLD`].
-const MANY: usize = 16;
-/// The average length of requests that are short, in bytes.
-const SHORT: u64 = 32 << 10;
-/// How long the answers to many short requests may gather.
-const HOLD: Duration = Duration::from_micros(100);
 
 /// The state of a copy that all lanes share.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +44,12 @@ pub(super) struct Lane {
     pieces: VecDeque<Piece>,
     /// Zeroes that were written and are to be read back.
     checks: VecDeque<Range<u64>>,
-    reads: HashMap<Cookie, Read>,
-    writes: HashMap<Cookie, Write>,
+    reads: NumberMap<Cookie, Read>,
+    writes: NumberMap<Cookie, Write>,
     /// Bytes of the buffers in use.
     held: u64,
+    /// The time of the last wait's end, for all that is done until the next.
+    now: Instant,
     /// A piece that is no whole blocks of the target is under way.
     is_ragged: bool,
 }
@@ -132,9 +126,10 @@ impl Lane {
             verify,
             pieces: VecDeque::new(),
             checks: VecDeque::new(),
-            reads: HashMap::new(),
-            writes: HashMap::new(),
+            reads: NumberMap::default(),
+            writes: NumberMap::default(),
             held: 0,
+            now: Instant::now(),
             is_ragged: false,
         }
     }
@@ -173,7 +168,7 @@ impl Lane {
         if !self.target.connection.export().is_some_and(|export| export.flags.can_flush()) {
             return Ok(());
         }
-        self.target.connection.begin(Transfer::Flush, Instant::now())?;
+        self.target.connection.begin(Transfer::Flush, self.now)?;
         while let Some(event) = self.target.next_event(&mut TakeAll, &mut Lent::default())? {
             if let Event::Failed { error, .. } = event {
                 return Err(error.into());
@@ -197,66 +192,66 @@ impl Lane {
         let connections = [&self.source.connection, &self.target.connection];
         let [source, target] = connections.map(|connection| connection.poll_timeout());
         let goes_on = shared.queue.wait(self.number == 0, earlier(source, target));
+        self.now = Instant::now();
         self.handle_timeouts()?;
         Ok(goes_on)
     }
 
     fn handle_timeouts(&mut self) -> Result<(), CopyError> {
-        let now = Instant::now();
-        self.source.connection.handle_timeout(now).map_err(CopyError::Source)?;
-        self.target.connection.handle_timeout(now).map_err(CopyError::Target)
+        self.source.connection.handle_timeout(self.now).map_err(CopyError::Source)?;
+        self.target.connection.handle_timeout(self.now).map_err(CopyError::Target)
     }
 
     // ---- bytes
 
-    /// Sends whatever can be sent, waits for either server or a piece, and reads what is there.
+    /// Sends whatever can be sent, waits for a server or a piece, and reads what is there.
     fn exchange(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         let lent = &mut Lent::default();
         self.source.send(lent).map_err(|error| self.source_error(error))?;
         self.target.send(lent).map_err(|error| self.target_error(error))?;
-        self.hold();
-        let [source, target] = self.wait()?;
-        // the target first: its buffers are needed for the next reads
-        while target.read && self.target.receive_now().map_err(|error| self.target_error(error))? {
+        let waited = self.wait()?;
+        self.now = Instant::now();
+        let [source, target] = waited.unwrap_or([Ready { read: true, write: false }; 2]);
+        // The target first: its buffers are needed for the next reads. It is asked in any case,
+        // since not all of its answers are waited for.
+        if target.read || cfg!(unix) && !self.writes.is_empty() {
+            while self.target.receive_now().map_err(|error| self.target_error(error))? {
+                self.take_target_events(shared)?;
+            }
             self.take_target_events(shared)?;
-            if !cfg!(unix) {
-                break; // the next read would wait
-            }
         }
-        while source.read && self.source.receive_now().map_err(|error| self.source_error(error))? {
+        if source.read {
+            while self.source.receive_now().map_err(|error| self.source_error(error))? {
+                self.take_source_events(shared)?;
+            }
             self.take_source_events(shared)?;
-            if !cfg!(unix) {
-                break;
-            }
         }
-        Ok(())
+        // only now: an answer in the socket is progress
+        if waited.is_none() { self.handle_timeouts() } else { Ok(()) }
     }
 
-    /// Lets the answers to many short requests gather: to be woken costs more than such an answer.
-    /// Those of long requests are taken as they come, before the socket's buffer is full.
-    fn hold(&self) {
-        let requests = self.in_flight();
-        if requests >= MANY && self.held <= requests as u64 * SHORT {
-            std::thread::sleep(HOLD);
-        }
-    }
-
-    fn wait(&mut self) -> Result<[Ready; 2], CopyError> {
+    /// Waits for either server or a piece; `None` when the time of one is over.
+    fn wait(&mut self) -> Result<Option<[Ready; 2]>, CopyError> {
+        let waits_for_target = self.waits_for_target();
         let Self { source, target, .. } = self;
         source.set_deadline().map_err(CopyError::Source)?;
         target.set_deadline().map_err(CopyError::Target)?;
-        let [wanted, others] = [&*source, &*target].map(|driver| Ready {
-            read: driver.connection.in_flight() > 0,
-            write: driver.connection.has_output(),
+        let [wanted, others] = [(&*source, true), (&*target, waits_for_target)].map(|(driver, waits)| {
+            Ready { read: waits && driver.connection.in_flight() > 0, write: driver.connection.has_output() }
         });
         match source.transport.wait_either(wanted, &mut target.transport, others) {
-            Ok(ready) => Ok(ready),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(<[Ready; 2]>::default()),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                self.handle_timeouts().map(|()| <[Ready; 2]>::default())
-            }
+            Ok(ready) => Ok(Some(ready)),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(CopyError::Source(source.failed(error))),
         }
+    }
+
+    /// True if an answer of the target is worth waking up for: while the source is busy with more
+    /// requests, the answers to writes are taken along with its own. Data that come from the target
+    /// are taken at once, since they do not fit into the buffer of its socket.
+    fn waits_for_target(&self) -> bool {
+        self.writes.len() >= self.reads.len() || self.verify || self.is_ragged
     }
 
     /// The error of the source's connection. Why the server failed a part says more than that it

@@ -121,7 +121,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// A range in pieces: parts of the target's blocks at its ends, and whole ones in between.
+    /// A range in pieces: parts of the target's blocks at its ends (`true`), and whole blocks in
+    /// between (`false`).
     fn pieces(&self, range: Range<u64>, task: PieceTask) -> impl Iterator<Item = (Piece, bool)> {
         let block = self.target.minimum_block();
         let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };

@@ -63,7 +63,7 @@ impl PipelineOptions {
         Self { piece: 1 << piece.ilog2(), ..self }
     }
 
-    /// No more than a connection with these limits takes.
+    /// These options, lowered to what a connection with these limits takes.
     pub(crate) fn within(self, limits: SessionLimits) -> Self {
         Self {
             bytes: self.bytes.min(limits.max_bytes_in_flight),

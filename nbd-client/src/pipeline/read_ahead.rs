@@ -123,7 +123,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
             self.fill()?;
             match self.blocks.front_mut() {
                 None => {
-                    // the last word of the last request
+                    // all data are there, but the last reply may not have ended
                     self.pool.abandon()?;
                     return Ok(None);
                 }

@@ -91,6 +91,7 @@ impl ReplyInput {
         };
         let room = usize::try_from(body.chunk.length - body.filled).unwrap_or(usize::MAX);
         if body.filled >= body.keep {
+            // the rest is drained: each piece overwrites the one before
             let piece = room.min(STEP);
             if self.scratch.len() < piece {
                 self.scratch.resize(piece, 0);

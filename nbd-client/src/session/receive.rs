@@ -359,13 +359,14 @@ impl Session {
 
     /// The last chunk of a request is complete.
     ///
-    /// A server may refuse a write whose data are still on their way. It cannot have done what it
-    /// has not been told.
+    /// A server may refuse a write after its header. It cannot have carried out a request of which
+    /// bytes are still to be sent.
     fn finish(&mut self, cookie: u64) -> Result<(), ProtocolError> {
         // A late chunk has no request any more.
         let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };
         let Pending { info: request, owner, header_end, end, error, answer, .. } = finished;
-        if self.output.position() < if error.is_none() { end } else { header_end } {
+        let needed = if error.is_none() { end } else { header_end };
+        if self.output.position() < needed {
             return Err(ProtocolError::AnsweredEarly(cookie));
         }
         let cookie = Cookie(cookie);

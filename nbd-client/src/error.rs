@@ -1,5 +1,6 @@
 //! The one error of the blocking client, and its classes for exit codes.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 use std::io;
 
@@ -7,6 +8,7 @@ use crate::frame::{During, UnexpectedEof};
 use crate::handshake::HandshakeError;
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 use crate::tls::TlsError;
+use crate::uri::Address;
 
 /// Why a call of [`Client`](crate::Client) failed.
 ///
@@ -19,7 +21,7 @@ use crate::tls::TlsError;
 /// assert!(error.to_string().starts_with("cannot connect to "));
 /// # Ok::<(), nbd_client::uri::UriError>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No connection came about.
@@ -28,7 +30,7 @@ pub enum Error {
         /// Where to.
         address: String,
         /// Why not.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A deadline passed.
     #[error("timed out during {during} after {:.1} s", after.as_secs_f64())]
@@ -55,7 +57,7 @@ pub enum Error {
         /// The part of the conversation under way.
         during: During,
         /// How.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The handshake led to no export.
     #[error(transparent)]
@@ -116,6 +118,14 @@ pub enum ErrorClass {
 }
 
 impl Error {
+    pub(crate) fn connect(address: &Address, source: io::Error) -> Self {
+        Self::Connect { address: address.to_string(), source: source.into() }
+    }
+
+    pub(crate) fn io(during: During, source: io::Error) -> Self {
+        Self::Io { during, source: source.into() }
+    }
+
     /// True if the server failed a request with this number.
     ///
     /// ```no_run
@@ -151,6 +161,14 @@ impl Error {
     pub const fn request(&self) -> Option<&RequestError> {
         match self {
             Self::Request(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The part of the conversation in which the server hung up, if it is that.
+    pub(crate) const fn hung_up_during(&self) -> Option<During> {
+        match self {
+            Self::ConnectionLost(UnexpectedEof { during, .. }) | Self::Io { during, .. } => Some(*during),
             _ => None,
         }
     }

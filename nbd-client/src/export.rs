@@ -82,6 +82,19 @@ pub struct MetaContext {
     pub name: String,
 }
 
+/// A getter for each flag, by the number of its bit.
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub const fn $name(self) -> bool {
+                self.0 & (1 << $bit) != 0
+            }
+        )*
+    };
+}
+
 /// Transmission flags; unknown bits are kept and mean nothing (NBD protocol, "Transmission flags").
 ///
 /// ```
@@ -106,87 +119,34 @@ impl TransmissionFlags {
         self.0
     }
 
-    const fn bit(self, index: u8) -> bool {
-        self.0 & (1 << index) != 0
-    }
-
-    /// The other bits mean something. MUST be set.
-    #[must_use]
-    pub const fn has_flags(self) -> bool {
-        self.bit(0)
-    }
-
-    /// The export cannot be written through this connection.
-    #[must_use]
-    pub const fn is_read_only(self) -> bool {
-        self.bit(1)
-    }
-
-    /// The server knows FLUSH.
-    #[must_use]
-    pub const fn can_flush(self) -> bool {
-        self.bit(2)
-    }
-
-    /// The server knows the FUA flag.
-    #[must_use]
-    pub const fn can_fua(self) -> bool {
-        self.bit(3)
-    }
-
-    /// The export is like a spinning disk.
-    #[must_use]
-    pub const fn is_rotational(self) -> bool {
-        self.bit(4)
-    }
-
-    /// The server knows TRIM.
-    #[must_use]
-    pub const fn can_trim(self) -> bool {
-        self.bit(5)
-    }
-
-    /// The server knows WRITE_ZEROES.
-    #[must_use]
-    pub const fn can_write_zeroes(self) -> bool {
-        self.bit(6)
-    }
-
-    /// The server knows the DF flag of READ.
-    #[must_use]
-    pub const fn can_df(self) -> bool {
-        self.bit(7)
-    }
-
-    /// Several connections to this export see one another's writes.
-    #[must_use]
-    pub const fn can_multi_conn(self) -> bool {
-        self.bit(8)
-    }
-
-    /// The server knows RESIZE.
-    #[must_use]
-    pub const fn can_resize(self) -> bool {
-        self.bit(9)
-    }
-
-    /// The server knows CACHE.
-    #[must_use]
-    pub const fn can_cache(self) -> bool {
-        self.bit(10)
-    }
-
-    /// The server knows the FAST_ZERO flag.
-    #[must_use]
-    pub const fn can_fast_zero(self) -> bool {
-        self.bit(11)
-    }
-
-    /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see
-    /// [`Export::payload_status`].
-    #[must_use]
-    pub const fn block_status_payload(self) -> bool {
-        self.bit(12)
+    flags! {
+        /// The other bits mean something. MUST be set.
+        has_flags = 0;
+        /// The export cannot be written through this connection.
+        is_read_only = 1;
+        /// The server knows FLUSH.
+        can_flush = 2;
+        /// The server knows the FUA flag.
+        can_fua = 3;
+        /// The export is like a spinning disk.
+        is_rotational = 4;
+        /// The server knows TRIM.
+        can_trim = 5;
+        /// The server knows WRITE_ZEROES.
+        can_write_zeroes = 6;
+        /// The server knows the DF flag of READ.
+        can_df = 7;
+        /// Several connections to this export see one another's writes.
+        can_multi_conn = 8;
+        /// The server knows RESIZE.
+        can_resize = 9;
+        /// The server knows CACHE.
+        can_cache = 10;
+        /// The server knows the FAST_ZERO flag.
+        can_fast_zero = 11;
+        /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see
+        /// [`Export::payload_status`].
+        block_status_payload = 12;
     }
 
     /// The flags that state something of the export, which every connection to it must be told.

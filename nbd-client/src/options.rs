@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::connection::earlier;
+use crate::connection::TimeLimits;
 use crate::error::Error;
 use crate::frame::{During, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
@@ -31,10 +31,7 @@ pub struct Options {
     /// For an export whose name is not known yet.
     pub(crate) handshake: HandshakeConfig,
     pub(crate) assume_data: bool,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    pub(crate) flush_timeout: Option<Duration>,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) time: TimeLimits,
     pub(crate) session_limits: SessionLimits,
     pub(crate) canceller: Canceller,
     pub(crate) tls: Option<TlsOptions>,
@@ -48,10 +45,12 @@ impl Default for Options {
         Self {
             handshake: HandshakeConfig::new(""),
             assume_data: false,
-            connect_timeout: Duration::from_secs(60),
-            request_timeout: Duration::from_secs(300),
-            flush_timeout: None,
-            deadline: None,
+            time: TimeLimits {
+                connect: Duration::from_secs(60),
+                request: Duration::from_secs(300),
+                flush: None,
+                deadline: None,
+            },
             session_limits: SessionLimits::default(),
             canceller: Canceller::new(),
             tls: None,
@@ -129,13 +128,13 @@ impl Options {
 
     /// The time for the connection and its handshake together (default: 60 s).
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.time.connect = timeout;
         self
     }
 
     /// The same with less time to connect.
     pub(crate) fn with_connect_timeout_of_at_most(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = self.connect_timeout.min(timeout);
+        self.time.connect = self.time.connect.min(timeout);
         self
     }
 
@@ -144,20 +143,20 @@ impl Options {
     /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload
     /// have moved since it last restarted. `Duration::MAX` is no limit.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+        self.time.request = timeout;
         self
     }
 
     /// The time for a FLUSH (default: no limit, since a busy array may take minutes). While one is
     /// in flight, the longer of the two limits holds for the other requests, which may wait for it.
     pub const fn flush_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.flush_timeout = timeout;
+        self.time.flush = timeout;
         self
     }
 
     /// The end of the whole job, whatever it is doing then (default: none).
     pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
-        self.deadline = deadline;
+        self.time.deadline = deadline;
         self
     }
 
@@ -214,27 +213,8 @@ impl Options {
     /// How to ask once more after an error: a server that hangs up on an option that it does not
     /// know (which it must not) is asked without extended headers.
     pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
-        let during = match error {
-            Error::ConnectionLost(eof) => eof.during,
-            Error::Io { during, .. } => *during,
-            _ => return None,
-        };
-        let is_it = during == During::Option(OptionName(option_type::EXTENDED_HEADERS));
-        is_it.then(|| self.clone().extended_headers(false))
-    }
-
-    /// When the time for connecting is over; `None` is never.
-    pub(crate) fn connect_end(&self, started: Instant) -> Option<Instant> {
-        earlier(started.checked_add(self.connect_timeout), self.deadline)
-    }
-
-    /// Which of the two limits has ended connecting by `now`.
-    pub(crate) fn connect_timed_out(&self, started: Instant, now: Instant) -> Error {
-        let during = During::Connect;
-        match self.deadline {
-            Some(end) if end <= now => Error::OutOfTime(during),
-            _ => Error::Timeout { during, after: started.elapsed() },
-        }
+        let disliked = During::Option(OptionName(option_type::EXTENDED_HEADERS));
+        (error.hung_up_during() == Some(disliked)).then(|| self.clone().extended_headers(false))
     }
 
     pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {

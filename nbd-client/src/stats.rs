@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use nbd_extents::Strictness;
+
 /// One kind of fault that a lenient client forgives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -40,29 +42,26 @@ impl Tolerated {
     /// The number of its row in the repository's `SERVER-BEHAVIOUR.md`.
     #[must_use]
     pub const fn row(self) -> u8 {
+        self.describe().0
+    }
+
+    /// Its row, and its name.
+    const fn describe(self) -> (u8, &'static str) {
         match self {
-            Self::UnknownContextChunk => 6,
-            Self::ErrorSlop => 36,
-            Self::UnaskedContext => 51,
-            Self::BadBlockSize => 62,
-            Self::LateChunk => 68,
-            Self::NoHasFlags => 69,
-            Self::BadText => 70,
+            Self::UnknownContextChunk => (6, "status chunk of a context that was not asked for"),
+            Self::ErrorSlop => (36, "bytes after the message of an error chunk"),
+            Self::UnaskedContext => (51, "context that was not asked for"),
+            Self::BadBlockSize => (62, "contradicting block sizes"),
+            Self::LateChunk => (68, "chunk of a failed request after its last one"),
+            Self::NoHasFlags => (69, "transmission flags without HAS_FLAGS"),
+            Self::BadText => (70, "name or description that is not text"),
         }
     }
 }
 
 impl fmt::Display for Tolerated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnaskedContext => "context that was not asked for",
-            Self::BadBlockSize => "contradicting block sizes",
-            Self::NoHasFlags => "transmission flags without HAS_FLAGS",
-            Self::BadText => "name or description that is not text",
-            Self::UnknownContextChunk => "status chunk of a context that was not asked for",
-            Self::LateChunk => "chunk of a failed request after its last one",
-            Self::ErrorSlop => "bytes after the message of an error chunk",
-        })
+        f.write_str(self.describe().1)
     }
 }
 
@@ -89,6 +88,15 @@ impl ToleratedCounts {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// Forgives a fault, unless it is to be refused.
+    pub(crate) fn forgive<E>(&mut self, strictness: Strictness, kind: Tolerated, error: E) -> Result<(), E> {
+        if strictness.is_strict() {
+            return Err(error);
+        }
+        self.add(kind);
+        Ok(())
     }
 
     /// Counts one, and tells `tracing`.

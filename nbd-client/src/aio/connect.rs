@@ -52,13 +52,17 @@ pub(super) async fn prepare(
 }
 
 /// Connects to the server of a URI, within the time for connecting.
-pub(super) async fn stream(uri: &Uri, options: &Options, started: Instant) -> Result<BoxedStream, Error> {
-    options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
+pub(super) async fn stream(
+    uri: &Uri,
+    options: &Options,
+    connection: &Connection,
+) -> Result<BoxedStream, Error> {
+    let during = During::Connect;
+    options.canceller.check().map_err(|_| Error::Cancelled(during))?;
     let address = uri.address();
-    let connected = within(options, started, async {
-        open(address).await.map_err(|source| Error::Connect { address: address.to_string(), source })
-    });
-    let stream = connected.await?;
+    let connected = before(connection.poll_timeout(), open(address)).await;
+    let connected = connected.ok_or_else(|| connection.timeout(during, Instant::now()))?;
+    let stream = connected.map_err(|source| Error::connect(address, source))?;
     crate::trace::connected(address);
     Ok(stream)
 }
@@ -84,13 +88,10 @@ async fn open(address: &Address) -> io::Result<BoxedStream> {
     }
 }
 
-/// Gives a future the time that is left for connecting.
-async fn within<V>(
-    options: &Options,
-    started: Instant,
-    future: impl Future<Output = Result<V, Error>>,
-) -> Result<V, Error> {
-    let Some(end) = options.connect_end(started) else { return future.await };
-    let connected = tokio::time::timeout_at(end.into(), future).await;
-    connected.unwrap_or_else(|_| Err(options.connect_timed_out(started, Instant::now())))
+/// Waits for a future until a point in time, which may be never. `None` if it was too late.
+pub(super) async fn before<F: Future>(end: Option<Instant>, future: F) -> Option<F::Output> {
+    match end {
+        Some(end) => tokio::time::timeout_at(end.into(), future).await.ok(),
+        None => Some(future.await),
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::connect::{BoxedStream, prepare, stream};
+use super::connect::{BoxedStream, before, prepare, stream};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
@@ -80,7 +80,7 @@ impl Driver<BoxedStream> {
             let export = uri.export().to_owned();
             let connection =
                 prepare(options, move |options| Connection::new(&export, options, started)).await?;
-            Self::begin(stream(uri, options, started).await?, connection).await
+            Self::begin(stream(uri, options, &connection).await?, connection).await
         };
         let error = match connect(options).await {
             Err(error) => error,
@@ -202,7 +202,7 @@ pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<Lis
     let started = Instant::now();
     let options = &options.for_uri(uri);
     let mut connection = prepare(options, move |options| Connection::listing(options, started)).await?;
-    let mut stream = stream(uri, options, started).await?;
+    let mut stream = stream(uri, options, &connection).await?;
     open(&mut stream, &mut connection).await?;
     // the goodbye; the list is there already
     poll_fn(|cx| Poll::Ready(poll_send(&mut stream, &mut connection, cx))).await.ok();
@@ -251,13 +251,8 @@ async fn in_time(
     connection: &mut Connection,
     mut step: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<Result<(), Error>>,
 ) -> Result<(), Error> {
-    let end = connection.poll_timeout();
-    let moving = poll_fn(|cx| step(connection, cx));
-    let Some(end) = end else { return moving.await };
-    match tokio::time::timeout_at(end.into(), moving).await {
-        Ok(moved) => moved,
-        Err(_) => connection.handle_timeout(Instant::now()),
-    }
+    let moved = before(connection.poll_timeout(), poll_fn(|cx| step(connection, cx))).await;
+    moved.unwrap_or_else(|| connection.handle_timeout(Instant::now()))
 }
 
 /// Sends as much as goes without waiting, and reads once. Ready when something was read, or when

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
-use crate::survey::{Opening, OpeningStep, Order, SurveyStep, Surveyed, SurveyorError, SurveyorOver};
+use crate::survey::{Opened, Opening, Order, SurveyStep, Surveyed, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -93,10 +93,10 @@ impl SurveyorOver<Driver> {
     ) -> Result<Self, SurveyorError> {
         let mut opening = Opening::new(options, contexts, order);
         loop {
-            match opening.next()? {
-                OpeningStep::Open(options) => opening.opened(Driver::connect(uri, &options).await)?,
-                OpeningStep::Close(driver) => driver.disconnect().await?,
-                OpeningStep::Done(surveyor) => return Ok(*surveyor),
+            match opening.opened(Driver::connect(uri, &opening.options()).await)? {
+                Opened::More(None) => {}
+                Opened::More(Some(spare)) => spare.disconnect().await?,
+                Opened::Done(surveyor) => return Ok(*surveyor),
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The task of a connection that many handles share: calls in, answers out.
 
 use alloc::collections::BTreeMap;
-use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -127,31 +126,16 @@ fn give_up<S: AsyncRead + AsyncWrite + Unpin>(
     inbox.close();
     for (cookie, waiting) in waiting {
         // why the server failed a part says more than that it went away then
-        let error = driver.connection.failure(cookie).map_or_else(|| again(error), Error::from);
+        let error = driver.connection.failure(cookie).map_or_else(|| error.clone(), Error::from);
         waiting.answer.send(Err(error)).ok();
     }
     while let Ok(message) = inbox.try_recv() {
         match message {
-            Message::Call(call) => call.answer.send(Err(again(error))).err().map(drop),
-            Message::Goodbye(answer) => answer.send(Err(again(error))).err().map(drop),
+            Message::Call(call) => call.answer.send(Err(error.clone())).err().map(drop),
+            Message::Goodbye(answer) => answer.send(Err(error.clone())).err().map(drop),
         };
     }
     if let Some(answer) = goodbye {
-        answer.send(Err(again(error))).ok();
-    }
-}
-
-/// The error of a connection for one more of those who wait.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Protocol(error) => Error::Protocol(*error),
-        Error::ConnectionLost(eof) => Error::ConnectionLost(*eof),
-        Error::Tls(error) => Error::Tls(error.clone()),
-        Error::Timeout { during, after } => Error::Timeout { during: *during, after: *after },
-        Error::OutOfTime(during) => Error::OutOfTime(*during),
-        Error::Io { during, source } => {
-            Error::Io { during: *during, source: io::Error::new(source.kind(), source.to_string()) }
-        }
-        _ => Error::GivenUp,
+        answer.send(Err(error.clone())).ok();
     }
 }

@@ -6,10 +6,8 @@
 mod blocking;
 mod driver;
 mod requests;
-mod status;
 
 pub(crate) use driver::BlockingDriver;
-pub use status::StatusSink;
 
 use core::time::Duration;
 use std::time::Instant;
@@ -67,7 +65,7 @@ impl Client<Socket> {
         let connect = |options: &Options| {
             // what is wrong with the options or their files is known before anything is sent
             let connection = Connection::new(uri.export(), options, started)?;
-            Self::begin(connect_socket(uri, options, started)?, connection, options)
+            Self::begin(connect_socket(uri, options, &connection)?, connection, options)
         };
         connect(options).or_else(|error| match options.after_hang_up(&error) {
             Some(options) => connect(&options),
@@ -94,7 +92,8 @@ impl Client<Socket> {
         let started = Instant::now();
         let options = &options.for_uri(uri);
         let connection = Connection::listing(options, started)?;
-        let mut driver = BlockingDriver::open(connect_socket(uri, options, started)?, connection, options)?;
+        let socket = connect_socket(uri, options, &connection)?;
+        let mut driver = BlockingDriver::open(socket, connection, options)?;
         driver.send(&mut crate::connection::Lent::default()).ok();
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
@@ -119,17 +118,17 @@ impl Client<Socket> {
     }
 }
 
-fn connect_socket(uri: &Uri, options: &Options, started: Instant) -> Result<Socket, Error> {
+fn connect_socket(uri: &Uri, options: &Options, connection: &Connection) -> Result<Socket, Error> {
     // A timeout beyond the clock's range is as good as this.
-    let end = options.connect_end(started).unwrap_or_else(|| started + Duration::from_secs(1 << 30));
+    let end = connection.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
     let connected = Socket::connect(uri.address(), end, &options.canceller).map_err(|source| {
         if Cancelled::is(&source) {
             Error::Cancelled(During::Connect)
         } else if source.kind() == std::io::ErrorKind::TimedOut {
             // the kernel's clock may be a little early
-            options.connect_timed_out(started, Instant::now() + SLACK)
+            connection.timeout(During::Connect, Instant::now() + SLACK)
         } else {
-            Error::Connect { address: uri.address().to_string(), source }
+            Error::connect(uri.address(), source)
         }
     });
     connected.inspect(|_| crate::trace::connected(uri.address()))

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Client;
 use crate::connection::Lent;
 use crate::error::Error;
-use crate::session::{Admit, Cookie, Event, Session, StartError, TakeAll};
+use crate::session::{Admit, Cookie, Event, Session, StartError, StatusRequest, TakeAll};
 use crate::transport::Transport;
 
 impl<T: Transport> Client<T> {
@@ -105,5 +105,57 @@ impl<T: Transport> Client<T> {
             }
         }
         Ok(())
+    }
+
+    /// Asks for the block status of a range and hands each chunk of the answer to `status`: the
+    /// context's number, and the payload.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] if the request failed (the connection is usable, and the chunks handed out
+    /// are void; only after ESHUTDOWN it is ended, as it has to be); [`Error::Start`] if it cannot
+    /// be asked, also while others are in flight; the errors of a connection otherwise.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// # use testkit::scripted::{Good, ScriptedServer};
+    /// # use nbd_client::{Client, Options};
+    /// # use nbd_client::session::StatusRequest;
+    /// # let server = ScriptedServer::start(|conn| {
+    /// #     conn.handshake(&Good::compact())?;
+    /// #     conn.serve(|conn, request| conn.honest(request, 0))
+    /// # })?;
+    /// # let options = Options::new().require_context("base:allocation");
+    /// # let mut client = Client::connect(&server.uri().parse()?, &options)?;
+    /// let mut chunks = Vec::new();
+    /// client.block_status(&StatusRequest::new(0, 4096), |context, payload| {
+    ///     chunks.push((context, payload.to_vec()));
+    /// })?;
+    /// // Context 0: 4096 bytes of status 0, which is data.
+    /// assert_eq!(chunks, [(0, vec![0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0])]);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn block_status(
+        &mut self,
+        request: &StatusRequest<'_>,
+        mut status: impl FnMut(u32, &[u8]),
+    ) -> Result<(), Error> {
+        self.check_idle()?;
+        let cookie = self.start(|session| session.start_block_status(request))?;
+        loop {
+            match self.next_event(&mut TakeAll)? {
+                // left over from a request whose events were not all fetched
+                Some(event) if event.cookie() != cookie => {}
+                Some(Event::Status { context, payload, .. }) => {
+                    status(context, &payload);
+                    self.recycle(payload);
+                }
+                Some(Event::Read { .. } | Event::Drained { .. }) => {}
+                Some(Event::Done { .. }) => return Ok(()),
+                Some(Event::Failed { error, .. }) => return Err(error.into()),
+                None => return Err(Error::GivenUp),
+            }
+        }
     }
 }

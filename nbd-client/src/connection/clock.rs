@@ -7,6 +7,9 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use crate::error::Error;
+use crate::frame::During;
+
 /// Payload that is progress, in bytes, sent and received together.
 const PROGRESS: u64 = 64 << 10;
 /// The most time for saying goodbye.
@@ -26,12 +29,21 @@ pub(super) enum Phase {
     Goodbye,
 }
 
+/// The limits that a caller sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeLimits {
+    /// For the connection and its handshake together.
+    pub(crate) connect: Duration,
+    /// For requests in flight to make progress.
+    pub(crate) request: Duration,
+    pub(crate) flush: Option<Duration>,
+    /// The end of the whole job.
+    pub(crate) deadline: Option<Instant>,
+}
+
 #[derive(Debug)]
 pub(super) struct Clock {
-    connect_timeout: Duration,
-    request_timeout: Duration,
-    flush_timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    limits: TimeLimits,
     /// When the limit that applies now last restarted.
     restarted: Instant,
     /// Requests answered and bytes of payload moved until then, since the connection began.
@@ -42,23 +54,8 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) const fn new(
-        started: Instant,
-        connect_timeout: Duration,
-        request_timeout: Duration,
-        flush_timeout: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Self {
-        Self {
-            connect_timeout,
-            request_timeout,
-            flush_timeout,
-            deadline,
-            restarted: started,
-            answered: 0,
-            moved: 0,
-            away: None,
-        }
+    pub(super) const fn new(started: Instant, limits: TimeLimits) -> Self {
+        Self { limits, restarted: started, answered: 0, moved: 0, away: None }
     }
 
     /// Restarts the limit.
@@ -88,39 +85,29 @@ impl Clock {
     /// When time runs out; `None` is never.
     pub(super) fn end(&self, phase: Phase) -> Option<Instant> {
         let limit = self.limit(phase).and_then(|limit| self.restarted.checked_add(limit));
-        earlier(limit, self.deadline)
+        limit.into_iter().chain(self.limits.deadline).min()
     }
 
-    /// How long the limit that applies now has been running.
-    pub(super) fn elapsed(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.restarted)
-    }
-
-    /// The deadline of the whole job.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// The limit that has ended the wait by now.
+    pub(super) fn timeout(&self, during: During, now: Instant) -> Error {
+        match self.limits.deadline {
+            Some(end) if end <= now => Error::OutOfTime(during),
+            _ => Error::Timeout { during, after: now.saturating_duration_since(self.restarted) },
+        }
     }
 
     /// The limit of the most patient request in flight: a server may do one at a time, and the
     /// others wait for it.
     fn limit(&self, phase: Phase) -> Option<Duration> {
         match phase {
-            Phase::Handshake => Some(self.connect_timeout),
+            Phase::Handshake => Some(self.limits.connect),
             Phase::Idle => None,
-            Phase::Waiting { flushes: 0, .. } => Some(self.request_timeout),
+            Phase::Waiting { flushes: 0, .. } => Some(self.limits.request),
             Phase::Waiting { requests, flushes } if requests > flushes => {
-                self.flush_timeout.map(|flush| flush.max(self.request_timeout))
+                self.limits.flush.map(|flush| flush.max(self.limits.request))
             }
-            Phase::Waiting { .. } => self.flush_timeout,
-            Phase::Goodbye => Some(self.request_timeout.min(GOODBYE)),
+            Phase::Waiting { .. } => self.limits.flush,
+            Phase::Goodbye => Some(self.limits.request.min(GOODBYE)),
         }
-    }
-}
-
-/// The earlier of two deadlines, where `None` is never.
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

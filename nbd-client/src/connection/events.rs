@@ -101,9 +101,8 @@ impl Connection {
             Progress::Received => {}
             Progress::Established => {
                 self.tls_info = Some(tls.info());
-                if let Stage::Handshake(handshake, output) = &mut self.stage {
+                if let Stage::Handshake(handshake) = &mut self.stage {
                     handshake.tls_started();
-                    output.extend(handshake.take_output());
                 }
             }
             Progress::Ended => return Err(self.ended()),
@@ -134,14 +133,12 @@ impl Connection {
         lent: &mut Lent<'_>,
     ) -> Result<usize, Error> {
         match &mut self.stage {
-            Stage::Handshake(handshake, output) => {
-                let fed = handshake.feed(input);
-                output.extend(handshake.take_output());
-                let fed = fed?;
+            Stage::Handshake(handshake) => {
+                let fed = handshake.feed(input)?;
                 match handshake.status() {
                     HandshakeStatus::NeedsInput => {}
                     HandshakeStatus::NeedsTls => self.start_tls()?,
-                    HandshakeStatus::Finished => self.open()?,
+                    HandshakeStatus::Finished => self.open(),
                 }
                 Ok(fed)
             }
@@ -158,26 +155,21 @@ impl Connection {
                 session.advance_in(count, admit, room)?;
                 Ok(count)
             }
-            Stage::Listed(..) => Ok(input.len()),
         }
     }
 
     /// The server has agreed to TLS. Bytes that are still to be sent are plaintext.
     fn start_tls(&mut self) -> Result<(), Error> {
-        if let (Some(setup), Stage::Handshake(_, output)) = (self.setup.take(), &mut self.stage) {
-            self.tls = Some(Box::new(TlsSession::new(setup, core::mem::take(output))?));
+        if let (Some(setup), Stage::Handshake(handshake)) = (self.setup.take(), &mut self.stage) {
+            self.tls = Some(Box::new(TlsSession::new(setup, handshake.take_output())?));
         }
         Ok(())
     }
 
-    /// The handshake is over.
-    fn open(&mut self) -> Result<(), Error> {
-        let Stage::Handshake(handshake, output) = &mut self.stage else { return Ok(()) };
-        if let Some(exports) = handshake.take_exports() {
-            self.stage = Stage::Listed(exports, core::mem::take(output));
-            return Ok(());
-        }
-        let (mut export, forgiven) = handshake.take_export().ok_or(Error::GivenUp)?;
+    /// The handshake is over. Where it has an export the session begins; a list of exports stays.
+    fn open(&mut self) {
+        let Stage::Handshake(handshake) = &mut self.stage else { return };
+        let Some((mut export, forgiven)) = handshake.take_export() else { return };
         export.tls = self.tls_info.take();
         crate::trace::negotiated(&export);
         let mut config = SessionConfig::of_export(&export);
@@ -186,6 +178,5 @@ impl Connection {
         let mut session = Session::new(config);
         session.count_forgiven(forgiven);
         self.stage = Stage::Open(Box::new(export), Box::new(session));
-        Ok(())
     }
 }

@@ -78,14 +78,13 @@ impl Connection {
 
     /// Says that receiving failed.
     pub(crate) fn receive_failed(&mut self, source: io::Error) -> Error {
-        self.lost(Error::Io { during: self.during(), source })
+        self.lost(Error::io(self.during(), source))
     }
 
     pub(super) fn ended(&mut self) -> Error {
         let eof = match &self.stage {
-            Stage::Handshake(handshake, _) => Some(handshake.eof()),
+            Stage::Handshake(handshake) => Some(handshake.eof()),
             Stage::Open(_, session) => session.eof(),
-            Stage::Listed(..) => None,
         };
         self.lost(eof.map_or(Error::GivenUp, Error::from))
     }

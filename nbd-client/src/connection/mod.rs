@@ -24,7 +24,7 @@ mod input;
 mod output;
 mod transfer;
 
-pub(crate) use clock::earlier;
+pub(crate) use clock::TimeLimits;
 pub(crate) use transfer::{Transfer, TransferBytes};
 
 use std::time::Instant;
@@ -35,7 +35,7 @@ use transfer::Transfers;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::frame::During;
-use crate::handshake::{Handshake, HandshakeConfig};
+use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Cookie, RequestError, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
@@ -105,11 +105,9 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Stage {
-    /// The handshake, and bytes of it that are not sent yet.
-    Handshake(Box<Handshake>, Vec<u8>),
+    /// Finished, it is a list of exports, which was all that was wanted; the goodbye is to be sent.
+    Handshake(Box<Handshake>),
     Open(Box<Export>, Box<Session>),
-    /// A list of exports is all that was wanted; the goodbye is to be sent.
-    Listed(Vec<ListedExport>, Vec<u8>),
 }
 
 impl Connection {
@@ -134,11 +132,10 @@ impl Connection {
     fn with(mut config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
         let setup = TlsSetup::of(options)?;
         config.start_tls = setup.is_some();
-        let Options { connect_timeout, request_timeout, flush_timeout, deadline, .. } = *options;
         Ok(Self {
-            stage: Stage::Handshake(Box::new(Handshake::new(config)?), Vec::new()),
+            stage: Stage::Handshake(Box::new(Handshake::new(config)?)),
             options: options.clone(),
-            clock: Clock::new(now, connect_timeout, request_timeout, flush_timeout, deadline),
+            clock: Clock::new(now, options.time),
             transfers: Transfers::default(),
             buffer: vec![0; BUFFER].into(),
             start: 0,
@@ -158,7 +155,10 @@ impl Connection {
     /// True once the handshake is over and requests can be started.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        !matches!(self.stage, Stage::Handshake(..))
+        match &self.stage {
+            Stage::Handshake(handshake) => matches!(handshake.status(), HandshakeStatus::Finished),
+            Stage::Open(..) => true,
+        }
     }
 
     /// The export, once the handshake is over.
@@ -181,8 +181,8 @@ impl Connection {
 
     pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {
         match self.stage {
-            Stage::Listed(exports, _) => Some(exports),
-            _ => None,
+            Stage::Handshake(handshake) => handshake.into_exports(),
+            Stage::Open(..) => None,
         }
     }
 
@@ -203,7 +203,7 @@ impl Connection {
     #[must_use]
     pub fn has_output(&self) -> bool {
         let plaintext = match &self.stage {
-            Stage::Handshake(_, output) | Stage::Listed(_, output) => !output.is_empty(),
+            Stage::Handshake(handshake) => !handshake.output().is_empty(),
             Stage::Open(_, session) => session.has_output(),
         };
         let has_output = self.tls.as_ref().map_or(plaintext, |tls| tls.has_output(plaintext, self.is_over()));
@@ -212,7 +212,8 @@ impl Connection {
 
     /// True if nothing will follow the output that there is.
     const fn is_over(&self) -> bool {
-        self.says_goodbye || self.is_given_up || matches!(self.stage, Stage::Listed(..))
+        let is_listed = matches!(self.stage, Stage::Handshake(..)) && self.is_open();
+        self.says_goodbye || self.is_given_up || is_listed
     }
 
     /// True while the goodbye is being sent.
@@ -225,9 +226,8 @@ impl Connection {
     #[must_use]
     pub fn during(&self) -> During {
         match &self.stage {
-            Stage::Handshake(handshake, _) => handshake.eof().during,
+            Stage::Handshake(handshake) => handshake.eof().during,
             Stage::Open(_, session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
-            Stage::Listed(..) => During::Handshake,
         }
     }
 
@@ -370,12 +370,13 @@ impl Connection {
             return Ok(());
         }
         let during = if self.says_goodbye { During::Send } else { self.during() };
-        let error = if self.clock.deadline().is_some_and(|end| end <= now) {
-            Error::OutOfTime(during)
-        } else {
-            Error::Timeout { during, after: self.clock.elapsed(now) }
-        };
+        let error = self.timeout(during, now);
         Err(self.give_up(error))
+    }
+
+    /// The limit that has ended the wait for something by now.
+    pub(crate) fn timeout(&self, during: During, now: Instant) -> Error {
+        self.clock.timeout(during, now)
     }
 
     /// From now on the caller moves no bytes: its time is not the server's.
@@ -390,8 +391,8 @@ impl Connection {
 
     fn phase(&self) -> Phase {
         match &self.stage {
+            Stage::Handshake(..) if self.is_open() => Phase::Idle,
             Stage::Handshake(..) => Phase::Handshake,
-            Stage::Listed(..) => Phase::Idle,
             Stage::Open(..) if self.says_goodbye => Phase::Goodbye,
             Stage::Open(_, session) => match session.in_flight() {
                 0 if !session.has_output() => Phase::Idle,

@@ -35,9 +35,7 @@ impl Connection {
         // bytes that are only a part of a record are not sent yet
         let count = self.tls.as_mut().map_or(count, |tls| tls.sent(count));
         match &mut self.stage {
-            Stage::Handshake(_, output) | Stage::Listed(_, output) => {
-                drop(output.drain(..count.min(output.len())));
-            }
+            Stage::Handshake(handshake) => handshake.sent(count),
             Stage::Open(_, session) => session.sent(count),
         }
         self.note(now);
@@ -53,7 +51,7 @@ impl Connection {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
 
         let has_hung_up = matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
-        let error = Error::Io { during: During::Send, source };
+        let error = Error::io(During::Send, source);
         if has_hung_up && !self.says_goodbye && (self.is_open() || self.tls.is_some()) {
             self.send_error = Some(error);
             return Ok(());
@@ -74,7 +72,7 @@ fn plaintext<'a>(
     lent: &'a [u8],
 ) -> impl Iterator<Item = &'a [u8]> {
     let (hello, session) = match stage {
-        Stage::Handshake(_, output) | Stage::Listed(_, output) => (output.as_slice(), None),
+        Stage::Handshake(handshake) => (handshake.output(), None),
         Stage::Open(_, session) => (&[][..], Some(session)),
     };
     let lender = move |owner| transfers.data(owner).unwrap_or(lent);

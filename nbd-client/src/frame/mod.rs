@@ -12,7 +12,8 @@ mod request;
 
 pub use during::{During, UnexpectedEof};
 pub use error_chunk::{ErrorChunk, ErrorChunkFault};
-pub use option::{OptionName, OptionReply, OptionRequest};
+pub use option::{OptionName, OptionReply, put_option};
+pub(crate) use option::{contexts_data, go_data};
 pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
 pub use request::{RequestHeader, RequestTooLong};
 

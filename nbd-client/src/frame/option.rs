@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use super::{IHAVEOPT, MAX_STRING, option_type, take_u32, take_u64};
+use super::{IHAVEOPT, option_type, take_u32, take_u64};
 
 /// The header of an option reply.
 ///
@@ -47,79 +47,6 @@ impl OptionReply {
     }
 }
 
-/// An option request, before it is bytes.
-///
-/// ```
-/// use nbd_client::frame::OptionRequest;
-///
-/// let mut out = Vec::new();
-/// OptionRequest::Structured.encode(&mut out);
-/// assert_eq!(out, b"IHAVEOPT\0\0\0\x08\0\0\0\0");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionRequest<'a> {
-    /// EXPORT_NAME, of this name.
-    ExportName(&'a str),
-    /// ABORT: leaves the handshake.
-    Abort,
-    /// LIST: the exports.
-    List,
-    /// STARTTLS.
-    StartTls,
-    /// GO to the export of this name, with these types of information asked for.
-    Go(&'a str, &'a [u16]),
-    /// STRUCTURED_REPLY.
-    Structured,
-    /// LIST_META_CONTEXT of an export with these queries.
-    ListContexts(&'a str, &'a [&'a str]),
-    /// SET_META_CONTEXT of an export to these names.
-    SetContexts(&'a str, &'a [&'a str]),
-    /// EXTENDED_HEADERS.
-    ExtendedHeaders,
-}
-
-impl OptionRequest<'_> {
-    /// The option's number.
-    #[must_use]
-    pub const fn number(&self) -> u32 {
-        match self {
-            Self::ExportName(_) => option_type::EXPORT_NAME,
-            Self::Abort => option_type::ABORT,
-            Self::List => option_type::LIST,
-            Self::StartTls => option_type::STARTTLS,
-            Self::Go(..) => option_type::GO,
-            Self::Structured => option_type::STRUCTURED_REPLY,
-            Self::ListContexts(..) => option_type::LIST_META_CONTEXT,
-            Self::SetContexts(..) => option_type::SET_META_CONTEXT,
-            Self::ExtendedHeaders => option_type::EXTENDED_HEADERS,
-        }
-    }
-
-    /// Appends the whole request to `out`. Names longer than the protocol's 4096 bytes are cut;
-    /// check them before.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut data = Vec::new();
-        match *self {
-            Self::ExportName(name) => data.extend_from_slice(cap(name)),
-            Self::Go(name, infos) => {
-                put_string(&mut data, name);
-                put_count(&mut data, infos.len(), 2);
-                infos.iter().for_each(|info| data.extend_from_slice(&info.to_be_bytes()));
-            }
-            Self::ListContexts(name, queries) | Self::SetContexts(name, queries) => {
-                put_string(&mut data, name);
-                put_count(&mut data, queries.len(), 4);
-                queries.iter().for_each(|query| put_string(&mut data, query));
-            }
-            Self::Abort | Self::List | Self::StartTls | Self::Structured | Self::ExtendedHeaders => {}
-        }
-        out.extend_from_slice(&IHAVEOPT.to_be_bytes());
-        out.extend_from_slice(&self.number().to_be_bytes());
-        put_count(out, data.len(), 4);
-        out.extend_from_slice(&data);
-    }
-}
-
 /// The number of an option, printed by its name.
 ///
 /// ```
@@ -148,45 +75,72 @@ impl fmt::Display for OptionName {
     }
 }
 
-fn cap(name: &str) -> &[u8] {
-    let bytes = name.as_bytes();
-    bytes.get(..MAX_STRING).unwrap_or(bytes)
+/// Appends the request for an option with these data to `out`.
+///
+/// ```
+/// use nbd_client::frame::{option_type, put_option};
+///
+/// let mut out = Vec::new();
+/// put_option(&mut out, option_type::STRUCTURED_REPLY, &[]);
+/// assert_eq!(out, b"IHAVEOPT\0\0\0\x08\0\0\0\0");
+/// ```
+pub fn put_option(out: &mut Vec<u8>, option: u32, data: &[u8]) {
+    out.extend_from_slice(&IHAVEOPT.to_be_bytes());
+    out.extend_from_slice(&option.to_be_bytes());
+    put_bytes(out, data);
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    let bytes = cap(text);
-    put_count(out, bytes.len(), 4);
+/// The data of GO to the export of this name, with these types of information asked for.
+pub(crate) fn go_data(export: &str, infos: &[u16]) -> Vec<u8> {
+    let mut data = Vec::new();
+    put_bytes(&mut data, export.as_bytes());
+    data.extend_from_slice(&u16::try_from(infos.len()).unwrap_or(u16::MAX).to_be_bytes());
+    infos.iter().for_each(|info| data.extend_from_slice(&info.to_be_bytes()));
+    data
+}
+
+/// The data of LIST_META_CONTEXT and SET_META_CONTEXT of an export with these queries.
+pub(crate) fn contexts_data(export: &str, queries: &[&str]) -> Vec<u8> {
+    let mut data = Vec::new();
+    put_bytes(&mut data, export.as_bytes());
+    put_length(&mut data, queries.len());
+    queries.iter().for_each(|query| put_bytes(&mut data, query.as_bytes()));
+    data
+}
+
+/// Bytes, and before them their number. A name was checked to be no longer than a string may be.
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
     out.extend_from_slice(bytes);
 }
 
-/// A count in the last `width` bytes of its big-endian form.
-fn put_count(out: &mut Vec<u8>, count: usize, width: usize) {
-    let bytes = (count as u64).to_be_bytes();
-    out.extend_from_slice(bytes.get(8_usize.saturating_sub(width)..).unwrap_or_default());
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    debug_assert!(u32::try_from(length).is_ok(), "an option of more than 4 GiB");
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn encoded(request: OptionRequest<'_>) -> Vec<u8> {
+    fn encoded(option: u32, data: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        request.encode(&mut out);
+        put_option(&mut out, option, data);
         out
     }
 
     #[test]
     fn the_captured_go() {
-        let go = encoded(OptionRequest::Go("", &[3]));
+        let go = encoded(option_type::GO, &go_data("", &[3]));
         assert_eq!(go, b"IHAVEOPT\0\0\0\x07\0\0\0\x08\0\0\0\0\0\x01\0\x03");
     }
 
     #[test]
     fn the_captured_list_and_set() {
-        let list = encoded(OptionRequest::ListContexts("", &[]));
+        let list = encoded(option_type::LIST_META_CONTEXT, &contexts_data("", &[]));
         assert_eq!(list, b"IHAVEOPT\0\0\0\x09\0\0\0\x08\0\0\0\0\0\0\0\0");
         let names = ["qemu:dirty-bitmap:b0", "qemu:allocation-depth", "base:allocation"];
-        let set = encoded(OptionRequest::SetContexts("", &names));
+        let set = encoded(option_type::SET_META_CONTEXT, &contexts_data("", &names));
         assert_eq!(set[12..16], [0, 0, 0, 0x4c]);
         assert_eq!(set.len(), 16 + 0x4c);
     }

@@ -6,7 +6,7 @@
 //! extended 32: magic:4 flags:2 type:2 cookie:8 offset:8 length:8
 //! ```
 
-use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC};
+use super::{EXTENDED_REQUEST_MAGIC, Headers, REQUEST_MAGIC, command};
 
 /// One request header, before it is bytes.
 ///
@@ -58,6 +58,8 @@ impl RequestHeader {
     pub const COMPACT_LEN: usize = 28;
     /// Bytes of an extended request header.
     pub const EXTENDED_LEN: usize = 32;
+    /// The end of the session, which has no answer.
+    pub const DISC: Self = Self { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
 
     /// Appends the header to `out`, in the form that `headers` asks for.
     ///

@@ -15,6 +15,7 @@ const GO: OptionName = OptionName(option_type::GO);
 /// The export as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
+    strictness: Strictness,
     pub(super) headers: Headers,
     /// Contexts granted and asked for, in the server's order.
     pub(super) granted: Vec<MetaContext>,
@@ -35,6 +36,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    pub(super) fn new(strictness: Strictness) -> Self {
+        Self { strictness, ..Self::default() }
+    }
+
     /// A context that SET granted.
     pub(super) fn grant(&mut self, config: &HandshakeConfig, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::SET_META_CONTEXT), payload)?;
@@ -45,10 +50,9 @@ impl Draft {
         }
         if config.contexts.iter().any(|asked| asked.name == context.name) {
             self.granted.push(context);
-        } else if config.strictness.is_strict() {
-            return Err(HandshakeError::UnaskedContext(context.name.as_str().into()));
         } else {
-            self.forgiven.add(Tolerated::UnaskedContext);
+            let error = HandshakeError::UnaskedContext(context.name.as_str().into());
+            self.forgive(Tolerated::UnaskedContext, error)?;
             self.unasked.push(context);
         }
         Ok(())
@@ -83,18 +87,19 @@ impl Draft {
         Ok(())
     }
 
-    /// Text that is only for show may be malformed: a lenient client goes on without it.
+    fn forgive(&mut self, kind: Tolerated, error: HandshakeError) -> Result<(), HandshakeError> {
+        self.forgiven.forgive(self.strictness, kind, error)
+    }
+
+    /// A lenient client goes on without what is malformed and can be done without.
     fn unless_forgiven<V>(
         &mut self,
-        strictness: Strictness,
+        kind: Tolerated,
         parsed: Result<V, HandshakeError>,
     ) -> Result<Option<V>, HandshakeError> {
         match parsed {
-            Err(_) if !strictness.is_strict() => {
-                self.forgiven.add(Tolerated::BadText);
-                Ok(None)
-            }
-            other => other.map(Some),
+            Ok(value) => Ok(Some(value)),
+            Err(error) => self.forgive(kind, error).map(|()| None),
         }
     }
 
@@ -119,74 +124,46 @@ impl Draft {
     }
 
     /// One piece of information from GO.
-    pub(super) fn info(&mut self, strictness: Strictness, payload: &[u8]) -> Result<(), HandshakeError> {
+    pub(super) fn info(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let bad = || bad_length(GO, option_reply_type::INFO, payload);
         let (kind, rest) = take_u16(payload).ok_or_else(bad)?;
         match kind {
-            info_type::EXPORT => self.set_size(strictness, rest).ok_or_else(bad)?,
-            info_type::BLOCK_SIZE => self.set_block_size(strictness, rest).ok_or_else(bad)?,
+            info_type::EXPORT => return self.set_size(rest).ok_or_else(bad)?,
+            info_type::BLOCK_SIZE => {
+                let sizes = parse_block_size(rest).ok_or_else(bad)?;
+                self.block_size = self.unless_forgiven(Tolerated::BadBlockSize, sizes)?;
+            }
             info_type::NAME => {
-                self.canonical_name = self.unless_forgiven(strictness, parse_text(GO, rest))?;
-                Ok(())
+                self.canonical_name = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
             }
             info_type::DESCRIPTION => {
-                self.description = self.unless_forgiven(strictness, parse_text(GO, rest))?;
-                Ok(())
+                self.description = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
             }
-            _ => Ok(()),
-        }
-    }
-
-    /// Size and flags, of GO or of EXPORT_NAME; `None` if the length is wrong.
-    pub(super) fn set_size(
-        &mut self,
-        strictness: Strictness,
-        bytes: &[u8],
-    ) -> Option<Result<(), HandshakeError>> {
-        let (size, rest) = take_u64(bytes)?;
-        let (bits, rest) = take_u16(rest)?;
-        rest.is_empty().then(|| self.check_size(strictness, size, TransmissionFlags::new(bits)))
-    }
-
-    fn check_size(
-        &mut self,
-        strictness: Strictness,
-        size: u64,
-        flags: TransmissionFlags,
-    ) -> Result<(), HandshakeError> {
-        if i64::try_from(size).is_err() {
-            return Err(HandshakeError::SizeTooLarge(size));
-        }
-        if !flags.has_flags() {
-            if strictness.is_strict() {
-                return Err(HandshakeError::NoHasFlags(flags.bits()));
-            }
-            self.forgiven.add(Tolerated::NoHasFlags);
-        }
-        // without HAS_FLAGS the other bits mean nothing: least of all that the export cannot change
-        let flags = if flags.has_flags() { flags } else { TransmissionFlags::new(0) };
-        if self.size.replace((size, flags)).is_some() {
-            return Err(HandshakeError::DuplicateExportInfo);
+            _ => {}
         }
         Ok(())
     }
 
-    fn set_block_size(&mut self, strictness: Strictness, bytes: &[u8]) -> Option<Result<(), HandshakeError>> {
-        let (minimum, rest) = take_u32(bytes)?;
-        let (preferred, rest) = take_u32(rest)?;
-        let (maximum, rest) = take_u32(rest)?;
-        rest.is_empty().then(|| match BlockSizes::new(minimum, preferred, maximum) {
-            Ok(sizes) => {
-                self.block_size = Some(sizes);
-                Ok(())
-            }
-            Err(error) if strictness.is_strict() => Err(HandshakeError::BadBlockSize(error)),
-            Err(_) => {
-                self.forgiven.add(Tolerated::BadBlockSize);
-                self.block_size = None;
-                Ok(())
-            }
-        })
+    /// Size and flags, of GO or of EXPORT_NAME; `None` if the length is wrong.
+    pub(super) fn set_size(&mut self, bytes: &[u8]) -> Option<Result<(), HandshakeError>> {
+        let (size, rest) = take_u64(bytes)?;
+        let (bits, rest) = take_u16(rest)?;
+        rest.is_empty().then(|| self.check_size(size, TransmissionFlags::new(bits)))
+    }
+
+    fn check_size(&mut self, size: u64, mut flags: TransmissionFlags) -> Result<(), HandshakeError> {
+        if i64::try_from(size).is_err() {
+            return Err(HandshakeError::SizeTooLarge(size));
+        }
+        if !flags.has_flags() {
+            self.forgive(Tolerated::NoHasFlags, HandshakeError::NoHasFlags(flags.bits()))?;
+            // the other bits mean nothing then: least of all that the export cannot change
+            flags = TransmissionFlags::new(0);
+        }
+        match self.size.replace((size, flags)) {
+            None => Ok(()),
+            Some(_) => Err(HandshakeError::DuplicateExportInfo),
+        }
     }
 
     /// True if not every context asked for was granted.
@@ -242,6 +219,14 @@ fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, Hand
         }
         _ => Err(bad_length(option, option_reply_type::META_CONTEXT, payload)),
     }
+}
+
+fn parse_block_size(bytes: &[u8]) -> Option<Result<BlockSizes, HandshakeError>> {
+    let (minimum, rest) = take_u32(bytes)?;
+    let (preferred, rest) = take_u32(rest)?;
+    let (maximum, rest) = take_u32(rest)?;
+    let sizes = BlockSizes::new(minimum, preferred, maximum).map_err(HandshakeError::BadBlockSize);
+    rest.is_empty().then_some(sizes)
 }
 
 fn parse_text(option: OptionName, bytes: &[u8]) -> Result<String, HandshakeError> {

@@ -28,7 +28,7 @@ use steps::Step;
 use crate::export::{Export, ListedExport};
 use crate::frame::{
     During, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName, OptionReply,
-    RequestHeader, UnexpectedEof, command, handshake_flag, option_reply_type, take_u16, take_u64,
+    RequestHeader, UnexpectedEof, handshake_flag, option_reply_type, take_u16, take_u64,
 };
 use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
@@ -126,6 +126,7 @@ impl Handshake {
     pub fn new(config: HandshakeConfig) -> Result<Self, HandshakeError> {
         config.check()?;
         Ok(Self {
+            draft: Draft::new(config.strictness),
             config,
             stage: Stage::Magic,
             buffer: Vec::new(),
@@ -134,7 +135,6 @@ impl Handshake {
             received: 0,
             replies: 0,
             no_zeroes: false,
-            draft: Draft::default(),
             export: None,
             error: None,
         })
@@ -161,6 +161,15 @@ impl Handshake {
     /// The bytes to send to the server, in order; empty if there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.output)
+    }
+
+    /// The same, which stay until they were [sent](Self::sent).
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    pub(crate) fn sent(&mut self, count: usize) {
+        drop(self.output.drain(..count.min(self.output.len())));
     }
 
     /// The next need of the handshake.
@@ -212,13 +221,9 @@ impl Handshake {
     /// The server's exports, if they were [asked for](HandshakeConfig::list_exports) and the
     /// handshake is finished.
     #[must_use]
-    pub fn into_exports(mut self) -> Option<Vec<ListedExport>> {
-        self.take_exports()
-    }
-
-    pub(crate) fn take_exports(&mut self) -> Option<Vec<ListedExport>> {
+    pub fn into_exports(self) -> Option<Vec<ListedExport>> {
         let is_listed = self.config.list_exports && self.stage == Stage::Finished;
-        is_listed.then(|| core::mem::take(&mut self.draft.exports))
+        is_listed.then_some(self.draft.exports)
     }
 
     /// What it means that the server closed the connection now.
@@ -361,7 +366,7 @@ impl Handshake {
                 self.draft.list(payload)?;
             }
             (Step::ListExports, option_reply_type::SERVER) => self.draft.server(payload)?,
-            (Step::Go, option_reply_type::INFO) => self.draft.info(self.config.strictness, payload)?,
+            (Step::Go, option_reply_type::INFO) => self.draft.info(payload)?,
             _ => return Err(HandshakeError::UnexpectedReply { option: step.name(), kind }),
         }
         self.expect(Stage::Header(step), OptionReply::LEN);
@@ -371,7 +376,7 @@ impl Handshake {
     /// Size and flags, with or without 124 zero bytes after them.
     fn export_name(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
         let size = piece.get(..10).unwrap_or_default();
-        self.draft.set_size(self.config.strictness, size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
+        self.draft.set_size(size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
         self.finish()
     }
 
@@ -383,11 +388,9 @@ impl Handshake {
                 Ok(())
             }
             Err(error) => {
-                // The transmission phase has begun: it ends with DISC.
-                let disc =
-                    RequestHeader { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
-                // A length of 0 fits any header.
-                let _ = disc.encode(self.draft.headers, &mut self.output);
+                // the transmission phase has begun: it ends with DISC, whose length fits any header
+                let encoded = RequestHeader::DISC.encode(self.draft.headers, &mut self.output);
+                debug_assert!(encoded.is_ok(), "DISC has no length");
                 Err(error)
             }
         }

@@ -1,7 +1,9 @@
 //! The options in their order: which one is sent next, after an ACK and after an error.
 
 use super::{Handshake, HandshakeError, Refusal, Stage};
-use crate::frame::{Headers, OptionName, OptionReply, OptionRequest, info_type};
+use crate::frame::{
+    Headers, OptionName, OptionReply, contexts_data, go_data, info_type, option_type, put_option,
+};
 use crate::text::ServerText;
 
 /// The option under way.
@@ -21,16 +23,15 @@ pub(super) enum Step {
 impl Step {
     /// The option of this step.
     pub(super) const fn name(self) -> OptionName {
-        let request = match self {
-            Self::StartTls => OptionRequest::StartTls,
-            Self::ExtendedHeaders => OptionRequest::ExtendedHeaders,
-            Self::StructuredReply => OptionRequest::Structured,
-            Self::SetContexts => OptionRequest::SetContexts("", &[]),
-            Self::ListContexts | Self::ListQemuContexts => OptionRequest::ListContexts("", &[]),
-            Self::ListExports => OptionRequest::List,
-            Self::Go => OptionRequest::Go("", &[]),
-        };
-        OptionName(request.number())
+        OptionName(match self {
+            Self::StartTls => option_type::STARTTLS,
+            Self::ExtendedHeaders => option_type::EXTENDED_HEADERS,
+            Self::StructuredReply => option_type::STRUCTURED_REPLY,
+            Self::SetContexts => option_type::SET_META_CONTEXT,
+            Self::ListContexts | Self::ListQemuContexts => option_type::LIST_META_CONTEXT,
+            Self::ListExports => option_type::LIST,
+            Self::Go => option_type::GO,
+        })
     }
 }
 
@@ -50,7 +51,7 @@ impl Handshake {
                 self.start(Step::Go);
             }
             Step::ListExports => {
-                OptionRequest::Abort.encode(&mut self.output);
+                put_option(&mut self.output, option_type::ABORT, &[]);
                 self.expect(Stage::Finished, 0);
             }
             Step::Go => return self.finish(),
@@ -78,7 +79,7 @@ impl Handshake {
                 self.start(Step::Go);
             }
             Step::Go if reason == Refusal::Unsupported && self.draft.headers != Headers::Extended => {
-                OptionRequest::ExportName(&self.config.export).encode(&mut self.output);
+                put_option(&mut self.output, option_type::EXPORT_NAME, self.config.export.as_bytes());
                 self.expect(Stage::ExportName, if self.no_zeroes { 10 } else { 134 });
             }
             Step::Go => return self.abort(error),
@@ -96,7 +97,7 @@ impl Handshake {
 
     /// Leaves the handshake in the way that servers like.
     fn abort(&mut self, error: HandshakeError) -> Result<(), HandshakeError> {
-        OptionRequest::Abort.encode(&mut self.output);
+        put_option(&mut self.output, option_type::ABORT, &[]);
         Err(error)
     }
 
@@ -129,23 +130,17 @@ impl Handshake {
     /// Sends the option of `step` and waits for its replies.
     pub(super) fn start(&mut self, step: Step) {
         let export = self.config.export.as_str();
-        let out = &mut self.output;
-        match step {
-            Step::StartTls => OptionRequest::StartTls.encode(out),
-            Step::ExtendedHeaders => OptionRequest::ExtendedHeaders.encode(out),
-            Step::StructuredReply => OptionRequest::Structured.encode(out),
+        let data = match step {
             Step::SetContexts => {
                 let names: Vec<&str> = self.config.contexts.iter().map(|asked| asked.name.as_str()).collect();
-                OptionRequest::SetContexts(export, &names).encode(out);
+                contexts_data(export, &names)
             }
-            Step::ListContexts => OptionRequest::ListContexts(export, &[]).encode(out),
-            Step::ListQemuContexts => OptionRequest::ListContexts(export, &["qemu:"]).encode(out),
-            Step::ListExports => OptionRequest::List.encode(out),
-            Step::Go => {
-                let wanted = [info_type::NAME, info_type::DESCRIPTION, info_type::BLOCK_SIZE];
-                OptionRequest::Go(export, &wanted).encode(out);
-            }
-        }
+            Step::ListContexts => contexts_data(export, &[]),
+            Step::ListQemuContexts => contexts_data(export, &["qemu:"]),
+            Step::Go => go_data(export, &[info_type::NAME, info_type::DESCRIPTION, info_type::BLOCK_SIZE]),
+            Step::StartTls | Step::ExtendedHeaders | Step::StructuredReply | Step::ListExports => Vec::new(),
+        };
+        put_option(&mut self.output, step.name().0, &data);
         self.replies = 0;
         self.expect(Stage::Header(step), OptionReply::LEN);
     }

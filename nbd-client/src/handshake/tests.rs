@@ -2,7 +2,7 @@
 //! fault table in the project's notes.
 
 use super::*;
-use crate::frame::{Headers, OptionRequest};
+use crate::frame::{Headers, contexts_data, go_data, option_type, put_option};
 use crate::stats::Tolerated;
 use nbd_extents::Strictness;
 
@@ -102,9 +102,9 @@ fn the_capture_with_extended_headers() {
     assert_eq!((export.offered, forgiven.total()), (None, 0));
 
     let mut expected = vec![0, 0, 0, 3];
-    OptionRequest::ExtendedHeaders.encode(&mut expected);
-    OptionRequest::SetContexts("disk", &NAMES).encode(&mut expected);
-    OptionRequest::Go("disk", &[1, 2, 3]).encode(&mut expected);
+    put_option(&mut expected, option_type::EXTENDED_HEADERS, &[]);
+    put_option(&mut expected, option_type::SET_META_CONTEXT, &contexts_data("disk", &NAMES));
+    put_option(&mut expected, option_type::GO, &go_data("disk", &[1, 2, 3]));
     assert_eq!(sent, expected);
 }
 

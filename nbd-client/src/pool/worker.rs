@@ -101,7 +101,7 @@ impl Worker {
     where
         T: Transport + Send + core::fmt::Debug + 'static,
     {
-        let failed = |source| Error::Io { during: During::Connect, source };
+        let failed = |source| Error::io(During::Connect, source);
         let (jobs, theirs) = channel();
         let mut driver = client.into_driver();
         let waker = driver.transport.waker().map_err(failed)?;

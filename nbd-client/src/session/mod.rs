@@ -35,7 +35,7 @@ pub(crate) use buffer_pool::BufferPool;
 use output::SendQueue;
 use pending::Requests;
 
-use crate::frame::{RequestHeader, UnexpectedEof, command};
+use crate::frame::{RequestHeader, UnexpectedEof};
 use crate::stats::{SessionStats, ToleratedCounts};
 
 /// The transmission phase of one connection.
@@ -111,10 +111,9 @@ impl Session {
         if core::mem::replace(&mut self.disconnected, true) {
             return;
         }
-        let disc = RequestHeader { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
         self.output.headers(|out| {
-            let encoded = disc.encode(self.config.headers, out);
-            debug_assert!(encoded.is_ok(), "a length of 0 fits any header");
+            let encoded = RequestHeader::DISC.encode(self.config.headers, out);
+            debug_assert!(encoded.is_ok(), "DISC has no length");
         });
     }
 

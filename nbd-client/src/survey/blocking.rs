@@ -3,7 +3,7 @@
 use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Contexts, Extent, Status};
 
-use super::opening::{Opening, OpeningStep};
+use super::opening::{Opened, Opening};
 use super::stream::SurveyStep;
 use super::surveyor::Surveyed;
 use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
@@ -62,10 +62,9 @@ impl<T: Transport> SurveyorOver<Client<T>> {
     ) -> Result<Self, SurveyorError> {
         let mut opening = Opening::new(options, contexts, order);
         loop {
-            match opening.next()? {
-                OpeningStep::Open(options) => opening.opened(open(&options))?,
-                OpeningStep::Close(client) => client.disconnect()?,
-                OpeningStep::Done(surveyor) => return Ok(*surveyor),
+            match opening.opened(open(&opening.options()))? {
+                Opened::More(spare) => spare.map_or(Ok(()), Client::disconnect)?,
+                Opened::Done(surveyor) => return Ok(*surveyor),
             }
         }
     }

@@ -10,16 +10,16 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 
-/// The next thing to do.
-pub(crate) enum OpeningStep<C> {
-    /// Connect with these options, and report the result.
-    Open(Box<Options>),
-    /// Say goodbye on this connection.
-    Close(C),
+/// What a new connection leads to.
+pub(crate) enum Opened<C> {
+    /// Another connection is to be opened. This one is not needed any more, and is to be closed
+    /// before.
+    More(Option<C>),
     Done(Box<SurveyorOver<C>>),
 }
 
-/// The opening of a survey's connections.
+/// The opening of a survey's connections: one is opened with the [options](Self::options), its
+/// result is [reported](Self::opened), and so on.
 pub(crate) struct Opening<'a, C> {
     options: &'a Options,
     wanted: &'a Contexts,
@@ -27,18 +27,15 @@ pub(crate) struct Opening<'a, C> {
     stage: OpeningStage<C>,
 }
 
+/// The purpose of the connection that is opened now.
 enum OpeningStage<C> {
     /// The first connection asks for all contexts.
     Whole,
-    Opened(Half<C>, bool),
     /// A connection for the bitmaps. The first one is left only when it is there, since some
     /// servers go when nobody is connected.
-    Bitmaps(Option<Half<C>>),
-    Leave(C, Half<C>),
+    Bitmaps(Option<C>),
+    /// A second one for the details, beside that for the bitmaps.
     Details(Half<C>),
-    Both(Half<C>, Half<C>),
-    /// A connection failed.
-    Over,
 }
 
 impl<'a, C: Surveyed> Opening<'a, C> {
@@ -50,89 +47,62 @@ impl<'a, C: Surveyed> Opening<'a, C> {
         Self { options, wanted, order, stage }
     }
 
-    pub(crate) fn next(&mut self) -> Result<OpeningStep<C>, SurveyorError> {
-        let order = self.order;
-        let stage = core::mem::replace(&mut self.stage, OpeningStage::Over);
-        match stage {
-            OpeningStage::Opened(main, assumes_data) => {
-                let one_is_enough = order == Order::Together || main.connection.export().payload_status();
-                if one_is_enough || assumes_data {
-                    return Ok(OpeningStep::Done(Box::new(SurveyorOver {
-                        order,
-                        main,
-                        details: None,
-                        assumes_data,
-                    })));
-                }
-                self.stage = OpeningStage::Bitmaps(Some(main));
-                self.next()
-            }
-            OpeningStage::Leave(first, bitmaps) => {
-                self.stage = OpeningStage::Details(bitmaps);
-                Ok(OpeningStep::Close(first))
-            }
-            OpeningStage::Both(main, details) => {
-                check_agreement(main.connection.export(), details.connection.export())?;
-                let details = Some(details);
-                Ok(OpeningStep::Done(Box::new(SurveyorOver { order, main, details, assumes_data: false })))
-            }
-            stage => {
-                let contexts = self.contexts(&stage);
-                self.stage = stage;
-                Ok(OpeningStep::Open(Box::new(asking_for(self.options, &contexts))))
-            }
+    /// The options of the connection to open now.
+    pub(crate) fn options(&self) -> Options {
+        let mut asking = self.options.clone().without_contexts();
+        for (name, required) in self.contexts().queries() {
+            // where data may be assumed, the allocation of a server without block status is known
+            let required = required && !(self.options.assume_data && name == ALLOCATION);
+            asking = if required { asking.require_context(name) } else { asking.want_context(name) };
         }
+        asking
     }
 
-    /// The contexts that the connection of a stage asks for.
-    fn contexts(&self, stage: &OpeningStage<C>) -> Contexts {
-        match stage {
+    fn contexts(&self) -> Contexts {
+        match self.stage {
+            OpeningStage::Whole => self.wanted.clone(),
             OpeningStage::Bitmaps(_) => self.wanted.bitmaps(),
             OpeningStage::Details(_) => self.wanted.details(),
-            _ => self.wanted.clone(),
         }
     }
 
-    /// Takes the result of a connection.
-    pub(crate) fn opened(&mut self, connection: Result<C, Error>) -> Result<(), SurveyorError> {
-        let stage = core::mem::replace(&mut self.stage, OpeningStage::Over);
-        let is_second = matches!(&stage, OpeningStage::Bitmaps(Some(_)) | OpeningStage::Details(_));
-        let connection = connection
-            .map_err(|error| if is_second { SurveyorError::SecondConnection(error) } else { error.into() })?;
-        let assumes_data = !is_second && self.assumes_data(connection.export());
+    /// Takes the result of connecting.
+    pub(crate) fn opened(&mut self, connection: Result<C, Error>) -> Result<Opened<C>, SurveyorError> {
+        let is_first = matches!(self.stage, OpeningStage::Whole | OpeningStage::Bitmaps(None));
+        let connection = match connection {
+            Err(error) if !is_first => return Err(SurveyorError::SecondConnection(error)),
+            connection => connection?,
+        };
+        let export = connection.export();
+        let assumes_data = is_first && self.options.assume_data && export.contexts.is_empty();
+        let one_is_enough = self.order == Order::Together || export.payload_status() || assumes_data;
         let contexts = if assumes_data {
             self.wanted.negotiate([(0, ALLOCATION)]).map_err(SurveyError::from)?
         } else {
-            negotiated(&self.contexts(&stage), connection.export())?
+            negotiated(&self.contexts(), export)?
         };
         let half = Half { connection, contexts };
-        self.stage = match stage {
-            OpeningStage::Bitmaps(None) => OpeningStage::Details(half),
-            OpeningStage::Bitmaps(Some(first)) => OpeningStage::Leave(first.connection, half),
-            OpeningStage::Details(bitmaps) => OpeningStage::Both(bitmaps, half),
-            _ => OpeningStage::Opened(half, assumes_data),
+        let order = self.order;
+        let (main, details) = match core::mem::replace(&mut self.stage, OpeningStage::Whole) {
+            OpeningStage::Whole if one_is_enough => (half, None),
+            OpeningStage::Whole => {
+                self.stage = OpeningStage::Bitmaps(Some(half.connection));
+                return Ok(Opened::More(None));
+            }
+            OpeningStage::Bitmaps(first) => {
+                self.stage = OpeningStage::Details(half);
+                return Ok(Opened::More(first));
+            }
+            OpeningStage::Details(bitmaps) => {
+                check_agreement(bitmaps.connection.export(), half.connection.export())?;
+                (bitmaps, Some(half))
+            }
         };
-        Ok(())
-    }
-
-    /// Whether the server cannot describe any range, and data are to be assumed then.
-    fn assumes_data(&self, export: &Export) -> bool {
-        self.options.assume_data && export.contexts.is_empty()
+        Ok(Opened::Done(Box::new(SurveyorOver { order, main, details, assumes_data })))
     }
 }
 
 const ALLOCATION: &str = "base:allocation";
-
-/// The options of a connection that asks for these contexts and no others.
-fn asking_for(options: &Options, contexts: &Contexts) -> Options {
-    let mut asking = options.clone().without_contexts();
-    for (name, required) in contexts.queries() {
-        // where data may be assumed, the allocation of a server without block status is known
-        let required = required && !(options.assume_data && name == ALLOCATION);
-        asking = if required { asking.require_context(name) } else { asking.want_context(name) };
-    }
-    asking
-}
 
 /// What the handshake granted of these contexts.
 pub(super) fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, SurveyorError> {

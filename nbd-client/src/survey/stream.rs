@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyOptions, SurveyStats, Topic};
 
 use super::surveyor::{Surveyed, SurveyorOver};
-use super::{SurveySide, SurveyorError};
+use super::{Order, SurveySide, SurveyorError};
 use crate::client::Client;
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
@@ -66,12 +66,6 @@ pub(crate) struct SurveyRequests {
     /// This round has asked for something, so another one may.
     has_asked: bool,
     failure: Option<Failure>,
-    /// Details are asked on a connection of their own.
-    two_connections: bool,
-    /// Requests name their contexts.
-    payload_form: bool,
-    /// The server has no block status: no request is sent, and all of them have failed.
-    assumes_data: bool,
 }
 
 /// A request of the survey that is on the wire.
@@ -106,17 +100,9 @@ impl<'a, C: Surveyed> SurveyStream<'a, C> {
     ) -> Result<Self, SurveyorError> {
         let assumes_data = surveyor.assumes_data();
         let options = if assumes_data { options.max_retries(0).safe_on_failure() } else { options };
-        let (survey, two_connections, payload_form) = surveyor.negotiated_survey(options)?;
-        let requests = SurveyRequests {
-            survey,
-            sent: VecDeque::new(),
-            is_asking: false,
-            has_asked: true,
-            failure: None,
-            two_connections,
-            payload_form,
-            assumes_data,
-        };
+        let survey = surveyor.negotiated_survey(options)?;
+        let sent = VecDeque::new();
+        let requests = SurveyRequests { survey, sent, is_asking: false, has_asked: true, failure: None };
         Ok(Self { surveyor, requests })
     }
 
@@ -182,11 +168,11 @@ impl SurveyRequests {
             let Some(request) = self.survey.next_request()? else { return Ok(None) };
             self.has_asked = true;
             let id = request.id();
-            if self.assumes_data {
+            if surveyor.assumes_data {
                 self.survey.reply_failed(id)?;
                 continue;
             }
-            let (side, status) = self.route(&request);
+            let (side, status) = route(surveyor, &request);
             match surveyor.connection(side).start_status(&status) {
                 Ok(cookie) => self.sent.push_back(Sent { side, cookie, id }),
                 Err(error) => {
@@ -195,22 +181,6 @@ impl SurveyRequests {
                 }
             }
         }
-    }
-
-    /// Where a request belongs, and its form on the wire.
-    fn route<'a>(&self, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
-        let side = match request.topic() {
-            Topic::Details if self.two_connections => SurveySide::Details,
-            _ => SurveySide::Main,
-        };
-        let mut status = StatusRequest::new(request.offset(), request.length());
-        if request.one_extent() {
-            status = status.req_one();
-        }
-        if self.payload_form {
-            status = status.only(request.context_ids());
-        }
-        (side, status)
     }
 
     /// Whether to take a chunk that came on this connection.
@@ -279,6 +249,19 @@ impl SurveyRequests {
     fn place(&self, side: SurveySide, cookie: Cookie) -> Option<(usize, RequestId)> {
         let place = self.sent.iter().position(|sent| sent.side == side && sent.cookie == cookie)?;
         self.sent.get(place).map(|sent| (place, sent.id))
+    }
+}
+
+/// Where a request belongs, and its form on the wire.
+fn route<'a, C>(surveyor: &SurveyorOver<C>, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
+    let mut status = StatusRequest::new(request.offset(), request.length());
+    if request.one_extent() {
+        status = status.req_one();
+    }
+    match (surveyor.order, &surveyor.details, request.topic()) {
+        (Order::BitmapFirst, None, _) => (SurveySide::Main, status.only(request.context_ids())),
+        (_, Some(_), Topic::Details) => (SurveySide::Details, status),
+        _ => (SurveySide::Main, status),
     }
 }
 

@@ -146,22 +146,16 @@ impl<C: Surveyed> SurveyorOver<C> {
         }
     }
 
-    /// A survey, whether details are asked on a connection of their own, and whether requests name
-    /// their contexts.
-    pub(super) fn negotiated_survey(
-        &self,
-        options: SurveyOptions,
-    ) -> Result<(Survey, bool, bool), SurveyorError> {
+    /// A survey in the order that the connections were opened for.
+    pub(super) fn negotiated_survey(&self, options: SurveyOptions) -> Result<Survey, SurveyorError> {
         let main = self.main.contexts.clone();
-        let details = self.details.as_ref().map(|details| details.contexts.clone());
-        let two_connections = details.is_some();
         if self.order == Order::Together || self.assumes_data && main.id_of(&Context::Allocation).is_some() {
-            return Ok((Survey::together(options, main)?, false, false));
+            return Ok(Survey::together(options, main)?);
         }
-        let (bitmaps, details) = match details {
-            Some(details) => (main, details),
+        let (bitmaps, details) = match &self.details {
+            Some(details) => (main, details.contexts.clone()),
             None => main.split(),
         };
-        Ok((Survey::bitmap_first(options, bitmaps, details)?, two_connections, !two_connections))
+        Ok(Survey::bitmap_first(options, bitmaps, details)?)
     }
 }

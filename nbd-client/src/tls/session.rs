@@ -13,7 +13,7 @@ use rustls::{AlertDescription, ProtocolVersion};
 use super::peer::{CertificateText, fingerprint_of};
 use super::{CertificateFault, Progress, TlsError, TlsInfo, TlsSetup};
 use crate::error::Error;
-use crate::frame::{During, OptionName, UnexpectedEof, option_type};
+use crate::frame::{During, OptionName, option_type};
 
 /// Room for the longest handshake message of rustls (64 KiB) and the records around it; after the
 /// handshake, the most that one read brings.
@@ -298,12 +298,9 @@ impl TlsSession {
     /// The error of a server that hangs up before it has said anything over TLS: most do so where
     /// they do not accept the client's certificate, some without an alert.
     pub(crate) fn explain(&self, hang_up: Error) -> Error {
-        let (Error::ConnectionLost(UnexpectedEof { during, .. }) | Error::Io { during, .. }) = &hang_up
-        else {
-            return hang_up;
-        };
+        let Some(during) = hang_up.hung_up_during() else { return hang_up };
         // a server may also dislike the option, and is asked again without it
-        let may_be_option = *during == During::Option(OptionName(option_type::EXTENDED_HEADERS))
+        let may_be_option = during == During::Option(OptionName(option_type::EXTENDED_HEADERS))
             && self.setup.certificate.is_some();
         if self.has_received || may_be_option || !self.setup.observed.was_asked() {
             return hang_up;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::queue::{Piece, Queue};
 use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Lent, Transfer, earlier};
+use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
@@ -140,7 +140,7 @@ impl Lane {
             .source
             .transport
             .waker()
-            .map_err(|source| CopyError::Source(Error::Io { during: During::Connect, source }))?;
+            .map_err(|source| CopyError::Source(Error::io(During::Connect, source)))?;
         if let Some(waker) = &waker {
             shared.queue.register(self.number, waker.clone());
         }
@@ -191,7 +191,8 @@ impl Lane {
     fn wait_for_piece(&mut self, shared: Shared<'_>) -> Result<bool, CopyError> {
         let connections = [&self.source.connection, &self.target.connection];
         let [source, target] = connections.map(|connection| connection.poll_timeout());
-        let goes_on = shared.queue.wait(self.number == 0, earlier(source, target));
+        let end = source.into_iter().chain(target).min();
+        let goes_on = shared.queue.wait(self.number == 0, end);
         self.now = Instant::now();
         self.handle_timeouts()?;
         Ok(goes_on)

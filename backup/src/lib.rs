@@ -7,4 +7,13 @@
 #![warn(clippy::cast_possible_truncation)]
 #![doc(test(attr(deny(warnings))))]
 
+mod create;
+mod files;
+mod output;
+mod restore;
 pub mod sparse_stream;
+
+pub use create::{Backup, BackupError, BackupReport, Parent, SurveyedBackup};
+pub use files::{BackupFiles, FilesError, UncheckedFact};
+pub use output::{OutputError, OutputFile};
+pub use restore::{CheckedRestore, Restore, RestoreError, RestoreTarget};

@@ -9,7 +9,7 @@ use nbd_extents::map::ExtentMap;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::streams::Streams;
+use crate::streams;
 use crate::values::human;
 
 /// Shows which backup of a chain serves each range of the disk
@@ -24,8 +24,8 @@ pub(crate) struct ChainArgs {
 
 /// Prints the sources of the restored disk.
 pub(crate) fn run(args: &ChainArgs) -> Result<(), Failure> {
-    let streams = Streams::read(&args.files)?;
-    let chain = streams.chain(None)?;
+    let files = streams::read(&args.files)?;
+    let chain = files.chain(None)?;
     let size = chain.size();
     let sources = ExtentMap::covering(chain.restore(), 0..size)
         .map_err(|error| Failure::not_there(error.to_string()))?;

@@ -9,15 +9,17 @@ use std::process::ExitCode;
 use std::sync::mpsc::channel;
 
 use nbd_client::copy::CopyError;
-use nbd_client::session::{Errno, RequestError};
+use nbd_client::session::RequestError;
 use nbd_client::survey::SurveyorError;
 use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
 use nbd_extents::plan::PlanError;
 use nbd_extents::{StreamError, SurveyError};
 use nbd_extents_backup::sparse_stream::{ContentsError, FrameError, FrameFault, StreamChainError};
+use nbd_extents_backup::{BackupError, FilesError, OutputError, RestoreError};
 
 use crate::backup::unfinished;
+use crate::values::human;
 
 /// The exit code of wrong usage.
 pub(crate) const USAGE: u8 = 2;
@@ -190,10 +192,76 @@ impl From<CopyError> for Failure {
         match error {
             CopyError::ReadOnly | CopyError::TooSmall { .. } => Self::not_there(message),
             CopyError::Tail { .. } | CopyError::Differs { .. } => Self::broken(message),
-            CopyError::Target(error) if error.is_errno(Errno::ENOSPC) => Self::other(message),
             CopyError::Source(error) | CopyError::Target(error) => Self { message, ..error.into() },
             CopyError::Survey(error) => Self { message, ..error.into() },
             _ => Self::other(message),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Context(error) => error.into(),
+            BackupError::Connect(error) | BackupError::Survey(error) => error.into(),
+            BackupError::Baseline(error) => error.into(),
+            BackupError::Read(error) => error.into(),
+            BackupError::Frame(fault) => fault.into(),
+            BackupError::Write(error) => error.into(),
+            BackupError::Output(error) => error.into(),
+            BackupError::SameCheckpoint { .. } | BackupError::UnknownSize => Self::usage(error.to_string()),
+            BackupError::Writable => Self::other(format!("{error} (--allow-writable takes it all the same)")),
+            BackupError::Tail { size, minimum } => {
+                let tail = human(size % minimum);
+                Self::broken(format!(
+                    "the last {tail} of the export cannot be read: it has {size} bytes, and the server \
+                        takes whole blocks of {minimum}"
+                ))
+            }
+            BackupError::Map(error) => Self::other(format!("{error} (--map-memory N allows for more)")),
+            _ => Self::other(error.to_string()),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Files(error) => error.into(),
+            RestoreError::Stream(error) => error.into(),
+            RestoreError::Chain(error) => error.into(),
+            RestoreError::NeedsPrevious => Self::usage(format!("{error}: not with --target-is-zero")),
+            RestoreError::Connect(error) => error.into(),
+            RestoreError::ReadOnly | RestoreError::TooSmall { .. } => Self::not_there(error.to_string()),
+            RestoreError::Target { file: Some(file), error } => {
+                Self::from(*error).about(&file.display().to_string())
+            }
+            RestoreError::Target { file: None, error } => (*error).into(),
+            RestoreError::Partial(error) => Self::from(*error).hint(RestoreError::PARTIAL),
+            _ => Self::other(error.to_string()),
+        }
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::ReplacesParent | OutputError::Terminal => Self::usage(error.to_string()),
+            _ => Self::other(error.to_string()),
+        }
+    }
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        match error {
+            FilesError::Stream { file, error } => Self::from(error).about(&file.display().to_string()),
+            FilesError::Chain { file: Some(file), error } => {
+                Self::from(error).about(&file.display().to_string())
+            }
+            FilesError::Chain { file: None, error } => error.into(),
+            FilesError::Changed { .. } => Self::broken(error.to_string()),
+            _ => Self::other(error.to_string()),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nbd_client::copy::{CopyMonitor, CopyProgress};
-use nbd_client::pipeline::RateLimit;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -46,11 +45,6 @@ enum ProgressFormat {
 }
 
 impl ProgressArgs {
-    /// The limit on the rate, for a loop of the program's own.
-    pub(crate) fn pace(&self) -> Pace {
-        Pace(self.limit_rate.map(RateLimit::new))
-    }
-
     /// Says what was done, where a person reads it.
     pub(crate) fn summary(&self, done: &CopyProgress) {
         if self.progress.is_some() {
@@ -62,19 +56,6 @@ impl ProgressArgs {
                 bytes => format!(", {} read back and equal", human(bytes)),
             };
             remark(format_args!("{copied} copied, {zeroed} zero{verified}"));
-        }
-    }
-}
-
-/// Holds a loop to the rate that the user allows, if there is one. Meanwhile the pool's threads
-/// receive whatever was asked for.
-pub(crate) struct Pace(Option<RateLimit>);
-
-impl Pace {
-    /// Waits until these bytes may go.
-    pub(crate) fn wait(&mut self, bytes: u64) {
-        if let Some(limit) = &mut self.0 {
-            std::thread::sleep(limit.delay(bytes));
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct SurveyArgs {
     /// An answer that cuts a block is rounded to the safe one: data, and dirty. With 1 nothing is
     /// rounded.
     #[arg(long, value_name = "N", value_parser = parse_block)]
-    assume_block_size: Option<u32>,
+    pub(crate) assume_block_size: Option<u32>,
 }
 
 impl SurveyArgs {

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::backup::{Frame, backup, frames, restore, restore_with_python, verify, without_zeroes};
+use support::backup::{
+    Frame, backup, frames, restore, restore_from_stdin, restore_with_python, verify, without_zeroes,
+};
 use tempfile::TempDir;
 use testkit::image::{Image, ImageFormat, KIB, MIB, Recipe, Step};
 use testkit::random::{self, Rng};
@@ -311,6 +313,27 @@ fn target_of_another_size() {
     drop(server);
     let tail = fs::read(&large.path).unwrap().split_off(8 << 20);
     assert!(tail.iter().all(|&byte| byte == 0x5a), "the tail is not touched");
+}
+
+/// Whichever request finds the target's disk full: it is exit code 1, as for an output here.
+#[test]
+fn target_whose_disk_is_full() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let folder = folder();
+    let file = folder.path().join("disk.full");
+    let source = Server::nbdkit(&["--filter=truncate"], &["pattern", "32M", "truncate=64M"]);
+    backup(&source.uri(""), &[], &file).is_well();
+    for request in ["error-pwrite", "error-zero"] {
+        let full = Server::nbdkit_writable(
+            &["--filter=error"],
+            &["memory", "64M", &format!("{request}=ENOSPC"), &format!("{request}-rate=100%")],
+        );
+        let words = ["ENOSPC", "restore it again"];
+        restore(&full.uri(""), &["--connections", "4"], &[&file]).fails(1, &words);
+        restore_from_stdin(&full.uri(""), &[], &file).fails(1, &words);
+    }
 }
 
 #[test]

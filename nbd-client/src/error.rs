@@ -113,7 +113,8 @@ pub enum ErrorClass {
     Connection,
     /// The server broke the protocol, or failed the request.
     Server,
-    /// The rest: the caller asked for something impossible, or cancelled.
+    /// The rest: the caller asked for something impossible or cancelled, or the export's storage is
+    /// full.
     Other,
 }
 
@@ -187,6 +188,7 @@ impl Error {
             Self::Handshake(error) if error.is_callers_fault() => ErrorClass::Other,
             Self::Handshake(error) if error.is_about_tls() => ErrorClass::Connection,
             Self::Tls(error) if error.is_violation() => ErrorClass::Server,
+            Self::Request(error) if error.is_full() => ErrorClass::Other,
             Self::Handshake(_)
             | Self::Protocol(_)
             | Self::Request(_)

@@ -255,10 +255,10 @@ fn writes_of_a_kind_that_fail(kind: Kind) {
     };
     let (full, goes_on) = write(|conn, request| conn.error(request, 28, "no space", DONE));
     assert!(matches!(full, Error::Request(ref error) if error.errno() == Some(Errno(28))), "{full}");
-    assert!(goes_on);
+    assert_eq!((full.class(), goes_on), (ErrorClass::Other, true), "a full disk is no fault of the server");
     let (simple, goes_on) = write(|conn, request| conn.simple(request, 1));
     assert!(matches!(simple, Error::Request(ref error) if error.errno() == Some(Errno(1))), "{simple}");
-    assert!(goes_on);
+    assert_eq!((simple.class(), goes_on), (ErrorClass::Server, true));
     let (data, goes_on) = write(|conn, request| conn.data(request, AT, &[BYTE; 512], DONE));
     assert!(matches!(data, Error::Protocol(ProtocolError::UnexpectedChunk { .. })), "{data}");
     assert!(!goes_on);

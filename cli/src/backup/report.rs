@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nbd_extents::action::Totals;
+use nbd_extents_backup::BackupReport;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -28,24 +28,17 @@ impl Report {
 
     /// Writes it: bytes of each action, the extents of the map, the bytes that the server did not
     /// describe, those received and those of the stream.
-    pub(super) fn write(
-        self,
-        totals: &Totals,
-        extents: usize,
-        assumed: u64,
-        received: u64,
-        stream: u64,
-    ) -> Result<(), Failure> {
+    pub(super) fn write(self, done: &BackupReport) -> Result<(), Failure> {
         let Some((mut file, path)) = self.file else { return Ok(()) };
         let seconds = self.began.elapsed().as_secs_f64();
         let report = json!({
-            "copy": totals.copy,
-            "zero": totals.zero,
-            "skip": totals.skip,
-            "extents": extents,
-            "assumed": assumed,
-            "received": received,
-            "stream": stream,
+            "copy": done.totals.copy,
+            "zero": done.totals.zero,
+            "skip": done.totals.skip,
+            "extents": done.extents,
+            "assumed": done.assumed,
+            "received": done.received,
+            "stream": done.length,
             "seconds": seconds,
         });
         writeln!(file, "{report}").map_err(|error| Failure::file(&path, &error))

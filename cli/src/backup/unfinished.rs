@@ -28,7 +28,7 @@ pub(crate) fn remove() -> MutexGuard<'static, Option<PathBuf>> {
 pub(super) struct Unfinished(());
 
 impl Unfinished {
-    /// Removes the file at `path` when the program is ended, until [`finish`](Self::finish).
+    /// Removes the file at `path` when the program is ended, until [`release`](Self::release).
     pub(super) fn guard(path: &Path) -> io::Result<Self> {
         *lock() = Some(path.to_owned());
         #[cfg(unix)]
@@ -36,12 +36,12 @@ impl Unfinished {
         Ok(Self(()))
     }
 
-    /// Renames the file, which nothing interrupts, and leaves it alone from then on.
-    pub(super) fn finish(self, rename: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// Leaves the file alone from now on. While the guard lives, nothing ends the program: the caller
+    /// renames the file meanwhile.
+    pub(super) fn release(self) -> MutexGuard<'static, Option<PathBuf>> {
         let mut file = lock();
-        rename()?;
         *file = None;
-        Ok(())
+        file
     }
 }
 

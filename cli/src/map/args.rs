@@ -111,14 +111,6 @@ impl Previous {
         }
     }
 
-    /// The size of the disk at the previous backup, where it is known.
-    pub(crate) const fn size(self) -> Option<u64> {
-        match self {
-            Self::Unsaid => None,
-            Self::Same(size) | Self::Grown(size) => Some(size),
-        }
-    }
-
     /// The policy of an incremental of a disk that has `size` bytes now.
     pub(crate) const fn incremental(self, bitmaps: Bitmaps, size: u64) -> Result<Incremental, BaselineError> {
         match self {

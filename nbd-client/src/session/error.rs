@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{RequestInfo, StartError};
+use super::{Command, RequestInfo, StartError};
 use crate::text::ServerText;
 
 /// An error number of the protocol, as sent (NBD protocol, "Error values").
@@ -181,6 +181,13 @@ impl RequestError {
     #[must_use]
     pub fn is_shutdown(&self) -> bool {
         self.errno() == Some(Errno::ESHUTDOWN)
+    }
+
+    /// True if the export's storage is full: a request that may need room failed with ENOSPC.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        let needs_room = !matches!(self.request.command, Command::Read | Command::BlockStatus);
+        needs_room && matches!(self.errno(), Some(Errno::ENOSPC))
     }
 }
 

@@ -2,28 +2,31 @@
 //! the plan's order.
 
 use std::io::Write;
+use std::thread;
 
 use nbd_client::copy::CopyMonitor;
-use nbd_client::pipeline::PipelineOptions;
+use nbd_client::pipeline::{PipelineOptions, RateLimit};
 use nbd_client::{Error, Pool, ReadAhead};
 use nbd_extents::StreamError;
 use nbd_extents::plan::PlanStep;
 
-use super::frames::Frames;
-use crate::failure::Failure;
-use crate::progress::Pace;
+use super::BackupError;
+use super::frames::FrameOutput;
 
 /// Reads in flight: many short ones make up for what each costs.
 const IN_FLIGHT: usize = 64;
 
 /// Carries out a plan, which is walked twice: by the reads, which run ahead, and by the output.
+///
+/// `rate` is the most bytes to copy in a second. The pool's threads receive whatever was asked for
+/// while this one waits.
 pub(super) fn run<P, W>(
     pool: &mut Pool,
     plan: P,
-    frames: &mut Frames<W>,
+    frames: &mut FrameOutput<W>,
     monitor: &CopyMonitor,
-    pace: &mut Pace,
-) -> Result<(), Failure>
+    rate: Option<u64>,
+) -> Result<(), BackupError>
 where
     P: Iterator<Item = Result<PlanStep, StreamError>> + Clone,
     W: Write,
@@ -33,6 +36,7 @@ where
         PlanStep::Copy { range } => Some(range),
         PlanStep::Zero { .. } => None,
     });
+    let mut limit = rate.map(RateLimit::new);
     let mut blocks = ReadAhead::new(pool, copies, PipelineOptions::default().requests(IN_FLIGHT))?;
     for step in plan {
         match step? {
@@ -45,10 +49,13 @@ where
                 while at < range.end {
                     // No block where one is due would be a fault of the reader: the plan is the same.
                     let block = blocks.next_block()?.ok_or(Error::GivenUp)?;
-                    pace.wait(block.data.len() as u64);
+                    let length = block.data.len() as u64;
+                    if let Some(limit) = &mut limit {
+                        thread::sleep(limit.delay(length));
+                    }
                     frames.copy(block.offset, block.data)?;
-                    at = block.offset + block.data.len() as u64;
-                    monitor.add_copied(block.data.len() as u64);
+                    at = block.offset + length;
+                    monitor.add_copied(length);
                 }
             }
         }

@@ -1,19 +1,18 @@
 //! The frames of a backup, with zeroes that touch joined into one frame.
 
 use core::ops::Range;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 
-use nbd_extents_backup::sparse_stream::{Frame, Meta, Writer};
-
-use crate::failure::Failure;
+use super::BackupError;
+use crate::sparse_stream::{Frame, Meta, Writer};
 
 /// Zeroes are looked for in blocks of this size: file systems and qcow2 images mostly keep to it.
 const BLOCK: usize = 4096;
-/// Headers wait for the payload; a payload is larger and goes straight out.
-const BUFFER: usize = 64 << 10;
+/// Short frames are written together; a payload of this size goes straight out.
+const BUFFER: usize = 256 << 10;
 
 /// A stream being written. Dropped without [`finish`](Self::finish), it has no stop frame and is not whole.
-pub(super) struct Frames<W: Write> {
+pub(super) struct FrameOutput<W: Write> {
     out: BufWriter<W>,
     writer: Writer,
     /// Zeroes that may go on.
@@ -23,16 +22,16 @@ pub(super) struct Frames<W: Write> {
     length: u64,
 }
 
-impl<W: Write> Frames<W> {
-    pub(super) fn new(out: W, meta: &Meta, detect_zeroes: bool) -> Result<Self, Failure> {
+impl<W: Write> FrameOutput<W> {
+    pub(super) fn new(out: W, meta: &Meta, detect_zeroes: bool) -> Result<Self, BackupError> {
         let (writer, first) = Writer::new(meta)?;
         let mut out = BufWriter::with_capacity(BUFFER, out);
-        out.write_all(&first)?;
+        out.write_all(&first).map_err(BackupError::Write)?;
         Ok(Self { out, writer, zeroes: None, detect_zeroes, length: first.len() as u64 })
     }
 
     /// These bytes read as zero.
-    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<(), Failure> {
+    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<(), BackupError> {
         match &mut self.zeroes {
             Some(zeroes) if zeroes.end == range.start => zeroes.end = range.end,
             _ => {
@@ -44,7 +43,7 @@ impl<W: Write> Frames<W> {
     }
 
     /// Bytes of the disk from `offset` on.
-    pub(super) fn copy(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn copy(&mut self, offset: u64, bytes: &[u8]) -> Result<(), BackupError> {
         if !self.detect_zeroes {
             return self.data(offset, bytes);
         }
@@ -62,25 +61,22 @@ impl<W: Write> Frames<W> {
     }
 
     /// Writes the last frame, and gives back the output and the length of the stream.
-    pub(super) fn finish(mut self) -> Result<(W, u64), Failure> {
+    pub(super) fn finish(mut self) -> Result<(W, u64), BackupError> {
         self.flush_zeroes()?;
         let stop = self.writer.stop()?;
-        for part in stop.parts() {
-            self.out.write_all(part)?;
-            self.length += part.len() as u64;
-        }
-        let out = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        self.length += put(&mut self.out, &stop)?;
+        let out = self.out.into_inner().map_err(|error| BackupError::Write(error.into_error()))?;
         Ok((out, self.length))
     }
 
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), BackupError> {
         self.flush_zeroes()?;
         let frame = self.writer.data(offset, bytes)?;
         self.length += put(&mut self.out, &frame)?;
         Ok(())
     }
 
-    fn flush_zeroes(&mut self) -> Result<(), Failure> {
+    fn flush_zeroes(&mut self) -> Result<(), BackupError> {
         if let Some(range) = self.zeroes.take() {
             let frame = self.writer.zero(range)?;
             self.length += put(&mut self.out, &frame)?;
@@ -89,12 +85,13 @@ impl<W: Write> Frames<W> {
     }
 }
 
-fn put(out: &mut impl Write, frame: &Frame<'_>) -> io::Result<u64> {
-    let parts = frame.parts();
-    for part in parts {
-        out.write_all(part)?;
+fn put(out: &mut impl Write, frame: &Frame<'_>) -> Result<u64, BackupError> {
+    let mut length = 0;
+    for part in frame.parts() {
+        out.write_all(part).map_err(BackupError::Write)?;
+        length += part.len() as u64;
     }
-    Ok(parts.iter().map(|part| part.len() as u64).sum())
+    Ok(length)
 }
 
 /// The longest runs of whole blocks that are all zero, or all not.

@@ -123,7 +123,9 @@ def write_mutants(mutants, unviable):
         source = (ROOT / root).read_text()
         (TREE / root).write_text(rewrite.with_switch(source))
     for file, its in by_file.items():
-        write_if_new(TREE / file, rewrite.switched((ROOT / file).read_text(), its, unviable))
+        text = rewrite.switched((ROOT / file).read_text(), its, unviable)
+        # arms within arms: what is inlined would be compiled once for each pair of mutants
+        write_if_new(TREE / file, re.sub(r"#\[inline(\(always\))?\]", "#[inline(never)]", text))
 
 
 def write_if_new(path, text):
@@ -135,7 +137,9 @@ def cargo(*arguments):
     environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "--cap-lints allow",
                    "CARGO_TARGET_DIR": str(WORK / "build"), "CARGO_PROFILE_TEST_DEBUG": "0",
                    "CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_PROFILE_TEST_OPT_LEVEL": "1"}
-    return run("cargo", *arguments, "--message-format=json", cwd=TREE, env=environment)
+    # what has mutants is compiled quickly, what it depends on (proptest above all) runs quickly
+    slow = (f"--config=profile.test.package.{package}.opt-level=0" for package in CRATES)
+    return run("cargo", *arguments, *slow, "--message-format=json", cwd=TREE, env=environment)
 
 
 def messages(output):

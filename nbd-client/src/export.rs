@@ -7,7 +7,7 @@ use crate::text::ServerText;
 use crate::tls::TlsInfo;
 
 /// An export that the server agreed to serve, and the terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Export {
     /// The name that was asked for.
@@ -103,7 +103,7 @@ macro_rules! flags {
 /// let flags = TransmissionFlags::new(0x058f);
 /// assert!(flags.is_read_only() && flags.can_multi_conn() && !flags.block_status_payload());
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct TransmissionFlags(u16);
 
 impl TransmissionFlags {

@@ -54,8 +54,8 @@ impl ServerText {
     }
 
     /// `: text`, or nothing when there is no text: the tail of an error message.
-    pub(crate) fn tail(&self) -> Tail<'_> {
-        Tail(&self.0)
+    pub(crate) fn tail(&self) -> String {
+        if self.is_empty() { String::new() } else { format!(": {self}") }
     }
 }
 
@@ -68,15 +68,6 @@ impl fmt::Display for ServerText {
 impl From<&str> for ServerText {
     fn from(text: &str) -> Self {
         Self::new(text.as_bytes())
-    }
-}
-
-/// See [`ServerText::tail`].
-pub(crate) struct Tail<'a>(&'a str);
-
-impl fmt::Display for Tail<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
     }
 }
 

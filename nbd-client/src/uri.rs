@@ -25,7 +25,7 @@ use core::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use crate::frame::MAX_STRING;
-use crate::tls::{FingerprintError, TlsOptions, path_of};
+use crate::tls::{FingerprintError, TlsOptions};
 
 /// The port of NBD.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -242,49 +242,26 @@ impl FromStr for Uri {
         if let Some(bad) = text.chars().find(|c| c.is_ascii_control() || *c == ' ') {
             return Err(UriError::BadCharacter(bad));
         }
-        let parts = Parts::split(text)?;
-        let (unix, tls) = match parts.scheme.to_ascii_lowercase().as_str() {
+        // Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space
+        // in the query: names of exports and sockets must stay as they are.
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| UriError::NoScheme(text.to_owned()))?;
+        let (is_unix, is_tls) = match scheme.to_ascii_lowercase().as_str() {
             "nbd" => (false, false),
             "nbds" => (false, true),
             "nbd+unix" => (true, false),
             "nbds+unix" => (true, true),
-            _ => return Err(UriError::UnknownScheme(parts.scheme.to_owned())),
+            _ => return Err(UriError::UnknownScheme(scheme.to_owned())),
         };
-        if let Some(fragment) = parts.fragment {
+        if let Some((_, fragment)) = rest.split_once('#') {
             return Err(UriError::Fragment(fragment.to_owned()));
         }
-        let (socket, tls) = parse_query(parts.query, tls)?;
-        let address = if unix { unix_address(&parts, socket)? } else { tcp_address(&parts, socket)? };
-        let export = percent_decode_str(parts.path.strip_prefix('/').unwrap_or(parts.path))
-            .decode_utf8()
-            .map_err(|_| UriError::ExportNotUtf8)?;
-        Self::new(address, export, tls)
-    }
-}
-
-/// The raw pieces of `scheme://authority/path?query#fragment`.
-///
-/// Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space in
-/// the query: names of exports and sockets must stay as they are.
-struct Parts<'a> {
-    scheme: &'a str,
-    authority: &'a str,
-    path: &'a str,
-    query: &'a str,
-    fragment: Option<&'a str>,
-}
-
-impl<'a> Parts<'a> {
-    fn split(text: &'a str) -> Result<Self, UriError> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| UriError::NoScheme(text.to_owned()))?;
-        let (rest, fragment) = match rest.split_once('#') {
-            Some((rest, fragment)) => (rest, Some(fragment)),
-            None => (rest, None),
-        };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let slash = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at_checked(slash).unwrap_or((rest, ""));
-        Ok(Self { scheme, authority, path, query, fragment })
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (socket, tls) = parse_query(query, is_tls)?;
+        let address =
+            if is_unix { unix_address(authority, socket)? } else { tcp_address(authority, socket)? };
+        let export = percent_decode_str(path).decode_utf8().map_err(|_| UriError::ExportNotUtf8)?;
+        Self::new(address, export, tls)
     }
 }
 
@@ -306,7 +283,7 @@ fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOpt
                 if !tls {
                     return Err(UriError::UnexpectedTls(name));
                 }
-                options = tls_parameter(options, &name, value)?;
+                options = options.parameter(&name, value)?;
             }
             // libnbd's, for pre-shared keys
             "tls-psk-file" | "tls-username" if tls => return Err(UriError::TlsType("psk".to_owned())),
@@ -317,49 +294,28 @@ fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOpt
     Ok((socket, tls.then_some(options)))
 }
 
-fn tls_parameter(options: TlsOptions, name: &str, value: Vec<u8>) -> Result<TlsOptions, UriError> {
-    let text = String::from_utf8_lossy(&value).into_owned();
-    let bad =
-        |expected| Err(UriError::BadValue { parameter: name.to_owned(), value: text.clone(), expected });
-    match (name, text.as_str()) {
-        ("tls-hostname", name) if !name.is_empty() => Ok(options.hostname(name)),
-        ("tls-verify-peer", "0") => Ok(options.verify_peer(false)),
-        ("tls-verify-peer", "1") => Ok(options.verify_peer(true)),
-        ("tls-type", "x509") => Ok(options),
-        ("tls-type", "psk" | "anon") => Err(UriError::TlsType(text)),
-        ("x-tls-fingerprint", text) => Ok(options.fingerprint(text.parse()?)),
-        ("tls-certificates", folder) if !folder.is_empty() => {
-            path_of(value).map_or_else(|| bad("a path"), |folder| Ok(options.certificates(folder)))
-        }
-        ("tls-hostname", _) => bad("the name of a host"),
-        ("tls-verify-peer", _) => bad("0 or 1"),
-        ("tls-type", _) => bad("x509"),
-        _ => bad("a folder"),
-    }
-}
-
-fn unix_address(parts: &Parts<'_>, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
-    if parts.authority.contains('@') {
+fn unix_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
+    if authority.contains('@') {
         return Err(UriError::UserInfo);
     }
-    if !parts.authority.is_empty() {
-        return Err(UriError::UnexpectedHost(parts.authority.to_owned()));
+    if !authority.is_empty() {
+        return Err(UriError::UnexpectedHost(authority.to_owned()));
     }
     UnixSocket::new(socket.ok_or(UriError::NoSocket)?).map(Address::Unix)
 }
 
-fn tcp_address(parts: &Parts<'_>, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
+fn tcp_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
     if socket.is_some() {
         return Err(UriError::UnexpectedSocket);
     }
-    if parts.authority.contains('@') {
+    if authority.contains('@') {
         return Err(UriError::UserInfo);
     }
-    if parts.authority.is_empty() {
+    if authority.is_empty() {
         return Err(UriError::NoHost);
     }
-    let bad = |error| UriError::BadAuthority(parts.authority.to_owned(), error);
-    let url = url::Url::parse(&format!("nbd://{}", parts.authority)).map_err(bad)?;
+    let bad = |error| UriError::BadAuthority(authority.to_owned(), error);
+    let url = url::Url::parse(&format!("nbd://{authority}")).map_err(bad)?;
     let host = match url.host().ok_or(UriError::NoHost)? {
         url::Host::Ipv6(ip) => ip.to_string(),
         url::Host::Ipv4(ip) => ip.to_string(),
@@ -388,7 +344,7 @@ impl fmt::Display for Uri {
         let mut parameters = Vec::new();
         match &self.address {
             Address::Tcp { host, port } => {
-                write!(f, "{scheme}://{}", HostText(host))?;
+                write!(f, "{scheme}://{}", host_text(host))?;
                 if *port != DEFAULT_PORT {
                     write!(f, ":{port}")?;
                 }
@@ -409,17 +365,12 @@ impl fmt::Display for Uri {
 }
 
 /// A host as it stands in a URI: IPv6 in brackets.
-struct HostText<'a>(&'a str);
-
-impl fmt::Display for HostText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // an address as the parser writes it; a name may have any character, even a colon or a
-        // slash
-        if self.0.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == self.0) {
-            write!(f, "[{}]", self.0)
-        } else {
-            write!(f, "{}", percent_encode(self.0.as_bytes(), HOST))
-        }
+fn host_text(host: &str) -> String {
+    // an address as the parser writes it; a name may have any character, even a colon or a slash
+    if host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == host) {
+        format!("[{host}]")
+    } else {
+        percent_encode(host.as_bytes(), HOST).to_string()
     }
 }
 
@@ -427,7 +378,7 @@ impl fmt::Display for Address {
     /// For messages: `host:port`, or the path with everything unusual escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } => write!(f, "{}:{port}", HostText(host)),
+            Self::Tcp { host, port } => write!(f, "{}:{port}", host_text(host)),
             Self::Unix(socket) => write!(f, "{}", socket.as_bytes().escape_ascii()),
         }
     }

@@ -186,7 +186,7 @@ impl AnyClient {
         }
     }
 
-    pub fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+    pub fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
         match self {
             Self::Blocking(client) => client.next_event(admit),
             Self::AsyncDriver(runtime, driver) => runtime.block_on(driver.next_event(admit)),

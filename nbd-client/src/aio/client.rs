@@ -12,7 +12,7 @@ use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest};
+use crate::session::{RequestInfo, Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest};
 use crate::uri::Uri;
 
 /// The most calls under way, of all clones of a handle.
@@ -169,7 +169,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer what the request asks for.
     pub async fn write_zeroes(&self, request: &ZeroRequest) -> Result<(), Error> {
-        self.call(Transfer::WriteZeroes(*request)).await.map(drop)
+        self.call(Transfer::Plain(request.0)).await.map(drop)
     }
 
     /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
@@ -181,7 +181,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer it.
     pub async fn trim(&self, request: &TrimRequest) -> Result<(), Error> {
-        self.call(Transfer::Trim(*request)).await.map(drop)
+        self.call(Transfer::Plain(request.0)).await.map(drop)
     }
 
     /// Has the server make `length` bytes from `offset` ready for reading (CACHE).
@@ -192,7 +192,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer it.
     pub async fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.call(Transfer::Cache { offset, length }).await.map(drop)
+        self.call(Transfer::Plain(RequestInfo::cache(offset, length))).await.map(drop)
     }
 
     /// Makes the writes durable that were answered before: those that this or another task has awaited. A
@@ -202,7 +202,7 @@ impl Client {
     ///
     /// [`Error::Request`] if it failed: earlier writes may be lost. The errors of a connection.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.call(Transfer::Flush).await.map(drop)
+        self.call(Transfer::Plain(RequestInfo::FLUSH)).await.map(drop)
     }
 
     /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Other clones of

@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// # Errors
     ///
     /// The errors of a connection. A request that failed is an event.
-    pub async fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+    pub async fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
         let Self { stream, connection, held, .. } = self;
         connection.come_back(Instant::now());
         let visit = Visit(connection);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Client;
 use crate::connection::{Lent, Transfer, TransferBytes};
 use crate::error::Error;
-use crate::session::{Event, TakeAll, TrimRequest, WriteRequest, ZeroRequest};
+use crate::session::{Event, RequestInfo, TrimRequest, WriteRequest, ZeroRequest};
 use crate::transport::Transport;
 
 impl<T: Transport> Client<T> {
@@ -27,7 +27,7 @@ impl<T: Transport> Client<T> {
     /// ```
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let bytes = TransferBytes::Lent(buffer.len());
-        self.run(Transfer::Read { offset, bytes }, Lent { read: buffer, write: &[] })
+        self.run(Transfer::Read { offset, bytes }, Lent { read: buffer, ..Lent::default() })
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -65,7 +65,7 @@ impl<T: Transport> Client<T> {
 
     fn write_as(&mut self, request: WriteRequest, data: &[u8]) -> Result<(), Error> {
         let bytes = TransferBytes::Lent(data.len());
-        let lent = Lent { read: &mut [], write: data };
+        let lent = Lent { write: data, ..Lent::default() };
         self.run(Transfer::Write { request, bytes }, lent)
     }
 
@@ -78,7 +78,7 @@ impl<T: Transport> Client<T> {
     /// where the server does not offer what the request asks for. A request that is to be fast
     /// fails with [`Errno::ENOTSUP`](crate::session::Errno::ENOTSUP) where it would not be.
     pub fn write_zeroes(&mut self, request: &ZeroRequest) -> Result<(), Error> {
-        self.run(Transfer::WriteZeroes(*request), Lent::default())
+        self.run(Transfer::Plain(request.0), Lent::default())
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
@@ -99,7 +99,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
     /// where the server does not offer it.
     pub fn trim(&mut self, request: &TrimRequest) -> Result<(), Error> {
-        self.run(Transfer::Trim(*request), Lent::default())
+        self.run(Transfer::Plain(request.0), Lent::default())
     }
 
     /// Has the server make `length` bytes from `offset` ready for reading (CACHE).
@@ -109,7 +109,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::read`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
     /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::Cache { offset, length }, Lent::default())
+        self.run(Transfer::Plain(RequestInfo::cache(offset, length)), Lent::default())
     }
 
     /// Makes durable whatever was written before. A server that does not offer it has nothing to
@@ -120,7 +120,7 @@ impl<T: Transport> Client<T> {
     /// [`Error::Request`] if it failed: earlier writes may be lost. [`Error::Start`] while other
     /// requests are in flight, and the errors of a connection.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.run(Transfer::Flush, Lent::default())
+        self.run(Transfer::Plain(RequestInfo::FLUSH), Lent::default())
     }
 
     /// Starts a transfer and waits for its end.
@@ -133,7 +133,7 @@ impl<T: Transport> Client<T> {
         self.driver.connection.come_back(now);
         let cookie = self.driver.connection.begin(transfer, now)?;
         let result = loop {
-            match self.driver.next_event(&mut TakeAll, &mut lent) {
+            match self.driver.next_event(&mut lent) {
                 Ok(Some(Event::Done { cookie: done })) if done == cookie => break Ok(()),
                 Ok(Some(Event::Failed { cookie: failed, error })) if failed == cookie => {
                     break Err(error.into());

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::connection::{Connection, Lent};
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::{Admit, Event, TakeAll};
+use crate::session::{Event, TakeAll};
 use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
 
 /// The most slices that are given to the system in one call.
@@ -41,13 +41,9 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     /// Waits for the next event; `None` if nothing is in flight.
-    pub(crate) fn next_event<A: Admit + ?Sized>(
-        &mut self,
-        admit: &mut A,
-        lent: &mut Lent<'_>,
-    ) -> Result<Option<Event>, Error> {
+    pub(crate) fn next_event(&mut self, lent: &mut Lent<'_>) -> Result<Option<Event>, Error> {
         loop {
-            let event = self.connection.poll_in(admit, lent, Instant::now())?;
+            let event = self.connection.poll_in(lent, Instant::now())?;
             if event.is_some() || self.connection.is_idle() {
                 // after ESHUTDOWN the goodbye is due; the event is what counts
                 self.finish_goodbye(lent).ok();

@@ -83,9 +83,9 @@ impl<T: Transport> Client<T> {
     /// # Errors
     ///
     /// The errors of a connection. A request that failed is an event.
-    pub fn next_event<A: Admit + ?Sized>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+    pub fn next_event(&mut self, admit: &mut dyn Admit) -> Result<Option<Event>, Error> {
         self.driver.connection.come_back(Instant::now());
-        let event = self.driver.next_event(admit, &mut Lent::default());
+        let event = self.driver.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
         self.driver.connection.leave(Instant::now());
         event
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Connection, Lent, Stage};
 use crate::error::Error;
 use crate::handshake::HandshakeStatus;
-use crate::session::{Admit, Event, Session, SessionConfig};
+use crate::session::{Admit, Event, Session, SessionConfig, TakeAll};
 use crate::tls::{Progress, TlsSession};
 
 impl Connection {
@@ -16,16 +16,11 @@ impl Connection {
     ///
     /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a
     /// last message.
-    pub fn poll<A: Admit + ?Sized>(&mut self, admit: &mut A, now: Instant) -> Result<Option<Event>, Error> {
-        self.poll_in(admit, &mut Lent::default(), now)
+    pub fn poll(&mut self, admit: &mut dyn Admit, now: Instant) -> Result<Option<Event>, Error> {
+        self.poll_in(&mut Lent { admit: Some(admit), ..Lent::default() }, now)
     }
 
-    pub(crate) fn poll_in<A: Admit + ?Sized>(
-        &mut self,
-        admit: &mut A,
-        lent: &mut Lent<'_>,
-        now: Instant,
-    ) -> Result<Option<Event>, Error> {
+    pub(crate) fn poll_in(&mut self, lent: &mut Lent<'_>, now: Instant) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.take_event() {
                 self.note(now);
@@ -35,7 +30,7 @@ impl Connection {
             if self.is_given_up {
                 return Err(Error::GivenUp);
             }
-            let moved = if self.would_be_unasked() { Ok(false) } else { self.process_input(admit, lent) };
+            let moved = if self.would_be_unasked() { Ok(false) } else { self.process_input(lent) };
             if !moved.map_err(|error| self.give_up(error))? {
                 self.note(now);
                 self.obey_shutdown(now);
@@ -70,25 +65,21 @@ impl Connection {
 
     /// Processes some of the bytes that were received. Returns `false` if there are none, or too
     /// few of them.
-    fn process_input<A: Admit + ?Sized>(
-        &mut self,
-        admit: &mut A,
-        lent: &mut Lent<'_>,
-    ) -> Result<bool, Error> {
+    fn process_input(&mut self, lent: &mut Lent<'_>) -> Result<bool, Error> {
         let Some(mut tls) = self.tls.take() else {
             if self.start == self.end {
                 return Ok(false);
             }
             // taken out for as long as the rest of the connection works on it
             let buffer = core::mem::take(&mut self.buffer);
-            let processed = self.process(buffer.get(self.start..self.end).unwrap_or_default(), admit, lent);
+            let processed = self.process(buffer.get(self.start..self.end).unwrap_or_default(), lent);
             self.buffer = buffer;
             self.start += processed?;
             return Ok(true);
         };
         let mut result = Ok(());
         let progress = tls.advance(&mut |plaintext| {
-            let processed = self.process_awaited(plaintext, admit, lent);
+            let processed = self.process_awaited(plaintext, lent);
             processed.unwrap_or_else(|error| {
                 result = Err(error);
                 plaintext.len()
@@ -111,27 +102,17 @@ impl Connection {
     }
 
     /// Processes bytes as long as something waits for them, and says how many.
-    fn process_awaited<A: Admit + ?Sized>(
-        &mut self,
-        input: &[u8],
-        admit: &mut A,
-        lent: &mut Lent<'_>,
-    ) -> Result<usize, Error> {
+    fn process_awaited(&mut self, input: &[u8], lent: &mut Lent<'_>) -> Result<usize, Error> {
         let mut rest = input;
         while !rest.is_empty() && !self.would_be_unasked() {
-            let count = self.process(rest, admit, lent)?;
+            let count = self.process(rest, lent)?;
             rest = rest.get(count..).unwrap_or_default();
         }
         Ok(input.len() - rest.len())
     }
 
     /// Gives bytes to the handshake or the session, and says how many they took.
-    fn process<A: Admit + ?Sized>(
-        &mut self,
-        input: &[u8],
-        admit: &mut A,
-        lent: &mut Lent<'_>,
-    ) -> Result<usize, Error> {
+    fn process(&mut self, input: &[u8], lent: &mut Lent<'_>) -> Result<usize, Error> {
         match &mut self.stage {
             Stage::Handshake(handshake) => {
                 let fed = handshake.feed(input)?;
@@ -144,15 +125,13 @@ impl Connection {
             }
             Stage::Open(_, session) => {
                 // one piece at a time: each may belong to another buffer
-                let owner = session.receiving_for();
-                let room =
-                    self.transfers.buffer(owner, session).map_or(&mut *lent.read, |own| own.as_mut_slice());
+                let room = self.transfers.room(session, lent.read);
                 let space = session.space_in(room);
                 let count = space.len().min(input.len());
                 if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {
                     space.copy_from_slice(input);
                 }
-                session.advance_in(count, admit, room)?;
+                session.advance_in(count, lent.admit.as_deref_mut().unwrap_or(&mut TakeAll), room)?;
                 Ok(count)
             }
         }

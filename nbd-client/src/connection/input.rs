@@ -25,8 +25,7 @@ impl Connection {
             return [&mut [], tls.space()];
         }
         let Stage::Open(_, session) = stage else { return [&mut [], buffer] };
-        let owner = session.receiving_for();
-        let lent = transfers.buffer(owner, session).map_or(lent, |own| own.as_mut_slice());
+        let lent = transfers.room(session, lent);
         let room = session.space_in(lent);
         if room.len() < BUFFER {
             return [&mut [], buffer];
@@ -64,9 +63,7 @@ impl Connection {
         if direct > 0
             && let Stage::Open(_, session) = &mut self.stage
         {
-            let owner = session.receiving_for();
-            let room =
-                self.transfers.buffer(owner, session).map_or(&mut *lent.read, |own| own.as_mut_slice());
+            let room = self.transfers.room(session, lent.read);
             // bytes past the buffer are the rest of a payload, whose admission was decided
             // before
             let result = session.advance_in(direct, &mut TakeAll, room);

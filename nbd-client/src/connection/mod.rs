@@ -37,7 +37,7 @@ use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
-use crate::session::{Cookie, RequestError, Session, StartError};
+use crate::session::{Admit, Cookie, RequestError, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
 
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
@@ -45,8 +45,10 @@ use crate::tls::{TlsInfo, TlsSession, TlsSetup};
 const BUFFER: usize = 4 << 10;
 
 /// Buffers of a blocking call, lent to its transfer for as long as the call lasts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Lent<'a> {
+    /// Judges chunks of status; without it all are taken.
+    pub(crate) admit: Option<&'a mut dyn Admit>,
     /// Where its reads go.
     pub(crate) read: &'a mut [u8],
     /// The data of its writes.

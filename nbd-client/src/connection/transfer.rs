@@ -14,7 +14,7 @@ use crate::frame::command_flag;
 use crate::number_map::NumberMap;
 use crate::session::{
     Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, Session, StartError,
-    TrimRequest, WriteRequest, ZeroRequest,
+    WriteRequest, ZeroRequest,
 };
 
 /// The longest request of a long read or write, in bytes. Longer ones would make the server hold
@@ -66,14 +66,8 @@ pub(crate) enum Transfer {
         offset: u64,
         length: u64,
     },
-    /// Zeroes in exactly this way.
-    WriteZeroes(ZeroRequest),
-    Trim(TrimRequest),
-    Cache {
-        offset: u64,
-        length: u64,
-    },
-    Flush,
+    /// Whatever moves no data, in exactly this way.
+    Plain(RequestInfo),
 }
 
 impl Transfer {
@@ -89,7 +83,7 @@ impl Transfer {
     /// offer it and so has nothing to flush.
     pub(crate) fn is_nothing(&self, export: &Export) -> bool {
         match self {
-            Self::Flush => !export.flags.can_flush(),
+            Self::Plain(request) if request.command == Command::Flush => !export.flags.can_flush(),
             _ => self.terms(export.flags).length == 0,
         }
     }
@@ -108,10 +102,7 @@ impl Transfer {
                 WriteRequest::new(offset).of(length)
             }
             &Self::Zero { offset, length } => ZeroRequest::new(offset, length).0,
-            Self::WriteZeroes(request) => request.0,
-            Self::Trim(request) => request.0,
-            &Self::Cache { offset, length } => RequestInfo::new(Command::Cache, offset, length),
-            Self::Flush => RequestInfo::new(Command::Flush, 0, 0),
+            &Self::Plain(request) => request,
         }
     }
 }
@@ -218,22 +209,24 @@ impl Transfers {
         }
     }
 
-    /// The transfer's own buffer for reads, now that something for it comes; `None` if the caller
-    /// lends it.
-    pub(super) fn buffer(&mut self, owner: u64, session: &mut Session) -> Option<&mut Vec<u8>> {
+    /// The buffer for the reply under way: the transfer's own, now that something for it comes, or
+    /// the one that its caller lends.
+    pub(super) fn room<'a>(&'a mut self, session: &mut Session, lent: &'a mut [u8]) -> &'a mut [u8] {
+        let owner = session.receiving_for();
         // most pieces are headers, which belong to no transfer
         if owner == 0 {
-            return None;
+            return lent;
         }
-        let Transfer::Read { bytes, .. } = &mut self.jobs.get_mut(&owner)?.transfer else { return None };
+        let job = self.jobs.get_mut(&owner).map(|job| &mut job.transfer);
+        let Some(Transfer::Read { bytes, .. }) = job else { return lent };
         if let &mut TransferBytes::Spare(length) = bytes {
             let mut buffer = session.spare_buffer();
             buffer.resize(length, 0);
             *bytes = TransferBytes::Own(buffer);
         }
         match bytes {
-            TransferBytes::Own(bytes) => Some(bytes),
-            TransferBytes::Spare(_) | TransferBytes::Lent(_) => None,
+            TransferBytes::Own(bytes) => bytes,
+            TransferBytes::Spare(_) | TransferBytes::Lent(_) => lent,
         }
     }
 

@@ -65,7 +65,7 @@ impl fmt::Display for During {
 /// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server closed it during {during}{}", BytesText(*got, *expected))]
+#[error("the server closed it during {during}{}", bytes_text(*got, *expected))]
 #[non_exhaustive]
 pub struct UnexpectedEof {
     /// The part of the conversation under way.
@@ -77,11 +77,6 @@ pub struct UnexpectedEof {
 }
 
 /// How much of a piece was there; nothing where its length is not known, as in the TLS handshake.
-struct BytesText(u64, u64);
-
-impl fmt::Display for BytesText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(got, expected) = self;
-        if *expected > 0 { write!(f, ", {got} of {expected} bytes were there") } else { Ok(()) }
-    }
+fn bytes_text(got: u64, expected: u64) -> String {
+    if expected > 0 { format!(", {got} of {expected} bytes were there") } else { String::new() }
 }

@@ -16,22 +16,19 @@ const GO: OptionName = OptionName(option_type::GO);
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     strictness: Strictness,
-    pub(super) headers: Headers,
+    /// The facts known of it so far.
+    pub(super) export: Export,
     /// Contexts granted and asked for, in the server's order.
     pub(super) granted: Vec<MetaContext>,
     /// Contexts granted and not asked for: their names and numbers are taken all the same.
     unasked: Vec<MetaContext>,
     /// Replies of the LIST under way.
     listing: Vec<String>,
-    pub(super) offered: Option<Vec<String>>,
     /// Why SET was refused.
     pub(super) set_refused: Option<HandshakeError>,
-    size: Option<(u64, TransmissionFlags)>,
+    has_size: bool,
     /// Exports listed.
     pub(super) exports: Vec<ListedExport>,
-    canonical_name: Option<String>,
-    description: Option<String>,
-    block_size: Option<BlockSizes>,
     pub(super) forgiven: ToleratedCounts,
 }
 
@@ -105,7 +102,7 @@ impl Draft {
 
     /// A LIST ended well: what it showed is on offer.
     pub(super) fn listed(&mut self) {
-        let offered = self.offered.get_or_insert_default();
+        let offered = self.export.offered.get_or_insert_default();
         for name in self.listing.drain(..) {
             if !offered.contains(&name) {
                 offered.push(name);
@@ -120,7 +117,7 @@ impl Draft {
 
     /// True if a server as old as qemu 3.0 may have left something out of a plain list.
     pub(super) fn shows_no_qemu(&self) -> bool {
-        self.offered.as_ref().is_some_and(|names| !names.iter().any(|name| name.starts_with("qemu:")))
+        self.export.offered.as_ref().is_some_and(|names| !names.iter().any(|name| name.starts_with("qemu:")))
     }
 
     /// One piece of information from GO.
@@ -131,13 +128,14 @@ impl Draft {
             info_type::EXPORT => return self.set_size(rest).ok_or_else(bad)?,
             info_type::BLOCK_SIZE => {
                 let sizes = parse_block_size(rest).ok_or_else(bad)?;
-                self.block_size = self.unless_forgiven(Tolerated::BadBlockSize, sizes)?;
+                self.export.block_size = self.unless_forgiven(Tolerated::BadBlockSize, sizes)?;
             }
             info_type::NAME => {
-                self.canonical_name = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
+                self.export.canonical_name =
+                    self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
             }
             info_type::DESCRIPTION => {
-                self.description = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
+                self.export.description = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
             }
             _ => {}
         }
@@ -160,10 +158,11 @@ impl Draft {
             // the other bits mean nothing then: least of all that the export cannot change
             flags = TransmissionFlags::new(0);
         }
-        match self.size.replace((size, flags)) {
-            None => Ok(()),
-            Some(_) => Err(HandshakeError::DuplicateExportInfo),
+        if core::mem::replace(&mut self.has_size, true) {
+            return Err(HandshakeError::DuplicateExportInfo);
         }
+        (self.export.size, self.export.flags) = (size, flags);
+        Ok(())
     }
 
     /// True if not every context asked for was granted.
@@ -173,41 +172,31 @@ impl Draft {
 
     /// The whole, once the server has agreed to serve.
     pub(super) fn finish(&mut self, config: &HandshakeConfig) -> Result<Export, HandshakeError> {
-        let (size, flags) = self.size.ok_or(HandshakeError::NoExportInfo)?;
-        let mut export = Export {
-            name: config.export.clone(),
-            canonical_name: self.canonical_name.take(),
-            description: self.description.take(),
-            size,
-            flags,
-            block_size: self.block_size,
-            headers: self.headers,
-            contexts: Vec::new(),
-            missing: Vec::new(),
-            offered: self.offered.take(),
-            tls: None,
-        };
+        if !self.has_size {
+            return Err(HandshakeError::NoExportInfo);
+        }
+        self.export.name.clone_from(&config.export);
         for asked in &config.contexts {
             match self.granted.iter().find(|context| context.name == asked.name) {
-                Some(context) => export.contexts.push(context.clone()),
-                None if asked.required => return Err(self.why_missing(&asked.name, export.offered)),
-                None => export.missing.push(asked.name.clone()),
+                Some(context) => self.export.contexts.push(context.clone()),
+                None if asked.required => return Err(self.why_missing(&asked.name)),
+                None => self.export.missing.push(asked.name.clone()),
             }
         }
-        Ok(export)
+        Ok(self.export.clone())
     }
 
-    fn why_missing(&mut self, name: &str, offered: Option<Vec<String>>) -> HandshakeError {
+    fn why_missing(&mut self, name: &str) -> HandshakeError {
         let name = ServerText::from(name);
         match self.set_refused.take() {
             Some(HandshakeError::Refused { reason: super::Refusal::Unsupported, .. }) | None => {}
             Some(error) => return error,
         }
-        if self.headers == Headers::Simple {
+        if self.export.headers == Headers::Simple {
             return HandshakeError::NoStructuredReplies(name);
         }
-        let offered = offered.map(|names| names.iter().map(|name| name.as_str().into()).collect());
-        HandshakeError::ContextMissing { name, offered }
+        let texts = |names: &Vec<String>| names.iter().map(|name| name.as_str().into()).collect();
+        HandshakeError::ContextMissing { name, offered: self.export.offered.as_ref().map(texts) }
     }
 }
 

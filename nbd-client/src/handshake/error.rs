@@ -154,7 +154,7 @@ pub enum HandshakeError {
         text: ServerText,
     },
     /// A required context is not there.
-    #[error("the export has no meta context \"{name}\"; {}", Offer(offered.as_deref()))]
+    #[error("the export has no meta context \"{name}\"; {}", offer(offered.as_deref()))]
     ContextMissing {
         /// The context asked for.
         name: ServerText,
@@ -298,22 +298,16 @@ impl fmt::Display for Refusal {
 }
 
 /// What a server offers, at most a handful of it, in one line.
-struct Offer<'a>(Option<&'a [ServerText]>);
+fn offer(names: Option<&[ServerText]>) -> String {
+    const SHOWN: usize = 8;
 
-impl fmt::Display for Offer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 8;
-        let Some(names) = self.0 else { return f.write_str("it does not say what it has") };
-        if names.is_empty() {
-            return f.write_str("it has none");
-        }
-        f.write_str("it has ")?;
-        for (index, name) in names.iter().take(SHOWN).enumerate() {
-            write!(f, "{}{name}", if index == 0 { "" } else { ", " })?;
-        }
-        match names.len().checked_sub(SHOWN) {
-            None | Some(0) => Ok(()),
-            Some(more) => write!(f, " and {more} more"),
-        }
+    let Some(names) = names else { return "it does not say what it has".to_owned() };
+    if names.is_empty() {
+        return "it has none".to_owned();
+    }
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(ServerText::as_str).collect();
+    match names.len() - shown.len() {
+        0 => format!("it has {}", shown.join(", ")),
+        more => format!("it has {} and {more} more", shown.join(", ")),
     }
 }

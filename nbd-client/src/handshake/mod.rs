@@ -389,7 +389,7 @@ impl Handshake {
             }
             Err(error) => {
                 // the transmission phase has begun: it ends with DISC, whose length fits any header
-                let encoded = RequestHeader::DISC.encode(self.draft.headers, &mut self.output);
+                let encoded = RequestHeader::DISC.encode(self.draft.export.headers, &mut self.output);
                 debug_assert!(encoded.is_ok(), "DISC has no length");
                 Err(error)
             }

@@ -78,7 +78,7 @@ impl Handshake {
                 self.draft.refuse_list();
                 self.start(Step::Go);
             }
-            Step::Go if reason == Refusal::Unsupported && self.draft.headers != Headers::Extended => {
+            Step::Go if reason == Refusal::Unsupported && self.draft.export.headers != Headers::Extended => {
                 put_option(&mut self.output, option_type::EXPORT_NAME, self.config.export.as_bytes());
                 self.expect(Stage::ExportName, if self.no_zeroes { 10 } else { 134 });
             }
@@ -114,7 +114,7 @@ impl Handshake {
     }
 
     fn headers_agreed(&mut self, headers: Headers) {
-        self.draft.headers = headers;
+        self.draft.export.headers = headers;
         if !self.config.contexts.is_empty() {
             self.start(Step::SetContexts);
         } else {

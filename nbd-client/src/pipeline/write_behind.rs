@@ -6,7 +6,7 @@ use super::PipelineOptions;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::Pool;
-use crate::session::{Cookie, Event, WriteRequest};
+use crate::session::{Cookie, Event, RequestInfo, WriteRequest};
 
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
 /// longer one.
@@ -301,7 +301,7 @@ impl<'a> WriteBehind<'a> {
     /// Only after all writes were answered: FLUSH covers no others.
     fn flush(&mut self) -> Result<(), Error> {
         if self.pool.export().flags.can_flush() {
-            self.start(0..0, 0, Transfer::Flush)?;
+            self.start(0..0, 0, Transfer::Plain(RequestInfo::FLUSH))?;
         }
         while !self.in_flight.is_empty() {
             self.receive()?;

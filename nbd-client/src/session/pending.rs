@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use super::coverage::{Coverage, Misfit};
 use super::{Command, Cookie, RequestFault, RequestInfo};
-use crate::frame::{Headers, chunk_type};
+use crate::frame::{Headers, chunk_type, command_flag};
 use crate::number_map::NumberMap;
 
 /// A request in flight.
@@ -38,18 +38,15 @@ pub(super) enum ExpectedAnswer {
     },
     /// Data and holes.
     Read(Reading),
-    /// Success or an error, after `moved` bytes of payload were sent.
-    Plain { moved: u64 },
+    /// Success or an error.
+    Plain,
 }
 
 /// A read under way.
 #[derive(Debug)]
 pub(super) struct Reading {
-    pub(super) length: u64,
     pub(super) place: ReadPlace,
-    covered: Coverage,
-    /// One chunk of content is all there may be.
-    df: bool,
+    pub(super) covered: Coverage,
 }
 
 /// Where the data of a read go.
@@ -59,12 +56,6 @@ pub(super) enum ReadPlace {
     Own(Vec<u8>),
     /// Into what the caller lends, from here.
     Lent { at: usize },
-}
-
-impl ExpectedAnswer {
-    pub(super) fn read(length: u64, place: ReadPlace, df: bool) -> Self {
-        Self::Read(Reading { length, place, covered: Coverage::default(), df })
-    }
 }
 
 impl Reading {
@@ -84,7 +75,7 @@ impl Pending {
         let due = match &answer {
             ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,
             ExpectedAnswer::Read(_) => 1,
-            ExpectedAnswer::Plain { .. } => 0,
+            ExpectedAnswer::Plain => 0,
         };
         Self { info, owner, header_end, end: header_end, answer, error: None, chunks: 0, due, bytes: 0 }
     }
@@ -95,7 +86,7 @@ impl Pending {
         match self.answer {
             ExpectedAnswer::Status { .. } => is_status(kind, headers),
             ExpectedAnswer::Read(_) => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
-            ExpectedAnswer::Plain { .. } => false,
+            ExpectedAnswer::Plain => false,
         }
     }
 
@@ -120,10 +111,10 @@ impl Pending {
         };
         let start = offset.checked_sub(self.info.offset);
         let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
-        let Some((start, end)) = range.filter(|&(_, end)| end <= reading.length) else {
+        let Some((start, end)) = range.filter(|&(_, end)| end <= self.info.length) else {
             return Err(RequestFault::OutsideRead { offset, length });
         };
-        if is_strict && reading.df && reading.covered.first_gap(1).is_none() {
+        if is_strict && self.info.has(command_flag::DF) && reading.covered.first_gap(1).is_none() {
             return Err(RequestFault::Fragmented);
         }
         match reading.covered.add(start, end) {
@@ -144,19 +135,10 @@ impl Pending {
                 missing.map(|&context| RequestFault::MissingContext(context))
             }
             ExpectedAnswer::Read(reading) => {
-                let gap = reading.covered.first_gap(reading.length);
+                let gap = reading.covered.first_gap(self.info.length);
                 gap.map(|gap| RequestFault::MissingData(self.info.offset.saturating_add(gap)))
             }
-            ExpectedAnswer::Plain { .. } => None,
-        }
-    }
-
-    /// Bytes that move because of it.
-    fn moves(&self) -> u64 {
-        match &self.answer {
-            ExpectedAnswer::Status { .. } => 0,
-            ExpectedAnswer::Read(reading) => reading.length,
-            ExpectedAnswer::Plain { moved } => *moved,
+            ExpectedAnswer::Plain => None,
         }
     }
 
@@ -164,7 +146,7 @@ impl Pending {
     fn late_chunks(&self) -> usize {
         match &self.answer {
             ExpectedAnswer::Status { contexts, .. } => contexts.len().saturating_sub(1),
-            ExpectedAnswer::Read(_) | ExpectedAnswer::Plain { .. } => 0,
+            ExpectedAnswer::Read(_) | ExpectedAnswer::Plain => 0,
         }
     }
 }
@@ -182,43 +164,16 @@ pub(super) enum Seen {
     Unknown,
 }
 
-/// Requests that failed lately: a server may send the other contexts' chunks after the error that
-/// ended the reply (qemu does).
-#[derive(Debug, Default)]
-struct Late(VecDeque<Failed>);
-
-/// How many chunks a failed request may still get.
+/// The chunks that a request which has failed may still get: a server may send the other contexts'
+/// chunks after the error that ended the reply (qemu does).
 #[derive(Debug)]
-struct Failed {
+struct LateChunks {
     cookie: u64,
-    chunks: usize,
+    left: usize,
 }
 
 /// More than a caller has in flight at one time; a server that is later than that is not borne.
 const LATE_REQUESTS: usize = 1024;
-
-impl Late {
-    fn add(&mut self, cookie: u64, chunks: usize) {
-        if chunks == 0 {
-            return;
-        }
-        if self.0.len() >= LATE_REQUESTS {
-            self.0.pop_front();
-        }
-        self.0.push_back(Failed { cookie, chunks });
-    }
-
-    /// Uses up one chunk of this request; false if it has none.
-    fn take(&mut self, cookie: u64) -> bool {
-        let Some(index) = self.0.iter().position(|failed| failed.cookie == cookie) else { return false };
-        let Some(failed) = self.0.get_mut(index) else { return false };
-        failed.chunks -= 1;
-        if failed.chunks == 0 {
-            self.0.remove(index);
-        }
-        true
-    }
-}
 
 /// All requests that a chunk may belong to.
 #[derive(Debug, Default)]
@@ -229,7 +184,7 @@ pub(super) struct Requests {
     flushes: usize,
     /// How many are parts of transfers.
     owned: usize,
-    late: Late,
+    late: VecDeque<LateChunks>,
     last: u64,
 }
 
@@ -242,7 +197,7 @@ impl Requests {
 
     /// Enters a request under its number.
     pub(super) fn enter(&mut self, cookie: Cookie, pending: Pending) {
-        self.bytes = self.bytes.saturating_add(pending.moves());
+        self.bytes = self.bytes.saturating_add(pending.info.moves());
         self.flushes += usize::from(pending.info.command == Command::Flush);
         self.owned += usize::from(pending.owner != 0);
         self.pending.insert(cookie.get(), pending);
@@ -281,24 +236,24 @@ impl Requests {
     /// Ends a request; `None` if it was not in flight. An answer that is not whole is an error.
     pub(super) fn finish(&mut self, cookie: u64) -> Option<Pending> {
         let mut pending = self.pending.remove(&cookie)?;
-        self.bytes = self.bytes.saturating_sub(pending.moves());
+        self.bytes = self.bytes.saturating_sub(pending.info.moves());
         self.flushes -= usize::from(pending.info.command == Command::Flush);
         self.owned -= usize::from(pending.owner != 0);
         pending.error = pending.error.take().or_else(|| pending.missing());
-        if pending.error.is_some() {
-            self.late.add(cookie, pending.late_chunks());
+        let left = pending.late_chunks();
+        if pending.error.is_some() && left > 0 {
+            if self.late.len() >= LATE_REQUESTS {
+                self.late.pop_front();
+            }
+            self.late.push_back(LateChunks { cookie, left });
         }
         Some(pending)
     }
 
-    /// True if a chunk of this request may still come, which has failed.
-    pub(super) fn is_late(&self, cookie: u64) -> bool {
-        self.late.0.iter().any(|failed| failed.cookie == cookie)
-    }
-
-    /// True if a chunk of a request that has failed may be drained.
+    /// Uses up one chunk of a request that has failed; false if it may get none any more.
     pub(super) fn take_late(&mut self, cookie: u64) -> bool {
-        self.late.take(cookie)
+        let late = self.late.iter_mut().find(|late| late.cookie == cookie && late.left > 0);
+        late.map(|late| late.left -= 1).is_some()
     }
 
     /// True if the number was given to a request of this session.

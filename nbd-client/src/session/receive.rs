@@ -26,7 +26,7 @@ impl Session {
     ///
     /// [`ProtocolError`], and the same one at every later call. Events from before it can still be
     /// polled.
-    pub fn feed<A: Admit + ?Sized>(&mut self, input: &[u8], admit: &mut A) -> Result<usize, ProtocolError> {
+    pub fn feed(&mut self, input: &[u8], admit: &mut dyn Admit) -> Result<usize, ProtocolError> {
         let mut rest = input;
         while self.events.is_empty() && !rest.is_empty() {
             let space = self.space();
@@ -62,15 +62,15 @@ impl Session {
     /// # Errors
     ///
     /// As [`Self::feed`].
-    pub fn advance<A: Admit + ?Sized>(&mut self, count: usize, admit: &mut A) -> Result<(), ProtocolError> {
+    pub fn advance(&mut self, count: usize, admit: &mut dyn Admit) -> Result<(), ProtocolError> {
         self.advance_in(count, admit, &mut [])
     }
 
     /// The same, where reads may go to what the caller lends.
-    pub(crate) fn advance_in<A: Admit + ?Sized>(
+    pub(crate) fn advance_in(
         &mut self,
         count: usize,
-        admit: &mut A,
+        admit: &mut dyn Admit,
         lent: &mut [u8],
     ) -> Result<(), ProtocolError> {
         if let Some(error) = self.broken {
@@ -111,9 +111,9 @@ impl Session {
             return Err(ProtocolError::UnknownCookie(cookie));
         };
         match (&pending.answer, error) {
-            (ExpectedAnswer::Plain { .. }, 0) => {}
-            (ExpectedAnswer::Read(reading), 0) if self.config.headers == Headers::Simple => {
-                let length = reading.length;
+            (ExpectedAnswer::Plain, 0) => {}
+            (ExpectedAnswer::Read(_), 0) if self.config.headers == Headers::Simple => {
+                let length = pending.info.length;
                 // As if it were one chunk: the data begin at the read's own offset.
                 let chunk = ChunkHeader {
                     flags: reply_flag::DONE,
@@ -212,15 +212,12 @@ impl Session {
         if !self.requests.was_used(cookie) {
             return Err(ProtocolError::UnknownCookie(cookie));
         }
-        if self.config.strictness.is_strict() || !self.requests.is_late(cookie) {
+        if self.config.strictness.is_strict() || !self.requests.take_late(cookie) {
             return Err(ProtocolError::ChunkAfterDone(cookie));
         }
         let known = kind == chunk_type::NONE || kind & chunk_type::ERROR_BIT != 0;
         if !known && !is_status(kind, self.config.headers) {
             return Err(ProtocolError::UnexpectedChunk { cookie, kind });
-        }
-        if !self.requests.take_late(cookie) {
-            return Err(ProtocolError::ChunkAfterDone(cookie));
         }
         self.stats.forgiven.add(Tolerated::LateChunk);
         self.begin(chunk, Role::Drop, 0)
@@ -239,7 +236,7 @@ impl Session {
     }
 
     /// The start of a payload is known: take it, drain it, or drop it.
-    fn peeked<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut A) {
+    fn peeked(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut dyn Admit) {
         let role = if role == Role::PeekOffset { self.data_chunk(chunk) } else { self.context(chunk, admit) };
         self.input.decide(role);
     }
@@ -266,7 +263,7 @@ impl Session {
     }
 
     /// The context of a status chunk is known.
-    fn context<A: Admit + ?Sized>(&mut self, chunk: &ChunkHeader, admit: &mut A) -> Role {
+    fn context(&mut self, chunk: &ChunkHeader, admit: &mut dyn Admit) -> Role {
         let context = take_u32(self.input.peeked()).map_or(0, |(context, _)| context);
         let Some(pending) = self.requests.get_mut(chunk.cookie) else {
             debug_assert!(false, "a chunk under way whose request is gone");

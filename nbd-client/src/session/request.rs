@@ -103,6 +103,12 @@ impl RequestInfo {
         Self { command, flags: 0, offset, length }
     }
 
+    pub(crate) const FLUSH: Self = Self::new(Command::Flush, 0, 0);
+
+    pub(crate) const fn cache(offset: u64, length: u64) -> Self {
+        Self::new(Command::Cache, offset, length)
+    }
+
     const fn with(self, flag: u16) -> Self {
         Self { flags: self.flags | flag, ..self }
     }

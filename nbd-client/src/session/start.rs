@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 
 use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
+use super::coverage::Coverage;
 use super::output::SendQueue;
-use super::pending::{ExpectedAnswer, Pending, ReadPlace};
+use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading};
 use super::{
     Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest,
     TrimRequest, WriteRequest, ZeroRequest,
@@ -92,7 +93,8 @@ impl Session {
     }
 
     fn enter_read(&mut self, terms: RequestInfo, place: ReadPlace) -> Cookie {
-        self.enter(terms, ExpectedAnswer::read(terms.length, place, terms.has(command_flag::DF)), 0)
+        let covered = Coverage::default();
+        self.enter(terms, ExpectedAnswer::Read(Reading { place, covered }), 0)
     }
 
     /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
@@ -130,8 +132,7 @@ impl Session {
     fn enter_write(&mut self, terms: RequestInfo, put: impl FnOnce(&mut SendQueue)) -> Cookie {
         let extended = self.config.headers == Headers::Extended;
         let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
-        let answer = ExpectedAnswer::Plain { moved: terms.length };
-        let cookie = self.enter(RequestInfo { flags, ..terms }, answer, terms.length);
+        let cookie = self.enter(RequestInfo { flags, ..terms }, ExpectedAnswer::Plain, terms.length);
         put(&mut self.output);
         cookie
     }
@@ -160,7 +161,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
-        self.start_plain(RequestInfo::new(Command::Cache, offset, length))
+        self.start_plain(RequestInfo::cache(offset, length))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -169,13 +170,13 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_flush(&mut self) -> Result<Cookie, StartError> {
-        self.start_plain(RequestInfo::new(Command::Flush, 0, 0))
+        self.start_plain(RequestInfo::FLUSH)
     }
 
     /// Starts a request that moves no payload.
     pub(crate) fn start_plain(&mut self, terms: RequestInfo) -> Result<Cookie, StartError> {
         self.check(terms)?;
-        Ok(self.enter(terms, ExpectedAnswer::Plain { moved: 0 }, 0))
+        Ok(self.enter(terms, ExpectedAnswer::Plain, 0))
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.

@@ -38,7 +38,6 @@ mod verify;
 pub use error::{CertificateFault, FileFault, TlsError};
 pub use info::{Fingerprint, FingerprintError, PeerCheck, TlsInfo};
 pub use options::TlsOptions;
-pub(crate) use options::path_of;
 
 #[cfg(not(feature = "tls"))]
 pub(crate) use absent::{TlsSession, TlsSetup};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Fingerprint;
+use crate::uri::UriError;
 
 /// The certificates to use, and the server to expect.
 ///
@@ -76,6 +77,28 @@ impl TlsOptions {
         self
     }
 
+    /// One parameter of a URI, percent-decoded.
+    pub(crate) fn parameter(self, name: &str, value: Vec<u8>) -> Result<Self, UriError> {
+        let text = String::from_utf8_lossy(&value).into_owned();
+        let bad =
+            |expected| Err(UriError::BadValue { parameter: name.to_owned(), value: text.clone(), expected });
+        match (name, text.as_str()) {
+            ("tls-hostname", name) if !name.is_empty() => Ok(self.hostname(name)),
+            ("tls-verify-peer", "0") => Ok(self.verify_peer(false)),
+            ("tls-verify-peer", "1") => Ok(self.verify_peer(true)),
+            ("tls-type", "x509") => Ok(self),
+            ("tls-type", "psk" | "anon") => Err(UriError::TlsType(text)),
+            ("x-tls-fingerprint", text) => Ok(self.fingerprint(text.parse()?)),
+            ("tls-certificates", folder) if !folder.is_empty() => {
+                path_of(value).map_or_else(|| bad("a path"), |folder| Ok(self.certificates(folder)))
+            }
+            ("tls-hostname", _) => bad("the name of a host"),
+            ("tls-verify-peer", _) => bad("0 or 1"),
+            ("tls-type", _) => bad("x509"),
+            _ => bad("a folder"),
+        }
+    }
+
     /// The parameters of a URI that say the same, not yet percent-encoded.
     pub(crate) fn parameters(&self) -> Vec<(&'static str, Vec<u8>)> {
         let mut parameters = Vec::new();
@@ -109,7 +132,7 @@ fn bytes_of(path: &Path) -> Vec<u8> {
 
 /// A path of these bytes; `None` where the system has no such path.
 #[cfg(unix)]
-pub(crate) fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
 
     Some(std::ffi::OsString::from_vec(bytes).into())
@@ -117,6 +140,6 @@ pub(crate) fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
 
 /// A path of these bytes; `None` where the system has no such path.
 #[cfg(not(unix))]
-pub(crate) fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     String::from_utf8(bytes).ok().map(PathBuf::from)
 }

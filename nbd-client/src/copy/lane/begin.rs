@@ -128,7 +128,7 @@ impl Lane {
         let transfer = if may_unmap || !can_zero {
             Transfer::Zero { offset, length }
         } else {
-            Transfer::WriteZeroes(ZeroRequest::new(offset, length).no_hole())
+            Transfer::Plain(ZeroRequest::new(offset, length).no_hole().0)
         };
         self.begin_write(transfer, Write::Zero { range })
     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
 use crate::pipeline::PipelineOptions;
-use crate::session::{Cookie, Event, TakeAll};
+use crate::session::{Cookie, Event, RequestInfo};
 use crate::transport::{Ready, Socket, Transport as _};
 
 /// The state of a copy that all lanes share.
@@ -168,8 +168,8 @@ impl Lane {
         if !self.target.connection.export().is_some_and(|export| export.flags.can_flush()) {
             return Ok(());
         }
-        self.target.connection.begin(Transfer::Flush, self.now)?;
-        while let Some(event) = self.target.next_event(&mut TakeAll, &mut Lent::default())? {
+        self.target.connection.begin(Transfer::Plain(RequestInfo::FLUSH), self.now)?;
+        while let Some(event) = self.target.next_event(&mut Lent::default())? {
             if let Event::Failed { error, .. } = event {
                 return Err(error.into());
             }

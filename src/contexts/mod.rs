@@ -339,6 +339,13 @@ mod tests {
     }
 
     #[test]
+    fn each_name_is_read_as_it_is_written() {
+        for context in [Context::Allocation, Context::Depth, Context::bitmap("b0")] {
+            assert_eq!(context.to_string().parse(), Ok(context));
+        }
+    }
+
+    #[test]
     fn a_context_is_wanted_once() {
         let twice = both().optional(Context::bitmap("b0")).unwrap_err();
         assert_eq!(twice, ContextError::Twice { name: "qemu:dirty-bitmap:b0".into() });

@@ -221,3 +221,21 @@ impl ExtentSource for Layer {
         Ok(Some(Extent::from_range(start..end, flags)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    /// The estimate decides which answer is given up for one that is awaited.
+    #[test]
+    fn bytes_beyond_an_offset_are_a_share_of_the_payload() {
+        let usable = Usable { descriptors: 5, end: 1400 };
+        let payload = Payload::uncounted(vec![0; Form::Compact.header_size() + 40]);
+        let layer = Layer::new(payload, Form::Compact, ContextKind::Allocation, 1000, usable);
+        let shares = [(0, 44), (1000, 44), (1100, 33), (1300, 11), (1400, 0), (5000, 0)];
+        for (offset, bytes) in shares {
+            assert_eq!(layer.bytes_beyond(offset), bytes, "beyond {offset}");
+        }
+    }
+}

@@ -49,6 +49,7 @@ MODULES = {
     "survey": ("nbd-extents", "src/survey",
                ["survey", "survey_entries", "survey_faults", "survey_in_flight", "survey_writable", "replies",
                 "replies_hostile", "budget", "changing_export", "progress"]),
+    "contexts": ("nbd-extents", "src/contexts", ["survey", "survey_entries", "survey_faults"]),
     "action": ("nbd-extents", "src/action", ["actions", "decided_lists", "plans"]),
     "plan": ("nbd-extents", "src/plan", ["plans"]),
     "chain": ("nbd-extents", "src/chain", ["chain"]),

@@ -59,6 +59,22 @@ fn a_request_that_always_fails_ends_the_survey() {
 }
 
 /// The ranges around it are answered again and again; only its failures are counted.
+/// A transient error must not make a backup copy more than it needs.
+#[test]
+fn a_range_is_assumed_only_after_all_its_retries() {
+    for retries in [0, 1, 3, 20] {
+        let mut survey = together(SurveyOptions::new(export(MIB)).max_retries(retries).safe_on_failure());
+        for _ in 0..=retries {
+            let request = survey.next_request().unwrap().unwrap();
+            assert_eq!((request.offset(), request.length()), (0, MIB));
+            survey.reply_failed(request.id()).unwrap();
+        }
+        assert_eq!(survey.next_request(), Ok(None), "{retries} retries");
+        assert_eq!(rows(&mut survey), ["0..1048576 dirty,data"]);
+        survey.complete().unwrap();
+    }
+}
+
 #[test]
 fn a_range_that_always_fails_among_others_that_do_not_ends_the_survey() {
     let options = SurveyOptions::new(export(64 * MIB)).max_request(MIB).in_flight(8);

@@ -167,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn replies_of_which_most_will_be_sent_again_are_made_shorter() {
+        let described = 8192;
+        let length = |unused| {
+            let mut step = RequestSizer::new(MIB);
+            step.learn(described, MIB, 8 * WASTE, unused, &options(1));
+            step.learn(described, MIB, 8 * WASTE, unused, &options(1));
+            step.length()
+        };
+        assert_eq!(length(4 * WASTE), 4 * MIB, "half of a reply is not most of it");
+        assert_eq!(length(4 * WASTE + 1), 2 * described);
+    }
+
+    #[test]
     fn after_one_too_many_it_waits() {
         let mut step = RequestSizer::new(MIB);
         step.halve(MIB);

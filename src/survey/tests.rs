@@ -54,6 +54,17 @@ fn export_params_are_checked() {
     }
 }
 
+/// With a block size that is none, requests would not be aligned.
+#[test]
+fn assumed_blocks_are_powers_of_two() {
+    for (bytes, is_one) in [(0, false), (1, true), (3, false), (512, true), (65536, true), (131_072, false)] {
+        let export = ExportParams::new(4096, Form::Compact).unwrap();
+        assert_eq!(export.assumed_block(bytes).is_ok(), is_one, "{bytes}");
+        assert_eq!(options().assumed_block(bytes).is_ok(), is_one, "{bytes}");
+    }
+    assert_eq!(options().assumed_block(1).unwrap().export.block(), 1);
+}
+
 #[test]
 fn a_request_says_what_it_asks() {
     let mut survey = Survey::together(options().one_extent(), contexts(BOTH)).unwrap();
@@ -62,6 +73,7 @@ fn a_request_says_what_it_asks() {
     assert_eq!(request.context_ids(), [0, 1]);
     assert!(request.one_extent());
     assert_eq!(request.id().to_string(), "request 0");
+    assert_eq!(u64::from(RequestId::from(7)), 7, "what a caller has stored names the same request");
     assert_eq!(survey.next_request(), Ok(None), "one is in flight");
     let other = RequestId(7);
     assert_eq!(survey.reply_done(other), Err(SurveyError::UnknownRequest(other)));

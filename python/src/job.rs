@@ -3,11 +3,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
+use nbd_client::copy::CopyMonitor;
 use nbd_client::transport::Canceller;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -28,6 +29,8 @@ pub(crate) struct Progress(Arc<Counts>);
 struct Counts {
     done: AtomicU64,
     total: AtomicU64,
+    /// The counts of a job that has its own.
+    monitor: OnceLock<CopyMonitor>,
 }
 
 impl Progress {
@@ -39,7 +42,17 @@ impl Progress {
         self.0.total.store(bytes, Ordering::Relaxed);
     }
 
+    /// Takes the counts of a copy from now on.
+    pub(crate) fn follow(&self, monitor: CopyMonitor) {
+        // a call has one job
+        self.0.monitor.set(monitor).ok();
+    }
+
     fn get(&self) -> (u64, u64) {
+        if let Some(monitor) = self.0.monitor.get() {
+            let now = monitor.progress();
+            return (now.copied, now.to_copy);
+        }
         (self.0.done.load(Ordering::Relaxed), self.0.total.load(Ordering::Relaxed))
     }
 }
@@ -124,6 +137,14 @@ pub(crate) fn duration(seconds: Option<f64>, what: &str) -> PyResult<Option<Dura
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
         _ => Err(PyValueError::new_err(format!("{what} is a number of seconds above 0, not {seconds}"))),
+    }
+}
+
+/// A number of connections, as Python programs give it.
+pub(crate) fn connections(number: u8) -> PyResult<usize> {
+    match number {
+        0 => Err(PyValueError::new_err("connections is a number from 1 to 255, not 0")),
+        number => Ok(number.into()),
     }
 }
 

@@ -17,7 +17,6 @@ mod entries;
 mod errors;
 mod extent;
 mod formats;
-mod frames;
 mod job;
 mod live;
 mod map;

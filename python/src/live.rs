@@ -140,10 +140,15 @@ pub(crate) fn check_writable(surveyor: &Surveyor, allowed: bool) -> Result<(), F
     if surveyor.is_read_only() || allowed {
         return Ok(());
     }
-    Err(Failure::other(
+    Err(writable())
+}
+
+/// The failure of an export that is not read-only.
+pub(crate) fn writable() -> Failure {
+    Failure::other(
         "the export is writable, and may change while it is read (allow_writable=True accepts it \
             all the same)",
-    ))
+    )
 }
 
 /// Reads a survey into a map, extent by extent, so that progress is told as the answers come.

@@ -1,19 +1,14 @@
-//! `restore`: a chain of backups onto an export, as the program's `restore` applies it.
+//! `restore`: a chain of backups onto an export, by the engine of the program's `restore`.
 
-use core::ops::Range;
-use std::path::Path;
-
-use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::transport::Canceller;
-use nbd_client::{Export, Options, Pool, Uri};
-use nbd_extents_backup::sparse_stream::{Contents, Event};
+use nbd_extents_backup::{Restore, RestoreError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::Failure;
 use crate::job::{self, Progress, Report};
 use crate::live;
-use crate::streams::{self, Described, Streams, paths};
+use crate::streams::{self, paths};
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals.
 ///
@@ -26,6 +21,8 @@ use crate::streams::{self, Described, Streams, paths};
 ///     incremental that stands on it.
 /// target_is_zero
 ///     The target reads as zero all over: the zeroes of a full backup are not written.
+/// connections
+///     How many connections to write over, where the server allows several.
 ///
 /// The other arguments are those of `survey`; `progress` is told of the bytes written.
 ///
@@ -48,6 +45,7 @@ use crate::streams::{self, Described, Streams, paths};
     *,
     base=None,
     target_is_zero=false,
+    connections=1,
     timeout=None,
     request_timeout=None,
     progress=None
@@ -59,6 +57,7 @@ pub(crate) fn restore<'py>(
     files: &Bound<'_, PyAny>,
     base: Option<String>,
     target_is_zero: bool,
+    connections: u8,
     timeout: Option<f64>,
     request_timeout: Option<f64>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -72,147 +71,44 @@ pub(crate) fn restore<'py>(
     let canceller = Canceller::new();
     let (timeout, request_timeout) =
         (job::duration(timeout, "timeout")?, job::duration(request_timeout, "request_timeout")?);
+    let options = live::options(&canceller, timeout, request_timeout);
+    let uri = live::uri(uri)?;
+    let restore = Restore::new()
+        .base(base.clone())
+        .target_is_zero(target_is_zero)
+        .connections(job::connections(connections)?);
     let counts = Progress::default();
-    let job = Job {
-        uri: live::uri(uri)?,
-        base,
-        target_is_zero,
-        options: live::options(&canceller, timeout, request_timeout),
-        canceller: canceller.clone(),
-        progress: counts.clone(),
-    };
+    let (watched, reader) = (counts.clone(), canceller.clone());
     let described = job::run(py, &canceller, Report::new(progress, &counts), move || {
-        let streams = Streams::read(files, &job.canceller)?;
-        job.run(&streams)
+        let files = streams::read(files, &reader)?;
+        let is_onto = files.contents().first().is_some_and(|first| first.meta().incremental);
+        let checked = restore.check(&files).map_err(|error| match error {
+            RestoreError::Files(_) if is_onto && base.is_none() => Failure::from(error).hint(NEEDS_BASE),
+            error => error.into(),
+        })?;
+        let described = streams::describe(&files, checked.unchecked());
+        let target = restore.connect(&uri, &options)?;
+        watched.follow(target.monitor());
+        checked.write_to(target)?;
+        Ok(described)
     })?;
     described.iter().map(|stream| stream.dict(py)).collect()
 }
 
-struct Job {
-    uri: Uri,
-    base: Option<String>,
-    target_is_zero: bool,
-    options: Options,
-    canceller: Canceller,
-    progress: Progress,
-}
-
-/// Added to the message of a restore that fails after its first write.
-const PARTIAL: &str =
-    "; the target now holds neither its old state nor the backup's: restore it again from the full backup on";
-
 const NEEDS_BASE: &str =
     " (base=CHECKPOINT restores incrementals onto a target that holds that checkpoint already)";
 
-impl Job {
-    fn run(self, streams: &Streams) -> Result<Vec<Described>, Failure> {
-        let described = self.check(streams)?;
-        let mut pool = Pool::connect(&self.uri, &self.options, 1)?;
-        let disk = streams.contents.last().map_or(0, |last| last.meta().virtual_size);
-        check_target(pool.export(), disk)?;
-        self.progress.total(streams.contents.iter().map(|stream| stream.summary().data).sum());
-        let (mut written, mut has_written) = (0, false);
-        for (nth, (file, contents)) in streams.files.iter().zip(&streams.contents).enumerate() {
-            let later = streams.contents.iter().skip(nth).map(|stream| stream.meta().virtual_size);
-            let stream = Stream {
-                contents,
-                skip_zeroes: self.target_is_zero && nth == 0,
-                // bytes that a later stream cuts off are not written: the target may have no room for them
-                limit: later.min().unwrap_or(0),
-                writes: JoinedWrites::new(&mut pool, PipelineOptions::default())?,
-                has_written: &mut has_written,
-                progress: &self.progress,
-                written: &mut written,
-            };
-            stream.apply(file, &self.canceller)?;
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Files(error) => error.into(),
+            RestoreError::NeedsPrevious => Self::usage(format!("{error}: not with target_is_zero")),
+            RestoreError::Connect(error) => error.into(),
+            RestoreError::ReadOnly | RestoreError::TooSmall { .. } => Self::not_there(error),
+            RestoreError::Target { file: Some(file), error } => Self::from(*error).about(&file),
+            RestoreError::Target { file: None, error } => (*error).into(),
+            RestoreError::Partial(error) => Self::from(*error).hint(RestoreError::PARTIAL),
+            _ => Self::other(error),
         }
-        pool.disconnect().ok(); // all of it is there
-        Ok(described)
     }
-
-    /// Checks all that can be checked before a server is asked.
-    fn check(&self, streams: &Streams) -> Result<Vec<Described>, Failure> {
-        let is_onto = streams.contents.first().is_some_and(|first| first.meta().incremental);
-        if is_onto && self.target_is_zero {
-            let message = "an incremental needs the previous backup on the target: not with target_is_zero";
-            return Err(Failure::usage(message));
-        }
-        let base = self.base.as_deref();
-        let chain = streams.chain(base).map_err(|failure| match base {
-            None if is_onto => failure.hint(NEEDS_BASE),
-            _ => failure,
-        })?;
-        Ok(streams.describe(Some(&chain)))
-    }
-}
-
-fn check_target(export: &Export, disk: u64) -> Result<(), Failure> {
-    if export.flags.is_read_only() {
-        return Err(Failure::not_there("the export is read-only: nothing can be restored onto it"));
-    }
-    if export.size() < disk {
-        return Err(Failure::not_there(format!(
-            "the target has {} bytes, and the disk in the backup {disk}: it does not fit",
-            export.size()
-        )));
-    }
-    Ok(())
-}
-
-/// One stream on its way to the target.
-struct Stream<'a> {
-    contents: &'a Contents,
-    skip_zeroes: bool,
-    limit: u64,
-    writes: JoinedWrites<'a>,
-    /// The target is no longer as it was.
-    has_written: &'a mut bool,
-    progress: &'a Progress,
-    /// Bytes of data, of all streams.
-    written: &'a mut u64,
-}
-
-impl Stream<'_> {
-    /// Applies the stream in `file`, and waits until it is durable.
-    fn apply(mut self, file: &Path, canceller: &Canceller) -> Result<(), Failure> {
-        let read = streams::read(file, canceller, |event| match event {
-            Event::Meta(meta) if meta != *self.contents.meta() => Err(changed(file)),
-            Event::Payload { offset, bytes } => self.data(offset, bytes),
-            Event::Zero { range } => self.zero(range),
-            _ => Ok(()),
-        });
-        let has_written = *self.has_written;
-        let done = read.and_then(|summary| {
-            if summary != self.contents.summary() {
-                return Err(changed(file));
-            }
-            Ok(self.writes.finish()?)
-        });
-        done.map_err(|failure| if has_written { failure.hint(PARTIAL) } else { failure })
-    }
-
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        *self.written += bytes.len() as u64;
-        self.progress.done(*self.written);
-        let room = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let bytes = bytes.get(..room).unwrap_or(bytes);
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        *self.has_written = true;
-        Ok(self.writes.write(offset, bytes)?)
-    }
-
-    fn zero(&mut self, range: Range<u64>) -> Result<(), Failure> {
-        let range = range.start..range.end.min(self.limit);
-        if self.skip_zeroes || range.is_empty() {
-            return Ok(());
-        }
-        *self.has_written = true;
-        Ok(self.writes.zero(range)?)
-    }
-}
-
-fn changed(file: &Path) -> Failure {
-    Failure::rules("the stream has changed since it was checked").about(file)
 }

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nbd_client::transport::Canceller;
-use nbd_extents_backup::sparse_stream::{
-    self, Contents, ContentsError, Event, StreamChain, StreamEnds, Summary,
-};
+use nbd_extents_backup::sparse_stream::{Contents, ContentsError};
+use nbd_extents_backup::{BackupFiles, FilesError, UncheckedFact};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -42,15 +41,9 @@ pub(crate) fn verify<'py>(py: Python<'py>, files: &Bound<'_, PyAny>) -> PyResult
     let reader = canceller.clone();
     let progress = Progress::default();
     let described = job::run(py, &canceller, Report::new(None, &progress), move || {
-        let streams = Streams::read(files, &reader)?;
-        // one incremental is sound or not, whatever its parent is
-        let is_alone = matches!(streams.contents.as_slice(), [only] if only.meta().incremental);
-        let chain = if is_alone { None } else { Some(streams.chain(None)?) };
-        let mut described = streams.describe(chain.as_ref());
-        if let (true, Some(only)) = (is_alone, described.first_mut()) {
-            only.unchecked.push("its parent, which is not among the files".into());
-        }
-        Ok(described)
+        let files = read(files, &reader)?;
+        let unchecked = files.verify()?;
+        Ok(describe(&files, &unchecked))
     })?;
     described.iter().map(|stream| stream.dict(py)).collect()
 }
@@ -73,45 +66,18 @@ pub(crate) fn path(name: PathBuf) -> PyResult<PathBuf> {
     Ok(name)
 }
 
-/// Streams that have been read to their ends, each of them sound.
-pub(crate) struct Streams {
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) contents: Vec<Contents>,
+/// Reads backups to their ends, unless the call is interrupted.
+pub(crate) fn read(files: Vec<PathBuf>, canceller: &Canceller) -> Result<BackupFiles, Failure> {
+    Ok(BackupFiles::read_with(files, |file| Ok(Cancellable { file: File::open(file)?, canceller }))?)
 }
 
-impl Streams {
-    pub(crate) fn read(files: Vec<PathBuf>, canceller: &Canceller) -> Result<Self, Failure> {
-        let contents = |file: &PathBuf| {
-            let input = open(file, canceller)?;
-            Contents::read(input).map_err(|error| Failure::from(error).about(file))
-        };
-        Ok(Self { contents: files.iter().map(contents).collect::<Result<_, _>>()?, files })
-    }
-
-    /// The streams as a chain, on top of the checkpoint `base` where there is one.
-    pub(crate) fn chain<'a>(&'a self, base: Option<&'a str>) -> Result<StreamChain<'a>, Failure> {
-        sparse_stream::chain(&self.contents, base).map_err(|error| {
-            let failure = Failure::not_there(&error);
-            match error.position().and_then(|position| self.files.get(position)) {
-                Some(file) => failure.about(file),
-                None => failure,
-            }
-        })
-    }
-
-    /// Each stream, with the facts that could not be checked alone and in its chain.
-    pub(crate) fn describe(&self, chain: Option<&StreamChain<'_>>) -> Vec<Described> {
-        let describe = |(position, contents): (usize, &Contents)| {
-            let facts = chain.into_iter().flat_map(StreamChain::unchecked);
-            let facts = facts.filter(|unchecked| unchecked.layer.position == position);
-            let alone = contents.unchecked().map(|fact| fact.to_string());
-            Described {
-                contents: contents.clone(),
-                unchecked: alone.chain(facts.map(|unchecked| unchecked.fact.to_string())).collect(),
-            }
-        };
-        self.contents.iter().enumerate().map(describe).collect()
-    }
+/// Each stream, with the facts that could not be checked.
+pub(crate) fn describe(files: &BackupFiles, unchecked: &[Vec<UncheckedFact>]) -> Vec<Described> {
+    let describe = |(contents, facts): (&Contents, &Vec<UncheckedFact>)| Described {
+        contents: contents.clone(),
+        unchecked: facts.iter().map(UncheckedFact::to_string).collect(),
+    };
+    files.contents().iter().zip(unchecked).map(describe).collect()
 }
 
 /// What is told of a stream.
@@ -135,26 +101,6 @@ impl Described {
     }
 }
 
-/// Reads a stream to its end, and gives each of its events to `consumer`.
-pub(crate) fn read(
-    file: &Path,
-    canceller: &Canceller,
-    consumer: impl FnMut(Event<'_>) -> Result<(), Failure>,
-) -> Result<Summary, Failure> {
-    sparse_stream::read(open(file, canceller)?, consumer)
-}
-
-/// The two ends of a stream: all that the next one needs of it.
-pub(crate) fn ends(file: &Path) -> Result<StreamEnds, Failure> {
-    let input = File::open(file).map_err(|error| Failure::file(file, &error))?;
-    StreamEnds::read(input).map_err(|error| Failure::from(error).about(file))
-}
-
-fn open<'a>(file: &Path, canceller: &'a Canceller) -> Result<impl Read + 'a, Failure> {
-    let file = File::open(file).map_err(|error| Failure::file(file, &error))?;
-    Ok(Cancellable { file, canceller })
-}
-
 /// A file whose reads fail once the call has been interrupted.
 struct Cancellable<'a> {
     file: File,
@@ -167,6 +113,17 @@ impl Read for Cancellable<'_> {
             return Err(io::Error::other("interrupted"));
         }
         self.file.read(buffer)
+    }
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        match error {
+            FilesError::Open { file, error } => Self::file(&file, &error),
+            FilesError::Stream { file, error } => Self::from(error).about(&file),
+            FilesError::Changed { .. } => Self::rules(error),
+            _ => Self::not_there(error),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 """Whole backups, restored by a reader of the tests' own and compared with the disk."""
 
 import json
+import os
+import threading
 
 import nbd_extents
 import pytest
@@ -99,6 +101,41 @@ def test_what_does_not_fit(folder):
             with pytest.raises(ValueError, match="zero byte"):
                 nbd_extents.backup(uri, bitmaps=["b0"], **names)
     assert not (folder / "next").exists()
+
+
+def test_zeroes_are_found_over_several_connections(folder):
+    image = folder / "disk.qcow2"
+    images.create(image, 8 << 20)
+    images.qemu_io(image, "write -P 7 1M 2M", "write -P 0 2M 64k")
+    with images.qemu_nbd(image, folder / "s"):
+        uri = images.uri(folder / "s")
+        totals = nbd_extents.backup(uri, folder / "told", connections=4)
+        assert nbd_extents.backup(uri, folder / "found", detect_zeroes=True, connections=4) == totals
+        for wrong in (0, -1, 256):
+            with pytest.raises((ValueError, OverflowError)):
+                nbd_extents.backup(uri, folder / "new", connections=wrong)
+    told, found = ([frame for frame in frames((folder / name).read_bytes())] for name in ("told", "found"))
+    data = [sum(length for kind, _, length, _ in stream if kind == "data") for stream in (told, found)]
+    assert data == [2 << 20, (2 << 20) - (64 << 10)]
+    disk = bytearray()
+    restore(disk, (folder / "found").read_bytes())
+    assert disk == content(image, folder)
+    assert nbd_extents.verify([folder / "found"])[0]["data"] == data[1]
+
+
+def test_a_pipe_is_written_as_it_is(folder):
+    image, pipe = dirty_image(folder, 4), folder / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with images.qemu_nbd(image, folder / "s"):
+        nbd_extents.backup(images.uri(folder / "s"), pipe)
+    reader.join()
+    disk = bytearray()
+    restore(disk, read[0])
+    assert disk == content(image, folder)
+    assert pipe.is_fifo()
 
 
 def test_a_writable_export_is_backed_up_by_name_only(folder):

@@ -4,8 +4,8 @@ import time
 
 import nbd_extents
 import pytest
-from nbd_extents import BrokenRulesError, LostConnectionError, NotThereError
-from support import images
+from nbd_extents import BrokenRulesError, LostConnectionError, NotThereError, OtherError
+from support import images, wire
 from support.server import serve
 from test_backup import content
 from test_survey_live import SIZE, dirty_image
@@ -131,6 +131,18 @@ def test_files_are_a_list_of_names(files, folder):
             call(folder / "full")
         with pytest.raises(ValueError, match="zero byte"):
             call([str(folder / "full\0")])
+
+
+def test_a_full_target_is_no_fault_of_the_server(folder, chain):
+    def is_full(conn):
+        conn.handshake()
+        for _, cookie, _, length in conn.requests():
+            wire.receive(conn.sock, length)
+            conn.fail(cookie, 28)
+
+    with serve(folder / "full", is_full, size=SIZE, flags=1) as uri:
+        with pytest.raises(OtherError, match="ENOSPC.*restore it again"):
+            nbd_extents.restore(uri, chain[0][:1], target_is_zero=True)
 
 
 def test_ctrl_c_ends_a_restore(folder, chain):

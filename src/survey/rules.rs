@@ -69,7 +69,7 @@ impl Rules<'_> {
         longest.checked_mul(count as u64)?;
         let end = self.asked.start.checked_add(sum)?;
         let usual = end - last < self.asked.end && end <= self.options.export.size;
-        (usual && !self.is_too_wide(flags) && count > 0).then_some(Usable { descriptors: count, end })
+        (usual && !self.is_too_wide(flags)).then_some(Usable { descriptors: count, end })
     }
 
     /// Checks any list, descriptor by descriptor.

@@ -180,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn huge_exports_are_asked_about_in_longer_strides() {
+        assert_eq!(growth(FIRST_EXTENDED_REQUEST - 1, 1), 2);
+        assert_eq!(growth(FIRST_EXTENDED_REQUEST, 0), 1024);
+        assert_eq!(growth(FIRST_EXTENDED_REQUEST, HANDY / 100), 100);
+        assert_eq!(growth(FIRST_EXTENDED_REQUEST, HANDY), 2);
+    }
+
+    #[test]
     fn after_one_too_many_it_waits() {
         let mut step = RequestSizer::new(MIB);
         step.halve(MIB);

@@ -4,7 +4,7 @@
 mod transfers;
 mod worker;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use worker::{Reports, Worker, WorkerReport};
@@ -12,6 +12,7 @@ use worker::{Reports, Worker, WorkerReport};
 use crate::client::Client;
 use crate::error::Error;
 use crate::export::Export;
+use crate::number_map::NumberMap;
 use crate::options::Options;
 use crate::pipeline::{PipelineOptions, ReadAhead, WriteBehind};
 use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig, SessionLimits};
@@ -55,7 +56,10 @@ pub struct Pool {
     workers: Vec<Worker>,
     reports: Reports,
     /// Requests in flight, and which connection has them.
-    in_flight: BTreeMap<Cookie, InFlight>,
+    in_flight: NumberMap<Cookie, InFlight>,
+    /// How many of them are not answered, and their bytes of reads and writes.
+    open: usize,
+    open_bytes: u64,
     events: VecDeque<Event>,
     buffers: BufferPool,
     last: u64,
@@ -115,7 +119,9 @@ impl Pool {
             workers: workers.collect::<Result<_, _>>()?,
             export,
             reports,
-            in_flight: BTreeMap::new(),
+            in_flight: NumberMap::default(),
+            open: 0,
+            open_bytes: 0,
             events: VecDeque::new(),
             buffers: BufferPool::default(),
             last: 0,

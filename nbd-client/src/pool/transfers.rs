@@ -54,6 +54,8 @@ impl Pool {
         let Some((index, worker)) = next else { return Err(Error::GivenUp) };
         worker.begin(number, transfer);
         self.in_flight.insert(number, InFlight { worker: index, moved, is_answered: false });
+        self.open += 1;
+        self.open_bytes += moved;
         Ok(number)
     }
 
@@ -113,10 +115,7 @@ impl Pool {
 
     fn check_limits(&self, length: u64) -> Result<(), StartError> {
         let limits = self.limits();
-        let open = || self.in_flight.values().filter(|request| !request.is_answered);
-        let requests = open().count();
-        let in_flight: u64 = open().map(|request| request.moved).sum();
-        let limit = limits.max_bytes_in_flight;
+        let (requests, in_flight, limit) = (self.open, self.open_bytes, limits.max_bytes_in_flight);
         if requests >= limits.max_in_flight {
             return Err(StartError::TooManyInFlight(requests));
         }
@@ -132,11 +131,15 @@ impl Pool {
         if matches!(event, Event::Read { .. }) {
             if let Some(request) = self.in_flight.get_mut(&cookie) {
                 request.is_answered = true;
+                (self.open, self.open_bytes) = (self.open - 1, self.open_bytes - request.moved);
             }
-        } else if let Some(request) = self.in_flight.remove(&cookie)
-            && let Some(worker) = self.workers.get_mut(request.worker)
-        {
-            worker.load = worker.load.saturating_sub(1);
+        } else if let Some(request) = self.in_flight.remove(&cookie) {
+            if !request.is_answered {
+                (self.open, self.open_bytes) = (self.open - 1, self.open_bytes - request.moved);
+            }
+            if let Some(worker) = self.workers.get_mut(request.worker) {
+                worker.load = worker.load.saturating_sub(1);
+            }
         }
         self.events.push_back(event);
     }

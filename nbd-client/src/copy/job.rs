@@ -10,11 +10,13 @@ use super::{CopyError, CopyMonitor, CopyOptions, CopyProgress};
 use crate::client::Client;
 use crate::error::Error;
 use crate::export::Export;
+use crate::frame::During;
 use crate::pipeline::RateLimit;
 use crate::transport::Canceller;
 
 /// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
 const LONG_ZERO: u64 = 1 << 30;
+
 /// A copy under way.
 pub(super) struct Job<'a> {
     pub(super) target: &'a Export,
@@ -102,7 +104,7 @@ impl Job<'_> {
                 if task == PieceTask::Copy || is_ragged {
                     self.monitor.plan_copy(bytes);
                     if let Some(limit) = &mut limit {
-                        queue.pause(limit.delay(bytes));
+                        queue.pause(limit.delay(bytes), self.canceller);
                     }
                 } else {
                     self.monitor.plan_zero(bytes);
@@ -112,9 +114,10 @@ impl Job<'_> {
                     return Ok(());
                 }
                 self.monitor.plan_to(end);
-            }
-            if self.canceller.is_cancelled() {
-                return Ok(());
+                // the lanes may be waiting for a piece, and not see that their connections are gone
+                if self.canceller.is_cancelled() {
+                    return Err(CopyError::Target(Error::Cancelled(During::ReplyHeader)));
+                }
             }
         }
         self.monitor.plan_to(self.monitor.progress().size);

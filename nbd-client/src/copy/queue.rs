@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::transport::Waker;
+use crate::transport::{Canceller, Waker};
 
 /// The most pieces that wait.
 const CAPACITY: usize = 1024;
@@ -122,11 +122,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for `time`, or until the job is over.
-    pub(super) fn pause(&self, time: Duration) {
+    /// Waits for `time`, or until the job is over or cancelled.
+    pub(super) fn pause(&self, time: Duration, canceller: &Canceller) {
         let end = Instant::now() + time;
         let mut state = self.lock();
-        while !self.is_over() {
+        while !self.is_over() && !canceller.is_cancelled() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

@@ -8,7 +8,7 @@ use nbd_extents::plan::Access;
 use nbd_extents::{Context, Contexts, SurveyStats};
 
 use crate::connection::{self, ConnectionArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, print_soon};
 use crate::map::Previous;
 use crate::output::remark;
 use crate::progress::{ProgressArgs, Watch};
@@ -80,6 +80,11 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     remark_on_tail(&copy);
     let watch = Watch::begin(&args.progress, "copying", copy.monitor())?;
     let monitor = copy.monitor();
+    #[cfg(unix)]
+    crate::signals::watch({
+        let monitor = monitor.clone();
+        move || print_soon(&partial(Failure::other("interrupted"), &monitor))
+    })?;
     let result = move_data(copy, &contexts, args);
     drop(watch);
     let (done, stats) = result.map_err(|failure| partial(failure, &monitor))?;

@@ -146,15 +146,20 @@ impl Failure {
 pub(crate) fn end(failure: &Failure) -> ! {
     // Held to the end: a backup that is being renamed is whole, and keeps its name.
     let _held = unfinished::remove();
+    print_soon(failure);
+    std::process::exit(i32::from(failure.code()))
+}
+
+/// Prints the message of a program that is about to end. A stderr that is blocked does not hold it
+/// up.
+pub(crate) fn print_soon(failure: &Failure) {
     let line = format!("nbd-extents: {}\n", failure.message);
     let (done, wait) = channel();
-    // stderr may be blocked as well, and must not hold up the end
     std::thread::spawn(move || {
         let _ = io::stderr().write_all(line.as_bytes());
         let _ = done.send(());
     });
     let _ = wait.recv_timeout(Duration::from_secs(1));
-    std::process::exit(i32::from(failure.code()))
 }
 
 impl From<SurveyorError> for Failure {

@@ -23,6 +23,8 @@ mod map;
 mod output;
 mod progress;
 mod restore;
+#[cfg(unix)]
+mod signals;
 mod streams;
 mod survey;
 mod values;

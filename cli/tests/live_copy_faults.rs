@@ -6,6 +6,7 @@ mod support;
 
 use core::time::Duration;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -140,6 +141,50 @@ fn a_server_that_goes_away_and_a_copy_that_is_killed_are_made_good_by_the_same_c
         assert_eq!(word, (nth as u64 * 8).to_be_bytes());
     }
     assert!(bytes[32 << 20..].iter().all(|&byte| byte == 0));
+}
+
+/// By SIGTERM, which is handled as SIGINT is: a shell in the background has its children ignore that.
+fn interrupt(child: &Child) {
+    let signal = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(signal.unwrap().success());
+}
+
+/// A signal ends it as it ends any program, and `--timeout` with its code; both say it all.
+#[test]
+fn a_copy_that_is_interrupted_or_out_of_time_says_what_the_target_holds() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let folder = folder();
+    let file = folder.path().join("target");
+    fs::write(&file, vec![0; 64 << 20]).unwrap();
+    let (from, to) = (source(&[]), file_target(&file));
+
+    for connections in ["1", "4"] {
+        let running = start(&from, &to, &[SLOWLY[0], SLOWLY[1], "--connections", connections]);
+        wait_for_writes(&file);
+        interrupt(&running);
+        let done = running.wait_with_output().unwrap();
+        assert_eq!(done.status.signal(), Some(15), "it ends as others do");
+        let line = String::from_utf8(done.stderr).unwrap();
+        assert!(line.starts_with("nbd-extents: interrupted; ") && line.contains(IN_PART), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+
+        let options = [SLOWLY[0], SLOWLY[1], "--connections", connections, "--timeout", "1"];
+        end(start(&from, &to, &options)).fails(4, &["ran out", IN_PART]);
+    }
+    copy(&from, &to, &["--verify"]).is_well();
+
+    // nothing was written yet
+    let stalled =
+        Server::nbdkit(&["--filter=delay", PATTERN[0]], &["pattern", "32M", PATTERN[1], "rdelay=20"]);
+    let running = start(&stalled, &to, &[]);
+    std::thread::sleep(Duration::from_millis(700));
+    interrupt(&running);
+    let done = running.wait_with_output().unwrap();
+    assert_eq!(done.status.signal(), Some(15));
+    assert!(String::from_utf8(done.stderr).unwrap().contains(AS_IT_WAS));
+    end(start(&stalled, &to, &["--timeout", "1"])).fails(4, &["ran out", AS_IT_WAS]);
 }
 
 /// A server that forgets what was written to it.

@@ -32,7 +32,7 @@ impl Unfinished {
     pub(super) fn guard(path: &Path) -> io::Result<Self> {
         *lock() = Some(path.to_owned());
         #[cfg(unix)]
-        signals::watch()?;
+        crate::signals::watch(remove)?;
         Ok(Self(()))
     }
 
@@ -42,47 +42,5 @@ impl Unfinished {
         let mut file = lock();
         *file = None;
         file
-    }
-}
-
-/// Signals remove the file as well, and end the program as they would without this.
-#[cfg(unix)]
-mod signals {
-    use core::ffi::c_int;
-    use std::fs;
-    use std::io;
-    use std::thread;
-
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    use signal_hook::iterator::Signals;
-    use signal_hook::low_level::emulate_default_handler;
-
-    pub(super) fn watch() -> io::Result<()> {
-        let mut signals = Signals::new(handled())?;
-        thread::spawn(move || {
-            for signal in signals.forever() {
-                let _held = super::remove();
-                let _ = emulate_default_handler(signal);
-            }
-        });
-        Ok(())
-    }
-
-    /// The signals that end a program and can be handled. One that the parent lets the program
-    /// ignore, as `nohup` does, stays ignored.
-    fn handled() -> Vec<c_int> {
-        match ignored() {
-            Some(mask) => {
-                [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| mask >> (signal - 1) & 1 == 0).collect()
-            }
-            None => vec![SIGINT, SIGTERM],
-        }
-    }
-
-    /// The mask of the signals that are ignored, where the system shows it.
-    fn ignored() -> Option<u64> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-        u64::from_str_radix(mask.trim(), 16).ok()
     }
 }

@@ -77,7 +77,7 @@ const BLAZE: Contender = contender("range-set-blaze", Question::Wanted, blaze::f
 
 /// `nbd-extents` is the crate with the features of the build, `nbd-extents-portable` without the
 /// optional ones, and `next-extent` a caller that takes extent after extent by hand.
-pub(crate) const SINKS: [Sink; 9] = [
+pub(crate) const SINKS: [Sink; 10] = [
     Sink {
         name: "merge",
         lists: Lists::Compact,
@@ -119,6 +119,16 @@ pub(crate) const SINKS: [Sink; 9] = [
             contender("nbd-extents-portable", Question::Wanted, portable!(ours::filter::<Compact>)),
             contender("naive", Question::Wanted, naive::filter),
             BLAZE,
+        ],
+    },
+    Sink {
+        name: "merge-decided",
+        lists: Lists::Compact,
+        contenders: &[
+            FLOOR,
+            contender("undecided", Question::Segments, ours::fold_statuses::<Compact>),
+            contender("nbd-extents", Question::Wanted, ours::decide::<Compact>),
+            contender("covering", Question::Wanted, ours::decide_covering::<Compact>),
         ],
     },
     Sink {

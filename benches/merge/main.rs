@@ -18,6 +18,8 @@
 //! - `merge-coalesced/...`: the hash, with equal neighbours joined.
 //! - `merge-filtered/...`: the hash of the ranges that a backup reads: dirty and not zero, touching
 //!   ones joined.
+//! - `merge-decided/...`: the ranges that a policy has copied: `merge -> decide`. `undecided` reads the
+//!   same merge without a policy, and `covering` puts a check between merge and policy.
 //! - `merge-extended/...`: as `merge`, but the descriptors are extended, 16 bytes each.
 //! - `merge-small/...`: as `merge`, but of 500 descriptors a side, whatever `EXTENTS` says;
 //!   `merge-small-128`, `-32` and `-8` of fewer.

@@ -3,8 +3,11 @@
 
 use core::ops::Range;
 
+use nbd_extents::action::{Baseline, Incremental, StatusStream};
 use nbd_extents::stream::{ExtentStream, place};
-use nbd_extents::{Allocation, Dirtiness, Extent, StreamError};
+use nbd_extents::{
+    Action, Allocation, BitmapIndex, Bitmaps, Dirtiness, Extent, MAX_END, Status, StreamError,
+};
 
 use crate::answer::{Segment, add_range, add_segment, shown};
 use crate::workloads::{Raw, Workload};
@@ -47,6 +50,43 @@ pub(crate) fn filter<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
 /// The ranges that [`filter`] reports, one by one.
 pub(crate) fn wanted_ranges<R: Raw>(workload: &Workload) -> impl Iterator<Item = Range<u64>> {
     wanted::<R>(workload).into_iter().map(|extent| extent.unwrap().range())
+}
+
+/// The merge that a policy decides about, read as it is.
+pub(crate) fn fold_statuses<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
+    statuses::<R>(workload)
+        .fold(0, |hash, extent| {
+            let status = extent.status();
+            let [hole, zero, dirty] =
+                [status.hole(), status.zero(), status.dirty()].map(|it| it == Some(true));
+            add_segment(hash, extent.end(), shown(hole, zero, dirty))
+        })
+        .unwrap()
+}
+
+/// The ranges that an incremental copies: dirty and not zero.
+pub(crate) fn decide<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
+    copied(statuses::<R>(workload))
+}
+
+/// The same, with a check in between that every byte of the disk is described.
+pub(crate) fn decide_covering<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
+    copied(statuses::<R>(workload).covering(0..workload.size))
+}
+
+fn copied(statuses: impl ExtentStream<Status = Status, Error = StreamError>) -> u64 {
+    let policy = Incremental::new(Baseline::new(MAX_END, Bitmaps::FIRST), MAX_END).unwrap();
+    let add = |hash, extent: Extent<Action>| match extent.status() {
+        Action::Copy => add_range(hash, extent.start(), extent.end()),
+        _ => hash,
+    };
+    statuses.decide(policy).fold(0, add).unwrap()
+}
+
+fn statuses<R: Raw>(workload: &Workload) -> impl ExtentStream<Status = Status, Error = StreamError> {
+    allocation::<R>(workload).merge(bitmap::<R>(workload), |&allocation, &dirtiness| {
+        Status::from(allocation).with_bitmap(BitmapIndex::FIRST, dirtiness)
+    })
 }
 
 fn add(hash: u64, extent: Extent<u8>) -> u64 {

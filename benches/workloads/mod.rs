@@ -38,6 +38,8 @@ pub(crate) struct Workload {
     pub(crate) allocation: Vec<u8>,
     /// The payload of the dirty bitmap.
     pub(crate) bitmap: Vec<u8>,
+    /// The size of the disk, in bytes.
+    pub(crate) size: u64,
 }
 
 /// How the descriptors of both sides are drawn, by their number on their side.
@@ -114,7 +116,7 @@ impl Workload {
         cut(&mut a, end);
         cut(&mut b, end);
         let payload = |context, list| encode(Form::Compact, context, list).unwrap();
-        Self { name, form: Form::Compact, allocation: payload(1, a), bitmap: payload(2, b) }
+        Self { name, form: Form::Compact, allocation: payload(1, a), bitmap: payload(2, b), size: end }
     }
 
     /// The same disk in extended descriptors (16 bytes).
@@ -125,6 +127,7 @@ impl Workload {
             form: Form::Extended,
             allocation: payload(1, self.allocation::<Compact>()),
             bitmap: payload(2, self.bitmap::<Compact>()),
+            size: self.size,
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) use kind::{ContextKind, is_wide};
 pub(crate) use negotiated::GrantedContext;
 pub use negotiated::Negotiated;
 
+use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -126,7 +127,7 @@ pub struct Contexts {
 #[derive(Clone, Debug)]
 struct Wanted {
     context: Context,
-    name: String,
+    name: Cow<'static, str>,
     required: bool,
     kind: ContextKind,
 }
@@ -179,19 +180,19 @@ impl Contexts {
     }
 
     fn add(mut self, context: Context, required: bool) -> Result<Self, ContextError> {
-        let name = match &context {
+        let name: Cow<'static, str> = match &context {
             Context::Allocation => ALLOCATION.into(),
             Context::Depth => DEPTH.into(),
-            Context::Bitmap(name) => [BITMAP_PREFIX, name].concat(),
+            Context::Bitmap(name) => [BITMAP_PREFIX, name].concat().into(),
         };
         if self.wanted.iter().any(|wanted| wanted.context == context) {
-            return Err(ContextError::Twice { name });
+            return Err(ContextError::Twice { name: name.into() });
         }
         let kind = match &context {
             Context::Allocation => ContextKind::Allocation,
             Context::Depth => ContextKind::Depth,
             Context::Bitmap(leaf) if leaf.is_empty() || leaf.contains('\0') || name.len() > MAX_NAME => {
-                return Err(ContextError::BadName { name });
+                return Err(ContextError::BadName { name: name.into() });
             }
             Context::Bitmap(_) => {
                 let next = BitmapIndex::try_from(self.bitmaps().wanted.len());
@@ -244,12 +245,12 @@ impl Contexts {
 
     /// The full names in the order of their addition: the queries of `NBD_OPT_SET_META_CONTEXT`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.wanted.iter().map(|wanted| wanted.name.as_str())
+        self.wanted.iter().map(|wanted| &*wanted.name)
     }
 
     /// The full names, each with `true` if it is required.
     pub fn queries(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.wanted.iter().map(|wanted| (wanted.name.as_str(), wanted.required))
+        self.wanted.iter().map(|wanted| (&*wanted.name, wanted.required))
     }
 
     /// Only the bitmaps, with the same indices: for the first connection of a bitmap-first survey.
@@ -286,7 +287,7 @@ impl Contexts {
                 continue;
             };
             if slots.iter().any(|slot| slot.kind == wanted.kind) {
-                return Err(ContextError::Twice { name: wanted.name.clone() });
+                return Err(ContextError::Twice { name: wanted.name.to_string() });
             }
             if slots.iter().any(|slot| slot.id == id) {
                 return Err(ContextError::SharedId { id });
@@ -295,7 +296,7 @@ impl Contexts {
         }
         let is_granted = |wanted: &Wanted| slots.iter().any(|slot| slot.kind == wanted.kind);
         match self.wanted.iter().find(|wanted| wanted.required && !is_granted(wanted)) {
-            Some(wanted) => Err(ContextError::Missing { name: wanted.name.clone(), offered: None }),
+            Some(wanted) => Err(ContextError::Missing { name: wanted.name.to_string(), offered: None }),
             None => Ok(Negotiated::new(slots)),
         }
     }

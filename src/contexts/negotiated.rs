@@ -1,6 +1,7 @@
 //! The contexts that the server granted.
 
-use alloc::string::{String, ToString};
+use alloc::borrow::Cow;
+use alloc::string::ToString;
 
 use smallvec::SmallVec;
 
@@ -12,7 +13,7 @@ use super::{Context, ContextKind};
 #[derive(Clone, Debug)]
 pub(crate) struct GrantedContext {
     pub(crate) id: u32,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) kind: ContextKind,
 }
 

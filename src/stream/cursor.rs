@@ -99,7 +99,6 @@ impl<S: ExtentStream> Cursor<S> {
 /// The start of all current extents, where one of them starts beyond the position of the merge:
 /// there is a gap, which all streams must have. Otherwise the first byte that a stream leaves out is
 /// described by the lowest of them.
-#[cold]
 pub(super) fn beyond_gap(
     position: u64,
     rests: impl Iterator<Item = Option<Range<u64>>> + Clone,
@@ -113,14 +112,8 @@ pub(super) fn beyond_gap(
     Ok(lowest.start)
 }
 
-/// Fails where one stream has ended and another goes on; `None` where all have ended.
-#[cold]
-pub(super) fn all_ended<T>(
-    rests: impl Iterator<Item = Option<Range<u64>>> + Clone,
-) -> Result<Option<T>, StreamError> {
-    let silent = rests.clone().position(|rest| rest.is_none());
-    match (rests.flatten().next(), silent) {
-        (Some(range), Some(silent)) => Err(StreamError::Uneven { range, silent }),
-        _ => Ok(None),
-    }
+/// The error where one stream has ended and another goes on.
+pub(super) fn one_goes_on(rests: impl Iterator<Item = Option<Range<u64>>> + Clone) -> Option<StreamError> {
+    let silent = rests.clone().position(|rest| rest.is_none())?;
+    Some(StreamError::Uneven { range: rests.flatten().next()?, silent })
 }

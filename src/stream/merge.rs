@@ -1,9 +1,11 @@
 //! Two streams into one: each byte gets what a function makes of its two statuses.
 
 use core::fmt;
+use core::ops::Range;
 
-use super::cursor::{Cursor, all_ended, beyond_gap};
+use super::cursor::{Cursor, beyond_gap, one_goes_on};
 use super::{ExtentSource, ExtentStream};
+use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::kernel::{Blocks, sides_of};
 
@@ -61,13 +63,12 @@ where
         self.left.fill(position)?;
         self.right.fill(position)?;
         let mut start = position;
-        // The cold paths take copies: a merge whose address no function has seen stays in registers.
-        let rests = || [self.left.rest(position), self.right.rest(position)].into_iter();
         if self.left.start() > position || self.right.start() > position {
-            start = beyond_gap(position, rests())?;
+            start = both_beyond_gap(position, self.left.rest(position), self.right.rest(position))?;
         }
         let (Some(left), Some(right)) = (self.left.status(), self.right.status()) else {
-            return if self.shortest { Ok(None) } else { all_ended(rests()).map_err(A::Error::from) };
+            let longer = longer(self.left.rest(position), self.right.rest(position));
+            return longer.filter(|_| !self.shortest).map_or(Ok(None), |error| Err(error.into()));
         };
         let end = self.left.end().min(self.right.end());
         self.position = end;
@@ -83,6 +84,22 @@ where
         let (left, right) = sides_of(code);
         Some((self.combine)(&self.left.status_of(left)?, &self.right.status_of(right)?))
     }
+}
+
+// The cold paths take copies: a merge whose address no function has seen stays in registers.
+
+#[cold]
+fn both_beyond_gap(
+    position: u64,
+    left: Option<Range<u64>>,
+    right: Option<Range<u64>>,
+) -> Result<u64, StreamError> {
+    beyond_gap(position, [left, right].into_iter())
+}
+
+#[cold]
+fn longer(left: Option<Range<u64>>, right: Option<Range<u64>>) -> Option<StreamError> {
+    one_goes_on([left, right].into_iter())
 }
 
 impl<A, B, F: Clone> Clone for Merge<A, B, F>
@@ -118,7 +135,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::StreamError;
     use crate::stream::from_iter;
     use alloc::vec::Vec;
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use smallvec::SmallVec;
 
-use super::cursor::{Cursor, all_ended, beyond_gap};
+use super::cursor::{Cursor, beyond_gap, one_goes_on};
 use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
@@ -107,7 +107,8 @@ where
         let (mut end, mut merged) = (u64::MAX, None::<S::Status>);
         for cursor in &self.streams {
             let Some(status) = cursor.status() else {
-                return if self.shortest { Ok(None) } else { all_ended(rests()).map_err(S::Error::from) };
+                let longer = one_goes_on(rests()).filter(|_| !self.shortest);
+                return longer.map_or(Ok(None), |error| Err(error.into()));
             };
             end = end.min(cursor.end());
             merged = Some(match merged {

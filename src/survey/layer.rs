@@ -135,6 +135,10 @@ impl Layer {
     pub(super) fn bytes_beyond(&self, offset: u64) -> u64 {
         let (start, end) = (self.position, self.end());
         let (beyond, all) = (end.saturating_sub(offset.max(start)), end.saturating_sub(start).max(1));
+        // usually nothing: no need to divide
+        if beyond == 0 {
+            return 0;
+        }
         let bytes = u128::from(self.bytes() as u64) * u128::from(beyond) / u128::from(all);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
@@ -152,28 +156,22 @@ impl Layer {
     /// Skips the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
         let mut kept = (self.index, self.position);
-        while self.next_block(&mut [0], &mut [0], |flags| flags) > 0 && self.position <= offset {
+        while self.next_block(&mut [(0, 0)], |flags| flags) > 0 && self.position <= offset {
             kept = (self.index, self.position);
         }
         (self.index, self.position) = kept;
     }
 
-    /// Reads as many descriptors as the slices hold: their ends, and `show` applied to their flags.
+    /// Reads as many descriptors as `cuts` holds: their ends, and `show` applied to their flags.
     /// Returns their number.
     #[inline]
-    pub(super) fn next_block<T>(
-        &mut self,
-        ends: &mut [u64],
-        shown: &mut [T],
-        show: impl Fn(u64) -> T,
-    ) -> usize {
+    pub(super) fn next_block<T>(&mut self, cuts: &mut [(u64, T)], show: impl Fn(u64) -> T) -> usize {
         let Self { payload, form, usable, index, position, .. } = self;
         let list = payload.as_slice().get(form.header_size()..).unwrap_or_default();
         let left = *index..usable.descriptors;
-        let out = (ends, shown);
         let count = match form {
-            Form::Compact => decode(list.as_chunks::<8>().0.get(left), position, usable.end, out, show),
-            Form::Extended => decode(list.as_chunks::<16>().0.get(left), position, usable.end, out, show),
+            Form::Compact => decode(list.as_chunks::<8>().0.get(left), position, usable.end, cuts, show),
+            Form::Extended => decode(list.as_chunks::<16>().0.get(left), position, usable.end, cuts, show),
         };
         *index += count;
         count
@@ -187,21 +185,21 @@ fn decode<R: RawDescriptor, T>(
     list: Option<&[R]>,
     position: &mut u64,
     most: u64,
-    (ends, shown): (&mut [u64], &mut [T]),
+    cuts: &mut [(u64, T)],
     show: impl Fn(u64) -> T,
 ) -> usize {
     let list = list.unwrap_or_default();
-    let count = list.len().min(ends.len());
-    let mut sum = *position;
-    for ((raw, end), shown) in list.iter().zip(&mut *ends).zip(shown) {
+    let count = list.len().min(cuts.len());
+    let mut end = *position;
+    for (raw, cut) in list.iter().zip(&mut *cuts) {
         let descriptor = raw.read();
-        sum = sum.saturating_add(descriptor.length);
-        *end = sum;
-        *shown = show(descriptor.flags);
+        // `Rules` have found that no sum overflows
+        end = end.wrapping_add(descriptor.length);
+        *cut = (end, show(descriptor.flags));
     }
-    *position = sum.min(most);
-    if let Some(last) = count.checked_sub(1).and_then(|last| ends.get_mut(last)) {
-        *last = *position;
+    *position = end.min(most);
+    if let Some((end, _)) = count.checked_sub(1).and_then(|last| cuts.get_mut(last)) {
+        *end = *position;
     }
     count
 }
@@ -212,12 +210,11 @@ impl ExtentSource for Layer {
     type Error = StreamError;
 
     fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
-        let (start, mut end, mut flags) = (self.position, [0], [0]);
-        let meaning = self.meaning;
-        if self.next_block(&mut end, &mut flags, |flags| meaning.known_flags(flags)) == 0 {
+        let (start, meaning, mut cut) = (self.position, self.meaning, [(0, 0)]);
+        if self.next_block(&mut cut, |flags| meaning.known_flags(flags)) == 0 {
             return Ok(None);
         }
-        let ([end], [flags]) = (end, flags);
+        let [(end, flags)] = cut;
         Ok(Some(Extent::from_range(start..end, flags)?))
     }
 }

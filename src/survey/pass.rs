@@ -157,7 +157,7 @@ impl Pass {
             }
             Some(Piece { range, known, .. }) => {
                 let mut filling = queue.fill_from(range.start, most)?;
-                filling.push(range.end, known.pack());
+                filling.push::<true>(range.end, known.pack());
                 filling.finish(range.end);
                 Ok(true)
             }

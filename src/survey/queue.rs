@@ -13,17 +13,12 @@ use crate::error::StreamError;
 use crate::extent::Extent;
 use crate::status::Status;
 
-/// The number of extents read ahead. They occupy 1 KB, whatever the disk, and are no payload: the
-/// budget does not count them. What is larger comes from an allocator's slow path, which the survey
-/// of a small disk would feel.
-pub(super) const MOST: usize = 42;
+/// The number of extents read ahead. They occupy 2 KB, whatever the disk, and are no payload: the
+/// budget does not count them.
+pub(super) const MOST: usize = 84;
 
 /// The end of an extent, and its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) end: u64,
-    pub(super) answer: PackedAnswer,
-}
+pub(super) type Cut = (u64, PackedAnswer);
 
 /// Consecutive extents, equal neighbours joined. The last may still grow.
 #[derive(Debug)]
@@ -65,7 +60,7 @@ impl Queue {
     /// Takes the first extent.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Extent<Answer>> {
-        let Cut { end, answer } = *self.cuts.get(self.taken..self.len)?.first()?;
+        let (end, answer) = *self.cuts.get(self.taken..self.len)?.first()?;
         let extent = Extent::trusted(self.start, end, Answer::unpack(answer));
         self.taken += 1;
         self.start = end;
@@ -76,7 +71,7 @@ impl Queue {
     #[inline]
     pub(super) fn pop_whole(&mut self) -> Option<Extent<Status>> {
         let next = self.taken + 1;
-        let Cut { end, answer } = *self.cuts.get(self.taken).filter(|_| next < self.len)?;
+        let (end, answer) = *self.cuts.get(self.taken).filter(|_| next < self.len)?;
         let extent = Extent::trusted(self.start, end, Status::unpack(answer));
         (self.taken, self.start) = (next, end);
         Some(extent)
@@ -90,6 +85,7 @@ impl Queue {
     /// Adds extents from byte `start` on, until there are `most`, or as many as fit.
     ///
     /// This is a second guard after the merge: a gap or an overlap here would lose data.
+    #[inline]
     pub(super) fn fill_from(&mut self, start: u64, most: usize) -> Result<Filling<'_>, StreamError> {
         let expected = self.end;
         if start > expected {
@@ -98,54 +94,64 @@ impl Queue {
         if start < expected {
             return Err(StreamError::Overlap { start, expected });
         }
-        self.cuts.resize(MOST, Cut::default());
+        if self.cuts.is_empty() {
+            self.cuts = alloc::vec![(0, [0; 2]); MOST];
+        }
         self.cuts.copy_within(self.taken..self.len, 0);
         self.len -= self.taken;
         self.dropped += self.taken as u64;
         self.taken = 0;
-        let last = self.len.checked_sub(1).and_then(|last| self.cuts.get(last));
-        let last = last.map_or([u64::MAX; 2], |last| last.answer);
-        Ok(Filling { last, room: most.min(MOST), len: self.len, disputed: 0, queue: self })
+        let Self { cuts, len, end, shown, disputed, .. } = self;
+        let last = len.checked_sub(1).and_then(|last| cuts.get(last));
+        let last = last.map_or([u64::MAX; 2], |(_, answer)| *answer);
+        Ok(Filling { room: most.min(MOST), last, count: *len, cuts, len, end, shown: *shown, disputed })
     }
 }
 
 /// Extents that are added to a queue.
+#[derive(Debug)]
 pub(super) struct Filling<'a> {
-    queue: &'a mut Queue,
+    cuts: &'a mut [Cut],
+    /// The number of cuts: `len`, in a register while they are added.
+    count: usize,
     /// The answer of the last extent; no answer has all bits.
     last: PackedAnswer,
     room: usize,
-    len: usize,
-    disputed: u64,
+    shown: u64,
+    len: &'a mut usize,
+    end: &'a mut u64,
+    disputed: &'a mut u64,
 }
 
 impl Filling<'_> {
-    /// Adds an extent that follows the last one, for which there must be room. No processor foretells which neighbours are equal,
-    /// so an equal one is written over the last without a branch.
+    /// Adds an extent that follows the last one, for which there must be room. No processor
+    /// foretells which neighbours are equal, so an equal one is written over the last without a
+    /// branch. Without `DISPUTES` the answer must not be disputed.
     #[inline(always)]
-    pub(super) fn push(&mut self, end: u64, [bitmaps, rest]: PackedAnswer) {
-        let answer = [bitmaps, rest & self.queue.shown];
-        self.disputed += u64::from(rest & DISPUTED != 0);
-        self.len += usize::from(answer != self.last);
+    pub(super) fn push<const DISPUTES: bool>(&mut self, end: u64, mut answer: PackedAnswer) {
+        if DISPUTES {
+            let [_, rest] = &mut answer;
+            *self.disputed += u64::from(*rest & DISPUTED != 0);
+            *rest &= self.shown;
+        }
+        let ([a, b], [c, d]) = (answer, self.last);
+        self.count += usize::from((a ^ c) | (b ^ d) != 0);
         self.last = answer;
-        let place = self.queue.cuts.get_mut(self.len.wrapping_sub(1));
+        let place = self.cuts.get_mut(self.count.wrapping_sub(1));
         debug_assert!(place.is_some(), "an extent without a place would be lost");
         if let Some(place) = place {
-            *place = Cut { end, answer };
+            *place = (end, answer);
         }
     }
 
     /// True if another extent has room.
     #[inline(always)]
     pub(super) fn has_room(&self) -> bool {
-        self.len < self.room
+        self.count < self.room
     }
 
     /// Ends the filling: the extents reach up to byte `end`.
     pub(super) fn finish(self, end: u64) {
-        let Self { queue, len, disputed, .. } = self;
-        queue.end = end;
-        queue.len = len;
-        queue.disputed += disputed;
+        (*self.len, *self.end) = (self.count, end);
     }
 }

@@ -1,6 +1,7 @@
 //! The reply to one request while its chunks arrive, in any order. Nothing of it is visible until
 //! it is complete and checked.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -110,7 +111,7 @@ impl Reply {
             return Ok(());
         };
         if chunk.is_some() {
-            return Err(ReplyFault::Twice { context: slot.name.clone() });
+            return Err(ReplyFault::Twice { context: slot.name.to_string() });
         }
         *chunk = Some((cx.budget.hold(payload), form));
         Ok(())
@@ -129,7 +130,7 @@ impl Reply {
         forgiven.unknown_contexts += self.unknown_contexts;
         let mut layers = ReplyLayers::new();
         for (slot, chunk) in slots.iter().zip(&mut self.chunks) {
-            let missing = || ReplyFault::Missing { context: slot.name.clone() };
+            let missing = || ReplyFault::Missing { context: slot.name.to_string() };
             let (payload, form) = chunk.take().ok_or_else(missing)?;
             let mut rules = Rules { options, asked: self.asked.clone(), slot, forgiven };
             let usable = match form {

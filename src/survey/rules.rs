@@ -5,7 +5,7 @@
 //! `NBD_CMD_BLOCK_STATUS`. The row numbers refer to the table of server behaviours in the
 //! repository's SERVER-BEHAVIOUR.md.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::ops::Range;
 
 use super::error::ReplyFault;
@@ -127,7 +127,7 @@ impl Rules<'_> {
     /// end; row 21: the contexts of `base:` have flags of 32 bits.
     fn end_of(&mut self, index: usize, start: u64, descriptor: Descriptor) -> Result<u64, ReplyFault> {
         let Descriptor { length, flags } = descriptor;
-        let context = || self.slot.name.clone();
+        let context = || self.slot.name.to_string();
         let end = match start.checked_add(length) {
             _ if length == 0 => return Err(ReplyFault::ZeroLength { context: context(), index }),
             None => return Err(ReplyFault::Overflow { context: context(), index, length }),
@@ -151,7 +151,7 @@ impl Rules<'_> {
         fault: impl FnOnce(String) -> ReplyFault,
     ) -> Result<(), ReplyFault> {
         if self.options.strictness.is_strict() {
-            return Err(fault(self.slot.name.clone()));
+            return Err(fault(self.slot.name.to_string()));
         }
         *row(self.forgiven) += 1;
         Ok(())

@@ -15,7 +15,7 @@
 //! the step. So descriptors are decoded in small blocks, and the step within a block is an addition,
 //! not a branch: of two contexts with 2,000 descriptors each, a branch made 16 of 13 ns.
 
-#![allow(clippy::indexing_slicing, reason = "indices are masked to the length of the arrays")]
+#![allow(clippy::indexing_slicing, reason = "an index in a block is below its length, see `past`")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::layer::{Answer, Layer, PackedAnswer};
-use super::queue::{Filling, Queue};
+use super::queue::{Cut, Queue};
 use crate::error::StreamError;
 use crate::status::Status;
 
@@ -43,9 +43,8 @@ struct DecodedLayer {
     layer: Layer,
     /// The answers for the flags that nearly all descriptors have: 0 to 3.
     usual: [PackedAnswer; 4],
-    /// The ends of the descriptors in the block, and their answers.
-    ends: [u64; BLOCK],
-    answers: [PackedAnswer; BLOCK],
+    /// The descriptors of the block.
+    block: [Cut; BLOCK],
     /// The index of the current descriptor in the block.
     current: usize,
 }
@@ -55,8 +54,7 @@ impl DecodedLayer {
         let mut decoded = Self {
             usual: [0, 1, 2, 3].map(|flags| layer.meaning.answer(flags).pack()),
             layer: layer.clone(),
-            ends: [0; BLOCK],
-            answers: [[0; 2]; BLOCK],
+            block: [(0, [0; 2]); BLOCK],
             current: 0,
         };
         decoded.decode();
@@ -66,28 +64,29 @@ impl DecodedLayer {
     /// Decodes the next block.
     #[inline(never)]
     fn decode(&mut self) {
-        let Self { layer, usual, ends, answers, .. } = self;
+        let Self { layer, usual, block, .. } = self;
         let meaning = layer.meaning;
         let show = |flags| match usize::try_from(flags).ok().and_then(|flags| usual.get(flags)) {
             Some(usual) => *usual,
             None => meaning.answer(flags).pack(),
         };
-        let count = layer.next_block(ends, answers, show);
-        if let (Some(end), Some(answer)) = (ends.get_mut(count), answers.get_mut(count)) {
-            (*end, *answer) = (u64::MAX, meaning.elsewhere().pack());
+        let count = layer.next_block(block, show);
+        if let Some(cut) = block.get_mut(count) {
+            *cut = (u64::MAX, meaning.elsewhere().pack());
         }
     }
 
+    /// The end of a descriptor in the block, and its answer.
     #[inline(always)]
-    fn end(&self, current: usize) -> u64 {
-        self.ends[current % BLOCK]
+    fn cut(&self, current: usize) -> Cut {
+        self.block[current]
     }
 
     /// The index after `current` if that descriptor ends at or before `position`, in the next block
     /// if necessary.
     #[inline(always)]
     fn past(&mut self, current: usize, position: u64) -> usize {
-        let next = current + usize::from(self.end(current) <= position);
+        let next = current + usize::from(self.cut(current).0 <= position);
         if next < BLOCK {
             return next;
         }
@@ -122,7 +121,7 @@ impl Window {
             self.layers.extend(reply.iter().map(DecodedLayer::new));
         }
         for layer in &mut self.layers {
-            while layer.end(layer.current) <= range.start {
+            while layer.cut(layer.current).0 <= range.start {
                 layer.current = layer.past(layer.current, range.start);
             }
         }
@@ -136,24 +135,26 @@ impl Window {
         if left.is_empty() {
             return Ok(false);
         }
-        let out = queue.fill_from(left.start, most)?;
+        let out = (queue, most);
         let or = |a: PackedAnswer, b: PackedAnswer| [a[0] | b[0], a[1] | b[1]];
         let safer = |a, b| Answer::unpack(a).join(&Answer::unpack(b)).pack();
         // Of a few layers a compiler knows the number, and keeps the changing values in registers.
         match layers.as_mut_slice() {
-            [one] if self.disjoint => merge([one], [0], left, *known, or, out),
-            [one, two] if self.disjoint => merge([one, two], [0; 2], left, *known, or, out),
-            [one, two, three] if self.disjoint => merge([one, two, three], [0; 3], left, *known, or, out),
+            [one] if self.disjoint => merge::<false>([one], [0], left, *known, or, out),
+            [one, two] if self.disjoint => merge::<false>([one, two], [0; 2], left, *known, or, out),
+            [one, two, three] if self.disjoint => {
+                merge::<false>([one, two, three], [0; 3], left, *known, or, out)
+            }
             _ => {
                 let layers: SmallVec<[_; 8]> = layers.iter_mut().collect();
                 let current: SmallVec<[_; 8]> = SmallVec::from_elem(0, layers.len());
                 if self.disjoint {
-                    merge(layers, current, left, *known, or, out);
+                    merge::<false>(layers, current, left, *known, or, out)
                 } else {
-                    merge(layers, current, left, *known, safer, out);
+                    merge::<true>(layers, current, left, *known, safer, out)
                 }
             }
-        }
+        }?;
         Ok(true)
     }
 
@@ -167,32 +168,38 @@ impl Window {
 
 /// The merge itself. `current` has a place for the index of each layer in its block.
 #[inline(never)]
-fn merge<'a>(
+fn merge<'a, const DISPUTES: bool>(
     mut layers: impl AsMut<[&'a mut DecodedLayer]>,
     mut current: impl AsMut<[usize]>,
     left: &mut Range<u64>,
     known: PackedAnswer,
     join: impl Fn(PackedAnswer, PackedAnswer) -> PackedAnswer,
-    mut queue: Filling<'_>,
-) {
+    (queue, most): (&mut Queue, usize),
+) -> Result<(), StreamError> {
     let (layers, current) = (layers.as_mut(), current.as_mut());
     layers.iter().zip(&mut *current).for_each(|(layer, current)| *current = layer.current);
-    let mut start = left.start;
-    while start < left.end && queue.has_room() {
-        let (mut next, mut all) = (left.end, known);
+    let (mut start, end) = (left.start, left.end);
+    let mut queue = queue.fill_from(start, most)?;
+    while start < end && queue.has_room() {
+        // Each step waits for the index of the step before: the end of the window is no part of that.
+        let (mut next, mut all) = (u64::MAX, known);
         for (layer, current) in layers.iter().zip(&*current) {
-            next = next.min(layer.end(*current));
-            all = join(all, layer.answers[current % BLOCK]);
+            let (end, answer) = layer.cut(*current);
+            (next, all) = (next.min(end), join(all, answer));
         }
-        for (layer, current) in layers.iter_mut().zip(&mut *current) {
-            *current = layer.past(*current, next);
+        start = next.min(end);
+        queue.push::<DISPUTES>(start, all);
+        // A descriptor that goes on after the window is the first one of the next window.
+        if next <= end {
+            for (layer, current) in layers.iter_mut().zip(&mut *current) {
+                *current = layer.past(*current, next);
+            }
         }
-        queue.push(next, all);
-        start = next;
     }
     left.start = start;
     queue.finish(start);
     layers.iter_mut().zip(current).for_each(|(layer, current)| layer.current = *current);
+    Ok(())
 }
 
 #[cfg(test)]

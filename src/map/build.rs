@@ -29,6 +29,7 @@ where
     if let Err(Stop::Stream(error)) = read {
         return Err(error);
     }
+    // an extent that the builder refused is its error at the end
     Ok(builder.end()?)
 }
 

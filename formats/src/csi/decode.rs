@@ -65,8 +65,8 @@ impl Records {
         }
     }
 
-    /// Whether the blocks are of one size, and the capacity of the volume. The blocks cannot be read
-    /// before the fields that say so.
+    /// True if the blocks are of one size, and the capacity of the volume in bytes: two fields that a
+    /// record must have before its blocks, and that all records of a list share.
     fn volume(&mut self) -> Result<(bool, u64), Fault> {
         const EXPECTED: &str = "FIXED_LENGTH (1) or VARIABLE_LENGTH (2)";
         let head = &self.record.head;

@@ -214,6 +214,7 @@ fn written(bytes: &mut Bytes<'_>, pieces: &Cuts) {
     };
     let mut said = vec![Said::Meta(meta.clone())];
     while !bytes.is_empty() {
+        // most often right after the frame before, sometimes up to 4 bytes beside it
         let start = writer.position().wrapping_add_signed(i64::from(bytes.u8() as i8) / 32);
         let length = u64::from(bytes.u8() % 32);
         let (frame, said_now) = if bytes.u8().is_multiple_of(2) {

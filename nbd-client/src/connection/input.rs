@@ -86,7 +86,7 @@ impl Connection {
         self.lost(eof.map_or(Error::GivenUp, Error::from))
     }
 
-    /// The error of a connection that is gone, from how it went.
+    /// Ends the connection with the error that explains its loss best.
     fn lost(&mut self, error: Error) -> Error {
         // in a handshake over TLS the place where it ended says more than that sending failed
         let send_error = self.send_error.take().filter(|_| self.is_open());

@@ -63,6 +63,8 @@ MODULES = {
 CRATES = {"nbd-extents": "src", "nbd-extents-backup": "backup/src", "nbd-client": "nbd-client/src"}
 # Fewer random cases than CI's: each mutant runs them anew.
 SETTINGS = {"PROPTEST_CASES": "64", "BACKUP_ROUNDS": "40", "RUST_BACKTRACE": "0"}
+# Each case of this program runs each kernel of the processor on every form of descriptors.
+CASES = {"kernel": "16"}
 
 
 def say(*words):
@@ -256,6 +258,7 @@ class Program:
         that waits for ever by the clock.
         """
         environment = {**os.environ, **SETTINGS, **(more or {}), "MUTANT": str(mutant), "RUSTC_BOOTSTRAP": "1",
+                       "PROPTEST_CASES": CASES.get(self.name, SETTINGS["PROPTEST_CASES"]),
                        "CARGO_MANIFEST_DIR": str(self.folder)}
         limits = ["prlimit", f"--cpu={math.ceil(seconds)}", f"--as={MEMORY}", "--"]
         command = [*limits, self.path, "-q", "--test-threads=1", "-Zunstable-options", "--fail-fast", "--exact", *tests]

@@ -188,6 +188,10 @@ mod tests {
             let StreamError::Uneven { range, silent } = error else { panic!("{error}") };
             assert_eq!((range, silent), (4..6, nth), "the stream with the gap is silent there");
         }
+        // where one has ended, a gap of another is no fault
+        let mut merged = merge_all_shortest([stream(&[(0, 4)]), stream(&[(0, 4), (6, 9)])], |a, b| a + b);
+        assert_eq!((&mut merged).collect_vec().unwrap().len(), 1);
+        assert_eq!((merged.position(), merged.next_extent()), (4, Ok(None)));
         let none: [FromIter<core::iter::Empty<Extent<u8>>>; 0] = [];
         assert_eq!(merge_all_shortest(none, |a, b| a + b).next_extent(), Ok(None));
     }

@@ -222,6 +222,14 @@ mod tests {
     use core::cell::Cell;
 
     #[test]
+    fn a_list_of_any_iterator_knows_its_end() {
+        let mut placed = place_iter([512, 1024].map(|length| Descriptor { length, flags: 0 }), 4096);
+        assert_eq!(placed.position(), 4096);
+        placed.next_extent().unwrap();
+        assert_eq!(placed.position(), 4608);
+    }
+
+    #[test]
     fn a_length_of_zero_is_refused_where_it_stands() {
         let mut placed = place(Descriptors::new(&[(512, 0), (0, 1)]), 0);
         assert!(placed.next_extent().unwrap().is_some());

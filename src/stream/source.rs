@@ -141,3 +141,34 @@ impl<S: ExtentSource + ?Sized> ExtentSource for Box<S> {
         (**self).status_of(code)
     }
 }
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::stream::place;
+    use crate::wire::Descriptors;
+
+    fn is_list(mut stream: impl ExtentSource) -> bool {
+        stream.lists().is_some()
+    }
+
+    fn is_merge(mut stream: impl ExtentSource) -> bool {
+        stream.blocks().is_some()
+    }
+
+    fn status_of<S: ExtentSource>(stream: S, code: u64) -> Option<S::Status> {
+        stream.status_of(code)
+    }
+
+    /// Otherwise a program that keeps its streams in boxes would be many times slower, unnoticed.
+    #[test]
+    fn borrowed_and_boxed_streams_are_read_in_blocks_too() {
+        use crate::stream::ExtentStream as _;
+
+        let mut list = place(Descriptors::new(&[(512, 3)]), 0);
+        assert!(is_list(&mut list) && is_list(Box::new(list.clone())));
+        assert_eq!((status_of(&mut list, 5), status_of(Box::new(list.clone()), 5)), (Some(5), Some(5)));
+        let mut merge = list.clone().merge(list, |one, other| one + other);
+        assert!(is_merge(&mut merge) && is_merge(Box::new(merge)));
+    }
+}

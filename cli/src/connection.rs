@@ -10,7 +10,7 @@ use nbd_client::frame::option_type::STARTTLS;
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
-use nbd_client::{Alarm, Client, Error, Options, Uri};
+use nbd_client::{Client, Error, Options, Uri};
 
 use crate::failure::{self, Failure};
 use crate::values::parse_seconds;
@@ -57,9 +57,13 @@ impl ConnectionArgs {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         if let Some(end) = deadline {
             // The client tells its own part of the deadline, and more of it. This is for a run that
-            // is blocked in its input or output. Forgotten, the alarm holds to the end of the run; a
-            // system without threads has none.
-            drop(Alarm::at(end + BLOCKED, || failure::end(&out_of_time())).map(core::mem::forget));
+            // is blocked in its input or output. A system without threads goes on without it.
+            let alarm = std::thread::Builder::new().name("alarm".to_owned());
+            let ring = move || {
+                std::thread::sleep((end + BLOCKED).saturating_duration_since(Instant::now()));
+                failure::end(&out_of_time())
+            };
+            drop(alarm.spawn(ring));
         }
         let options = Options::new().extended_headers(!self.compact).strict(self.strict).deadline(deadline);
         match self.request_timeout {

@@ -77,8 +77,7 @@
 //! A slow server is not a dead one. The limit of the requests in flight
 //! ([`Options::request_timeout`], 300 s) restarts whenever one has been answered whole or 64 KiB of
 //! payload have moved; a byte a second is no progress. FLUSH has no limit unless
-//! [set](Options::flush_timeout). [`Options::deadline`] is absolute, and an [`Alarm`] holds it
-//! while the program itself is blocked.
+//! [set](Options::flush_timeout). [`Options::deadline`] is absolute.
 //!
 //! # What holds of any server
 //!
@@ -107,7 +106,6 @@ extern crate alloc;
 
 #[cfg(feature = "tokio")]
 pub mod aio;
-mod alarm;
 pub mod client;
 pub mod connection;
 pub mod copy;
@@ -128,7 +126,6 @@ mod trace;
 pub mod transport;
 pub mod uri;
 
-pub use alarm::Alarm;
 pub use client::Client;
 pub use error::{Error, ErrorClass};
 pub use export::Export;

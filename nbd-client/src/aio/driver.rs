@@ -3,7 +3,7 @@
 
 use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
 use std::time::Instant;
 
@@ -50,8 +50,7 @@ const SLICES: usize = 16;
 /// ```
 #[derive(Debug)]
 pub struct Driver<S = BoxedStream> {
-    stream: S,
-    pub(super) connection: Connection,
+    pub(super) io: DrivenStream<S>,
     export: Export,
     /// The event after which a goodbye was due. It is handed out when that has been sent, so that a
     /// call that is dropped loses neither.
@@ -59,11 +58,11 @@ pub struct Driver<S = BoxedStream> {
 }
 
 /// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
-struct Visit<'a>(&'a mut Connection);
+struct Visit<'a, S>(&'a mut DrivenStream<S>);
 
-impl Drop for Visit<'_> {
+impl<S> Drop for Visit<'_, S> {
     fn drop(&mut self) {
-        self.0.leave(Instant::now());
+        self.0.connection.leave(Instant::now());
     }
 }
 
@@ -104,10 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Self::begin(stream, Connection::new(export, options, Instant::now())?).await
     }
 
-    async fn begin(mut stream: S, mut connection: Connection) -> Result<Self, Error> {
-        open(&mut stream, &mut connection).await?;
-        let export = connection.export().cloned().ok_or(Error::GivenUp)?;
-        Ok(Self { stream, connection, export, held: None })
+    async fn begin(stream: S, connection: Connection) -> Result<Self, Error> {
+        let io = DrivenStream::open(stream, connection).await?;
+        let export = io.connection.export().cloned().ok_or(Error::GivenUp)?;
+        Ok(Self { io, export, held: None })
     }
 
     /// What the handshake found out.
@@ -123,13 +122,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
-        self.connection.session()
+        self.io.connection.session()
     }
 
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.connection.in_flight() + usize::from(self.held.is_some())
+        self.io.connection.in_flight() + usize::from(self.held.is_some())
     }
 
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer
@@ -143,14 +142,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
         let now = Instant::now();
-        let cookie = self.connection.start(now, request)?;
-        self.connection.leave(now);
+        let cookie = self.io.connection.start(now, request)?;
+        self.io.connection.leave(now);
         Ok(cookie)
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.
     pub fn recycle(&mut self, payload: Vec<u8>) {
-        self.connection.recycle(payload);
+        self.io.connection.recycle(payload);
     }
 
     /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped
@@ -164,19 +163,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection. A request that failed is an event.
     pub async fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
-        let Self { stream, connection, held, .. } = self;
-        connection.come_back(Instant::now());
-        let visit = Visit(connection);
+        let Self { io, held, .. } = self;
+        io.connection.come_back(Instant::now());
+        let visit = Visit(io);
         while held.is_none() {
-            *held = visit.0.poll(admit, Instant::now())?;
-            if held.is_some() || visit.0.is_idle() {
+            *held = visit.0.connection.poll(admit, Instant::now())?;
+            if held.is_some() || visit.0.connection.is_idle() {
                 break;
             }
-            exchange(stream, visit.0).await?;
+            visit.0.exchange().await?;
         }
         // after ESHUTDOWN the goodbye is due; the event is what counts
-        if visit.0.says_goodbye() {
-            finish_goodbye(stream, visit.0).await.ok();
+        if visit.0.connection.says_goodbye() {
+            visit.0.finish_goodbye().await.ok();
         }
         Ok(held.take())
     }
@@ -188,11 +187,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
-        self.connection.check_alive()?;
-        self.connection.disconnect(Instant::now());
-        finish_goodbye(&mut self.stream, &mut self.connection).await?;
+        self.io.connection.check_alive()?;
+        self.io.connection.disconnect(Instant::now());
+        self.io.finish_goodbye().await?;
         // the server may have closed first
-        self.stream.shutdown().await.ok();
+        self.io.stream.shutdown().await.ok();
         Ok(())
     }
 }
@@ -201,109 +200,103 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
     let started = Instant::now();
     let options = &options.for_uri(uri);
-    let mut connection = prepare(options, move |options| Connection::listing(options, started)).await?;
-    let mut stream = stream(uri, options, &connection).await?;
-    open(&mut stream, &mut connection).await?;
+    let connection = prepare(options, move |options| Connection::listing(options, started)).await?;
+    let stream = stream(uri, options, &connection).await?;
+    let mut io = DrivenStream::open(stream, connection).await?;
     // the goodbye; the list is there already
-    poll_fn(|cx| Poll::Ready(poll_send(&mut stream, &mut connection, cx))).await.ok();
-    connection.into_exports().ok_or(Error::GivenUp)
+    io.send().await.ok();
+    io.connection.into_exports().ok_or(Error::GivenUp)
 }
 
-/// Drives a handshake to its end.
-async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-) -> Result<(), Error> {
-    while !connection.is_open() {
-        if let Err(error) = connection.poll(&mut TakeAll, Instant::now()) {
-            // a last message, if there is one; the error is what counts
-            poll_fn(|cx| Poll::Ready(poll_send(stream, connection, cx))).await.ok();
-            return Err(error);
+/// A connection, and the stream that moves its bytes.
+#[derive(Debug)]
+pub(super) struct DrivenStream<S> {
+    stream: S,
+    pub(super) connection: Connection,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
+    /// Drives a handshake to its end.
+    async fn open(stream: S, connection: Connection) -> Result<Self, Error> {
+        let mut io = Self { stream, connection };
+        while !io.connection.is_open() {
+            if let Err(error) = io.connection.poll(&mut TakeAll, Instant::now()) {
+                // a last message, if there is one; the error is what counts
+                io.send().await.ok();
+                return Err(error);
+            }
+            if !io.connection.is_open() {
+                io.exchange().await?;
+            }
         }
-        if !connection.is_open() {
-            exchange(stream, connection).await?;
-        }
+        Ok(io)
     }
-    Ok(())
-}
 
-/// Moves bytes once, both ways, in the time that is left.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-) -> Result<(), Error> {
-    in_time(connection, |connection, cx| poll_exchange(stream, connection, cx)).await
-}
-
-async fn finish_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-) -> Result<(), Error> {
-    // what the server says, or that it closes first, is of no interest any more
-    in_time(connection, |connection, cx| match poll_send(stream, connection, cx) {
-        Ok(()) if connection.says_goodbye() => Poll::Pending,
-        sent => Poll::Ready(sent),
-    })
-    .await
-}
-
-async fn in_time(
-    connection: &mut Connection,
-    mut step: impl FnMut(&mut Connection, &mut Context<'_>) -> Poll<Result<(), Error>>,
-) -> Result<(), Error> {
-    let moved = before(connection.poll_timeout(), poll_fn(|cx| step(connection, cx))).await;
-    moved.unwrap_or_else(|| connection.handle_timeout(Instant::now()))
-}
-
-/// Sends as much as goes without waiting, and reads once. Ready when something was read, or when
-/// all was sent.
-fn poll_exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), Error>> {
-    let had_output = connection.has_output();
-    poll_send(stream, connection, cx)?;
-    match poll_receive(stream, connection, cx) {
-        Poll::Pending if had_output && !connection.has_output() => Poll::Ready(Ok(())),
-        received => received,
+    /// Sends as much as goes without waiting.
+    async fn send(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await
     }
-}
 
-fn poll_send<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-    cx: &mut Context<'_>,
-) -> Result<(), Error> {
-    while connection.has_output() {
-        let slices: Vec<IoSlice<'_>> = connection.output().take(SLICES).map(IoSlice::new).collect();
-        match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
-            Poll::Ready(Ok(0)) => return connection.send_failed(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(count)) => connection.sent(count, Instant::now()),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Poll::Ready(Err(error)) => return connection.send_failed(error),
-            Poll::Pending => break,
+    /// Moves bytes once, both ways, in the time that is left.
+    async fn exchange(&mut self) -> Result<(), Error> {
+        self.in_time(Self::poll_exchange).await
+    }
+
+    async fn finish_goodbye(&mut self) -> Result<(), Error> {
+        // what the server says, or that it closes first, is of no interest any more
+        self.in_time(|io, cx| match io.poll_send(cx) {
+            Ok(()) if io.connection.says_goodbye() => Poll::Pending,
+            sent => Poll::Ready(sent),
+        })
+        .await
+    }
+
+    async fn in_time(
+        &mut self,
+        mut step: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let end = self.connection.poll_timeout();
+        let moved = before(end, poll_fn(|cx| step(self, cx))).await;
+        moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))
+    }
+
+    /// Sends as much as goes without waiting, and reads once. Ready when something was read, or
+    /// when all was sent.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let had_output = self.connection.has_output();
+        self.poll_send(cx)?;
+        match self.poll_receive(cx) {
+            Poll::Pending if had_output && !self.connection.has_output() => Poll::Ready(Ok(())),
+            received => received,
         }
     }
-    match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(Err(error)) => connection.send_failed(error),
-        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-    }
-}
 
-/// One read, straight to where the connection wants it.
-fn poll_receive<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    connection: &mut Connection,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), Error>> {
-    let mut space = ReadBuf::new(connection.space());
-    match Pin::new(stream).poll_read(cx, &mut space) {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Err(source)) => Poll::Ready(Err(connection.receive_failed(source))),
-        Poll::Ready(Ok(())) => {
-            let count = space.filled().len();
-            Poll::Ready(connection.received(count, Instant::now()))
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Self { stream, connection } = self;
+        while connection.has_output() {
+            let slices: Vec<IoSlice<'_>> = connection.output().take(SLICES).map(IoSlice::new).collect();
+            match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
+                Poll::Ready(Ok(0)) => return connection.send_failed(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => connection.sent(count, Instant::now()),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return connection.send_failed(error),
+                Poll::Pending => break,
+            }
         }
+        match Pin::new(stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => connection.send_failed(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// One read, straight to where the connection wants it.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut space = ReadBuf::new(self.connection.space());
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space));
+        let count = space.filled().len();
+        Poll::Ready(match read {
+            Ok(()) => self.connection.received(count, Instant::now()),
+            Err(source) => Err(self.connection.receive_failed(source)),
+        })
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::driver::Driver;
-use crate::connection::Transfer;
+use crate::connection::{Connection, Transfer};
 use crate::error::Error;
 use crate::session::{Cookie, Event, TakeAll};
 
@@ -32,6 +32,8 @@ struct Waiting {
     _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
+type WaitingCalls = BTreeMap<Cookie, Waiting>;
+
 /// Where the answer to a call goes.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
@@ -41,23 +43,25 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut driver: Driver<S>,
     mut inbox: mpsc::Receiver<Message>,
 ) {
-    let mut waiting = BTreeMap::new();
+    let mut waiting = WaitingCalls::new();
     let (mut goodbye, mut take_all) = (None, TakeAll);
     loop {
         let busy = driver.in_flight() > 0;
         tokio::select! {
             message = inbox.recv(), if goodbye.is_none() => match message {
-                Some(Message::Call(call)) => begin(&mut driver, &mut waiting, call),
+                Some(Message::Call(call)) => begin(&mut driver.io.connection, &mut waiting, call),
                 Some(Message::Goodbye(answer)) => goodbye = Some(Some(answer)),
                 None => goodbye = Some(None),
             },
             event = driver.next_event(&mut take_all), if busy => match event {
                 Ok(Some(event)) => {
                     hand_out(&mut waiting, event);
-                    cancel_dropped(&mut driver, &mut waiting);
+                    cancel_dropped(&mut driver.io.connection, &mut waiting);
                 }
                 Ok(None) => {}
-                Err(error) => return give_up(&driver, waiting, &mut inbox, goodbye.flatten(), &error),
+                Err(error) => {
+                    return give_up(&driver.io.connection, waiting, &mut inbox, goodbye.flatten(), &error);
+                }
             },
             // nothing to wait for and nothing to come
             else => break,
@@ -69,17 +73,13 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn begin<S: AsyncRead + AsyncWrite + Unpin>(
-    driver: &mut Driver<S>,
-    waiting: &mut BTreeMap<Cookie, Waiting>,
-    call: Call,
-) {
+fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, call: Call) {
     let Call { transfer, answer, permits } = call;
     // dropped before it was sent
     if answer.is_closed() {
         return;
     }
-    match driver.connection.begin(transfer, Instant::now()) {
+    match connection.begin(transfer, Instant::now()) {
         Ok(cookie) => {
             waiting.insert(cookie, Waiting { answer, data: Vec::new(), _permits: permits });
         }
@@ -88,15 +88,12 @@ fn begin<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Of calls that were dropped nothing more is sent.
-fn cancel_dropped<S: AsyncRead + AsyncWrite + Unpin>(
-    driver: &mut Driver<S>,
-    waiting: &mut BTreeMap<Cookie, Waiting>,
-) {
+fn cancel_dropped(connection: &mut Connection, waiting: &mut WaitingCalls) {
     let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
-    dropped.for_each(|(&cookie, _)| driver.connection.cancel(cookie));
+    dropped.for_each(|(&cookie, _)| connection.cancel(cookie));
 }
 
-fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
+fn hand_out(waiting: &mut WaitingCalls, event: Event) {
     let cookie = event.cookie();
     let result = match event {
         Event::Read { data, .. } => {
@@ -116,9 +113,9 @@ fn hand_out(waiting: &mut BTreeMap<Cookie, Waiting>, event: Event) {
 }
 
 /// The connection is gone: everybody who waits is told why.
-fn give_up<S: AsyncRead + AsyncWrite + Unpin>(
-    driver: &Driver<S>,
-    waiting: BTreeMap<Cookie, Waiting>,
+fn give_up(
+    connection: &Connection,
+    waiting: WaitingCalls,
     inbox: &mut mpsc::Receiver<Message>,
     goodbye: Option<oneshot::Sender<Result<(), Error>>>,
     error: &Error,
@@ -126,7 +123,7 @@ fn give_up<S: AsyncRead + AsyncWrite + Unpin>(
     inbox.close();
     for (cookie, waiting) in waiting {
         // why the server failed a part says more than that it went away then
-        let error = driver.connection.failure(cookie).map_or_else(|| error.clone(), Error::from);
+        let error = connection.failure(cookie).map_or_else(|| error.clone(), Error::from);
         waiting.answer.send(Err(error)).ok();
     }
     while let Ok(message) = inbox.try_recv() {

@@ -3,9 +3,8 @@
 //!
 //! It never connects again by itself: what a lost connection means is the caller's to know.
 
-mod blocking;
+mod calls;
 mod driver;
-mod requests;
 
 pub(crate) use driver::BlockingDriver;
 

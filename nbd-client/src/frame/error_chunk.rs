@@ -7,7 +7,7 @@
 //!
 //! An unknown type of the error class is read like ERROR: all of them start alike.
 
-use super::{chunk_type, take_u16, take_u32, take_u64};
+use super::{Fields, chunk_type};
 use crate::text::ServerText;
 
 /// What an error chunk says.
@@ -79,12 +79,12 @@ impl ErrorChunk {
     pub fn decode(kind: u16, bytes: &[u8], length: u64) -> Result<Self, ErrorChunkFault> {
         let tail = if kind == chunk_type::ERROR_OFFSET { 8 } else { 0 };
         let room = length.checked_sub(6 + tail).ok_or(ErrorChunkFault::TooShort)?;
-        let (errno, rest) = take_u32(bytes).ok_or(ErrorChunkFault::TooShort)?;
-        let (claimed, rest) = take_u16(rest).ok_or(ErrorChunkFault::TooShort)?;
+        let mut fields = Fields(bytes);
+        let (errno, claimed) = fields.u32().zip(fields.u16()).ok_or(ErrorChunkFault::TooShort)?;
         let slop =
             room.checked_sub(u64::from(claimed)).ok_or(ErrorChunkFault::MessageTooLong { claimed, room })?;
-        let (message, rest) = rest.split_at_checked(usize::from(claimed)).ok_or(ErrorChunkFault::TooShort)?;
-        let offset = if tail == 0 { None } else { take_u64(rest).map(|(offset, _)| offset) };
+        let message = fields.bytes(usize::from(claimed)).ok_or(ErrorChunkFault::TooShort)?;
+        let offset = if tail == 0 { None } else { fields.u64() };
         Ok(Self { errno, text: ServerText::new(message), offset, slop })
     }
 }

@@ -179,19 +179,37 @@ pub mod chunk_type {
     pub const ERROR_OFFSET: u16 = 0x8002;
 }
 
-/// Takes the first `N` bytes as an array, and the rest.
-pub(crate) fn split<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
-    bytes.split_first_chunk::<N>().map(|(head, rest)| (*head, rest))
-}
+/// The fields of a message, read one after the other; `None` where the bytes end before.
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-pub(crate) fn take_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
-    split(bytes).map(|(b, rest)| (u16::from_be_bytes(b), rest))
-}
+impl<'a> Fields<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
 
-pub(crate) fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    split(bytes).map(|(b, rest)| (u32::from_be_bytes(b), rest))
-}
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
 
-pub(crate) fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    split(bytes).map(|(b, rest)| (u64::from_be_bytes(b), rest))
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// The next `count` bytes.
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// All of the message was read.
+    pub(crate) const fn end(&self) -> Option<()> {
+        if self.0.is_empty() { Some(()) } else { None }
+    }
 }

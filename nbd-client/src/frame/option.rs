@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use super::{IHAVEOPT, option_type, take_u32, take_u64};
+use super::{Fields, IHAVEOPT, option_type};
 
 /// The header of an option reply.
 ///
@@ -39,11 +39,9 @@ impl OptionReply {
     /// Decodes a header from the start of `bytes`; `None` if there are fewer than [`Self::LEN`].
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (magic, rest) = take_u64(bytes)?;
-        let (option, rest) = take_u32(rest)?;
-        let (kind, rest) = take_u32(rest)?;
-        let (length, _) = take_u32(rest)?;
-        Some(Self { magic, option, kind, length })
+        let mut fields = Fields(bytes);
+        let (magic, option) = (fields.u64()?, fields.u32()?);
+        Some(Self { magic, option, kind: fields.u32()?, length: fields.u32()? })
     }
 }
 

@@ -10,10 +10,7 @@
 //! The cookie is at byte 8 in all three, and the magic says which one it is: four bytes tell how
 //! many more to read.
 
-use super::{
-    EXTENDED_REPLY_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag, take_u16, take_u32,
-    take_u64,
-};
+use super::{EXTENDED_REPLY_MAGIC, Fields, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, reply_flag};
 
 /// The header of a reply, of whichever kind its magic says.
 ///
@@ -93,11 +90,11 @@ impl ReplyHeader {
     ///
     /// [`UnknownMagic`] if the first four bytes begin no reply.
     pub fn len_of(start: &[u8]) -> Result<usize, UnknownMagic> {
-        match take_u32(start) {
-            None | Some((SIMPLE_REPLY_MAGIC, _)) => Ok(Self::MIN_LEN),
-            Some((STRUCTURED_REPLY_MAGIC, _)) => Ok(20),
-            Some((EXTENDED_REPLY_MAGIC, _)) => Ok(Self::MAX_LEN),
-            Some((other, _)) => Err(UnknownMagic(other)),
+        match Fields(start).u32() {
+            None | Some(SIMPLE_REPLY_MAGIC) => Ok(Self::MIN_LEN),
+            Some(STRUCTURED_REPLY_MAGIC) => Ok(20),
+            Some(EXTENDED_REPLY_MAGIC) => Ok(Self::MAX_LEN),
+            Some(other) => Err(UnknownMagic(other)),
         }
     }
 
@@ -114,33 +111,19 @@ impl ReplyHeader {
     /// ```
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (magic, rest) = take_u32(bytes)?;
-        match magic {
-            SIMPLE_REPLY_MAGIC => {
-                let (error, rest) = take_u32(rest)?;
-                let (cookie, _) = take_u64(rest)?;
-                Some(Self::Simple { error, cookie })
-            }
-            STRUCTURED_REPLY_MAGIC | EXTENDED_REPLY_MAGIC => {
-                decode_chunk(rest, magic == EXTENDED_REPLY_MAGIC).map(Self::Chunk)
-            }
-            _ => None,
+        let mut fields = Fields(bytes);
+        let magic = fields.u32()?;
+        if magic == SIMPLE_REPLY_MAGIC {
+            return Some(Self::Simple { error: fields.u32()?, cookie: fields.u64()? });
         }
+        let (flags, kind, cookie) = (fields.u16()?, fields.u16()?, fields.u64()?);
+        let (offset, length) = match magic {
+            EXTENDED_REPLY_MAGIC => (Some(fields.u64()?), fields.u64()?),
+            STRUCTURED_REPLY_MAGIC => (None, fields.u32()?.into()),
+            _ => return None,
+        };
+        Some(Self::Chunk(ChunkHeader { flags, kind, cookie, offset, length }))
     }
-}
-
-/// The part of a chunk after its magic.
-fn decode_chunk(bytes: &[u8], extended: bool) -> Option<ChunkHeader> {
-    let (flags, rest) = take_u16(bytes)?;
-    let (kind, rest) = take_u16(rest)?;
-    let (cookie, rest) = take_u64(rest)?;
-    let (offset, length) = if extended {
-        let (offset, rest) = take_u64(rest)?;
-        (Some(offset), take_u64(rest)?.0)
-    } else {
-        (None, u64::from(take_u32(rest)?.0))
-    };
-    Some(ChunkHeader { flags, kind, cookie, offset, length })
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 
 use super::{HandshakeConfig, HandshakeError};
 use crate::export::{BlockSizes, Export, ListedExport, MetaContext, TransmissionFlags};
-use crate::frame::{
-    Headers, MAX_STRING, OptionName, info_type, option_reply_type, option_type, take_u16, take_u32, take_u64,
-};
+use crate::frame::{Fields, Headers, MAX_STRING, OptionName, info_type, option_reply_type, option_type};
 use crate::stats::{Tolerated, ToleratedCounts};
 use crate::text::ServerText;
 use nbd_extents::Strictness;
@@ -72,13 +70,11 @@ impl Draft {
     /// An export that LIST shows: `length:4 name`, and whatever the server says of it.
     pub(super) fn server(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let option = OptionName(option_type::LIST);
-        let parsed = take_u32(payload).and_then(|(length, rest)| {
-            let length = usize::try_from(length).ok()?;
-            rest.split_at_checked(length).filter(|_| length <= MAX_STRING)
-        });
-        let Some((name, details)) = parsed else {
-            return Err(bad_length(option, option_reply_type::SERVER, payload));
-        };
+        let mut fields = Fields(payload);
+        let length = fields.u32().and_then(|length| usize::try_from(length).ok());
+        let name = length.filter(|&length| length <= MAX_STRING).and_then(|length| fields.bytes(length));
+        let name = name.ok_or_else(|| bad_length(option, option_reply_type::SERVER, payload))?;
+        let details = fields.0;
         let description = (!details.is_empty()).then(|| ServerText::new(details));
         self.exports.push(ListedExport { name: parse_text(option, name)?, description });
         Ok(())
@@ -123,7 +119,9 @@ impl Draft {
     /// One piece of information from GO.
     pub(super) fn info(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let bad = || bad_length(GO, option_reply_type::INFO, payload);
-        let (kind, rest) = take_u16(payload).ok_or_else(bad)?;
+        let mut fields = Fields(payload);
+        let kind = fields.u16().ok_or_else(bad)?;
+        let rest = fields.0;
         match kind {
             info_type::EXPORT => return self.set_size(rest).ok_or_else(bad)?,
             info_type::BLOCK_SIZE => {
@@ -144,9 +142,9 @@ impl Draft {
 
     /// Size and flags, of GO or of EXPORT_NAME; `None` if the length is wrong.
     pub(super) fn set_size(&mut self, bytes: &[u8]) -> Option<Result<(), HandshakeError>> {
-        let (size, rest) = take_u64(bytes)?;
-        let (bits, rest) = take_u16(rest)?;
-        rest.is_empty().then(|| self.check_size(size, TransmissionFlags::new(bits)))
+        let mut fields = Fields(bytes);
+        let (size, bits) = (fields.u64()?, fields.u16()?);
+        fields.end().map(|()| self.check_size(size, TransmissionFlags::new(bits)))
     }
 
     fn check_size(&mut self, size: u64, mut flags: TransmissionFlags) -> Result<(), HandshakeError> {
@@ -202,8 +200,9 @@ impl Draft {
 
 /// `id:4 name`, the name not empty.
 fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, HandshakeError> {
-    match take_u32(payload) {
-        Some((id, name)) if !name.is_empty() && name.len() <= MAX_STRING => {
+    let mut fields = Fields(payload);
+    match (fields.u32(), fields.0) {
+        (Some(id), name) if !name.is_empty() && name.len() <= MAX_STRING => {
             Ok(MetaContext { id, name: parse_text(option, name)? })
         }
         _ => Err(bad_length(option, option_reply_type::META_CONTEXT, payload)),
@@ -211,11 +210,9 @@ fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, Hand
 }
 
 fn parse_block_size(bytes: &[u8]) -> Option<Result<BlockSizes, HandshakeError>> {
-    let (minimum, rest) = take_u32(bytes)?;
-    let (preferred, rest) = take_u32(rest)?;
-    let (maximum, rest) = take_u32(rest)?;
-    let sizes = BlockSizes::new(minimum, preferred, maximum).map_err(HandshakeError::BadBlockSize);
-    rest.is_empty().then_some(sizes)
+    let mut fields = Fields(bytes);
+    let sizes = BlockSizes::new(fields.u32()?, fields.u32()?, fields.u32()?);
+    fields.end().map(|()| sizes.map_err(HandshakeError::BadBlockSize))
 }
 
 fn parse_text(option: OptionName, bytes: &[u8]) -> Result<String, HandshakeError> {

@@ -1,7 +1,5 @@
 //! Why a handshake failed.
 
-use core::fmt;
-
 use crate::export::BlockSizesError;
 use crate::frame::{OptionName, option_type};
 use crate::text::ServerText;
@@ -232,30 +230,41 @@ impl HandshakeError {
 /// let error = HandshakeError::Refused { option, reason, text: "".into() };
 /// assert_eq!(error.to_string(), "the server refused GO: TLS is required");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The server does not know the option.
+    #[error("not supported")]
     Unsupported,
     /// Forbidden by its administrator.
+    #[error("forbidden by policy")]
     Policy,
     /// It finds the request malformed.
+    #[error("invalid request")]
     Invalid,
     /// Its platform cannot.
+    #[error("not supported on its platform")]
     Platform,
     /// Only after STARTTLS.
+    #[error("TLS is required")]
     TlsRequired,
     /// No such export.
+    #[error("unknown export")]
     UnknownExport,
     /// It is going down.
+    #[error("it is shutting down")]
     Shutdown,
     /// Only to clients that ask for block sizes.
+    #[error("block sizes must be asked for")]
     BlockSizeRequired,
     /// The request is too big for it.
+    #[error("request too big")]
     TooBig,
     /// Only with extended headers, or already negotiated.
+    #[error("extended headers are required")]
     ExtendedHeadersRequired,
     /// An error number that is not in the protocol.
+    #[error("error {0:#010x}")]
     Other(u32),
 }
 
@@ -276,24 +285,6 @@ impl Refusal {
             10 => Self::ExtendedHeadersRequired,
             _ => Self::Other(kind),
         }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unsupported => "not supported",
-            Self::Policy => "forbidden by policy",
-            Self::Invalid => "invalid request",
-            Self::Platform => "not supported on its platform",
-            Self::TlsRequired => "TLS is required",
-            Self::UnknownExport => "unknown export",
-            Self::Shutdown => "it is shutting down",
-            Self::BlockSizeRequired => "block sizes must be asked for",
-            Self::TooBig => "request too big",
-            Self::ExtendedHeadersRequired => "extended headers are required",
-            Self::Other(code) => return write!(f, "error {code:#010x}"),
-        })
     }
 }
 

@@ -27,8 +27,8 @@ use steps::Step;
 
 use crate::export::{Export, ListedExport};
 use crate::frame::{
-    During, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName, OptionReply,
-    RequestHeader, UnexpectedEof, handshake_flag, option_reply_type, take_u16, take_u64,
+    During, Fields, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName,
+    OptionReply, RequestHeader, UnexpectedEof, handshake_flag, option_reply_type,
 };
 use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
@@ -277,7 +277,7 @@ impl Handshake {
     }
 
     fn magic(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
-        if take_u64(piece).is_none_or(|(magic, _)| magic != NBDMAGIC) {
+        if Fields(piece).u64() != Some(NBDMAGIC) {
             return Err(HandshakeError::NotNbd(ServerText::new(piece)));
         }
         self.expect(Stage::Style, 8);
@@ -285,7 +285,7 @@ impl Handshake {
     }
 
     fn style(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
-        match take_u64(piece).map(|(magic, _)| magic) {
+        match Fields(piece).u64() {
             Some(IHAVEOPT) => {
                 self.expect(Stage::Flags, 2);
                 Ok(())
@@ -298,7 +298,7 @@ impl Handshake {
 
     /// Answers the server's flags with the same of ours: a server drops a client that sets others.
     fn flags(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
-        let flags = take_u16(piece).map_or(0, |(flags, _)| flags);
+        let flags = Fields(piece).u16().unwrap_or_default();
         if flags & handshake_flag::FIXED_NEWSTYLE == 0 {
             if self.config.start_tls {
                 return Err(HandshakeError::TooOldForTls);

@@ -47,7 +47,7 @@ impl Pool {
         self.check_alive()?;
         transfer.check(&self.checks)?;
         let moved = transfer.moves();
-        self.check_limits(moved)?;
+        self.checks.limits().check(self.open, self.open_bytes, moved)?;
         self.last += 1;
         let number = Cookie::numbered(self.last);
         let next = self.workers.iter_mut().enumerate().min_by_key(|(_, worker)| worker.load);
@@ -111,18 +111,6 @@ impl Pool {
 
     pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
         self.buffers.keep(buffer);
-    }
-
-    fn check_limits(&self, length: u64) -> Result<(), StartError> {
-        let limits = self.limits();
-        let (requests, in_flight, limit) = (self.open, self.open_bytes, limits.max_bytes_in_flight);
-        if requests >= limits.max_in_flight {
-            return Err(StartError::TooManyInFlight(requests));
-        }
-        if in_flight > 0 && in_flight.saturating_add(length) > limit {
-            return Err(StartError::TooMuchInFlight { in_flight, length, limit });
-        }
-        Ok(())
     }
 
     /// An event of a connection, which numbers its transfers as the pool does.

@@ -47,7 +47,7 @@ pub(super) struct Body {
 pub(super) enum InputStep {
     More,
     Header(ReplyHeader),
-    /// The bytes to peek at are there, see [`ReplyInput::peeked`].
+    /// The bytes to peek at are there, see [`ReplyInput::payload`].
     Peeked(ChunkHeader, Role),
     Body(Body),
 }
@@ -56,8 +56,10 @@ pub(super) enum InputStep {
 pub(super) struct ReplyInput {
     head: [u8; ReplyHeader::MAX_LEN],
     head_filled: usize,
-    body: Option<Body>,
-    payload: Vec<u8>,
+    /// The payload under way.
+    pub(super) body: Option<Body>,
+    /// Its bytes that are kept; those of a peek, until it is decided.
+    pub(super) payload: Vec<u8>,
     scratch: Vec<u8>,
 }
 
@@ -67,20 +69,6 @@ impl ReplyInput {
         let Body { chunk, role: Role::Data { start, skip }, filled, .. } = self.body? else { return None };
         let position = |payload: u64| Some(start.saturating_add(payload.checked_sub(skip)?));
         Some((chunk.cookie, position(filled)?, position(chunk.length)?))
-    }
-
-    /// The request whose payload is under way.
-    pub(super) fn cookie(&self) -> Option<u64> {
-        self.body.map(|body| body.chunk.cookie)
-    }
-
-    pub(super) const fn is_in_payload(&self) -> bool {
-        self.body.is_some()
-    }
-
-    /// The first bytes of the payload under way.
-    pub(super) fn peeked(&self) -> &[u8] {
-        &self.payload
     }
 
     /// Where the next bytes go unless they are [data](Self::data); never empty.

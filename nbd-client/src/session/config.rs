@@ -1,6 +1,7 @@
 //! What a session has to know before it begins: the terms of the handshake, and the bounds that the
 //! caller sets.
 
+use super::StartError;
 use crate::export::{BlockSizes, Export, TransmissionFlags};
 use crate::frame::Headers;
 use nbd_extents::Strictness;
@@ -64,6 +65,19 @@ impl SessionLimits {
     /// The most bytes that wait to be sent: far more than belong to the requests in flight.
     pub(super) fn max_unsent(&self) -> u64 {
         self.max_bytes_in_flight.max(u64::from(PAYLOAD)).saturating_mul(2)
+    }
+
+    /// An error if one more request, which moves `length` bytes, is too much beside these requests
+    /// and bytes in flight.
+    pub(crate) const fn check(&self, requests: usize, in_flight: u64, length: u64) -> Result<(), StartError> {
+        let limit = self.max_bytes_in_flight;
+        if requests >= self.max_in_flight {
+            return Err(StartError::TooManyInFlight(requests));
+        }
+        if in_flight > 0 && in_flight.saturating_add(length) > limit {
+            return Err(StartError::TooMuchInFlight { in_flight, length, limit });
+        }
+        Ok(())
     }
 
     /// What both allow.

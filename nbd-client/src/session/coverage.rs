@@ -1,19 +1,15 @@
 //! Which bytes of a read have come: chunks may arrive in any order, but each byte once, and all of
 //! them in the end.
 
+use core::ops::Range;
+
 /// More than an honest answer has: every second block of 4 KiB of the longest read, which is 32
 /// MiB.
 const MOST_RANGES: usize = 8192;
 
 /// Positions in a read, as sorted ranges that neither overlap nor touch.
 #[derive(Debug, Default)]
-pub(super) struct Coverage(Vec<Range>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    start: u64,
-    end: u64,
-}
+pub(super) struct Coverage(Vec<Range<u64>>);
 
 /// Why a range cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +24,21 @@ impl Coverage {
     /// Notes that the bytes from `start` to `end`, which is beyond it, have come.
     pub(super) fn add(&mut self, start: u64, end: u64) -> Result<(), Misfit> {
         let next = self.0.partition_point(|range| range.start < start);
-        let before = next.checked_sub(1).and_then(|index| self.0.get(index)).copied();
-        let after = self.0.get(next).copied();
+        let before = next.checked_sub(1).and_then(|index| self.0.get(index));
+        let after = self.0.get(next);
         if before.is_some_and(|range| range.end > start) || after.is_some_and(|range| range.start < end) {
             return Err(Misfit::Overlap);
         }
         let joins_before = before.is_some_and(|range| range.end == start);
         let joins_after = after.is_some_and(|range| range.start == end);
-        let whole = Range {
-            start: before.filter(|_| joins_before).map_or(start, |range| range.start),
-            end: after.filter(|_| joins_after).map_or(end, |range| range.end),
-        };
+        let whole_start = before.filter(|_| joins_before).map_or(start, |range| range.start);
+        let whole_end = after.filter(|_| joins_after).map_or(end, |range| range.end);
         let first = next - usize::from(joins_before);
         let last = next + usize::from(joins_after);
         if first == last && self.0.len() >= MOST_RANGES {
             return Err(Misfit::Scattered);
         }
-        self.0.splice(first..last, [whole]);
+        self.0.splice(first..last, [whole_start..whole_end]);
         Ok(())
     }
 

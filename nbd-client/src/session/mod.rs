@@ -167,29 +167,30 @@ impl Session {
     /// True if something is to be sent.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        self.output.unsent > 0
     }
 
     /// Bytes of payload moved either way since the session began.
     pub(crate) const fn payload_moved(&self) -> u64 {
-        self.payload_received + self.output.payload_sent()
+        self.payload_received + self.output.payload_sent
     }
 
     /// How many of the requests in flight are FLUSH.
     pub(crate) const fn flushes_in_flight(&self) -> usize {
-        self.requests.flushes()
+        self.requests.flushes
     }
 
     /// How many requests that are not parts of transfers have a last event that was not polled.
     pub(crate) fn unowned(&self) -> usize {
         let is_unowned = |(event, owner): &&(Event, u64)| *owner == 0 && event.is_last();
-        self.requests.len() - self.requests.owned() + self.events.iter().filter(is_unowned).count()
+        self.requests.len() - self.requests.owned + self.events.iter().filter(is_unowned).count()
     }
 
     /// The transfer whose reply is under way.
     pub(crate) fn receiving_for(&mut self) -> u64 {
-        let cookie = self.input.cookie();
-        cookie.and_then(|cookie| self.requests.get_mut(cookie)).map_or(0, |pending| pending.owner)
+        let body = self.input.body.as_ref();
+        let pending = body.and_then(|body| self.requests.get_mut(body.chunk.cookie));
+        pending.map_or(0, |pending| pending.owner)
     }
 
     /// A number for a transfer; no request has it.
@@ -221,7 +222,7 @@ impl Session {
     /// How many bytes of reads and writes are in flight.
     #[must_use]
     pub const fn bytes_in_flight(&self) -> u64 {
-        self.requests.bytes()
+        self.requests.bytes
     }
 
     /// True if the server said that it is going down: end the session with [`Self::disconnect`].

@@ -19,14 +19,14 @@ pub(super) struct SendQueue {
     /// Bytes of the first piece that were sent.
     sent: usize,
     /// Bytes that are not sent yet.
-    unsent: u64,
+    pub(super) unsent: u64,
     /// Bytes sent since the session began, and those of them that were payload.
-    position: u64,
-    payload: u64,
+    pub(super) position: u64,
+    pub(super) payload_sent: u64,
 }
 
 #[derive(Debug)]
-enum QueuedBytes {
+pub(super) enum QueuedBytes {
     /// This number of bytes of the queue's headers.
     Headers(usize),
     Payload(Vec<u8>),
@@ -64,17 +64,7 @@ impl SendQueue {
         }
     }
 
-    /// The payload of the header that was appended last; it is not empty.
-    pub(super) fn payload(&mut self, bytes: Vec<u8>) {
-        self.push(QueuedBytes::Payload(bytes));
-    }
-
-    /// The same, of bytes that are lent.
-    pub(super) fn lent(&mut self, owner: u64, at: usize, length: usize) {
-        self.push(QueuedBytes::Lent { owner, at, length });
-    }
-
-    /// The same, of zeroes.
+    /// Zeroes as the payload of the header that was appended last.
     pub(super) fn zeroes(&mut self, length: usize) {
         let mut left = length;
         while left > 0 {
@@ -84,7 +74,8 @@ impl SendQueue {
         }
     }
 
-    fn push(&mut self, piece: QueuedBytes) {
+    /// The payload of the header that was appended last; it is not empty.
+    pub(super) fn push(&mut self, piece: QueuedBytes) {
         self.unsent += piece.len() as u64;
         self.pieces.push_back(piece);
     }
@@ -98,25 +89,6 @@ impl SendQueue {
                 *piece = QueuedBytes::Payload(buffer.get(at..at + length).unwrap_or_default().to_vec());
             }
         }
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.unsent == 0
-    }
-
-    /// Bytes that are not sent yet.
-    pub(super) const fn unsent(&self) -> u64 {
-        self.unsent
-    }
-
-    /// Bytes sent since the session began.
-    pub(super) const fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Bytes of payload sent since the session began.
-    pub(super) const fn payload_sent(&self) -> u64 {
-        self.payload
     }
 
     /// The bytes to send, in order; no slice is empty. `lender` knows the buffers that are lent.
@@ -146,7 +118,7 @@ impl SendQueue {
         let mut left = count;
         while let Some(first) = self.pieces.front() {
             let now = left.min(first.len() - self.sent);
-            self.payload += if matches!(first, QueuedBytes::Headers(_)) { 0 } else { now as u64 };
+            self.payload_sent += if matches!(first, QueuedBytes::Headers(_)) { 0 } else { now as u64 };
             self.sent += now;
             left -= now;
             if self.sent < first.len() {
@@ -185,11 +157,11 @@ mod tests {
     fn filled() -> SendQueue {
         let mut output = SendQueue::default();
         output.headers(|tail| tail.extend(b"ab"));
-        output.payload(b"cde".to_vec());
-        output.lent(7, 1, 2);
+        output.push(QueuedBytes::Payload(b"cde".to_vec()));
+        output.push(QueuedBytes::Lent { owner: 7, at: 1, length: 2 });
         output.headers(|tail| tail.extend(b"h"));
         output.zeroes(ZEROES.len() + 2);
-        output.payload(b"f".to_vec());
+        output.push(QueuedBytes::Payload(b"f".to_vec()));
         output.headers(|tail| tail.extend(b"gh"));
         output
     }
@@ -200,7 +172,7 @@ mod tests {
         for piece in [1, 2, 3, 5, 7, 1000, 1 << 20] {
             let mut output = filled();
             let (mut seen, mut kept) = (Vec::new(), Vec::new());
-            while !output.is_empty() {
+            while output.unsent > 0 {
                 let rest = output.slices(|owner| if owner == 7 { b"xyz" } else { b"" }).collect::<Vec<_>>();
                 assert!(rest.iter().all(|slice| !slice.is_empty()));
                 let first = rest[0];
@@ -209,8 +181,8 @@ mod tests {
                 output.advance(count, |bytes| kept.push(bytes));
             }
             assert!(seen == expected, "pieces of {piece}");
-            assert_eq!(output.position(), expected.len() as u64);
-            assert_eq!(output.payload_sent(), 3 + 2 + ZEROES.len() as u64 + 2 + 1);
+            assert_eq!(output.position, expected.len() as u64);
+            assert_eq!(output.payload_sent, 3 + 2 + ZEROES.len() as u64 + 2 + 1);
             assert_eq!(kept, [b"cde".to_vec(), b"f".to_vec()]);
         }
     }

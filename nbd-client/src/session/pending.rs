@@ -180,10 +180,10 @@ const LATE_REQUESTS: usize = 1024;
 pub(super) struct Requests {
     pending: NumberMap<u64, Pending>,
     /// Bytes of all reads and writes in flight.
-    bytes: u64,
-    flushes: usize,
-    /// How many are parts of transfers.
-    owned: usize,
+    pub(super) bytes: u64,
+    /// How many are FLUSH, and how many are parts of transfers.
+    pub(super) flushes: usize,
+    pub(super) owned: usize,
     late: VecDeque<LateChunks>,
     last: u64,
 }
@@ -203,22 +203,8 @@ impl Requests {
         self.pending.insert(cookie.get(), pending);
     }
 
-    /// How many of the requests in flight are parts of transfers.
-    pub(super) const fn owned(&self) -> usize {
-        self.owned
-    }
-
-    /// How many of the requests in flight are FLUSH.
-    pub(super) const fn flushes(&self) -> usize {
-        self.flushes
-    }
-
     pub(super) fn len(&self) -> usize {
         self.pending.len()
-    }
-
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut Pending> {

@@ -4,8 +4,8 @@ use super::body::{Body, InputStep, Role};
 use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading, Seen, is_status};
 use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestFault, Session};
 use crate::frame::{
-    ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Headers, ReplyHeader, SIMPLE_REPLY_MAGIC,
-    STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag, take_u32, take_u64,
+    ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Fields, Headers, ReplyHeader,
+    SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag,
 };
 use crate::stats::Tolerated;
 use crate::text::ServerText;
@@ -77,7 +77,7 @@ impl Session {
             return Err(error);
         }
         self.stats.bytes_received += count as u64;
-        self.payload_received += if self.input.is_in_payload() { count as u64 } else { 0 };
+        self.payload_received += if self.input.body.is_some() { count as u64 } else { 0 };
         let result = match self.input.advance(count) {
             Ok(InputStep::More) => Ok(()),
             Ok(InputStep::Header(header)) => self.header(&header),
@@ -243,7 +243,7 @@ impl Session {
 
     /// The offset of a data chunk is known.
     fn data_chunk(&mut self, chunk: &ChunkHeader) -> Role {
-        let offset = take_u64(self.input.peeked()).map_or(0, |(offset, _)| offset);
+        let offset = Fields(&self.input.payload).u64().unwrap_or_default();
         match self.cover(chunk.cookie, offset, chunk.length - OFFSET) {
             Some(start) => Role::Data { start, skip: OFFSET },
             None => Role::Drop,
@@ -264,7 +264,7 @@ impl Session {
 
     /// The context of a status chunk is known.
     fn context(&mut self, chunk: &ChunkHeader, admit: &mut dyn Admit) -> Role {
-        let context = take_u32(self.input.peeked()).map_or(0, |(context, _)| context);
+        let context = Fields(&self.input.payload).u32().unwrap_or_default();
         let Some(pending) = self.requests.get_mut(chunk.cookie) else {
             debug_assert!(false, "a chunk under way whose request is gone");
             return Role::Drop;
@@ -311,8 +311,8 @@ impl Session {
     /// A hole of a read: its bytes are zeroes.
     fn hole(&mut self, chunk: &ChunkHeader, lent: &mut [u8]) {
         let &ChunkHeader { cookie, kind, length, .. } = chunk;
-        let size = take_u64(self.input.peeked()).and_then(|(offset, rest)| Some((offset, take_u32(rest)?.0)));
-        let Some((offset, size)) = size.filter(|&(_, size)| size > 0) else {
+        let mut fields = Fields(&self.input.payload);
+        let Some((offset, size)) = fields.u64().zip(fields.u32()).filter(|&(_, size)| size > 0) else {
             return self.fail(cookie, RequestFault::BadContent { kind, length });
         };
         let size = u64::from(size);
@@ -363,7 +363,7 @@ impl Session {
         let Some(finished) = self.requests.finish(cookie) else { return Ok(()) };
         let Pending { info: request, owner, header_end, end, error, answer, .. } = finished;
         let needed = if error.is_none() { end } else { header_end };
-        if self.output.position() < needed {
+        if self.output.position < needed {
             return Err(ProtocolError::AnsweredEarly(cookie));
         }
         let cookie = Cookie(cookie);

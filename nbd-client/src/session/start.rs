@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
 use super::coverage::Coverage;
-use super::output::SendQueue;
+use super::output::{QueuedBytes, SendQueue};
 use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading};
 use super::{
     Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest,
@@ -107,7 +107,7 @@ impl Session {
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
         let terms = request.of(data.len() as u64);
         match self.check(terms) {
-            Ok(()) => Ok(self.enter_write(terms, |output| output.payload(data))),
+            Ok(()) => Ok(self.enter_write(terms, |output| output.push(QueuedBytes::Payload(data)))),
             Err(error) => {
                 self.buffers.keep(data);
                 Err(error)
@@ -124,7 +124,7 @@ impl Session {
         self.check_part(terms)?;
         let (owner, length) = (self.owner, usize::try_from(terms.length).unwrap_or(usize::MAX));
         Ok(self.enter_write(terms, |output| match at {
-            Some(at) => output.lent(owner, at, length),
+            Some(at) => output.push(QueuedBytes::Lent { owner, at, length }),
             None => output.zeroes(length),
         }))
     }
@@ -203,7 +203,7 @@ impl Session {
 
     /// Whether a request that moves `length` bytes would be within the limits of the requests in flight.
     pub(crate) fn has_room(&self, length: u64) -> bool {
-        self.requests.len() < self.config.limits.max_in_flight && self.check_room(length).is_ok()
+        self.check_room(length).is_ok()
     }
 
     // ---- checks
@@ -218,32 +218,20 @@ impl Session {
 
     /// Whether one request can be started now.
     fn check(&self, terms: RequestInfo) -> Result<(), StartError> {
-        self.check_queues()?;
         self.check_whole(terms)?;
-        self.check_length(terms)?;
-        self.check_room(terms.moves())
+        self.check_part(terms)
     }
 
     /// The same for a part of a transfer, which was checked as a whole when it began.
     fn check_part(&self, terms: RequestInfo) -> Result<(), StartError> {
-        self.check_queues()?;
-        self.check_length(terms)?;
-        self.check_room(terms.moves())
-    }
-
-    /// Whether one more request may be in flight, whatever it asks for.
-    fn check_queues(&self) -> Result<(), StartError> {
         self.check_open()?;
-        let requests = self.requests.len();
-        if requests >= self.config.limits.max_in_flight {
-            return Err(StartError::TooManyInFlight(requests));
-        }
         // a server that fails writes whose data are still to be sent makes room for more of them
-        let (unsent, limit) = (self.output.unsent(), self.config.limits.max_unsent());
+        let (unsent, limit) = (self.output.unsent, self.config.limits.max_unsent());
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
-        Ok(())
+        self.check_length(terms)?;
+        self.check_room(terms.moves())
     }
 
     /// Whether a range of any length can be asked for, in as many requests as it takes.
@@ -340,11 +328,7 @@ impl Session {
     }
 
     fn check_room(&self, length: u64) -> Result<(), StartError> {
-        let (in_flight, limit) = (self.requests.bytes(), self.config.limits.max_bytes_in_flight);
-        if in_flight > 0 && in_flight.saturating_add(length) > limit {
-            return Err(StartError::TooMuchInFlight { in_flight, length, limit });
-        }
-        Ok(())
+        self.config.limits.check(self.requests.len(), self.requests.bytes, length)
     }
 
     fn check_contexts(&self, only: &[u32]) -> Result<Arc<[u32]>, StartError> {
@@ -390,7 +374,7 @@ impl Session {
             RequestHeader::COMPACT_LEN
         };
         self.stats.bytes_sent += header_length as u64 + payload;
-        let header_end = self.output.position() + self.output.unsent();
+        let header_end = self.output.position + self.output.unsent;
         let pending = Pending::new(terms, self.owner, answer, header_end);
         self.requests.enter(cookie, Pending { end: header_end + payload, ..pending });
         crate::trace::sent(command.name(), cookie.get(), offset, length);

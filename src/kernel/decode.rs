@@ -115,3 +115,128 @@ pub(super) fn measure<R: RawDescriptor>(list: &[R], end: u64) -> Option<Decoded>
     let Measured { sum, lengths, flags, empty } = R::measure(list);
     (!empty && lengths < LONGEST && flags < FLAGS).then(|| Decoded { end: end + sum, flags })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Compact, Extended, Pair32, Pair64};
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// The keys, their end and their flags, from one descriptor after the other.
+    fn model(list: &[Pair64], mut end: u64, code: u64, shift: u32) -> Option<(Vec<u64>, u64, u64)> {
+        let (mut keys, mut all) = (Vec::new(), 0);
+        for &(length, flags) in list {
+            if length == 0 || length >= LONGEST || flags >= FLAGS {
+                return None;
+            }
+            end += length;
+            all |= flags;
+            keys.push(end << CODE_BITS | code | flags << shift);
+        }
+        Some((keys, end, all))
+    }
+
+    fn check<R: RawDescriptor>(raw: &[R], list: &[Pair64]) {
+        let facts = |decoded: Option<Decoded>| decoded.map(|Decoded { end, flags }| (end, flags));
+        let mut keys = alloc::vec![0; list.len()];
+        let left =
+            facts(decode::<R, LEFT>(raw, 100, 5, &mut keys)).map(|(end, all)| (keys.clone(), end, all));
+        assert_eq!(left, model(list, 100, 5, LEFT), "{list:?}");
+        let code = 5 << LEFT;
+        let right = facts(decode::<R, RIGHT>(raw, 0, code, &mut keys)).map(|(end, all)| (keys, end, all));
+        assert_eq!(right, model(list, 0, code, RIGHT), "{list:?}");
+        let measured = facts(measure(raw, 100));
+        assert_eq!(measured, model(list, 100, 0, RIGHT).map(|(_, end, all)| (end, all)), "{list:?}");
+    }
+
+    fn check_wide(list: &[Pair64]) {
+        check(list, list);
+        let extended =
+            |&(length, flags): &Pair64| (u128::from(length) << 64 | u128::from(flags)).to_be_bytes();
+        check::<Extended>(&list.iter().map(extended).collect::<Vec<_>>(), list);
+    }
+
+    const LENGTHS: [u64; 7] = [0, 1, 5, LONGEST - 1, LONGEST, LONGEST + 1, u64::MAX];
+
+    #[test]
+    fn short_lists_at_every_edge() {
+        let all: Vec<_> =
+            LENGTHS.iter().flat_map(|&length| [0, 3, 7, 8].map(|flags| (length, flags))).collect();
+        check_wide(&[]);
+        for &one in &all {
+            check_wide(&[one]);
+            for &two in &all {
+                check_wide(&[one, two]);
+                for place in 0..9 {
+                    let mut list = [(7, 1); 9];
+                    (list[place], list[8 - place]) = (one, two);
+                    check_wide(&list);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lists_of_any_length(
+            list in prop::collection::vec((prop_oneof![20 => 1..5000_u32, 1 => any::<u32>()], 0..8_u32), 0..50),
+            odd in prop::option::weighted(0.2, (prop_oneof![Just((0, 0)), Just((1, 8)), Just((1, 1 << 31))], 0..50_usize)),
+        ) {
+            let mut list = list;
+            if let Some((odd, place)) = odd {
+                list.insert(place.min(list.len()), odd);
+            }
+            let wide: Vec<Pair64> = list.iter().map(|&(length, flags)| (length.into(), flags.into())).collect();
+            check_wide(&wide);
+            let pair = |&(length, flags): &(u32, u32)| [length, flags];
+            check::<Pair32>(&list.iter().map(pair).collect::<Vec<_>>(), &wide);
+            let compact = |&(length, flags): &Pair64| (length << 32 | flags).to_be_bytes();
+            check::<Compact>(&wide.iter().map(compact).collect::<Vec<_>>(), &wide);
+        }
+    }
+
+    /// Two lists with one cut in common each: any number that differs or does not fit is found.
+    #[test]
+    fn ties_at_every_edge() {
+        const USUAL: [(u64, u64, u64, u64); 8] = [
+            (1, 0, 1, 5),
+            (5, 3, 5, 0),
+            (2, 7, 2, 1),
+            (9, 1, 9, 7),
+            (4, 2, 4, 4),
+            (1, 1, 1, 1),
+            (6, 0, 6, 0),
+            (3, 4, 3, 2),
+        ];
+        let check = |list: &[(u64, u64, u64, u64)]| {
+            let left: Vec<Pair64> = list.iter().map(|row| (row.0, row.1)).collect();
+            let right: Vec<Pair64> = list.iter().map(|row| (row.2, row.3)).collect();
+            let mut keys = alloc::vec![0; list.len()];
+            let ties = decode_ties(&left, &right, 100, &mut keys);
+            let are_equal = list.iter().all(|row| row.0 == row.2) && list.len() % 4 == 0;
+            let expected = model(&left, 100, 0, LEFT).zip(model(&right, 100, 0, RIGHT)).filter(|_| are_equal);
+            let Some(((one, end, left_flags), (other, _, right_flags))) = expected else {
+                return assert!(ties.is_none(), "{list:?}");
+            };
+            let (one_side, other_side) = ties.unwrap();
+            assert_eq!((one_side.end, one_side.flags), (end, left_flags), "{list:?}");
+            assert_eq!((other_side.end, other_side.flags), (end, right_flags), "{list:?}");
+            assert!(one.iter().zip(&other).map(|(one, other)| one | other).eq(keys), "{list:?}");
+        };
+        for length in 0..=8 {
+            check(&USUAL[..length]);
+        }
+        for place in 0..8 {
+            for left in LENGTHS {
+                for right in LENGTHS {
+                    for flags in [(0, 0), (7, 7), (8, 0), (0, 8)] {
+                        let mut list = USUAL;
+                        list[place] = (left, flags.0, right, flags.1);
+                        check(&list);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -184,7 +184,7 @@ pub enum FilesError {
         /// Why not.
         error: StreamChainError,
     },
-    /// A file is not what it was when it was checked.
+    /// A file has changed since it was checked.
     Changed {
         /// Its name.
         file: PathBuf,

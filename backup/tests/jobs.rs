@@ -236,8 +236,8 @@ fn a_target_that_does_not_fit_is_as_it_was() {
     assert!(matches!(error, RestoreError::ReadOnly));
 }
 
-/// Between the check and the write a file can be replaced: it is found out, and what the target
-/// holds is said.
+/// A file can be replaced between the check and the write. The error says so, and whether the target
+/// was written to.
 #[test]
 fn a_file_that_changes_after_its_check_is_refused() {
     if !require_qemu() {

@@ -12,7 +12,7 @@
 //! those that it does not know; a new word for an action, or a new meaning of one, is another
 //! version.
 //!
-//! | field | what it holds |
+//! | field | content |
 //! |---|---|
 //! | `start` | the first byte of the range, counted from the start of the disk; a whole number below 2^63 |
 //! | `length` | how many bytes; a whole number, not 0. Each range starts where the one before it ends |
@@ -25,7 +25,7 @@
 //! {"copy": 65536, "zero": 1572864, "skip": 4653056, "size": 6291456}
 //! ```
 //!
-//! | field | what it holds |
+//! | field | content |
 //! |---|---|
 //! | `copy`, `zero`, `skip` | the bytes with that action |
 //! | `size` | the bytes that were looked at, all together |

@@ -124,7 +124,7 @@ pub enum Fault {
     Type {
         /// The field.
         field: &'static str,
-        /// What it should be.
+        /// The values that it may have.
         expected: &'static str,
     },
     /// Two fields contradict each other: most likely the list is of another format, or of another
@@ -192,7 +192,7 @@ pub enum ListWriteError {
     Unknown {
         /// The name of the format.
         format: &'static str,
-        /// What it must say.
+        /// The attribute that it must say.
         attribute: Attribute,
         /// The first byte of the range.
         start: u64,

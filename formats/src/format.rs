@@ -104,7 +104,7 @@ impl Format {
     ///
     /// let options = ReadOptions { size: Some(8192), ..ReadOptions::default() };
     /// let rows = Format::Extentlist.read(&b"4k 4k zero\n"[..], options).collect_vec()?;
-    /// assert!(rows[0].status().hole, "what the list leaves out is a hole");
+    /// assert!(rows[0].status().hole, "bytes that the list leaves out are a hole");
     /// assert_eq!(rows[1].range(), 4096..8192);
     /// # Ok::<(), nbd_extents_formats::ListReadError>(())
     /// ```
@@ -112,7 +112,7 @@ impl Format {
         ListReader::new(self.name(), (self.spec().decoder)(options), input, options)
     }
 
-    /// Writes a list, row by row. What the format cannot say is refused or left out:
+    /// Writes a list, row by row. Attributes that the format cannot say are refused or left out:
     /// [`WriteOptions::loss`].
     ///
     /// ```
@@ -143,7 +143,7 @@ impl Format {
     }
 }
 
-/// What the reader of a list has to be told.
+/// Facts that the reader of a list needs and the list does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReadOptions {
     /// The size of the disk in bytes, which the list then must cover.
@@ -156,7 +156,7 @@ pub struct ReadOptions {
     pub unallocated: Unallocated,
 }
 
-/// What the writer of a list has to be told.
+/// Facts and choices that the writer of a list needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WriteOptions {
     /// The size of the disk in bytes, which the extents then must cover. CSI's lists are not

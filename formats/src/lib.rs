@@ -71,9 +71,9 @@
 //! # Converting
 //!
 //! [`Format::writer`] gives a [`ListWriter`], which takes extents one by one, or a whole stream.
-//! What the other format cannot say is refused unless that [is allowed](WriteOptions::loss), and
-//! what it must say and is not known is refused unless it may be [taken for
-//! known](WriteOptions::assume).
+//! Attributes that the other format cannot say are refused unless that [is
+//! allowed](WriteOptions::loss). One that it must say and that is not known is refused unless it
+//! may be [assumed](WriteOptions::assume).
 //!
 //! ```
 //! use nbd_extents_formats::{Format, ReadOptions, WriteOptions};

@@ -27,7 +27,7 @@ use std::io::Write;
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
 use crate::numbers::{Numbers, spec};
-use crate::objects::{Fields, FlatObject};
+use crate::objects::{Fields, FlatObject, WHOLE_NUMBER};
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 use crate::{Attributes, Fault};
 
@@ -91,7 +91,7 @@ fn number<'a>(line: &'a str, field: &'static str) -> Result<(u64, &'a str), Faul
     let (digits, rest) = word(line).ok_or(Fault::Missing(field))?;
     match digits.parse() {
         Ok(number) if !digits.starts_with('+') => Ok((number, rest)),
-        _ => Err(Fault::Type { field, expected: "a whole number from 0 to 2^64 - 1" }),
+        _ => Err(Fault::Type { field, expected: WHOLE_NUMBER }),
     }
 }
 

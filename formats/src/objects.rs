@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::Fault;
 use crate::spec::{Decoder, Step, Syntax, Text};
 
+/// The values that a number may have, for errors.
+pub(crate) const WHOLE_NUMBER: &str = "a whole number from 0 to 2^64 - 1";
+
 /// A row that is a flat JSON object.
 pub(crate) struct FlatObject<T> {
     /// The fields; the first two are the start of the range and its length.
@@ -102,7 +105,7 @@ impl Fields {
         self.values.get(field).and_then(Option::as_ref)
     }
 
-    /// The fault of a field that is missing or not what it should be.
+    /// The fault of a field that is missing, or of another type than `expected`.
     pub(crate) fn wrong(&self, field: usize, expected: &'static str) -> Fault {
         let (name, there) = (self.name(field), self.value(field).is_some());
         if there { Fault::Type { field: name, expected } } else { Fault::Missing(name) }
@@ -126,7 +129,7 @@ impl Fields {
             }
             value => value.and_then(Value::as_u64),
         };
-        number.ok_or_else(|| self.wrong(field, "a whole number from 0 to 2^64 - 1"))
+        number.ok_or_else(|| self.wrong(field, WHOLE_NUMBER))
     }
 
     /// True or false, and it must be there.

@@ -1,4 +1,4 @@
-//! `qemu-img map --output=json`, and what it prints of a dirty bitmap or of the allocation depth.
+//! `qemu-img map --output=json`: of an image, of a dirty bitmap, and of the allocation depth.
 //!
 //! ```text
 //! [{ "start": 0, "length": 1048576, "depth": 0, "present": true, "zero": false,

@@ -11,7 +11,7 @@ use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Extent, MAX_END, StreamError};
 
 use crate::input::Input;
-use crate::spec::{Decoder, Step, Syntax};
+use crate::spec::{Decoder, Step, Syntax, check_place};
 use crate::{Attributes, Fault, ListReadError, ReadOptions};
 
 /// The rows of a list, read while they are asked for: a stream of extents.
@@ -141,12 +141,7 @@ impl<R: Read, T: Copy> ListReader<R, T> {
             self.start = start;
             start
         });
-        if start < expected {
-            return Err(StreamError::Overlap { start, expected }.into());
-        }
-        if let Some(size) = self.size.filter(|&size| extent.end() > size) {
-            return Err(StreamError::OutOfRange { extent: extent.range(), range: 0..size }.into());
-        }
+        check_place(&extent, expected, self.size)?;
         self.position = Some(extent.end());
         if start == expected {
             return Ok(extent);

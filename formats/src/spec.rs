@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
-use nbd_extents::{Extent, StreamError};
+use nbd_extents::{Extent, MAX_END, StreamError};
 
 use crate::input::Input;
 use crate::{Attribute, Attributes, Fault, ImageLayer, ListWriteError, ReadOptions, WriteOptions};
@@ -11,9 +11,9 @@ use crate::{Attribute, Attributes, Fault, ImageLayer, ListWriteError, ReadOption
 /// A format whose rows say attributes.
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
-    /// What each row says.
+    /// The attributes that each row says.
     pub(crate) must: &'static [Attribute],
-    /// What a row may say as well.
+    /// The attributes that a row may say as well.
     pub(crate) may: &'static [Attribute],
     /// How it says which layer holds the bytes.
     pub(crate) layer: fn(ImageLayer) -> Option<ImageLayer>,
@@ -22,8 +22,8 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// What a row says of a range of which this is known; the attribute that it must say if it is
-    /// not known.
+    /// The attributes that a row says of a range of which these are known. Fails with the attribute
+    /// that it must say and that is not known.
     pub(crate) fn row(&self, known: &Attributes) -> Result<Attributes, Attribute> {
         use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
         let says = |attribute| self.must.contains(&attribute) || self.may.contains(&attribute);
@@ -59,7 +59,7 @@ pub(crate) enum Syntax {
     Lines,
 }
 
-/// What a decoder has found.
+/// The next part of a list.
 pub(crate) enum Step<T> {
     /// The start, the length and the status of the next range.
     Row(u64, u64, T),
@@ -97,10 +97,26 @@ pub(crate) trait Encode<T>: Send {
     fn extent(&mut self, extent: &Extent<T>, out: &mut Vec<u8>) -> Result<(), ListWriteError>;
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError>;
 
-    /// What had to be left out.
+    /// The attributes that had to be left out.
     fn lost(&self) -> BTreeSet<Attribute> {
         BTreeSet::new()
     }
+}
+
+/// Refuses an extent that begins before byte `expected`, or ends beyond the disk.
+pub(crate) fn check_place<T>(
+    extent: &Extent<T>,
+    expected: u64,
+    size: Option<u64>,
+) -> Result<(), StreamError> {
+    let (start, size) = (extent.start(), size.unwrap_or(MAX_END));
+    if start < expected {
+        return Err(StreamError::Overlap { start, expected });
+    }
+    if extent.end() > size {
+        return Err(StreamError::OutOfRange { extent: extent.range(), range: 0..size });
+    }
+    Ok(())
 }
 
 /// The punctuation of a list.

@@ -8,7 +8,7 @@ use std::io::Write;
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Extent, StreamError};
 
-use crate::spec::{Encode, Spec};
+use crate::spec::{Encode, Spec, check_place};
 use crate::{Attribute, Attributes, ConvertError, ListWriteError, WriteOptions};
 
 /// The text that is kept before it is written.
@@ -59,12 +59,7 @@ impl<W: Write, T> ListWriter<W, T> {
         if start > expected {
             return Err(StreamError::Gap { range: expected..start }.into());
         }
-        if start < expected {
-            return Err(StreamError::Overlap { start, expected }.into());
-        }
-        if let Some(size) = self.size.filter(|&size| extent.end() > size) {
-            return Err(StreamError::OutOfRange { extent: extent.range(), range: 0..size }.into());
-        }
+        check_place(extent, expected, self.size)?;
         self.encoder.extent(extent, &mut self.text)?;
         self.position = Some(extent.end());
         if self.text.len() >= CHUNK {
@@ -73,7 +68,7 @@ impl<W: Write, T> ListWriter<W, T> {
         Ok(())
     }
 
-    /// Writes the end of the list, and returns what had to be left out of it.
+    /// Writes the end of the list, and returns the attributes that it leaves out.
     ///
     /// # Errors
     ///
@@ -89,7 +84,7 @@ impl<W: Write, T> ListWriter<W, T> {
         Ok(self.encoder.lost())
     }
 
-    /// Writes a whole stream and the end of the list, and returns what had to be left out of it.
+    /// Writes a whole stream and the end of the list, and returns the attributes that it leaves out.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::live;
 use crate::streams;
 use crate::survey::strings;
 
-/// Backs an export up into a file: all of it, or with `bitmaps` what has changed.
+/// Backs an export up into a file: all of it, or with `bitmaps` the changes.
 ///
 /// The file is a sparse stream, which `restore`, the program `nbd-extents restore` and
 /// ovirt-imageio read. It is written beside `file` and gets its name when it is whole and on disk; a

@@ -80,7 +80,7 @@ pub(crate) fn describe(files: &BackupFiles, unchecked: &[Vec<UncheckedFact>]) ->
     files.contents().iter().zip(unchecked).map(describe).collect()
 }
 
-/// What is told of a stream.
+/// The description of a stream.
 pub(crate) struct Described {
     contents: Contents,
     unchecked: Vec<String>,

@@ -39,7 +39,7 @@ pub enum BackupError {
     /// A bitmap cannot be asked for by this name.
     #[error(transparent)]
     Context(#[from] ContextError),
-    /// No connection came about, or the server does not have what is needed.
+    /// No connection came about, or the server lacks a context that is needed.
     #[error(transparent)]
     Connect(SurveyorError),
     /// The survey of the export failed.

@@ -147,8 +147,7 @@ fn plan_options(backup: &Backup, pool: &Pool) -> Result<PlanOptions, PlanError> 
         .access(access))
 }
 
-/// `data-size` is what the plan copies. Where zeroes are looked for in it, it may turn out to be
-/// less.
+/// `data-size` is the sum of the plan's copies. It is a limit where zeroes are looked for in them.
 fn meta(backup: &Backup, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));

@@ -30,7 +30,7 @@ impl RestoreTarget {
         Ok(Self { pool, monitor, limit: restore.rate.map(RateLimit::new), has_written: false })
     }
 
-    /// What the handshake found out.
+    /// The export, as the handshake described it.
     #[must_use]
     pub const fn export(&self) -> &Export {
         self.pool.export()

@@ -41,7 +41,7 @@ pub enum Blocks {
     Variable,
 }
 
-/// What the caller knows of bytes that a snapshot does not hold.
+/// The content of bytes that a snapshot does not hold, as far as the caller knows it.
 ///
 /// ```
 /// use nbd_extents::stream::ExtentStream;

@@ -15,51 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 
 import program
+from servers import nbdkit, qemu_nbd, timed
 
 SIZE = 4 << 30
 CONNECTIONS = [1, 4]
 PROGRAM = program.path()
-
-
-class Server:
-    """A server on a unix socket, ended with the block that uses it."""
-
-    def __init__(self, socket, command):
-        self.uri = "nbd+unix:///?socket=" + socket
-        self.child = subprocess.Popen(command)
-        while not os.path.exists(socket):
-            if self.child.poll() is not None:
-                sys.exit("%s ended" % " ".join(command))
-            time.sleep(0.02)
-
-    def __enter__(self):
-        return self.uri
-
-    def __exit__(self, *_):
-        self.child.terminate()
-        self.child.wait()
-
-
-def nbdkit(socket, *arguments):
-    return Server(socket, ["nbdkit", "--foreground", "--exit-with-parent", "-U", socket, *arguments])
-
-
-def qemu_nbd(socket, *arguments):
-    return Server(socket, ["qemu-nbd", "-r", "-t", "-e", "16", "-k", socket, *arguments])
-
-
-def timed(command):
-    """Wall seconds, and processor seconds."""
-    start = time.monotonic()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit("%s: exit %d" % (" ".join(command), child.returncode))
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime
 
 
 def compare(title, commands, rounds):

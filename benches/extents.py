@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 import program
-from servers import nbdkit, qemu_nbd, timed
+from servers import nbdkit, piped, qemu_nbd, timed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = program.path()
@@ -37,15 +37,6 @@ def make_disk(image):
     subprocess.run(["qemu-img", "bitmap", "--add", "-g", str(LENGTH), image, "b0"], **quiet)
     writes = "".join("write -q -P 7 %d %d\n" % (nth * STEP, LENGTH) for nth in range(COUNT))
     subprocess.run(["qemu-io", "--cache=unsafe", image], input=writes.encode(), **quiet)
-
-
-def piped(command):
-    """The time of a command whose output somebody reads."""
-    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    result = timed(command, reader.stdin)
-    reader.stdin.close()
-    reader.wait()
-    return result
 
 
 def run_rounds(runs, rounds):

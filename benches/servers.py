@@ -43,3 +43,12 @@ def timed(command, stdout=subprocess.DEVNULL):
     if child.returncode != 0:
         sys.exit("%s: exit %d" % (" ".join(command), child.returncode))
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime
+
+
+def piped(command):
+    """The time of a command whose output somebody reads."""
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    result = timed(command, reader.stdin)
+    reader.stdin.close()
+    reader.wait()
+    return result

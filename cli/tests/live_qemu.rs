@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::check::Disk;
 use support::run::map;
 use testkit::image::{KIB, MIB, Recipe, Step};
-use testkit::model::{BlockStatus, Model, SurveyOrder};
+use testkit::model::{Model, ModelStatus, SurveyOrder};
 use testkit::server::{Server, folder};
 use testkit::{random, tools};
 
@@ -43,7 +43,7 @@ fn assert_varied(model: &Model) {
 }
 
 /// Zero, hole, dirty.
-fn kind(status: &BlockStatus) -> (bool, bool, Vec<bool>) {
+fn kind(status: &ModelStatus) -> (bool, bool, Vec<bool>) {
     (status.zero == Some(true), status.depth == Some(0), status.dirty.clone())
 }
 

@@ -180,14 +180,20 @@ mod tests {
     proptest! {
         #[test]
         fn lists_of_any_length(
-            list in prop::collection::vec((prop_oneof![20 => 1..5000_u32, 1 => any::<u32>()], 0..8_u32), 0..50),
-            odd in prop::option::weighted(0.2, (prop_oneof![Just((0, 0)), Just((1, 8)), Just((1, 1 << 31))], 0..50_usize)),
+            mut list in prop::collection::vec(
+                (prop_oneof![20 => 1..5000_u32, 1 => any::<u32>()], 0..8_u32),
+                0..50,
+            ),
+            odd in prop::option::weighted(
+                0.2,
+                (prop_oneof![Just((0, 0)), Just((1, 8)), Just((1, 1 << 31))], 0..50_usize),
+            ),
         ) {
-            let mut list = list;
             if let Some((odd, place)) = odd {
                 list.insert(place.min(list.len()), odd);
             }
-            let wide: Vec<Pair64> = list.iter().map(|&(length, flags)| (length.into(), flags.into())).collect();
+            let widen = |&(length, flags): &(u32, u32)| (u64::from(length), u64::from(flags));
+            let wide: Vec<Pair64> = list.iter().map(widen).collect();
             check_wide(&wide);
             let pair = |&(length, flags): &(u32, u32)| [length, flags];
             check::<Pair32>(&list.iter().map(pair).collect::<Vec<_>>(), &wide);
@@ -214,7 +220,7 @@ mod tests {
             let right: Vec<Pair64> = list.iter().map(|row| (row.2, row.3)).collect();
             let mut keys = alloc::vec![0; list.len()];
             let ties = decode_ties(&left, &right, 100, &mut keys);
-            let are_equal = list.iter().all(|row| row.0 == row.2) && list.len() % 4 == 0;
+            let are_equal = list.iter().all(|row| row.0 == row.2) && list.len().is_multiple_of(4);
             let expected = model(&left, 100, 0, LEFT).zip(model(&right, 100, 0, RIGHT)).filter(|_| are_equal);
             let Some(((one, end, left_flags), (other, _, right_flags))) = expected else {
                 return assert!(ties.is_none(), "{list:?}");

@@ -24,12 +24,12 @@ use crate::error::StreamError;
 pub(super) struct Passes {
     /// Asks about all contexts, or with `bitmaps` about the others.
     pub(super) main: Box<Pass>,
-    pub(super) bitmaps: Option<Bitmaps>,
+    pub(super) bitmaps: Option<BitmapPass>,
 }
 
 /// The pass of the bitmaps, and its answers on the way to the main pass.
 #[derive(Debug)]
-pub(super) struct Bitmaps {
+pub(super) struct BitmapPass {
     pub(super) pass: Box<Pass>,
     pub(super) answers: Queue,
 }
@@ -99,7 +99,7 @@ impl Passes {
 
     /// Hands the bitmaps' answers to the main pass. Returns `true` if there were any.
     pub(super) fn follow_up(&mut self) -> Result<bool, StreamError> {
-        let Self { main, bitmaps: Some(Bitmaps { pass, answers }) } = self else { return Ok(false) };
+        let Self { main, bitmaps: Some(BitmapPass { pass, answers }) } = self else { return Ok(false) };
         let mut any = false;
         while main.room() > 0 && pass.read(answers, main.room())? {
             any = true;

@@ -150,13 +150,23 @@ mod tests {
         /// A length of 0 or beyond a key that a measure overlooks gives extents at wrong places.
         #[test]
         fn a_measure_overlooks_nothing(
-            list in prop::collection::vec((prop_oneof![8 => any::<u32>(), 1 => 0..2_u32], any::<u32>()), 0..9),
-            wide in prop::collection::vec((prop_oneof![8 => any::<u64>(), 1 => 0..2_u64], any::<u64>()), 0..9),
+            list in prop::collection::vec(
+                (prop_oneof![8 => any::<u32>(), 1 => 0..2_u32], any::<u32>()),
+                0..9,
+            ),
+            wide in prop::collection::vec(
+                (prop_oneof![8 => any::<u64>(), 1 => 0..2_u64], any::<u64>()),
+                0..9,
+            ),
         ) {
             check(&list.iter().map(|&(length, flags)| [length, flags]).collect::<Vec<_>>())?;
-            let compact = |&(length, flags): &(u32, u32)| (u64::from(length) << 32 | u64::from(flags)).to_be_bytes();
+            let compact = |&(length, flags): &(u32, u32)| {
+                (u64::from(length) << 32 | u64::from(flags)).to_be_bytes()
+            };
             check(&list.iter().map(compact).collect::<Vec<_>>())?;
-            let extended = |&(length, flags): &(u64, u64)| (u128::from(length) << 64 | u128::from(flags)).to_be_bytes();
+            let extended = |&(length, flags): &(u64, u64)| {
+                (u128::from(length) << 64 | u128::from(flags)).to_be_bytes()
+            };
             check(&wide.iter().map(extended).collect::<Vec<_>>())?;
             check(&wide)?;
         }

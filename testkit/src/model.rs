@@ -22,7 +22,7 @@ pub const BLOCK: u32 = 512;
 
 /// The status of one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockStatus {
+pub struct ModelStatus {
     /// Reads as zeroes. None where nobody asked, because asking fails there.
     pub zero: Option<bool>,
     /// Allocation depth; None where the server does not offer it.
@@ -35,7 +35,7 @@ pub struct BlockStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelBlock {
     pub range: Range<u64>,
-    pub status: BlockStatus,
+    pub status: ModelStatus,
 }
 
 /// How a survey asks.
@@ -63,7 +63,7 @@ impl Model {
         let size = client.size();
         let blocks = survey(&mut client, 0..size).into_iter().map(|(range, answer)| ModelBlock {
             range,
-            status: BlockStatus { zero: zero(&answer), depth: depth(&answer), dirty: dirty(&answer[2..]) },
+            status: ModelStatus { zero: zero(&answer), depth: depth(&answer), dirty: dirty(&answer[2..]) },
         });
         Self { blocks: blocks.collect() }
     }
@@ -80,10 +80,10 @@ impl Model {
             if dirty.contains(&true) {
                 blocks.extend(survey(&mut second, range).into_iter().map(|(range, answer)| ModelBlock {
                     range,
-                    status: BlockStatus { zero: zero(&answer), depth: None, dirty: dirty.clone() },
+                    status: ModelStatus { zero: zero(&answer), depth: None, dirty: dirty.clone() },
                 }));
             } else {
-                blocks.push(ModelBlock { range, status: BlockStatus { zero: None, depth: None, dirty } });
+                blocks.push(ModelBlock { range, status: ModelStatus { zero: None, depth: None, dirty } });
             }
         }
         Self { blocks }
@@ -111,7 +111,7 @@ impl Model {
     }
 
     /// The blocks within `range`, cut at its ends.
-    fn clip<'a>(&'a self, range: &'a Range<u64>) -> impl Iterator<Item = (Range<u64>, &'a BlockStatus)> {
+    fn clip<'a>(&'a self, range: &'a Range<u64>) -> impl Iterator<Item = (Range<u64>, &'a ModelStatus)> {
         self.blocks.iter().filter_map(|block| {
             let start = block.range.start.max(range.start);
             let end = block.range.end.min(range.end);
@@ -120,7 +120,7 @@ impl Model {
     }
 }
 
-impl BlockStatus {
+impl ModelStatus {
     fn reads_zero(&self) -> bool {
         self.zero.expect("zero status of a block asked about")
     }

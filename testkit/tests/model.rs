@@ -2,13 +2,13 @@
 //! wrong.
 
 use serde_json::json;
-use testkit::model::{BlockStatus, Model, ModelBlock, SurveyOrder};
+use testkit::model::{Model, ModelBlock, ModelStatus, SurveyOrder};
 
 /// Blocks of 512 bytes: whether each is zero, at what depth, and what two bitmaps say of it.
 fn model(blocks: &[(bool, u32, [bool; 2])]) -> Model {
     let blocks = (0_u64..).zip(blocks).map(|(index, (zero, depth, dirty))| ModelBlock {
         range: index * 512..(index + 1) * 512,
-        status: BlockStatus { zero: Some(*zero), depth: Some(*depth), dirty: dirty.to_vec() },
+        status: ModelStatus { zero: Some(*zero), depth: Some(*depth), dirty: dirty.to_vec() },
     });
     Model { blocks: blocks.collect() }
 }

@@ -9,7 +9,7 @@ use nbd_extents_backup::sparse_stream::StreamFact;
 use nbd_extents_backup::{CheckedRestore, Restore, RestoreError, RestoreTarget, UncheckedFact};
 
 use crate::connection::{self, ConnectionArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, print_soon};
 use crate::output::remark;
 use crate::progress::{ProgressArgs, Watch};
 use crate::streams;
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
 
 fn run_checked(args: &RestoreArgs, restore: &Restore, checked: CheckedRestore<'_>) -> Result<(), Failure> {
     let target = connect(args, restore)?;
+    watch_signals(&target)?;
     remark_on_tail(target.export().size(), checked.disk_size());
     let watch = Watch::begin(&args.progress, "writing", target.monitor())?;
     let done = checked.write_to(target);
@@ -83,6 +84,7 @@ fn run_checked(args: &RestoreArgs, restore: &Restore, checked: CheckedRestore<'_
 
 fn run_stream(args: &RestoreArgs, restore: &Restore) -> Result<(), Failure> {
     let target = connect(args, restore)?;
+    watch_signals(&target)?;
     let size = target.export().size();
     let watch = Watch::begin(&args.progress, "writing", target.monitor())?;
     let input = io::stdin().lock();
@@ -106,6 +108,19 @@ fn connect(args: &RestoreArgs, restore: &Restore) -> Result<RestoreTarget, Failu
         RestoreError::Connect(error) => connection::failure(&args.uri, &options, error),
         error => error.into(),
     })
+}
+
+/// A signal ends the program as it would any other; before that it says whether the target was
+/// written to.
+fn watch_signals(target: &RestoreTarget) -> Result<(), Failure> {
+    let monitor = target.monitor();
+    #[cfg(unix)]
+    crate::signals::watch(move || {
+        let has_written = monitor.progress().has_written;
+        let state = if has_written { RestoreError::PARTIAL } else { "; the target is as it was" };
+        print_soon(&Failure::other("interrupted").hint(state));
+    })?;
+    Ok(())
 }
 
 /// Says what helps with an incremental that comes first.

@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -179,6 +179,12 @@ fn client_killed_during_a_restore() {
     let mut child = held_restore(&server, &fs::read(&file).unwrap());
     child.kill().unwrap();
     assert_eq!(ended(child).code, None);
+    let child = held_restore(&server, &fs::read(&file).unwrap());
+    let signal = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(signal.unwrap().success());
+    let ended = ended(child);
+    assert_eq!(ended.code, None, "it ends as others do");
+    assert!(ended.stderr.starts_with("nbd-extents: interrupted; the target now holds neither"), "{ended:?}");
     drop(server);
     restores_again(&file, &disk, &target);
 }

@@ -17,7 +17,6 @@ pub struct RestoreTarget {
     pool: Pool,
     monitor: CopyMonitor,
     limit: Option<RateLimit>,
-    has_written: bool,
 }
 
 impl RestoreTarget {
@@ -27,7 +26,7 @@ impl RestoreTarget {
             return Err(RestoreError::ReadOnly);
         }
         let monitor = CopyMonitor::new(pool.export().size());
-        Ok(Self { pool, monitor, limit: restore.rate.map(RateLimit::new), has_written: false })
+        Ok(Self { pool, monitor, limit: restore.rate.map(RateLimit::new) })
     }
 
     /// The export, as the handshake described it.
@@ -48,7 +47,6 @@ impl RestoreTarget {
             writes: JoinedWrites::new(&mut self.pool, PipelineOptions::default())?,
             monitor: &self.monitor,
             limit: &mut self.limit,
-            has_written: &mut self.has_written,
             end,
             skips_zeroes,
         })
@@ -56,7 +54,7 @@ impl RestoreTarget {
 
     /// The error of a restore that went as far as this.
     pub(super) fn failed(&self, error: RestoreError) -> RestoreError {
-        if self.has_written { RestoreError::Partial(Box::new(error)) } else { error }
+        if self.monitor.progress().has_written { RestoreError::Partial(Box::new(error)) } else { error }
     }
 
     /// Ends the restore, all of which is durable.
@@ -71,7 +69,6 @@ pub(super) struct StreamWrites<'a> {
     writes: JoinedWrites<'a>,
     monitor: &'a CopyMonitor,
     limit: &'a mut Option<RateLimit>,
-    has_written: &'a mut bool,
     end: u64,
     skips_zeroes: bool,
 }
@@ -102,7 +99,7 @@ impl StreamWrites<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
-        *self.has_written = true;
+        self.monitor.begin_to_write();
         Ok(self.writes.write(offset, bytes)?)
     }
 
@@ -110,7 +107,7 @@ impl StreamWrites<'_> {
         if self.skips_zeroes || range.is_empty() {
             return Ok(());
         }
-        *self.has_written = true;
+        self.monitor.begin_to_write();
         self.monitor.add_zeroed(range.end - range.start);
         Ok(self.writes.zero(range)?)
     }

@@ -143,7 +143,8 @@ impl CopyMonitor {
         self.0.verified.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn begin_to_write(&self) {
+    /// Says that a write is started: the target is no longer as it was.
+    pub fn begin_to_write(&self) {
         self.0.has_written.store(true, Ordering::Relaxed);
     }
 }

@@ -40,8 +40,8 @@ pub enum Error {
         /// How long it had been.
         after: Duration,
     },
-    /// The deadline of the whole job passed, see [`Options::deadline`](crate::Options::deadline), in
-    /// this part of the conversation.
+    /// The deadline of the whole job passed in this part of the conversation, see
+    /// [`Options::deadline`](crate::Options::deadline).
     #[error("the time for the whole job ran out during {0}")]
     OutOfTime(During),
     /// The job was cancelled by a [`Canceller`](crate::transport::Canceller), in this part of the

@@ -144,8 +144,8 @@ impl TransmissionFlags {
         can_cache = 10;
         /// The server knows the FAST_ZERO flag.
         can_fast_zero = 11;
-        /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only: see
-        /// [`Export::payload_status`].
+        /// BLOCK_STATUS may carry a list of contexts. Means something with extended headers only:
+        /// see [`Export::payload_status`].
         block_status_payload = 12;
     }
 

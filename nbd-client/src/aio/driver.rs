@@ -62,7 +62,7 @@ struct Visit<'a, S>(&'a mut DrivenStream<S>);
 
 impl<S> Drop for Visit<'_, S> {
     fn drop(&mut self) {
-        self.0.connection.leave(Instant::now());
+        self.0.connection.clock.leave(Instant::now());
     }
 }
 
@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ) -> Result<Cookie, Error> {
         let now = Instant::now();
         let cookie = self.io.connection.start(now, request)?;
-        self.io.connection.leave(now);
+        self.io.connection.clock.leave(now);
         Ok(cookie)
     }
 
@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// The errors of a connection. A request that failed is an event.
     pub async fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
         let Self { io, held, .. } = self;
-        io.connection.come_back(Instant::now());
+        io.connection.clock.come_back(Instant::now());
         let visit = Visit(io);
         while held.is_none() {
             *held = visit.0.connection.poll(admit, Instant::now())?;

@@ -90,7 +90,7 @@ fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, call: Call) {
 /// Of calls that were dropped nothing more is sent.
 fn cancel_dropped(connection: &mut Connection, waiting: &mut WaitingCalls) {
     let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
-    dropped.for_each(|(&cookie, _)| connection.cancel(cookie));
+    dropped.for_each(|(&cookie, _)| connection.transfers.cancel(cookie));
 }
 
 fn hand_out(waiting: &mut WaitingCalls, event: Event) {
@@ -123,7 +123,7 @@ fn give_up(
     inbox.close();
     for (cookie, waiting) in waiting {
         // why the server failed a part says more than that it went away then
-        let error = connection.failure(cookie).map_or_else(|| error.clone(), Error::from);
+        let error = connection.transfers.failure(cookie).map_or_else(|| error.clone(), Error::from);
         waiting.answer.send(Err(error)).ok();
     }
     while let Ok(message) = inbox.try_recv() {

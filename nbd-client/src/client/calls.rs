@@ -134,7 +134,7 @@ impl<T: Transport> Client<T> {
             return Ok(());
         }
         let now = Instant::now();
-        self.driver.connection.come_back(now);
+        self.driver.connection.clock.come_back(now);
         let cookie = self.driver.connection.begin(transfer, now)?;
         let result = loop {
             match self.driver.next_event(&mut lent) {
@@ -145,7 +145,9 @@ impl<T: Transport> Client<T> {
                 Ok(Some(_)) => {}
                 Ok(None) => break Err(Error::GivenUp),
                 // why the server failed a part says more than that it went away then
-                Err(error) => break Err(self.driver.connection.failure(cookie).map_or(error, Error::from)),
+                Err(error) => {
+                    break Err(self.driver.connection.transfers.failure(cookie).map_or(error, Error::from));
+                }
             }
         };
         self.driver.connection.release(cookie, lent.write);
@@ -185,10 +187,10 @@ impl<T: Transport> Client<T> {
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
         let now = Instant::now();
-        self.driver.connection.come_back(now);
+        self.driver.connection.clock.come_back(now);
         let cookie = self.driver.connection.start(now, request)?;
         let sent = self.driver.send(&mut Lent::default());
-        self.driver.connection.leave(Instant::now());
+        self.driver.connection.clock.leave(Instant::now());
         sent.map(|()| cookie)
     }
 
@@ -229,9 +231,9 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection. A request that failed is an event.
     pub fn next_event(&mut self, admit: &mut dyn Admit) -> Result<Option<Event>, Error> {
-        self.driver.connection.come_back(Instant::now());
+        self.driver.connection.clock.come_back(Instant::now());
         let event = self.driver.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
-        self.driver.connection.leave(Instant::now());
+        self.driver.connection.clock.leave(Instant::now());
         event
     }
 
@@ -257,9 +259,9 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if the request failed (the connection is usable, and the chunks handed out
-    /// are void; only after ESHUTDOWN it is ended, as it has to be); [`Error::Start`] if it cannot
-    /// be asked, also while others are in flight; the errors of a connection otherwise.
+    /// [`Error::Request`] if the request failed (the connection is usable, and the chunks handed
+    /// out are void; only after ESHUTDOWN it is ended, as it has to be); [`Error::Start`] if it
+    /// cannot be asked, also while others are in flight; the errors of a connection otherwise.
     ///
     /// ```
     /// # #[cfg(unix)] {

@@ -111,13 +111,7 @@ impl<T: Transport> BlockingDriver<T> {
                 Err(error) => return self.send_failed(error),
             }
         }
-        loop {
-            match self.transport.flush() {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.send_failed(error),
-            }
-        }
+        uninterrupted(|| self.transport.flush()).or_else(|error| self.send_failed(error))
     }
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
@@ -160,13 +154,7 @@ impl<T: Transport> BlockingDriver<T> {
 
     fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
         self.set_deadline()?;
-        loop {
-            match self.transport.wait(wanted) {
-                Ok(ready) => return Ok(ready),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
+        uninterrupted(|| self.transport.wait(wanted)).map_err(|error| self.failed(error))
     }
 
     /// Before each call that may wait: bytes that were sent meanwhile may have given more time.
@@ -200,6 +188,16 @@ impl<T: Transport> BlockingDriver<T> {
             self.exchange(lent)?;
         }
         Ok(())
+    }
+}
+
+/// Calls until no signal interrupts the call.
+fn uninterrupted<V>(mut call: impl FnMut() -> io::Result<V>) -> io::Result<V> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

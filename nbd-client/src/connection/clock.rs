@@ -42,7 +42,7 @@ pub(crate) struct TimeLimits {
 }
 
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     limits: TimeLimits,
     /// When the limit that applies now last restarted.
     restarted: Instant,
@@ -71,12 +71,12 @@ impl Clock {
     }
 
     /// From now on the caller does not move bytes: its time is not the server's.
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub(crate) fn leave(&mut self, now: Instant) {
         self.away.get_or_insert(now);
     }
 
     /// The caller moves bytes again.
-    pub(super) fn come_back(&mut self, now: Instant) {
+    pub(crate) fn come_back(&mut self, now: Instant) {
         if let Some(away) = self.away.take() {
             self.restarted += now.saturating_duration_since(away.max(self.restarted));
         }

@@ -37,14 +37,15 @@ use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, RequestError, Session, StartError};
+use crate::session::{Admit, Cookie, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
 
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
 /// in this buffer are copied.
 const BUFFER: usize = 4 << 10;
 
-/// Buffers of a blocking call, lent to its transfer for as long as the call lasts.
+/// What a caller lends to a connection for as long as a call lasts: its judgement of status, and the
+/// buffers of a blocking call.
 #[derive(Default)]
 pub(crate) struct Lent<'a> {
     /// Judges chunks of status; without it all are taken.
@@ -86,8 +87,8 @@ pub(crate) struct Lent<'a> {
 pub struct Connection {
     stage: Stage,
     options: Options,
-    clock: Clock,
-    transfers: Transfers,
+    pub(crate) clock: Clock,
+    pub(crate) transfers: Transfers,
     buffer: Box<[u8]>,
     /// The part of the buffer that is filled and not yet processed.
     start: usize,
@@ -275,22 +276,6 @@ impl Connection {
         }
     }
 
-    /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn cancel(&mut self, cookie: Cookie) {
-        self.transfers.cancel(cookie);
-    }
-
-    /// The transfers that have failed and are waiting for the rest of their answers.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
-        self.transfers.failures()
-    }
-
-    /// The error of a transfer that has failed and is waiting for the rest of its answers.
-    pub(crate) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
-        self.transfers.failure(cookie)
-    }
-
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
     pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
         match &mut self.stage {
@@ -379,16 +364,6 @@ impl Connection {
     /// The limit that has ended the wait for something by now.
     pub(crate) fn timeout(&self, during: During, now: Instant) -> Error {
         self.clock.timeout(during, now)
-    }
-
-    /// From now on the caller moves no bytes: its time is not the server's.
-    pub(crate) fn leave(&mut self, now: Instant) {
-        self.clock.leave(now);
-    }
-
-    /// The caller moves bytes again.
-    pub(crate) fn come_back(&mut self, now: Instant) {
-        self.clock.come_back(now);
     }
 
     fn phase(&self) -> Phase {

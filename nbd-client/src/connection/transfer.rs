@@ -137,7 +137,7 @@ struct ActiveTransfer {
 
 /// The transfers of a connection, and what it has learned about its server.
 #[derive(Debug, Default)]
-pub(super) struct Transfers {
+pub(crate) struct Transfers {
     jobs: NumberMap<u64, ActiveTransfer>,
     /// Transfers with open ranges, in order.
     ready: VecDeque<u64>,
@@ -184,20 +184,20 @@ impl Transfers {
 
     /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
     #[cfg(feature = "tokio")]
-    pub(super) fn cancel(&mut self, cookie: Cookie) {
+    pub(crate) fn cancel(&mut self, cookie: Cookie) {
         if let Some(job) = self.jobs.get_mut(&cookie.get()).filter(|job| job.in_flight > 0) {
             job.ask_no_more();
         }
     }
 
     /// The transfers that have failed and are waiting for the rest of their answers.
-    pub(super) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
         let errors = self.jobs.iter().filter_map(|(&number, job)| Some((number, job.error.clone()?)));
         errors.map(|(number, error)| (Cookie::numbered(number), error))
     }
 
     /// The error of a transfer that has failed and is waiting for the rest of its answers.
-    pub(super) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
+    pub(crate) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
         self.jobs.get(&cookie.get())?.error.clone()
     }
 

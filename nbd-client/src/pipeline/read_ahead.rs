@@ -81,8 +81,8 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     ) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            longest: pool.longest_payload(),
-            options: options.within(pool.limits()),
+            longest: pool.checks.longest_payload(),
+            options: options.within(pool.checks.limits()),
             pool,
             ranges: ranges.into_iter(),
             range: 0..0,
@@ -118,7 +118,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     fn advance(&mut self) -> Result<Option<u64>, Error> {
         let last = core::mem::take(&mut self.current);
         self.held = self.held.saturating_sub(last.len() as u64);
-        self.pool.recycle_buffer(last);
+        self.pool.buffers.keep(last);
         loop {
             self.fill()?;
             match self.blocks.front_mut() {
@@ -160,7 +160,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
             if !self.options.has_room(self.blocks.len(), self.held, length) {
                 return Ok(());
             }
-            let mut buffer = self.pool.spare_buffer();
+            let mut buffer = self.pool.buffers.take();
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             let cookie = self.pool.begin(Transfer::Read { offset, bytes: TransferBytes::Own(buffer) })?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });

@@ -84,8 +84,8 @@ impl<'a> WriteBehind<'a> {
     pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            longest: pool.longest_payload(),
-            options: options.within(pool.limits()),
+            longest: pool.checks.longest_payload(),
+            options: options.within(pool.checks.limits()),
             pool,
             in_flight: Vec::new(),
             held: 0,
@@ -99,7 +99,7 @@ impl<'a> WriteBehind<'a> {
     /// is some. Its content is arbitrary.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let mut buffer = self.pool.spare_buffer();
+        let mut buffer = self.pool.buffers.take();
         buffer.resize(length, 0);
         buffer
     }
@@ -192,7 +192,7 @@ impl<'a> WriteBehind<'a> {
         if self.failed {
             return Err(Error::Stopped);
         }
-        self.pool.check_inside(offset, length)?;
+        self.pool.checks.check_writable(offset, length)?;
         Ok(offset + length)
     }
 
@@ -207,7 +207,7 @@ impl<'a> WriteBehind<'a> {
                 self.write_partial()?;
             }
         }
-        let block = self.pool.minimum_block();
+        let block = self.pool.checks.minimum_block();
         let last = if end == self.pool.export().size() { end } else { end - end % block };
         let first = joined.div_ceil(block).saturating_mul(block).min(end);
         Ok((joined, first..last.max(first)))
@@ -215,7 +215,7 @@ impl<'a> WriteBehind<'a> {
 
     /// The block in which a byte lies; at the end of the export there may be less than a whole one.
     fn block_of(&self, offset: u64) -> Range<u64> {
-        let block = self.pool.minimum_block();
+        let block = self.pool.checks.minimum_block();
         let start = offset - offset % block;
         start..(start + block).min(self.pool.export().size())
     }

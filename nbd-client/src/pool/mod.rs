@@ -52,30 +52,18 @@ pub(crate) const ANOTHER: Duration = Duration::from_secs(5);
 pub struct Pool {
     export: Export,
     /// Never connected: it knows what can be asked.
-    checks: Session,
+    pub(crate) checks: Session,
     workers: Vec<Worker>,
     reports: Reports,
-    /// Requests in flight, and which connection has them.
-    in_flight: NumberMap<Cookie, InFlight>,
-    /// How many of them are not answered, and their bytes of reads and writes.
-    open: usize,
-    open_bytes: u64,
+    /// Requests in flight: which connection has them, and their bytes of reads and writes.
+    in_flight: NumberMap<Cookie, (usize, u64)>,
+    bytes_in_flight: u64,
     events: VecDeque<Event>,
-    buffers: BufferPool,
+    pub(crate) buffers: BufferPool,
     last: u64,
     /// The error of a connection, until it is told.
     lost: Option<Error>,
     given_up: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    worker: usize,
-    /// Bytes of a read or write.
-    moved: u64,
-    /// Its data are here, and its last event is on the way: the connection does not count it any
-    /// more.
-    is_answered: bool,
 }
 
 impl Pool {
@@ -120,8 +108,7 @@ impl Pool {
             export,
             reports,
             in_flight: NumberMap::default(),
-            open: 0,
-            open_bytes: 0,
+            bytes_in_flight: 0,
             events: VecDeque::new(),
             buffers: BufferPool::default(),
             last: 0,
@@ -172,7 +159,7 @@ impl Pool {
     /// As [`Client::write`].
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.check_idle()?;
-        self.check_inside(offset, data.len() as u64)?;
+        self.checks.check_writable(offset, data.len() as u64)?;
         let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
         let mut at = offset;
         let mut rest = data;
@@ -217,7 +204,7 @@ impl Pool {
     pub fn abandon(&mut self) -> Result<(), Error> {
         while let Some(event) = self.next_event()? {
             if let Event::Read { data, .. } = event {
-                self.recycle_buffer(data);
+                self.buffers.keep(data);
             }
         }
         Ok(())

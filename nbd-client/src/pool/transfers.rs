@@ -1,30 +1,12 @@
 //! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
 //! under the pool's numbers.
 
-use super::{InFlight, Pool, Worker, WorkerReport};
+use super::{Pool, Worker, WorkerReport};
 use crate::connection::Transfer;
 use crate::error::Error;
-use crate::session::{Cookie, Event, SessionLimits, StartError};
+use crate::session::{Cookie, Event, StartError};
 
 impl Pool {
-    pub(crate) fn longest_payload(&self) -> u32 {
-        self.checks.longest_payload()
-    }
-
-    pub(crate) fn limits(&self) -> SessionLimits {
-        self.checks.limits()
-    }
-
-    /// The minimum block of the export in bytes: reads and writes are for whole ones.
-    pub(crate) fn minimum_block(&self) -> u64 {
-        self.checks.minimum_block()
-    }
-
-    /// An error if a range cannot be written, whatever its blocks.
-    pub(crate) fn check_inside(&self, offset: u64, length: u64) -> Result<(), Error> {
-        Ok(self.checks.check_writable(offset, length)?)
-    }
-
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
     }
@@ -47,15 +29,14 @@ impl Pool {
         self.check_alive()?;
         transfer.check(&self.checks)?;
         let moved = transfer.moves();
-        self.checks.limits().check(self.open, self.open_bytes, moved)?;
+        self.checks.limits().check(self.in_flight.len(), self.bytes_in_flight, moved)?;
         self.last += 1;
         let number = Cookie::numbered(self.last);
         let next = self.workers.iter_mut().enumerate().min_by_key(|(_, worker)| worker.load);
         let Some((index, worker)) = next else { return Err(Error::GivenUp) };
         worker.begin(number, transfer);
-        self.in_flight.insert(number, InFlight { worker: index, moved, is_answered: false });
-        self.open += 1;
-        self.open_bytes += moved;
+        self.in_flight.insert(number, (index, moved));
+        self.bytes_in_flight += moved;
         Ok(number)
     }
 
@@ -96,7 +77,7 @@ impl Pool {
     fn take(&mut self, report: WorkerReport) {
         match report {
             WorkerReport::Event(event) => self.note(event),
-            WorkerReport::Spare(buffer) => self.recycle_buffer(buffer),
+            WorkerReport::Spare(buffer) => self.buffers.keep(buffer),
             // the first one says why, once the events before it are taken
             WorkerReport::Lost(error) => {
                 self.lost.get_or_insert(error);
@@ -104,28 +85,14 @@ impl Pool {
         }
     }
 
-    /// Memory that was used before, or none.
-    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
-        self.buffers.take()
-    }
-
-    pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.buffers.keep(buffer);
-    }
-
-    /// An event of a connection, which numbers its transfers as the pool does.
+    /// An event of a connection, which numbers its transfers as the pool does. The data of a read come
+    /// with its last event, so that no request is in flight here that the connection has forgotten.
     fn note(&mut self, event: Event) {
-        let cookie = event.cookie();
-        if matches!(event, Event::Read { .. }) {
-            if let Some(request) = self.in_flight.get_mut(&cookie) {
-                request.is_answered = true;
-                (self.open, self.open_bytes) = (self.open - 1, self.open_bytes - request.moved);
-            }
-        } else if let Some(request) = self.in_flight.remove(&cookie) {
-            if !request.is_answered {
-                (self.open, self.open_bytes) = (self.open - 1, self.open_bytes - request.moved);
-            }
-            if let Some(worker) = self.workers.get_mut(request.worker) {
+        if event.is_last()
+            && let Some((worker, moved)) = self.in_flight.remove(&event.cookie())
+        {
+            self.bytes_in_flight -= moved;
+            if let Some(worker) = self.workers.get_mut(worker) {
                 worker.load = worker.load.saturating_sub(1);
             }
         }

@@ -90,11 +90,8 @@ pub(super) struct Worker {
     thread: JoinHandle<Result<SessionStats, Error>>,
 }
 
-#[derive(Debug)]
-struct QueuedTransfer {
-    number: Cookie,
-    transfer: Transfer,
-}
+/// A transfer, and the number of it.
+type QueuedTransfer = (Cookie, Transfer);
 
 impl Worker {
     pub(super) fn start<T>(client: Client<T>, reports: Reports) -> Result<Self, Error>
@@ -120,7 +117,7 @@ impl Worker {
         self.load += 1;
         self.unannounced += 1;
         self.unannounced_bytes += transfer.moves();
-        self.jobs.send(QueuedTransfer { number, transfer }).ok();
+        self.jobs.send((number, transfer)).ok();
         if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
             self.wake();
         }
@@ -174,7 +171,7 @@ impl<T: Transport> Work<T> {
             }
             Err(error) => {
                 // why the server failed a part says more than that it went away then
-                for (cookie, error) in self.driver.connection.failures() {
+                for (cookie, error) in self.driver.connection.transfers.failures() {
                     self.outbox.push(WorkerReport::Event(Event::Failed { cookie, error }));
                 }
                 self.outbox.push(WorkerReport::Lost(error));
@@ -225,7 +222,7 @@ impl<T: Transport> Work<T> {
 
     /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
     fn begin(&mut self, job: QueuedTransfer) -> Result<(), Error> {
-        let QueuedTransfer { number, transfer } = job;
+        let (number, transfer) = job;
         let connection = &mut self.driver.connection;
         let info = connection.session().map(|session| transfer.terms(session.flags()));
         match (connection.begin_as(number, transfer, Instant::now()), info) {

@@ -33,11 +33,6 @@ impl<S> WithDeadline<S> {
         Self { stream, deadline: None }
     }
 
-    /// Gives the stream back.
-    pub fn into_inner(self) -> S {
-        self.stream
-    }
-
     fn check(&self) -> io::Result<()> {
         match self.deadline {
             Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
@@ -45,9 +40,10 @@ impl<S> WithDeadline<S> {
         }
     }
 
-    /// The stream's own timeouts speak as blocking calls that would block.
-    fn judge<V>(&self, result: io::Result<V>) -> io::Result<V> {
-        match result {
+    /// One call of the stream. Its own timeouts speak as blocking calls that would block.
+    fn call<V>(&mut self, call: impl FnOnce(&mut S) -> io::Result<V>) -> io::Result<V> {
+        self.check()?;
+        match call(&mut self.stream) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.check()?;
                 Err(io::ErrorKind::Interrupted.into())
@@ -59,35 +55,25 @@ impl<S> WithDeadline<S> {
 
 impl<S: Read> Read for WithDeadline<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.check()?;
-        let result = self.stream.read(buf);
-        self.judge(result)
+        self.call(|stream| stream.read(buf))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.check()?;
-        let result = self.stream.read_vectored(bufs);
-        self.judge(result)
+        self.call(|stream| stream.read_vectored(bufs))
     }
 }
 
 impl<S: Write> Write for WithDeadline<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        let result = self.stream.write(buf);
-        self.judge(result)
+        self.call(|stream| stream.write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.check()?;
-        let result = self.stream.write_vectored(bufs);
-        self.judge(result)
+        self.call(|stream| stream.write_vectored(bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.check()?;
-        let result = self.stream.flush();
-        self.judge(result)
+        self.call(Write::flush)
     }
 }
 

@@ -258,12 +258,12 @@ impl Lane {
     /// The error of the source's connection. Why the server failed a part says more than that it
     /// went away then.
     fn source_error(&self, error: Error) -> CopyError {
-        let failure = self.source.connection.failures().next();
+        let failure = self.source.connection.transfers.failures().next();
         CopyError::Source(failure.map_or(error, |(_, failure)| failure.into()))
     }
 
     fn target_error(&self, error: Error) -> CopyError {
-        let failure = self.target.connection.failures().next();
+        let failure = self.target.connection.transfers.failures().next();
         CopyError::Target(failure.map_or(error, |(_, failure)| failure.into()))
     }
 }

@@ -65,7 +65,7 @@ pub use stats::{Forgiven, SurveyStats};
 
 use budget::Budget;
 use pass::{Pass, PassContext};
-use passes::{Bitmaps, Passes};
+use passes::{BitmapPass, Passes};
 use queue::Queue;
 
 use crate::contexts::{GrantedContext, Negotiated};
@@ -177,7 +177,7 @@ impl Survey {
         let bitmaps = Pass::new(Topic::Bitmaps, bitmaps, &options).over(options.range.clone());
         let details = Pass::new(Topic::Details, details, &options);
         let answers = Queue::new(options.range.start, true);
-        let bitmaps = Some(Bitmaps { pass: Box::new(bitmaps), answers });
+        let bitmaps = Some(BitmapPass { pass: Box::new(bitmaps), answers });
         Self::start(options, Passes { main: Box::new(details), bitmaps })
     }
 

@@ -6,8 +6,15 @@
 //! making of the workloads.
 //!
 //! Without an argument it runs every path, and compares the hashes of the paths that answer the
-//! same question.
+//! same question. `small` lists the merges of short lists beside the one written by hand, for which
+//! `check` has no figures, but a ratio: `small/DESCRIPTORS/WORKLOAD/FUNCTION`.
 
+#[path = "../merge/answer.rs"]
+mod answer;
+#[path = "../merge/naive.rs"]
+mod naive;
+#[path = "../merge/ours.rs"]
+mod ours;
 #[path = "../workloads/mod.rs"]
 mod workloads;
 
@@ -66,6 +73,32 @@ fn main() {
     }
     let random = RANDOM.workload(EXTENTS);
     assert_eq!(merge(&random), step(&random), "two ways to one merge");
+    small(named.as_deref().unwrap_or_default());
+}
+
+/// The merges of short lists, each a thousand times.
+fn small(named: &str) {
+    const FUNCTIONS: [(&str, fn(&Workload) -> u64); 3] = [
+        ("naive", |workload| naive::fold(workload, &mut [])),
+        ("fold", |workload| ours::fold::<Compact>(workload, &mut [])),
+        ("next-extent", |workload| ours::step::<Compact>(workload, &mut [])),
+    ];
+    for descriptors in [8, 32] {
+        for shape in workloads::ALL {
+            let workload = shape.workload(descriptors);
+            let mut answers = FUNCTIONS.map(|(_, function)| function(&workload)).into_iter();
+            assert!(answers.next().is_some_and(|naive| answers.all(|ours| ours == naive)), "{}", shape.name);
+            for (function, path) in FUNCTIONS {
+                let name = format!("small/{descriptors}/{}/{function}", shape.name);
+                if named == name {
+                    (0..1000).for_each(|_| _ = core::hint::black_box(measured(path, &workload)));
+                }
+                if named == name || named == "small" {
+                    println!("{name}");
+                }
+            }
+        }
+    }
 }
 
 /// The counted part: this function and everything that it calls.

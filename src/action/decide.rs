@@ -7,7 +7,7 @@ use super::{Action, DecideError, Decision, Explanation, Policy, PolicyError, Rea
 use crate::extent::{Extent, MAX_END};
 use crate::kernel::{Block, Blocks, NextBlock};
 use crate::status::Status;
-use crate::stream::{Coalesce, ExtentSource, ExtentStream, NUMBERS, Stop};
+use crate::stream::{Coalesce, ExtentSource, ExtentStream, NUMBERS};
 
 /// Decides about every stream of [`Status`] by a [`Policy`].
 pub trait StatusStream: ExtentStream<Status = Status> + Sized {
@@ -245,33 +245,6 @@ impl<S: StatusStream, P: Policy, T: Copy> ExtentSource for Judge<S, P, T> {
         Ok(Some(extent.map(|status| (self.show)(status, decision))))
     }
 
-    /// For a stream without blocks: the merge may be deeper down, below a check, say. That stream
-    /// reads it in blocks, and each extent is decided about by itself.
-    #[inline]
-    fn try_pull_all<A, E: From<Self::Error>>(
-        self,
-        init: A,
-        mut f: impl FnMut(A, Extent<T>) -> Result<A, E>,
-    ) -> Result<A, E> {
-        let Self { stream, policy, show, rest, mut zone, .. } = self;
-        let mut judge = |mut acc: A, extent| -> Result<A, E> {
-            let mut next = Some(extent);
-            while let Some(extent) = next {
-                let (extent, rest) = zone.cut(&policy, extent);
-                let decision = decide(&policy, &extent).map_err(DecideError::Policy)?;
-                acc = f(acc, extent.map(|status| show(status, decision)))?;
-                next = rest;
-            }
-            Ok(acc)
-        };
-        let acc = if let Some(rest) = rest { judge(init, rest)? } else { init };
-        let folded = stream.try_fold(acc, |acc, extent| judge(acc, extent).map_err(Stop::Adapter));
-        folded.map_err(|stop| match stop {
-            Stop::Stream(error) => DecideError::Stream(error).into(),
-            Stop::Adapter(error) => error,
-        })
-    }
-
     fn blocks(&mut self) -> Option<&mut dyn Blocks> {
         self.stream.blocks().is_some().then_some(self)
     }
@@ -287,12 +260,12 @@ impl<S: StatusStream, P: Policy, T: Copy> Blocks for Judge<S, P, T> {
         self.stream.blocks().is_some_and(Blocks::is_long)
     }
 
-    fn next_block(&mut self, block: &mut Block) -> NextBlock {
+    fn next_block(&mut self, block: &mut Block, until: u64) -> NextBlock {
         if self.rest.is_some() || !self.knows_all() {
             return NextBlock::Scalar;
         }
         // A block that reaches beyond the zone is left to the scalar way, which finds the next one.
         block.hold_until(self.zone.end);
-        self.stream.blocks().map_or(NextBlock::Scalar, |blocks| blocks.next_block(block))
+        self.stream.blocks().map_or(NextBlock::Scalar, |blocks| blocks.next_block(block, until))
     }
 }

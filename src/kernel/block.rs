@@ -39,8 +39,9 @@ pub struct Block {
     cuts: [u64; CUTS],
     /// The number of cuts.
     len: usize,
-    /// The start of the first segment, from which the keys count.
+    /// The start of the first segment, from which the keys count, and the end of the last.
     start: u64,
+    end: u64,
     /// The number of keys of each side that are merged next.
     width: usize,
     /// The wishes of the reader; `None` where it wants every segment as it is.
@@ -69,6 +70,7 @@ impl Block {
             cuts: [0; CUTS],
             len: 0,
             start: 0,
+            end: 0,
             width: FIRST,
             keep: None,
             flags: [0; 2],
@@ -101,11 +103,17 @@ impl Block {
         }
     }
 
-    /// Merges the next stretch.
+    /// The end of the stretch, also where its last segments are not wanted.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Merges the next stretch, if that ends at `until` or before.
     pub(super) fn fill<R: RawDescriptor>(
         &mut self,
         left: &Input<'_, R>,
         right: &Input<'_, R>,
+        until: u64,
     ) -> Result<Progress, NextBlock> {
         self.start = left.start;
         let run = dispatch(|| runs::any(left, right, &mut self.cuts, self.keep.as_ref()));
@@ -116,7 +124,7 @@ impl Block {
             Some(run) => run,
             None => self.mixed(left, right, width).ok_or(NextBlock::Scalar)?,
         };
-        if merged.progress.position > self.until {
+        if merged.progress.position > self.until.min(until) {
             return Err(NextBlock::Scalar);
         }
         let mut len = merged.len;
@@ -133,6 +141,7 @@ impl Block {
         if let Some(guard) = self.cuts.get_mut(self.len) {
             *guard = LAST;
         }
+        self.end = merged.progress.position;
         Ok(merged.progress)
     }
 

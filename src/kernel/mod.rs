@@ -50,8 +50,9 @@ pub trait Blocks {
     /// Whether enough descriptors are left for blocks to pay.
     fn is_long(&mut self) -> bool;
 
-    /// Merges the next descriptors into `block`, and consumes them.
-    fn next_block(&mut self, block: &mut Block) -> NextBlock;
+    /// Merges the next descriptors into `block`, and consumes them. Whatever ends beyond `until` is
+    /// left to the scalar merge.
+    fn next_block(&mut self, block: &mut Block, until: u64) -> NextBlock;
 }
 
 /// The outcome of [`Blocks::next_block`].
@@ -89,17 +90,22 @@ pub(crate) const fn sides_of(code: u64) -> (u64, u64) {
     (code >> SIDE_BITS, code & (FLAGS - 1))
 }
 
-/// Merges from the start of both sides into `block`.
-pub(crate) fn merge(left: &Side<'_>, right: &Side<'_>, block: &mut Block) -> Result<Progress, NextBlock> {
+/// Merges from the start of both sides into `block`, up to byte `until`.
+pub(crate) fn merge(
+    left: &Side<'_>,
+    right: &Side<'_>,
+    block: &mut Block,
+    until: u64,
+) -> Result<Progress, NextBlock> {
     // Beyond MAX_END there is an error to report, and no sum of it fits a key.
     if left.start != right.start || left.start > MAX_END {
         return Err(NextBlock::Scalar);
     }
     match (left.wire.list, right.wire.list) {
-        (RawList::Compact(a), RawList::Compact(b)) => block.fill(&input(left, a), &input(right, b)),
-        (RawList::Extended(a), RawList::Extended(b)) => block.fill(&input(left, a), &input(right, b)),
-        (RawList::Pair32(a), RawList::Pair32(b)) => block.fill(&input(left, a), &input(right, b)),
-        (RawList::Pair64(a), RawList::Pair64(b)) => block.fill(&input(left, a), &input(right, b)),
+        (RawList::Compact(a), RawList::Compact(b)) => block.fill(&input(left, a), &input(right, b), until),
+        (RawList::Extended(a), RawList::Extended(b)) => block.fill(&input(left, a), &input(right, b), until),
+        (RawList::Pair32(a), RawList::Pair32(b)) => block.fill(&input(left, a), &input(right, b), until),
+        (RawList::Pair64(a), RawList::Pair64(b)) => block.fill(&input(left, a), &input(right, b), until),
         _ => Err(NextBlock::Scalar),
     }
 }

@@ -108,7 +108,7 @@ fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
 /// Merges the next block. Returns `false` where the scalar merge must go on.
 fn read<S: ExtentStream>(stream: &mut S, block: &mut Block, joins: Option<Joins<S::Status>>) -> bool {
     while let Some(blocks) = stream.blocks() {
-        match blocks.next_block(block) {
+        match blocks.next_block(block, u64::MAX) {
             NextBlock::Merged => return true,
             NextBlock::Scalar => return false,
             NextBlock::NewFlags => {
@@ -168,12 +168,12 @@ impl<A: ExtentStream, B: ExtentStream, F> Blocks for Merge<A, B, F> {
         left.list.len() + right.list.len() >= LONG || left.goes_on || right.goes_on
     }
 
-    fn next_block(&mut self, block: &mut Block) -> NextBlock {
+    fn next_block(&mut self, block: &mut Block, until: u64) -> NextBlock {
         let (Some(left), Some(right)) = (self.left.side(self.position), self.right.side(self.position))
         else {
             return NextBlock::Scalar;
         };
-        match kernel::merge(&left, &right, block) {
+        match kernel::merge(&left, &right, block, until) {
             Ok(Progress { position, left, right }) => {
                 self.position = position;
                 self.left.skip(left, position);
@@ -233,6 +233,11 @@ mod tests {
         let mut adapted = merge.map_status(|status| status > 0).filter(|_| true).err_into::<StreamError>();
         assert!(is_long(&mut adapted));
         assert!(is_long(&mut &mut adapted));
+        let covering = |dirty: bool| {
+            let merge = side(&left).merge(side(&right), |a, b| a | b);
+            merge.filter(move |&status| !dirty || status > 0).covering(0..512_000)
+        };
+        assert!(is_long(&mut covering(false)) && !is_long(&mut covering(true)), "a filter leaves gaps");
         let mut boxed = alloc::boxed::Box::new(adapted);
         let mut block = Block::new();
         assert!(read(&mut boxed, &mut block, None));

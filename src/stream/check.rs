@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
-use super::{ExtentSource, ExtentStream};
+use super::{ExtentSource, ExtentStream, NUMBERS, blocks};
 use crate::error::StreamError;
 use crate::extent::Extent;
+use crate::kernel::{Block, Blocks, NextBlock};
 
 /// A stream that is checked against a range while it is read: see [`ExtentStream::within`] and
 /// [`ExtentStream::covering`].
@@ -24,15 +25,17 @@ pub struct Check<S> {
     /// Up to where the stream has been checked.
     position: u64,
     gaps: bool,
+    /// Whether the stream has a status for every code, once that is known.
+    whole: Option<bool>,
 }
 
 impl<S> Check<S> {
     pub(super) fn within(stream: S, range: Range<u64>) -> Self {
-        Self { stream, position: range.start, range, gaps: true }
+        Self { stream, position: range.start, range, gaps: true, whole: None }
     }
 
     pub(super) fn covering(stream: S, range: Range<u64>) -> Self {
-        Self { stream, position: range.start, range, gaps: false }
+        Self { stream, position: range.start, range, gaps: false, whole: None }
     }
 
     /// Checks one step: the next extent, or the end of the range once the stream has ended.
@@ -85,7 +88,7 @@ impl<S: ExtentStream> ExtentSource for Check<S> {
         init: A,
         mut f: impl FnMut(A, Extent<S::Status>) -> Result<A, E>,
     ) -> Result<A, E> {
-        let Self { stream, range, mut position, gaps } = self;
+        let Self { stream, range, mut position, gaps, .. } = self;
         let acc = stream.try_fold(init, |acc, extent| {
             // An extent that starts where the last one ended, and stays within the range, has no
             // fault.
@@ -98,6 +101,39 @@ impl<S: ExtentStream> ExtentSource for Check<S> {
         let end = range.end.max(range.start);
         check(&(end..end), position, &range, gaps).map_err(S::Error::from)?;
         Ok(acc)
+    }
+
+    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+        self.stream.blocks()?;
+        // The gaps that a filter leaves in a block are seen by its reader alone.
+        let has_status = |code| self.stream.status_of(code).is_some();
+        let whole = *self.whole.get_or_insert_with(|| (0..).take(NUMBERS).all(has_status));
+        (whole || self.gaps).then_some(self)
+    }
+
+    #[inline]
+    fn status_of(&self, code: u64) -> Option<S::Status> {
+        self.stream.status_of(code)
+    }
+}
+
+/// A merge of lists leaves no gap, so a block is checked by where it starts and ends.
+impl<S: ExtentStream> Blocks for Check<S> {
+    fn is_long(&mut self) -> bool {
+        blocks::is_long(&mut self.stream)
+    }
+
+    fn next_block(&mut self, block: &mut Block, until: u64) -> NextBlock {
+        // Where the merge starts is seen by its first extent.
+        if self.position == self.range.start {
+            return NextBlock::Scalar;
+        }
+        let (blocks, until) = (self.stream.blocks(), until.min(self.range.end));
+        let next = blocks.map_or(NextBlock::Scalar, |blocks| blocks.next_block(block, until));
+        if next == NextBlock::Merged {
+            self.position = block.end();
+        }
+        next
     }
 }
 

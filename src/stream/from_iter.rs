@@ -70,14 +70,16 @@ where
     TryFromIter { iter: iter.into_iter().fuse(), position: 0 }
 }
 
-/// Checks that `extent` starts at `position` or beyond, and moves `position` to its end.
+/// Checks that the next extent starts at `position` or beyond, and moves `position` to its end.
 #[inline]
-fn advance<T>(position: &mut u64, extent: &Extent<T>) -> Result<(), StreamError> {
-    if extent.start() < *position {
-        return Err(StreamError::Overlap { start: extent.start(), expected: *position });
+fn advance<T>(position: &mut u64, next: Option<Extent<T>>) -> Result<Option<Extent<T>>, StreamError> {
+    if let Some(extent) = &next {
+        if extent.start() < *position {
+            return Err(StreamError::Overlap { start: extent.start(), expected: *position });
+        }
+        *position = extent.end();
     }
-    *position = extent.end();
-    Ok(())
+    Ok(next)
 }
 
 impl<T, I: Iterator<Item = Extent<T>>> ExtentSource for FromIter<I> {
@@ -86,11 +88,7 @@ impl<T, I: Iterator<Item = Extent<T>>> ExtentSource for FromIter<I> {
 
     #[inline]
     fn pull(&mut self) -> Result<Option<Extent<T>>, StreamError> {
-        let Some(extent) = self.iter.next() else {
-            return Ok(None);
-        };
-        advance(&mut self.position, &extent)?;
-        Ok(Some(extent))
+        advance(&mut self.position, self.iter.next())
     }
 }
 
@@ -100,10 +98,6 @@ impl<T, E: From<StreamError>, I: Iterator<Item = Result<Extent<T>, E>>> ExtentSo
 
     #[inline]
     fn pull(&mut self) -> Result<Option<Extent<T>>, E> {
-        let Some(extent) = self.iter.next().transpose()? else {
-            return Ok(None);
-        };
-        advance(&mut self.position, &extent)?;
-        Ok(Some(extent))
+        Ok(advance(&mut self.position, self.iter.next().transpose()?)?)
     }
 }

@@ -95,51 +95,38 @@ pub trait ExtentSource {
     }
 }
 
-impl<S: ExtentSource + ?Sized> ExtentSource for &mut S {
-    type Status = S::Status;
-    type Error = S::Error;
+/// A borrowed stream is one, and a boxed one, `Box<dyn ExtentStream>` among them: for a merge of
+/// streams of different types.
+macro_rules! forward {
+    ($($(#[$when:meta])? $pointer:ty;)*) => {$(
+        $(#[$when])?
+        impl<S: ExtentSource + ?Sized> ExtentSource for $pointer {
+            type Status = S::Status;
+            type Error = S::Error;
 
-    #[inline]
-    fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
-        (**self).pull()
-    }
+            #[inline]
+            fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
+                (**self).pull()
+            }
 
-    fn lists(&mut self) -> Option<&mut dyn Lists> {
-        (**self).lists()
-    }
+            fn lists(&mut self) -> Option<&mut dyn Lists> {
+                (**self).lists()
+            }
 
-    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-        (**self).blocks()
-    }
+            fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+                (**self).blocks()
+            }
 
-    fn status_of(&self, code: u64) -> Option<S::Status> {
-        (**self).status_of(code)
-    }
+            fn status_of(&self, code: u64) -> Option<S::Status> {
+                (**self).status_of(code)
+            }
+        }
+    )*};
 }
 
-/// A boxed stream is one, a `Box<dyn ExtentStream>` among them: for a merge of streams of different
-/// types.
-#[cfg(feature = "alloc")]
-impl<S: ExtentSource + ?Sized> ExtentSource for Box<S> {
-    type Status = S::Status;
-    type Error = S::Error;
-
-    #[inline]
-    fn pull(&mut self) -> Result<Option<Extent<Self::Status>>, Self::Error> {
-        (**self).pull()
-    }
-
-    fn lists(&mut self) -> Option<&mut dyn Lists> {
-        (**self).lists()
-    }
-
-    fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-        (**self).blocks()
-    }
-
-    fn status_of(&self, code: u64) -> Option<S::Status> {
-        (**self).status_of(code)
-    }
+forward! {
+    &mut S;
+    #[cfg(feature = "alloc")] Box<S>;
 }
 
 #[cfg(all(test, feature = "alloc"))]

@@ -135,10 +135,6 @@ impl Layer {
     pub(super) fn bytes_beyond(&self, offset: u64) -> u64 {
         let (start, end) = (self.position, self.end());
         let (beyond, all) = (end.saturating_sub(offset.max(start)), end.saturating_sub(start).max(1));
-        // usually nothing: no need to divide
-        if beyond == 0 {
-            return 0;
-        }
         let bytes = u128::from(self.bytes() as u64) * u128::from(beyond) / u128::from(all);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }

@@ -312,7 +312,7 @@ impl Survey {
     /// The first byte that has not been yielded.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.ready.start()
+        self.ready.start
     }
 
     /// Returns the point from which a new survey can resume this one: see
@@ -329,7 +329,7 @@ impl Survey {
     /// The counters of the survey up to now.
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
-        let assumed_bytes = self.passes.iter().map(Pass::assumed_bytes).sum();
+        let assumed_bytes = self.passes.iter().map(|pass| pass.assumed_bytes).sum();
         let (peak_bytes, disagreements) = (self.cx.budget.peak(), self.ready.disputed);
         let extents = self.ready.taken();
         SurveyStats { peak_bytes, disagreements, assumed_bytes, extents, ..self.cx.stats }

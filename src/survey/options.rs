@@ -84,11 +84,8 @@ impl ExportParams {
     /// # Errors
     ///
     /// [`SurveyError::BlockSize`] unless it is a power of two from 1 to 65536.
-    pub const fn min_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
-        if !is_block_size(bytes) {
-            return Err(SurveyError::BlockSize { got: bytes });
-        }
-        self.min_block = Some(bytes);
+    pub fn min_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        self.min_block = Some(check_block(bytes)?);
         Ok(self)
     }
 
@@ -119,11 +116,8 @@ impl ExportParams {
     /// assert_eq!(survey.next_request()?.unwrap().offset(), 2);
     /// # Ok::<(), nbd_extents::SurveyError>(())
     /// ```
-    pub const fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
-        if !is_block_size(bytes) {
-            return Err(SurveyError::BlockSize { got: bytes });
-        }
-        self.assumed_block = bytes;
+    pub fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        self.assumed_block = check_block(bytes)?;
         Ok(self)
     }
 
@@ -134,10 +128,7 @@ impl ExportParams {
 
     /// The end of the bytes that a request may cover.
     pub(super) fn reachable(&self) -> u64 {
-        match self.min_block {
-            Some(block) => self.size - self.size % u64::from(block),
-            None => self.size,
-        }
+        self.size - self.size % self.min_block.map_or(1, u64::from)
     }
 
     /// States whether the server set `NBD_FLAG_READ_ONLY`.
@@ -149,8 +140,9 @@ impl ExportParams {
 }
 
 /// NBD protocol, "Block size constraints": a minimum is a power of two up to 64 KiB.
-const fn is_block_size(bytes: u32) -> bool {
-    bytes.is_power_of_two() && bytes <= 1 << 16
+fn check_block(bytes: u32) -> Result<u32, SurveyError> {
+    let valid = bytes.is_power_of_two() && bytes <= 1 << 16;
+    if valid { Ok(bytes) } else { Err(SurveyError::BlockSize { got: bytes }) }
 }
 
 /// The range, the limits and the tolerance of a survey.
@@ -239,11 +231,8 @@ impl SurveyOptions {
     /// assert!(options.assumed_block(3).is_err());
     /// # Ok::<(), nbd_extents::SurveyError>(())
     /// ```
-    pub const fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
-        if !is_block_size(bytes) {
-            return Err(SurveyError::BlockSize { got: bytes });
-        }
-        self.export.assumed_block = bytes;
+    pub fn assumed_block(mut self, bytes: u32) -> Result<Self, SurveyError> {
+        self.export.assumed_block = check_block(bytes)?;
         Ok(self)
     }
 

@@ -63,8 +63,8 @@ pub(super) struct Pass {
     failures: BTreeMap<u64, u32>,
     /// No request may reach beyond this byte.
     reachable: u64,
-    /// The bytes that got the safe status because the server did not describe them.
-    assumed_bytes: u64,
+    /// See [`SurveyStats::assumed_bytes`].
+    pub(super) assumed_bytes: u64,
 }
 
 impl Pass {
@@ -104,11 +104,6 @@ impl Pass {
     fn safe_status(&self) -> Status {
         let each = self.contexts.slots().iter().map(|slot| slot.kind.safe_status());
         each.fold(Status::UNKNOWN, Status::combine)
-    }
-
-    /// See [`SurveyStats::assumed_bytes`].
-    pub(super) fn assumed_bytes(&self) -> u64 {
-        self.assumed_bytes
     }
 
     /// Adds an answer of the bitmaps: a dirty range to request, a clean one as settled.

@@ -30,8 +30,8 @@ pub(super) struct Queue {
     len: usize,
     /// The number that were taken before those.
     dropped: u64,
-    /// The start of the first extent.
-    start: u64,
+    /// The start of the first extent: the first byte that has not been taken.
+    pub(super) start: u64,
     /// The end of the last one: all bytes before it have been read.
     pub(super) end: u64,
     /// The bits of answers that are shown. Where a dispute is not shown, it makes no cut.
@@ -45,11 +45,6 @@ impl Queue {
     pub(super) fn new(start: u64, shows_disputes: bool) -> Self {
         let shown = if shows_disputes { u64::MAX } else { !DISPUTED };
         Self { cuts: Vec::new(), taken: 0, len: 0, dropped: 0, start, end: start, shown, disputed: 0 }
-    }
-
-    /// The first byte that has not been taken.
-    pub(super) fn start(&self) -> u64 {
-        self.start
     }
 
     /// The number of extents that were taken.

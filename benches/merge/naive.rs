@@ -1,6 +1,7 @@
 //! The merge that one would write without this crate: an obvious one with branches, which pushes
 //! 24-byte extents to a growing `Vec`, and then a pass over that. It shares no code with the crate,
 //! not even the decoder, so its answers are the reference for all others.
+#![allow(dead_code, reason = "another bench includes this file and uses a part of it")]
 
 use nbd_extents::wire::Form;
 

@@ -1,5 +1,6 @@
 //! The code of a caller of this crate, once for each sink: payload, `place`, `map_status`, `merge`,
 //! sink. `R` is the form of the descriptors.
+#![allow(dead_code, reason = "another bench includes this file and uses a part of it")]
 
 use core::ops::Range;
 

@@ -129,8 +129,10 @@ forward! {
     #[cfg(feature = "alloc")] Box<S>;
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(feature = "alloc")]
+
     use super::*;
     use crate::stream::place;
     use crate::wire::Descriptors;

@@ -99,7 +99,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
         {
             Failure::from(error).hint(
                 " (no dirty bitmap at all, as for a full backup: without --bitmap the whole disk \
-                    is mapped or backed up)",
+                    is mapped or backed up; qemu-nbd shows a bitmap with -B NAME)",
             )
         }
         _ => error.into(),

@@ -215,7 +215,9 @@ impl From<BackupError> for Failure {
             BackupError::Write(error) => error.into(),
             BackupError::Output(error) => error.into(),
             BackupError::SameCheckpoint { .. } | BackupError::UnknownSize => Self::usage(error.to_string()),
-            BackupError::Writable => Self::other(format!("{error} (--allow-writable takes it all the same)")),
+            BackupError::Writable => Self::other(format!(
+                "{error} (serve it read-only, as `qemu-nbd -r` does; --allow-writable takes it all the same)"
+            )),
             BackupError::Tail { size, minimum } => {
                 let tail = human(size % minimum);
                 Self::broken(format!(

@@ -14,6 +14,9 @@ use crate::values::{parse_size, parse_uri};
 /// Without --bitmap it is a full backup, with --bitmap an incremental: the dirty ranges of the
 /// bitmap. The file is a sparse stream, ovirt-imageio's format.
 ///
+/// A disk image is served by `qemu-nbd -r -f qcow2 -k SOCKET IMAGE`, with -B NAME for a bitmap, and
+/// -e 16 for several connections.
+///
 /// It is written beside FILE, as .FILE.RANDOM.partial, and gets its name when it is whole and on
 /// disk. A file of that name is replaced then: the new one has its permissions, and belongs to the
 /// user who runs this. A symbolic link stays, and the file that it names is replaced. A pipe or a

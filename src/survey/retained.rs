@@ -218,6 +218,20 @@ mod tests {
 
     const BITMAP: ContextKind = ContextKind::Bitmap(BitmapIndex::FIRST);
 
+    /// A range that was disputed once is told as disputed, whatever later replies say.
+    #[test]
+    fn a_dispute_stays_one() {
+        for (old, fresh) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let flags = safer(BITMAP, old, fresh);
+            assert_eq!(flags & DISPUTED != 0, old != fresh);
+            for (old, fresh) in
+                [(old | DISPUTED, fresh), (old, fresh | DISPUTED), (old | DISPUTED, fresh | DISPUTED)]
+            {
+                assert_eq!(safer(BITMAP, old, fresh), flags | DISPUTED, "{old:x} {fresh:x}");
+            }
+        }
+    }
+
     /// A bitmap's list about the bytes from 0 on, with alternating flags.
     fn answer(lengths: &[u64], budget: &mut Budget) -> Layer {
         let list = lengths.iter().zip([1, 0].into_iter().cycle());

@@ -38,7 +38,7 @@ impl Coverage {
         if first == last && self.0.len() >= MOST_RANGES {
             return Err(Misfit::Scattered);
         }
-        self.0.splice(first..last, [whole_start..whole_end]);
+        self.0.splice(first..last, core::iter::once(whole_start..whole_end));
         Ok(())
     }
 

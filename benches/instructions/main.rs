@@ -76,9 +76,12 @@ fn main() {
     small(named.as_deref().unwrap_or_default());
 }
 
+/// A way to merge, and its name.
+type Function = (&'static str, fn(&Workload) -> u64);
+
 /// The merges of short lists, each a thousand times.
 fn small(named: &str) {
-    const FUNCTIONS: [(&str, fn(&Workload) -> u64); 3] = [
+    const FUNCTIONS: [Function; 3] = [
         ("naive", |workload| naive::fold(workload, &mut [])),
         ("fold", |workload| ours::fold::<Compact>(workload, &mut [])),
         ("next-extent", |workload| ours::step::<Compact>(workload, &mut [])),

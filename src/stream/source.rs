@@ -130,9 +130,8 @@ forward! {
 }
 
 #[cfg(test)]
+#[cfg(feature = "alloc")]
 mod tests {
-    #![cfg(feature = "alloc")]
-
     use super::*;
     use crate::stream::place;
     use crate::wire::Descriptors;

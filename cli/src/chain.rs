@@ -24,7 +24,7 @@ pub(crate) struct ChainArgs {
 
 /// Prints the sources of the restored disk.
 pub(crate) fn run(args: &ChainArgs) -> Result<(), Failure> {
-    let files = streams::read(&args.files)?;
+    let files = streams::read("chain", &args.files)?;
     let chain = files.chain(None)?;
     let size = chain.size();
     let sources = ExtentMap::covering(chain.restore(), 0..size)

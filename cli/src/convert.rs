@@ -11,8 +11,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents_formats::csi::{Blocks, Unallocated};
 use nbd_extents_formats::{
-    Assume, ConvertError, Fault, Format, ListReadError, ListWriteError, Loss, MergeError, ReadOptions,
-    WriteOptions, merge,
+    Assume, Attribute, ConvertError, Fault, Format, ListReadError, ListWriteError, Loss, MergeError,
+    ReadOptions, WriteOptions, merge,
 };
 
 use crate::failure::Failure;
@@ -171,7 +171,8 @@ fn failure(error: ConvertError<Failure>) -> Failure {
         ListWriteError::Output(error) => return error.into(),
         ListWriteError::SizeNeeded { format } => return missing_size(format),
         ListWriteError::Lost { .. } => " (--lossy leaves it out)",
-        ListWriteError::Unknown { .. } => " (--assume may help)",
+        ListWriteError::Unknown { attribute: Attribute::Dirty, .. } => " (--assume dirty takes it for dirty)",
+        ListWriteError::Unknown { attribute: Attribute::Zero, .. } => " (--assume data takes it for data)",
         _ => "",
     };
     Failure::not_there(error.to_string()).hint(hint)

@@ -30,6 +30,7 @@ mod survey;
 mod values;
 mod verify;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
@@ -81,10 +82,16 @@ fn main() -> ExitCode {
     match Program::try_parse() {
         Ok(program) => program.command.run().map_or_else(Failure::report, |()| ExitCode::SUCCESS),
         Err(answer) => {
-            // Help and version come this way too. A reader that has gone (`--help | true`) has seen
-            // enough.
-            let _ = answer.print();
-            if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
+            let printed = answer.print();
+            if answer.use_stderr() {
+                return ExitCode::from(failure::USAGE);
+            }
+            match printed {
+                // Help and version come this way. A reader that has gone (`--help | true`) has seen
+                // enough.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Failure::from(error).report(),
+                _ => ExitCode::SUCCESS,
+            }
         }
     }
 }

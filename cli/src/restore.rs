@@ -59,7 +59,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     if is_stream {
         return run_stream(args, &restore);
     }
-    let files = streams::read(&args.files)?;
+    let files = streams::read("restore", &args.files)?;
     let is_incremental = files.contents().first().is_some_and(|first| first.meta().incremental);
     let checked = restore.check(&files).map_err(|error| match error {
         RestoreError::Files(_) if is_incremental => hint_base(error, args),

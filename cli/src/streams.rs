@@ -14,7 +14,12 @@ pub(crate) fn is_standard(file: &Path) -> bool {
 }
 
 /// Reads the streams in files, or on standard input for `-`, to their ends.
-pub(crate) fn read(files: &[PathBuf]) -> Result<BackupFiles, Failure> {
+///
+/// `command` is the one whose usage is wrong if two files are `-`: the first takes all of it.
+pub(crate) fn read(command: &str, files: &[PathBuf]) -> Result<BackupFiles, Failure> {
+    if files.iter().filter(|file| is_standard(file)).count() > 1 {
+        return Err(crate::wrong_usage(command, "'-' is one stream, and cannot be named twice"));
+    }
     Ok(BackupFiles::read_with(files.to_vec(), |file| -> io::Result<Box<dyn Read>> {
         Ok(if is_standard(file) { Box::new(io::stdin().lock()) } else { Box::new(File::open(file)?) })
     })?)

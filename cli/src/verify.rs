@@ -26,7 +26,7 @@ pub(crate) struct VerifyArgs {
 
 /// Checks the streams, and prints a line for each.
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let files = streams::read(&args.files)?;
+    let files = streams::read("verify", &args.files)?;
     let unchecked = files.verify()?;
     let mut out = Output::held();
     for (contents, facts) in files.contents().iter().zip(unchecked) {
@@ -47,5 +47,6 @@ fn line(contents: &Contents) -> String {
     let kind = if meta.incremental { "incremental" } else { "full" };
     let Summary { data, zero, frames, .. } = contents.summary();
     let (size, data, zero) = (human(meta.virtual_size), human(data), human(zero));
-    format!("{kind} of {size}: {data} of data, {zero} of zeroes, {frames} frames; whole")
+    let frames_word = if frames == 1 { "frame" } else { "frames" };
+    format!("{kind} of {size}: {data} of data, {zero} of zeroes, {frames} {frames_word}; whole")
 }

@@ -65,10 +65,15 @@ fn what_is_not_known_is_assumed_only_when_told_and_only_what_is_safe() {
         error.starts_with("nbd-extents: imageio-dirty must say \"dirty\", which is not known"),
         "{error}"
     );
+    assert!(error.contains("(--assume dirty "), "{error}");
     let (code, out, _) = convert(&[&args[..], &["--assume", "dirty"]].concat(), map);
     assert_eq!(code, Some(0));
     assert_eq!(out, r#"[{"start": 0, "length": 512, "dirty": true, "zero": true}]"#);
     assert_eq!(convert(&[&args[..], &["--assume", "clean"]].concat(), map).0, Some(2));
+    // no option makes the layer known, so none is named
+    let (code, _, error) = convert(&["--from", "imageio-zero", "--to", "nbdinfo-depth", "--lossy"], map);
+    assert_eq!(code, Some(3));
+    assert!(error.ends_with("must say \"layer\", which is not known of the bytes from 0 on\n"), "{error}");
 }
 
 #[test]

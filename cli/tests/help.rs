@@ -168,6 +168,21 @@ fn reader_that_goes_away_is_no_failure_of_help_and_manual() {
     }
 }
 
+/// Reports that could not be written are failures: a script must not take half a man page for one.
+#[test]
+#[cfg(target_os = "linux")]
+fn full_output_disk_is_a_failure_of_help_and_manual() {
+    for text in [&["--help"][..], &["--version"], &["map", "-h"], &["help", "copy"], &["man"]] {
+        let (first, rest) = text.split_first().unwrap();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = program(first).args(rest).stdout(full).output().unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{text:?}");
+        assert!(stderr.starts_with("nbd-extents: cannot write the output"), "{text:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{text:?}: {stderr}");
+    }
+}
+
 /// Each remark and each error goes to a stderr that nobody reads: the exit code has to tell all the
 /// same.
 #[test]

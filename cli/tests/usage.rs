@@ -58,6 +58,8 @@ fn unknown_formats_list_the_known_ones() {
 fn options_that_do_not_go_together_are_named() {
     refused("map --demo nbd://host", &["--demo", "[URI]"]);
     refused("copy nbd://one nbd://other --bitmap-first", &["--bitmap <NAME>"]);
+    refused("verify - -", &["cannot be named twice"]);
+    refused("chain - disk.monday -", &["cannot be named twice"]);
     refused("map --demo --json --format table", &["--json", "--format <FORMAT>"]);
     refused("map --demo --actions --totals", &["--actions", "--totals"]);
     refused("map nbd://host --bitmap b --previous-size 1M", &["<--actions|--totals>"]);

@@ -38,6 +38,7 @@ use crate::{Attributes, Fault, ListReadError, ReadOptions};
 /// assert_eq!(dirty, 65536);
 /// # Ok::<(), nbd_extents_formats::ListReadError>(())
 /// ```
+#[must_use = "a list is read while its rows are asked for"]
 pub struct ListReader<R, T = Attributes> {
     format: &'static str,
     decoder: Decoder<T>,

@@ -33,6 +33,7 @@ const CHUNK: usize = 1 << 16;
 /// assert_eq!(text, b"0 512 zero\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "without `finish` or `write_all` the list has no end"]
 pub struct ListWriter<W, T = Attributes> {
     encoder: Box<dyn Encode<T>>,
     /// The size that the caller has given.

@@ -262,7 +262,6 @@ impl<T: Copy> ExtentMap<T> {
     }
 
     /// The extents as a stream: see [`MapSlice::stream`].
-    #[must_use]
     pub fn stream(&self) -> FromIter<MapExtents<'_, T>> {
         self.as_slice().stream()
     }

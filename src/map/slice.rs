@@ -192,7 +192,6 @@ impl<'a, T: Copy> MapSlice<'a, T> {
     }
 
     /// The extents as a stream, for all its adapters.
-    #[must_use]
     pub fn stream(&self) -> FromIter<MapExtents<'a, T>> {
         from_iter(self.extents())
     }

@@ -19,6 +19,7 @@ use crate::kernel::{Block, Blocks, NextBlock};
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Check<S> {
     stream: S,
     range: Range<u64>,

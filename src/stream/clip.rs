@@ -16,6 +16,7 @@ use crate::extent::Extent;
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Clip<S> {
     stream: S,
     range: Range<u64>,

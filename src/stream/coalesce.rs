@@ -15,6 +15,7 @@ use crate::extent::Extent;
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Coalesce<S: ExtentStream> {
     stream: S,
     /// The extent that may still grow.

@@ -16,6 +16,7 @@ use crate::extent::Extent;
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Fill<S: ExtentStream> {
     stream: S,
     /// The part of the range to fill that has not been described yet.

@@ -15,6 +15,7 @@ use crate::kernel::Blocks;
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Filter<S, F> {
     pub(super) stream: S,
     keep: F,

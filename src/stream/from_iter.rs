@@ -11,6 +11,7 @@ use crate::extent::Extent;
 
 /// A checked stream over an iterator of extents: see [`from_iter`].
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct FromIter<I> {
     iter: Fuse<I>,
     /// The end of the last extent.
@@ -19,6 +20,7 @@ pub struct FromIter<I> {
 
 /// A checked stream over an iterator of `Result`s: see [`try_from_iter`].
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct TryFromIter<I> {
     iter: Fuse<I>,
     /// The end of the last extent.

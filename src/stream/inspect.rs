@@ -14,6 +14,7 @@ use crate::extent::Extent;
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Inspect<S, F> {
     pub(super) stream: S,
     f: F,

@@ -17,6 +17,7 @@ use crate::kernel::{Blocks, Lists};
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MapErr<S, F> {
     pub(super) stream: S,
     f: F,

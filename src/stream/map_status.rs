@@ -15,6 +15,7 @@ use crate::kernel::{Blocks, Lists};
 /// # Ok::<(), StreamError>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MapStatus<S, F> {
     pub(super) stream: S,
     f: F,

@@ -20,6 +20,7 @@ use crate::kernel::{Blocks, sides_of};
 /// assert_eq!(merged.collect_vec()?[1], Extent::new(512, 512, ('b', 1))?);
 /// # Ok::<(), StreamError>(())
 /// ```
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
     pub(super) left: Cursor<A>,
     pub(super) right: Cursor<B>,

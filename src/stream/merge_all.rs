@@ -9,6 +9,7 @@ use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
 /// Several merged streams of one kind: see [`merge_all`].
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MergeAll<S: ExtentStream, F> {
     streams: SmallVec<[Cursor<S>; 4]>,
     combine: F,

@@ -13,6 +13,7 @@ use crate::wire::{Descriptor, Descriptors, RawDescriptor};
 
 /// Lists of descriptors at their offsets: see [`place`] and [`place_all`].
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Place<'a, R: RawDescriptor, L = Empty<Descriptors<'a, R>>> {
     /// Never empty while a later list has a descriptor: the kernel sees this list alone.
     list: Descriptors<'a, R>,
@@ -22,6 +23,7 @@ pub struct Place<'a, R: RawDescriptor, L = Empty<Descriptors<'a, R>>> {
 
 /// Any descriptors at their offsets: see [`place_iter`].
 #[derive(Clone, Debug)]
+#[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct PlaceIter<I> {
     descriptors: Fuse<I>,
     last: Last,
@@ -51,7 +53,6 @@ pub struct PlaceIter<I> {
 /// assert_eq!(placed.position(), 5120);
 /// # Ok::<(), nbd_extents::StreamError>(())
 /// ```
-#[must_use]
 pub fn place<R: RawDescriptor>(list: Descriptors<'_, R>, start: u64) -> Place<'_, R> {
     Place { list, rest: empty().fuse(), last: Last::at(start) }
 }

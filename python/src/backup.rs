@@ -17,8 +17,9 @@ use crate::survey::strings;
 ///
 /// The file is a sparse stream, which `restore`, the program `nbd-extents restore` and
 /// ovirt-imageio read. It is written beside `file` and gets its name when it is whole and on disk; a
-/// pipe or a device is written as it is. Returns the bytes that were copied, zeroed and skipped, and the size of the disk, as a dict. A
-/// full backup copies all of a disk whose server has no block status.
+/// pipe or a device is written as it is. Returns the bytes that were copied, zeroed and skipped, and
+/// the size of the disk, as a dict. A full backup copies all of a disk whose server has no block
+/// status.
 ///
 /// checkpoint
 ///     The name of the state that is backed up, to which the next incremental refers.

@@ -110,7 +110,7 @@ fn both_ways_agree<P: Policy + fmt::Debug>(lists: &Lists, policy: &P) {
     // A check between merge and policy hands blocks on, and finds its faults all the same; a filter
     // leaves gaps within blocks.
     let size = size(lists);
-    for range in [0..size, 0..size - 1, 1..size, 0..size + 1] {
+    for range in [0..size, 0..size - 1, 0..size / 2, 1..size, 0..size + 1] {
         let covering = || merged(lists).covering(range.clone()).decide(policy);
         assert_eq!(by_fold(covering()), one_by_one(covering()), "{policy:?} {range:?}");
         let within = || merged(lists).within(range.clone()).decide(policy);

@@ -249,7 +249,10 @@ fn a_file_that_changes_after_its_check_is_refused() {
         let (_target, server) = scene.target(SIZE);
         Restore::new().files(&uri(&server), &options(), &checked).unwrap_err()
     };
-    let changed = |error: &RestoreError, nth: usize| matches!(error, RestoreError::Files(FilesError::Changed { file }) if *file == chain[nth]);
+    let changed = |error: &RestoreError, nth: usize| {
+        let RestoreError::Files(FilesError::Changed { file }) = error else { return false };
+        *file == chain[nth]
+    };
     let whole = fs::read(&chain[1]).unwrap();
     fs::copy(&chain[0], &chain[1]).unwrap();
     let error = run();

@@ -61,7 +61,7 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// As [`Self::write`], and [`StartError::NotOffered`]
     /// where the server does not offer FUA.
     pub fn write_fua(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.write_as(WriteRequest::new(offset).fua(), data)
@@ -78,7 +78,7 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// As [`Self::write`], and [`StartError::NotOffered`]
     /// where the server does not offer what the request asks for. A request that is to be fast
     /// fails with [`Errno::ENOTSUP`](crate::session::Errno::ENOTSUP) where it would not be.
     pub fn write_zeroes(&mut self, request: &ZeroRequest) -> Result<(), Error> {
@@ -100,7 +100,7 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// As [`Self::write`], and [`StartError::NotOffered`]
     /// where the server does not offer it.
     pub fn trim(&mut self, request: &TrimRequest) -> Result<(), Error> {
         self.run(Transfer::Plain(request.0), Lent::default())
@@ -110,7 +110,7 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     ///
-    /// As [`Self::read`], and [`StartError::NotOffered`](crate::session::StartError::NotOffered)
+    /// As [`Self::read`], and [`StartError::NotOffered`]
     /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         self.run(Transfer::Plain(RequestInfo::cache(offset, length)), Lent::default())

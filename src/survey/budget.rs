@@ -8,9 +8,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// The bytes of payload held, and their limit.
 #[derive(Debug)]
 pub(super) struct Budget {
-    limit: usize,
+    pub(super) limit: usize,
     used: Arc<AtomicUsize>,
-    peak: usize,
+    /// The most bytes that were held at one time.
+    pub(super) peak: usize,
 }
 
 /// A payload that counts against its budget as long as it exists.
@@ -24,14 +25,6 @@ pub(super) struct Payload {
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, used: Arc::default(), peak: 0 }
-    }
-
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    pub(super) fn peak(&self) -> usize {
-        self.peak
     }
 
     /// True if `bytes` more would stay within `limit`, which is the budget's own or a part of it.
@@ -92,7 +85,7 @@ mod tests {
         let mut buffer = Vec::with_capacity(1 << 20);
         buffer.extend([0; 100]);
         let payload = budget.hold(buffer);
-        assert_eq!((payload.bytes.capacity(), budget.peak()), (100, 100));
+        assert_eq!((payload.bytes.capacity(), budget.peak), (100, 100));
         assert_eq!(budget.room(), (1 << 20) - 100);
         drop(payload);
         assert_eq!(budget.room(), 1 << 20);

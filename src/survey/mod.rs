@@ -330,7 +330,7 @@ impl Survey {
     #[must_use]
     pub fn stats(&self) -> SurveyStats {
         let assumed_bytes = self.passes.iter().map(|pass| pass.assumed_bytes).sum();
-        let (peak_bytes, disagreements) = (self.cx.budget.peak(), self.ready.disputed);
+        let (peak_bytes, disagreements) = (self.cx.budget.peak, self.ready.disputed);
         let extents = self.ready.taken();
         SurveyStats { peak_bytes, disagreements, assumed_bytes, extents, ..self.cx.stats }
     }

@@ -202,12 +202,12 @@ impl Pass {
             return true;
         }
         // the first reply shows which range one reply covers
-        let known = self.flight.is_empty() || self.sizer.is_known();
+        let known = self.flight.is_empty() || self.sizer.known;
         if flying >= cx.options.width() || !known {
             return false;
         }
         let first = !awaits && cx.alone;
-        let expected = self.sizer.expected().saturating_mul(self.flight.len() as u64 + 1);
+        let expected = self.sizer.expected.saturating_mul(self.flight.len() as u64 + 1);
         first || self.room() > 0 && cx.budget.has_room_for(expected, self.share(&cx.budget))
     }
 
@@ -217,7 +217,7 @@ impl Pass {
         let block = options.export.block();
         let first = self.pieces.iter().nth(place).ok_or_else(|| bug("a range to ask about is not there"))?;
         let start = first.range.start - first.range.start % block;
-        let most = self.sizer.length();
+        let most = self.sizer.length;
         let most = start.saturating_add((most - most % block).max(block));
         // retained answers about bytes ahead exist for one range only
         let end = self.pieces.span_end(place, most, options.export.read_only, options.join_details);
@@ -228,7 +228,7 @@ impl Pass {
     /// The part of the budget that this pass may fill. The answers of the bitmaps are held while
     /// the details are requested, so they must leave half of it.
     fn share(&self, budget: &Budget) -> usize {
-        let whole = budget.limit();
+        let whole = budget.limit;
         if self.topic == Topic::Bitmaps { whole / 2 } else { whole }
     }
 
@@ -369,7 +369,7 @@ impl Pass {
     /// that did not fit the budget is requested again.
     pub(super) fn finish(&mut self, id: RequestId, cx: &mut PassContext) -> Result<(), SurveyError> {
         let mut reply = self.take_reply(id)?;
-        self.sizer.expect(reply.wanted.min(cx.budget.limit() as u64));
+        self.sizer.expect(reply.wanted.min(cx.budget.limit as u64));
         if reply.is_given_up() {
             return self.ask_again(&reply, cx);
         }
@@ -410,7 +410,7 @@ impl Pass {
         if coarsened > 0 || !hopeless {
             return Ok(());
         }
-        Err(SurveyError::OverBudget { offset: asked.start, length, budget: cx.budget.limit() })
+        Err(SurveyError::OverBudget { offset: asked.start, length, budget: cx.budget.limit })
     }
 
     /// Takes the answers of the layers, up to the end of the shortest.

@@ -21,13 +21,13 @@ const LEAST: u64 = 4 << 10;
 /// The length of the next request, in bytes, and the payload expected in its reply.
 #[derive(Debug)]
 pub(super) struct RequestSizer {
-    length: u64,
+    pub(super) length: u64,
     /// The number of replies that must fit before the length grows again.
     caution: u32,
     /// The expected bytes of payload: the largest recent reply, with decay.
-    expected: u64,
+    pub(super) expected: u64,
     /// True once a reply has shown which range one reply covers.
-    known: bool,
+    pub(super) known: bool,
     /// True if most of the last reply will be sent again.
     was_wasteful: bool,
 }
@@ -35,18 +35,6 @@ pub(super) struct RequestSizer {
 impl RequestSizer {
     pub(super) fn new(longest: u64) -> Self {
         Self { length: longest, caution: 0, expected: 0, known: false, was_wasteful: false }
-    }
-
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub(super) fn expected(&self) -> u64 {
-        self.expected
-    }
-
-    pub(super) fn is_known(&self) -> bool {
-        self.known
     }
 
     /// Records the bytes of payload that a reply had, or would have had.
@@ -125,8 +113,8 @@ mod tests {
     fn after(length: u64, described: u64, asked: u64, payload: u64, in_flight: usize) -> u64 {
         let mut step = RequestSizer::new(length);
         step.learn(described, asked, payload, 0, &options(in_flight));
-        assert!(step.is_known());
-        step.length()
+        assert!(step.known);
+        step.length
     }
 
     #[test]
@@ -173,7 +161,7 @@ mod tests {
             let mut step = RequestSizer::new(MIB);
             step.learn(described, MIB, 8 * WASTE, unused, &options(1));
             step.learn(described, MIB, 8 * WASTE, unused, &options(1));
-            step.length()
+            step.length
         };
         assert_eq!(length(4 * WASTE), 4 * MIB, "half of a reply is not most of it");
         assert_eq!(length(4 * WASTE + 1), 2 * described);
@@ -193,20 +181,20 @@ mod tests {
         step.halve(MIB);
         for _ in 1..CAUTION {
             step.learn(MIB / 2, MIB / 2, 100, 0, &options(2));
-            assert_eq!(step.length(), MIB / 2);
+            assert_eq!(step.length, MIB / 2);
         }
         step.learn(MIB / 2, MIB / 2, 100, 0, &options(2));
-        assert_eq!(step.length(), MIB);
+        assert_eq!(step.length, MIB);
     }
 
     #[test]
     fn what_a_reply_will_have_is_remembered_for_a_while() {
         let mut step = RequestSizer::new(MIB);
         step.expect(8000);
-        assert_eq!(step.expected(), 8000);
+        assert_eq!(step.expected, 8000);
         step.expect(10);
-        assert_eq!(step.expected(), 7000);
+        assert_eq!(step.expected, 7000);
         step.expect(7001);
-        assert_eq!(step.expected(), 7001);
+        assert_eq!(step.expected, 7001);
     }
 }

@@ -126,11 +126,26 @@ impl Attributes {
     }
 
     /// The attributes that are known here.
+    ///
+    /// ```
+    /// use nbd_extents_formats::{Attribute, Attributes};
+    ///
+    /// let clean = Attributes { dirty: Some(false), ..Attributes::default() };
+    /// assert!(clean.known().eq([Attribute::Dirty]));
+    /// ```
     pub fn known(&self) -> impl Iterator<Item = Attribute> {
         self.compare(self).into_iter().filter_map(|(attribute, known, _)| known.then_some(attribute))
     }
 
     /// The attributes that are known here and are not the same there.
+    ///
+    /// ```
+    /// use nbd_extents_formats::{Attribute, Attributes};
+    ///
+    /// let both = Attributes { zero: Some(true), dirty: Some(true), ..Attributes::default() };
+    /// let lost = both.lost_in(&Attributes { zero: Some(true), ..Attributes::default() });
+    /// assert!(lost.into_iter().eq([Attribute::Dirty]));
+    /// ```
     #[must_use]
     pub fn lost_in(&self, there: &Self) -> BTreeSet<Attribute> {
         let lost = self.compare(there).into_iter().filter(|&(_, known, same)| known && !same);
@@ -180,6 +195,13 @@ impl Attributes {
     ///
     /// A hole of which nobody says that it reads as zero is data with undefined content, as on the
     /// wire. A layer without a number has no place in a status, unless it is absent.
+    ///
+    /// ```
+    /// use nbd_extents_formats::Attributes;
+    ///
+    /// let hole = Attributes { hole: true, ..Attributes::default() }.status();
+    /// assert_eq!((hole.hole(), hole.zero(), hole.dirty()), (Some(true), Some(false), None));
+    /// ```
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = Status::UNKNOWN;
@@ -214,6 +236,17 @@ impl From<Status> for Attributes {
 /// The safe answers to assume where a format must give one and the list does not.
 ///
 /// Nobody can assume that bytes are clean or zero.
+///
+/// ```
+/// use nbd_extents::Extent;
+/// use nbd_extents_formats::{Assume, Attributes, Format, WriteOptions};
+///
+/// let assume = Assume { data: true, ..Assume::default() };
+/// let options = WriteOptions { assume, ..WriteOptions::default() };
+/// let mut writer = Format::ImageioZero.writer(Vec::new(), options);
+/// writer.push(&Extent::new(0, 512, Attributes::default())?)?; // an error without it
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Assume {
     /// Take bytes of which nobody says whether they have changed for dirty.

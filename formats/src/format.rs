@@ -90,7 +90,14 @@ formats! {
 }
 
 impl Format {
-    /// The name of the format, `imageio-dirty` for one.
+    /// The name of the format.
+    ///
+    /// ```
+    /// use nbd_extents_formats::Format;
+    ///
+    /// assert_eq!(Format::ImageioDirty.name(), "imageio-dirty");
+    /// assert_eq!("imageio-dirty".parse(), Ok(Format::ImageioDirty));
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.spec().name

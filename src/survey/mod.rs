@@ -156,8 +156,9 @@ impl Survey {
     /// `NBD_FLAG_BLOCK_STATUS_PAYLOAD`, send the payload form with its
     /// [`context_ids`](Request::context_ids), and give this function both halves of
     /// [`Negotiated::split`]. Otherwise open two connections, one that negotiates
-    /// [`Contexts::bitmaps`] and one that negotiates [`Contexts::details`], and send each request
-    /// on the connection that its topic names.
+    /// [`Contexts::bitmaps`](crate::Contexts::bitmaps) and one that negotiates
+    /// [`Contexts::details`](crate::Contexts::details), and send each request on the connection
+    /// that its topic names.
     ///
     /// # Errors
     ///

@@ -77,7 +77,7 @@ fn finish(
                 open.remove(&cookie);
             }
             Event::Failed { error, .. } => {
-                operations[index] = Ending::Failed(variant(&error));
+                operations[index] = Ending::Failed(variant(&error.fault));
                 open.remove(&cookie);
             }
             event => events.push(event),
@@ -126,7 +126,7 @@ fn kind_of(error: &Error) -> String {
     match error {
         Error::Handshake(error) => variant(error),
         Error::Protocol(error) => variant(error),
-        Error::Request(error) => variant(error),
+        Error::Request(error) => variant(&error.fault),
         other => variant(other),
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A server answers the whole disk at once, in extended descriptors; the payloads are handed to the
-//! survey as vectors, and all extents are read. `ratio survey/CONTEXTS/DESCRIPTORS nbd-extents X`:
+//! survey as vectors, and all extents are read. The contexts were negotiated before, as on a
+//! connection. `ratio survey/CONTEXTS/DESCRIPTORS nbd-extents X`:
 //! X times as long as `naive`, which decodes and merges the same payloads with one branch per
 //! context, checks nothing, and shares no code with the crate. Both give the same hash of the ends
 //! and the dirty bytes. The survey joins equal neighbours, so both hash only the bytes at which the
@@ -23,12 +24,14 @@ use std::env;
 
 use measure::Clock;
 use nbd_extents::wire::{Compact, Descriptor, Descriptors, Form, encode};
-use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Survey, SurveyOptions};
 use workloads::RANDOM;
 
 /// A disk as a server describes it: the payload of each context, whose ids are 0, 1, 2 and so on.
 struct Disk {
     size: u64,
+    /// What the handshake has left, which every survey of a connection starts from.
+    contexts: Negotiated,
     payloads: Vec<Vec<u8>>,
 }
 
@@ -48,7 +51,7 @@ impl Disk {
                 payload(nth, &turned)
             }
         });
-        Self { size, payloads: payloads.collect() }
+        Self { size, contexts: negotiated(contexts), payloads: payloads.collect() }
     }
 }
 
@@ -80,17 +83,20 @@ impl Changes {
     }
 }
 
-fn survey(disk: &Disk) -> u64 {
-    let names = (0..disk.payloads.len()).map(|nth| match nth {
+/// An allocation and bitmaps, all granted.
+fn negotiated(contexts: usize) -> Negotiated {
+    let names = (0..contexts).map(|nth| match nth {
         0 => Context::Allocation,
         nth => Context::bitmap(format!("b{nth}")),
     });
     let names: Vec<_> = names.collect();
-    let wanted =
-        names.iter().fold(Contexts::new(), |all, name| all.require(name.clone()).expect("a new name"));
-    let contexts =
-        wanted.negotiate((0..).zip(names.iter().map(Context::to_string))).expect("all are granted");
+    let wanted = Contexts::new().require_all(names.clone()).expect("new names");
+    wanted.negotiate((0..).zip(names.iter().map(Context::to_string))).expect("all are granted")
+}
+
+fn survey(disk: &Disk) -> u64 {
     let export = ExportParams::new(disk.size, Form::Extended).expect("a size").read_only(true);
+    let contexts = disk.contexts.clone();
     let mut survey = Survey::together(SurveyOptions::new(export), contexts).expect("a survey");
     let mut changes = Changes::default();
     while let Some(request) = survey.next_request().expect("no fault") {

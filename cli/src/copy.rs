@@ -10,7 +10,7 @@ use nbd_extents::{Context, Contexts, SurveyStats};
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::{Failure, print_soon};
 use crate::map::Previous;
-use crate::output::remark;
+use crate::output::remark_on_tail;
 use crate::progress::{ProgressArgs, Watch};
 use crate::survey::SurveyArgs;
 use crate::values::{human, parse_size, parse_uri};
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let connections = args.connections.into();
     let copy = Copy::connect(surveyor, (&args.source, &options), (&args.target, &options), connections)
         .map_err(|error| failure(error, args, &options).hint(NOTHING))?;
-    remark_on_tail(&copy);
+    remark_on_tail(copy.target().size(), copy.surveyor().export().size(), "source");
     let watch = Watch::begin(&args.progress, "copying", copy.monitor())?;
     let monitor = copy.monitor();
     #[cfg(unix)]
@@ -94,11 +94,8 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
 }
 
 fn contexts(args: &CopyArgs) -> Result<Contexts, Failure> {
-    let mut contexts = Contexts::new();
-    for name in &args.bitmap {
-        contexts = contexts.require(Context::bitmap(name))?;
-    }
-    Ok(contexts.require(Context::Allocation)?)
+    let bitmaps = args.bitmap.iter().map(Context::bitmap);
+    Ok(Contexts::new().require_all(bitmaps.chain([Context::Allocation]))?)
 }
 
 fn move_data(
@@ -142,14 +139,4 @@ fn partial(failure: Failure, monitor: &CopyMonitor) -> Failure {
         "; the target now holds a part of the copy ({copied} copied, {zeroed} zeroed) over its old \
             content: run the same copy again"
     ))
-}
-
-fn remark_on_tail(copy: &Copy) {
-    let (source, target) = (copy.surveyor().export().size(), copy.target().size());
-    if target > source {
-        let tail = human(target - source);
-        remark(format_args!(
-            "the target is {tail} larger than the source: from byte {source} on it stays as it is"
-        ));
-    }
 }

@@ -3,6 +3,8 @@
 use core::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 
+use crate::values::human;
+
 /// A text for people is held back up to this size, in bytes: some 15,000 lines of a map.
 const HELD: usize = 1 << 20;
 /// A script gets its input in pieces of this size, in bytes.
@@ -12,6 +14,16 @@ const PIECE: usize = 64 << 10;
 /// that it needs.
 pub(crate) fn remark(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "nbd-extents: {text}");
+}
+
+/// Says which part of a target stays as it is, where it is larger than `what`, of `size` bytes.
+pub(crate) fn remark_on_tail(target: u64, size: u64, what: &str) {
+    if target > size {
+        let tail = human(target - size);
+        remark(format_args!(
+            "the target is {tail} larger than the {what}: from byte {size} on it stays as it is"
+        ));
+    }
 }
 
 /// Standard output, with the bytes not yet written.

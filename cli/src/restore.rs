@@ -10,10 +10,13 @@ use nbd_extents_backup::{CheckedRestore, Restore, RestoreError, RestoreTarget, U
 
 use crate::connection::{self, ConnectionArgs};
 use crate::failure::{Failure, print_soon};
-use crate::output::remark;
+use crate::output::{remark, remark_on_tail};
 use crate::progress::{ProgressArgs, Watch};
 use crate::streams;
-use crate::values::{human, parse_uri};
+use crate::values::parse_uri;
+
+/// What a target is compared with.
+const DISK: &str = "disk in the stream";
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals
 ///
@@ -74,7 +77,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
 fn run_checked(args: &RestoreArgs, restore: &Restore, checked: CheckedRestore<'_>) -> Result<(), Failure> {
     let target = connect(args, restore)?;
     watch_signals(&target)?;
-    remark_on_tail(target.export().size(), checked.disk_size());
+    remark_on_tail(target.export().size(), checked.disk_size(), DISK);
     let watch = Watch::begin(&args.progress, "writing", target.monitor())?;
     let done = checked.write_to(target);
     drop(watch);
@@ -88,7 +91,7 @@ fn run_stream(args: &RestoreArgs, restore: &Restore) -> Result<(), Failure> {
     let size = target.export().size();
     let watch = Watch::begin(&args.progress, "writing", target.monitor())?;
     let input = io::stdin().lock();
-    let done = restore.write_stream(target, input, |meta| remark_on_tail(size, meta.virtual_size));
+    let done = restore.write_stream(target, input, |meta| remark_on_tail(size, meta.virtual_size, DISK));
     drop(watch);
     let (done, summary) = done.map_err(|error| match error {
         RestoreError::Chain(_) => hint_base(error, args),
@@ -137,15 +140,5 @@ fn warn_unchecked(file: &Path, facts: &[UncheckedFact]) {
     if !facts.is_empty() {
         let facts: Vec<_> = facts.iter().map(UncheckedFact::to_string).collect();
         remark(format_args!("{}: not checked: {}", file.display(), facts.join(", ")));
-    }
-}
-
-/// Says which part of a larger target stays as it is.
-fn remark_on_tail(target: u64, disk: u64) {
-    if let Some(tail) = target.checked_sub(disk).filter(|&tail| tail > 0) {
-        let tail = human(tail);
-        remark(format_args!(
-            "the target is {tail} larger than the disk in the stream: from byte {disk} on it stays as it is"
-        ));
     }
 }

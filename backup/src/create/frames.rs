@@ -48,9 +48,9 @@ impl<W: Write> FrameOutput<W> {
             return self.data(offset, bytes);
         }
         let mut at = offset;
-        for run in runs(bytes) {
+        for (zero, run) in runs(bytes) {
             let end = at + run.len() as u64;
-            if is_zero(run.get(..BLOCK).unwrap_or(run)) {
+            if zero {
                 self.zero(at..end)?
             } else {
                 self.data(at, run)?
@@ -94,8 +94,8 @@ fn put(out: &mut impl Write, frame: &Frame<'_>) -> Result<u64, BackupError> {
     Ok(length)
 }
 
-/// The longest runs of whole blocks that are all zero, or all not.
-fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The longest runs of whole blocks that are all zero, or all not, and which of the two.
+fn runs(bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     let mut rest = bytes;
     core::iter::from_fn(move || {
         let mut blocks = rest.chunks(BLOCK);
@@ -104,7 +104,7 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         let more: usize = blocks.take_while(|block| is_zero(block) == zero).map(<[u8]>::len).sum();
         let (run, later) = rest.split_at(first.len() + more);
         rest = later;
-        Some(run)
+        Some((zero, run))
     })
 }
 

@@ -41,10 +41,7 @@ fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &Ma
 /// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are
 /// required. The depth is asked for only where it is shown, and may be missing.
 fn contexts(args: &MapArgs) -> Result<Contexts, ContextError> {
-    let mut contexts = Contexts::new();
-    for name in &args.bitmap {
-        contexts = contexts.require(Context::bitmap(name))?;
-    }
+    let contexts = Contexts::new().require_all(args.bitmap.iter().map(Context::bitmap))?;
     match (args.format(), args.bitmap.is_empty()) {
         (MapFormat::Nbdinfo, false) => Ok(contexts),
         (MapFormat::Nbdinfo, true) | (_, false) => contexts.require(Context::Allocation),

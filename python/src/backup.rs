@@ -101,9 +101,7 @@ pub(crate) fn backup<'py>(
         return Err(Failure::usage("grown needs the old size: after or previous_size").into());
     }
     let canceller = Canceller::new();
-    let (timeout, request_timeout) =
-        (job::duration(timeout, "timeout")?, job::duration(request_timeout, "request_timeout")?);
-    let options = live::options(&canceller, timeout, request_timeout);
+    let options = live::options(&canceller, timeout, request_timeout)?;
     let uri = live::uri(uri)?;
     let connections = job::connections(connections)?;
     let counts = Progress::default();

@@ -107,8 +107,7 @@ impl PyClient {
         request_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let canceller = Canceller::new();
-        let request_timeout = job::duration(request_timeout, "request_timeout")?;
-        let mut options = live::options(&canceller, None, request_timeout);
+        let mut options = live::options(&canceller, None, request_timeout)?;
         if let Some(limit) = job::duration(connect_timeout, "connect_timeout")? {
             options = options.connect_timeout(limit);
         }

@@ -1,7 +1,6 @@
 //! `survey`: the merged map of a live export.
 
 use core::ops::Range;
-use core::time::Duration;
 use std::sync::Arc;
 
 use nbd_client::survey::{Order, SurveyStream, Surveyor};
@@ -96,12 +95,7 @@ pub(crate) fn survey(
         order: if bitmap_first { Order::BitmapFirst } else { Order::Together },
         offset,
         length,
-        options: options(
-            &canceller,
-            job::duration(timeout, "timeout")?,
-            job::duration(request_timeout, "request_timeout")?,
-        )
-        .strict(strict),
+        options: options(&canceller, timeout, request_timeout)?.strict(strict),
         allow_writable,
         progress: counts.clone(),
     };
@@ -115,17 +109,18 @@ pub(crate) fn uri(text: &str) -> Result<Uri, Failure> {
     text.parse().map_err(Failure::usage)
 }
 
-/// The options of a connection, with the limits of time that the caller has set.
+/// The options of a connection, with the limits of time that the caller has set, in seconds.
 pub(crate) fn options(
     canceller: &Canceller,
-    timeout: Option<Duration>,
-    request_timeout: Option<Duration>,
-) -> Options {
-    let options = Options::new().canceller(canceller.clone()).deadline(job::deadline(timeout));
-    match request_timeout {
+    timeout: Option<f64>,
+    request_timeout: Option<f64>,
+) -> PyResult<Options> {
+    let deadline = job::deadline(job::duration(timeout, "timeout")?);
+    let options = Options::new().canceller(canceller.clone()).deadline(deadline);
+    Ok(match job::duration(request_timeout, "request_timeout")? {
         Some(limit) => options.request_timeout(limit),
         None => options,
-    }
+    })
 }
 
 /// What a survey asks: all of it is required.

@@ -69,9 +69,7 @@ pub(crate) fn restore<'py>(
         );
     }
     let canceller = Canceller::new();
-    let (timeout, request_timeout) =
-        (job::duration(timeout, "timeout")?, job::duration(request_timeout, "request_timeout")?);
-    let options = live::options(&canceller, timeout, request_timeout);
+    let options = live::options(&canceller, timeout, request_timeout)?;
     let uri = live::uri(uri)?;
     let restore = Restore::new()
         .base(base.clone())

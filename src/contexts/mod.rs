@@ -61,7 +61,7 @@ impl fmt::Display for Context {
         match self {
             Self::Allocation => f.write_str(ALLOCATION),
             Self::Depth => f.write_str(DEPTH),
-            Self::Bitmap(name) => [BITMAP_PREFIX, name].iter().try_for_each(|part| f.write_str(part)),
+            Self::Bitmap(name) => write!(f, "{BITMAP_PREFIX}{name}"),
         }
     }
 }

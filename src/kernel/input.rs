@@ -48,7 +48,7 @@ impl<R: RawDescriptor> Input<'_, R> {
     }
 
     /// The length of that rest, or 0. `None` where it does not fit a key.
-    pub(super) fn begun(&self) -> Option<u64> {
+    pub(super) fn rest(&self) -> Option<u64> {
         self.end.checked_sub(self.start).filter(|&left| left < LONGEST)
     }
 
@@ -70,32 +70,34 @@ impl<R: RawDescriptor> Input<'_, R> {
         (end <= MAX_END).then_some(Consumed { count, end, flags: last.read().flags })
     }
 
-    /// Decodes at most `count` keys into the first slots, and a guard after them. Returns their
-    /// number, and the OR of their flags; `None` where the scalar merge must go on.
+    /// Decodes at most `count` keys, of which there must be one, into the first slots, and a guard
+    /// after them. Returns their number, and the OR of their flags; `None` where the scalar merge
+    /// must go on.
     #[inline(always)]
     pub(super) fn decode<const SHIFT: u32>(
         &self,
         count: usize,
         keys: &mut [u64; SLOTS],
     ) -> Option<(usize, u64)> {
-        let rest = self.begun()?;
-        let begun = usize::from(self.is_begun());
+        let rest = self.rest()?;
+        let first = usize::from(self.is_begun());
         if self.is_begun() {
             if self.flags >= FLAGS {
                 return None;
             }
             *keys.first_mut()? = rest << CODE_BITS | self.flags << SHIFT;
         }
-        let list = self.list.get(..count - begun).unwrap_or(self.list);
-        let len = begun + list.len();
-        let decoded = decode::<R, SHIFT>(list, rest, 0, keys.get_mut(begun..len)?)?;
+        // all of the list, if it is shorter
+        let list = self.list.get(..count - first).unwrap_or(self.list);
+        let len = first + list.len();
+        let decoded = decode::<R, SHIFT>(list, rest, 0, keys.get_mut(first..len)?)?;
         *keys.get_mut(len)? = LAST;
         let flags = decoded.flags | if self.is_begun() { self.flags } else { 0 };
         (len > 0 && self.start + decoded.end <= MAX_END).then_some((len, flags))
     }
 
-    /// The consumed descriptors, once the merge stands `end` bytes further and the first `used`
-    /// keys end up to there.
+    /// The consumed descriptors, after a block that moved the merge by `end` bytes. The first
+    /// `used` keys end there or before.
     pub(super) fn consumed(
         &self,
         used: usize,
@@ -103,13 +105,13 @@ impl<R: RawDescriptor> Input<'_, R> {
         shift: u32,
         keys: &[u64; SLOTS],
     ) -> Option<Consumed> {
-        let begun = usize::from(self.is_begun());
+        let first = usize::from(self.is_begun());
         let last = used.checked_sub(1).and_then(|last| keys.get(last));
         let (count, key) = match last.filter(|&last| last >> CODE_BITS == end) {
-            Some(last) => (used - begun, last),
+            Some(last) => (used - first, last),
             // The merge stands in the next descriptor, whose rest will be the first key of the next
             // block.
-            None => (used + 1 - begun, keys.get(used)?),
+            None => (used + 1 - first, keys.get(used)?),
         };
         Some(Consumed { count, end: self.start + (key >> CODE_BITS), flags: key >> shift & (FLAGS - 1) })
     }

@@ -6,7 +6,7 @@
 //!
 //! cuts     [10.a][25.b][30.b][40.c][55.c][60.a]        a, b wanted and equal; c dead
 //! classes    1     1     1    dead  dead   1
-//! kept                 [30.b]     [55.c] [60.a]        the last cut of each row of equal classes
+//! kept                 [30.b]     [55.c] [60.a]        the last cut of each run of equal classes
 //! segments  0..30 b             (30..55)  55..60 a     the dead ones are not yielded
 //!
 //! for each cut:
@@ -57,8 +57,9 @@ pub(super) struct Keep {
     classes: [u8; CODES],
     /// By code: its class, compared with the class of the segment after it.
     classes_before: [u8; CODES],
-    /// By shift of the finer side, flags of the coarser side and OR of the flags of the finer side:
-    /// bit by bit, whether all of it is dead.
+    /// `rejected[side][flags]`: bit `bits` is set if an extent of the coarser side with `flags` is
+    /// dead over every extent of the finer side whose flags are within `bits`. `side` is 1 if the
+    /// finer side is the left one.
     rejected: [[u8; FLAGS as usize]; 2],
 }
 
@@ -87,8 +88,9 @@ impl Keep {
         self.rejected[side][(flags % FLAGS) as usize] >> (bits % FLAGS) & 1 == 1
     }
 
-    /// Drops cuts of a block: of each row of segments with one class all but the last. Returns the
-    /// number that is left.
+    /// Keeps, of each run of cuts with one class, only the last. Returns the number kept.
+    ///
+    /// A run of dead cuts keeps one, too: the segment after it starts there.
     #[inline(always)]
     pub(super) fn compact(&self, cuts: &mut [u64; CUTS], len: usize) -> usize {
         // The last cut that was kept; before the first, the place before place 0.
@@ -97,6 +99,7 @@ impl Keep {
         for read in 0..len {
             let cut = cuts[read % CUTS];
             let code = (cut & CODE) as usize;
+            // a cut of the same class stays at `last`, and so replaces the one kept before it
             last = last.wrapping_add(usize::from(self.classes[code] != before));
             before = self.classes_before[code];
             cuts[last % CUTS] = cut;
@@ -104,7 +107,7 @@ impl Keep {
         last.wrapping_add(1)
     }
 
-    /// Asks about all codes that are made of the flags that were seen before and of these.
+    /// Asks about all codes made of these flags and of those seen before, and fills the tables.
     #[cold]
     pub(super) fn ask(&mut self, flags: [u64; 2], questions: &Questions<'_>) {
         let [a, b] = self.seen.unwrap_or_default();

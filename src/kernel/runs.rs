@@ -117,7 +117,7 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
 ) -> Option<Within> {
     let current = coarser.current()?;
     let rest = current.end - coarser.start;
-    let begun = finer.begun()?;
+    let begun = finer.rest()?;
     let probe = finer.list.get(..PROBE)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
     if probe >= rest || begun > 0 && finer.flags >= FLAGS {
         return None;
@@ -152,7 +152,7 @@ fn read<R: RawDescriptor, const FINER: u32>(
     code: u64,
     cuts: &mut [u64; CUTS],
 ) -> Option<Run> {
-    let begun = finer.begun()?;
+    let begun = finer.rest()?;
     let first = usize::from(begun > 0);
     let (head, cuts) = cuts.split_at_mut_checked(first)?;
     head.fill(begun << CODE_BITS | finer.flags << FINER | code);
@@ -184,7 +184,7 @@ fn read<R: RawDescriptor, const FINER: u32>(
 /// flags.
 #[inline(always)]
 fn pass<R: RawDescriptor>(finer: &Input<'_, R>, rest: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
-    let begun = finer.begun()?;
+    let begun = finer.rest()?;
     let mut all = Decoded { end: begun, flags: if begun > 0 { finer.flags } else { 0 } };
     let mut count = 0;
     for size in [LARGE, SMALL, 1] {

@@ -495,9 +495,10 @@ pub trait ExtentStream: ExtentSource {
     ///
     /// Both streams must describe the same bytes. Where one describes bytes that the other leaves
     /// out, in the middle or at the end, the merge fails with [`StreamError::Uneven`], because
-    /// dropping them silently is how backups lose data. Replies of one server rightly reach
-    /// differently far: use [`merge_shortest`](Self::merge_shortest) for those and ask on from its
-    /// end. Other differences are for [`clip`](Self::clip) and [`fill`](Self::fill).
+    /// dropping them silently is how backups lose data. A server's replies for several contexts may
+    /// rightly end at different offsets: merge those with [`merge_shortest`](Self::merge_shortest)
+    /// and request the rest from its end. Make other streams even with [`clip`](Self::clip) and
+    /// [`fill`](Self::fill).
     ///
     /// `combine` must be pure: it may be called once for many extents with the same pair of
     /// statuses, and for statuses and pairs that no byte of the disk has.
@@ -533,7 +534,7 @@ pub trait ExtentStream: ExtentSource {
     /// let mut merged = long.merge_shortest(short, |&a, &b| (a, b));
     /// assert_eq!(merged.next_extent()?, Some(Extent::new(0, 512, ('l', 's'))?));
     /// assert_eq!(merged.next_extent()?, None);
-    /// assert_eq!(merged.position(), 512, "ask the server on from here");
+    /// assert_eq!(merged.position(), 512, "request the rest from here");
     /// # Ok::<(), nbd_extents::StreamError>(())
     /// ```
     fn merge_shortest<B, V, F>(self, other: B, combine: F) -> Merge<Self, B, F>

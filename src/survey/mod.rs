@@ -241,12 +241,13 @@ impl Survey {
 
     /// Takes the payload of one status chunk, in the connection's [`Form`](crate::wire::Form).
     ///
-    /// Chunks may come in any order. A `Vec` is kept, a slice is copied.
+    /// Chunks may come in any order. A `Vec` is kept, a slice is copied. A chunk that
+    /// [`admit`](Self::admit) would drain is dropped.
     ///
     /// # Errors
     ///
     /// [`SurveyError::UnknownRequest`] when no such request is outstanding, [`SurveyError::Reply`]
-    /// when the chunk breaks the protocol. In that case the request is over and nothing of its
+    /// when the chunk breaks the protocol. After the latter the request is over and nothing of its
     /// reply remains; a caller that continues the survey gets a new request for the range.
     pub fn chunk(
         &mut self,

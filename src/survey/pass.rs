@@ -194,8 +194,8 @@ impl Pass {
 
     /// Decides whether a request may go out now.
     ///
-    /// The request for the first missing range always may; the others only when their replies will
-    /// fit.
+    /// With nothing in flight it always may. Otherwise the number of requests is limited, and all
+    /// but the request for the first missing range must also expect a reply that fits the budget.
     fn may_ask(&self, awaits: bool, cx: &PassContext) -> bool {
         let flying = self.flight.len() + cx.elsewhere;
         if flying == 0 {
@@ -296,7 +296,7 @@ impl Pass {
         cx: &mut PassContext,
     ) -> Result<(), SurveyError> {
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
-            return Err(bug("a chunk is of a reply that nobody awaits"));
+            return Err(bug("a chunk belongs to a reply that nobody awaits"));
         };
         let taken = reply.chunk(payload, form, self.contexts.slots(), cx);
         taken.map_err(|fault| self.refuse(id, fault, cx))

@@ -42,16 +42,17 @@ impl Passes {
     /// The pass that awaits this reply, if any does.
     pub(super) fn awaiting(&mut self, id: RequestId, cx: &mut PassContext) -> Option<&mut Pass> {
         let Self { main, bitmaps } = self;
-        let bitmaps = bitmaps.as_mut().map(|bitmaps| &mut *bitmaps.pass).filter(|pass| pass.awaits(id));
-        // only bitmaps are left: nothing else holds any of the budget
-        cx.alone = bitmaps.is_none() || main.is_empty();
-        Some(bitmaps.unwrap_or(main)).filter(|pass| pass.awaits(id))
+        let of_bitmaps = bitmaps.as_mut().map(|bitmaps| &mut *bitmaps.pass).filter(|pass| pass.awaits(id));
+        // The main pass never waits for the bitmaps to free budget. They wait for it, unless it
+        // holds nothing.
+        cx.alone = of_bitmaps.is_none() || main.is_empty();
+        Some(of_bitmaps.unwrap_or(main)).filter(|pass| pass.awaits(id))
     }
 
-    /// Returns the next request: of the main pass, or more of the bitmaps.
+    /// Returns the next request of the main pass, or else of the bitmaps.
     ///
-    /// With several requests in flight, the bitmaps have priority as soon as no answer of them
-    /// awaits follow-up.
+    /// If several requests may be in flight, the bitmaps go first while their next range is still
+    /// to be requested: the main pass waits for that answer.
     pub(super) fn next_request(
         &mut self,
         id: RequestId,
@@ -65,6 +66,7 @@ impl Passes {
             return Ok(Some(request));
         }
         cx.elsewhere = self.bitmaps.as_ref().map_or(0, |bitmaps| bitmaps.pass.in_flight());
+        // the bitmaps' replies are held until the main pass has advanced: they free nothing for it
         cx.alone = true;
         match self.main.next_request(id, cx)? {
             Some(request) => Ok(Some(request)),
@@ -72,6 +74,7 @@ impl Passes {
         }
     }
 
+    /// Returns the next request of the bitmaps, unless the main pass can hold none of its answers.
     fn next_of_bitmaps(
         &mut self,
         id: RequestId,

@@ -71,7 +71,7 @@ pub(crate) enum Transfer {
 }
 
 impl Transfer {
-    /// Bytes of payload that it moves.
+    /// The number of bytes of data that it sends or receives.
     pub(crate) fn moves(&self) -> u64 {
         match self {
             Self::Read { bytes, .. } | Self::Write { bytes, .. } => bytes.len(),

@@ -1,4 +1,5 @@
-//! What the caller wants of a handshake, and how much of a server's talk it bears.
+//! The configuration of a handshake: the export, the options to negotiate, and limits on the
+//! server's replies.
 
 use super::HandshakeError;
 use crate::frame::MAX_STRING;
@@ -31,7 +32,7 @@ pub struct ContextRequest {
 /// config.limits.reply_bytes = 1024;
 /// let mut handshake = Handshake::new(config)?;
 /// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
-/// // An answer to EXTENDED_HEADERS that claims 64 KiB, of which nothing is waited for.
+/// // A reply to EXTENDED_HEADERS that claims 64 KiB is refused before any of them arrives.
 /// let claim = b"\0\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x0b\x80\0\0\x01\0\x01\0\0";
 /// let error = handshake.feed(claim).unwrap_err();
 /// assert_eq!(error.to_string(), "reply to EXTENDED_HEADERS claims 65536 bytes, the limit is 1024");
@@ -44,7 +45,7 @@ pub struct HandshakeLimits {
     pub reply_bytes: u32,
     /// The most replies to one option.
     pub replies: u32,
-    /// The most bytes of the whole handshake.
+    /// The most bytes that the server may send in the whole handshake.
     pub total_bytes: u64,
 }
 
@@ -55,7 +56,7 @@ impl Default for HandshakeLimits {
     }
 }
 
-/// What a handshake should bring about.
+/// The export, contexts and options that a handshake asks for.
 ///
 /// ```
 /// use nbd_client::Strictness;
@@ -82,16 +83,17 @@ pub struct HandshakeConfig {
     /// Ask for structured replies where there are no extended headers (default: true). Without
     /// either there is no block status.
     pub structured_replies: bool,
-    /// Also list what the server offers. It is asked anyway when a context is missing.
+    /// Also list the contexts that the server offers (default: false). They are listed anyway if
+    /// one that was asked for is not granted.
     pub list_contexts: bool,
-    /// Only list the server's exports (LIST), and leave: see
+    /// List the server's exports (LIST) and end there (default: false): see
     /// [`Handshake::into_exports`](super::Handshake::into_exports).
     pub list_exports: bool,
     /// Begin with STARTTLS (default: false). The caller does the encryption.
     pub start_tls: bool,
-    /// What to do about violations.
+    /// Whether to forgive harmless violations of the protocol.
     pub strictness: Strictness,
-    /// Bounds on the server's talk.
+    /// Bounds on the server's replies.
     pub limits: HandshakeLimits,
 }
 
@@ -113,7 +115,7 @@ impl HandshakeConfig {
         }
     }
 
-    /// Names that could not be sent are refused before anything is.
+    /// Refuses names that the protocol cannot carry, and a context that is asked for twice.
     pub(super) fn check(&self) -> Result<(), HandshakeError> {
         if self.export.len() > MAX_STRING || self.export.contains('\0') {
             return Err(HandshakeError::BadExportName(self.export.len()));

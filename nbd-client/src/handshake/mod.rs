@@ -103,7 +103,7 @@ pub enum HandshakeStatus {
 pub struct Handshake {
     config: HandshakeConfig,
     stage: Stage,
-    /// Bytes of the piece under way, and how many it has.
+    /// The bytes received of the piece that the stage waits for, and the length of that piece.
     buffer: Vec<u8>,
     want: usize,
     output: Vec<u8>,
@@ -117,7 +117,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins; the server speaks first.
+    /// Starts a handshake. The server speaks first: [`feed`](Self::feed) it the server's bytes.
     ///
     /// # Errors
     ///
@@ -130,6 +130,7 @@ impl Handshake {
             config,
             stage: Stage::Magic,
             buffer: Vec::new(),
+            // the length of NBDMAGIC
             want: 8,
             output: Vec::new(),
             received: 0,

@@ -71,7 +71,7 @@ impl PipelineOptions {
         }
     }
 
-    /// Whether `more` bytes may be held beside those that are.
+    /// Whether `more` bytes may be held beside `held`. Always, if no request is in flight.
     pub(crate) const fn has_room(&self, requests: usize, held: u64, more: u64) -> bool {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
     }

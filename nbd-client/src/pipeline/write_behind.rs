@@ -14,8 +14,8 @@ const LONG_ZERO: u64 = 1 << 30;
 
 /// Writes data and zeroes with several requests in flight, and waits for all of them in the end.
 ///
-/// Requests in flight may be done in any order, so one that overlaps another waits for it: the
-/// export holds in the end what it would hold had they been done one after the other.
+/// A server may do requests in any order, so one that overlaps another waits for it: the export ends
+/// up as if they had been done one after the other.
 ///
 /// Any range can be written, whatever the target's minimum block: neighbours are joined to whole
 /// blocks, and the rest of a block is read, modified and written.
@@ -43,13 +43,14 @@ const LONG_ZERO: u64 = 1 << 30;
 pub struct WriteBehind<'a> {
     pool: &'a mut Pool,
     options: PipelineOptions,
+    /// The most bytes of data in one request.
     longest: u32,
     in_flight: Vec<PendingWrite>,
     /// Bytes of data in flight.
     held: u64,
     /// The end of the last write, where it is not the end of a block.
     partial: Option<Partial>,
-    /// The block that was read to be modified.
+    /// The block that [`Self::write_partial`] has read, to modify it.
     read: Option<Vec<u8>>,
     failed: bool,
 }
@@ -76,7 +77,7 @@ impl Partial {
 }
 
 impl<'a> WriteBehind<'a> {
-    /// Begins.
+    /// Starts to write to the pool's export.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl<'a> WriteBehind<'a> {
         buffer
     }
 
-    /// Starts to write `data` to `offset`, after it has waited for room.
+    /// Waits for room, and starts to write `data` to `offset`.
     ///
     /// # Errors
     ///
@@ -127,7 +128,7 @@ impl<'a> WriteBehind<'a> {
         self.note(result)
     }
 
-    /// How much of `length` bytes at `offset` one request should write.
+    /// The number of bytes, out of `length` at `offset`, that one request should write.
     pub(crate) fn piece(&self, offset: u64, length: usize) -> usize {
         let end = offset.saturating_add(length as u64);
         usize::try_from(self.options.cut(self.longest, offset, end)).unwrap_or(length)
@@ -196,8 +197,8 @@ impl<'a> WriteBehind<'a> {
         Ok(offset + length)
     }
 
-    /// Divides a range: up to where it completes the partial block before it, if it follows that,
-    /// and the whole blocks of the rest. A partial block that it does not follow is written first.
+    /// Divides a range: returns the end of its bytes that belong to the partial block, and the whole
+    /// blocks after these. A partial block that the range does not continue is written first.
     fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
         let mut joined = offset;
         if let Some(partial) = &self.partial {
@@ -233,8 +234,8 @@ impl<'a> WriteBehind<'a> {
         if end == self.block_of(first).end { self.write_partial() } else { Ok(()) }
     }
 
-    /// Writes the partial block. The bytes of the block that nobody has
-    /// written are read first.
+    /// Writes the partial block, if there is one. If bytes of the block are missing, the block is
+    /// read first.
     fn write_partial(&mut self) -> Result<(), Error> {
         let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
         let block = self.block_of(offset);
@@ -252,9 +253,8 @@ impl<'a> WriteBehind<'a> {
         }
         let mut whole = self.read.take().ok_or(Error::GivenUp)?;
         let at = usize::try_from(offset - block.start).unwrap_or(usize::MAX);
-        if let Some(place) = whole.get_mut(at..at + bytes.len()) {
-            place.copy_from_slice(&bytes);
-        }
+        // a block of another length than was read must not go back without the new bytes
+        whole.get_mut(at..at + bytes.len()).ok_or(Error::GivenUp)?.copy_from_slice(&bytes);
         self.start_write(block.start, whole)
     }
 
@@ -274,7 +274,9 @@ impl<'a> WriteBehind<'a> {
         Ok(cookie)
     }
 
-    /// Waits until a request of this range can be started.
+    /// Waits until nothing in flight overlaps this range, and `moved` more bytes may be held.
+    ///
+    /// It ends, since an empty pipeline has room for any request.
     fn wait_for_room(&mut self, range: &Range<u64>, moved: u64) -> Result<(), Error> {
         loop {
             let overlaps =

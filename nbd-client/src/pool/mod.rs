@@ -85,8 +85,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, where
-    /// several are not safe, or where there is none.
+    /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, or where
+    /// the server does not say that several are safe; [`Error::GivenUp`] if `clients` is empty.
     pub fn of<T>(clients: Vec<Client<T>>) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,
@@ -98,7 +98,7 @@ impl Pool {
             return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
         let mut config = SessionConfig::of_export(&export);
-        // so that no connection is asked for more than it takes
+        // the least of all limits, since any connection may get any request
         config.limits = clients.iter().map(Client::limits).fold(config.limits, SessionLimits::lower);
         let reports = Reports::default();
         let workers = clients.into_iter().map(|client| Worker::start(client, reports.clone()));
@@ -117,7 +117,7 @@ impl Pool {
         })
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.workers.len()

@@ -80,9 +80,9 @@ pub(super) enum WorkerReport {
 /// One connection, as the pool sees it.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// How many transfers it has.
+    /// The number of its transfers.
     pub(super) load: usize,
-    /// Transfers that it may not know of yet.
+    /// Transfers queued since the thread was last woken.
     unannounced: usize,
     unannounced_bytes: u64,
     jobs: Sender<QueuedTransfer>,
@@ -90,7 +90,7 @@ pub(super) struct Worker {
     thread: JoinHandle<Result<SessionStats, Error>>,
 }
 
-/// A transfer, and the number of it.
+/// A transfer and its number in the pool.
 type QueuedTransfer = (Cookie, Transfer);
 
 impl Worker {
@@ -110,21 +110,22 @@ impl Worker {
         Ok(Self { load: 0, unannounced: 0, unannounced_bytes: 0, jobs, waker, thread })
     }
 
-    /// Hands a transfer on. A thread that has ended has said why: the next event is its error.
-    ///
-    /// It may learn of it only when it is [woken](Self::wake), or has been given several.
+    /// Queues a transfer for the thread, which may begin it only when it is [woken](Self::wake) or
+    /// has been given several.
     pub(super) fn begin(&mut self, number: Cookie, transfer: Transfer) {
         self.load += 1;
         self.unannounced += 1;
         self.unannounced_bytes += transfer.moves();
+        // fails only after the thread has ended, which has reported why: the pool reads that next
         self.jobs.send((number, transfer)).ok();
         if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
             self.wake();
         }
     }
 
-    /// Has the connection closed when its requests are answered.
+    /// Lets the thread answer its requests, close the connection and end.
     pub(super) fn end(self) -> JoinHandle<Result<SessionStats, Error>> {
+        // without a sender the thread knows that no transfer follows, once it looks
         drop(self.jobs);
         if let Some(waker) = &self.waker {
             waker.wake();
@@ -132,7 +133,7 @@ impl Worker {
         self.thread
     }
 
-    /// Has it begin its transfers, whatever it waits for.
+    /// Wakes the thread to begin its transfers, if it has not been woken for them.
     pub(super) fn wake(&mut self) {
         self.unannounced_bytes = 0;
         if core::mem::take(&mut self.unannounced) > 0
@@ -181,7 +182,7 @@ impl<T: Transport> Work<T> {
         }
     }
 
-    /// Until the pool has no more transfers, and all are answered.
+    /// Serves transfers until the pool has no more of them and all are answered.
     fn serve(&mut self, waker: Option<&Waker>) -> Result<(), Error> {
         let mut is_closed = false;
         loop {

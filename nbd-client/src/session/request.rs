@@ -117,7 +117,7 @@ impl RequestInfo {
         self.flags & flag != 0
     }
 
-    /// Bytes of payload that move because of it.
+    /// The number of bytes of data that it sends or receives.
     pub(crate) const fn moves(self) -> u64 {
         match self.command {
             Command::Read | Command::Write => self.length,

@@ -259,6 +259,7 @@ impl TlsSession {
         }
     }
 
+    /// The error to report for one of rustls. The verifier's own finding, if it has one, says more.
     fn failure_of(&self, error: &rustls::Error) -> TlsError {
         use AlertDescription as Alert;
         use rustls::Error as E;
@@ -283,6 +284,8 @@ impl TlsSession {
             )
             | E::PeerIncompatible(_) => TlsError::Incompatible { reason: error.to_string() },
             E::AlertReceived(alert) => TlsError::Alert { alert: format!("{alert:?}") },
+            // our own verifier leaves a finding, so this one is of a configuration that the caller
+            // made
             E::InvalidCertificate(_) => TlsError::Certificate {
                 subject: "by the caller's own rules".to_owned(),
                 fault: CertificateFault::Unusable { reason: error.to_string() },

@@ -1,4 +1,5 @@
-//! Takes the answers of a lane: a block that was read is written, one that was written is read back.
+//! The answers to a lane's requests: data from the source is written to the target, and read back
+//! from there if the copy is verified.
 
 use core::ops::Range;
 

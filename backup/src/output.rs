@@ -235,7 +235,7 @@ fn folder(path: &Path) -> &Path {
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        // What such a link shows as its target is no path.
+        // The target of such a link need not be a path: a pipe shows as `pipe:[4711]`.
         if is_descriptor(&path) {
             return Ok(path);
         }
@@ -259,8 +259,8 @@ fn is_stdout(path: &Path) -> bool {
     ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path.as_os_str() == *name)
 }
 
-/// Puts a file or a disk that was written directly on disk. Pipes and terminals have nothing to put
-/// there.
+/// Makes the content of a file or block device durable. Does nothing for pipes and terminals, which
+/// cannot be synced.
 fn sync_direct(file: &File) -> io::Result<()> {
     let kind = file.metadata()?.file_type();
     #[cfg(unix)]

@@ -362,7 +362,7 @@ pub unsafe extern "C" fn nbdx_options_strict(options: *mut nbdx_options) -> c_in
     unsafe { choose(options, set) }
 }
 
-/// Expects one extent for each request.
+/// Says that requests are sent with REQ_ONE: each is answered by one extent.
 ///
 /// # Safety
 ///

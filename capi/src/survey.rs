@@ -436,7 +436,8 @@ pub unsafe extern "C" fn nbdx_survey_stats(survey: *const nbdx_survey, stats: *m
     unsafe { border::read(survey, work) }
 }
 
-/// Counts of the deviations forgiven, row by row.
+/// Writes the number of deviations forgiven, by row of SERVER-BEHAVIOUR.md, and returns the number
+/// of rows, which may exceed `capacity`.
 ///
 /// # Safety
 ///

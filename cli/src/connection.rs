@@ -21,7 +21,7 @@ const NAMED: usize = 8;
 /// exports.
 const HURRY: Duration = Duration::from_secs(5);
 
-/// How long after its end a run that is over time is taken for blocked.
+/// The time after its deadline from which a run that has not ended is taken for blocked.
 const BLOCKED: Duration = Duration::from_millis(500);
 
 fn out_of_time() -> Failure {

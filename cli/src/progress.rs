@@ -45,7 +45,7 @@ enum ProgressFormat {
 }
 
 impl ProgressArgs {
-    /// Says what was done, where a person reads it.
+    /// Reports the result on stderr: as the last line of JSON, or as a sentence on a terminal.
     pub(crate) fn summary(&self, done: &CopyProgress) {
         if self.progress.is_some() {
             let _ = writeln!(io::stderr().lock(), "{}", line(done, None, true));

@@ -35,8 +35,8 @@ impl PyRequest {
 /// Merges the replies of a server that is asked with another client, such as libnbd.
 ///
 /// It says what to ask, takes each context's part of a reply, and gives out merged extents that
-/// cover the disk exactly once. The contexts of one reply may reach differently far, and a reply
-/// may be shorter than the request; the rest is asked again.
+/// cover the disk exactly once. The contexts of one reply may end at different offsets, and a
+/// reply may be shorter than the request; the rest is requested again.
 ///
 /// `size` is the size of the export in bytes, `contexts` the full names of the contexts that the
 /// server has granted. A writable export needs `read_only=False`: its map may change meanwhile, and

@@ -53,8 +53,8 @@ where
 /// Like [`merge_all`], but ends where the shortest stream ends; [`MergeAll::position`] says where
 /// that is.
 ///
-/// Contexts of one reply rightly reach differently far. Bytes that a stream leaves out before its
-/// end are still an error.
+/// The contexts of one reply may rightly end at different offsets. Bytes that a stream leaves out
+/// before its end are still an error.
 ///
 /// ```
 /// use nbd_extents::Extent;
@@ -79,7 +79,7 @@ where
 impl<S: ExtentStream, F> MergeAll<S, F> {
     /// The end of the last extent that was yielded, in bytes; 0 before the first.
     ///
-    /// At the end of [`merge_all_shortest`] this is where to ask on from.
+    /// At the end of [`merge_all_shortest`] this is where to request the rest from.
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.position

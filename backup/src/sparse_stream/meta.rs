@@ -37,7 +37,7 @@ pub struct Meta {
     pub date: String,
     /// Whether the stream has only changes, to be applied to its parent (`incremental`).
     pub incremental: bool,
-    /// The name of the checkpoint that this backup is of (`checkpoint`).
+    /// The name of this backup's checkpoint (`checkpoint`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// The name of the checkpoint that an incremental is to be applied to (`parent`).

@@ -17,11 +17,11 @@ use crate::values::{parse_size, parse_uri};
 /// A disk image is served by `qemu-nbd -r -f qcow2 -k SOCKET IMAGE`, with -B NAME for a bitmap, and
 /// -e 16 for several connections.
 ///
-/// It is written beside FILE, as .FILE.RANDOM.partial, and gets its name when it is whole and on
-/// disk. A file of that name is replaced then: the new one has its permissions, and belongs to the
-/// user who runs this. A symbolic link stays, and the file that it names is replaced. A pipe or a
-/// device is written as it is. A run that fails, or is ended by SIGINT, SIGTERM or SIGHUP, leaves
-/// FILE as it was and removes the unfinished file; SIGKILL leaves both.
+/// The backup is written beside FILE, as .FILE.RANDOM.partial, and renamed to FILE when it is
+/// complete and on disk. If FILE exists, it is replaced then: the new file has its permissions, and
+/// belongs to the user who runs this. A symbolic link stays, and the file that it names is replaced.
+/// A pipe or a device is written directly. A run that fails, or is ended by SIGINT, SIGTERM or
+/// SIGHUP, leaves FILE as it was and removes the unfinished file; SIGKILL leaves both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
 pub(crate) struct BackupArgs {
@@ -33,16 +33,16 @@ pub(crate) struct BackupArgs {
     /// Only the dirty ranges of this bitmap (its own name, such as b0); may be repeated
     #[arg(long, value_name = "NAME")]
     pub(super) bitmap: Vec<String>,
-    /// The name of the checkpoint that this backup is of
+    /// The name of this backup's checkpoint, which is stored with it
     #[arg(long, value_name = "NAME")]
     pub(super) checkpoint: Option<String>,
     /// The previous backup, which this one stands on
     ///
-    /// Its checkpoint, the size of its disk and its checksum become those of this one's parent, and
-    /// its disk this one's disk. Only its two ends are read: `verify` checks all of it.
+    /// Its checkpoint, disk size and checksum are stored as those of the parent; the identity of
+    /// the disk is taken over. Only its two ends are read: `verify` checks all of it.
     #[arg(long, value_name = "FILE", requires = "bitmap", conflicts_with_all = ["parent", "previous_size"])]
     pub(super) after: Option<PathBuf>,
-    /// The name of the checkpoint that this backup stands on
+    /// The name of the previous backup's checkpoint
     #[arg(long, value_name = "NAME", requires = "bitmap", requires = "previous_size")]
     pub(super) parent: Option<String>,
     /// The size of the disk at the previous backup
@@ -71,8 +71,8 @@ pub(crate) struct BackupArgs {
     pub(super) allow_writable: bool,
     /// The most memory for the map of the disk; 512M holds some 57 million extents
     ///
-    /// Of a disk with more extents the shortest ranges that need not be copied are copied all the
-    /// same, so that a server cannot decide how much memory a backup takes.
+    /// If the disk has more extents, the shortest ranges that could be skipped are copied too: a
+    /// server cannot make a backup take more memory.
     #[arg(long, value_name = "N", value_parser = parse_size, default_value = "512M")]
     pub(super) map_memory: u64,
     /// Write a report to this file as JSON: bytes, extents and seconds

@@ -52,6 +52,7 @@ impl Strip {
         usize::try_from(cell).unwrap_or(usize::MAX)
     }
 
+    /// Draws the strip, and its legend below.
     pub(super) fn draw(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(b"|")?;
         for run in self.cells.chunk_by(|a, b| a == b) {

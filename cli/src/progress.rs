@@ -30,7 +30,7 @@ pub(crate) struct ProgressArgs {
     #[arg(long, value_name = "FORMAT")]
     progress: Option<ProgressFormat>,
     /// Show no progress and no summary
-    #[arg(long)]
+    #[arg(long, conflicts_with = "progress")]
     quiet: bool,
 }
 

@@ -71,6 +71,7 @@ fn options_that_do_not_go_together_are_named() {
     refused("backup nbd://host f --after g", &["--bitmap <NAME>"]);
     refused("backup nbd://host f --bitmap b --after g --parent p", &["--after <FILE>", "--parent <NAME>"]);
     refused("backup nbd://host f --bitmap b --parent p", &["--previous-size <N>"]);
+    refused("backup nbd://host f --quiet --progress json", &["--quiet", "--progress <FORMAT>"]);
     refused("restore nbd://host f -", &["'-'"]);
 }
 

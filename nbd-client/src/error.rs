@@ -62,7 +62,7 @@ pub enum Error {
     /// The handshake led to no export.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The server broke the protocol; the connection is of no more use.
+    /// The server broke the protocol; the connection cannot be used again.
     #[error("the server broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
     /// One request failed; the connection is usable.

@@ -102,8 +102,8 @@ impl Client {
         answers
     }
 
-    /// Asks about one block. After an error the connection is of no more use (a late chunk may
-    /// follow).
+    /// Asks about one block. After an error the connection cannot be used again, since a late chunk
+    /// may follow.
     pub fn ask(mut self, offset: u64, length: u32) -> Result<Answer, Errno> {
         let first = self.send(&[(offset, length)]);
         self.receive(first, 1).remove(0)

@@ -184,7 +184,7 @@ impl Client {
         self.call(Transfer::Plain(request.0)).await.map(drop)
     }
 
-    /// Has the server make `length` bytes from `offset` ready for reading (CACHE).
+    /// Asks the server to prepare `length` bytes from `offset` for fast reads (CACHE).
     ///
     /// # Errors
     ///
@@ -205,8 +205,8 @@ impl Client {
         self.call(Transfer::Plain(RequestInfo::FLUSH)).await.map(drop)
     }
 
-    /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Other clones of
-    /// the handle are of no more use.
+    /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Calls on
+    /// other clones of the handle then fail with [`Error::GivenUp`].
     ///
     /// # Errors
     ///

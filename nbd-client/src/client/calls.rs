@@ -106,7 +106,7 @@ impl<T: Transport> Client<T> {
         self.run(Transfer::Plain(request.0), Lent::default())
     }
 
-    /// Has the server make `length` bytes from `offset` ready for reading (CACHE).
+    /// Asks the server to prepare `length` bytes from `offset` for fast reads (CACHE).
     ///
     /// # Errors
     ///

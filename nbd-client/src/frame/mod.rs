@@ -127,9 +127,10 @@ pub mod command {
     pub const DISC: u16 = 2;
     /// Makes all writes that were answered durable.
     pub const FLUSH: u16 = 3;
-    /// Says that a range is of no more use; it may read as anything afterwards.
+    /// Tells the server that the content of a range is no longer needed. It may then read as
+    /// anything.
     pub const TRIM: u16 = 4;
-    /// Asks the server to have a range at hand.
+    /// Asks the server to prepare a range for fast reads.
     pub const CACHE: u16 = 5;
     /// Makes a range read as zeroes.
     pub const WRITE_ZEROES: u16 = 6;

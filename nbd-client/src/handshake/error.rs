@@ -4,7 +4,7 @@ use crate::export::BlockSizesError;
 use crate::frame::{OptionName, option_type};
 use crate::text::ServerText;
 
-/// A handshake that did not lead to an export. The connection is of no more use.
+/// A handshake that did not lead to an export. The connection cannot be used again.
 ///
 /// ```
 /// use nbd_client::handshake::{Handshake, HandshakeConfig};

@@ -156,11 +156,14 @@ impl<'a> WriteBehind<'a> {
         let end = self.check(offset, data.len() as u64)?;
         let (joined, whole) = self.split(offset, end)?;
         if whole == (offset..end) {
+            // nothing to join: the buffer is sent as it is, without a copy
             return if data.is_empty() { Ok(()) } else { self.start_write(offset, data) };
         }
         let part = |from: u64, to: u64| {
             let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-            data.get(index(from)..index(to)).unwrap_or_default()
+            let bytes = data.get(index(from)..index(to));
+            debug_assert!(bytes.is_some(), "bytes {from} to {to} of a write of {offset} to {end}");
+            bytes.unwrap_or_default()
         };
         self.join(offset, part(offset, joined))?;
         self.join(joined, part(joined, whole.start))?;

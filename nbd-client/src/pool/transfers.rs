@@ -68,8 +68,8 @@ impl Pool {
         }
     }
 
-    /// Has all transfers begun that were handed over. Without it some wait for others, to be handed
-    /// over together, until the next event is waited for.
+    /// Wakes the connections to begin all queued transfers. Otherwise some stay queued, to be begun
+    /// together with others, until the pool waits for an event.
     pub(crate) fn announce(&mut self) {
         self.workers.iter_mut().for_each(Worker::wake);
     }

@@ -73,7 +73,7 @@ pub(super) enum WorkerReport {
     Event(Event),
     /// Memory of a payload that was sent.
     Spare(Vec<u8>),
-    /// The connection is of no more use.
+    /// The connection cannot be used again.
     Lost(Error),
 }
 

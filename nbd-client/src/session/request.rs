@@ -15,9 +15,9 @@ pub enum Command {
     Write = command::WRITE,
     /// Makes all answered writes durable.
     Flush = command::FLUSH,
-    /// Gives a range up.
+    /// Tells the server that the content of a range is no longer needed.
     Trim = command::TRIM,
-    /// Has a range made ready for reading.
+    /// Prepares a range for fast reads.
     Cache = command::CACHE,
     /// Makes a range read as zeroes.
     WriteZeroes = command::WRITE_ZEROES,

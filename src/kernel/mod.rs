@@ -113,3 +113,6 @@ pub(crate) fn merge(
 fn input<'a, R>(side: &Side<'a>, list: &'a [R]) -> Input<'a, R> {
     Input { list, start: side.start, end: side.wire.position, flags: side.wire.flags }
 }
+
+#[cfg(test)]
+mod tests;

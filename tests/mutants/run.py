@@ -57,9 +57,10 @@ MODULES = {
     "sparse_stream": ("nbd-extents-backup", "backup/src/sparse_stream",
                       ["sparse_stream", "backups"]),
     "connection": ("nbd-client", "nbd-client/src/connection",
-                   ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals"]),
+                   ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals", "pipeline",
+                    "tls", "transport"]),
     "session": ("nbd-client", "nbd-client/src/session",
-                ["drive", "refusals", "data_faults", "server_behaviour_data", "server_behaviour_streams"]),
+                ["drive", "refusals", "data_faults", "pipeline", "server_behaviour_data", "server_behaviour_streams"]),
 }
 CRATES = {"nbd-extents": "src", "nbd-extents-backup": "backup/src", "nbd-client": "nbd-client/src"}
 # Fewer random cases than CI's: each mutant runs them anew.

@@ -22,6 +22,8 @@ mod clock;
 mod events;
 mod input;
 mod output;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub(crate) use clock::TimeLimits;

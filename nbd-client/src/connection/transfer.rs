@@ -26,7 +26,8 @@ const IN_FLIGHT: usize = 8;
 const SLOW_EFFECT: u64 = 64 << 20;
 /// The longest request that moves no data and is quick, in bytes.
 const QUICK_EFFECT: u64 = 1 << 30;
-/// Requests up to this length are never too long, so a refusal means something else.
+/// Requests up to this length, which is also the longest minimum block, are never too long: a
+/// refusal means something else.
 const NEVER_TOO_LONG: u64 = 64 << 10;
 
 /// The bytes of a transfer.
@@ -286,7 +287,7 @@ impl Transfers {
                     matches!(job.transfer, Transfer::Zero { .. }) && command == Command::WriteZeroes;
                 let too_long =
                     error.errno().is_some_and(|errno| matches!(errno, Errno::EINVAL | Errno::EOVERFLOW))
-                        && length > NEVER_TOO_LONG.max(session.minimum_block());
+                        && length > NEVER_TOO_LONG;
                 if is_zero && error.errno() == Some(Errno::ENOTSUP) && job.error.is_none() {
                     self.zeroing = self.zeroing.max(zeroing);
                     job.again.push(range);

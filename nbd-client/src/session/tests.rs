@@ -244,7 +244,7 @@ fn requests_that_cannot_be_asked() {
     );
     assert!(matches!(start(StatusRequest::new(u64::MAX, 2)), StartError::PastEnd { .. }));
     assert_eq!(start(StatusRequest::new(0, 1).only(&[0])), StartError::NoPayloadStatus);
-    assert_eq!(session.take_output(), []);
+    assert!(session.take_output().is_empty());
 
     let mut none = Session::new(compact(&[]));
     assert_eq!(none.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoContexts));

@@ -1,0 +1,974 @@
+//! A connection and a server of few rules, without a socket and in simulated time: which requests
+//! become of a transfer, what a refusal changes, and when time runs out.
+
+use super::*;
+use crate::frame::{command, command_flag};
+use crate::session::{
+    Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits, StatusRequest,
+    TakeAll, TrimRequest, WriteRequest,
+};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::time::Duration;
+use testkit::scripted::bytes;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, SEND_CACHE.
+const USUAL: u16 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 10;
+const SEND_WRITE_ZEROES: u16 = 1 << 6;
+const FAST_ZERO: u16 = 1 << 11;
+/// A limit of time that is not the one of the goodbye.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A request as the server reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    command: u16,
+    flags: u16,
+    cookie: u64,
+    offset: u64,
+    length: u64,
+    data: Vec<u8>,
+}
+
+/// A connection and the other end of it.
+struct Talk {
+    connection: Connection,
+    now: Instant,
+    /// What the caller lends: its buffer for a read, and the data of its write.
+    read: Vec<u8>,
+    write: Vec<u8>,
+}
+
+/// The server's terms.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    size: u64,
+    flags: u16,
+    blocks: Option<[u32; 3]>,
+}
+
+impl Terms {
+    const fn new(flags: u16) -> Self {
+        Self { size: 1 << 40, flags, blocks: None }
+    }
+
+    fn hello(self) -> Vec<u8> {
+        let blocks = self.blocks.map(|sizes| bytes::option_reply(7, 3, &bytes::block_size_info(sizes)));
+        [
+            bytes::hello(3),
+            bytes::option_reply(8, 1, &[]),
+            bytes::option_reply(7, 3, &bytes::export_info(self.size, self.flags)),
+            blocks.unwrap_or_default(),
+            bytes::option_reply(7, 1, &[]),
+        ]
+        .concat()
+    }
+}
+
+impl Talk {
+    /// In a handshake without extended headers.
+    fn begin(options: &Options) -> Self {
+        let now = Instant::now();
+        let connection = Connection::new("", &options.clone().extended_headers(false), now).unwrap();
+        Self { connection, now, read: Vec::new(), write: Vec::new() }
+    }
+
+    /// After the handshake.
+    fn open(terms: Terms, options: &Options) -> Self {
+        let mut talk = Self::begin(options);
+        assert_eq!(talk.hear(&terms.hello()), []);
+        assert!(talk.connection.is_open());
+        talk.take_output();
+        talk
+    }
+
+    /// Gives bytes of the server to the connection, and returns the events that they bring.
+    fn hear(&mut self, mut input: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !input.is_empty() {
+            let [direct, buffer] = self.connection.space_in(&mut self.read);
+            let first = direct.len().min(input.len());
+            direct[..first].copy_from_slice(&input[..first]);
+            let second = buffer.len().min(input.len() - first);
+            buffer[..second].copy_from_slice(&input[first..first + second]);
+            let mut lent = Lent { admit: None, read: &mut self.read, write: &self.write };
+            self.connection.received_in(first + second, &mut lent, self.now).unwrap();
+            input = &input[first + second..];
+            events.extend(self.events());
+            if !self.connection.is_open() {
+                self.take_output();
+            }
+        }
+        events
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        let mut lent = Lent { admit: None, read: &mut self.read, write: &self.write };
+        core::iter::from_fn(|| self.connection.poll_in(&mut lent, self.now).unwrap()).collect()
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        let output = self.connection.output_in(&self.write).collect::<Vec<_>>().concat();
+        assert_eq!(self.connection.has_output(), !output.is_empty());
+        self.connection.sent(output.len(), self.now);
+        assert!(!self.connection.has_output());
+        output
+    }
+
+    /// The requests that were sent since the last time.
+    fn asked(&mut self) -> Vec<Asked> {
+        let output = self.take_output();
+        let mut rest = output.as_slice();
+        let mut asked = Vec::new();
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        while !rest.is_empty() {
+            let (header, after) = rest.split_at(28);
+            assert_eq!(header[..4], [0x25, 0x60, 0x95, 0x13]);
+            let mut request = Asked {
+                command: number(&header[6..8]) as u16,
+                flags: number(&header[4..6]) as u16,
+                cookie: number(&header[8..16]),
+                offset: number(&header[16..24]),
+                length: number(&header[24..28]),
+                data: Vec::new(),
+            };
+            let data = if request.command == command::WRITE { request.length as usize } else { 0 };
+            request.data = after[..data].to_vec();
+            rest = &after[data..];
+            asked.push(request);
+        }
+        asked
+    }
+
+    fn begin_transfer(&mut self, transfer: Transfer) -> Cookie {
+        self.connection.begin(transfer, self.now).unwrap()
+    }
+
+    /// Answers one request, with zeroes if it is a read.
+    fn answer(&mut self, request: &Asked, errno: u32) -> Vec<Event> {
+        let reply = reply(request, errno, &vec![0; request.length as usize]);
+        self.hear(&reply)
+    }
+
+    /// What is asked until the end of a transfer by a server that takes everything, in order.
+    fn all_asked(&mut self, transfer: Transfer) -> Vec<(u16, u16, u64, u64)> {
+        self.all_asked_of(transfer, |_| 0).0
+    }
+
+    /// The same, by a server of the caller's, and the last event.
+    fn all_asked_of(
+        &mut self,
+        transfer: Transfer,
+        errno: impl Fn(&Asked) -> u32,
+    ) -> (Vec<(u16, u16, u64, u64)>, Event) {
+        self.begin_transfer(transfer);
+        let (mut all, mut last) = (Vec::new(), None);
+        let mut queue: std::collections::VecDeque<Asked> = self.asked().into();
+        while let Some(request) = queue.pop_front() {
+            let events = self.answer(&request, errno(&request));
+            all.push((request.command, request.flags, request.offset, request.length));
+            last = events.into_iter().find(Event::is_last).or(last);
+            queue.extend(self.asked());
+        }
+        assert!(self.connection.is_idle());
+        (all, last.unwrap())
+    }
+}
+
+fn reply(request: &Asked, errno: u32, data: &[u8]) -> Vec<u8> {
+    if errno != 0 || request.command != command::READ {
+        return bytes::simple_reply(errno, request.cookie);
+    }
+    let payload = [&request.offset.to_be_bytes()[..], data].concat();
+    bytes::structured_chunk(1, 1, request.cookie, &payload)
+}
+
+fn read(offset: u64, length: u64) -> Transfer {
+    Transfer::Read { offset, bytes: TransferBytes::Spare(length as usize) }
+}
+
+fn write(offset: u64, data: Vec<u8>) -> Transfer {
+    Transfer::Write { request: WriteRequest::new(offset), bytes: TransferBytes::Own(data) }
+}
+
+fn trim(offset: u64, length: u64) -> Transfer {
+    Transfer::Plain(TrimRequest::new(offset, length).0)
+}
+
+/// The pieces of a range, each as long as it may be.
+fn pieces(command: u16, flags: u16, start: u64, lengths: &[u64]) -> Vec<(u16, u16, u64, u64)> {
+    let starts = lengths.iter().scan(start, |next, &length| {
+        *next += length;
+        Some(*next - length)
+    });
+    starts.zip(lengths).map(|(start, &length)| (command, flags, start, length)).collect()
+}
+
+// ---- transfers
+
+#[test]
+fn every_transfer_is_cut_into_requests_of_its_kind() {
+    let plain = || Talk::open(Terms::new(USUAL), &Options::new());
+    let reads = plain().all_asked(read(512, 2 * MIB + 4));
+    assert_eq!(reads, pieces(command::READ, 0, 512, &[MIB, MIB, 4]));
+    let writes = plain().all_asked(write(7, vec![1; MIB as usize + 1]));
+    assert_eq!(writes, pieces(command::WRITE, 0, 7, &[MIB, 1]));
+    let request = WriteRequest::new(0).fua();
+    let bytes = TransferBytes::Own(vec![1; MIB as usize + 1]);
+    let durable = plain().all_asked(Transfer::Write { request, bytes });
+    assert_eq!(durable, pieces(command::WRITE, command_flag::FUA, 0, &[MIB, 1]));
+    let trims = plain().all_asked(trim(GIB, 150 * MIB));
+    assert_eq!(trims, pieces(command::TRIM, 0, GIB, &[64 * MIB, 64 * MIB, 22 * MIB]));
+    let caches = plain().all_asked(Transfer::Plain(RequestInfo::cache(0, 40 * MIB)));
+    assert_eq!(caches, pieces(command::CACHE, 0, 0, &[32 * MIB, 8 * MIB]));
+    let flush = plain().all_asked(Transfer::Plain(RequestInfo::FLUSH));
+    assert_eq!(flush, [(command::FLUSH, 0, 0, 0)]);
+
+    let zero = Transfer::Zero { offset: 3, length: 2 * GIB + 5 };
+    let fast = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new()).all_asked(zero);
+    assert_eq!(fast, pieces(command::WRITE_ZEROES, command_flag::FAST_ZERO, 3, &[GIB, GIB, 5]));
+    let zero = Transfer::Zero { offset: 3, length: 65 * MIB };
+    assert_eq!(plain().all_asked(zero), pieces(command::WRITE_ZEROES, 0, 3, &[64 * MIB, MIB]));
+    let zero = Transfer::Zero { offset: 3, length: 2 * MIB };
+    let none = Terms::new(USUAL & !SEND_WRITE_ZEROES | FAST_ZERO);
+    let data = Talk::open(none, &Options::new()).all_asked(zero);
+    assert_eq!(data, pieces(command::WRITE, 0, 3, &[MIB, MIB]));
+
+    let blocks = Terms { blocks: Some([512, 4096, 256 << 10]), ..Terms::new(USUAL) };
+    let short = Talk::open(blocks, &Options::new()).all_asked(read(0, 600 * KIB));
+    assert_eq!(short, pieces(command::READ, 0, 0, &[256 * KIB, 256 * KIB, 88 * KIB]));
+    let short = Talk::open(blocks, &Options::new()).all_asked(trim(0, 600 * KIB));
+    assert_eq!(short, pieces(command::TRIM, 0, 0, &[600 * KIB]), "it moves no data");
+}
+
+#[test]
+fn a_transfer_knows_what_it_moves_and_whether_it_is_nothing() {
+    let export = |flags| {
+        let talk = Talk::open(Terms::new(flags), &Options::new());
+        talk.connection.export().unwrap().clone()
+    };
+    let usual = export(USUAL);
+    let lent = |length| Transfer::Read { offset: 9, bytes: TransferBytes::Lent(length) };
+    for (transfer, moves, is_nothing) in [
+        (read(9, 0), 0, true),
+        (read(9, 5), 5, false),
+        (lent(0), 0, true),
+        (lent(7), 7, false),
+        (write(9, Vec::new()), 0, true),
+        (write(9, vec![1; 3]), 3, false),
+        (Transfer::Zero { offset: 9, length: 0 }, 0, true),
+        (Transfer::Zero { offset: 9, length: 4 }, 0, false),
+        (trim(9, 0), 0, true),
+        (trim(9, 4), 0, false),
+        (Transfer::Plain(RequestInfo::FLUSH), 0, false),
+    ] {
+        assert_eq!((transfer.moves(), transfer.is_nothing(&usual)), (moves, is_nothing), "{transfer:?}");
+    }
+    assert!(Transfer::Plain(RequestInfo::FLUSH).is_nothing(&export(1)), "a server without FLUSH");
+}
+
+/// A refusal of length is learned: later transfers of the same command begin with the length that
+/// the server took, and other commands do not.
+#[test]
+fn requests_that_are_too_long_are_halved_down_to_the_length_that_is_never_too_long() {
+    for errno in [Errno::EINVAL.0, Errno::EOVERFLOW.0] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let limited = |request: &Asked| if request.length > 300 * KIB { errno } else { 0 };
+        let (asked, last) = talk.all_asked_of(read(0, MIB), limited);
+        let lengths = |asked: &[(u16, u16, u64, u64)]| asked.iter().map(|it| it.3 / KIB).collect::<Vec<_>>();
+        assert_eq!(lengths(&asked), [1024, 512, 512, 256, 256, 256, 256]);
+        assert!(matches!(last, Event::Done { .. }));
+        let (again, _) = talk.all_asked_of(read(0, MIB), limited);
+        assert_eq!(again, pieces(command::READ, 0, 0, &[256 * KIB; 4]), "it is known now");
+        let (other, _) = talk.all_asked_of(write(0, vec![0; MIB as usize]), |_| 0);
+        assert_eq!(lengths(&other), [1024], "of reads alone");
+        // A lower one is learned as well, and a higher one is not.
+        let lower = |request: &Asked| if request.length > 128 * KIB { errno } else { 0 };
+        let (asked, _) = talk.all_asked_of(read(0, 256 * KIB), lower);
+        assert_eq!(lengths(&asked), [256, 128, 128]);
+        let (asked, _) = talk.all_asked_of(read(0, 256 * KIB), limited);
+        assert_eq!(lengths(&asked), [128, 128]);
+
+        // 64 KiB are never too long.
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let (asked, last) = talk.all_asked_of(read(5, 64 * KIB), |_| errno);
+        assert_eq!(lengths(&asked), [64]);
+        let terms = ReadRequest::new(5).of(64 * KIB);
+        let Event::Failed { error, .. } = last else { panic!("{last:?}") };
+        assert_eq!((error.request, error.errno()), (terms, Some(Errno(errno))));
+        let (asked, last) = talk.all_asked_of(read(5, 64 * KIB + 1), |_| errno);
+        assert_eq!(asked[0], (command::READ, 0, 5, 64 * KIB + 1));
+        assert_eq!(asked[1..], pieces(command::READ, 0, 5, &[32 * KIB, 32 * KIB, 1]));
+        assert!(matches!(last, Event::Failed { .. }));
+    }
+    // Another error says nothing about the length.
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let (asked, last) = talk.all_asked_of(read(0, MIB), |_| 5);
+    assert_eq!(asked.len(), 1);
+    assert!(matches!(last, Event::Failed { .. }));
+}
+
+#[test]
+fn halves_are_whole_blocks() {
+    let block = 1 << 16;
+    let blocks = Terms { blocks: Some([block, block, 1 << 25]), ..Terms::new(USUAL) };
+    let length = 3 * u64::from(block);
+    let (asked, _) = Talk::open(blocks, &Options::new())
+        .all_asked_of(trim(0, length), |request| if request.length > u64::from(block) { 22 } else { 0 });
+    let block = u64::from(block);
+    let expected = [(0, length), (0, block), (block, block), (2 * block, block)];
+    assert!(asked.iter().map(|it| (it.2, it.3)).eq(expected), "{asked:?}");
+    // One block is never too long.
+    let (asked, last) = Talk::open(blocks, &Options::new()).all_asked_of(trim(0, block), |_| 22);
+    assert_eq!(asked.len(), 1);
+    assert!(matches!(last, Event::Failed { .. }));
+    // The last block of a disk may be cut off.
+    let uneven = Terms { size: 96 * KIB, ..blocks };
+    let (asked, _) = Talk::open(uneven, &Options::new())
+        .all_asked_of(trim(0, 96 * KIB), |request| if request.length > block { 22 } else { 0 });
+    assert!(asked.iter().map(|it| it.3 / KIB).eq([96, 64, 32]), "{asked:?}");
+    let small = Terms { blocks: Some([512, 4096, 1 << 25]), ..Terms::new(USUAL) };
+    let (asked, _) = Talk::open(small, &Options::new())
+        .all_asked_of(trim(0, 201 * 512), |request| if request.length > 64 * KIB { 22 } else { 0 });
+    assert!(asked.iter().map(|it| it.3 / 512).eq([201, 100, 100, 1]), "{asked:?}");
+}
+
+#[test]
+fn zeroes_go_down_to_the_way_that_the_server_has() {
+    let zero = || Transfer::Zero { offset: 0, length: 2 * MIB };
+    let enotsup = Errno::ENOTSUP.0;
+    let fast = Terms::new(USUAL | FAST_ZERO);
+    let is_fast = |request: &Asked| request.flags & command_flag::FAST_ZERO != 0;
+    let slow = |request: &Asked| if is_fast(request) { enotsup } else { 0 };
+    let mut talk = Talk::open(fast, &Options::new());
+    let (asked, last) = talk.all_asked_of(zero(), slow);
+    let ways = |asked: &[(u16, u16, u64, u64)]| asked.iter().map(|it| (it.0, it.1)).collect::<Vec<_>>();
+    let (quick, plain) = ((command::WRITE_ZEROES, command_flag::FAST_ZERO), (command::WRITE_ZEROES, 0));
+    assert_eq!(ways(&asked), [quick, plain]);
+    assert!(matches!(last, Event::Done { .. }));
+    assert_eq!(ways(&talk.all_asked_of(zero(), slow).0), [plain], "it is known now");
+
+    let never = |request: &Asked| if request.command == command::WRITE_ZEROES { enotsup } else { 0 };
+    let mut talk = Talk::open(fast, &Options::new());
+    let data = (command::WRITE, 0);
+    assert_eq!(ways(&talk.all_asked_of(zero(), never).0), [quick, plain, data, data]);
+    assert_eq!(ways(&talk.all_asked_of(zero(), never).0), [data, data]);
+
+    // Of a request that is not a transfer of zeroes the error is an error.
+    let (asked, last) = Talk::open(fast, &Options::new()).all_asked_of(trim(0, MIB), |_| enotsup);
+    assert_eq!(asked.len(), 1);
+    assert!(matches!(last, Event::Failed { .. }));
+    let (asked, last) = Talk::open(fast, &Options::new()).all_asked_of(zero(), |request| {
+        if request.command == command::WRITE { enotsup } else { never(request) }
+    });
+    assert_eq!(ways(&asked), [quick, plain, data, data], "both parts were in flight");
+    assert!(matches!(last, Event::Failed { .. }));
+}
+
+/// Answers to FAST_ZERO that come late do not bring it back.
+#[test]
+fn a_late_refusal_of_the_better_way_changes_nothing() {
+    let mut talk = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new());
+    talk.begin_transfer(Transfer::Zero { offset: 0, length: MIB });
+    talk.begin_transfer(Transfer::Zero { offset: MIB, length: MIB });
+    let asked = talk.asked();
+    assert!(asked.iter().all(|request| request.flags == command_flag::FAST_ZERO) && asked.len() == 2);
+    talk.answer(&asked[0], Errno::ENOTSUP.0);
+    let plain = talk.asked();
+    assert_eq!((plain[0].command, plain[0].flags, plain.len()), (command::WRITE_ZEROES, 0, 1));
+    talk.answer(&plain[0], Errno::ENOTSUP.0);
+    let data = talk.asked();
+    assert_eq!((data[0].command, data.len()), (command::WRITE, 1));
+    assert!(data[0].data.iter().all(|&byte| byte == 0));
+    talk.answer(&asked[1], Errno::ENOTSUP.0);
+    assert_eq!(talk.asked()[0].command, command::WRITE, "not WRITE_ZEROES once more");
+}
+
+#[test]
+fn the_first_error_ends_a_transfer_once_all_its_requests_are_answered() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let cookie = talk.begin_transfer(write(0, vec![3; 10 * MIB as usize]));
+    let other = talk.begin_transfer(trim(0, MIB));
+    assert_eq!(talk.connection.in_flight(), 2);
+    let asked = talk.asked();
+    assert_eq!(asked.len(), 9, "8 of the first");
+    assert_eq!(talk.connection.transfers.failure(cookie), None);
+    assert_eq!(talk.answer(&asked[3], 28), []);
+    let failure = talk.connection.transfers.failure(cookie).unwrap();
+    assert_eq!((failure.errno(), failure.request.offset), (Some(Errno::ENOSPC), 3 * MIB));
+    assert_eq!(talk.connection.transfers.failure(other), None);
+    let failures: Vec<_> = talk.connection.transfers.failures().collect();
+    assert_eq!(failures, [(cookie, failure.clone())]);
+    for request in asked.iter().filter(|request| request.offset != 3 * MIB && request.command == 1) {
+        assert_eq!(talk.asked(), [], "nothing more of it");
+        let events = talk.answer(request, if request.offset == 7 * MIB { 0 } else { 5 });
+        let is_last = request.offset == 7 * MIB;
+        let expected = Event::Failed { cookie, error: failure.clone() };
+        assert_eq!(events, if is_last { vec![expected] } else { vec![] });
+    }
+    assert_eq!(talk.connection.in_flight(), 1);
+    assert_eq!(talk.answer(&asked[8], 0), [Event::Done { cookie: other }]);
+    assert!(talk.connection.is_idle());
+    assert!(talk.connection.spare_buffer().capacity() >= 10 * MIB as usize, "its memory comes back");
+}
+
+/// What was refused for its length or its kind is not asked again once the transfer has failed.
+#[test]
+fn a_failed_transfer_asks_nothing_again() {
+    for (transfer, errno) in [
+        (Transfer::Zero { offset: 0, length: 3 * GIB }, Errno::ENOTSUP.0),
+        (read(0, 3 * MIB), Errno::EINVAL.0),
+    ] {
+        let mut talk = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new());
+        talk.begin_transfer(transfer);
+        let asked = talk.asked();
+        assert_eq!(asked.len(), 3);
+        talk.answer(&asked[1], 5);
+        talk.answer(&asked[0], errno);
+        assert_eq!(talk.asked(), []);
+        let events = talk.answer(&asked[2], errno);
+        assert!(matches!(&events[..], [Event::Failed { error, .. }] if error.errno() == Some(Errno(5))));
+        assert_eq!(talk.asked(), []);
+    }
+}
+
+#[test]
+fn transfers_share_what_may_be_in_flight() {
+    let limits = |requests, bytes| {
+        let limits =
+            SessionLimits { max_in_flight: requests, max_bytes_in_flight: bytes, ..Default::default() };
+        Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits))
+    };
+    let offsets = |asked: &[Asked]| asked.iter().map(|request| request.offset / MIB).collect::<Vec<_>>();
+    // Eight of the first, then the second has its turn.
+    let mut talk = limits(1024, 256 * MIB);
+    talk.begin_transfer(read(0, 20 * MIB));
+    talk.begin_transfer(read(100 * MIB, 2 * MIB));
+    let asked = talk.asked();
+    assert_eq!(offsets(&asked), [0, 1, 2, 3, 4, 5, 6, 7, 100, 101]);
+    talk.answer(&asked[0], 0);
+    assert_eq!(offsets(&talk.asked()), [8]);
+    talk.answer(&asked[8], 0);
+    assert!(talk.asked().is_empty());
+    // Three requests in all: each answer brings one.
+    let mut talk = limits(3, 256 * MIB);
+    talk.begin_transfer(read(0, 5 * MIB));
+    talk.begin_transfer(read(100 * MIB, 2 * MIB));
+    let asked = talk.asked();
+    assert_eq!(offsets(&asked), [0, 1, 2]);
+    talk.answer(&asked[1], 0);
+    assert_eq!(offsets(&talk.asked()), [3]);
+    // Two and a half MiB in all: a transfer of less than one piece still gets its turn.
+    let mut talk = limits(1024, 5 * MIB / 2);
+    talk.begin_transfer(read(0, 5 * MIB));
+    assert_eq!(offsets(&talk.asked()), [0, 1]);
+    // One that is longer than the limit is asked for alone.
+    let mut talk = limits(1024, 1000);
+    talk.begin_transfer(read(0, 2 * MIB));
+    let asked = talk.asked();
+    assert_eq!(offsets(&asked), [0]);
+    talk.answer(&asked[0], 0);
+    assert_eq!(offsets(&talk.asked()), [1]);
+    // A request of the caller's makes room for a part of a transfer when it is answered.
+    let mut talk = limits(1, 256 * MIB);
+    let now = talk.now;
+    talk.connection.start(now, |session| session.start_flush()).unwrap();
+    talk.begin_transfer(trim(0, MIB));
+    assert_eq!(talk.connection.in_flight(), 2);
+    let asked = talk.asked();
+    assert_eq!(asked.iter().map(|request| request.command).collect::<Vec<_>>(), [command::FLUSH]);
+    talk.answer(&asked[0], 0);
+    assert_eq!(talk.asked()[0].command, command::TRIM);
+}
+
+/// Reads and writes of memory that the caller keeps.
+#[test]
+fn lent_bytes_are_read_into_and_written_from_where_they_are() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let pattern = |start: u64, length: u64| -> Vec<u8> {
+        (start..start + length).map(|at| (at / 1000 % 251) as u8).collect()
+    };
+    let length = 2 * MIB + 10;
+    talk.read = vec![0xa5; length as usize];
+    let now = talk.now;
+    let transfer = Transfer::Read { offset: 77, bytes: TransferBytes::Lent(length as usize) };
+    let number = Cookie::numbered(1 << 40);
+    talk.connection.begin_as(number, transfer, now).unwrap();
+    let asked = talk.asked();
+    assert_eq!(asked.len(), 3);
+    let replies: Vec<Vec<u8>> = [1, 2, 0]
+        .map(|nth: usize| {
+            let request = &asked[nth];
+            reply(request, 0, &pattern(request.offset, request.length))
+        })
+        .to_vec();
+    assert_eq!(talk.hear(&replies.concat()), [Event::Done { cookie: number }]);
+    assert!(talk.read == pattern(77, length));
+
+    talk.write = pattern(5, length);
+    let (request, bytes) = (WriteRequest::new(5), TransferBytes::Lent(length as usize));
+    let cookie = talk.begin_transfer(Transfer::Write { request, bytes });
+    let asked = talk.asked();
+    assert!(asked.iter().map(|request| &request.data[..]).collect::<Vec<_>>().concat() == talk.write);
+    let replies = asked.iter().map(|request| reply(request, 0, &[])).collect::<Vec<_>>();
+    assert_eq!(talk.hear(&replies.concat()), [Event::Done { cookie }]);
+
+    // A loan that ends early is copied: the rest of the bytes is the same.
+    let (request, bytes) = (WriteRequest::new(5), TransferBytes::Lent(100));
+    let cookie = talk.begin_transfer(Transfer::Write { request, bytes });
+    let lent = core::mem::take(&mut talk.write);
+    talk.connection.sent(28 + 10, now);
+    talk.connection.release(cookie, &lent);
+    let rest = talk.connection.output().collect::<Vec<_>>().concat();
+    assert!(rest == lent[10..100]);
+}
+
+/// A cancelled transfer asks for nothing more, and ends with the answers that are due.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_cancelled_transfer_ends_with_the_answers_in_flight() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let cookie = talk.begin_transfer(trim(0, 20 * 64 * MIB));
+    let asked = talk.asked();
+    assert_eq!(asked.len(), 8);
+    talk.connection.transfers.cancel(cookie);
+    let events: Vec<Event> = asked.iter().flat_map(|request| talk.answer(request, 0)).collect();
+    assert_eq!(events, [Event::Done { cookie }]);
+    assert_eq!(talk.asked(), []);
+    // One that has asked for nothing yet goes on: nothing else would end it.
+    let limits = SessionLimits { max_in_flight: 1, ..Default::default() };
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
+    talk.begin_transfer(trim(0, MIB));
+    let second = talk.begin_transfer(trim(MIB, MIB));
+    talk.connection.transfers.cancel(second);
+    let first = talk.asked();
+    talk.answer(&first[0], 0);
+    let request = talk.asked();
+    assert_eq!(request[0].offset, MIB);
+    assert_eq!(talk.answer(&request[0], 0), [Event::Done { cookie: second }]);
+}
+
+/// A transfer of the model: what it is, and where.
+#[derive(Clone, Debug)]
+enum Job {
+    Read(u64, u64),
+    Write(u64, u64),
+    Zero(u64, u64),
+}
+
+const DISK: u64 = 700 << 10;
+
+fn jobs() -> impl Strategy<Value = Vec<Job>> {
+    let range = || {
+        (0..DISK / 512, 1..DISK / 512)
+            .prop_map(|(start, length)| (start * 512, (length * 512).min(DISK - start * 512)))
+    };
+    let job = prop_oneof![
+        range().prop_map(|(start, length)| Job::Read(start, length)),
+        range().prop_map(|(start, length)| Job::Write(start, length)),
+        range().prop_map(|(start, length)| Job::Zero(start, length)),
+    ];
+    prop::collection::vec(job, 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    /// One transfer after the other over a disk of bytes, by a server that answers in any order, has
+    /// a longest request and some ways to write zeroes: reads are the disk, and the disk is what
+    /// was written.
+    #[test]
+    fn transfers_do_to_a_disk_what_they_say(
+        jobs in jobs(),
+        longest in prop_oneof![Just(64 * KIB), Just(100 * KIB), Just(GIB)],
+        zeroing in 0..3_u8,
+        seed in any::<u64>(),
+    ) {
+        let blocks = Some([512, 4096, 160 << 10]);
+        let terms = Terms { size: DISK, blocks, flags: USUAL | FAST_ZERO };
+        let mut talk = Talk::open(terms, &Options::new());
+        let (mut disk, mut model) = (vec![0xa5_u8; DISK as usize], vec![0xa5_u8; DISK as usize]);
+        let mut random = seed | 1;
+        for (nth, job) in jobs.into_iter().enumerate() {
+            let range = |start: u64, length: u64| start as usize..(start + length) as usize;
+            let transfer = match job {
+                Job::Read(start, length) => read(start, length),
+                Job::Write(start, length) => {
+                    let data: Vec<u8> = (0..length).map(|at| (at / 512 + nth as u64 * 7) as u8).collect();
+                    model[range(start, length)].copy_from_slice(&data);
+                    write(start, data)
+                }
+                Job::Zero(offset, length) => {
+                    model[range(offset, length)].fill(0);
+                    Transfer::Zero { offset, length }
+                }
+            };
+            let cookie = talk.begin_transfer(transfer);
+            let (mut asked, mut events) = (talk.asked(), Vec::new());
+            while !asked.is_empty() {
+                prop_assert!(asked.len() <= 8);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let request = asked.swap_remove((random >> 33) as usize % asked.len());
+                let bytes = range(request.offset, request.length);
+                let is_fast = request.flags & command_flag::FAST_ZERO != 0;
+                let errno = match request.command {
+                    command::WRITE_ZEROES if zeroing == 0 || zeroing == 1 && is_fast => Errno::ENOTSUP.0,
+                    _ if request.length > longest => Errno::EINVAL.0,
+                    _ => 0,
+                };
+                match request.command {
+                    _ if errno != 0 => {}
+                    command::WRITE => disk[bytes.clone()].copy_from_slice(&request.data),
+                    command::WRITE_ZEROES => disk[bytes.clone()].fill(0),
+                    _ => {}
+                }
+                let reply = reply(&request, errno, &disk[bytes]);
+                events.extend(talk.hear(&reply));
+                asked.extend(talk.asked());
+            }
+            prop_assert!(talk.connection.is_idle());
+            prop_assert!(disk == model);
+            let mut expected = vec![Event::Done { cookie }];
+            if let Job::Read(start, length) = job {
+                expected.insert(0, Event::Read { cookie, data: model[range(start, length)].to_vec() });
+            }
+            prop_assert!(events == expected);
+        }
+    }
+}
+
+// ---- the connection
+
+#[test]
+fn nothing_can_be_started_before_the_handshake_is_over_or_after_an_error() {
+    let mut talk = Talk::begin(&Options::new());
+    let now = talk.now;
+    let start = |talk: &mut Talk| talk.connection.start(now, |session| session.start_flush()).err();
+    assert!(matches!(start(&mut talk), Some(Error::GivenUp)));
+    assert!(talk.connection.export().is_none() && talk.connection.session().is_none());
+    assert_eq!((talk.connection.in_flight(), talk.connection.is_idle()), (0, true));
+    assert!(talk.connection.spare_buffer().is_empty());
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    assert!(start(&mut talk).is_none());
+    assert!(!talk.connection.is_idle() && talk.connection.check_alive().is_ok());
+    let error = talk.connection.begin(read(1 << 40, 1), now).unwrap_err();
+    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+    let error = talk.connection.begin_as(Cookie::numbered(9), read(1 << 40, 1), now).unwrap_err();
+    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+    // A reply to no request is the end.
+    talk.connection.space()[..16].copy_from_slice(&bytes::simple_reply(0, 77));
+    talk.connection.received(16, now).unwrap();
+    let error = talk.connection.poll(&mut TakeAll, now).unwrap_err();
+    assert!(matches!(error, Error::Protocol(_)), "{error}");
+    assert!(matches!(talk.connection.poll(&mut TakeAll, now), Err(Error::GivenUp)));
+    assert!(matches!(start(&mut talk), Some(Error::GivenUp)));
+    assert!(matches!(talk.connection.check_alive(), Err(Error::GivenUp)));
+}
+
+/// Bytes that nobody has asked for wait for the request that they may answer.
+#[test]
+fn bytes_that_answer_nothing_wait_for_a_request() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let reply = bytes::simple_reply(0, 1);
+    assert_eq!(talk.hear(&reply), []);
+    let now = talk.now;
+    let cookie = talk.connection.start(now, |session| session.start_flush()).unwrap();
+    talk.take_output();
+    assert_eq!(talk.events(), [Event::Done { cookie }]);
+}
+
+/// Payloads of at least 4 KiB have a place of their own, and shorter ones come through the buffer.
+#[test]
+fn long_payloads_go_straight_to_their_place() {
+    for (length, direct) in [(4095, 0), (4096, 4096), (10_000, 10_000)] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let data: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let cookie = talk.begin_transfer(read(0, length));
+        let asked = talk.asked();
+        let reply = reply(&asked[0], 0, &data);
+        assert_eq!(talk.hear(&reply[..28]), []);
+        let [place, buffer] = talk.connection.space_in(&mut []);
+        assert_eq!((place.len(), buffer.len()), (direct, BUFFER));
+        let space = talk.connection.space().len();
+        assert_eq!(space, direct.max(BUFFER));
+        // All of it and the next reply at once.
+        let now = talk.now;
+        let flush = talk.connection.start(now, |session| session.start_flush()).unwrap();
+        talk.take_output();
+        let more = [&reply[28..], &bytes::simple_reply(0, flush.get())].concat();
+        let events = talk.hear(&more);
+        assert_eq!(
+            events,
+            [Event::Read { cookie, data }, Event::Done { cookie }, Event::Done { cookie: flush }]
+        );
+    }
+}
+
+#[test]
+fn an_end_of_the_stream_is_an_error_where_more_was_due_and_the_end_elsewhere() {
+    let ended = |talk: &mut Talk| talk.connection.received(0, talk.now).unwrap_err();
+    let mut talk = Talk::begin(&Options::new());
+    assert!(matches!(ended(&mut talk), Error::ConnectionLost { .. }));
+    assert!(talk.connection.check_alive().is_err());
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    assert!(matches!(ended(&mut talk), Error::GivenUp));
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.begin_transfer(trim(0, 1));
+    let error = ended(&mut talk);
+    assert!(matches!(error, Error::ConnectionLost { .. }), "{error}");
+}
+
+/// Where sending fails because the server has hung up, its last words are still read.
+#[test]
+fn a_server_that_takes_no_more_bytes_may_have_said_why() {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Other};
+    let fails = |talk: &mut Talk, kind: ErrorKind| talk.connection.send_failed(kind.into());
+    for kind in [BrokenPipe, ConnectionAborted, ConnectionReset] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let cookie = talk.begin_transfer(trim(0, 1));
+        let asked = talk.asked();
+        talk.begin_transfer(trim(1, 1));
+        assert!(talk.connection.has_output() && !talk.connection.send_failed_before());
+        fails(&mut talk, kind).unwrap();
+        assert!(talk.connection.send_failed_before() && !talk.connection.has_output());
+        let events = talk.hear(&bytes::simple_reply(5, asked[0].cookie));
+        assert!(matches!(events[..], [Event::Failed { cookie: failed, .. }] if failed == cookie));
+        let error = talk.connection.received(0, talk.now).unwrap_err();
+        assert!(error.to_string().contains("send"), "{error}");
+        assert!(talk.connection.check_alive().is_err());
+        // Not in a handshake, and not in a goodbye.
+        let mut talk = Talk::begin(&Options::new());
+        assert!(fails(&mut talk, kind).is_err() && talk.connection.check_alive().is_err());
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        talk.connection.disconnect(talk.now);
+        assert!(fails(&mut talk, kind).is_err());
+    }
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let error = fails(&mut talk, Other).unwrap_err();
+    assert!(error.to_string().contains("send"), "{error}");
+    assert!(talk.connection.check_alive().is_err() && !talk.connection.send_failed_before());
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.begin_transfer(trim(0, 1));
+    let error = talk.connection.receive_failed(Other.into());
+    assert!(error.to_string().contains("reply"), "{error}");
+    assert!(talk.connection.check_alive().is_err());
+}
+
+#[test]
+fn a_goodbye_is_said_once_and_has_five_seconds() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
+    assert_eq!(talk.connection.poll_timeout(), None, "nothing is awaited");
+    assert!(!talk.connection.says_goodbye());
+    talk.now += Duration::from_secs(100);
+    talk.connection.disconnect(talk.now);
+    assert!(talk.connection.says_goodbye());
+    let end = talk.now + Duration::from_secs(5);
+    assert_eq!(talk.connection.poll_timeout(), Some(end));
+    let asked = talk.asked();
+    assert_eq!(asked.iter().map(|request| request.command).collect::<Vec<_>>(), [command::DISC]);
+    assert!(!talk.connection.says_goodbye());
+    let now = talk.now;
+    let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
+    assert!(matches!(error, Error::Start(StartError::Ending)), "{error}");
+    assert!(talk.connection.handle_timeout(end - Duration::from_nanos(1)).is_ok());
+    let error = talk.connection.handle_timeout(end).unwrap_err();
+    assert!(
+        matches!(error, Error::Timeout { during: During::Send, after } if after == Duration::from_secs(5))
+    );
+    let mut short = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(Duration::from_secs(2)));
+    short.connection.disconnect(short.now);
+    assert_eq!(short.connection.poll_timeout(), Some(short.now + Duration::from_secs(2)));
+}
+
+/// After ESHUTDOWN every answer that is due is awaited, and then the goodbye follows.
+#[test]
+fn a_server_that_goes_down_is_left_after_its_last_answer() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let now = talk.now;
+    let first = talk.connection.start(now, |session| session.start_flush()).unwrap();
+    let second = talk.connection.start(now, |session| session.start_flush()).unwrap();
+    assert_eq!(talk.asked().len(), 2);
+    talk.hear(&bytes::simple_reply(Errno::ESHUTDOWN.0, first.get()));
+    assert_eq!(talk.asked(), []);
+    assert_eq!(talk.hear(&bytes::simple_reply(0, second.get())), [Event::Done { cookie: second }]);
+    assert_eq!(talk.asked()[0].command, command::DISC);
+    assert!(talk.connection.is_idle());
+}
+
+/// The parts of the clock that the tests with real replies (`tests/clock.rs`) do not tell apart.
+#[test]
+fn limits_of_time_by_phase() {
+    let (connect, request) = (Duration::from_secs(7), Duration::from_secs(11));
+    let options = Options::new().connect_timeout(connect).request_timeout(request);
+    let mut talk = Talk::begin(&options);
+    let start = talk.now;
+    assert_eq!(talk.connection.poll_timeout(), Some(start + connect));
+    let error = talk.connection.handle_timeout(start + connect).unwrap_err();
+    assert!(matches!(error, Error::Timeout { after, .. } if after == connect), "{error}");
+    assert!(talk.connection.check_alive().is_err());
+
+    let mut talk = Talk::open(Terms::new(USUAL), &options);
+    let start = talk.now;
+    // The limit counts from the first request after an idle time, and not from later ones.
+    talk.now += Duration::from_secs(50);
+    let begun = talk.now;
+    talk.begin_transfer(trim(0, MIB));
+    assert_eq!(talk.connection.poll_timeout(), Some(begun + request));
+    talk.now += Duration::from_secs(3);
+    talk.begin_transfer(trim(MIB, MIB));
+    assert_eq!(talk.connection.poll_timeout(), Some(begun + request));
+    // A caller that is busy elsewhere does not use up the server's time.
+    let clock = &mut talk.connection.clock;
+    clock.leave(begun + Duration::from_secs(4));
+    clock.leave(begun + Duration::from_secs(5));
+    clock.come_back(begun + Duration::from_secs(6));
+    clock.come_back(begun + Duration::from_secs(9));
+    assert_eq!(talk.connection.poll_timeout(), Some(begun + request + Duration::from_secs(2)));
+    // Only the time since the limit restarted counts.
+    let clock = &mut talk.connection.clock;
+    clock.leave(start);
+    clock.restart(begun + Duration::from_secs(20));
+    clock.come_back(begun + Duration::from_secs(21));
+    assert_eq!(talk.connection.poll_timeout(), Some(begun + request + Duration::from_secs(21)));
+    let asked = talk.asked();
+    talk.now = begun + Duration::from_secs(30);
+    for request in &asked {
+        talk.answer(request, 0);
+    }
+    assert_eq!(talk.connection.poll_timeout(), None);
+    assert!(talk.connection.handle_timeout(begun + Duration::from_secs(1000)).is_ok());
+}
+
+/// FLUSH has a limit of its own, or none; beside other requests it is no shorter than theirs.
+#[test]
+fn a_flush_is_waited_for_as_long_as_its_limit_says() {
+    let second = Duration::from_secs;
+    let opened = |flush: Option<Duration>| {
+        Talk::open(Terms::new(USUAL), &Options::new().request_timeout(second(10)).flush_timeout(flush))
+    };
+    for (flush, alone, beside) in
+        [(None, None, None), (Some(4), Some(4), Some(10)), (Some(15), Some(15), Some(15))]
+    {
+        let mut talk = opened(flush.map(second));
+        let start = talk.now;
+        let end = |seconds: Option<u64>| seconds.map(|seconds| start + second(seconds));
+        talk.connection.start(start, |session| session.start_flush()).unwrap();
+        assert_eq!(talk.connection.poll_timeout(), end(alone));
+        talk.begin_transfer(trim(0, 1));
+        assert_eq!(talk.connection.poll_timeout(), end(beside));
+    }
+}
+
+#[test]
+fn the_deadline_of_the_job_ends_any_wait() {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let options = Options::new().request_timeout(LIMIT).deadline(Some(deadline));
+    let mut talk = Talk::open(Terms::new(USUAL), &options);
+    assert_eq!(talk.connection.poll_timeout(), Some(deadline));
+    talk.now = deadline - Duration::from_secs(1);
+    talk.begin_transfer(trim(0, 1));
+    assert_eq!(talk.connection.poll_timeout(), Some(deadline));
+    assert!(talk.connection.handle_timeout(deadline - Duration::from_nanos(1)).is_ok());
+    let error = talk.connection.handle_timeout(deadline).unwrap_err();
+    assert!(matches!(error, Error::OutOfTime(During::ReplyHeader)), "{error}");
+}
+
+/// What an error says was under way.
+#[test]
+fn the_place_of_an_error_is_where_the_conversation_stands() {
+    let talk = Talk::begin(&Options::new());
+    assert_ne!(talk.connection.during(), During::ReplyHeader);
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    assert_eq!(talk.connection.during(), During::ReplyHeader);
+    talk.begin_transfer(read(0, 5000));
+    let asked = talk.asked();
+    talk.hear(&reply(&asked[0], 0, &[0; 5000])[..100]);
+    assert_ne!(talk.connection.during(), During::ReplyHeader, "within a payload");
+}
+
+/// Memory of status replies and of data is used again.
+#[test]
+fn memory_that_is_given_back_is_had_again() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.connection.recycle_buffer(Vec::with_capacity(12_345));
+    assert_eq!(talk.connection.spare_buffer().capacity(), 12_345);
+    assert_eq!(talk.connection.spare_buffer().capacity(), 0);
+    // A write that went through and a read that failed give theirs back.
+    let length = 70_000;
+    for (transfer, errno) in [(write(0, vec![1; length]), 0), (read(0, length as u64), 5)] {
+        talk.begin_transfer(transfer);
+        let asked = talk.asked();
+        let begun = bytes::structured_chunk(0, 1, asked[0].cookie, &[0; 9]);
+        if errno != 0 {
+            talk.hear(&begun);
+        }
+        talk.answer(&asked[0], errno);
+        assert!(talk.connection.spare_buffer().capacity() >= length);
+    }
+}
+
+/// The requests of a caller beside transfers are counted until their last event is polled.
+#[test]
+fn everything_is_in_flight_until_its_last_event_is_polled() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let now = talk.now;
+    talk.connection.start(now, |session| session.start_flush()).unwrap();
+    talk.begin_transfer(trim(0, 100 * MIB));
+    assert_eq!(talk.connection.in_flight(), 2);
+    let replies: Vec<u8> = talk.asked().iter().flat_map(|request| reply(request, 0, &[])).collect();
+    talk.connection.space()[..replies.len()].copy_from_slice(&replies);
+    talk.connection.received(replies.len(), now).unwrap();
+    for left in [1, 0] {
+        assert!(talk.connection.poll(&mut TakeAll, now).unwrap().is_some());
+        assert_eq!((talk.connection.in_flight(), talk.connection.is_idle()), (left, left == 0));
+    }
+    assert_eq!(talk.connection.poll(&mut TakeAll, now).unwrap(), None);
+}
+
+/// A list of exports needs no export: the goodbye follows at once.
+#[test]
+fn a_list_of_exports_ends_the_conversation() {
+    let now = Instant::now();
+    let mut connection = Connection::listing(&Options::new().extended_headers(false), now).unwrap();
+    let export = [&3_u32.to_be_bytes()[..], b"one"].concat();
+    let hello =
+        [bytes::hello(3), bytes::option_reply(3, 2, &export), bytes::option_reply(3, 1, &[])].concat();
+    let mut sent = Vec::new();
+    for byte in hello {
+        connection.space()[0] = byte;
+        connection.received(1, now).unwrap();
+        assert_eq!(connection.poll(&mut TakeAll, now).unwrap(), None);
+        let output = connection.output().collect::<Vec<_>>().concat();
+        connection.sent(output.len(), now);
+        sent.extend(output);
+    }
+    assert!(connection.is_open() && connection.export().is_none());
+    assert_eq!(connection.poll_timeout(), None);
+    let names: Vec<_> = connection.into_exports().unwrap().into_iter().map(|export| export.name).collect();
+    assert_eq!(names.len(), 1);
+    assert!(Talk::open(Terms::new(USUAL), &Options::new()).connection.into_exports().is_none());
+}
+
+/// The judgement of status is the caller's, and without one all is taken.
+#[test]
+fn limits_and_strictness_of_the_options_are_the_session_s() {
+    let limits = SessionLimits { max_in_flight: 1, ..Default::default() };
+    let options = Options::new().strict(true).session_limits(limits);
+    let mut talk = Talk::open(Terms::new(USUAL), &options);
+    let now = talk.now;
+    assert!(talk.connection.session().unwrap().strictness().is_strict());
+    talk.connection.start(now, |session| session.start_flush()).unwrap();
+    let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
+    assert!(matches!(error, Error::Start(StartError::TooManyInFlight(1))), "{error}");
+    let error =
+        talk.connection.start(now, |it| it.start_block_status(&StatusRequest::new(0, 1))).unwrap_err();
+    assert!(matches!(error, Error::Start(_)), "{error}");
+    let counted: HashMap<u16, usize> = talk.asked().iter().map(|request| (request.command, 1)).collect();
+    assert_eq!(counted, HashMap::from([(command::FLUSH, 1)]));
+    let failed = RequestError { request: RequestInfo::FLUSH, fault: RequestFault::SimpleSuccess };
+    assert_eq!(failed.errno(), None);
+}

@@ -99,7 +99,7 @@ impl ToleratedCounts {
         Ok(())
     }
 
-    /// Counts one, and tells `tracing`.
+    /// Counts one, and traces it.
     pub(crate) fn add(&mut self, kind: Tolerated) {
         crate::trace::forgiven(&kind);
         self.0[kind as usize] += 1;

@@ -69,7 +69,7 @@ pub enum HandshakeError {
         /// Bytes of its payload.
         length: u32,
     },
-    /// A reply longer than the caller bears.
+    /// A reply beyond [`HandshakeLimits::reply_bytes`](super::HandshakeLimits::reply_bytes).
     #[error("reply to {option} claims {length} bytes, the limit is {limit}")]
     ReplyTooLong {
         /// The option asked.
@@ -79,7 +79,8 @@ pub enum HandshakeError {
         /// The limit in bytes.
         limit: u32,
     },
-    /// More replies to one option than the caller bears.
+    /// More replies to one option than
+    /// [`HandshakeLimits::replies`](super::HandshakeLimits::replies).
     #[error("more than {limit} replies to {option}")]
     TooManyReplies {
         /// The option asked.
@@ -87,7 +88,8 @@ pub enum HandshakeError {
         /// The limit.
         limit: u32,
     },
-    /// A longer handshake than the caller bears: the limit in bytes.
+    /// A handshake beyond [`HandshakeLimits::total_bytes`](super::HandshakeLimits::total_bytes).
+    /// Holds that limit.
     #[error("a handshake of more than {0} bytes")]
     TooManyBytes(u64),
     /// A name that is not UTF-8 or has a zero byte.

@@ -36,7 +36,7 @@ pub struct JoinedWrites<'a> {
 }
 
 impl<'a> JoinedWrites<'a> {
-    /// Begins.
+    /// Starts to write to the pool's export.
     ///
     /// # Errors
     ///

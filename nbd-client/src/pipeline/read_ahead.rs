@@ -69,7 +69,8 @@ pub struct Block<'a> {
 }
 
 impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
-    /// Begins. Nothing is read before the first [`Self::next_block`]. Empty ranges are left out.
+    /// Prepares to read these ranges, in their order; empty ones are left out. Reads nothing before
+    /// the first [`Self::next_block`].
     ///
     /// # Errors
     ///

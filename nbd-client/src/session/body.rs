@@ -26,7 +26,7 @@ pub(super) enum Role {
     Take { context: u32 },
     /// A status chunk that the caller drains.
     Drain { context: u32 },
-    /// A chunk that nobody is told of.
+    /// A chunk that is read and ignored.
     Drop,
     /// An error chunk.
     Error,

@@ -86,7 +86,9 @@ impl SendQueue {
             if let QueuedBytes::Lent { owner, at, length } = *piece
                 && owner == released
             {
-                *piece = QueuedBytes::Payload(buffer.get(at..at + length).unwrap_or_default().to_vec());
+                let rest = buffer.get(at..at + length);
+                debug_assert!(rest.is_some(), "{length} bytes at {at} of {} lent", buffer.len());
+                *piece = QueuedBytes::Payload(rest.unwrap_or_default().to_vec());
             }
         }
     }

@@ -235,22 +235,25 @@ impl Session {
         Ok(())
     }
 
-    /// The start of a payload is known: take it, drain it, or drop it.
+    /// Decides whether to take, drain or drop a payload whose first bytes have been read.
     fn peeked(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut dyn Admit) {
         let role = if role == Role::PeekOffset { self.data_chunk(chunk) } else { self.context(chunk, admit) };
         self.input.decide(role);
     }
 
-    /// The offset of a data chunk is known.
+    /// Decides about a data chunk whose offset has been read.
     fn data_chunk(&mut self, chunk: &ChunkHeader) -> Role {
-        let offset = Fields(&self.input.payload).u64().unwrap_or_default();
+        let offset = Fields(&self.input.payload).u64();
+        debug_assert!(offset.is_some(), "a data chunk without its offset");
+        let offset = offset.unwrap_or_default();
         match self.cover(chunk.cookie, offset, chunk.length - OFFSET) {
             Some(start) => Role::Data { start, skip: OFFSET },
             None => Role::Drop,
         }
     }
 
-    /// Notes content of a read, and says where in the read it begins; `None` if it cannot be.
+    /// Records content of a read and returns where in the read it starts. Fails the read and returns
+    /// `None` if the content does not belong there.
     fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
         let is_strict = self.config.strictness.is_strict();
         match self.requests.get_mut(cookie)?.cover(offset, length, is_strict) {
@@ -262,9 +265,11 @@ impl Session {
         }
     }
 
-    /// The context of a status chunk is known.
+    /// Decides about a status chunk whose context id has been read.
     fn context(&mut self, chunk: &ChunkHeader, admit: &mut dyn Admit) -> Role {
-        let context = Fields(&self.input.payload).u32().unwrap_or_default();
+        let context = Fields(&self.input.payload).u32();
+        debug_assert!(context.is_some(), "a status chunk without its context id");
+        let context = context.unwrap_or_default();
         let Some(pending) = self.requests.get_mut(chunk.cookie) else {
             debug_assert!(false, "a chunk under way whose request is gone");
             return Role::Drop;

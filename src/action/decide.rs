@@ -269,3 +269,109 @@ impl<S: StatusStream, P: Policy, T: Copy> Blocks for Judge<S, P, T> {
         self.stream.blocks().map_or(NextBlock::Scalar, |blocks| blocks.next_block(block, until))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Base;
+    use crate::error::StreamError;
+    use crate::status::Allocation;
+    use crate::stream::{from_iter, place};
+    use crate::wire::{Descriptors, Pair64};
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use core::cell::Cell;
+
+    /// Copies everything, with a cut every 1000 bytes, and counts how often it is asked for one.
+    #[derive(Default)]
+    struct Counting {
+        asked: Cell<usize>,
+        is_unable: bool,
+    }
+
+    impl Policy for Counting {
+        fn base(&self) -> Base {
+            Base::Nothing
+        }
+
+        fn decide(&self, extent: &Extent<Status>) -> Result<Decision, PolicyError> {
+            assert_eq!(extent.start() / 1000, (extent.end() - 1) / 1000, "cut where it asked for a cut");
+            if self.is_unable {
+                return Err(PolicyError::NoDepth { range: extent.range() });
+            }
+            Ok(Decision { action: Action::Copy, reason: Reason::Other("all") })
+        }
+
+        fn next_cut(&self, offset: u64) -> Option<u64> {
+            self.asked.set(self.asked.get() + 1);
+            Some(offset / 1000 * 1000 + 1000)
+        }
+    }
+
+    fn judge<S: StatusStream>(stream: S, policy: &Counting) -> Judge<S, &Counting, Action> {
+        Judge::new(stream, policy, |_, decision| decision.action)
+    }
+
+    fn extents(ranges: &[(u64, u64)]) -> Vec<Extent<Status>> {
+        ranges.iter().map(|&(start, end)| Extent::from_range(start..end, Status::UNKNOWN).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_policy_is_asked_for_a_cut_once_a_zone() {
+        let policy = Counting::default();
+        let small: Vec<_> = (0..300).map(|nth| (nth * 10, nth * 10 + 10)).collect();
+        assert_eq!(judge(from_iter(extents(&small)), &policy).collect_vec().unwrap().len(), 300);
+        assert_eq!(policy.asked.take(), 3);
+        assert_eq!(judge(from_iter(extents(&[(0, 2500)])), &policy).collect_vec().unwrap().len(), 3);
+        assert_eq!(policy.asked.take(), 3);
+    }
+
+    /// A stream that breaks its promise to ascend, as only a faulty implementation does.
+    struct Raw(vec::IntoIter<Extent<Status>>);
+
+    impl ExtentSource for Raw {
+        type Status = Status;
+        type Error = StreamError;
+
+        fn pull(&mut self) -> Result<Option<Extent<Status>>, StreamError> {
+            Ok(self.0.next())
+        }
+    }
+
+    #[test]
+    fn extents_that_go_back_are_in_the_zone_where_they_are() {
+        let policy = Counting::default();
+        let back = extents(&[(1500, 1600), (900, 1100), (900, 950), (900, 950)]);
+        let ranges: Vec<_> =
+            judge(Raw(back.into_iter()), &policy).into_iter().map(|next| next.unwrap().range()).collect();
+        assert_eq!(ranges, [1500..1600, 900..1000, 1000..1100, 900..950, 900..950]);
+        assert_eq!(policy.asked.take(), 4, "the last is in the zone of the one before it");
+    }
+
+    fn merge(list: &[Pair64]) -> impl ExtentStream<Status = Status, Error = StreamError> {
+        let side = || place(Descriptors::new(list), 0).map_status(Allocation::from_flags);
+        side().merge(side(), |one, _| Status::UNKNOWN.with_allocation(*one))
+    }
+
+    #[test]
+    fn a_merge_is_decided_block_by_block() {
+        let list = |count: u64| (0..count).map(|nth| (1, nth & 3)).collect::<Vec<Pair64>>();
+        let (long, short) = (list(600), list(500));
+        let policy = Counting::default();
+        let mut decided = judge(merge(&long), &policy);
+        assert!(decided.blocks().is_some_and(Blocks::is_long));
+        let mut block = Block::new();
+        assert_eq!(decided.next_block(&mut block, u64::MAX), NextBlock::Scalar, "no zone yet");
+        decided.next_extent().unwrap();
+        assert_eq!(decided.next_block(&mut block, u64::MAX), NextBlock::Merged);
+        assert_eq!(decided.status_of(0), Some(Action::Copy));
+        assert!(!judge(merge(&short), &policy).blocks().is_some_and(Blocks::is_long));
+        assert!(judge(from_iter(extents(&[(0, 10)])), &policy).blocks().is_none());
+        // A policy that fails is asked about each extent that there is.
+        let unable = Counting { is_unable: true, ..Counting::default() };
+        let mut decided = judge(merge(&long), &unable);
+        assert!(decided.next_extent().is_err());
+        assert_eq!(decided.next_block(&mut block, u64::MAX), NextBlock::Scalar);
+        assert_eq!(vec![decided.status_of(0), decided.status_of(64)], [None, None]);
+    }
+}

@@ -91,18 +91,24 @@ fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
     while is_long(stream) {
         acc = if !read(stream, &mut block, joins) {
             fold_scalar(stream, acc, f)
-        } else if size_of::<A>() > 0 && joins.is_none() && Processor::found() > Processor::Any {
-            // A fold that carries its state along is compiled for wider registers, in which a
-            // compiler does several extents at once. One whose state is elsewhere (`for_each`)
-            // loses by that: it cannot keep that state in registers across the call. In the narrow
-            // registers that every processor has, all lose. Of a kept block few segments are
-            // yielded, between dead ones: vectors lose there as well.
+        } else if gains_by_vectors(size_of::<A>(), joins.is_some(), Processor::found()) {
             kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), acc, f))
         } else {
             fold_segments(stream, block.segments::<false>(), acc, f)
         }?;
     }
     Ok(acc)
+}
+
+/// Whether a fold with a state of this size gains by vectors.
+///
+/// One that carries its state along is compiled for wider registers, in which a compiler does
+/// several extents at once. One whose state is elsewhere (`for_each`) loses by that: it cannot keep
+/// that state in registers across the call. In the narrow registers that every processor has, all
+/// lose. Of a kept block few segments are yielded, between dead ones: vectors lose there as well.
+#[inline(always)]
+fn gains_by_vectors(state: usize, is_kept: bool, processor: Processor) -> bool {
+    state > 0 && !is_kept && processor > Processor::Any
 }
 
 /// Merges the next block. Returns `false` where the scalar merge must go on.
@@ -222,6 +228,33 @@ mod tests {
         assert!(is_long(&mut pieces().merge(side(&short), |a, b| a | b)));
         assert!(is_long(&mut side(&short).merge(pieces(), |a, b| a | b)));
         assert!(!is_long(&mut side(&short)) && !is_long(&mut pieces().coalesce()));
+    }
+
+    #[test]
+    fn vectors_are_for_folds_that_carry_their_state_along() {
+        for (state, is_kept, processor, gains) in [
+            (8, false, Processor::Avx512, true),
+            (1, false, Processor::Avx2, true),
+            (8, false, Processor::Any, false),
+            (0, false, Processor::Avx512, false),
+            (8, true, Processor::Avx512, false),
+        ] {
+            assert_eq!(gains_by_vectors(state, is_kept, processor), gains, "{state} {is_kept} {processor:?}");
+        }
+    }
+
+    /// Equal neighbours are one segment of the block already: the reader sees few.
+    #[test]
+    fn blocks_join_what_the_reader_joins() {
+        let (left, right) = (list(1000), alloc::vec![(512_000, 0)]);
+        let stream = || side(&left).merge(side(&right), |a, b| a | b);
+        let segments = |joins: Joins<u64>| {
+            let (mut merge, mut block) = (stream(), Block::keeping());
+            assert!(read(&mut merge, &mut block, Some(joins)));
+            block.segments::<true>().count()
+        };
+        assert_eq!(segments(|_, _| true), 1);
+        assert!(segments(|a, b| a == b) > 100);
     }
 
     /// Whatever adapters only look at the status, and however the stream is held, the merge is read

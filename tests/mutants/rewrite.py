@@ -78,6 +78,7 @@ class Mutant:
     function: tuple  # the span of the function: ((line, column), (line, column))
     span: tuple
     replacement: str
+    is_fixed: bool  # its function cannot be switched
 
 
 @dataclass

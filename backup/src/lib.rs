@@ -58,5 +58,5 @@ pub mod sparse_stream;
 
 pub use create::{Backup, BackupError, BackupReport, Parent, SurveyedBackup};
 pub use files::{BackupFiles, FilesError, UncheckedFact};
-pub use output::{OutputError, OutputFile};
+pub use output::{OutputError, OutputFile, Replace};
 pub use restore::{CheckedRestore, Restore, RestoreError, RestoreTarget};

@@ -1,15 +1,18 @@
 //! Where a backup goes: a file beside the one that was named, which gets its name when it is whole
 //! and on disk.
 //!
-//! Only a regular file is replaced. A pipe, a device or a descriptor of this process is written as
-//! it is.
+//! Only a regular file is replaced, and unless the caller says otherwise only one that is a backup
+//! or empty: a name that is mistyped does not cost a disk image. A pipe, a device or a descriptor of
+//! this process is written as it is.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+use crate::sparse_stream::{HEADER_SIZE, begins_stream};
 
 /// Links that are followed before they are taken for a loop, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -22,12 +25,12 @@ const MAX_LINKS: usize = 40;
 /// written as it is.
 ///
 /// ```
-/// use nbd_extents_backup::OutputFile;
+/// use nbd_extents_backup::{OutputFile, Replace};
 /// use std::io::Write;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let name = folder.path().join("disk.full");
-/// let mut file = OutputFile::create(&name, None)?;
+/// let mut file = OutputFile::create(&name, None, Replace::Backup)?;
 /// file.write_all(b"not yet")?;
 /// assert!(!name.exists());
 /// file.commit()?;
@@ -46,12 +49,34 @@ enum Place {
     Direct { file: File, path: PathBuf },
 }
 
+/// The regular files that a backup may replace.
+///
+/// ```
+/// use nbd_extents_backup::{OutputError, OutputFile, Replace};
+///
+/// let image = tempfile::NamedTempFile::new()?;
+/// std::fs::write(image.path(), b"a disk image")?;
+/// let error = OutputFile::create(image.path(), None, Replace::Backup).unwrap_err();
+/// assert!(matches!(error, OutputError::NotABackup { .. }));
+/// assert!(OutputFile::create(image.path(), None, Replace::Any).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replace {
+    /// A file that begins as a sparse stream does, or is empty.
+    #[default]
+    Backup,
+    /// Whatever file has the name.
+    Any,
+}
+
 /// Why the place of a backup cannot be made, or a whole backup cannot be put there.
 ///
 /// ```
-/// use nbd_extents_backup::{OutputError, OutputFile};
+/// use nbd_extents_backup::{OutputError, OutputFile, Replace};
 ///
-/// let error = OutputFile::create("/nowhere/disk.full".as_ref(), None).unwrap_err();
+/// let place = "/nowhere/disk.full".as_ref();
+/// let error = OutputFile::create(place, None, Replace::Backup).unwrap_err();
 /// assert!(matches!(error, OutputError::File { .. }));
 /// assert!(error.to_string().starts_with("/nowhere/disk.full: "));
 /// ```
@@ -66,6 +91,12 @@ pub enum OutputError {
         /// Why not.
         error: io::Error,
     },
+    /// The file of this name is not a backup, and would be lost.
+    #[error("{}: a file of this name exists and is no backup: name another file", path.display())]
+    NotABackup {
+        /// Its name.
+        path: PathBuf,
+    },
     /// The file is that of the previous backup.
     #[error("the backup would replace the one that it stands on")]
     ReplacesParent,
@@ -77,12 +108,13 @@ pub enum OutputError {
 impl OutputFile {
     /// Makes the place, with the permissions of the file that it will replace.
     ///
-    /// `parent` is the file of the previous backup, which must stay.
+    /// `parent` is the file of the previous backup, which must stay. Of other files it replaces those
+    /// that `replace` allows.
     ///
     /// # Errors
     ///
     /// [`OutputError`]. Nothing was written then.
-    pub fn create(path: &Path, parent: Option<&Path>) -> Result<Self, OutputError> {
+    pub fn create(path: &Path, parent: Option<&Path>, replace: Replace) -> Result<Self, OutputError> {
         let about = |error: io::Error| OutputError::File { path: path.to_owned(), error };
         if is_stdout(path) {
             return Self::stdout();
@@ -93,7 +125,15 @@ impl OutputFile {
         {
             return Err(OutputError::ReplacesParent);
         }
-        Place::open(path).map(Self).map_err(about)
+        let place = Place::open(path).map_err(about)?;
+        match place {
+            Place::Beside { path, .. }
+                if replace == Replace::Backup && !is_backup(&path).map_err(about)? =>
+            {
+                Err(OutputError::NotABackup { path })
+            }
+            place => Ok(Self(place)),
+        }
     }
 
     /// Standard output as it is: Rust's own looks for the ends of lines.
@@ -245,6 +285,18 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many symbolic links"))
+}
+
+/// Whether a file begins as a sparse stream does, is empty, or does not exist.
+fn is_backup(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let mut beginning = Vec::new();
+    file.take(HEADER_SIZE as u64).read_to_end(&mut beginning)?;
+    Ok(beginning.is_empty() || begins_stream(&beginning))
 }
 
 /// Whether a path names an open file of a process.

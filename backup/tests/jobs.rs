@@ -127,11 +127,12 @@ fn a_backup_that_cannot_be_made_says_why_and_leaves_the_file() {
     }
     let (scene, chain) = Scene::new().with_chain();
     let new = scene.path("new");
-    fs::write(&new, "as it was").unwrap();
+    let before = b"meta 0000000000000000 0000000000000002\r\n{}\r\nas it was";
+    fs::write(&new, before).unwrap();
     let server = Server::qemu_nbd(&scene.disk, &["b"]);
     let fails = |backup: Backup, uri: &Uri| {
         let error = backup.to_file(uri, &options(), &new).unwrap_err();
-        assert_eq!(fs::read(&new).unwrap(), b"as it was", "{error}");
+        assert_eq!(fs::read(&new).unwrap(), before, "{error}");
         error
     };
     let read = || Parent::read(&chain[0]).unwrap();
@@ -152,6 +153,12 @@ fn a_backup_that_cannot_be_made_says_why_and_leaves_the_file() {
     );
     let replaces = Backup::incremental(["b"], read()).to_file(&uri(&server), &options(), &chain[0]);
     assert!(matches!(replaces, Err(BackupError::Output(OutputError::ReplacesParent))));
+
+    let image = scene.path("image");
+    fs::write(&image, "QFI").unwrap();
+    let lost = Backup::full().to_file(&uri(&server), &options(), &image);
+    assert!(matches!(lost, Err(BackupError::Output(OutputError::NotABackup { path })) if path == image));
+    assert_eq!(fs::read(&image).unwrap(), b"QFI");
 
     let canceller = Canceller::new();
     canceller.cancel();

@@ -18,6 +18,7 @@ use nbd_extents::{StreamError, SurveyError};
 use nbd_extents_backup::sparse_stream::{ContentsError, FrameError, FrameFault, StreamChainError};
 use nbd_extents_backup::{BackupError, FilesError, OutputError, RestoreError};
 
+use crate::backup::report::FORCE;
 use crate::backup::unfinished;
 use crate::values::human;
 
@@ -253,6 +254,7 @@ impl From<RestoreError> for Failure {
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         match error {
+            OutputError::NotABackup { .. } => Self::usage(error.to_string()).hint(FORCE),
             OutputError::ReplacesParent | OutputError::Terminal => Self::usage(error.to_string()),
             _ => Self::other(error.to_string()),
         }

@@ -20,6 +20,8 @@ use testkit::scripted::{DONE, Good, ScriptedServer};
 use testkit::server::folder;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// A file that begins as a backup does, so that the next one may replace it.
+const BEFORE: &str = "meta 0000000000000000 0000000000000002\r\n{}\r\nthe backup before";
 
 /// A disk of 4 MiB of data, which never changes.
 fn disk() -> ScriptedServer {
@@ -94,7 +96,7 @@ fn link_is_kept_and_its_target_is_replaced() {
     let (link, outer) = (folder.path().join("link"), folder.path().join("outer"));
     symlink("store/disk.full", &link).unwrap();
     symlink(&link, &outer).unwrap();
-    for old in [None, Some("the backup before")] {
+    for old in [None, Some(BEFORE)] {
         for path in [&link, &outer] {
             let _ = fs::remove_file(store.join("disk.full"));
             old.into_iter().for_each(|old| fs::write(store.join("disk.full"), old).unwrap());
@@ -158,11 +160,51 @@ fn descriptor_of_a_regular_file_is_written_not_replaced() {
 fn replaced_file_keeps_its_permissions() {
     let (server, folder) = (disk(), folder());
     let file = folder.path().join("disk.full");
-    fs::write(&file, "secret").unwrap();
+    fs::write(&file, BEFORE).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     backup(&server.uri(), &["--allow-writable"], &file).is_well();
     verify(&[&file]).is_well();
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
+}
+
+/// A disk image, or any other file that is no backup, is lost only to a user who says so; an empty
+/// file is nothing to lose.
+#[test]
+fn file_that_is_no_backup_is_replaced_only_by_force() {
+    let (server, folder) = (disk(), folder());
+    let (file, link) = (folder.path().join("disk.qcow2"), folder.path().join("link"));
+    symlink("disk.qcow2", &link).unwrap();
+    let is_refused = |path: &Path, image: &[u8]| {
+        fs::write(&file, image).unwrap();
+        backup(&server.uri(), &["--allow-writable"], path).fails(2, &["disk.qcow2", "no backup", "--force"]);
+        assert_eq!(fs::read(&file).unwrap(), image);
+        assert_eq!(names(folder.path()), ["disk.qcow2", "link"]);
+    };
+    let stop_first = b"stop 0000000000000000 0000000000000000\r\n";
+    for image in [&b"QFI\xfb"[..], b"m", b"meta", &BEFORE.as_bytes()[..39], stop_first, &[0; 1 << 20]] {
+        is_refused(&file, image);
+        is_refused(&link, image);
+    }
+    backup(&server.uri(), &["--allow-writable", "--force"], &link).is_well();
+    verify(&[&file]).is_well();
+    fs::write(&file, "").unwrap();
+    backup(&server.uri(), &["--allow-writable"], &file).is_well();
+    verify(&[&file]).is_well();
+}
+
+/// The report's file too: the second run replaces the report of the first.
+#[test]
+fn file_that_is_no_report_is_replaced_only_by_force() {
+    let (server, folder) = (disk(), folder());
+    let (file, report) = (folder.path().join("disk.full"), folder.path().join("report"));
+    let options = ["--allow-writable", "--report", report.to_str().unwrap()];
+    fs::write(&report, BEFORE).unwrap();
+    backup(&server.uri(), &options, &file).fails(2, &["report", "--force"]);
+    assert_eq!(fs::read(&report).unwrap(), BEFORE.as_bytes());
+    assert_eq!(names(folder.path()), ["report"]);
+    backup(&server.uri(), &[&options[..], &["--force"]].concat(), &file).is_well();
+    backup(&server.uri(), &options, &file).is_well();
+    assert!(fs::read_to_string(&report).unwrap().starts_with("{\"assumed\":"));
 }
 
 #[test]
@@ -183,10 +225,10 @@ fn failed_run_leaves_the_old_file_and_no_litter() {
     let options = ["--allow-writable", "--timeout", "0.2"];
     backup(&server.uri(), &options, &file).fails(4, &[]);
     assert!(names(folder.path()).is_empty());
-    fs::write(&file, "the backup before").unwrap();
+    fs::write(&file, BEFORE).unwrap();
     backup(&server.uri(), &options, &file).fails(4, &[]);
     assert_eq!(names(folder.path()), ["disk.full"]);
-    assert_eq!(fs::read(&file).unwrap(), b"the backup before");
+    assert_eq!(fs::read(&file).unwrap(), BEFORE.as_bytes());
 }
 
 /// A backup that waits for an answer which never comes; its unfinished file is there.

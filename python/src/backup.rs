@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nbd_client::transport::Canceller;
-use nbd_extents_backup::{Backup, BackupError, OutputError, Parent};
+use nbd_extents_backup::{Backup, BackupError, OutputError, Parent, Replace};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -16,8 +16,9 @@ use crate::survey::strings;
 /// Backs an export up into a file: all of it, or with `bitmaps` the changes.
 ///
 /// The file is a sparse stream, which `restore`, the program `nbd-extents restore` and
-/// ovirt-imageio read. It is written beside `file` and gets its name when it is whole and on disk; a
-/// pipe or a device is written as it is. Returns the bytes that were copied, zeroed and skipped, and
+/// ovirt-imageio read. It is written beside `file` and gets its name when it is whole and on disk. It
+/// replaces a file that is a backup or empty, and any other only with `force`; a pipe or a device is
+/// written as it is. Returns the bytes that were copied, zeroed and skipped, and
 /// the size of the disk, as a dict. A full backup copies all of a disk whose server has no block
 /// status.
 ///
@@ -31,6 +32,8 @@ use crate::survey::strings;
 ///     such file.
 /// grown
 ///     Accepts a disk that has grown, and takes all bytes beyond its old end for dirty.
+/// force
+///     Replaces a file that is not a backup, such as a disk image.
 /// detect_zeroes
 ///     Looks for zeroes in the data read: for servers that never report zeroes.
 /// connections
@@ -58,6 +61,7 @@ use crate::survey::strings;
     parent=None,
     previous_size=None,
     grown=false,
+    force=false,
     bitmap_first=false,
     detect_zeroes=false,
     connections=1,
@@ -66,8 +70,8 @@ use crate::survey::strings;
     request_timeout=None,
     progress=None
 ), text_signature = "(uri, file, bitmaps=(), *, checkpoint=None, after=None, parent=None, \
-    previous_size=None, grown=False, bitmap_first=False, detect_zeroes=False, connections=1, \
-    allow_writable=False, timeout=None, request_timeout=None, progress=None)")]
+    previous_size=None, grown=False, force=False, bitmap_first=False, detect_zeroes=False, \
+    connections=1, allow_writable=False, timeout=None, request_timeout=None, progress=None)")]
 #[expect(clippy::too_many_arguments, reason = "Python programs name them")]
 pub(crate) fn backup<'py>(
     py: Python<'py>,
@@ -79,6 +83,7 @@ pub(crate) fn backup<'py>(
     parent: Option<String>,
     previous_size: Option<u64>,
     grown: bool,
+    force: bool,
     bitmap_first: bool,
     detect_zeroes: bool,
     connections: u8,
@@ -119,6 +124,7 @@ pub(crate) fn backup<'py>(
         };
         let backup = backup
             .checkpoint(checkpoint)
+            .replace(if force { Replace::Any } else { Replace::Backup })
             .bitmap_first(bitmap_first)
             .detect_zeroes(detect_zeroes)
             .connections(connections)
@@ -169,7 +175,7 @@ impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         match error {
             OutputError::File { path, error } => Self::file(&path, &error),
-            OutputError::ReplacesParent | OutputError::Terminal => Self::usage(error),
+            OutputError::NotABackup { .. } | OutputError::ReplacesParent | OutputError::Terminal => Self::usage(error),
             _ => Self::other(error),
         }
     }

@@ -155,13 +155,28 @@ def reads_fail(conn):
         conn.answer(cookie, 0, [(length, 0)])
 
 
+PREVIOUS = b"meta 0000000000000000 0000000000000002\r\n{}\r\nthe previous one"
+
+
+def test_a_file_that_is_no_backup_is_replaced_only_by_force(folder):
+    image = dirty_image(folder, 0, bitmaps=())
+    target = folder / "disk.vmdk"
+    target.write_bytes(b"QFI")
+    with images.qemu_nbd(image, folder / "s"):
+        with pytest.raises(ValueError, match="disk.vmdk.* no backup"):
+            nbd_extents.backup(images.uri(folder / "s"), target)
+        assert target.read_bytes() == b"QFI"
+        nbd_extents.backup(images.uri(folder / "s"), target, force=True)
+    assert target.read_bytes().startswith(b"meta ")
+
+
 def test_a_backup_that_fails_leaves_the_old_file(folder):
     target = folder / "full"
-    target.write_bytes(b"the previous one")
+    target.write_bytes(PREVIOUS)
     with serve(folder / "s", reads_fail) as uri:
         with pytest.raises(LostConnectionError):
             nbd_extents.backup(uri, target)
-    assert target.read_bytes() == b"the previous one"
+    assert target.read_bytes() == PREVIOUS
     assert sorted(path.name for path in folder.iterdir()) == ["full", "s"]
 
 

@@ -23,7 +23,7 @@ pub use error::BackupError;
 pub use parent::Parent;
 pub use surveyed::{BackupReport, SurveyedBackup};
 
-use crate::output::{OutputError, OutputFile};
+use crate::output::{OutputError, OutputFile, Replace};
 
 /// A backup to be made: all of an export, or the changes.
 ///
@@ -44,6 +44,7 @@ pub struct Backup {
     /// `None` for a full backup.
     changes: Option<Changes>,
     checkpoint: Option<String>,
+    replace: Replace,
     order: Order,
     detect_zeroes: bool,
     ignore_zero_status: bool,
@@ -69,6 +70,7 @@ impl Backup {
         Self {
             changes: None,
             checkpoint: None,
+            replace: Replace::Backup,
             order: Order::Together,
             detect_zeroes: false,
             ignore_zero_status: false,
@@ -91,6 +93,12 @@ impl Backup {
     /// The name of the checkpoint that is backed up, to which the next incremental refers.
     pub fn checkpoint(self, name: Option<String>) -> Self {
         Self { checkpoint: name, ..self }
+    }
+
+    /// The files that it may replace: backups and empty files unless set.
+    pub const fn replace(mut self, replace: Replace) -> Self {
+        self.replace = replace;
+        self
     }
 
     /// Whether the bitmaps are asked first, and nothing outside of dirty ranges is read.
@@ -178,9 +186,10 @@ impl Backup {
     ///
     /// # Errors
     ///
-    /// [`OutputError`] where the file cannot be written, or is the parent's.
+    /// [`OutputError`] where the file cannot be written or may not be replaced, or is the parent's.
     pub fn create_output(&self, file: &Path) -> Result<OutputFile, OutputError> {
-        OutputFile::create(file, self.changes.as_ref().and_then(|changes| changes.parent.file()))
+        let parent = self.changes.as_ref().and_then(|changes| changes.parent.file());
+        OutputFile::create(file, parent, self.replace)
     }
 
     /// Backs the export up into a file, which gets its name when it is whole and on disk.

@@ -86,6 +86,12 @@ impl Header {
     }
 }
 
+/// Whether bytes are the header of a meta frame, with which every stream begins.
+pub(crate) fn begins_stream(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().and_then(Header::decode);
+    header.is_some_and(|header| header.kind == FrameKind::Meta)
+}
+
 /// The high half and the low half.
 #[allow(clippy::cast_possible_truncation, reason = "each half is cut on purpose")]
 const fn split(bits: u128) -> [u64; 2] {

@@ -77,6 +77,7 @@ pub use chain::{StreamChain, StreamChainError, chain, check_first};
 pub use checksum::ChecksumAlgorithm;
 pub use contents::{Contents, ContentsError, StreamEnds, StreamFact, read};
 pub use error::{FrameError, FrameFault, FramePart};
+pub(crate) use frame::begins_stream;
 pub use frame::{Frame, FrameKind, HEADER_SIZE};
 pub use meta::{Meta, MetaError};
 pub use reader::{Event, Reader, Summary};

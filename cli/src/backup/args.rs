@@ -18,10 +18,11 @@ use crate::values::{parse_size, parse_uri};
 /// -e 16 for several connections.
 ///
 /// The backup is written beside FILE, as .FILE.RANDOM.partial, and renamed to FILE when it is
-/// complete and on disk. If FILE exists, it is replaced then: the new file has its permissions, and
-/// belongs to the user who runs this. A symbolic link stays, and the file that it names is replaced.
-/// A pipe or a device is written directly. A run that fails, or is ended by SIGINT, SIGTERM or
-/// SIGHUP, leaves FILE as it was and removes the unfinished file; SIGKILL leaves both.
+/// complete and on disk. If FILE is a backup or empty, it is replaced then: the new file has its
+/// permissions, and belongs to the user who runs this. Any other file, such as a disk image, is
+/// replaced only with --force. A symbolic link stays, and the file that it names is replaced. A pipe
+/// or a device is written directly. A run that fails, or is ended by SIGINT, SIGTERM or SIGHUP, leaves
+/// FILE as it was and removes the unfinished file; SIGKILL leaves both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
 pub(crate) struct BackupArgs {
@@ -30,6 +31,9 @@ pub(crate) struct BackupArgs {
     pub(super) uri: Uri,
     /// Where the backup goes; - is standard output
     pub(super) file: PathBuf,
+    /// Replace FILE even if it is no backup, and the report's file if it is no report
+    #[arg(long)]
+    pub(super) force: bool,
     /// Only the dirty ranges of this bitmap (its own name, such as b0); may be repeated
     #[arg(long, value_name = "NAME")]
     pub(super) bitmap: Vec<String>,

@@ -1,12 +1,12 @@
 //! `backup`: the engine of nbd-extents-backup, with its arguments, progress and report.
 
 mod args;
-mod report;
+pub(crate) mod report;
 pub(crate) mod unfinished;
 
 use std::path::Path;
 
-use nbd_extents_backup::{Backup, BackupError, OutputFile, Parent, SurveyedBackup};
+use nbd_extents_backup::{Backup, BackupError, OutputFile, Parent, Replace, SurveyedBackup};
 
 use crate::connection;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     let output = create_output(&backup, &args.file)?;
     let unfinished = output.unfinished().map(Unfinished::guard).transpose();
     let unfinished = unfinished.map_err(|error| Failure::file(&args.file, &error))?;
-    let report = Report::create(args.report.as_deref())?;
+    let report = Report::create(args.report.as_deref(), args.force)?;
     let disk = survey(&backup, args)?;
 
     let monitor = disk.monitor();
@@ -44,6 +44,7 @@ fn backup(args: &BackupArgs) -> Result<Backup, Failure> {
     };
     Ok(backup
         .checkpoint(args.checkpoint.clone())
+        .replace(if args.force { Replace::Any } else { Replace::Backup })
         .bitmap_first(args.bitmap_first)
         .detect_zeroes(args.detect_zeroes)
         .ignore_zero_status(args.ignore_zero_status)

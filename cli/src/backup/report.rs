@@ -1,7 +1,7 @@
 //! `--report`: what a backup did, as one JSON object.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,6 +9,9 @@ use nbd_extents_backup::BackupReport;
 use serde_json::json;
 
 use crate::failure::Failure;
+
+/// What helps where an existing file is in the way.
+pub(crate) const FORCE: &str = " (--force replaces it)";
 
 /// A report to be written. Its file is made before the server is asked, so that one which cannot
 /// be written fails the backup before it begins.
@@ -18,10 +21,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn create(path: Option<&Path>) -> Result<Self, Failure> {
-        let create = |path: &Path| match File::create(path) {
-            Ok(file) => Ok((file, path.to_owned())),
-            Err(error) => Err(Failure::file(path, &error)),
+    /// An existing file is replaced when it is a report, or by `force`.
+    pub(super) fn create(path: Option<&Path>, force: bool) -> Result<Self, Failure> {
+        let create = |path: &Path| {
+            let about = |error: io::Error| Failure::file(path, &error);
+            if !force && !is_report(path).map_err(about)? {
+                let exists = "a file of this name exists and is no report: name another file";
+                return Err(Failure::usage(exists).about(&path.display().to_string()).hint(FORCE));
+            }
+            Ok((File::create(path).map_err(about)?, path.to_owned()))
         };
         Ok(Self { file: path.map(create).transpose()?, began: Instant::now() })
     }
@@ -43,4 +51,15 @@ impl Report {
         });
         writeln!(file, "{report}").map_err(|error| Failure::file(&path, &error))
     }
+}
+
+/// Whether nothing but a report is lost with this file: it begins as JSON, is empty, or is no
+/// regular file.
+fn is_report(path: &Path) -> io::Result<bool> {
+    if !path.is_file() {
+        return Ok(true);
+    }
+    let mut first = Vec::new();
+    File::open(path)?.take(1).read_to_end(&mut first)?;
+    Ok(first.is_empty() || first == b"{")
 }

@@ -146,6 +146,7 @@ def backup(
     parent: str | None = None,
     previous_size: SupportsIndex | None = None,
     grown: bool = False,
+    force: bool = False,
     bitmap_first: bool = False,
     detect_zeroes: bool = False,
     connections: SupportsIndex = 1,

@@ -71,6 +71,8 @@ mod frame;
 mod meta;
 mod reader;
 mod sequence;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use chain::{StreamChain, StreamChainError, chain, check_first};

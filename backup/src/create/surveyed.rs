@@ -152,7 +152,10 @@ fn meta(backup: &Backup, size: u64, data: u64) -> Meta {
     let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let mut meta = Meta::full(size, data, date.trim_end_matches('Z'));
     match &backup.changes {
-        Some(changes) => changes.parent.describe_in(&mut meta),
+        Some(changes) => {
+            changes.parent.describe_in(&mut meta);
+            meta.bitmaps.clone_from(&changes.bitmaps);
+        }
         // A full backup begins a chain: its incrementals take this identity of the disk from it.
         None => meta.disk = Some(uuid::Uuid::new_v4().to_string()),
     }

@@ -53,9 +53,13 @@ pub struct Meta {
     /// The identity of the disk: the same text in every backup of one disk (`disk`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// The dirty bitmaps whose ranges an incremental has (`bitmaps`). They are for people: nothing
+    /// says when a bitmap began.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub bitmaps: Vec<String>,
     /// Whether `data_size` is an upper bound, since zeroes are looked for in the data
     /// (`data-size-is-limit`).
-    #[serde(default, deserialize_with = "or_false", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
     pub data_size_is_limit: bool,
     /// How the checksum in the stop frame is computed (`checksum`); `None` for a stream without
     /// one.
@@ -77,6 +81,7 @@ impl Meta {
             parent_size: None,
             parent_checksum: None,
             disk: None,
+            bitmaps: Vec::new(),
             data_size_is_limit: false,
             checksum: Some(ChecksumAlgorithm::Xxh3),
         }
@@ -217,12 +222,13 @@ impl Meta {
         if data_size > virtual_size {
             return Err(MetaError::DataSize { data_size, virtual_size });
         }
-        let of_a_parent = [
+        let of_an_incremental = [
             ("parent", self.parent.is_some()),
             ("parent-size", self.parent_size.is_some()),
             ("parent-checksum", self.parent_checksum.is_some()),
+            ("bitmaps", !self.bitmaps.is_empty()),
         ];
-        match of_a_parent.into_iter().find(|(_, is_there)| *is_there && !self.incremental) {
+        match of_an_incremental.into_iter().find(|(_, is_there)| *is_there && !self.incremental) {
             Some((key, _)) => Err(MetaError::FullWithParent { key }),
             None => Ok(()),
         }
@@ -246,9 +252,9 @@ mod hex {
     }
 }
 
-/// A key that may be missing or null, both of which say no.
-fn or_false<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
-    Ok(Option::deserialize(json)?.unwrap_or(false))
+/// A key that may be missing or null, both of which say no, or none.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(json: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or_default())
 }
 
 /// A meta frame whose JSON cannot be used.
@@ -292,7 +298,7 @@ pub enum MetaError {
         /// The bytes of the disk.
         virtual_size: u64,
     },
-    /// A full backup has no parent.
+    /// A full backup has neither a parent nor bitmaps.
     #[error("a full backup has \"{key}\", which only an incremental can have")]
     FullWithParent {
         /// The key.
@@ -337,6 +343,7 @@ mod tests {
         meta.parent_size = Some(1 << 39);
         meta.parent_checksum = Some(Checksum::new(u128::MAX - 1));
         meta.disk = Some("vda".into());
+        meta.bitmaps = vec!["b0".into(), "é".into()];
         meta.data_size_is_limit = true;
         let json = meta.to_json();
         assert!(json.is_ascii());
@@ -346,6 +353,7 @@ mod tests {
     #[test]
     fn unknown_keys_and_other_layouts_are_taken() {
         let text = br#" {"x": [1, {"y": -2.5e3, "z": []}, "]"], "incremental":true,"date":"", "parent": null,
+            "bitmaps": null,
             "data-size":0 ,"virtual-size": 512, "w": {}} "#;
         assert_eq!(Meta::from_json(text), Ok(Meta::incremental(512, 0, "").without_checksum()));
     }
@@ -372,7 +380,7 @@ mod tests {
         for other in ["1", "\"\"", "[]"] {
             assert_eq!(Meta::from_json(other.as_bytes()), Err(MetaError::NoObject), "{other}");
         }
-        let list = b"[512, 0, \"\", false, null, null, null, null, null, null, null]";
+        let list = b"[512, 0, \"\", false, null, null, null, null, null, null, null, null]";
         assert_eq!(Meta::from_json(list), Err(MetaError::NoObject));
         for end in 0..IMAGEIO.len() {
             let fault = Meta::from_json(&IMAGEIO.as_bytes()[..end]).unwrap_err();
@@ -388,10 +396,11 @@ mod tests {
         };
         assert_eq!(error("\"parent\": \"a\""), MetaError::FullWithParent { key: "parent" });
         assert_eq!(error("\"parent-size\": 1"), MetaError::FullWithParent { key: "parent-size" });
+        assert_eq!(error("\"bitmaps\": [\"b0\"]"), MetaError::FullWithParent { key: "bitmaps" });
         let size = MAX_END + 1;
         let keys = format!("\"parent-size\": {size}");
         assert_eq!(error(&keys), MetaError::DiskSize { key: "parent-size", size });
-        for keys in ["\"checksum\": \"md5\"", "\"checksum\": true", "\"parent-checksum\": \"ff\""] {
+        for keys in ["\"checksum\": \"md5\"", "\"checksum\": true", "\"bitmaps\": \"b0\"", "\"parent-checksum\": \"ff\""] {
             assert!(matches!(error(keys), MetaError::Json { line: 6, .. }), "{keys}");
         }
         let more = IMAGEIO.replacen("1288486912", "6442450945", 1);

@@ -14,6 +14,15 @@ use crate::values::{parse_size, parse_uri};
 /// Without --bitmap it is a full backup, with --bitmap an incremental: the dirty ranges of the
 /// bitmap. The file is a sparse stream, ovirt-imageio's format.
 ///
+/// The cycle: with the guest stopped, add a bitmap b0 to the disk, then take the full backup. Next
+/// time add b1, then take `backup --bitmap b0 --after FULL`. The time after that add b2, then take
+/// `--bitmap b1 --after` of that incremental; b0 is no longer needed.
+///
+/// Each bitmap must have begun at the state that the backup named by --after holds, or earlier. A
+/// bitmap that began later, or the bitmap of another disk, loses changes, and no program can tell:
+/// NBD says neither when a bitmap began nor which disk an export is. The file keeps the names of its
+/// bitmaps, which `verify` shows.
+///
 /// A disk image is served by `qemu-nbd -r -f qcow2 -k SOCKET IMAGE`, with -B NAME for a bitmap, and
 /// -e 16 for several connections.
 ///
@@ -42,8 +51,10 @@ pub(crate) struct BackupArgs {
     pub(super) checkpoint: Option<String>,
     /// The previous backup, which this one stands on
     ///
-    /// Its checkpoint, disk size and checksum are stored as those of the parent; the identity of
-    /// the disk is taken over. Only its two ends are read: `verify` checks all of it.
+    /// Its checkpoint, disk size and checksum are stored as those of the parent, and the identity of
+    /// its disk as this one's, so that no restore takes another file for it. Whether the bitmap
+    /// began there, and whether this is its disk, cannot be checked. Only its two ends are read:
+    /// `verify` checks all of it.
     #[arg(long, value_name = "FILE", requires = "bitmap", conflicts_with_all = ["parent", "previous_size"])]
     pub(super) after: Option<PathBuf>,
     /// The name of the previous backup's checkpoint

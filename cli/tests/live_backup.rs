@@ -379,7 +379,8 @@ fn what_is_missing_and_what_has_changed_end_with_3() {
     fails(&server, &["--bitmap", "gone"], 3, &["gone", "qemu:dirty-bitmap:b1"]);
     fails(&server, &["--bitmap", "b1", "--previous-size", "4M"], 3, &["4194304", "8388608"]);
     fails(&server, &["--bitmap-first"], 2, &["--bitmap"]);
-    backup(&server.uri(""), &["--bitmap", "b1", "--previous-size", "4M", "--grown"], &file).is_well();
+    backup(&server.uri(""), &["--bitmap", "b1", "--previous-size", "4M", "--grown"], &file)
+        .is_well_saying(&["which backup", "--after FILE", "--parent NAME"]);
     let beyond = |frame: &&Frame| frame.kind != "stop" && frame.start >= 4 * MIB;
     let beyond = frames(&file).iter().filter(beyond).map(|frame| frame.length).sum::<u64>();
     assert_eq!(beyond, 4 * MIB, "all beyond the old end is brought over");
@@ -422,7 +423,7 @@ fn part_by_which_a_disk_has_grown_is_brought_over_or_refused() {
     let full = chain.stream(0);
     let after = ["--bitmap", "b1", "--after", full.to_str().unwrap()];
     let blind = file("blind");
-    backup(&server.uri(""), &["--bitmap", "b1"], &blind).is_well();
+    backup(&server.uri(""), &["--bitmap", "b1"], &blind).is_well_saying(&["--after FILE", "--parent NAME"]);
     backup(&server.uri(""), &after, &file("same")).fails(3, &["8388608", "16777216", "--grown"]);
     let grown = file("grown");
     backup(&server.uri(""), &[&after[..], &["--grown"]].concat(), &grown).is_well();

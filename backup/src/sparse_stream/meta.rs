@@ -400,7 +400,12 @@ mod tests {
         let size = MAX_END + 1;
         let keys = format!("\"parent-size\": {size}");
         assert_eq!(error(&keys), MetaError::DiskSize { key: "parent-size", size });
-        for keys in ["\"checksum\": \"md5\"", "\"checksum\": true", "\"bitmaps\": \"b0\"", "\"parent-checksum\": \"ff\""] {
+        for keys in [
+            "\"checksum\": \"md5\"",
+            "\"checksum\": true",
+            "\"bitmaps\": \"b0\"",
+            "\"parent-checksum\": \"ff\"",
+        ] {
             assert!(matches!(error(keys), MetaError::Json { line: 6, .. }), "{keys}");
         }
         let more = IMAGEIO.replacen("1288486912", "6442450945", 1);

@@ -10,11 +10,16 @@ use nbd_extents_backup::{Backup, BackupError, OutputFile, Parent, Replace, Surve
 
 use crate::connection;
 use crate::failure::Failure;
+use crate::output::remark;
 use crate::progress::Watch;
 use crate::streams;
 pub(crate) use args::BackupArgs;
 use report::Report;
 use unfinished::Unfinished;
+
+/// An incremental that nothing ties to the backup it belongs to.
+const NAMES_NO_PARENT: &str = "the incremental does not say which backup it stands on, so that no restore can \
+    check it: --after FILE says so, or --parent NAME --previous-size N";
 
 /// Does what the command line asks.
 pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
@@ -33,6 +38,9 @@ pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     let (output, done) = copied?;
     output.commit_while(|| unfinished.map(Unfinished::release))?;
     report.write(&done)?;
+    if !args.bitmap.is_empty() && args.after.is_none() && args.parent.is_none() {
+        remark(NAMES_NO_PARENT);
+    }
     args.progress.summary(&monitor.progress());
     Ok(())
 }

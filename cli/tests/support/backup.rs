@@ -25,6 +25,16 @@ impl Ended {
         assert_eq!(self.stderr, "");
     }
 
+    /// It went well, with one remark that holds these words.
+    #[track_caller]
+    pub(crate) fn is_well_saying(&self, words: &[&str]) {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in: {}", self.stderr);
+        }
+    }
+
     /// It failed as scripts are promised: with this status and one line that holds these words.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, words: &[&str]) {

@@ -121,7 +121,7 @@ fn what_there_is_no_room_to_remember_is_dirty() {
 }
 
 #[test]
-fn a_long_rest_is_not_joined_to_crumbs_for_ever() {
+fn a_long_retained_list_is_not_joined_again_for_each_short_reply() {
     let size = 1 << 31;
     let wanted = contexts(1);
     let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();

@@ -56,10 +56,10 @@ fn too_much(survey: &mut Survey) -> (u64, Result<(), SurveyError>) {
 }
 
 #[test]
-fn the_crumb_that_is_one_too_many_ends_it() {
+fn one_stalled_reply_above_the_limit_ends_it() {
     let mut survey = together(options().max_stalled_replies(3));
-    for crumb in [1, 100, 511] {
-        advance(&mut survey, crumb).unwrap();
+    for length in [1, 100, 511] {
+        advance(&mut survey, length).unwrap();
     }
     let stalled = advance(&mut survey, 511).unwrap_err();
     assert_eq!(stalled, SurveyError::Stalled { offset: 612, replies: 4 });
@@ -68,7 +68,7 @@ fn the_crumb_that_is_one_too_many_ends_it() {
 }
 
 #[test]
-fn answers_of_512_bytes_are_no_crumbs_but_make_up_for_none() {
+fn replies_of_512_bytes_do_not_stall_but_keep_the_count() {
     let mut survey = together(options().max_stalled_replies(2));
     for length in [512, 511, 512, KIB_64 - 1, 511, KIB_64 - 1] {
         advance(&mut survey, length).unwrap();
@@ -77,7 +77,7 @@ fn answers_of_512_bytes_are_no_crumbs_but_make_up_for_none() {
 }
 
 #[test]
-fn a_stride_makes_up_for_the_crumbs_before_it() {
+fn a_stride_resets_the_count_of_stalled_replies() {
     let mut survey = together(options().max_stalled_replies(2));
     for length in [1, 1, KIB_64, 1, 1, KIB_64, 1, 1] {
         advance(&mut survey, length).unwrap();
@@ -87,7 +87,7 @@ fn a_stride_makes_up_for_the_crumbs_before_it() {
 
 /// A small range, or the last bytes of a large one: a full answer cannot be longer.
 #[test]
-fn whoever_answers_all_that_was_asked_gives_no_crumb() {
+fn a_full_reply_does_not_stall_however_short() {
     for start in [0, MIB, SIZE - 100] {
         let mut survey = together(options().range(start..start + 100).unwrap().max_stalled_replies(0));
         advance(&mut survey, 100).unwrap();
@@ -151,7 +151,7 @@ fn a_block_that_does_not_fit_ends_it() {
 }
 
 #[test]
-fn replies_that_do_not_fit_are_crumbs() {
+fn replies_that_do_not_fit_count_as_stalled() {
     let mut survey = together(options().budget(1000).max_stalled_replies(2));
     for _ in 0..2 {
         too_much(&mut survey).1.unwrap();

@@ -226,7 +226,7 @@ fn an_answer_that_came_early_makes_way_for_the_one_that_is_waited_for() {
 /// No server can make a survey hold more than a few pieces of the requests ahead, however small
 /// they are.
 #[test]
-fn crumbs_ahead_do_not_pile_up() {
+fn short_replies_ahead_do_not_pile_up() {
     let mut survey = survey(options(1 << 30).in_flight(8).max_stalled_replies(u32::MAX), false);
     let mut flying = asks(&mut survey);
     answer(&mut survey, &flying.remove(0), &[(MIB, 0)]).unwrap();
@@ -244,7 +244,7 @@ fn crumbs_ahead_do_not_pile_up() {
 }
 
 #[test]
-fn a_server_of_crumbs_is_not_worth_waiting_for_whatever_is_in_flight() {
+fn stalled_replies_end_the_survey_whatever_is_in_flight() {
     let mut survey = survey(options(1 << 30).in_flight(8).max_stalled_replies(50), false);
     let mut flying: Vec<Request> = Vec::new();
     let stalled = loop {

@@ -55,7 +55,8 @@ pub enum TlsError {
     /// The server's certificate was not accepted.
     #[error("the server's certificate ({subject}) {fault}")]
     Certificate {
-        /// Its subject, for example `CN=node1`.
+        /// Its subject, for example `CN=node1`. A rustls configuration of the caller's own does not
+        /// tell it: a note stands here then.
         subject: String,
         /// The reason.
         fault: CertificateFault,

@@ -10,6 +10,8 @@ mod body;
 mod buffer_pool;
 mod config;
 mod coverage;
+#[cfg(test)]
+mod data_tests;
 mod error;
 mod event;
 mod output;

@@ -175,7 +175,9 @@ impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         match error {
             OutputError::File { path, error } => Self::file(&path, &error),
-            OutputError::NotABackup { .. } | OutputError::ReplacesParent | OutputError::Terminal => Self::usage(error),
+            OutputError::NotABackup { .. } | OutputError::ReplacesParent | OutputError::Terminal => {
+                Self::usage(error)
+            }
             _ => Self::other(error),
         }
     }

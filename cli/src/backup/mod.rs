@@ -18,8 +18,8 @@ use report::Report;
 use unfinished::Unfinished;
 
 /// An incremental that nothing ties to the backup it belongs to.
-const NAMES_NO_PARENT: &str = "the incremental does not say which backup it stands on, so that no restore can \
-    check it: --after FILE says so, or --parent NAME --previous-size N";
+const NAMES_NO_PARENT: &str = "the incremental does not say which backup it stands on, so that no \
+    restore can check it: --after FILE says so, or --parent NAME --previous-size N";
 
 /// Does what the command line asks.
 pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {

@@ -265,10 +265,7 @@ impl From<FilesError> for Failure {
     fn from(error: FilesError) -> Self {
         match error {
             FilesError::Stream { file, error } => Self::from(error).about(&file.display().to_string()),
-            FilesError::Chain { file: Some(file), error } => {
-                Self::from(error).about(&file.display().to_string())
-            }
-            FilesError::Chain { file: None, error } => error.into(),
+            FilesError::Chain { .. } => Self::not_there(error.to_string()),
             FilesError::Changed { .. } => Self::broken(error.to_string()),
             _ => Self::other(error.to_string()),
         }

@@ -13,8 +13,10 @@ use crate::values::human;
 /// Checks that backups are whole, and that several follow each other
 ///
 /// Of several the first must be a full backup and each other the incremental that follows. When all
-/// of them are sound, a line for each is printed, and the facts that it does not state, so that
-/// they could not be checked.
+/// of them are sound, a line for each shows its checkpoint, the checkpoint that it stands on and its
+/// bitmaps, followed by the facts that it does not state, so that they could not be checked. The last
+/// line names the chain. That an incremental's bitmap began at the backup before it, no file can tell:
+/// see `backup --help`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'
   nbd-extents verify disk.full"))]
@@ -29,11 +31,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let files = streams::read("verify", &args.files)?;
     let unchecked = files.verify()?;
     let mut out = Output::held();
-    for (contents, facts) in files.contents().iter().zip(unchecked) {
-        writeln!(out, "{}", line(contents))?;
+    for ((file, contents), facts) in args.files.iter().zip(files.contents()).zip(unchecked) {
+        writeln!(out, "{}: {}", file.display(), line(contents))?;
         for fact in facts {
             writeln!(out, "  not checked: {fact}")?;
         }
+    }
+    if args.files.len() > 1 {
+        writeln!(out, "{}", chain(&args.files, files.contents()))?;
     }
     match out.finish() {
         // A reader that has gone away is nothing to talk about, and the check is done.
@@ -42,11 +47,34 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
+/// What one backup is: its kind, checkpoint, bitmaps and figures.
 fn line(contents: &Contents) -> String {
     let meta = contents.meta();
-    let kind = if meta.incremental { "incremental" } else { "full" };
-    let Summary { data, zero, frames, .. } = contents.summary();
+    let mut line = if meta.incremental { "incremental" } else { "full" }.to_owned();
+    if let Some(checkpoint) = &meta.checkpoint {
+        line.push_str(&format!(", checkpoint {}", checkpoint.escape_debug()));
+    }
+    if let Some(parent) = &meta.parent {
+        line.push_str(&format!(", stands on {}", parent.escape_debug()));
+    }
+    for bitmap in &meta.bitmaps {
+        line.push_str(&format!(", bitmap {}", bitmap.escape_debug()));
+    }
+    let Summary { data, zero, .. } = contents.summary();
     let (size, data, zero) = (human(meta.virtual_size), human(data), human(zero));
-    let frames_word = if frames == 1 { "frame" } else { "frames" };
-    format!("{kind} of {size}: {data} of data, {zero} of zeroes, {frames} {frames_word}; whole")
+    format!("{line}, {}, disk of {size}: {data} of data, {zero} of zeroes; whole", meta.date.escape_debug())
+}
+
+/// The end of a check that went well: the checkpoints in order, by their files where they have no
+/// names, and the one fact that no file can state.
+fn chain(files: &[PathBuf], contents: &[Contents]) -> String {
+    let names = files.iter().zip(contents).map(|(file, contents)| match &contents.meta().checkpoint {
+        Some(name) => name.escape_debug().to_string(),
+        None => file.display().to_string(),
+    });
+    let names: Vec<String> = names.collect();
+    format!(
+        "the chain holds: {} (that each bitmap began at the backup before it, no file can tell)",
+        names.join(", ")
+    )
 }

@@ -404,8 +404,8 @@ fn chain_out_of_order_is_found_out_without_a_server() {
     let (full, incremental) = (chain.stream(0), chain.stream(1));
     verify(&[full, incremental]).is_well();
     verify(&[incremental]).is_well();
-    verify(&[incremental, full]).fails(3, &["stream-1: layer é1", "layer é0", "stands at position 1"]);
-    verify(&[full, full]).fails(3, &["stream-0: layer é0 at position 1", "stands at position 0 already"]);
+    verify(&[incremental, full]).fails(3, &["stream-1: checkpoint é1", "checkpoint é0", "right before"]);
+    verify(&[full, full]).fails(3, &["stream-0: checkpoint é0", "twice"]);
 }
 
 /// qemu calls the part that a resize has added clean. An incremental that does not know the old
@@ -459,7 +459,7 @@ fn incremental_of_another_disk_is_refused() {
         chain.check();
     }
     let mixed = [chains[0].stream(0), chains[1].stream(1)];
-    verify(&mixed).fails(3, &["layer é1", "of disk"]);
+    verify(&mixed).fails(3, &["checkpoint é1", "of disk"]);
     let server = Server::qemu_nbd_writable(&chains[0].disk, &["--cache=unsafe"]);
     restore(&server.uri(""), &[], &mixed).fails(3, &["of disk"]);
 }

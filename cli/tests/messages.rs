@@ -179,6 +179,56 @@ fn file_that_is_wrong_is_named() {
     run("backup", &[&[&server.uri(), "x"], &after[..], &[broken]].concat(), "").fails_saying(5, &[broken]);
 }
 
+/// A person sees from the lines which file holds what, and what no file can tell.
+#[test]
+fn verify_names_files_checkpoints_and_bitmaps() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().context(2, "qemu:dirty-bitmap:b0"))?;
+        conn.serve(|conn, request| match request.command {
+            0 => conn.data(request, request.offset, &vec![1; request.length as usize], DONE),
+            _ => conn.honest(request, 1),
+        })
+    });
+    let (server, folder) = (server.unwrap(), folder());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (full, changes, alone) = (path("full"), path("changes"), path("alone"));
+    let back_up = |options: &[&str]| {
+        let done = run("backup", &[&[server.uri().as_str(), "--allow-writable"], options].concat(), "");
+        assert_eq!(done.code, Some(0), "{done}");
+    };
+    back_up(&[&full, "--checkpoint", "c0"]);
+    back_up(&[&changes, "--bitmap", "b0", "--checkpoint", "c1\n", "--after", &full]);
+    back_up(&[&alone, "--bitmap", "b0"]);
+
+    let done = run("verify", &[&full, &changes], "");
+    let lines: Vec<_> = done.stdout.lines().collect();
+    let begins = |line: &str, words: String| assert!(line.starts_with(&words), "{done}");
+    begins(lines[0], format!("{full}: full, checkpoint c0, 20"));
+    begins(lines[1], format!("{changes}: incremental, checkpoint c1\\n, stands on c0, bitmap b0, 20"));
+    begins(lines[2], "the chain holds: c0, c1\\n (".to_owned());
+    assert!(lines[2].contains("bitmap") && lines[0].ends_with("; whole"), "{done}");
+
+    let done = run("verify", &[&full, &alone], "");
+    assert!(
+        done.stdout.ends_with(&format!(
+            "the chain holds: c0, {alone} (that each bitmap began at the \
+        backup before it, no file can tell)\n"
+        )),
+        "{done}"
+    );
+    assert_eq!(run("verify", &[&alone], "").stdout.lines().count(), 2, "its parent is not checked");
+
+    let wrong = run("verify", &[&changes], "");
+    assert_eq!(wrong.code, Some(0), "one incremental alone is sound or not");
+    run("verify", &[&changes, &full], "")
+        .fails_saying(3, &[&changes, "stands on checkpoint c0, whose file must come right before"]);
+    run("verify", &[&alone, &full], "").fails_saying(3, &[&alone, "a chain begins with a full backup"]);
+    run("verify", &[&full, &full], "").fails_saying(3, &["checkpoint c0 is among the files twice"]);
+    let later = path("later");
+    back_up(&[&later, "--bitmap", "b0", "--checkpoint", "c2", "--after", &changes]);
+    run("verify", &[&full, &later], "").fails_saying(3, &[&later, "c2 stands on", "not among the files"]);
+}
+
 /// A plan to a script: bytes of each action, extents, bytes on both sides, and the duration.
 #[test]
 fn report_has_the_duration_and_the_number_of_extents() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hostile::run::{map, run};
 use hostile::{Accept, Case, M, change};
 use nbd_client::frame::Headers;
-use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
+use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, take_all};
 use nbd_client::{Client, Error, Options};
 use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
@@ -74,7 +74,7 @@ fn status_chunk_without_any_context_negotiated() {
             };
             let mut session = Session::new(SessionConfig::new(headers, []));
             assert_eq!(session.start_block_status(&StatusRequest::new(0, 512)), Err(StartError::NoContexts));
-            let fed = session.feed(&chunk, &mut TakeAll);
+            let fed = session.feed(&chunk, &mut take_all);
             assert_eq!(fed, Err(ProtocolError::UnknownCookie(cookie)));
             assert_eq!(session.poll(), None);
         }
@@ -101,7 +101,7 @@ fn status_chunk_without_any_context_negotiated_over_a_socket() {
     let mut client = Client::connect(&uri.parse().unwrap(), &Options::new()).unwrap();
     let asked = client.block_status(&StatusRequest::new(0, 512), &mut |_: u32, _: &[u8]| {});
     assert!(matches!(asked, Err(Error::Start(StartError::NoContexts))));
-    assert!(client.next_event(&mut TakeAll).unwrap().is_none());
+    assert!(client.next_event(&mut take_all).unwrap().is_none());
     map(&[&uri, "--json"], Duration::from_secs(30)).fails(3, "no meta context \"base:allocation\"");
     let info = run("info", &[&uri, "--json"], Duration::from_secs(30));
     assert_eq!(info.code, Some(0), "{info}");

@@ -132,12 +132,6 @@ impl Options {
         self
     }
 
-    /// The same with less time to connect.
-    pub(crate) fn with_connect_timeout_of_at_most(mut self, timeout: Duration) -> Self {
-        self.time.connect = self.time.connect.min(timeout);
-        self
-    }
-
     /// The time in which requests in flight must make progress (default: 300 s).
     ///
     /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload

@@ -5,8 +5,6 @@
 
 use core::fmt;
 
-use nbd_extents::Strictness;
-
 /// One kind of fault that a lenient client forgives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -90,18 +88,9 @@ impl ToleratedCounts {
         self.0.iter().sum()
     }
 
-    /// Forgives a fault, unless it is to be refused.
-    pub(crate) fn forgive<E>(&mut self, strictness: Strictness, kind: Tolerated, error: E) -> Result<(), E> {
-        if strictness.is_strict() {
-            return Err(error);
-        }
-        self.add(kind);
-        Ok(())
-    }
-
     /// Counts one, and traces it.
     pub(crate) fn add(&mut self, kind: Tolerated) {
-        crate::trace::forgiven(&kind);
+        crate::trace::event!(warn, "forgiven", kind = kind);
         self.0[kind as usize] += 1;
     }
 }

@@ -258,6 +258,9 @@ impl FromStr for Uri {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (socket, tls) = parse_query(query, is_tls)?;
+        if authority.contains('@') {
+            return Err(UriError::UserInfo);
+        }
         let address =
             if is_unix { unix_address(authority, socket)? } else { tcp_address(authority, socket)? };
         let export = percent_decode_str(path).decode_utf8().map_err(|_| UriError::ExportNotUtf8)?;
@@ -295,9 +298,6 @@ fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOpt
 }
 
 fn unix_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
-    if authority.contains('@') {
-        return Err(UriError::UserInfo);
-    }
     if !authority.is_empty() {
         return Err(UriError::UnexpectedHost(authority.to_owned()));
     }
@@ -307,9 +307,6 @@ fn unix_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, Uri
 fn tcp_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
     if socket.is_some() {
         return Err(UriError::UnexpectedSocket);
-    }
-    if authority.contains('@') {
-        return Err(UriError::UserInfo);
     }
     if authority.is_empty() {
         return Err(UriError::NoHost);

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nbd_client::aio;
-use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, ZeroRequest};
+use nbd_client::session::{Event, ReadRequest, StartError, ZeroRequest, take_all};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
@@ -266,7 +266,7 @@ async fn a_connection_runs_over_any_stream() {
     let cookie =
         connection.start(|session| session.start_read(&ReadRequest::new(2048), vec![0; 4096])).unwrap();
     let mut data = Vec::new();
-    while let Some(event) = connection.next_event(&mut TakeAll).await.unwrap() {
+    while let Some(event) = connection.next_event(&mut take_all).await.unwrap() {
         assert_eq!(event.cookie(), cookie);
         if let Event::Read { data: read, .. } = event {
             data = read;

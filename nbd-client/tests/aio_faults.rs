@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nbd_client::aio;
 use nbd_client::frame::command;
-use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, TakeAll};
+use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, take_all};
 use nbd_client::survey::Order;
 use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
@@ -273,7 +273,7 @@ async fn a_caller_that_takes_its_time_is_no_timeout() {
     }
     tokio::time::sleep(TIMEOUT * 2).await;
     let mut reads = 0;
-    while let Some(event) = connection.next_event(&mut TakeAll).await.unwrap() {
+    while let Some(event) = connection.next_event(&mut take_all).await.unwrap() {
         if matches!(event, Event::Read { .. }) {
             reads += 1;
             tokio::time::sleep(TIMEOUT + TIMEOUT / 4).await;
@@ -284,7 +284,7 @@ async fn a_caller_that_takes_its_time_is_no_timeout() {
     let started = std::time::Instant::now();
     // calls that are dropped do not give it more time
     let error = loop {
-        match tokio::time::timeout(Duration::from_millis(20), connection.next_event(&mut TakeAll)).await {
+        match tokio::time::timeout(Duration::from_millis(20), connection.next_event(&mut take_all)).await {
             Ok(result) => break result.unwrap_err(),
             Err(_) => assert!(started.elapsed() < PATIENCE, "it is never late"),
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
 use nbd_client::frame::command;
-use nbd_client::session::{ReadRequest, TakeAll};
+use nbd_client::session::{ReadRequest, take_all};
 use nbd_client::{Error, Options};
 use proptest::prelude::*;
 use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
@@ -28,7 +28,7 @@ fn feed(connection: &mut Connection, mut input: &[u8], now: Instant) {
         space[..count].copy_from_slice(&input[..count]);
         connection.received(count, now).unwrap();
         input = &input[count..];
-        while connection.poll(&mut TakeAll, now).unwrap().is_some() {}
+        while connection.poll(&mut take_all, now).unwrap().is_some() {}
         send(connection, now);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, TakeAll, WriteRequest};
+use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, WriteRequest, take_all};
 use nbd_client::survey::Order;
 use nbd_client::{Error, Options, Pool, ReadAhead, WriteBehind};
 use nbd_extents::{Context, Contexts};
@@ -62,7 +62,7 @@ fn a_caller_that_takes_its_time_is_no_timeout() {
         }
         let mut reads = 0;
         thread::sleep(TIMEOUT * 2);
-        while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
+        while let Some(event) = client.next_event(&mut take_all).unwrap() {
             if let Event::Read { .. } = event {
                 reads += 1;
                 thread::sleep(TIMEOUT + TIMEOUT / 4);
@@ -98,7 +98,7 @@ fn a_slow_server_is_a_timeout_whatever_the_caller_does() {
         client.start(|session| session.start_read(&ReadRequest::new(512), vec![0; 512])).unwrap();
         let (mut answers, mut last) = (0, Instant::now());
         let error = loop {
-            match client.next_event(&mut TakeAll) {
+            match client.next_event(&mut take_all) {
                 Ok(Some(Event::Done { .. })) => {
                     (answers, last) = (answers + 1, Instant::now());
                     if answers < 8 {
@@ -179,12 +179,12 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
         let first = client.start(|session| session.start_write(&WriteRequest::new(0), vec![7; 512])).unwrap();
         thread::sleep(Duration::from_millis(100));
         client.start(|session| session.start_write(&WriteRequest::new(512), vec![7; 512])).unwrap();
-        let event = client.next_event(&mut TakeAll).unwrap().unwrap();
+        let event = client.next_event(&mut take_all).unwrap().unwrap();
         assert!(matches!(&event, Event::Failed { cookie, error } if *cookie == first && error.is_shutdown()));
         // the second was never answered
-        let error = client.next_event(&mut TakeAll).unwrap_err();
+        let error = client.next_event(&mut take_all).unwrap_err();
         assert!(matches!(error, Error::Io { .. } | Error::ConnectionLost(_)), "{error}");
-        assert!(matches!(client.next_event(&mut TakeAll), Err(Error::GivenUp)));
+        assert!(matches!(client.next_event(&mut take_all), Err(Error::GivenUp)));
     }
 }
 

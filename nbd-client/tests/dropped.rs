@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::aio;
 use nbd_client::frame::command;
-use nbd_client::session::{Event, ReadRequest, TakeAll, WriteRequest};
+use nbd_client::session::{Event, ReadRequest, WriteRequest, take_all};
 use nbd_client::survey::Order;
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
@@ -85,9 +85,9 @@ async fn a_driver_loses_nothing() {
         let (mut reads, mut done) = (0, 0);
         while driver.in_flight() > 0 {
             // a dropped call, then one that is awaited to its end
-            let event = match poll_and_drop(driver.next_event(&mut TakeAll), times).await {
+            let event = match poll_and_drop(driver.next_event(&mut take_all), times).await {
                 Some(event) => event,
-                None => driver.next_event(&mut TakeAll).await,
+                None => driver.next_event(&mut take_all).await,
             };
             match event.unwrap().unwrap() {
                 Event::Read { cookie, data } => {

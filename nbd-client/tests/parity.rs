@@ -1,7 +1,7 @@
 //! What one client can do, the other can: the table in the crate's documentation, as code that
 //! compiles.
 
-use nbd_client::session::{TakeAll, TrimRequest, ZeroRequest};
+use nbd_client::session::{TrimRequest, ZeroRequest, take_all};
 use nbd_client::survey::{self, Order, SurveyorError};
 use nbd_client::{Client, Error, Options, Surveyor, Uri, aio};
 use nbd_extents::Contexts;
@@ -22,7 +22,7 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.cache(0, 512)?;
         client.flush()?;
         client.start(|session| session.start_flush())?;
-        client.next_event(&mut TakeAll)?;
+        client.next_event(&mut take_all)?;
         let _ = client.stats();
         client.disconnect()
     };
@@ -53,7 +53,7 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         client.disconnect().await?;
         let mut driver = aio::Driver::connect(uri, options).await?;
         driver.start(|session| session.start_flush())?;
-        driver.next_event(&mut TakeAll).await?;
+        driver.next_event(&mut take_all).await?;
         let _ = driver.stats();
         driver.disconnect().await
     };

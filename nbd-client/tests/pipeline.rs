@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, command_flag};
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::session::{Event, ReadRequest, StartError, TakeAll, WriteRequest};
+use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
@@ -162,7 +162,7 @@ fn a_server_that_waits_for_us_to_read_does_not_wait_for_ever() {
             .start(|session| session.start_write(&WriteRequest::new(32 * MIB + nth * 8 * MIB), data))
             .unwrap();
     }
-    while let Some(event) = client.next_event(&mut TakeAll).unwrap() {
+    while let Some(event) = client.next_event(&mut take_all).unwrap() {
         match event {
             Event::Read { cookie, data } => {
                 assert!(data == content((cookie.get() - 1) * MIB, MIB));

@@ -5,7 +5,7 @@
 use std::io::Result;
 
 use nbd_client::frame::command;
-use nbd_client::session::{ReadRequest, RequestError, RequestFault, StartError, StatusRequest, TakeAll};
+use nbd_client::session::{ReadRequest, RequestError, RequestFault, StartError, StatusRequest, take_all};
 use nbd_client::{Error, Options};
 use testkit::behaviour::{RowVerdict, words};
 use testkit::clients::{AnyClient, Kind};
@@ -200,7 +200,7 @@ fn two_reads(client: &mut AnyClient) -> core::result::Result<(), Error> {
     for _ in 0..2 {
         client.start(|session| session.start_read(&ReadRequest::new(AT), vec![0; LENGTH as usize]))?;
     }
-    while client.next_event(&mut TakeAll)?.is_some() {}
+    while client.next_event(&mut take_all)?.is_some() {}
     Ok(())
 }
 

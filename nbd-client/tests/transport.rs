@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::During;
-use nbd_client::session::{Event, StatusRequest, TakeAll};
+use nbd_client::session::{Event, StatusRequest, take_all};
 use nbd_client::transport::{Canceller, Socket, WithDeadline};
 use nbd_client::uri::{Address, UnixSocket};
 use nbd_client::{Client, Error, ErrorClass, Options, Uri};
@@ -157,7 +157,7 @@ fn a_reply_is_delivered_and_several_requests_may_be_in_flight() {
     let request = StatusRequest::new(0, 4096);
     let first = client.start(|session| session.start_block_status(&request)).unwrap();
     let other = client.start(|session| session.start_block_status(&request)).unwrap();
-    let mut next = || client.next_event(&mut TakeAll).unwrap().unwrap();
+    let mut next = || client.next_event(&mut take_all).unwrap().unwrap();
     assert!(matches!(next(), Event::Status { cookie, .. } if cookie == first));
     assert!(matches!(next(), Event::Status { cookie, .. } if cookie == other));
     assert_eq!(next(), Event::Done { cookie: other });
@@ -177,7 +177,7 @@ fn a_callback_gets_the_chunks_and_the_end_of_the_export_is_respected() {
         })
         .unwrap();
     assert_eq!(seen, [(0, 12)]);
-    assert!(client.next_event(&mut TakeAll).unwrap().is_none(), "nothing is in flight");
+    assert!(client.next_event(&mut take_all).unwrap().is_none(), "nothing is in flight");
     assert_eq!((client.stats().done, client.stats().bytes_sent), (1, 28));
     client.disconnect().unwrap();
 }

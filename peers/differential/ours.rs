@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use nbd_client::session::{Cookie, Event, ReadRequest, StatusRequest, TakeAll};
+use nbd_client::session::{Cookie, Event, ReadRequest, StatusRequest, take_all};
 use nbd_client::{Client, Error, Options, Uri};
 
 use peers::outcome::{Accepted, Account, Ending, SeenExport, fnv};
@@ -62,7 +62,7 @@ fn finish(
     operations: &mut [Ending],
 ) -> Option<String> {
     while !open.is_empty() {
-        let event = match client.next_event(&mut TakeAll) {
+        let event = match client.next_event(&mut take_all) {
             Ok(Some(event)) => event,
             Ok(None) => panic!("{} requests are open, and no event comes", open.len()),
             Err(error) => return Some(kind_of(&error)),

@@ -6,12 +6,12 @@
 
 use nbd_client::export::Export;
 use nbd_client::session::{
-    Admit, Cookie, Event, ReadRequest, Session, StartError, StatusRequest, TakeAll, TrimRequest,
-    WriteRequest, ZeroRequest,
+    ChunkOffer, Cookie, Event, ReadRequest, Session, StartError, StatusRequest, TrimRequest, WriteRequest,
+    ZeroRequest, take_all,
 };
 use nbd_client::stats::SessionStats;
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Client, Error, Options, Pool, Surveyor, Uri, aio};
+use nbd_client::{Admission, Client, Error, Options, Pool, Surveyor, Uri, aio};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Contexts, Extent, ResumePoint, Status, SurveyOptions, SurveyStats};
 use tokio::runtime::{Builder, Runtime};
@@ -186,7 +186,10 @@ impl AnyClient {
         }
     }
 
-    pub fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+    pub fn next_event(
+        &mut self,
+        admit: &mut impl FnMut(&ChunkOffer) -> Admission,
+    ) -> Result<Option<Event>, Error> {
         match self {
             Self::Blocking(client) => client.next_event(admit),
             Self::AsyncDriver(runtime, driver) => runtime.block_on(driver.next_event(admit)),
@@ -210,7 +213,7 @@ impl AnyClient {
         let cookie = self.start(request)?;
         let mut read = Vec::new();
         loop {
-            match self.next_event(&mut TakeAll)? {
+            match self.next_event(&mut take_all)? {
                 Some(event) if event.cookie() != cookie => {}
                 Some(Event::Read { data, .. }) => read = data,
                 Some(Event::Done { .. }) => return Ok(read),

@@ -103,13 +103,12 @@ impl SessionCase {
         };
         let mut config = SessionConfig::new(headers, CONTEXTS);
         config.strictness = if flag(1) { Strictness::Strict } else { Strictness::Lenient };
-        config.payload_status = flag(2) && flag(0);
         if flag(3) {
             let mut limits = SessionLimits::default();
             (limits.max_payload, limits.max_reply, limits.max_extra_chunks) = (64, 256, 2);
             config.limits = limits;
         }
-        config.flags = TransmissionFlags::new(FLAGS);
+        config.export.flags = TransmissionFlags::new(FLAGS | u16::from(flag(2)) << 12);
         let requests = usize::from(second % 4) + 1;
         let (recycle, follow, all_commands) = (flag(5), flag(6), flag(7));
         Self { config, drain_odd: flag(4), recycle, follow, all_commands, requests }
@@ -118,7 +117,7 @@ impl SessionCase {
     /// The command of the nth request.
     fn command(&self, nth: usize) -> Command {
         let command = if self.all_commands { TURN[nth % TURN.len()] } else { Command::BlockStatus };
-        if command == Command::BlockStatus && self.config.headers == Headers::Simple {
+        if command == Command::BlockStatus && self.config.export.headers == Headers::Simple {
             Command::Read
         } else {
             command
@@ -126,7 +125,7 @@ impl SessionCase {
     }
 
     fn asked(&self) -> &'static [u32] {
-        if self.config.payload_status { &ONLY } else { &CONTEXTS }
+        if self.config.export.payload_status() { &ONLY } else { &CONTEXTS }
     }
 }
 
@@ -171,9 +170,9 @@ impl<'a> SessionRun<'a> {
                 let asked = Asked { command, offset, seen: Vec::new(), read: false, ended: false };
                 assert!(self.asked.insert(cookie.get(), asked).is_none(), "{cookie} is used twice");
                 let sent = self.session.take_output().len();
-                let header = if self.case.config.headers == Headers::Extended { 32 } else { 28 };
+                let header = if self.case.config.export.headers == Headers::Extended { 32 } else { 28 };
                 let payload = match command {
-                    Command::BlockStatus if self.case.config.payload_status => 8 + 4 * ONLY.len(),
+                    Command::BlockStatus if self.case.config.export.payload_status() => 8 + 4 * ONLY.len(),
                     Command::Write => MOVED,
                     _ => 0,
                 };
@@ -195,7 +194,7 @@ impl<'a> SessionRun<'a> {
             Command::WriteZeroes => session.start_write_zeroes(&ZeroRequest::new(offset, LENGTH).fast()),
             _ => {
                 let request = StatusRequest::new(offset, LENGTH);
-                let payload_form = self.case.config.payload_status;
+                let payload_form = self.case.config.export.payload_status();
                 session.start_block_status(&if payload_form { request.only(&ONLY) } else { request })
             }
         }
@@ -352,7 +351,7 @@ impl<'a> SessionRun<'a> {
             assert_eq!(self.session.poll(), None);
         }
         for command in TURN {
-            if command == Command::BlockStatus && case.config.headers == Headers::Simple {
+            if command == Command::BlockStatus && case.config.export.headers == Headers::Simple {
                 continue;
             }
             assert_eq!(self.ask(command, 0), Err(StartError::Broken(error)));
@@ -369,7 +368,8 @@ impl Asked {
         assert!(length <= limit, "a payload of {length} bytes");
         assert!(case.asked().contains(&context), "context {context} was not asked for");
         assert!(!self.seen.contains(&context), "context {context} came twice");
-        let (header, descriptor) = if case.config.headers == Headers::Extended { (8, 16) } else { (4, 8) };
+        let (header, descriptor) =
+            if case.config.export.headers == Headers::Extended { (8, 16) } else { (4, 8) };
         assert!(
             length > header && (length - header).is_multiple_of(descriptor),
             "{length} bytes are no descriptors"

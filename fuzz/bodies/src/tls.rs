@@ -16,7 +16,7 @@ use super::bytes::Bytes;
 use super::pieces::Cuts;
 use super::server_text::assert_printable;
 use nbd_client::connection::Connection;
-use nbd_client::session::TakeAll;
+use nbd_client::session::take_all;
 use nbd_client::{Error, Options, TlsOptions};
 use rustls::{ServerConfig, ServerConnection};
 use testkit::pki::Identity;
@@ -76,7 +76,7 @@ impl TlsClient {
             space[..count].copy_from_slice(&input[at..at + count]);
             (at, nth) = (at + count, nth + 1);
             let received = self.connection.received(count, self.now);
-            let polled = received.and_then(|()| self.connection.poll(&mut TakeAll, self.now));
+            let polled = received.and_then(|()| self.connection.poll(&mut take_all, self.now));
             match polled {
                 Ok(event) => assert_eq!(event, None),
                 Err(error) => self.failed(&error),
@@ -89,7 +89,7 @@ impl TlsClient {
         assert_printable(&error.to_string());
         assert!(matches!(error, Error::Tls(_) | Error::Handshake(_) | Error::ConnectionLost(_)), "{error}");
         assert!(self.output().len() < LAST_WORDS);
-        let again = self.connection.poll(&mut TakeAll, self.now);
+        let again = self.connection.poll(&mut take_all, self.now);
         assert!(matches!(again, Err(Error::GivenUp)), "{again:?}");
         assert!(!self.connection.has_output());
     }

@@ -12,7 +12,9 @@ use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{RequestInfo, Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest};
+use crate::session::{
+    ReadRequest, RequestInfo, Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest,
+};
 use crate::uri::Uri;
 
 /// The most calls under way, of all clones of a handle.
@@ -45,7 +47,6 @@ const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    export: Arc<Export>,
     /// Never connected: it knows what can be asked.
     checks: Arc<Session>,
     calls: mpsc::Sender<Message>,
@@ -92,13 +93,12 @@ impl Client {
     /// current runtime.
     pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(driver: Driver<S>) -> Self {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
-        let limits = driver.session().map(Session::limits).unwrap_or_default();
-        let config = SessionConfig { limits, ..SessionConfig::of_export(driver.export()) };
+        let limits = driver.session().map(|session| session.config().limits).unwrap_or_default();
+        let config = SessionConfig { limits, ..SessionConfig::of_export(driver.export().clone()) };
         // no more than the session takes; the rest of a unit is left out
         let units = u32::try_from(limits.max_bytes_in_flight / UNIT).unwrap_or(u32::MAX);
         let units = units.clamp(1, UNITS_IN_FLIGHT);
         let client = Self {
-            export: Arc::new(driver.export().clone()),
             checks: Arc::new(Session::new(config)),
             calls,
             requests: Arc::new(Semaphore::new(limits.max_in_flight.clamp(1, IN_FLIGHT))),
@@ -112,7 +112,7 @@ impl Client {
     /// What the handshake found out.
     #[must_use]
     pub fn export(&self) -> &Export {
-        &self.export
+        self.checks.export()
     }
 
     /// Reads `length` bytes from `offset`.
@@ -122,7 +122,8 @@ impl Client {
     /// [`Error::Start`] if it cannot be asked, [`Error::Request`] if the server fails it (the
     /// connection is usable), and the errors of a connection.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
-        self.call(Transfer::Read { offset, bytes: TransferBytes::Own(vec![0; length]) }).await
+        let read = Transfer::new(ReadRequest::new(offset).of(length as u64));
+        self.call(read.with(TransferBytes::Own(vec![0; length]))).await
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -147,7 +148,8 @@ impl Client {
     }
 
     async fn write_as(&self, request: WriteRequest, data: Vec<u8>) -> Result<(), Error> {
-        self.call(Transfer::Write { request, bytes: TransferBytes::Own(data) }).await.map(drop)
+        let write = Transfer::new(request.of(data.len() as u64)).with(TransferBytes::Own(data));
+        self.call(write).await.map(drop)
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
@@ -157,7 +159,7 @@ impl Client {
     ///
     /// As [`write`](Self::write).
     pub async fn zero(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.call(Transfer::Zero { offset, length }).await.map(drop)
+        self.call(Transfer::zero(offset, length)).await.map(drop)
     }
 
     /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`zero`](Self::zero) looks
@@ -169,7 +171,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer what the request asks for.
     pub async fn write_zeroes(&self, request: &ZeroRequest) -> Result<(), Error> {
-        self.call(Transfer::Plain(request.0)).await.map(drop)
+        self.call(Transfer::new(request.0)).await.map(drop)
     }
 
     /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
@@ -181,7 +183,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer it.
     pub async fn trim(&self, request: &TrimRequest) -> Result<(), Error> {
-        self.call(Transfer::Plain(request.0)).await.map(drop)
+        self.call(Transfer::new(request.0)).await.map(drop)
     }
 
     /// Asks the server to prepare `length` bytes from `offset` for fast reads (CACHE).
@@ -192,7 +194,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer it.
     pub async fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.call(Transfer::Plain(RequestInfo::cache(offset, length))).await.map(drop)
+        self.call(Transfer::new(RequestInfo::cache(offset, length))).await.map(drop)
     }
 
     /// Makes the writes durable that were answered before: those that this or another task has awaited. A
@@ -202,7 +204,7 @@ impl Client {
     ///
     /// [`Error::Request`] if it failed: earlier writes may be lost. The errors of a connection.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.call(Transfer::Plain(RequestInfo::FLUSH)).await.map(drop)
+        self.call(Transfer::new(RequestInfo::FLUSH)).await.map(drop)
     }
 
     /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Calls on
@@ -220,13 +222,13 @@ impl Client {
     /// Waits for a place among the calls under way, gives the transfer to the task, and waits for
     /// the answer.
     async fn call(&self, transfer: Transfer) -> Result<Vec<u8>, Error> {
-        if transfer.is_nothing(&self.export) {
+        if transfer.is_nothing(self.export()) {
             return Ok(Vec::new());
         }
         transfer.check(&self.checks)?;
         let closed = |_| Error::GivenUp;
         let request = Arc::clone(&self.requests).acquire_owned().await.map_err(closed)?;
-        let units = transfer.moves().div_ceil(UNIT);
+        let units = transfer.request.moves().div_ceil(UNIT);
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.most_units);
         let units = Arc::clone(&self.units).acquire_many_owned(units).await.map_err(closed)?;
         let (answer, waits) = oneshot::channel();

@@ -61,9 +61,9 @@ pub(super) async fn stream(
     options.canceller.check().map_err(|_| Error::Cancelled(during))?;
     let address = uri.address();
     let connected = before(connection.poll_timeout(), open(address)).await;
-    let connected = connected.ok_or_else(|| connection.timeout(during, Instant::now()))?;
+    let connected = connected.ok_or_else(|| connection.clock.timeout(during, Instant::now()))?;
     let stream = connected.map_err(|source| Error::connect(address, source))?;
-    crate::trace::connected(address);
+    crate::trace::event!(info, "connected", address = address);
     Ok(stream)
 }
 

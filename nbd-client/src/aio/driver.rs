@@ -7,6 +7,7 @@ use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
 use std::time::Instant;
 
+use nbd_extents::Admission;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::connect::{BoxedStream, before, prepare, stream};
@@ -14,7 +15,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, Event, Session, StartError, TakeAll};
+use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
 use crate::stats::SessionStats;
 use crate::uri::Uri;
 
@@ -30,7 +31,7 @@ const SLICES: usize = 16;
 /// ```no_run
 /// use nbd_client::Options;
 /// use nbd_client::aio::Driver;
-/// use nbd_client::session::{Event, ReadRequest, TakeAll};
+/// use nbd_client::session::{Event, ReadRequest, take_all};
 ///
 /// # let _ = async {
 /// let uri = "nbd://localhost/disk".parse().unwrap();
@@ -38,7 +39,7 @@ const SLICES: usize = 16;
 /// for block in 0..16 {
 ///     driver.start(|session| session.start_read(&ReadRequest::new(block << 20), vec![0; 1 << 20]))?;
 /// }
-/// while let Some(event) = driver.next_event(&mut TakeAll).await? {
+/// while let Some(event) = driver.next_event(&mut take_all).await? {
 ///     match event {
 ///         Event::Read { cookie, data } => println!("request {cookie}: {} bytes", data.len()),
 ///         Event::Failed { error, .. } => return Err(error.into()),
@@ -162,7 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// # Errors
     ///
     /// The errors of a connection. A request that failed is an event.
-    pub async fn next_event<A: Admit>(&mut self, admit: &mut A) -> Result<Option<Event>, Error> {
+    pub async fn next_event(
+        &mut self,
+        admit: &mut impl FnMut(&ChunkOffer) -> Admission,
+    ) -> Result<Option<Event>, Error> {
         let Self { io, held, .. } = self;
         io.connection.clock.come_back(Instant::now());
         let visit = Visit(io);
@@ -220,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
     async fn open(stream: S, connection: Connection) -> Result<Self, Error> {
         let mut io = Self { stream, connection };
         while !io.connection.is_open() {
-            if let Err(error) = io.connection.poll(&mut TakeAll, Instant::now()) {
+            if let Err(error) = io.connection.poll(&mut take_all, Instant::now()) {
                 // a last message, if there is one; the error is what counts
                 io.send().await.ok();
                 return Err(error);

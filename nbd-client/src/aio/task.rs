@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::driver::Driver;
 use crate::connection::{Connection, Transfer};
 use crate::error::Error;
-use crate::session::{Cookie, Event, TakeAll};
+use crate::session::{Cookie, Event, take_all};
 
 /// What handles say to the task.
 pub(super) enum Message {
@@ -44,7 +44,7 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut inbox: mpsc::Receiver<Message>,
 ) {
     let mut waiting = WaitingCalls::new();
-    let (mut goodbye, mut take_all) = (None, TakeAll);
+    let (mut goodbye, mut take_all) = (None, take_all);
     loop {
         let busy = driver.in_flight() > 0;
         tokio::select! {
@@ -79,7 +79,7 @@ fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, call: Call) {
     if answer.is_closed() {
         return;
     }
-    match connection.begin(transfer, Instant::now()) {
+    match connection.begin(None, transfer, Instant::now()) {
         Ok(cookie) => {
             waiting.insert(cookie, Waiting { answer, data: Vec::new(), _permits: permits });
         }

@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use super::Client;
-use crate::connection::{Lent, Transfer, TransferBytes};
+use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::session::{
-    Admit, Cookie, Event, RequestInfo, Session, StartError, StatusRequest, TakeAll, TrimRequest,
-    WriteRequest, ZeroRequest,
+    Admit, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest, TrimRequest,
+    WriteRequest, ZeroRequest, take_all,
 };
 use crate::transport::Transport;
 
@@ -30,8 +30,8 @@ impl<T: Transport> Client<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let bytes = TransferBytes::Lent(buffer.len());
-        self.run(Transfer::Read { offset, bytes }, Lent { read: buffer, ..Lent::default() })
+        let transfer = Transfer::new(ReadRequest::new(offset).of(buffer.len() as u64));
+        self.run(transfer, Lent { read: buffer, ..Lent::default() })
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -68,9 +68,8 @@ impl<T: Transport> Client<T> {
     }
 
     fn write_as(&mut self, request: WriteRequest, data: &[u8]) -> Result<(), Error> {
-        let bytes = TransferBytes::Lent(data.len());
-        let lent = Lent { write: data, ..Lent::default() };
-        self.run(Transfer::Write { request, bytes }, lent)
+        let transfer = Transfer::new(request.of(data.len() as u64));
+        self.run(transfer, Lent { write: data, ..Lent::default() })
     }
 
     /// Makes a range read as zeroes (WRITE_ZEROES), in exactly this way. [`Self::zero`] looks for
@@ -82,7 +81,7 @@ impl<T: Transport> Client<T> {
     /// where the server does not offer what the request asks for. A request that is to be fast
     /// fails with [`Errno::ENOTSUP`](crate::session::Errno::ENOTSUP) where it would not be.
     pub fn write_zeroes(&mut self, request: &ZeroRequest) -> Result<(), Error> {
-        self.run(Transfer::Plain(request.0), Lent::default())
+        self.run(Transfer::new(request.0), Lent::default())
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has:
@@ -92,7 +91,7 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::Zero { offset, length }, Lent::default())
+        self.run(Transfer::zero(offset, length), Lent::default())
     }
 
     /// Gives a range up (TRIM): it may read as anything afterwards, and the server may have done
@@ -103,7 +102,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::write`], and [`StartError::NotOffered`]
     /// where the server does not offer it.
     pub fn trim(&mut self, request: &TrimRequest) -> Result<(), Error> {
-        self.run(Transfer::Plain(request.0), Lent::default())
+        self.run(Transfer::new(request.0), Lent::default())
     }
 
     /// Asks the server to prepare `length` bytes from `offset` for fast reads (CACHE).
@@ -113,7 +112,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::read`], and [`StartError::NotOffered`]
     /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::Plain(RequestInfo::cache(offset, length)), Lent::default())
+        self.run(Transfer::new(RequestInfo::cache(offset, length)), Lent::default())
     }
 
     /// Makes durable whatever was written before. A server that does not offer it has nothing to
@@ -124,7 +123,7 @@ impl<T: Transport> Client<T> {
     /// [`Error::Request`] if it failed: earlier writes may be lost. [`Error::Start`] while other
     /// requests are in flight, and the errors of a connection.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.run(Transfer::Plain(RequestInfo::FLUSH), Lent::default())
+        self.run(Transfer::new(RequestInfo::FLUSH), Lent::default())
     }
 
     /// Starts a transfer and waits for its end.
@@ -135,21 +134,8 @@ impl<T: Transport> Client<T> {
         }
         let now = Instant::now();
         self.driver.connection.clock.come_back(now);
-        let cookie = self.driver.connection.begin(transfer, now)?;
-        let result = loop {
-            match self.driver.next_event(&mut lent) {
-                Ok(Some(Event::Done { cookie: done })) if done == cookie => break Ok(()),
-                Ok(Some(Event::Failed { cookie: failed, error })) if failed == cookie => {
-                    break Err(error.into());
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => break Err(Error::GivenUp),
-                // why the server failed a part says more than that it went away then
-                Err(error) => {
-                    break Err(self.driver.connection.transfers.failure(cookie).map_or(error, Error::from));
-                }
-            }
-        };
+        let cookie = self.driver.connection.begin(None, transfer, now)?;
+        let result = self.wait_for(cookie, &mut lent, |_, _| {});
         self.driver.connection.release(cookie, lent.write);
         result
     }
@@ -166,14 +152,14 @@ impl<T: Transport> Client<T> {
     ///
     /// ```no_run
     /// use nbd_client::{Client, Options};
-    /// use nbd_client::session::{Event, ReadRequest, TakeAll};
+    /// use nbd_client::session::{Event, ReadRequest, take_all};
     ///
     /// let mut client = Client::connect(&"nbd://localhost/disk".parse()?, &Options::new())?;
     /// for block in 0..16 {
     ///     let buffer = client.buffer(1 << 20);
     ///     client.start(|session| session.start_read(&ReadRequest::new(block << 20), buffer))?;
     /// }
-    /// while let Some(event) = client.next_event(&mut TakeAll)? {
+    /// while let Some(event) = client.next_event(&mut take_all)? {
     ///     match event {
     ///         Event::Read { cookie, data } => println!("request {cookie}: {} bytes", data.len()),
     ///         Event::Failed { error, .. } => return Err(error.into()),
@@ -230,7 +216,7 @@ impl<T: Transport> Client<T> {
     /// # Errors
     ///
     /// The errors of a connection. A request that failed is an event.
-    pub fn next_event(&mut self, admit: &mut dyn Admit) -> Result<Option<Event>, Error> {
+    pub fn next_event(&mut self, admit: &mut Admit<'_>) -> Result<Option<Event>, Error> {
         self.driver.connection.clock.come_back(Instant::now());
         let event = self.driver.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
         self.driver.connection.clock.leave(Instant::now());
@@ -244,7 +230,7 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection. Requests that failed are forgotten as well.
     pub fn abandon(&mut self) -> Result<(), Error> {
-        while let Some(event) = self.next_event(&mut TakeAll)? {
+        while let Some(event) = self.next_event(&mut take_all)? {
             match event {
                 Event::Read { data, .. } => self.recycle_buffer(data),
                 Event::Status { payload, .. } => self.recycle(payload),
@@ -286,22 +272,36 @@ impl<T: Transport> Client<T> {
     pub fn block_status(
         &mut self,
         request: &StatusRequest<'_>,
-        mut status: impl FnMut(u32, &[u8]),
+        status: impl FnMut(u32, &[u8]),
     ) -> Result<(), Error> {
         self.check_idle()?;
         let cookie = self.start(|session| session.start_block_status(request))?;
+        self.wait_for(cookie, &mut Lent::default(), status)
+    }
+
+    /// Waits for the end of a request or transfer, and hands status payloads to `status`. Where it
+    /// has failed already, its error tells more than the connection's, which was lost after it.
+    fn wait_for(
+        &mut self,
+        cookie: Cookie,
+        lent: &mut Lent<'_>,
+        mut status: impl FnMut(u32, &[u8]),
+    ) -> Result<(), Error> {
         loop {
-            match self.next_event(&mut TakeAll)? {
-                // left over from a request whose events were not all fetched
-                Some(event) if event.cookie() != cookie => {}
-                Some(Event::Status { context, payload, .. }) => {
+            match self.driver.next_event(lent) {
+                // of a request that was given up earlier
+                Ok(Some(event)) if event.cookie() != cookie => {}
+                Ok(Some(Event::Status { context, payload, .. })) => {
                     status(context, &payload);
                     self.recycle(payload);
                 }
-                Some(Event::Read { .. } | Event::Drained { .. }) => {}
-                Some(Event::Done { .. }) => return Ok(()),
-                Some(Event::Failed { error, .. }) => return Err(error.into()),
-                None => return Err(Error::GivenUp),
+                Ok(Some(Event::Read { .. } | Event::Drained { .. })) => {}
+                Ok(Some(Event::Done { .. })) => return Ok(()),
+                Ok(Some(Event::Failed { error, .. })) => return Err(error.into()),
+                Ok(None) => return Err(Error::GivenUp),
+                Err(error) => {
+                    return Err(self.driver.connection.transfers.failure(cookie).map_or(error, Error::from));
+                }
             }
         }
     }

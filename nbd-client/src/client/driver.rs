@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::connection::{Connection, Lent};
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::{Event, TakeAll};
+use crate::session::{Event, take_all};
 use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
 
 /// The most slices that are given to the system in one call.
@@ -28,7 +28,7 @@ impl<T: Transport> BlockingDriver<T> {
         let mut driver = Self { transport, connection };
         options.canceller.check().map_err(|error| driver.failed(error))?;
         while !driver.connection.is_open() {
-            if let Err(error) = driver.connection.poll(&mut TakeAll, Instant::now()) {
+            if let Err(error) = driver.connection.poll(&mut take_all, Instant::now()) {
                 // a last message, if there is one; the error is what counts
                 driver.send(&mut Lent::default()).ok();
                 return Err(error);
@@ -77,21 +77,17 @@ impl<T: Transport> BlockingDriver<T> {
             self.send(lent)?;
         }
         let wanted = Ready { read: true, write: self.connection.has_output() };
-        let soon = most.and_then(|most| Instant::now().checked_add(most));
-        let ready = match soon.filter(|&soon| self.connection.poll_timeout().is_none_or(|end| soon < end)) {
-            None => self.wait(wanted)?,
-            Some(soon) => {
-                self.transport.set_deadline(Some(soon)).map_err(|error| self.failed(error))?;
-                match self.transport.wait(wanted) {
-                    Ok(ready) => ready,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
-                    Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(false),
-                    Err(error) => return Err(self.failed(error)),
-                }
-            }
+        let (end, now) = (self.connection.poll_timeout(), Instant::now());
+        let soon =
+            most.and_then(|most| now.checked_add(most)).filter(|&soon| end.is_none_or(|end| soon < end));
+        self.transport.set_deadline(soon.or(end)).map_err(|error| self.failed(error))?;
+        let ready = match self.transport.wait(wanted) {
+            Ok(ready) => ready,
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
+            Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
+            Err(error) => return Err(self.failed(error)),
         };
         if ready.read {
-            self.set_deadline()?;
             self.receive(lent)?;
         }
         Ok(true)

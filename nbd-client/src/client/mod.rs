@@ -125,12 +125,12 @@ fn connect_socket(uri: &Uri, options: &Options, connection: &Connection) -> Resu
             Error::Cancelled(During::Connect)
         } else if source.kind() == std::io::ErrorKind::TimedOut {
             // the kernel's clock may be a little early
-            connection.timeout(During::Connect, Instant::now() + SLACK)
+            connection.clock.timeout(During::Connect, Instant::now() + SLACK)
         } else {
             Error::connect(uri.address(), source)
         }
     });
-    connected.inspect(|_| crate::trace::connected(uri.address()))
+    connected.inspect(|_| crate::trace::event!(info, "connected", address = uri.address()))
 }
 
 impl<T: Transport> Client<T> {
@@ -173,7 +173,7 @@ impl<T: Transport> Client<T> {
     }
 
     pub(crate) fn limits(&self) -> SessionLimits {
-        self.session().map(Session::limits).unwrap_or_default()
+        self.session().map(|session| session.config().limits).unwrap_or_default()
     }
 
     pub(crate) fn into_driver(self) -> BlockingDriver<T> {

@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// The limit that has ended the wait by now.
-    pub(super) fn timeout(&self, during: During, now: Instant) -> Error {
+    pub(crate) fn timeout(&self, during: During, now: Instant) -> Error {
         match self.limits.deadline {
             Some(end) if end <= now => Error::OutOfTime(during),
             _ => Error::Timeout { during, after: now.saturating_duration_since(self.restarted) },

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Connection, Lent, Stage};
 use crate::error::Error;
 use crate::handshake::HandshakeStatus;
-use crate::session::{Admit, Event, Session, SessionConfig, TakeAll};
+use crate::session::{Admit, Event, Session, SessionConfig, take_all};
 use crate::tls::{Progress, TlsSession};
 
 impl Connection {
@@ -16,7 +16,7 @@ impl Connection {
     ///
     /// [`Error::Handshake`] and [`Error::Protocol`] end the connection; the output may then hold a
     /// last message.
-    pub fn poll(&mut self, admit: &mut dyn Admit, now: Instant) -> Result<Option<Event>, Error> {
+    pub fn poll(&mut self, admit: &mut Admit<'_>, now: Instant) -> Result<Option<Event>, Error> {
         self.poll_in(&mut Lent { admit: Some(admit), ..Lent::default() }, now)
     }
 
@@ -41,7 +41,7 @@ impl Connection {
 
     /// The next event of a request of the caller's, or of a transfer.
     fn take_event(&mut self) -> Option<Event> {
-        let Stage::Open(_, session) = &mut self.stage else { return None };
+        let Stage::Open(session) = &mut self.stage else { return None };
         while let Some((event, owner)) = session.poll_owned() {
             if owner == 0 {
                 if event.is_last() {
@@ -123,7 +123,7 @@ impl Connection {
                 }
                 Ok(fed)
             }
-            Stage::Open(_, session) => {
+            Stage::Open(session) => {
                 // one piece at a time: each may belong to another buffer
                 let room = self.transfers.room(session, lent.read);
                 let space = session.space_in(room);
@@ -131,7 +131,7 @@ impl Connection {
                 if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {
                     space.copy_from_slice(input);
                 }
-                session.advance_in(count, lent.admit.as_deref_mut().unwrap_or(&mut TakeAll), room)?;
+                session.advance_in(count, lent.admit.as_deref_mut().unwrap_or(&mut take_all), room)?;
                 Ok(count)
             }
         }
@@ -150,12 +150,12 @@ impl Connection {
         let Stage::Handshake(handshake) = &mut self.stage else { return };
         let Some((mut export, forgiven)) = handshake.take_export() else { return };
         export.tls = self.tls_info.take();
-        crate::trace::negotiated(&export);
-        let mut config = SessionConfig::of_export(&export);
+        crate::trace::event!(info, "negotiated", size = export.size, contexts = export.contexts.len());
+        let mut config = SessionConfig::of_export(export);
         config.strictness = self.options.handshake.strictness;
         config.limits = self.options.session_limits;
         let mut session = Session::new(config);
         session.count_forgiven(forgiven);
-        self.stage = Stage::Open(Box::new(export), Box::new(session));
+        self.stage = Stage::Open(Box::new(session));
     }
 }

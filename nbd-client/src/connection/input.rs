@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{BUFFER, Connection, Lent, Stage};
 use crate::error::Error;
-use crate::session::TakeAll;
+use crate::session::take_all;
 
 impl Connection {
     /// Where the next bytes of the server go; never empty. [`Self::received`] comes next.
@@ -24,7 +24,7 @@ impl Connection {
         if let Some(tls) = tls {
             return [&mut [], tls.space()];
         }
-        let Stage::Open(_, session) = stage else { return [&mut [], buffer] };
+        let Stage::Open(session) = stage else { return [&mut [], buffer] };
         let lent = transfers.room(session, lent);
         let room = session.space_in(lent);
         if room.len() < BUFFER {
@@ -61,12 +61,12 @@ impl Connection {
         let direct = count.min(self.direct);
         (self.start, self.end) = (0, (count - direct).min(self.buffer.len()));
         if direct > 0
-            && let Stage::Open(_, session) = &mut self.stage
+            && let Stage::Open(session) = &mut self.stage
         {
             let room = self.transfers.room(session, lent.read);
             // bytes past the buffer are the rest of a payload, whose admission was decided
             // before
-            let result = session.advance_in(direct, &mut TakeAll, room);
+            let result = session.advance_in(direct, &mut take_all, room);
             self.note(now);
             result.map_err(|error| self.give_up(error.into()))?;
         }
@@ -81,7 +81,7 @@ impl Connection {
     pub(super) fn ended(&mut self) -> Error {
         let eof = match &self.stage {
             Stage::Handshake(handshake) => Some(handshake.eof()),
-            Stage::Open(_, session) => session.eof(),
+            Stage::Open(session) => session.eof(),
         };
         self.lost(eof.map_or(Error::GivenUp, Error::from))
     }

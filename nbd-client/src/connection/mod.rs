@@ -51,7 +51,7 @@ const BUFFER: usize = 4 << 10;
 #[derive(Default)]
 pub(crate) struct Lent<'a> {
     /// Judges chunks of status; without it all are taken.
-    pub(crate) admit: Option<&'a mut dyn Admit>,
+    pub(crate) admit: Option<&'a mut Admit<'a>>,
     /// Where its reads go.
     pub(crate) read: &'a mut [u8],
     /// The data of its writes.
@@ -63,7 +63,7 @@ pub(crate) struct Lent<'a> {
 /// ```
 /// use nbd_client::Options;
 /// use nbd_client::connection::Connection;
-/// use nbd_client::session::TakeAll;
+/// use nbd_client::session::take_all;
 /// use std::time::Instant;
 ///
 /// let now = Instant::now();
@@ -72,7 +72,7 @@ pub(crate) struct Lent<'a> {
 /// let hello = b"NBDMAGICIHAVEOPT\0\x03";
 /// connection.space()[..18].copy_from_slice(hello);
 /// connection.received(18, now)?;
-/// assert_eq!(connection.poll(&mut TakeAll, now)?, None);
+/// assert_eq!(connection.poll(&mut take_all, now)?, None);
 /// // Client flags, then EXTENDED_HEADERS.
 /// let output = connection.output().collect::<Vec<_>>().concat();
 /// assert_eq!(output, b"\0\0\0\x03IHAVEOPT\0\0\0\x0b\0\0\0\0");
@@ -112,7 +112,7 @@ pub struct Connection {
 enum Stage {
     /// Finished, it is a list of exports, which was all that was wanted; the goodbye is to be sent.
     Handshake(Box<Handshake>),
-    Open(Box<Export>, Box<Session>),
+    Open(Box<Session>),
 }
 
 impl Connection {
@@ -168,18 +168,15 @@ impl Connection {
 
     /// The export, once the handshake is over.
     #[must_use]
-    pub const fn export(&self) -> Option<&Export> {
-        match &self.stage {
-            Stage::Open(export, _) => Some(export),
-            _ => None,
-        }
+    pub fn export(&self) -> Option<&Export> {
+        self.session().map(Session::export)
     }
 
     /// The session, once the handshake is over: the requests that it takes, and its statistics.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
         match &self.stage {
-            Stage::Open(_, session) => Some(session),
+            Stage::Open(session) => Some(session),
             _ => None,
         }
     }
@@ -200,7 +197,7 @@ impl Connection {
     /// How many requests and transfers have a last event that was not polled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        let Stage::Open(_, session) = &self.stage else { return 0 };
+        let Stage::Open(session) = &self.stage else { return 0 };
         self.transfers.len() + session.unowned()
     }
 
@@ -209,7 +206,7 @@ impl Connection {
     pub fn has_output(&self) -> bool {
         let plaintext = match &self.stage {
             Stage::Handshake(handshake) => !handshake.output().is_empty(),
-            Stage::Open(_, session) => session.has_output(),
+            Stage::Open(session) => session.has_output(),
         };
         let has_output = self.tls.as_ref().map_or(plaintext, |tls| tls.has_output(plaintext, self.is_over()));
         self.send_error.is_none() && has_output
@@ -232,7 +229,7 @@ impl Connection {
     pub fn during(&self) -> During {
         match &self.stage {
             Stage::Handshake(handshake) => handshake.eof().during,
-            Stage::Open(_, session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
+            Stage::Open(session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
         }
     }
 
@@ -253,19 +250,17 @@ impl Connection {
         Ok(request(session)?)
     }
 
-    /// Starts a transfer. Its last event is that of one request.
-    pub(crate) fn begin(&mut self, transfer: Transfer, now: Instant) -> Result<Cookie, Error> {
+    /// Starts a transfer, under a new number or the caller's, who then starts nothing else on this
+    /// connection. Its last event is that of one request.
+    pub(crate) fn begin(
+        &mut self,
+        number: Option<Cookie>,
+        transfer: Transfer,
+        now: Instant,
+    ) -> Result<Cookie, Error> {
         let (session, transfers) = self.open_session(now)?;
         transfer.check(session)?;
-        Ok(transfers.begin(None, transfer, session))
-    }
-
-    /// The same under a number of the caller's, who starts nothing else on this connection.
-    pub(crate) fn begin_as(&mut self, number: Cookie, transfer: Transfer, now: Instant) -> Result<(), Error> {
-        let (session, transfers) = self.open_session(now)?;
-        transfer.check(session)?;
-        transfers.begin(Some(number), transfer, session);
-        Ok(())
+        Ok(transfers.begin(number, transfer, session))
     }
 
     fn open_session(&mut self, now: Instant) -> Result<(&mut Session, &mut Transfers), Error> {
@@ -273,7 +268,7 @@ impl Connection {
             self.clock.restart(now);
         }
         match &mut self.stage {
-            Stage::Open(_, session) if !self.is_given_up => Ok((session, &mut self.transfers)),
+            Stage::Open(session) if !self.is_given_up => Ok((session, &mut self.transfers)),
             _ => Err(Error::GivenUp),
         }
     }
@@ -281,28 +276,28 @@ impl Connection {
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
     pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
         match &mut self.stage {
-            Stage::Open(_, session) => session.spare_buffer(),
+            Stage::Open(session) => session.spare_buffer(),
             _ => Vec::new(),
         }
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].
     pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        if let Stage::Open(_, session) = &mut self.stage {
+        if let Stage::Open(session) = &mut self.stage {
             session.recycle_buffer(buffer);
         }
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.
     pub fn recycle(&mut self, payload: Vec<u8>) {
-        if let Stage::Open(_, session) = &mut self.stage {
+        if let Stage::Open(session) = &mut self.stage {
             session.recycle(payload);
         }
     }
 
     /// Ends the caller's loan: bytes of it that are still to be sent are copied.
     pub(crate) fn release(&mut self, cookie: Cookie, lent: &[u8]) {
-        if let Stage::Open(_, session) = &mut self.stage {
+        if let Stage::Open(session) = &mut self.stage {
             session.release(cookie.get(), lent);
         }
     }
@@ -312,7 +307,7 @@ impl Connection {
     /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be
     /// started any more.
     pub fn disconnect(&mut self, now: Instant) {
-        if let Stage::Open(_, session) = &mut self.stage {
+        if let Stage::Open(session) = &mut self.stage {
             session.disconnect();
             self.says_goodbye = true;
             self.clock.restart(now);
@@ -322,7 +317,7 @@ impl Connection {
     /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), once every answer
     /// is there.
     fn obey_shutdown(&mut self, now: Instant) {
-        if let Stage::Open(_, session) = &self.stage
+        if let Stage::Open(session) = &self.stage
             && session.must_disconnect()
             && session.in_flight() == 0
         {
@@ -359,13 +354,8 @@ impl Connection {
             return Ok(());
         }
         let during = if self.says_goodbye { During::Send } else { self.during() };
-        let error = self.timeout(during, now);
+        let error = self.clock.timeout(during, now);
         Err(self.give_up(error))
-    }
-
-    /// The limit that has ended the wait for something by now.
-    pub(crate) fn timeout(&self, during: During, now: Instant) -> Error {
-        self.clock.timeout(during, now)
     }
 
     fn phase(&self) -> Phase {
@@ -373,7 +363,7 @@ impl Connection {
             Stage::Handshake(..) if self.is_open() => Phase::Idle,
             Stage::Handshake(..) => Phase::Handshake,
             Stage::Open(..) if self.says_goodbye => Phase::Goodbye,
-            Stage::Open(_, session) => match session.in_flight() {
+            Stage::Open(session) => match session.in_flight() {
                 0 if !session.has_output() => Phase::Idle,
                 requests => Phase::Waiting { requests, flushes: session.flushes_in_flight() },
             },
@@ -381,7 +371,7 @@ impl Connection {
     }
 
     fn note(&mut self, now: Instant) {
-        if let Stage::Open(_, session) = &self.stage {
+        if let Stage::Open(session) = &self.stage {
             let stats = session.stats();
             self.clock.note(now, stats.done + stats.failed, session.payload_moved());
         }

@@ -36,7 +36,7 @@ impl Connection {
         let count = self.tls.as_mut().map_or(count, |tls| tls.sent(count));
         match &mut self.stage {
             Stage::Handshake(handshake) => handshake.sent(count),
-            Stage::Open(_, session) => session.sent(count),
+            Stage::Open(session) => session.sent(count),
         }
         self.note(now);
     }
@@ -73,7 +73,7 @@ fn plaintext<'a>(
 ) -> impl Iterator<Item = &'a [u8]> {
     let (hello, session) = match stage {
         Stage::Handshake(handshake) => (handshake.output(), None),
-        Stage::Open(_, session) => (&[][..], Some(session)),
+        Stage::Open(session) => (&[][..], Some(session)),
     };
     let lender = move |owner| transfers.data(owner).unwrap_or(lent);
     let hello = Some(hello).filter(|hello| !hello.is_empty());

@@ -5,7 +5,7 @@ use super::*;
 use crate::frame::{command, command_flag};
 use crate::session::{
     Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits, StatusRequest,
-    TakeAll, TrimRequest, WriteRequest,
+    TrimRequest, WriteRequest, take_all,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -145,7 +145,7 @@ impl Talk {
     }
 
     fn begin_transfer(&mut self, transfer: Transfer) -> Cookie {
-        self.connection.begin(transfer, self.now).unwrap()
+        self.connection.begin(None, transfer, self.now).unwrap()
     }
 
     /// Answers one request, with zeroes if it is a read.
@@ -188,15 +188,16 @@ fn reply(request: &Asked, errno: u32, data: &[u8]) -> Vec<u8> {
 }
 
 fn read(offset: u64, length: u64) -> Transfer {
-    Transfer::Read { offset, bytes: TransferBytes::Spare(length as usize) }
+    Transfer::new(ReadRequest::new(offset).of(length)).with(TransferBytes::Spare)
 }
 
 fn write(offset: u64, data: Vec<u8>) -> Transfer {
-    Transfer::Write { request: WriteRequest::new(offset), bytes: TransferBytes::Own(data) }
+    let request = WriteRequest::new(offset).of(data.len() as u64);
+    Transfer::new(request).with(TransferBytes::Own(data))
 }
 
 fn trim(offset: u64, length: u64) -> Transfer {
-    Transfer::Plain(TrimRequest::new(offset, length).0)
+    Transfer::new(TrimRequest::new(offset, length).0)
 }
 
 /// The pieces of a range, each as long as it may be.
@@ -217,23 +218,23 @@ fn every_transfer_is_cut_into_requests_of_its_kind() {
     assert_eq!(reads, pieces(command::READ, 0, 512, &[MIB, MIB, 4]));
     let writes = plain().all_asked(write(7, vec![1; MIB as usize + 1]));
     assert_eq!(writes, pieces(command::WRITE, 0, 7, &[MIB, 1]));
-    let request = WriteRequest::new(0).fua();
+    let request = WriteRequest::new(0).fua().of(MIB + 1);
     let bytes = TransferBytes::Own(vec![1; MIB as usize + 1]);
-    let durable = plain().all_asked(Transfer::Write { request, bytes });
+    let durable = plain().all_asked(Transfer::new(request).with(bytes));
     assert_eq!(durable, pieces(command::WRITE, command_flag::FUA, 0, &[MIB, 1]));
     let trims = plain().all_asked(trim(GIB, 150 * MIB));
     assert_eq!(trims, pieces(command::TRIM, 0, GIB, &[64 * MIB, 64 * MIB, 22 * MIB]));
-    let caches = plain().all_asked(Transfer::Plain(RequestInfo::cache(0, 40 * MIB)));
+    let caches = plain().all_asked(Transfer::new(RequestInfo::cache(0, 40 * MIB)));
     assert_eq!(caches, pieces(command::CACHE, 0, 0, &[32 * MIB, 8 * MIB]));
-    let flush = plain().all_asked(Transfer::Plain(RequestInfo::FLUSH));
+    let flush = plain().all_asked(Transfer::new(RequestInfo::FLUSH));
     assert_eq!(flush, [(command::FLUSH, 0, 0, 0)]);
 
-    let zero = Transfer::Zero { offset: 3, length: 2 * GIB + 5 };
+    let zero = Transfer::zero(3, 2 * GIB + 5);
     let fast = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new()).all_asked(zero);
     assert_eq!(fast, pieces(command::WRITE_ZEROES, command_flag::FAST_ZERO, 3, &[GIB, GIB, 5]));
-    let zero = Transfer::Zero { offset: 3, length: 65 * MIB };
+    let zero = Transfer::zero(3, 65 * MIB);
     assert_eq!(plain().all_asked(zero), pieces(command::WRITE_ZEROES, 0, 3, &[64 * MIB, MIB]));
-    let zero = Transfer::Zero { offset: 3, length: 2 * MIB };
+    let zero = Transfer::zero(3, 2 * MIB);
     let none = Terms::new(USUAL & !SEND_WRITE_ZEROES | FAST_ZERO);
     let data = Talk::open(none, &Options::new()).all_asked(zero);
     assert_eq!(data, pieces(command::WRITE, 0, 3, &[MIB, MIB]));
@@ -252,7 +253,7 @@ fn a_transfer_knows_what_it_moves_and_whether_it_is_nothing() {
         talk.connection.export().unwrap().clone()
     };
     let usual = export(USUAL);
-    let lent = |length| Transfer::Read { offset: 9, bytes: TransferBytes::Lent(length) };
+    let lent = |length| Transfer::new(ReadRequest::new(9).of(length));
     for (transfer, moves, is_nothing) in [
         (read(9, 0), 0, true),
         (read(9, 5), 5, false),
@@ -260,15 +261,19 @@ fn a_transfer_knows_what_it_moves_and_whether_it_is_nothing() {
         (lent(7), 7, false),
         (write(9, Vec::new()), 0, true),
         (write(9, vec![1; 3]), 3, false),
-        (Transfer::Zero { offset: 9, length: 0 }, 0, true),
-        (Transfer::Zero { offset: 9, length: 4 }, 0, false),
+        (Transfer::zero(9, 0), 0, true),
+        (Transfer::zero(9, 4), 0, false),
         (trim(9, 0), 0, true),
         (trim(9, 4), 0, false),
-        (Transfer::Plain(RequestInfo::FLUSH), 0, false),
+        (Transfer::new(RequestInfo::FLUSH), 0, false),
     ] {
-        assert_eq!((transfer.moves(), transfer.is_nothing(&usual)), (moves, is_nothing), "{transfer:?}");
+        assert_eq!(
+            (transfer.request.moves(), transfer.is_nothing(&usual)),
+            (moves, is_nothing),
+            "{transfer:?}"
+        );
     }
-    assert!(Transfer::Plain(RequestInfo::FLUSH).is_nothing(&export(1)), "a server without FLUSH");
+    assert!(Transfer::new(RequestInfo::FLUSH).is_nothing(&export(1)), "a server without FLUSH");
 }
 
 /// A refusal of length is learned: later transfers of the same command begin with the length that
@@ -339,7 +344,7 @@ fn halves_are_whole_blocks() {
 
 #[test]
 fn zeroes_go_down_to_the_way_that_the_server_has() {
-    let zero = || Transfer::Zero { offset: 0, length: 2 * MIB };
+    let zero = || Transfer::zero(0, 2 * MIB);
     let enotsup = Errno::ENOTSUP.0;
     let fast = Terms::new(USUAL | FAST_ZERO);
     let is_fast = |request: &Asked| request.flags & command_flag::FAST_ZERO != 0;
@@ -373,8 +378,8 @@ fn zeroes_go_down_to_the_way_that_the_server_has() {
 #[test]
 fn a_late_refusal_of_the_better_way_changes_nothing() {
     let mut talk = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new());
-    talk.begin_transfer(Transfer::Zero { offset: 0, length: MIB });
-    talk.begin_transfer(Transfer::Zero { offset: MIB, length: MIB });
+    talk.begin_transfer(Transfer::zero(0, MIB));
+    talk.begin_transfer(Transfer::zero(MIB, MIB));
     let asked = talk.asked();
     assert!(asked.iter().all(|request| request.flags == command_flag::FAST_ZERO) && asked.len() == 2);
     talk.answer(&asked[0], Errno::ENOTSUP.0);
@@ -419,10 +424,9 @@ fn the_first_error_ends_a_transfer_once_all_its_requests_are_answered() {
 /// What was refused for its length or its kind is not asked again once the transfer has failed.
 #[test]
 fn a_failed_transfer_asks_nothing_again() {
-    for (transfer, errno) in [
-        (Transfer::Zero { offset: 0, length: 3 * GIB }, Errno::ENOTSUP.0),
-        (read(0, 3 * MIB), Errno::EINVAL.0),
-    ] {
+    for (transfer, errno) in
+        [(Transfer::zero(0, 3 * GIB), Errno::ENOTSUP.0), (read(0, 3 * MIB), Errno::EINVAL.0)]
+    {
         let mut talk = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new());
         talk.begin_transfer(transfer);
         let asked = talk.asked();
@@ -495,9 +499,9 @@ fn lent_bytes_are_read_into_and_written_from_where_they_are() {
     let length = 2 * MIB + 10;
     talk.read = vec![0xa5; length as usize];
     let now = talk.now;
-    let transfer = Transfer::Read { offset: 77, bytes: TransferBytes::Lent(length as usize) };
+    let transfer = Transfer::new(ReadRequest::new(77).of(length));
     let number = Cookie::numbered(1 << 40);
-    talk.connection.begin_as(number, transfer, now).unwrap();
+    talk.connection.begin(Some(number), transfer, now).unwrap();
     let asked = talk.asked();
     assert_eq!(asked.len(), 3);
     let replies: Vec<Vec<u8>> = [1, 2, 0]
@@ -510,16 +514,14 @@ fn lent_bytes_are_read_into_and_written_from_where_they_are() {
     assert!(talk.read == pattern(77, length));
 
     talk.write = pattern(5, length);
-    let (request, bytes) = (WriteRequest::new(5), TransferBytes::Lent(length as usize));
-    let cookie = talk.begin_transfer(Transfer::Write { request, bytes });
+    let cookie = talk.begin_transfer(Transfer::new(WriteRequest::new(5).of(length)));
     let asked = talk.asked();
     assert!(asked.iter().map(|request| &request.data[..]).collect::<Vec<_>>().concat() == talk.write);
     let replies = asked.iter().map(|request| reply(request, 0, &[])).collect::<Vec<_>>();
     assert_eq!(talk.hear(&replies.concat()), [Event::Done { cookie }]);
 
     // A loan that ends early is copied: the rest of the bytes is the same.
-    let (request, bytes) = (WriteRequest::new(5), TransferBytes::Lent(100));
-    let cookie = talk.begin_transfer(Transfer::Write { request, bytes });
+    let cookie = talk.begin_transfer(Transfer::new(WriteRequest::new(5).of(100)));
     let lent = core::mem::take(&mut talk.write);
     talk.connection.sent(28 + 10, now);
     talk.connection.release(cookie, &lent);
@@ -604,7 +606,7 @@ proptest! {
                 }
                 Job::Zero(offset, length) => {
                     model[range(offset, length)].fill(0);
-                    Transfer::Zero { offset, length }
+                    Transfer::zero(offset, length)
                 }
             };
             let cookie = talk.begin_transfer(transfer);
@@ -655,16 +657,16 @@ fn nothing_can_be_started_before_the_handshake_is_over_or_after_an_error() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     assert!(start(&mut talk).is_none());
     assert!(!talk.connection.is_idle() && talk.connection.check_alive().is_ok());
-    let error = talk.connection.begin(read(1 << 40, 1), now).unwrap_err();
+    let error = talk.connection.begin(None, read(1 << 40, 1), now).unwrap_err();
     assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
-    let error = talk.connection.begin_as(Cookie::numbered(9), read(1 << 40, 1), now).unwrap_err();
+    let error = talk.connection.begin(Some(Cookie::numbered(9)), read(1 << 40, 1), now).unwrap_err();
     assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
     // A reply to no request is the end.
     talk.connection.space()[..16].copy_from_slice(&bytes::simple_reply(0, 77));
     talk.connection.received(16, now).unwrap();
-    let error = talk.connection.poll(&mut TakeAll, now).unwrap_err();
+    let error = talk.connection.poll(&mut take_all, now).unwrap_err();
     assert!(matches!(error, Error::Protocol(_)), "{error}");
-    assert!(matches!(talk.connection.poll(&mut TakeAll, now), Err(Error::GivenUp)));
+    assert!(matches!(talk.connection.poll(&mut take_all, now), Err(Error::GivenUp)));
     assert!(matches!(start(&mut talk), Some(Error::GivenUp)));
     assert!(matches!(talk.connection.check_alive(), Err(Error::GivenUp)));
 }
@@ -923,10 +925,10 @@ fn everything_is_in_flight_until_its_last_event_is_polled() {
     talk.connection.space()[..replies.len()].copy_from_slice(&replies);
     talk.connection.received(replies.len(), now).unwrap();
     for left in [1, 0] {
-        assert!(talk.connection.poll(&mut TakeAll, now).unwrap().is_some());
+        assert!(talk.connection.poll(&mut take_all, now).unwrap().is_some());
         assert_eq!((talk.connection.in_flight(), talk.connection.is_idle()), (left, left == 0));
     }
-    assert_eq!(talk.connection.poll(&mut TakeAll, now).unwrap(), None);
+    assert_eq!(talk.connection.poll(&mut take_all, now).unwrap(), None);
 }
 
 /// A list of exports needs no export: the goodbye follows at once.
@@ -941,7 +943,7 @@ fn a_list_of_exports_ends_the_conversation() {
     for byte in hello {
         connection.space()[0] = byte;
         connection.received(1, now).unwrap();
-        assert_eq!(connection.poll(&mut TakeAll, now).unwrap(), None);
+        assert_eq!(connection.poll(&mut take_all, now).unwrap(), None);
         let output = connection.output().collect::<Vec<_>>().concat();
         connection.sent(output.len(), now);
         sent.extend(output);
@@ -960,7 +962,7 @@ fn limits_and_strictness_of_the_options_are_the_session_s() {
     let options = Options::new().strict(true).session_limits(limits);
     let mut talk = Talk::open(Terms::new(USUAL), &options);
     let now = talk.now;
-    assert!(talk.connection.session().unwrap().strictness().is_strict());
+    assert!(talk.connection.session().unwrap().config().strictness.is_strict());
     talk.connection.start(now, |session| session.start_flush()).unwrap();
     let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
     assert!(matches!(error, Error::Start(StartError::TooManyInFlight(1))), "{error}");

@@ -13,7 +13,7 @@ use crate::export::{Export, TransmissionFlags};
 use crate::frame::command_flag;
 use crate::number_map::NumberMap;
 use crate::session::{
-    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, Session, StartError,
+    Command, Cookie, Errno, Event, RequestError, RequestFault, RequestInfo, Session, StartError,
     WriteRequest, ZeroRequest,
 };
 
@@ -35,76 +35,60 @@ const NEVER_TOO_LONG: u64 = 64 << 10;
 pub(crate) enum TransferBytes {
     /// Its own.
     Own(Vec<u8>),
-    /// This number of bytes of a read, in a buffer that the session keeps. The transfer gets it with
-    /// the first byte: the buffer that was used last is still in the processor's cache.
-    Spare(usize),
-    /// The caller's, which are lent with each call.
-    Lent(usize),
+    /// Those of a read, in a buffer that the session keeps. The transfer gets it with the first
+    /// byte: the buffer that was used last is still in the processor's cache.
+    Spare,
+    /// The caller's, which are lent with each call, or none.
+    Lent,
 }
 
-impl TransferBytes {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Own(bytes) => bytes.len() as u64,
-            Self::Spare(length) | Self::Lent(length) => *length as u64,
-        }
-    }
-}
-
-/// A range of any length and what to do with it.
+/// A request for a range of any length.
 #[derive(Debug)]
-pub(crate) enum Transfer {
-    Read {
-        offset: u64,
-        bytes: TransferBytes,
-    },
-    Write {
-        request: WriteRequest,
-        bytes: TransferBytes,
-    },
-    /// Zeroes in the best way that the server has.
-    Zero {
-        offset: u64,
-        length: u64,
-    },
-    /// Whatever moves no data, in exactly this way.
-    Plain(RequestInfo),
+pub(crate) struct Transfer {
+    pub(crate) request: RequestInfo,
+    bytes: TransferBytes,
+    /// WRITE_ZEROES that may go out in any way that makes zeroes.
+    is_zero: bool,
 }
 
 impl Transfer {
-    /// The number of bytes of data that it sends or receives.
-    pub(crate) fn moves(&self) -> u64 {
-        match self {
-            Self::Read { bytes, .. } | Self::Write { bytes, .. } => bytes.len(),
-            _ => 0,
-        }
+    /// A request in exactly this way. The caller lends the bytes that it moves.
+    pub(crate) const fn new(request: RequestInfo) -> Self {
+        Self { request, bytes: TransferBytes::Lent, is_zero: false }
+    }
+
+    /// The same with bytes of its own, as many as the request is long.
+    pub(crate) fn with(self, bytes: TransferBytes) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Zeroes in the best way that the server has.
+    pub(crate) const fn zero(offset: u64, length: u64) -> Self {
+        let request = ZeroRequest::new(offset, length).0;
+        Self { request, bytes: TransferBytes::Lent, is_zero: true }
     }
 
     /// True if there is nothing to ask for: an empty range, or a FLUSH of a server that does not
     /// offer it and so has nothing to flush.
     pub(crate) fn is_nothing(&self, export: &Export) -> bool {
-        match self {
-            Self::Plain(request) if request.command == Command::Flush => !export.flags.can_flush(),
-            _ => self.terms(export.flags).length == 0,
+        match self.request.command {
+            Command::Flush => !export.flags.can_flush(),
+            _ => self.request.length == 0,
         }
     }
 
     /// An error if a connection with this session would not take it.
     pub(crate) fn check(&self, session: &Session) -> Result<(), StartError> {
-        session.check_whole(self.terms(session.flags()))
+        session.check_whole(self.terms(session.export().flags))
     }
 
     /// The whole of it as one request.
     pub(crate) fn terms(&self, flags: TransmissionFlags) -> RequestInfo {
-        match self {
-            Self::Read { offset, bytes } => ReadRequest::new(*offset).of(bytes.len()),
-            Self::Write { request, bytes } => request.of(bytes.len()),
-            &Self::Zero { offset, length } if !flags.can_write_zeroes() => {
-                WriteRequest::new(offset).of(length)
-            }
-            &Self::Zero { offset, length } => ZeroRequest::new(offset, length).0,
-            &Self::Plain(request) => request,
-        }
+        if self.is_zero && !flags.can_write_zeroes() { self.as_write() } else { self.request }
+    }
+
+    const fn as_write(&self) -> RequestInfo {
+        WriteRequest::new(self.request.offset).of(self.request.length)
     }
 }
 
@@ -124,8 +108,6 @@ enum Zeroing {
 #[derive(Debug)]
 struct ActiveTransfer {
     transfer: Transfer,
-    /// Where it begins, in bytes.
-    start: u64,
     /// The range not asked for yet; that of a FLUSH is empty.
     rest: Option<Range<u64>>,
     /// Ranges that the server refused and that are asked for in another way, the next one last.
@@ -157,10 +139,9 @@ impl Transfers {
         session: &mut Session,
     ) -> Cookie {
         let cookie = number.unwrap_or_else(|| session.next_number());
-        let RequestInfo { offset, length, .. } = transfer.terms(session.flags());
+        let RequestInfo { offset, length, .. } = transfer.terms(session.export().flags);
         let range = offset..offset.saturating_add(length);
         let job = ActiveTransfer {
-            start: range.start,
             rest: Some(range),
             again: Vec::new(),
             transfer,
@@ -204,8 +185,8 @@ impl Transfers {
 
     /// The transfer's own bytes to write; `None` if the caller lends them.
     pub(super) fn data(&self, owner: u64) -> Option<&[u8]> {
-        match &self.jobs.get(&owner)?.transfer {
-            Transfer::Write { bytes: TransferBytes::Own(bytes), .. } => Some(bytes),
+        match &self.jobs.get(&owner)?.transfer.bytes {
+            TransferBytes::Own(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -218,16 +199,15 @@ impl Transfers {
         if owner == 0 {
             return lent;
         }
-        let job = self.jobs.get_mut(&owner).map(|job| &mut job.transfer);
-        let Some(Transfer::Read { bytes, .. }) = job else { return lent };
-        if let &mut TransferBytes::Spare(length) = bytes {
+        let Some(ActiveTransfer { transfer, .. }) = self.jobs.get_mut(&owner) else { return lent };
+        if matches!(transfer.bytes, TransferBytes::Spare) {
             let mut buffer = session.spare_buffer();
-            buffer.resize(length, 0);
-            *bytes = TransferBytes::Own(buffer);
+            buffer.resize(fit(transfer.request.length), 0);
+            transfer.bytes = TransferBytes::Own(buffer);
         }
-        match bytes {
+        match &mut transfer.bytes {
             TransferBytes::Own(bytes) => bytes,
-            TransferBytes::Spare(_) | TransferBytes::Lent(_) => lent,
+            TransferBytes::Spare | TransferBytes::Lent => lent,
         }
     }
 
@@ -243,7 +223,7 @@ impl Transfers {
                 self.finish_if_over(number, session);
                 continue;
             };
-            let whole = job.terms(self.zeroing, session.flags());
+            let whole = job.terms(self.zeroing, session.export().flags);
             let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
             let longest = longest_piece(whole, session).min(job.longest).min(learned);
             let length = longest.min(open.end - open.start);
@@ -283,8 +263,7 @@ impl Transfers {
                 let range = offset..offset.saturating_add(length);
                 let zeroing =
                     if error.request.has(command_flag::FAST_ZERO) { Zeroing::Plain } else { Zeroing::Data };
-                let is_zero =
-                    matches!(job.transfer, Transfer::Zero { .. }) && command == Command::WriteZeroes;
+                let is_zero = job.transfer.is_zero && command == Command::WriteZeroes;
                 let too_long =
                     error.errno().is_some_and(|errno| matches!(errno, Errno::EINVAL | Errno::EOVERFLOW))
                         && length > NEVER_TOO_LONG;
@@ -292,7 +271,7 @@ impl Transfers {
                     self.zeroing = self.zeroing.max(zeroing);
                     job.again.push(range);
                 } else if too_long && job.error.is_none() {
-                    let block = session.minimum_block();
+                    let block = session.export().minimum_block();
                     let half = (length / 2 - length / 2 % block).max(block);
                     job.longest = job.longest.min(half);
                     job.again.push(range);
@@ -302,7 +281,7 @@ impl Transfers {
             }
             _ if job.longest < u64::MAX => {
                 // the server took the shorter one, so its length was the reason
-                let RequestInfo { command, .. } = job.terms(self.zeroing, session.flags());
+                let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
                 let learned = self.learned.entry(command).or_insert(job.longest);
                 *learned = job.longest.min(*learned);
             }
@@ -321,54 +300,40 @@ impl Transfers {
         }
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie::numbered(number);
-        match (job.transfer, job.error) {
-            (Transfer::Read { bytes: TransferBytes::Own(data), .. }, None) => {
+        if let TransferBytes::Own(data) = job.transfer.bytes {
+            if job.error.is_none() && job.transfer.request.command == Command::Read {
                 self.events.push_back(Event::Read { cookie, data });
-                self.events.push_back(Event::Done { cookie });
-            }
-            (transfer, error) => {
-                if let Transfer::Read { bytes: TransferBytes::Own(bytes), .. }
-                | Transfer::Write { bytes: TransferBytes::Own(bytes), .. } = transfer
-                {
-                    if error.is_some() {
-                        // a write that failed early may still have bytes to send
-                        session.release(number, &bytes);
-                    }
-                    session.recycle_buffer(bytes);
+            } else {
+                if job.error.is_some() {
+                    // a write that failed early may still have bytes to send
+                    session.release(number, &data);
                 }
-                self.events.push_back(match error {
-                    None => Event::Done { cookie },
-                    Some(error) => Event::Failed { cookie, error },
-                });
+                session.recycle_buffer(data);
             }
         }
+        self.events.push_back(match job.error {
+            None => Event::Done { cookie },
+            Some(error) => Event::Failed { cookie, error },
+        });
     }
 }
 
 impl ActiveTransfer {
     /// The whole of it in the best way that the server is known to have.
     fn terms(&self, zeroing: Zeroing, flags: TransmissionFlags) -> RequestInfo {
-        match self.transfer {
-            Transfer::Zero { offset, length } if zeroing == Zeroing::Data => {
-                WriteRequest::new(offset).of(length)
-            }
-            Transfer::Zero { offset, length }
-                if zeroing == Zeroing::Fast && flags.can_write_zeroes() && flags.can_fast_zero() =>
-            {
-                ZeroRequest::new(offset, length).fast().0
-            }
+        let has_fast = flags.can_write_zeroes() && flags.can_fast_zero();
+        match zeroing {
+            Zeroing::Fast if self.transfer.is_zero && has_fast => ZeroRequest(self.transfer.request).fast().0,
+            Zeroing::Data if self.transfer.is_zero => self.transfer.as_write(),
             _ => self.transfer.terms(flags),
         }
     }
 
     fn start(&self, terms: RequestInfo, session: &mut Session) -> Result<Cookie, StartError> {
-        let at = fit(terms.offset - self.start);
+        let at = fit(terms.offset - self.transfer.request.offset);
         match terms.command {
             Command::Read => session.start_lent_read(terms, at),
-            Command::Write => {
-                let is_zero = matches!(self.transfer, Transfer::Zero { .. });
-                session.start_lent_write(terms, (!is_zero).then_some(at))
-            }
+            Command::Write => session.start_lent_write(terms, (!self.transfer.is_zero).then_some(at)),
             _ => session.start_plain(terms),
         }
     }

@@ -139,7 +139,7 @@ impl Job<'_> {
                 whole.start
             } else if at < whole.end {
                 match task {
-                    PieceTask::Copy => at + options.cut(u32::MAX, at, whole.end),
+                    PieceTask::Copy => at + options.cut(at, whole.end),
                     PieceTask::Zero { .. } => whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO)),
                 }
             } else if at < range.end {

@@ -56,7 +56,7 @@ use job::Job;
 use crate::client::Client;
 use crate::export::Export;
 use crate::options::Options;
-use crate::pool::{check_same, more_connections};
+use crate::pool::{check_same, connect_up_to, more_connections};
 use crate::survey::Surveyor;
 use crate::transport::Canceller;
 use crate::uri::Uri;
@@ -183,24 +183,15 @@ impl Copy {
     }
 }
 
-/// Connections to a source that is being surveyed: none where it takes no others.
+/// Connections that read beside the one of the survey: none where the server takes no more, or does
+/// not say that several are safe.
 fn beside(
     export: &Export,
     (uri, options): (&Uri, &Options),
     lanes: usize,
 ) -> Result<Vec<Client>, crate::error::Error> {
-    use crate::error::Error;
-
-    if !export.flags.can_multi_conn() {
-        return Ok(Vec::new());
-    }
-    let options = options.clone().without_contexts();
-    let hurried = options.clone().with_connect_timeout_of_at_most(crate::pool::ANOTHER);
-    match Client::connect(uri, &hurried) {
-        Ok(first) => more_connections(first, uri, &options, lanes),
-        Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    let most = if export.flags.can_multi_conn() { lanes } else { 0 };
+    connect_up_to(most, Vec::new(), uri, &options.clone().without_contexts())
 }
 
 fn check_fit(source: &Export, target: &Export) -> Result<(), CopyError> {

@@ -77,28 +77,20 @@ impl RequestHeader {
     /// # Ok::<(), nbd_client::frame::RequestTooLong>(())
     /// ```
     pub fn encode(&self, headers: Headers, out: &mut Vec<u8>) -> Result<(), RequestTooLong> {
-        match headers {
-            Headers::Extended => {
-                self.encode_start(EXTENDED_REQUEST_MAGIC, out);
-                out.extend_from_slice(&self.length.to_be_bytes());
-            }
-            Headers::Simple | Headers::Structured => {
-                let length =
-                    u32::try_from(self.length).map_err(|_| RequestTooLong { length: self.length })?;
-                self.encode_start(REQUEST_MAGIC, out);
-                out.extend_from_slice(&length.to_be_bytes());
-            }
+        let is_extended = headers == Headers::Extended;
+        let length = self.length.to_be_bytes();
+        let (high, low) = length.split_at(4);
+        if !is_extended && high != [0; 4] {
+            return Err(RequestTooLong { length: self.length });
         }
-        Ok(())
-    }
-
-    /// The 24 bytes that both forms share.
-    fn encode_start(&self, magic: u32, out: &mut Vec<u8>) {
+        let magic = if is_extended { EXTENDED_REQUEST_MAGIC } else { REQUEST_MAGIC };
         out.extend_from_slice(&magic.to_be_bytes());
         out.extend_from_slice(&self.flags.to_be_bytes());
         out.extend_from_slice(&self.command.to_be_bytes());
         out.extend_from_slice(&self.cookie.to_be_bytes());
         out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(if is_extended { &length } else { low });
+        Ok(())
     }
 }
 

@@ -81,7 +81,11 @@ impl Draft {
     }
 
     fn forgive(&mut self, kind: Tolerated, error: HandshakeError) -> Result<(), HandshakeError> {
-        self.forgiven.forgive(self.strictness, kind, error)
+        if self.strictness.is_strict() {
+            return Err(error);
+        }
+        self.forgiven.add(kind);
+        Ok(())
     }
 
     /// A lenient client goes on without what is malformed and can be done without.

@@ -69,7 +69,7 @@ enum Stage {
 ///         stream.write_all(&handshake.take_output())?;
 ///         fed.map_err(Error::other)?;
 ///     }
-///     let (export, _) = handshake.into_export().ok_or_else(|| Error::other("TLS was asked for"))?;
+///     let (export, _) = handshake.take_export().ok_or_else(|| Error::other("TLS was asked for"))?;
 ///     Ok(export)
 /// }
 ///
@@ -83,7 +83,7 @@ pub enum HandshakeStatus {
     NeedsInput,
     /// An encrypted connection: see [`Handshake::tls_started`].
     NeedsTls,
-    /// Nothing: [`Handshake::into_export`].
+    /// Nothing: [`Handshake::take_export`].
     Finished,
 }
 
@@ -153,9 +153,7 @@ impl Handshake {
             return Err(error.clone());
         }
         let taken = self.consume(input);
-        if let Err(error) = &taken {
-            self.error = Some(error.clone());
-        }
+        self.error = taken.as_ref().err().cloned();
         taken
     }
 
@@ -208,13 +206,9 @@ impl Handshake {
         }
     }
 
-    /// The export and the faults forgiven, if the handshake is finished.
+    /// The export and the faults forgiven, once, if the handshake is finished.
     #[must_use]
-    pub fn into_export(mut self) -> Option<(Export, ToleratedCounts)> {
-        self.take_export()
-    }
-
-    pub(crate) fn take_export(&mut self) -> Option<(Export, ToleratedCounts)> {
+    pub fn take_export(&mut self) -> Option<(Export, ToleratedCounts)> {
         let forgiven = self.draft.forgiven;
         self.export.take().map(|export| (export, forgiven))
     }

@@ -42,13 +42,10 @@ impl Handshake {
             Step::ExtendedHeaders => self.headers_agreed(Headers::Extended),
             Step::StructuredReply => self.headers_agreed(Headers::Structured),
             Step::SetContexts => self.contexts_settled(),
-            Step::ListContexts => {
+            Step::ListContexts | Step::ListQemuContexts => {
                 self.draft.listed();
-                self.start(if self.draft.shows_no_qemu() { Step::ListQemuContexts } else { Step::Go });
-            }
-            Step::ListQemuContexts => {
-                self.draft.listed();
-                self.start(Step::Go);
+                let lists_qemu = step == Step::ListContexts && self.draft.shows_no_qemu();
+                self.start(if lists_qemu { Step::ListQemuContexts } else { Step::Go });
             }
             Step::ListExports => {
                 put_option(&mut self.output, option_type::ABORT, &[]);

@@ -66,7 +66,7 @@ fn run_in_pieces(config: HandshakeConfig, server: &[u8], piece: usize) -> Outcom
         }
     }
     assert_eq!(handshake.status(), HandshakeStatus::Finished, "{:?}", handshake.eof());
-    (Ok(handshake.into_export().unwrap()), sent)
+    (Ok(handshake.take_export().unwrap()), sent)
 }
 
 /// The same whether the bytes come at once or one by one.

@@ -88,6 +88,12 @@ impl<'a> JoinedWrites<'a> {
         self.writes.finish()
     }
 
+    /// The same without a flush.
+    pub(crate) fn wait(mut self) -> Result<(), Error> {
+        self.send()?;
+        self.writes.wait()
+    }
+
     /// The end of the bytes put together.
     fn end(&self) -> u64 {
         self.offset.saturating_add(self.bytes.len() as u64)

@@ -64,8 +64,9 @@ impl PipelineOptions {
     }
 
     /// These options, lowered to what a connection with these limits takes.
-    pub(crate) fn within(self, limits: SessionLimits) -> Self {
+    pub(crate) fn within(self, limits: SessionLimits, longest: u32) -> Self {
         Self {
+            piece: self.piece.min(longest).max(1),
             bytes: self.bytes.min(limits.max_bytes_in_flight),
             ..self.requests(self.requests.min(limits.max_in_flight))
         }
@@ -93,8 +94,8 @@ impl PipelineOptions {
 
     /// How much of a range from `offset` to `end` one request does: up to the next multiple of a
     /// piece.
-    pub(crate) fn cut(&self, longest: u32, offset: u64, end: u64) -> u64 {
-        let piece = u64::from(self.piece.min(longest).max(1));
+    pub(crate) fn cut(&self, offset: u64, end: u64) -> u64 {
+        let piece = u64::from(self.piece);
         (piece - offset % piece).min(end - offset)
     }
 }

@@ -7,7 +7,7 @@ use super::PipelineOptions;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::Pool;
-use crate::session::{Cookie, Event};
+use crate::session::{Cookie, Event, ReadRequest};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
 ///
@@ -40,7 +40,6 @@ pub struct ReadAhead<'a, I> {
     /// The rest of the range under way.
     range: Range<u64>,
     options: PipelineOptions,
-    longest: u32,
     /// Blocks in order, each in flight or waiting for its turn.
     blocks: VecDeque<PendingBlock>,
     /// Bytes of those.
@@ -82,8 +81,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     ) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            longest: pool.checks.longest_payload(),
-            options: options.within(pool.checks.limits()),
+            options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
             pool,
             ranges: ranges.into_iter(),
             range: 0..0,
@@ -157,13 +155,14 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
                 }
             }
             let Range { start: offset, end } = self.range;
-            let length = self.options.cut(self.longest, offset, end);
+            let length = self.options.cut(offset, end);
             if !self.options.has_room(self.blocks.len(), self.held, length) {
                 return Ok(());
             }
             let mut buffer = self.pool.buffers.take();
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-            let cookie = self.pool.begin(Transfer::Read { offset, bytes: TransferBytes::Own(buffer) })?;
+            let read = Transfer::new(ReadRequest::new(offset).of(length)).with(TransferBytes::Own(buffer));
+            let cookie = self.pool.begin(read)?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;
@@ -175,10 +174,9 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
         match self.pool.next_event()? {
             Some(Event::Read { cookie, data }) => {
                 let index = self.blocks.partition_point(|block| block.cookie < cookie);
-                match self.blocks.get_mut(index).filter(|block| block.cookie == cookie) {
-                    Some(block) if block.length == data.len() as u64 => block.data = Some(data),
-                    _ => return Err(Error::GivenUp),
-                }
+                let block = self.blocks.get_mut(index).filter(|block| block.cookie == cookie);
+                debug_assert!(block.as_ref().is_some_and(|block| block.length == data.len() as u64));
+                block.ok_or(Error::GivenUp)?.data = Some(data);
                 Ok(())
             }
             Some(Event::Failed { error, .. }) => Err(error.into()),

@@ -6,7 +6,7 @@ use super::PipelineOptions;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::Pool;
-use crate::session::{Cookie, Event, RequestInfo, WriteRequest};
+use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
 /// longer one.
@@ -44,7 +44,6 @@ pub struct WriteBehind<'a> {
     pool: &'a mut Pool,
     options: PipelineOptions,
     /// The most bytes of data in one request.
-    longest: u32,
     in_flight: Vec<PendingWrite>,
     /// Bytes of data in flight.
     held: u64,
@@ -85,8 +84,7 @@ impl<'a> WriteBehind<'a> {
     pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            longest: pool.checks.longest_payload(),
-            options: options.within(pool.checks.limits()),
+            options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
             pool,
             in_flight: Vec::new(),
             held: 0,
@@ -126,12 +124,6 @@ impl<'a> WriteBehind<'a> {
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let result = self.zero_all(offset, length);
         self.note(result)
-    }
-
-    /// The number of bytes, out of `length` at `offset`, that one request should write.
-    pub(crate) fn piece(&self, offset: u64, length: usize) -> usize {
-        let end = offset.saturating_add(length as u64);
-        usize::try_from(self.options.cut(self.longest, offset, end)).unwrap_or(length)
     }
 
     /// Waits for all that was started.
@@ -185,7 +177,7 @@ impl<'a> WriteBehind<'a> {
         let mut at = whole.start;
         while at < whole.end {
             let next = whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO));
-            self.start(at..next, 0, Transfer::Zero { offset: at, length: next - at })?;
+            self.start(Transfer::zero(at, next - at))?;
             at = next;
         }
         self.join(whole.end, &zeroes(whole.end, end))
@@ -211,7 +203,7 @@ impl<'a> WriteBehind<'a> {
                 self.write_partial()?;
             }
         }
-        let block = self.pool.checks.minimum_block();
+        let block = self.pool.export().minimum_block();
         let last = if end == self.pool.export().size() { end } else { end - end % block };
         let first = joined.div_ceil(block).saturating_mul(block).min(end);
         Ok((joined, first..last.max(first)))
@@ -219,7 +211,7 @@ impl<'a> WriteBehind<'a> {
 
     /// The block in which a byte lies; at the end of the export there may be less than a whole one.
     fn block_of(&self, offset: u64) -> Range<u64> {
-        let block = self.pool.checks.minimum_block();
+        let block = self.pool.export().minimum_block();
         let start = offset - offset % block;
         start..(start + block).min(self.pool.export().size())
     }
@@ -248,8 +240,8 @@ impl<'a> WriteBehind<'a> {
         let length = block.end - block.start;
         let mut buffer = self.buffer(usize::try_from(length).unwrap_or(usize::MAX));
         buffer.fill(0);
-        let read = Transfer::Read { offset: block.start, bytes: TransferBytes::Own(buffer) };
-        let cookie = self.start(block.clone(), length, read)?;
+        let read = Transfer::new(ReadRequest::new(block.start).of(length));
+        let cookie = self.start(read.with(TransferBytes::Own(buffer)))?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
             self.receive()?;
@@ -264,12 +256,13 @@ impl<'a> WriteBehind<'a> {
     // ---- requests
 
     fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        let length = data.len() as u64;
-        let write = Transfer::Write { request: WriteRequest::new(offset), bytes: TransferBytes::Own(data) };
-        self.start(offset..offset + length, length, write).map(drop)
+        let write = Transfer::new(WriteRequest::new(offset).of(data.len() as u64));
+        self.start(write.with(TransferBytes::Own(data))).map(drop)
     }
 
-    fn start(&mut self, range: Range<u64>, moved: u64, transfer: Transfer) -> Result<Cookie, Error> {
+    fn start(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
+        let RequestInfo { offset, length, .. } = transfer.request;
+        let (range, moved) = (offset..offset + length, transfer.request.moves());
         self.wait_for_room(&range, moved)?;
         let cookie = self.pool.begin(transfer)?;
         self.held += moved;
@@ -306,12 +299,9 @@ impl<'a> WriteBehind<'a> {
     /// Only after all writes were answered: FLUSH covers no others.
     fn flush(&mut self) -> Result<(), Error> {
         if self.pool.export().flags.can_flush() {
-            self.start(0..0, 0, Transfer::Plain(RequestInfo::FLUSH))?;
+            self.start(Transfer::new(RequestInfo::FLUSH))?;
         }
-        while !self.in_flight.is_empty() {
-            self.receive()?;
-        }
-        Ok(())
+        self.wait_for_all()
     }
 
     /// Waits for one event.

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::number_map::NumberMap;
 use crate::options::Options;
-use crate::pipeline::{PipelineOptions, ReadAhead, WriteBehind};
+use crate::pipeline::{JoinedWrites, PipelineOptions, ReadAhead, WriteBehind};
 use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig, SessionLimits};
 use crate::stats::SessionStats;
 use crate::transport::Transport;
@@ -22,7 +22,7 @@ use crate::uri::Uri;
 
 /// How long the second connection may take where the first came about: some servers take one client
 /// only, and let others wait for ever.
-pub(crate) const ANOTHER: Duration = Duration::from_secs(5);
+const ANOTHER: Duration = Duration::from_secs(5);
 
 /// Several connections to one export, each with a thread of its own, used as one: requests go to
 /// the connection that has the fewest.
@@ -50,8 +50,7 @@ pub(crate) const ANOTHER: Duration = Duration::from_secs(5);
 /// When one connection is lost, all are given up: what its requests did is not known.
 #[derive(Debug)]
 pub struct Pool {
-    export: Export,
-    /// Never connected: it knows what can be asked.
+    /// Never connected: it knows the export and what can be asked of it, and numbers requests.
     pub(crate) checks: Session,
     workers: Vec<Worker>,
     reports: Reports,
@@ -60,10 +59,8 @@ pub struct Pool {
     bytes_in_flight: u64,
     events: VecDeque<Event>,
     pub(crate) buffers: BufferPool,
-    last: u64,
-    /// The error of a connection, until it is told.
+    /// The error of a connection until it is told, and [`Error::GivenUp`] from then on.
     lost: Option<Error>,
-    given_up: bool,
 }
 
 impl Pool {
@@ -92,12 +89,11 @@ impl Pool {
         T: Transport + Send + core::fmt::Debug + 'static,
     {
         let Some(first) = clients.first() else { return Err(Error::GivenUp) };
-        let export = first.export().clone();
-        check_same(&export, clients.iter().map(Client::export))?;
-        if clients.len() > 1 && !export.flags.can_multi_conn() {
+        check_same(first.export(), clients.iter().map(Client::export))?;
+        if clients.len() > 1 && !first.export().flags.can_multi_conn() {
             return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
-        let mut config = SessionConfig::of_export(&export);
+        let mut config = SessionConfig::of_export(first.export().clone());
         // the least of all limits, since any connection may get any request
         config.limits = clients.iter().map(Client::limits).fold(config.limits, SessionLimits::lower);
         let reports = Reports::default();
@@ -105,15 +101,12 @@ impl Pool {
         Ok(Self {
             checks: Session::new(config),
             workers: workers.collect::<Result<_, _>>()?,
-            export,
             reports,
             in_flight: NumberMap::default(),
             bytes_in_flight: 0,
             events: VecDeque::new(),
             buffers: BufferPool::default(),
-            last: 0,
             lost: None,
-            given_up: false,
         })
     }
 
@@ -126,7 +119,7 @@ impl Pool {
     /// What the handshake found out.
     #[must_use]
     pub const fn export(&self) -> &Export {
-        &self.export
+        self.checks.export()
     }
 
     /// Reads from `offset` until `buffer` is full.
@@ -160,18 +153,8 @@ impl Pool {
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.check_idle()?;
         self.checks.check_writable(offset, data.len() as u64)?;
-        let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
-        let mut at = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let length = writes.piece(at, rest.len());
-            let (now, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let mut buffer = writes.buffer(now.len());
-            buffer.copy_from_slice(now);
-            writes.write(at, buffer)?;
-            at = at.saturating_add(now.len() as u64);
-            rest = later;
-        }
+        let mut writes = JoinedWrites::new(self, PipelineOptions::default())?;
+        writes.write(offset, data)?;
         writes.wait()
     }
 
@@ -243,10 +226,19 @@ pub fn more_connections(
     options: &Options,
     connections: usize,
 ) -> Result<Vec<Client>, Error> {
-    let more = if first.export().flags.can_multi_conn() { connections.saturating_sub(1) } else { 0 };
-    let mut clients = vec![first];
-    let hurried = options.clone().with_connect_timeout_of_at_most(ANOTHER);
-    while clients.len() <= more {
+    let most = if first.export().flags.can_multi_conn() { connections } else { 1 };
+    connect_up_to(most, vec![first], uri, options)
+}
+
+/// Adds connections until there are `most`, or the server takes no more.
+pub(crate) fn connect_up_to(
+    most: usize,
+    mut clients: Vec<Client>,
+    uri: &Uri,
+    options: &Options,
+) -> Result<Vec<Client>, Error> {
+    let hurried = options.clone().connect_timeout(options.time.connect.min(ANOTHER));
+    while clients.len() < most {
         match Client::connect(uri, &hurried) {
             Ok(client) => clients.push(client),
             Err(Error::Timeout { .. } | Error::Connect { .. } | Error::ConnectionLost(_)) => break,

@@ -7,12 +7,17 @@ use crate::error::Error;
 use crate::session::{Cookie, Event, StartError};
 
 impl Pool {
-    pub(crate) fn check_alive(&self) -> Result<(), Error> {
-        if self.given_up { Err(Error::GivenUp) } else { Ok(()) }
+    /// The error of a lost connection, once; after that, that the pool was given up. What others have
+    /// answered is told before.
+    pub(crate) fn check_alive(&mut self) -> Result<(), Error> {
+        match &mut self.lost {
+            Some(error) if self.events.is_empty() => Err(core::mem::replace(error, Error::GivenUp)),
+            _ => Ok(()),
+        }
     }
 
     /// An error if requests are in flight.
-    pub(crate) fn check_idle(&self) -> Result<(), Error> {
+    pub(crate) fn check_idle(&mut self) -> Result<(), Error> {
         self.check_alive()?;
         match self.in_flight.len() {
             0 => Ok(()),
@@ -22,16 +27,11 @@ impl Pool {
 
     pub(crate) fn begin(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
         self.look();
-        if let Some(error) = self.lost.take_if(|_| self.events.is_empty()) {
-            self.given_up = true;
-            return Err(error);
-        }
         self.check_alive()?;
         transfer.check(&self.checks)?;
-        let moved = transfer.moves();
-        self.checks.limits().check(self.in_flight.len(), self.bytes_in_flight, moved)?;
-        self.last += 1;
-        let number = Cookie::numbered(self.last);
+        let moved = transfer.request.moves();
+        self.checks.config().limits.check(self.in_flight.len(), self.bytes_in_flight, moved)?;
+        let number = self.checks.next_number();
         let next = self.workers.iter_mut().enumerate().min_by_key(|(_, worker)| worker.load);
         let Some((index, worker)) = next else { return Err(Error::GivenUp) };
         worker.begin(number, transfer);
@@ -47,12 +47,8 @@ impl Pool {
                 return Ok(Some(event));
             }
             self.check_alive()?;
-            if self.in_flight.is_empty() && self.lost.is_none() {
+            if self.in_flight.is_empty() {
                 return Ok(None);
-            }
-            if let Some(error) = self.lost.take() {
-                self.given_up = true;
-                return Err(error);
             }
             self.announce();
             for report in self.reports.wait() {

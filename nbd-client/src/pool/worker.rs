@@ -19,7 +19,7 @@ use crate::client::{BlockingDriver, Client};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::frame::During;
-use crate::session::{Cookie, Event, RequestError, RequestFault, TakeAll};
+use crate::session::{Cookie, Event, RequestError, RequestFault, take_all};
 use crate::stats::SessionStats;
 use crate::transport::{Transport, Waker};
 
@@ -115,7 +115,7 @@ impl Worker {
     pub(super) fn begin(&mut self, number: Cookie, transfer: Transfer) {
         self.load += 1;
         self.unannounced += 1;
-        self.unannounced_bytes += transfer.moves();
+        self.unannounced_bytes += transfer.request.moves();
         // fails only after the thread has ended, which has reported why: the pool reads that next
         self.jobs.send((number, transfer)).ok();
         if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
@@ -201,7 +201,7 @@ impl<T: Transport> Work<T> {
                     }
                 }
             }
-            while let Some(event) = self.driver.connection.poll(&mut TakeAll, Instant::now())? {
+            while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
                 self.report(event);
             }
             if self.driver.connection.is_idle() || self.outbox.len() >= BATCH {
@@ -222,17 +222,16 @@ impl<T: Transport> Work<T> {
     }
 
     /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
-    fn begin(&mut self, job: QueuedTransfer) -> Result<(), Error> {
-        let (number, transfer) = job;
+    fn begin(&mut self, (number, transfer): QueuedTransfer) -> Result<(), Error> {
         let connection = &mut self.driver.connection;
-        let info = connection.session().map(|session| transfer.terms(session.flags()));
-        match (connection.begin_as(number, transfer, Instant::now()), info) {
+        let info = connection.session().map(|session| transfer.terms(session.export().flags));
+        match (connection.begin(Some(number), transfer, Instant::now()), info) {
             (Err(Error::Start(reason)), Some(request)) => {
                 let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
                 self.outbox.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
-            (begun, _) => begun,
+            (begun, _) => begun.map(drop),
         }
     }
 

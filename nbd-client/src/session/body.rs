@@ -138,11 +138,6 @@ impl ReplyInput {
         }
     }
 
-    /// The bytes kept of the body that is complete.
-    pub(super) fn take_payload(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.payload)
-    }
-
     pub(super) fn recycle(&mut self, mut payload: Vec<u8>) {
         let better = payload.capacity() > self.payload.capacity() && payload.capacity() <= KEPT;
         if better && self.body.is_none() {
@@ -156,16 +151,11 @@ impl ReplyInput {
     }
 
     pub(super) fn eof(&self) -> UnexpectedEof {
-        match &self.body {
-            Some(body) => {
-                UnexpectedEof { during: During::Payload, got: body.filled, expected: body.chunk.length }
-            }
-            None => UnexpectedEof {
-                during: During::ReplyHeader,
-                got: self.head_filled as u64,
-                expected: self.head_len() as u64,
-            },
-        }
+        let (during, got, expected) = match &self.body {
+            Some(body) => (During::Payload, body.filled, body.chunk.length),
+            None => (During::ReplyHeader, self.head_filled as u64, self.head_len() as u64),
+        };
+        UnexpectedEof { during, got, expected }
     }
 
     fn head_len(&self) -> usize {

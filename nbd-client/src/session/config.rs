@@ -2,7 +2,7 @@
 //! caller sets.
 
 use super::StartError;
-use crate::export::{BlockSizes, Export, TransmissionFlags};
+use crate::export::{BlockSizes, Export, MetaContext, TransmissionFlags};
 use crate::frame::Headers;
 use nbd_extents::Strictness;
 
@@ -96,30 +96,24 @@ impl SessionLimits {
 ///
 /// ```
 /// use nbd_client::Strictness;
+/// use nbd_client::export::TransmissionFlags;
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{Session, SessionConfig, StatusRequest};
+/// use nbd_client::session::{Session, SessionConfig, StartError};
 ///
 /// let mut config = SessionConfig::new(Headers::Structured, [0]);
-/// config.size = 1 << 20;
 /// config.strictness = Strictness::Strict;
-/// let mut session = Session::new(config);
-/// assert!(session.start_block_status(&StatusRequest::new(0, 1 << 20)).is_ok());
+/// assert_eq!(
+///     Session::new(config.clone()).start_flush(),
+///     Err(StartError::NotOffered("FLUSH"))
+/// );
+/// config.export.flags = TransmissionFlags::new(1 | 1 << 2);
+/// assert!(Session::new(config).start_flush().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionConfig {
-    /// The headers agreed on.
-    pub headers: Headers,
-    /// The export's size in bytes.
-    pub size: u64,
-    /// What the server can do with the export.
-    pub flags: TransmissionFlags,
-    /// Block sizes, if the server advertised usable ones.
-    pub block_size: Option<BlockSizes>,
-    /// The numbers of the contexts granted.
-    pub contexts: Vec<u32>,
-    /// The server takes a list of contexts with a request.
-    pub payload_status: bool,
+    /// The export, as the handshake described it.
+    pub export: Export,
     /// What to do about violations.
     pub strictness: Strictness,
     /// Bounds on what the server sends.
@@ -131,47 +125,37 @@ impl SessionConfig {
     /// size, with no command offered beyond those that every server knows.
     #[must_use]
     pub fn new(headers: Headers, contexts: impl Into<Vec<u32>>) -> Self {
-        Self {
-            headers,
+        let unnamed = |id| MetaContext { id, name: String::new() };
+        Self::of_export(Export {
             size: i64::MAX as u64,
             flags: TransmissionFlags::new(1),
-            block_size: None,
-            contexts: contexts.into(),
-            payload_status: false,
-            strictness: Strictness::default(),
-            limits: SessionLimits::default(),
-        }
+            headers,
+            contexts: contexts.into().into_iter().map(unnamed).collect(),
+            ..Export::default()
+        })
     }
 
     /// A lenient session on this export.
     #[must_use]
-    pub fn of_export(export: &Export) -> Self {
-        let contexts: Vec<u32> = export.contexts.iter().map(|context| context.id).collect();
-        Self {
-            size: export.size,
-            flags: export.flags,
-            block_size: export.block_size,
-            payload_status: export.payload_status(),
-            ..Self::new(export.headers, contexts)
-        }
+    pub fn of_export(export: Export) -> Self {
+        Self { export, strictness: Strictness::default(), limits: SessionLimits::default() }
     }
-}
 
-/// The longest read or write of an export with these block sizes, in bytes: whole blocks, and never
-/// more than 32 MiB.
-pub(super) fn longest_payload(block_size: Option<BlockSizes>) -> u32 {
-    whole_blocks(PAYLOAD, block_size)
-}
+    /// The longest read or write, in bytes: whole blocks, and never more than 32 MiB.
+    pub(super) fn longest_payload(&self) -> u32 {
+        self.whole_blocks(PAYLOAD)
+    }
 
-/// The longest read that a server may also answer in a single chunk; at least one block.
-pub(super) fn longest_chunk(block_size: Option<BlockSizes>, limits: SessionLimits) -> u32 {
-    let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(CHUNK_OFFSET);
-    let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
-    whole_blocks(longest, block_size).max(block_size.map_or(1, BlockSizes::minimum))
-}
+    /// The longest read that a server may also answer in a single chunk; at least one block.
+    pub(super) fn longest_chunk(&self) -> u32 {
+        let chunk = self.limits.max_payload.min(self.limits.max_reply).saturating_sub(CHUNK_OFFSET);
+        let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
+        self.whole_blocks(longest).max(self.export.block_size.map_or(1, BlockSizes::minimum))
+    }
 
-fn whole_blocks(longest: u32, block_size: Option<BlockSizes>) -> u32 {
-    let Some(sizes) = block_size else { return longest };
-    let longest = longest.min(sizes.maximum());
-    longest - longest % sizes.minimum()
+    fn whole_blocks(&self, longest: u32) -> u32 {
+        let Some(sizes) = self.export.block_size else { return longest };
+        let longest = longest.min(sizes.maximum());
+        longest - longest % sizes.minimum()
+    }
 }

@@ -58,7 +58,7 @@ impl fmt::Display for Errno {
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{Errno, Event, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::session::{Errno, Event, Session, SessionConfig, StatusRequest, take_all};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
@@ -66,7 +66,7 @@ impl fmt::Display for Errno {
 /// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
 /// session.take_output();
-/// session.feed(&reply, &mut TakeAll)?;
+/// session.feed(&reply, &mut take_all)?;
 ///
 /// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
 /// assert_eq!(error.to_string(), "BLOCK_STATUS of 4096 bytes at 0 failed with EIO");
@@ -196,10 +196,10 @@ impl RequestError {
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, TakeAll};
+/// use nbd_client::session::{ProtocolError, Session, SessionConfig, StartError, StatusRequest, take_all};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
-/// let error = session.feed(&[0; 20], &mut TakeAll).unwrap_err();
+/// let error = session.feed(&[0; 20], &mut take_all).unwrap_err();
 /// assert_eq!(error, ProtocolError::BadMagic(0));
 /// assert_eq!(error.to_string(), "bad reply magic 0x00000000");
 /// // It was the session's last word.

@@ -51,7 +51,7 @@ impl fmt::Display for Cookie {
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, take_all};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
@@ -60,7 +60,7 @@ impl fmt::Display for Cookie {
 /// let mut reply = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
 /// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 3]);
-/// session.feed(&reply, &mut TakeAll)?;
+/// session.feed(&reply, &mut take_all)?;
 ///
 /// let mut statuses = Vec::new();
 /// while let Some(event) = session.poll() {
@@ -148,7 +148,7 @@ impl Event {
 /// fn small(offer: &ChunkOffer) -> Admission {
 ///     if offer.length > 1 << 20 { Admission::Drain } else { Admission::Take }
 /// }
-/// # let _: &mut dyn nbd_client::session::Admit = &mut small;
+/// # let _: &mut nbd_client::session::Admit<'_> = &mut small;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -164,8 +164,8 @@ pub struct ChunkOffer {
 /// Decides on chunks before anything is allocated for them; this is where a caller keeps its byte
 /// budget.
 ///
-/// Closures are admissions, and [`TakeAll`] is the one without a budget (the session's own
-/// `max_payload` holds all the same).
+/// It is called once for each chunk that would become an [`Event::Status`]. [`take_all`] is the one
+/// without a budget (the session's own `max_payload` holds all the same).
 ///
 /// ```
 /// use nbd_client::Admission;
@@ -191,31 +191,18 @@ pub struct ChunkOffer {
 /// assert_eq!(session.poll(), Some(Event::Drained { cookie, context: 0, length: 12 }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Admit {
-    /// Called once for each chunk that would become an [`Event::Status`].
-    fn admit(&mut self, offer: &ChunkOffer) -> Admission;
-}
-
-impl<F: FnMut(&ChunkOffer) -> Admission> Admit for F {
-    fn admit(&mut self, offer: &ChunkOffer) -> Admission {
-        self(offer)
-    }
-}
+pub type Admit<'a> = dyn FnMut(&ChunkOffer) -> Admission + 'a;
 
 /// Takes every chunk.
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{Session, SessionConfig, TakeAll};
+/// use nbd_client::session::{Session, SessionConfig, take_all};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
-/// assert_eq!(session.feed(&[], &mut TakeAll), Ok(0));
+/// assert_eq!(session.feed(&[], &mut take_all), Ok(0));
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TakeAll;
-
-impl Admit for TakeAll {
-    fn admit(&mut self, _offer: &ChunkOffer) -> Admission {
-        Admission::Take
-    }
+#[must_use]
+pub const fn take_all(_offer: &ChunkOffer) -> Admission {
+    Admission::Take
 }

@@ -25,7 +25,7 @@ mod tests;
 
 pub use config::{SessionConfig, SessionLimits};
 pub use error::{Errno, ProtocolError, RequestError, RequestFault};
-pub use event::{Admit, ChunkOffer, Cookie, Event, TakeAll};
+pub use event::{Admit, ChunkOffer, Cookie, Event, take_all};
 pub use request::{Command, ReadRequest, RequestInfo, StatusRequest, TrimRequest, WriteRequest, ZeroRequest};
 pub use start_error::StartError;
 
@@ -44,7 +44,7 @@ use crate::stats::{SessionStats, ToleratedCounts};
 ///
 /// ```
 /// use nbd_client::frame::Headers;
-/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, TakeAll};
+/// use nbd_client::session::{Event, Session, SessionConfig, StatusRequest, take_all};
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// let cookie = session.start_block_status(&StatusRequest::new(0, 4096))?;
@@ -54,7 +54,7 @@ use crate::stats::{SessionStats, ToleratedCounts};
 /// let mut reply: Vec<u8> = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
 /// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 3]);
-/// assert_eq!(session.feed(&reply, &mut TakeAll)?, reply.len());
+/// assert_eq!(session.feed(&reply, &mut take_all)?, reply.len());
 /// assert!(matches!(session.poll(), Some(Event::Status { context: 0, .. })));
 /// assert_eq!(session.poll(), Some(Event::Done { cookie }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -85,7 +85,7 @@ impl Session {
     /// Begins, directly after the handshake.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
-        let contexts = Arc::from(config.contexts.as_slice());
+        let contexts = config.export.contexts.iter().map(|context| context.id).collect();
         Self {
             config,
             contexts,
@@ -114,7 +114,7 @@ impl Session {
             return;
         }
         self.output.headers(|out| {
-            let encoded = RequestHeader::DISC.encode(self.config.headers, out);
+            let encoded = RequestHeader::DISC.encode(self.config.export.headers, out);
             debug_assert!(encoded.is_ok(), "DISC has no length");
         });
     }
@@ -254,10 +254,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn eof(&self) -> Option<UnexpectedEof> {
-        if self.requests.len() == 0 && self.input.is_between_replies() {
-            None
-        } else {
-            Some(self.input.eof())
-        }
+        let is_expected = self.requests.len() == 0 && self.input.is_between_replies();
+        (!is_expected).then(|| self.input.eof())
     }
 }

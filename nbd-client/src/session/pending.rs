@@ -141,14 +141,6 @@ impl Pending {
             ExpectedAnswer::Plain => None,
         }
     }
-
-    /// How many chunks may still come when it has failed.
-    fn late_chunks(&self) -> usize {
-        match &self.answer {
-            ExpectedAnswer::Status { contexts, .. } => contexts.len().saturating_sub(1),
-            ExpectedAnswer::Read(_) | ExpectedAnswer::Plain => 0,
-        }
-    }
 }
 
 /// The two types that may carry block status.
@@ -226,12 +218,14 @@ impl Requests {
         self.flushes -= usize::from(pending.info.command == Command::Flush);
         self.owned -= usize::from(pending.owner != 0);
         pending.error = pending.error.take().or_else(|| pending.missing());
-        let left = pending.late_chunks();
-        if pending.error.is_some() && left > 0 {
+        if pending.error.is_some()
+            && let ExpectedAnswer::Status { contexts, .. } = &pending.answer
+            && contexts.len() > 1
+        {
             if self.late.len() >= LATE_REQUESTS {
                 self.late.pop_front();
             }
-            self.late.push_back(LateChunks { cookie, left });
+            self.late.push_back(LateChunks { cookie, left: contexts.len() - 1 });
         }
         Some(pending)
     }

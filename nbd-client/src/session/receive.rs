@@ -26,7 +26,7 @@ impl Session {
     ///
     /// [`ProtocolError`], and the same one at every later call. Events from before it can still be
     /// polled.
-    pub fn feed(&mut self, input: &[u8], admit: &mut dyn Admit) -> Result<usize, ProtocolError> {
+    pub fn feed(&mut self, input: &[u8], admit: &mut Admit<'_>) -> Result<usize, ProtocolError> {
         let mut rest = input;
         while self.events.is_empty() && !rest.is_empty() {
             let space = self.space();
@@ -62,7 +62,7 @@ impl Session {
     /// # Errors
     ///
     /// As [`Self::feed`].
-    pub fn advance(&mut self, count: usize, admit: &mut dyn Admit) -> Result<(), ProtocolError> {
+    pub fn advance(&mut self, count: usize, admit: &mut Admit<'_>) -> Result<(), ProtocolError> {
         self.advance_in(count, admit, &mut [])
     }
 
@@ -70,7 +70,7 @@ impl Session {
     pub(crate) fn advance_in(
         &mut self,
         count: usize,
-        admit: &mut dyn Admit,
+        admit: &mut Admit<'_>,
         lent: &mut [u8],
     ) -> Result<(), ProtocolError> {
         if let Some(error) = self.broken {
@@ -104,7 +104,7 @@ impl Session {
     /// without an answer; it can never carry status (rows 43 and 44) or data. Where replies are
     /// simple, the data of a read follow it.
     fn simple_reply(&mut self, error: u32, cookie: u64) -> Result<(), ProtocolError> {
-        if self.config.headers == Headers::Extended {
+        if self.config.export.headers == Headers::Extended {
             return Err(ProtocolError::WrongHeaders(SIMPLE_REPLY_MAGIC));
         }
         let Some(pending) = self.requests.get_mut(cookie) else {
@@ -112,7 +112,7 @@ impl Session {
         };
         match (&pending.answer, error) {
             (ExpectedAnswer::Plain, 0) => {}
-            (ExpectedAnswer::Read(_), 0) if self.config.headers == Headers::Simple => {
+            (ExpectedAnswer::Read(_), 0) if self.config.export.headers == Headers::Simple => {
                 let length = pending.info.length;
                 // As if it were one chunk: the data begin at the read's own offset.
                 let chunk = ChunkHeader {
@@ -122,13 +122,10 @@ impl Session {
                     offset: None,
                     length,
                 };
-                return match pending.cover(pending.info.offset, length, false) {
-                    Ok(start) => {
-                        self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
-                        Ok(())
-                    }
-                    Err(_) => Err(ProtocolError::SimpleRead(cookie)),
-                };
+                let covered = pending.cover(pending.info.offset, length, false);
+                let start = covered.map_err(|_| ProtocolError::SimpleRead(cookie))?;
+                self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
+                return Ok(());
             }
             (ExpectedAnswer::Read(_), 0) => return Err(ProtocolError::SimpleRead(cookie)),
             (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestFault::SimpleSuccess),
@@ -159,7 +156,7 @@ impl Session {
             return Err(ProtocolError::EndlessReply { cookie, chunks, bytes });
         }
         let failed = pending.error.is_some();
-        let fits = pending.takes(kind, self.config.headers);
+        let fits = pending.takes(kind, self.config.export.headers);
         match kind {
             chunk_type::NONE if length == 0 && chunk.is_done() => self.finish(cookie),
             chunk_type::NONE => Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
@@ -178,7 +175,7 @@ impl Session {
 
     /// Magic and length, which do not depend on the request.
     fn check_form(&self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
-        match (self.config.headers, chunk.offset) {
+        match (self.config.export.headers, chunk.offset) {
             (Headers::Structured, None) | (Headers::Extended, Some(_)) => {}
             (_, None) => return Err(ProtocolError::WrongHeaders(STRUCTURED_REPLY_MAGIC)),
             (_, Some(_)) => return Err(ProtocolError::WrongHeaders(EXTENDED_REPLY_MAGIC)),
@@ -194,7 +191,7 @@ impl Session {
     fn status_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
         let length = chunk.length;
         let compact = chunk.kind == chunk_type::BLOCK_STATUS;
-        let error = if compact && self.config.headers == Headers::Extended {
+        let error = if compact && self.config.export.headers == Headers::Extended {
             RequestFault::CompactStatus
         } else if !holds_descriptors(compact, length) {
             RequestFault::BadStatusLength(length)
@@ -216,7 +213,7 @@ impl Session {
             return Err(ProtocolError::ChunkAfterDone(cookie));
         }
         let known = kind == chunk_type::NONE || kind & chunk_type::ERROR_BIT != 0;
-        if !known && !is_status(kind, self.config.headers) {
+        if !known && !is_status(kind, self.config.export.headers) {
             return Err(ProtocolError::UnexpectedChunk { cookie, kind });
         }
         self.stats.forgiven.add(Tolerated::LateChunk);
@@ -225,18 +222,15 @@ impl Session {
 
     fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) -> Result<(), ProtocolError> {
         self.input.begin(chunk, role, keep);
-        if chunk.length == 0 {
-            return match self.input.advance(0) {
-                // an empty chunk is no hole, for which alone what is lent matters
-                Ok(InputStep::Body(body)) => self.complete(&body, &mut []),
-                _ => Ok(()),
-            };
+        // Without payload it is whole already, and no hole, for which alone what is lent matters.
+        match self.input.advance(0) {
+            Ok(InputStep::Body(body)) => self.complete(&body, &mut []),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Decides whether to take, drain or drop a payload whose first bytes have been read.
-    fn peeked(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut dyn Admit) {
+    fn peeked(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut Admit<'_>) {
         let role = if role == Role::PeekOffset { self.data_chunk(chunk) } else { self.context(chunk, admit) };
         self.input.decide(role);
     }
@@ -246,10 +240,8 @@ impl Session {
         let offset = Fields(&self.input.payload).u64();
         debug_assert!(offset.is_some(), "a data chunk without its offset");
         let offset = offset.unwrap_or_default();
-        match self.cover(chunk.cookie, offset, chunk.length - OFFSET) {
-            Some(start) => Role::Data { start, skip: OFFSET },
-            None => Role::Drop,
-        }
+        let start = self.cover(chunk.cookie, offset, chunk.length - OFFSET);
+        start.map_or(Role::Drop, |start| Role::Data { start, skip: OFFSET })
     }
 
     /// Records content of a read and returns where in the read it starts. Fails the read and returns
@@ -266,7 +258,7 @@ impl Session {
     }
 
     /// Decides about a status chunk whose context id has been read.
-    fn context(&mut self, chunk: &ChunkHeader, admit: &mut dyn Admit) -> Role {
+    fn context(&mut self, chunk: &ChunkHeader, admit: &mut Admit<'_>) -> Role {
         let context = Fields(&self.input.payload).u32();
         debug_assert!(context.is_some(), "a status chunk without its context id");
         let context = context.unwrap_or_default();
@@ -277,7 +269,7 @@ impl Session {
         let error = match pending.see(context) {
             Seen::First => {
                 let offer = ChunkOffer { cookie: Cookie(chunk.cookie), context, length: chunk.length };
-                return match admit.admit(&offer) {
+                return match admit(&offer) {
                     Admission::Take => Role::Take { context },
                     Admission::Drain => Role::Drain { context },
                 };
@@ -298,7 +290,7 @@ impl Session {
         let ChunkHeader { cookie, length, .. } = body.chunk;
         match body.role {
             Role::Take { context } => {
-                let payload = self.input.take_payload();
+                let payload = core::mem::take(&mut self.input.payload);
                 self.event(Event::Status { cookie: Cookie(cookie), context, payload });
             }
             Role::Drain { context } => {
@@ -331,7 +323,7 @@ impl Session {
 
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         let &ChunkHeader { cookie, length, kind, .. } = chunk;
-        let payload = self.input.take_payload();
+        let payload = core::mem::take(&mut self.input.payload);
         let error = match ErrorChunk::decode(kind, &payload, length) {
             Ok(ErrorChunk { errno, text, offset, slop }) => {
                 if slop > 0 {
@@ -379,7 +371,7 @@ impl Session {
         let last = match error {
             None => {
                 self.stats.done += 1;
-                crate::trace::done(cookie.get());
+                crate::trace::event!(debug, "reply done", cookie = cookie);
                 if let Some(data) = buffer {
                     self.events.push_back((Event::Read { cookie, data }, owner));
                 }
@@ -388,7 +380,7 @@ impl Session {
             Some(fault) => {
                 let error = RequestError { request, fault };
                 self.stats.failed += 1;
-                crate::trace::failed(cookie.get(), &error);
+                crate::trace::event!(debug, "request failed", cookie = cookie, error = error);
                 self.buffers.keep(buffer.unwrap_or_default());
                 Event::Failed { cookie, error }
             }

@@ -70,7 +70,7 @@ impl fmt::Display for Command {
 /// A request, whatever it is for: as it is checked, sent, and named by an error.
 ///
 /// ```
-/// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
+/// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, take_all};
 /// use nbd_client::frame::Headers;
 ///
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
@@ -79,7 +79,7 @@ impl fmt::Display for Command {
 /// // A simple reply with error 5.
 /// let mut reply = vec![0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5];
 /// reply.extend(cookie.get().to_be_bytes());
-/// session.feed(&reply, &mut TakeAll)?;
+/// session.feed(&reply, &mut take_all)?;
 /// let Some(Event::Failed { error, .. }) = session.poll() else { panic!("it failed") };
 /// assert_eq!((error.request.offset, error.request.length), (512, 4096));
 /// assert_eq!(error.request.to_string(), "READ of 4096 bytes at 512");

@@ -2,17 +2,17 @@
 
 use alloc::sync::Arc;
 
-use super::config::{COMPACT_EFFECT, longest_chunk, longest_payload};
+use super::config::COMPACT_EFFECT;
 use super::coverage::Coverage;
 use super::output::{QueuedBytes, SendQueue};
 use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading};
 use super::{
-    Command, Cookie, ReadRequest, RequestInfo, Session, SessionLimits, StartError, StatusRequest,
+    Command, Cookie, ReadRequest, RequestInfo, Session, SessionConfig, StartError, StatusRequest,
     TrimRequest, WriteRequest, ZeroRequest,
 };
-use crate::export::TransmissionFlags;
+use crate::export::Export;
 use crate::frame::{Headers, RequestHeader, command_flag};
-use nbd_extents::Strictness;
+use crate::trace::event;
 
 impl Session {
     /// Starts a block status request: it is in the output afterwards.
@@ -22,7 +22,7 @@ impl Session {
     /// [`StartError`]; nothing is sent, and nothing changes.
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
         let (terms, only) = (request.info, request.contexts);
-        if self.config.headers == Headers::Simple {
+        if self.export().headers == Headers::Simple {
             return Err(StartError::NoStructuredReplies);
         }
         self.check(terms)?;
@@ -60,7 +60,7 @@ impl Session {
     ///
     /// ```
     /// use nbd_client::frame::Headers;
-    /// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, TakeAll};
+    /// use nbd_client::session::{Event, ReadRequest, Session, SessionConfig, take_all};
     ///
     /// let mut session = Session::new(SessionConfig::new(Headers::Structured, []));
     /// let cookie = session.start_read(&ReadRequest::new(512), vec![0xa5; 512])?;
@@ -70,20 +70,18 @@ impl Session {
     /// let mut reply: Vec<u8> = vec![0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 2];
     /// reply.extend(cookie.get().to_be_bytes());
     /// reply.extend([0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0]);
-    /// session.feed(&reply, &mut TakeAll)?;
+    /// session.feed(&reply, &mut take_all)?;
     /// assert_eq!(session.poll(), Some(Event::Read { cookie, data: vec![0; 512] }));
     /// assert_eq!(session.poll(), Some(Event::Done { cookie }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_read(&mut self, request: &ReadRequest, buffer: Vec<u8>) -> Result<Cookie, StartError> {
         let terms = request.of(buffer.len() as u64);
-        match self.check(terms) {
-            Ok(()) => Ok(self.enter_read(terms, ReadPlace::Own(buffer))),
-            Err(error) => {
-                self.buffers.keep(buffer);
-                Err(error)
-            }
+        if let Err(error) = self.check(terms) {
+            self.buffers.keep(buffer);
+            return Err(error);
         }
+        Ok(self.enter_read(terms, ReadPlace::Own(buffer)))
     }
 
     /// Starts a read into the buffer of a transfer, from `at` on.
@@ -106,13 +104,11 @@ impl Session {
     /// `data` is kept as a spare.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
         let terms = request.of(data.len() as u64);
-        match self.check(terms) {
-            Ok(()) => Ok(self.enter_write(terms, |output| output.push(QueuedBytes::Payload(data)))),
-            Err(error) => {
-                self.buffers.keep(data);
-                Err(error)
-            }
+        if let Err(error) = self.check(terms) {
+            self.buffers.keep(data);
+            return Err(error);
         }
+        Ok(self.enter_write(terms, |output| output.push(QueuedBytes::Payload(data))))
     }
 
     /// Starts a write from the buffer of a transfer, from `at` on, or of zeroes.
@@ -130,7 +126,7 @@ impl Session {
     }
 
     fn enter_write(&mut self, terms: RequestInfo, put: impl FnOnce(&mut SendQueue)) -> Cookie {
-        let extended = self.config.headers == Headers::Extended;
+        let extended = self.export().headers == Headers::Extended;
         let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
         let cookie = self.enter(RequestInfo { flags, ..terms }, ExpectedAnswer::Plain, terms.length);
         put(&mut self.output);
@@ -194,16 +190,20 @@ impl Session {
     /// at most 32 MiB, within the [limits](super::SessionLimits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
-        longest_chunk(self.config.block_size, self.config.limits)
+        self.config.longest_chunk()
     }
 
-    pub(crate) const fn limits(&self) -> SessionLimits {
-        self.config.limits
+    pub(crate) const fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    pub(crate) const fn export(&self) -> &Export {
+        &self.config.export
     }
 
     /// Whether a request that moves `length` bytes would be within the limits of the requests in flight.
     pub(crate) fn has_room(&self, length: u64) -> bool {
-        self.check_room(length).is_ok()
+        self.config.limits.check(self.requests.len(), self.requests.bytes, length).is_ok()
     }
 
     // ---- checks
@@ -231,13 +231,13 @@ impl Session {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
         self.check_length(terms)?;
-        self.check_room(terms.moves())
+        self.config.limits.check(self.requests.len(), self.requests.bytes, terms.moves())
     }
 
     /// Whether a range of any length can be asked for, in as many requests as it takes.
     pub(crate) fn check_whole(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
-        if terms.command.writes() && self.config.flags.is_read_only() {
+        if terms.command.writes() && self.export().flags.is_read_only() {
             return Err(StartError::ReadOnly(terms.command));
         }
         self.check_offered(terms)?;
@@ -245,7 +245,7 @@ impl Session {
     }
 
     fn check_offered(&self, terms: RequestInfo) -> Result<(), StartError> {
-        let flags = self.config.flags;
+        let flags = self.export().flags;
         let knows_command = match terms.command {
             Command::Flush => flags.can_flush(),
             Command::Trim => flags.can_trim(),
@@ -253,7 +253,7 @@ impl Session {
             Command::WriteZeroes => flags.can_write_zeroes(),
             Command::Read | Command::Write | Command::BlockStatus => true,
         };
-        let knows_df = flags.can_df() && self.config.headers != Headers::Simple;
+        let knows_df = flags.can_df() && self.export().headers != Headers::Simple;
         for (wanted, offered, what) in [
             (true, knows_command, terms.command.name()),
             (terms.has(command_flag::FUA), flags.can_fua(), "FUA"),
@@ -270,7 +270,7 @@ impl Session {
     /// An error if a range cannot be written at all, in whole blocks or not.
     pub(crate) fn check_writable(&self, offset: u64, length: u64) -> Result<(), StartError> {
         let request = WriteRequest::new(offset).of(length);
-        if self.config.flags.is_read_only() {
+        if self.export().flags.is_read_only() {
             return Err(StartError::ReadOnly(request.command));
         }
         self.end_of(request).map(drop)
@@ -278,28 +278,15 @@ impl Session {
 
     /// Where a range ends, which is inside of the export.
     fn end_of(&self, request: RequestInfo) -> Result<u64, StartError> {
-        let size = self.config.size;
+        let size = self.export().size;
         let end = request.offset.checked_add(request.length).filter(|&end| end <= size);
         end.ok_or(StartError::PastEnd { request, size })
     }
 
-    pub(crate) const fn flags(&self) -> TransmissionFlags {
-        self.config.flags
-    }
-
-    /// The minimum block in bytes: requests that move or change bytes are for whole ones.
-    pub(crate) fn minimum_block(&self) -> u64 {
-        self.config.block_size.map_or(1, |sizes| u64::from(sizes.minimum()))
-    }
-
-    pub(crate) const fn strictness(&self) -> Strictness {
-        self.config.strictness
-    }
-
     /// Not too long for one request.
     fn check_length(&self, terms: RequestInfo) -> Result<(), StartError> {
-        let longest = match (terms.command, self.config.headers) {
-            (command, _) if command.is_bounded() => u64::from(longest_payload(self.config.block_size)),
+        let longest = match (terms.command, self.export().headers) {
+            (command, _) if command.is_bounded() => u64::from(self.config.longest_payload()),
             (_, Headers::Extended) => u64::MAX,
             // one less than all bits set, which is what nbdkit once died of
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
@@ -316,10 +303,10 @@ impl Session {
         if terms.length == 0 {
             return Err(StartError::ZeroLength(terms));
         }
-        let (end, minimum) = (self.end_of(terms)?, self.minimum_block());
+        let (end, minimum) = (self.end_of(terms)?, self.export().minimum_block());
         // a block status request may be for any bytes: servers answer it, and a survey has its own
         // alignment
-        let has_whole_end = end.is_multiple_of(minimum) || end == self.config.size;
+        let has_whole_end = end.is_multiple_of(minimum) || end == self.export().size;
         let aligned = terms.offset.is_multiple_of(minimum) && has_whole_end;
         if terms.command != Command::BlockStatus && !aligned {
             return Err(StartError::Unaligned { request: terms, minimum });
@@ -327,12 +314,8 @@ impl Session {
         Ok(())
     }
 
-    fn check_room(&self, length: u64) -> Result<(), StartError> {
-        self.config.limits.check(self.requests.len(), self.requests.bytes, length)
-    }
-
     fn check_contexts(&self, only: &[u32]) -> Result<Arc<[u32]>, StartError> {
-        if !self.config.payload_status || self.config.headers != Headers::Extended {
+        if !self.export().payload_status() {
             return Err(StartError::NoPayloadStatus);
         }
         for (index, &context) in only.iter().enumerate() {
@@ -362,22 +345,18 @@ impl Session {
         let cookie = self.requests.next_number();
         let RequestInfo { command, flags, offset, length } = terms;
         let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
-        let headers = self.config.headers;
+        let headers = self.config.export.headers;
+        let before = self.output.unsent;
         self.output.headers(|out| {
             let encoded = header.encode(headers, out);
-            debug_assert!(encoded.is_ok(), "check_range excludes lengths beyond compact headers");
+            debug_assert!(encoded.is_ok(), "check_length excludes lengths beyond compact headers");
         });
         self.stats.requests += 1;
-        let header_length = if headers == Headers::Extended {
-            RequestHeader::EXTENDED_LEN
-        } else {
-            RequestHeader::COMPACT_LEN
-        };
-        self.stats.bytes_sent += header_length as u64 + payload;
+        self.stats.bytes_sent += self.output.unsent - before + payload;
         let header_end = self.output.position + self.output.unsent;
         let pending = Pending::new(terms, self.owner, answer, header_end);
         self.requests.enter(cookie, Pending { end: header_end + payload, ..pending });
-        crate::trace::sent(command.name(), cookie.get(), offset, length);
+        event!(debug, "request sent", command = command, cookie = cookie, offset = offset, length = length);
         cookie
     }
 }

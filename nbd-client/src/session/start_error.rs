@@ -8,13 +8,13 @@ use super::{Command, ProtocolError, RequestInfo};
 /// use nbd_client::frame::Headers;
 /// use nbd_client::session::{Session, SessionConfig, StatusRequest};
 ///
-/// let mut config = SessionConfig::new(Headers::Structured, [0]);
-/// config.size = 1 << 20;
+/// let config = SessionConfig::new(Headers::Structured, [0]);
 /// let mut session = Session::new(config);
-/// let error = session.start_block_status(&StatusRequest::new(1 << 20, 512)).unwrap_err();
+/// let error = session.start_block_status(&StatusRequest::new(1 << 63, 512)).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "BLOCK_STATUS of 512 bytes at 1048576 goes beyond the end at 1048576"
+///     "BLOCK_STATUS of 512 bytes at 9223372036854775808 \
+///      goes beyond the end at 9223372036854775807"
 /// );
 /// assert!(!session.has_output());
 /// ```

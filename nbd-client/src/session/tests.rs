@@ -2,6 +2,7 @@
 //! project's fault table).
 
 use super::*;
+use crate::export::TransmissionFlags;
 use crate::frame::{Headers, command_flag};
 use crate::stats::Tolerated;
 use nbd_extents::{Admission, Strictness};
@@ -93,7 +94,7 @@ fn run_in_pieces(
                 Ok(count) => rest = &rest[count..],
                 Err(error) => {
                     events.extend(core::iter::from_fn(|| session.poll()));
-                    assert_eq!(session.feed(&[0], &mut TakeAll), Err(error), "the error stays");
+                    assert_eq!(session.feed(&[0], &mut take_all), Err(error), "the error stays");
                     let again = session.start_block_status(&StatusRequest::new(0, 1));
                     assert_eq!(again, Err(StartError::Broken(error)));
                     let mut stats = *session.stats();
@@ -126,10 +127,10 @@ fn run(config: &SessionConfig, requests: u64, parts: &[Vec<u8>]) -> Outcome {
 /// The failure of request 1, which leaves the connection usable for request 2.
 fn request_error(config: &SessionConfig, parts: &[Vec<u8>]) -> RequestError {
     let mut parts = parts.to_vec();
-    let contexts = &config.contexts;
+    let contexts: Vec<u32> = config.export.contexts.iter().map(|context| context.id).collect();
     for (index, &context) in contexts.iter().enumerate() {
         let flags = u16::from(index + 1 == contexts.len());
-        parts.push(match config.headers {
+        parts.push(match config.export.headers {
             Headers::Extended => {
                 let wide = [&context.to_be_bytes()[..], &[0, 0, 0, 1], &[0; 4], &ONE[..4], &[0; 8]].concat();
                 extended(flags, 6, 2, 0, &wide)
@@ -193,7 +194,7 @@ fn cut_anywhere_is_a_typed_end_of_file() {
         let mut session = session(compact(&[0, 1, 2]), 1);
         let mut rest = &server[..cut];
         while !rest.is_empty() {
-            let count = session.feed(rest, &mut TakeAll).unwrap();
+            let count = session.feed(rest, &mut take_all).unwrap();
             rest = &rest[count..];
             while session.poll().is_some() {}
         }
@@ -215,7 +216,7 @@ fn the_captured_requests() {
     assert_eq!(out[32..36], [0, 8, 0, 7]);
 
     let mut config = SessionConfig::new(Headers::Extended, [0, 1, 2]);
-    config.payload_status = true;
+    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 0x40_0000).only(&[2])).unwrap();
     let form = [
@@ -252,7 +253,7 @@ fn requests_that_cannot_be_asked() {
     assert_eq!(simple.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoStructuredReplies));
 
     let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
-    config.payload_status = true;
+    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
     let mut session = Session::new(config);
     let mut start =
         |only: &[u32]| session.start_block_status(&StatusRequest::new(0, 1).only(only)).unwrap_err();
@@ -354,7 +355,7 @@ fn row_25_memory_follows_what_came_not_what_was_claimed() {
     let mut session = session(compact(&[0]), 1);
     let mut header = structured(DONE, 5, 1, &[]);
     header[16..].copy_from_slice(&((1_u32 << 25) + 4).to_be_bytes());
-    session.feed(&[&header[..], &[0; 5]].concat(), &mut TakeAll).unwrap();
+    session.feed(&[&header[..], &[0; 5]].concat(), &mut take_all).unwrap();
     assert!(session.space().len() <= 64 << 10);
     let eof = session.eof().unwrap();
     assert_eq!((eof.got, eof.expected), (5, (1 << 25) + 4));
@@ -527,7 +528,7 @@ fn row_68_late_chunks_of_a_failed_request_are_drained() {
 #[test]
 fn shutdown_fails_the_request_and_ends_the_session() {
     let mut session = session(compact(&[0]), 1);
-    session.feed(&structured(DONE, ERROR, 1, &error_payload(108, "bye")), &mut TakeAll).unwrap();
+    session.feed(&structured(DONE, ERROR, 1, &error_payload(108, "bye")), &mut take_all).unwrap();
     assert!(matches!(session.poll(), Some(Event::Failed { error, .. }) if error.is_shutdown()));
     assert!(session.must_disconnect());
     assert_eq!(session.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::Ending));
@@ -539,11 +540,11 @@ fn shutdown_fails_the_request_and_ends_the_session() {
 #[test]
 fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
     let mut config = SessionConfig::new(Headers::Extended, [0, 2]);
-    config.payload_status = true;
+    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
     session.take_output();
-    session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut TakeAll).unwrap();
+    session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut take_all).unwrap();
     let request = RequestInfo { flags: command_flag::PAYLOAD_LEN, length: 4096, ..asked() };
     let error = RequestError { request, fault: RequestFault::MissingContext(2) };
     assert_eq!(session.poll(), Some(Event::Failed { cookie: Cookie(1), error }));
@@ -553,12 +554,12 @@ fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
 #[test]
 fn recycled_memory_is_used_again() {
     let mut session = session(compact(&[0]), 2);
-    session.feed(&status(DONE, 1, 0), &mut TakeAll).unwrap();
+    session.feed(&status(DONE, 1, 0), &mut take_all).unwrap();
     let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
     session.poll();
     let place = payload.as_ptr();
     session.recycle(payload);
-    session.feed(&status(DONE, 2, 0), &mut TakeAll).unwrap();
+    session.feed(&status(DONE, 2, 0), &mut take_all).unwrap();
     let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
     assert_eq!((payload.as_ptr(), payload.len()), (place, 12));
 }
@@ -568,7 +569,7 @@ fn recycled_memory_is_bounded() {
     for (given, most) in [(4 << 20, 4 << 20), ((4 << 20) + 1, 64 << 10)] {
         let mut session = session(compact(&[0]), 1);
         session.recycle(Vec::with_capacity(given));
-        session.feed(&status(DONE, 1, 0), &mut TakeAll).unwrap();
+        session.feed(&status(DONE, 1, 0), &mut take_all).unwrap();
         let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
         assert!(payload.capacity() <= most, "{} of {given}", payload.capacity());
     }
@@ -602,7 +603,7 @@ fn content_of_a_read_makes_room_for_itself_alone() {
         let content = (0..5_u64).map(|at| structured(0, 1, 1, &[&at.to_be_bytes()[..], &[7]].concat()));
         let errors = core::iter::repeat_n(structured(0, ERROR, 1, &error_payload(5, "")), errors);
         let server = content.chain(errors).collect::<Vec<_>>().concat();
-        session.feed(&server, &mut TakeAll)
+        session.feed(&server, &mut take_all)
     };
     assert!(outcome(65).is_ok());
     assert!(matches!(outcome(66), Err(ProtocolError::EndlessReply { chunks: 71, .. })));
@@ -617,10 +618,10 @@ fn late_chunks_of_the_last_1024_failed_requests_are_drained() {
             session.start_block_status(&StatusRequest::new(0, 1 << 20)).unwrap();
             session.take_output();
             let error = structured(DONE, ERROR, cookie, &error_payload(5, ""));
-            session.feed(&error, &mut TakeAll).unwrap();
+            session.feed(&error, &mut take_all).unwrap();
             assert!(matches!(session.poll(), Some(Event::Failed { .. })));
         }
-        let late = session.feed(&status(DONE, 1, 1), &mut TakeAll);
+        let late = session.feed(&status(DONE, 1, 1), &mut take_all);
         assert_eq!(late.is_err(), is_fatal, "{late:?} after {failed}");
     }
 }

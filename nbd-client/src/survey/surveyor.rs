@@ -114,7 +114,7 @@ impl<C: Surveyed> SurveyorOver<C> {
         if let Some(minimum) = blocks.map(BlockSizes::minimum).max() {
             params = params.min_block(minimum)?;
         }
-        let is_strict = self.sessions().any(|session| session.strictness().is_strict());
+        let is_strict = self.sessions().any(|session| session.config().strictness.is_strict());
         let strictness = if is_strict { Strictness::Strict } else { Strictness::Lenient };
         Ok(SurveyOptions::new(params).strictness(strictness))
     }

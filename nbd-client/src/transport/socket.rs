@@ -94,14 +94,6 @@ impl Socket {
         }
     }
 
-    fn prepare_read(&mut self) -> io::Result<()> {
-        if let Some(timeout) = self.timeout(self.read_timeout)? {
-            self.inner.set_read_timeout(timeout)?;
-            self.read_timeout = timeout;
-        }
-        Ok(())
-    }
-
     /// Waits for a wanted direction of this socket or of another one, or for the waker of this one,
     /// until the earlier deadline of both.
     #[cfg(unix)]
@@ -202,13 +194,14 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.prepare_read()?;
-        let result = (&*self.inner).read(buf);
-        self.judge(result)
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.prepare_read()?;
+        if let Some(timeout) = self.timeout(self.read_timeout)? {
+            self.inner.set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
+        }
         let result = (&*self.inner).read_vectored(bufs);
         self.judge(result)
     }

@@ -6,12 +6,12 @@ use core::ops::Range;
 use super::{Lane, Read, Shared, Write, in_memory, length};
 use crate::copy::CopyError;
 use crate::copy::target_status::zero_ranges;
-use crate::session::{Event, TakeAll};
+use crate::session::{Event, take_all};
 
 impl Lane {
     pub(super) fn take_source_events(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         loop {
-            let event = self.source.connection.poll(&mut TakeAll, self.now);
+            let event = self.source.connection.poll(&mut take_all, self.now);
             match event.map_err(|error| self.source_error(error))? {
                 Some(event) => self.take_source_event(event, shared)?,
                 None => return Ok(()),
@@ -21,7 +21,7 @@ impl Lane {
 
     pub(super) fn take_target_events(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         loop {
-            let event = self.target.connection.poll(&mut TakeAll, self.now);
+            let event = self.target.connection.poll(&mut take_all, self.now);
             match event.map_err(|error| self.target_error(error))? {
                 Some(event) => self.take_target_event(event, shared)?,
                 None => return Ok(()),

@@ -6,7 +6,7 @@ use super::{Lane, Read, Shared, Write, in_memory, length};
 use crate::connection::{Transfer, TransferBytes};
 use crate::copy::CopyError;
 use crate::copy::queue::{Piece, PieceTask};
-use crate::session::{StatusRequest, WriteRequest, ZeroRequest};
+use crate::session::{ReadRequest, StatusRequest, WriteRequest, ZeroRequest};
 
 /// Zeroes shorter than this are written without a look at the target: the question costs as much.
 const WORTH_ASKING: u64 = 64 << 10;
@@ -15,7 +15,7 @@ impl Lane {
     /// Begins pieces as long as there is room for them.
     pub(super) fn begin_pieces(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         while let Some(range) = self.checks.front().cloned() {
-            let length = self.options.cut(u32::MAX, range.start, range.end);
+            let length = self.options.cut(range.start, range.end);
             if !self.options.has_room(self.in_flight(), self.held, length) {
                 return Ok(());
             }
@@ -68,14 +68,14 @@ impl Lane {
 
     fn read(&mut self, range: Range<u64>, is_ragged: bool) -> Result<(), CopyError> {
         let read = read_into_spare(&range);
-        let begun = self.source.connection.begin(read, self.now).map_err(CopyError::Source)?;
+        let begun = self.source.connection.begin(None, read, self.now).map_err(CopyError::Source)?;
         self.held += length(&range);
         self.reads.insert(begun, Read { range, is_ragged });
         Ok(())
     }
 
     fn begin_write(&mut self, transfer: Transfer, write: Write) -> Result<(), CopyError> {
-        let begun = self.target.connection.begin(transfer, self.now).map_err(CopyError::Target)?;
+        let begun = self.target.connection.begin(None, transfer, self.now).map_err(CopyError::Target)?;
         self.writes.insert(begun, write);
         Ok(())
     }
@@ -92,8 +92,8 @@ impl Lane {
         let kept = self.verify.then(|| bytes.clone());
         self.held += kept.as_ref().map_or(0, |kept| kept.len() as u64);
         let range = offset..offset + bytes.len() as u64;
-        let request = WriteRequest::new(offset);
-        let transfer = Transfer::Write { request, bytes: TransferBytes::Own(bytes) };
+        let request = WriteRequest::new(offset).of(bytes.len() as u64);
+        let transfer = Transfer::new(request).with(TransferBytes::Own(bytes));
         self.begin_write(transfer, Write::Data { range, kept, part })
     }
 
@@ -126,9 +126,9 @@ impl Lane {
         let (offset, length) = (range.start, length(&range));
         let can_zero = self.target.connection.export().is_some_and(|export| export.flags.can_write_zeroes());
         let transfer = if may_unmap || !can_zero {
-            Transfer::Zero { offset, length }
+            Transfer::zero(offset, length)
         } else {
-            Transfer::Plain(ZeroRequest::new(offset, length).no_hole().0)
+            Transfer::new(ZeroRequest::new(offset, length).no_hole().0)
         };
         self.begin_write(transfer, Write::Zero { range })
     }
@@ -162,5 +162,5 @@ impl Lane {
 
 /// A read of a range into a buffer that the connection keeps.
 fn read_into_spare(range: &Range<u64>) -> Transfer {
-    Transfer::Read { offset: range.start, bytes: TransferBytes::Spare(in_memory(length(range))) }
+    Transfer::new(ReadRequest::new(range.start).of(length(range))).with(TransferBytes::Spare)
 }

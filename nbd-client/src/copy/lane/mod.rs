@@ -113,7 +113,7 @@ impl Lane {
         let allocation = export.context("base:allocation").map(|context| context.id);
         let (target_headers, target_size) = (export.headers, export.size());
         let target_block = export.minimum_block();
-        let options = options.within(source.limits().lower(target.limits()));
+        let options = options.within(source.limits().lower(target.limits()), u32::MAX);
         Self {
             number,
             allocation,
@@ -168,7 +168,7 @@ impl Lane {
         if !self.target.connection.export().is_some_and(|export| export.flags.can_flush()) {
             return Ok(());
         }
-        self.target.connection.begin(Transfer::Plain(RequestInfo::FLUSH), self.now)?;
+        self.target.connection.begin(None, Transfer::new(RequestInfo::FLUSH), self.now)?;
         while let Some(event) = self.target.next_event(&mut Lent::default())? {
             if let Event::Failed { error, .. } = event {
                 return Err(error.into());

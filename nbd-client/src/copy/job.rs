@@ -100,6 +100,8 @@ impl Job<'_> {
             };
             for (piece, is_ragged) in self.pieces(range, task) {
                 let bytes = piece.range.end - piece.range.start;
+                // before the bytes are counted, so that never more is planned than looked at
+                self.monitor.plan_to(piece.range.end);
                 // a part of a block is written as data
                 if task == PieceTask::Copy || is_ragged {
                     self.monitor.plan_copy(bytes);
@@ -109,11 +111,9 @@ impl Job<'_> {
                 } else {
                     self.monitor.plan_zero(bytes);
                 }
-                let end = piece.range.end;
                 if !queue.push(piece, is_ragged) {
                     return Ok(());
                 }
-                self.monitor.plan_to(end);
                 // the lanes may be waiting for a piece, and not see that their connections are gone
                 if self.canceller.is_cancelled() {
                     return Err(CopyError::Target(Error::Cancelled(During::ReplyHeader)));

@@ -12,6 +12,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// (now.size, now.planned_to, now.to_copy, now.copied) = (1 << 30, 1 << 29, 1000, 500);
 /// // half of the disk is planned, and half of that is done
 /// assert_eq!(now.estimated_to_copy(), 2000);
+/// // a plan that has just counted a piece does not make the copy larger than the disk
+/// (now.planned_to, now.to_copy) = (4096, 8192);
+/// assert_eq!(now.estimated_to_copy(), 1 << 30);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,7 +47,9 @@ impl CopyProgress {
             return self.to_copy;
         };
         let more = u128::from(self.to_copy) * u128::from(rest) / u128::from(self.planned_to);
-        self.to_copy.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+        let all = self.to_copy.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+        // the two counters are not read at one moment; a chain may restore a byte more than once
+        all.min(self.size.max(self.to_copy))
     }
 }
 

@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 
 fn config(headers: Headers) -> SessionConfig {
     let mut config = SessionConfig::new(headers, [0]);
-    (config.size, config.flags) = (1 << 40, TransmissionFlags::new(ALL));
+    (config.export.size, config.export.flags) = (1 << 40, TransmissionFlags::new(ALL));
     config
 }
 
@@ -27,7 +27,7 @@ fn structured() -> SessionConfig {
 fn chunk(config: &SessionConfig, flags: u16, kind: u16, cookie: u64, offset: u64, payload: &[u8]) -> Vec<u8> {
     let numbers = [&flags.to_be_bytes()[..], &kind.to_be_bytes(), &cookie.to_be_bytes()].concat();
     let length = payload.len();
-    if config.headers == Headers::Extended {
+    if config.export.headers == Headers::Extended {
         let (magic, length) = (0x6e8a_278c_u32.to_be_bytes(), (length as u64).to_be_bytes());
         [&magic[..], &numbers, &offset.to_be_bytes(), &length, payload].concat()
     } else {
@@ -55,7 +55,7 @@ fn feed(session: &mut Session, bytes: &[u8], piece: usize) -> Result<Vec<Event>,
     let mut events = Vec::new();
     for mut rest in bytes.chunks(piece) {
         while !rest.is_empty() {
-            let count = session.feed(rest, &mut TakeAll)?;
+            let count = session.feed(rest, &mut take_all)?;
             rest = &rest[count..];
             events.extend(core::iter::from_fn(|| session.poll()));
         }
@@ -220,9 +220,9 @@ fn lengths_of_each_command() {
     let compact = structured();
     let extended = config(Headers::Extended);
     let mut bounded = structured();
-    bounded.block_size = Some(BlockSizes::new(512, 4096, 3 << 20).unwrap());
+    bounded.export.block_size = Some(BlockSizes::new(512, 4096, 3 << 20).unwrap());
     let mut no_limit = structured();
-    no_limit.block_size = Some(BlockSizes::new(512, 4096, u32::MAX).unwrap());
+    no_limit.export.block_size = Some(BlockSizes::new(512, 4096, u32::MAX).unwrap());
     for (config, command, longest, step) in [
         (&compact, Command::Read, 32 * MIB, 1),
         (&compact, Command::Write, 32 * MIB, 1),
@@ -249,7 +249,7 @@ fn lengths_of_each_command() {
 #[test]
 fn ranges_of_requests() {
     let mut config = structured();
-    config.size = 10_000;
+    config.export.size = 10_000;
     for (offset, length, inside) in
         [(0, 10_000, true), (9999, 1, true), (0, 10_001, false), (10_000, 1, false), (u64::MAX, 1, false)]
     {
@@ -261,7 +261,7 @@ fn ranges_of_requests() {
     let nothing = RequestInfo::new(Command::Trim, 0, 0);
     assert_eq!(started(&config, nothing), Err(StartError::ZeroLength(nothing)));
     assert!(started(&config, RequestInfo::FLUSH).is_ok());
-    config.block_size = Some(BlockSizes::new(512, 4096, 1 << 20).unwrap());
+    config.export.block_size = Some(BlockSizes::new(512, 4096, 1 << 20).unwrap());
     for (offset, length, is_whole) in [
         (0, 512, true),
         (512, 9488, true),
@@ -285,7 +285,12 @@ fn ranges_of_requests() {
 /// Each command and flag needs the server's word for it, and changes need a writable export.
 #[test]
 fn commands_that_are_not_offered() {
-    let with = |flags: u16| SessionConfig { flags: TransmissionFlags::new(flags), ..structured() };
+    let with_headers = |headers: Headers, flags: u16| {
+        let mut config = config(headers);
+        config.export.flags = TransmissionFlags::new(flags);
+        config
+    };
+    let with = |flags: u16| with_headers(Headers::Structured, flags);
     for (request, bit, name) in [
         (RequestInfo::FLUSH, 2, "FLUSH"),
         (RequestInfo::new(Command::Trim, 0, 1), 5, "TRIM"),
@@ -297,11 +302,9 @@ fn commands_that_are_not_offered() {
         assert!(started(&with(ALL), request).is_ok());
         assert_eq!(started(&with(ALL & !(1 << bit)), request), Err(StartError::NotOffered(name)));
     }
-    for (config, offered) in [
-        (with(ALL), true),
-        (with(ALL & !(1 << 7)), false),
-        (SessionConfig { headers: Headers::Simple, ..with(ALL) }, false),
-    ] {
+    for (config, offered) in
+        [(with(ALL), true), (with(ALL & !(1 << 7)), false), (with_headers(Headers::Simple, ALL), false)]
+    {
         let started = Session::new(config).start_read(&ReadRequest::new(0).df(), vec![0; 1]);
         assert_eq!(started.is_ok(), offered);
     }
@@ -387,7 +390,7 @@ fn limits_that_two_agree_on_are_the_lower_ones() {
 fn the_longest_payload_of_one_chunk() {
     let longest = |blocks: Option<[u32; 3]>, max_payload: u64, max_reply: u64| {
         let mut config = structured();
-        config.block_size =
+        config.export.block_size =
             blocks.map(|[minimum, preferred, most]| BlockSizes::new(minimum, preferred, most).unwrap());
         (config.limits.max_payload, config.limits.max_reply) = (max_payload, max_reply);
         Session::new(config).longest_payload()
@@ -484,7 +487,7 @@ fn ends_of_the_stream_within_an_answer() {
             _ => (During::Payload, at as u64 - 20, 72),
         };
         assert_eq!((eof.during, eof.got, eof.expected), expected, "byte {at}");
-        session.feed(&[byte], &mut TakeAll).unwrap();
+        session.feed(&[byte], &mut take_all).unwrap();
     }
     assert_eq!(session.eof(), None);
     assert_eq!(session.unowned(), 1, "its last event is not polled");
@@ -506,7 +509,7 @@ fn parts_of_transfers_belong_to_their_owner() {
     let mut lent = vec![0; 100];
     for &byte in &answer {
         session.space_in(&mut lent)[0] = byte;
-        session.advance_in(1, &mut TakeAll, &mut lent).unwrap();
+        session.advance_in(1, &mut take_all, &mut lent).unwrap();
         let is_under_way = session.eof().is_some_and(|eof| eof.during == During::Payload);
         assert_eq!(session.receiving_for(), if is_under_way { 9 } else { 0 });
     }
@@ -518,7 +521,7 @@ fn parts_of_transfers_belong_to_their_owner() {
     session.take_output();
     for &byte in &chunk(&structured(), DONE, HOLE, 3, 0, &hole(100, 64)) {
         session.space_in(&mut lent)[0] = byte;
-        session.advance_in(1, &mut TakeAll, &mut lent).unwrap();
+        session.advance_in(1, &mut take_all, &mut lent).unwrap();
     }
     assert_eq!(lent, [0; 100]);
 }
@@ -537,7 +540,7 @@ fn memory_comes_back_when_a_request_is_over() {
     session.sent(1);
     assert_eq!(session.spare_buffer().len(), 6000);
     let mut read_only = structured();
-    read_only.flags = TransmissionFlags::new(3);
+    read_only.export.flags = TransmissionFlags::new(3);
     let mut session = Session::new(read_only);
     assert!(session.start_write(&WriteRequest::new(0), vec![0; 7000]).is_err());
     assert_eq!(session.spare_buffer().len(), 7000);
@@ -628,7 +631,7 @@ proptest! {
                 let count = space.len().min(rest.len());
                 prop_assert!(count > 0);
                 space[..count].copy_from_slice(&rest[..count]);
-                session.advance_in(count, &mut TakeAll, &mut place).unwrap();
+                session.advance_in(count, &mut take_all, &mut place).unwrap();
                 rest = &rest[count..];
                 events.extend(core::iter::from_fn(|| session.poll()));
             }

@@ -20,6 +20,7 @@ use nbd_extents_backup::{BackupError, FilesError, OutputError, RestoreError};
 
 use crate::backup::report::FORCE;
 use crate::backup::unfinished;
+use crate::progress::last_of_failure;
 use crate::values::human;
 
 /// The exit code of wrong usage.
@@ -134,6 +135,9 @@ impl Failure {
     /// Prints the message, and gives the exit code. Where nobody reads stderr the code has to do.
     pub(crate) fn report(self) -> ExitCode {
         let mut stderr = io::stderr().lock();
+        if let Some(last) = last_of_failure(&self.message) {
+            let _ = writeln!(stderr, "{last}");
+        }
         let _ = match (self.whole, self.message.as_str()) {
             (_, "") => Ok(()),
             (true, message) => write!(stderr, "{message}"),
@@ -154,7 +158,8 @@ pub(crate) fn end(failure: &Failure) -> ! {
 /// Prints the message of a program that is about to end. A stderr that is blocked does not hold it
 /// up.
 pub(crate) fn print_soon(failure: &Failure) {
-    let line = format!("nbd-extents: {}\n", failure.message);
+    let last = last_of_failure(&failure.message).map_or_else(String::new, |last| last + "\n");
+    let line = format!("{last}nbd-extents: {}\n", failure.message);
     let (done, wait) = channel();
     std::thread::spawn(move || {
         let _ = io::stderr().write_all(line.as_bytes());

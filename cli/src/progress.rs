@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -19,6 +20,22 @@ const JSON_PERIOD: Duration = Duration::from_secs(1);
 /// How often the line on a terminal changes.
 const LINE_PERIOD: Duration = Duration::from_millis(200);
 
+/// The copy whose progress is shown as JSON, from its first line to its last. It is reached from
+/// everywhere that ends the program.
+static SHOWN: Mutex<Option<CopyMonitor>> = Mutex::new(None);
+
+fn shown<T>(look: impl FnOnce(&mut Option<CopyMonitor>) -> T) -> T {
+    look(&mut SHOWN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The last object of a run that fails with this message, where progress is shown as JSON.
+pub(crate) fn last_of_failure(message: &str) -> Option<String> {
+    let monitor = shown(Option::take)?;
+    let mut line = line(&monitor.progress(), None, false);
+    line["error"] = json!(message);
+    Some(line.to_string())
+}
+
 /// The options of the commands that move data.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Progress")]
@@ -27,6 +44,13 @@ pub(crate) struct ProgressArgs {
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub(crate) limit_rate: Option<u64>,
     /// Show progress on stderr as lines of JSON, one a second
+    ///
+    /// Each object has, in bytes, the "size" of the disk, "planned_to", up to where the plan is
+    /// known, "to_copy", an estimate until all is planned, "copied", "zeroed", which includes
+    /// "zero_already", the zeroes that the target had, and "verified", the bytes read back; all but
+    /// the last object also have "seconds", "rate" in bytes a second, and "seconds_left", which is
+    /// null until it is known. The last object has "done": true, or "done": false and "error" if the
+    /// run fails after its progress began.
     #[arg(long, value_name = "FORMAT")]
     progress: Option<ProgressFormat>,
     /// Show no progress and no summary
@@ -40,7 +64,7 @@ fn parse_rate(text: &str) -> Result<u64, String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ProgressFormat {
-    /// One object a line; the last one has "done": true
+    /// One object a line
     Json,
 }
 
@@ -48,6 +72,7 @@ impl ProgressArgs {
     /// Reports the result on stderr: as the last line of JSON, or as a sentence on a terminal.
     pub(crate) fn summary(&self, done: &CopyProgress) {
         if self.progress.is_some() {
+            shown(Option::take);
             let _ = writeln!(io::stderr().lock(), "{}", line(done, None, true));
         } else if !self.quiet && io::stderr().is_terminal() {
             let (copied, zeroed) = (human(done.copied), human(done.zeroed));
@@ -76,6 +101,9 @@ impl Watch {
         }
         let (stop, stopped) = channel();
         let period = if is_json { JSON_PERIOD } else { LINE_PERIOD };
+        if is_json {
+            shown(|shown| *shown = Some(monitor.clone()));
+        }
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             let began = Instant::now();
             let bar = (!is_json).then(|| bar(what));
@@ -86,6 +114,7 @@ impl Watch {
                         bar.set_length(now.estimated_to_copy());
                         bar.set_position(now.copied);
                     }
+                    None if shown(|shown| shown.is_none()) => break, // the program is about to end
                     // fails only where the reader has gone, who then misses nothing
                     None => {
                         drop(writeln!(io::stderr().lock(), "{}", line(&now, Some(began.elapsed()), false)))

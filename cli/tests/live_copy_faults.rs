@@ -244,3 +244,39 @@ fn progress_is_json_for_programs_and_the_rate_is_kept() {
     // a piece that waits for the rate is not counted twice
     assert!(lines.iter().all(|line| line["to_copy"].as_u64() <= Some(64 * MIB)), "{}", ended.stderr);
 }
+
+/// A program that reads the objects learns of a failure from the last of them, whatever ends the run:
+/// a server, the time limit, a signal. The line for people comes after it.
+#[test]
+fn json_progress_of_a_run_that_fails_ends_with_the_error() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let last = |stderr: &str, words: &str| {
+        let lines: Vec<&str> = stderr.lines().collect();
+        let (text, objects) = lines.split_last().expect("a line");
+        assert!(text.starts_with("nbd-extents: "), "{stderr}");
+        let objects: Vec<serde_json::Value> =
+            objects.iter().map(|line| serde_json::from_str(line).expect(stderr)).collect();
+        let (last, before) = objects.split_last().expect("an object");
+        assert!(before.iter().all(|line| line["done"] == false && line["error"].is_null()), "{stderr}");
+        assert_eq!(last["done"], false, "{stderr}");
+        assert_eq!(format!("nbd-extents: {}", last["error"].as_str().unwrap()), *text);
+        assert!(text.contains(words), "{stderr}");
+    };
+    let json = ["--progress", "json"];
+    let full = Server::nbdkit_writable(
+        &["--filter=error"],
+        &["memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%"],
+    );
+    last(&copy(&source(&[]), &full, &json).stderr, "ENOSPC");
+    let target = memory("64M", &[]);
+    let slow = [&json[..], &["--limit-rate", "1M", "--timeout", "1.5"]].concat();
+    last(&copy(&source(&[]), &target, &slow).stderr, "time");
+
+    let from = source(&[]);
+    let running = start(&from, &target, &["--progress", "json", "--limit-rate", "1M"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    Command::new("kill").arg(running.id().to_string()).status().unwrap();
+    last(&end(running).stderr, "interrupted");
+}

@@ -6,6 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(unix)]
+use crate::failure::{Failure, print_soon};
+
 /// The unfinished file; a run of the program writes one at most.
 static FILE: Mutex<Option<PathBuf>> = Mutex::new(None);
 
@@ -32,7 +35,11 @@ impl Unfinished {
     pub(super) fn guard(path: &Path) -> io::Result<Self> {
         *lock() = Some(path.to_owned());
         #[cfg(unix)]
-        crate::signals::watch(remove)?;
+        crate::signals::watch(|| {
+            let held = remove();
+            print_soon(&Failure::other("interrupted; nothing was written under the name of the backup"));
+            held
+        })?;
         Ok(Self(()))
     }
 

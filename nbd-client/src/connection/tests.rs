@@ -1,6 +1,8 @@
 //! A connection and a server of few rules, without a socket and in simulated time: which requests
 //! become of a transfer, what a refusal changes, and when time runs out.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
 use super::*;
 use crate::frame::{command, command_flag};
 use crate::session::{

@@ -1,6 +1,8 @@
 //! Reads, writes and the other commands: what may be asked, what goes out, and what answers do, by a
 //! table for each bound and by a model that writes bytes.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
 use super::*;
 use crate::export::{BlockSizes, TransmissionFlags};
 use crate::frame::{During, Headers, command, command_flag};

@@ -202,7 +202,6 @@ pub type Admit<'a> = dyn FnMut(&ChunkOffer) -> Admission + 'a;
 /// let mut session = Session::new(SessionConfig::new(Headers::Structured, [0]));
 /// assert_eq!(session.feed(&[], &mut take_all), Ok(0));
 /// ```
-#[must_use]
 pub const fn take_all(_offer: &ChunkOffer) -> Admission {
     Admission::Take
 }

@@ -251,7 +251,9 @@ fn previous_stream_must_be_one() {
     backup(&server.uri(""), &named, &file).fails(2, &["c0", "another name"]);
     let stream = fs::read(&full).unwrap();
     fs::write(&full, &stream[..stream.len() - 1]).unwrap();
-    backup(&server.uri(""), &incremental, &file).fails(5, &[after, "before its stop frame"]);
+    let cut = format!("the stream of {} bytes ends before its stop frame", stream.len() - 1);
+    backup(&server.uri(""), &incremental, &file).fails(5, &[after, &cut]);
+    assert!(!backup(&server.uri(""), &incremental, &file).stderr.contains("frame 0"), "no frame was counted");
     fs::write(&full, "no stream at all, but longer than a header is").unwrap();
     backup(&server.uri(""), &incremental, &file).fails(5, &[after, "not the header of a frame"]);
     fs::remove_file(&full).unwrap();

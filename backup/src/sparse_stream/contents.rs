@@ -10,7 +10,7 @@ use nbd_extents::{Action, Extent, StreamError};
 use thiserror::Error;
 
 use super::frame::Header;
-use super::{Event, FrameError, FrameFault, FrameKind, FramePart, HEADER_SIZE, Meta, Reader, Summary};
+use super::{Event, FrameError, FrameFault, FrameKind, HEADER_SIZE, Meta, Reader, Summary};
 
 /// The bytes that are read at a time.
 const PIECE: usize = 256 << 10;
@@ -32,6 +32,20 @@ pub enum ContentsError {
     /// A frame is not sound.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The last bytes of a stream are not a stop frame. The frames between its ends were not read.
+    #[error("the stream of {length} bytes ends before its stop frame: it is not whole")]
+    NoStop {
+        /// The length of the stream, in bytes.
+        length: u64,
+    },
+    /// The stop frame does not fit the meta frame. The frames between them were not read.
+    #[error("the last frame of a stream of {length} bytes: {fault}")]
+    Stop {
+        /// The length of the stream, in bytes.
+        length: u64,
+        /// The fault.
+        fault: FrameFault,
+    },
     /// The frames are not a list of extents.
     #[error(transparent)]
     Extents(#[from] StreamError),
@@ -271,18 +285,16 @@ impl StreamEnds {
             (meta, frames.reader.consumed())
         };
         let length = input.seek(SeekFrom::End(0))?;
-        let fault = |fault| FrameError { frame: 0, at: length, fault };
-        let truncated = || fault(FrameFault::Truncated { part: FramePart::Between });
-        let stop_at =
-            length.checked_sub(HEADER_SIZE as u64).filter(|&at| at > begun).ok_or_else(truncated)?;
+        let no_stop = || ContentsError::NoStop { length };
+        let stop_at = length.checked_sub(HEADER_SIZE as u64).filter(|&at| at > begun).ok_or_else(no_stop)?;
         let mut stop = [0; HEADER_SIZE];
         input.seek(SeekFrom::Start(stop_at))?;
         input.read_exact(&mut stop)?;
         let header = Header::decode(&stop).filter(|header| header.kind == FrameKind::Stop);
-        let checksum = header.ok_or_else(truncated)?.checksum();
+        let checksum = header.ok_or_else(no_stop)?.checksum();
         match (meta.checksum, checksum) {
-            (Some(_), None) => Err(fault(FrameFault::NoChecksum).into()),
-            (None, Some(_)) => Err(fault(FrameFault::Header).into()),
+            (Some(_), None) => Err(ContentsError::Stop { length, fault: FrameFault::NoChecksum }),
+            (None, Some(_)) => Err(ContentsError::Stop { length, fault: FrameFault::Header }),
             _ => Ok(Self { meta, checksum }),
         }
     }

@@ -2,12 +2,13 @@
 //! one. A list that would lose its meaning is refused.
 
 use core::num::NonZeroU64;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use clap::ValueEnum;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents_formats::csi::{Blocks, Unallocated};
 use nbd_extents_formats::{
@@ -21,7 +22,8 @@ use crate::values::{parse_length, parse_size};
 
 /// Turns the extent list of one program into that of another: stdin to stdout
 ///
-/// With --with two lists about the same disk become one.
+/// With --with two lists about the same disk become one. The text is to the byte what the other
+/// program writes: that of ovirt-imageio has no end of line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbd-extents map --demo --json |
     nbd-extents convert --from imageio-dirty --to nbdinfo-dirty --lossy"))]
@@ -29,8 +31,8 @@ pub(crate) struct ConvertArgs {
     /// The format of standard input
     #[arg(long, value_name = "FORMAT", value_parser = formats())]
     from: Format,
-    /// The format of standard output
-    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    /// The format of standard output: one of those of --from
+    #[arg(long, value_name = "FORMAT", value_parser = formats(), hide_possible_values = true)]
     to: Format,
     /// A second list about the same disk, from a file
     ///
@@ -86,14 +88,14 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     out.finish()?;
     if !lost.is_empty() {
         let names: Vec<String> = lost.iter().map(ToString::to_string).collect();
-        remark(format!("left out: {}", names.join(",")));
+        remark(format!("left out: {}{}", names.join(","), explain(&lost)));
     }
     Ok(())
 }
 
 /// Takes the name of a format. clap lists those that there are, and suggests the nearest.
 fn formats() -> impl TypedValueParser<Value = Format> {
-    let names = Format::ALL.iter().map(|format| format.name());
+    let names = Format::ALL.iter().map(|format| PossibleValue::new(format.name()).help(format.about()));
     PossibleValuesParser::new(names).try_map(|name| name.parse::<Format>())
 }
 
@@ -118,6 +120,16 @@ impl ConvertArgs {
             loss: if self.lossy { Loss::Allow } else { Loss::Refuse },
             assume,
         }
+    }
+}
+
+/// Says which of two things is meant: both are called a hole by one program or another.
+fn explain(lost: &BTreeSet<Attribute>) -> &'static str {
+    if lost.contains(&Attribute::Hole) || lost.contains(&Attribute::Layer) {
+        "; hole is the HOLE flag of base:allocation, layer the image that holds the bytes: where none does, \
+            imageio-zero says \"hole\""
+    } else {
+        ""
     }
 }
 
@@ -170,9 +182,15 @@ fn failure(error: ConvertError<Failure>) -> Failure {
     let hint = match error {
         ListWriteError::Output(error) => return error.into(),
         ListWriteError::SizeNeeded { format } => return missing_size(format),
-        ListWriteError::Lost { .. } => " (--lossy leaves it out)",
+        ListWriteError::Lost { ref lost, .. } => {
+            let hint = format!("{} (--lossy leaves it out)", explain(lost));
+            return Failure::not_there(error.to_string()).hint(&hint);
+        }
         ListWriteError::Unknown { attribute: Attribute::Dirty, .. } => " (--assume dirty takes it for dirty)",
         ListWriteError::Unknown { attribute: Attribute::Zero, .. } => " (--assume data takes it for data)",
+        ListWriteError::Unknown { attribute: Attribute::Layer, .. } => {
+            ": which image holds the bytes only lists of an image say, and base:allocation does not"
+        }
         _ => "",
     };
     Failure::not_there(error.to_string()).hint(hint)

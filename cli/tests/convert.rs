@@ -40,6 +40,26 @@ fn one_program_s_file_becomes_another_s() {
     assert_eq!(convert(&csi, &bitmap).1.as_bytes(), data("csi-delta-fixed.json"));
 }
 
+/// Two programs call two things a hole: the message says which of them is lost.
+#[test]
+fn the_two_holes_are_told_apart() {
+    let image = r#"[{"start": 0, "length": 512, "depth": 1, "present": false, "zero": true, "data": false}]"#;
+    let (code, list, error) =
+        convert(&["--from", "qemu-img", "--to", "imageio-zero", "--lossy"], image.as_bytes());
+    assert_eq!(code, Some(0), "{error}");
+    assert!(list.contains(r#""hole": true"#) && error.contains("left out: hole,"), "{list}{error}");
+    assert!(error.contains("hole is the HOLE flag") && error.contains("imageio-zero says"), "{error}");
+    let zero = r#"[{"start": 0, "length": 512, "zero": true, "hole": true}]"#;
+    let (code, _, error) =
+        convert(&["--from", "imageio-zero", "--to", "nbdinfo-allocation"], zero.as_bytes());
+    assert_eq!(code, Some(3));
+    assert!(
+        error.contains("cannot say \"layer\"") && error.contains("imageio-zero says \"hole\""),
+        "{error}"
+    );
+    assert!(error.ends_with(" (--lossy leaves it out)\n"), "{error}");
+}
+
 #[test]
 fn what_would_be_lost_is_named() {
     let map = data("imageio-dirty.json");
@@ -73,7 +93,8 @@ fn what_is_not_known_is_assumed_only_when_told_and_only_what_is_safe() {
     // no option makes the layer known, so none is named
     let (code, _, error) = convert(&["--from", "imageio-zero", "--to", "nbdinfo-depth", "--lossy"], map);
     assert_eq!(code, Some(3));
-    assert!(error.ends_with("must say \"layer\", which is not known of the bytes from 0 on\n"), "{error}");
+    assert!(error.ends_with("base:allocation does not\n"), "{error}");
+    assert!(error.contains("must say \"layer\", which is not known of the bytes from 0 on: which image"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{combined, extentlist, imageio, kubevirt, nbdinfo, qcow2reader, qemu_
 
 /// Declares [`Format`] from one table, so that no format can be forgotten in one of its places.
 macro_rules! formats {
-    ($($(#[$doc:meta])* $format:ident: $spec:path,)+) => {
+    ($($(#[$doc:meta])* $format:ident: $spec:path, $about:literal;)+) => {
         /// A list format by its name.
         ///
         /// ```
@@ -46,47 +46,61 @@ macro_rules! formats {
                     $(Self::$format => const { &$spec },)+
                 }
             }
+
+            /// Where lists of the format come from, in a few words.
+            ///
+            /// ```
+            /// use nbd_extents_formats::Format;
+            ///
+            /// assert_eq!(Format::NbdinfoDepth.about(), "nbdinfo --map=qemu:allocation-depth");
+            /// ```
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$format => $about,)+
+                }
+            }
         }
     };
 }
 
 formats! {
     /// `imageio-zero`: see [`imageio`].
-    ImageioZero: imageio::ZERO,
+    ImageioZero: imageio::ZERO, "ovirt-imageio's extents; map --json without --bitmap";
     /// `imageio-dirty`: see [`imageio`].
-    ImageioDirty: imageio::DIRTY,
+    ImageioDirty: imageio::DIRTY, "ovirt-imageio's extents with ?context=dirty; map --json --bitmap NAME";
     /// `nbdinfo-allocation`, a table of `base:allocation`: see [`nbdinfo`].
-    NbdinfoAllocation: nbdinfo::ALLOCATION,
+    NbdinfoAllocation: nbdinfo::ALLOCATION, "nbdinfo --map";
     /// `nbdinfo-dirty`, a table of a dirty bitmap: see [`nbdinfo`].
-    NbdinfoDirty: nbdinfo::DIRTY,
+    NbdinfoDirty: nbdinfo::DIRTY, "nbdinfo --map=qemu:dirty-bitmap:NAME";
     /// `nbdinfo-depth`, a table of `qemu:allocation-depth`: see [`nbdinfo`].
-    NbdinfoDepth: nbdinfo::DEPTH,
+    NbdinfoDepth: nbdinfo::DEPTH, "nbdinfo --map=qemu:allocation-depth";
     /// `nbdinfo-allocation-json`, the same as JSON.
-    NbdinfoAllocationJson: nbdinfo::ALLOCATION_JSON,
+    NbdinfoAllocationJson: nbdinfo::ALLOCATION_JSON, "nbdinfo --map --json; map --format nbdinfo";
     /// `nbdinfo-dirty-json`, the same as JSON.
-    NbdinfoDirtyJson: nbdinfo::DIRTY_JSON,
+    NbdinfoDirtyJson: nbdinfo::DIRTY_JSON, "nbdinfo --map=qemu:dirty-bitmap:NAME --json";
     /// `nbdinfo-depth-json`, the same as JSON.
-    NbdinfoDepthJson: nbdinfo::DEPTH_JSON,
+    NbdinfoDepthJson: nbdinfo::DEPTH_JSON, "nbdinfo --map=qemu:allocation-depth --json";
     /// `qemu-img`: see [`qemu_img`].
-    QemuImg: qemu_img::ALLOCATION,
+    QemuImg: qemu_img::ALLOCATION, "qemu-img map --output json";
     /// `qemu-img-dirty`, the map of a dirty bitmap: see [`qemu_img`].
-    QemuImgDirty: qemu_img::DIRTY,
+    QemuImgDirty: qemu_img::DIRTY, "qemu-img map --output json with x-dirty-bitmap=qemu:dirty-bitmap:NAME";
     /// `qemu-img-depth`, the map of `qemu:allocation-depth`: see [`qemu_img`].
-    QemuImgDepth: qemu_img::DEPTH,
+    QemuImgDepth: qemu_img::DEPTH, "qemu-img map --output json with x-dirty-bitmap=qemu:allocation-depth";
     /// `kubevirt-full`: see [`kubevirt`].
-    KubevirtFull: kubevirt::FULL,
+    KubevirtFull: kubevirt::FULL, "KubeVirt's map of a full backup";
     /// `kubevirt-incremental`: see [`kubevirt`].
-    KubevirtIncremental: kubevirt::INCREMENTAL,
+    KubevirtIncremental: kubevirt::INCREMENTAL, "KubeVirt's map of an incremental backup";
     /// `csi-delta`: see [`csi`].
-    CsiDelta: csi::DELTA,
+    CsiDelta: csi::DELTA, "CSI SnapshotMetadata: GetMetadataDelta";
     /// `csi-allocated`: see [`csi`].
-    CsiAllocated: csi::ALLOCATED,
+    CsiAllocated: csi::ALLOCATED, "CSI SnapshotMetadata: GetMetadataAllocated";
     /// `extentlist`: see [`extentlist`].
-    Extentlist: extentlist::LIST,
+    Extentlist: extentlist::LIST, "the list of nbdkit's extentlist filter";
     /// `qcow2reader`: see [`qcow2reader`].
-    Qcow2reader: qcow2reader::MAP,
+    Qcow2reader: qcow2reader::MAP, "the map of go-qcow2reader's example";
     /// `combined`: see [`combined`].
-    Combined: combined::COMBINED,
+    Combined: combined::COMBINED, "our own: dirty, zero and hole of each range";
 }
 
 impl Format {

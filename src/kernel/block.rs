@@ -16,7 +16,7 @@
 use super::input::Input;
 use super::keep::{Keep, Questions};
 use super::key::{CODE, CODE_BITS, LAST, LEFT, RIGHT, differ};
-use super::{NextBlock, Progress, dispatch, merge, runs};
+use super::{NextBlock, Progress, merge, runs};
 use crate::wire::RawDescriptor;
 
 /// The keys of one side, with the guard after the last.
@@ -31,12 +31,19 @@ const FIRST: usize = 256;
 /// The keys of one side that are merged where there are no runs.
 const WIDE: usize = SLOTS - 1;
 
+/// The keys of both sides, and the cuts that are made of them. Together, so that a loop over all
+/// three needs one register to find them.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) left: [u64; SLOTS],
+    pub(super) right: [u64; SLOTS],
+    pub(super) cuts: [u64; CUTS],
+}
+
 /// A stretch of the disk, merged.
 #[derive(Debug)]
 pub struct Block {
-    left: [u64; SLOTS],
-    right: [u64; SLOTS],
-    cuts: [u64; CUTS],
+    keys: Keys,
     /// The number of cuts.
     len: usize,
     /// The start of the first segment, from which the keys count, and the end of the last.
@@ -65,9 +72,7 @@ impl Block {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
         Self {
-            left: [0; SLOTS],
-            right: [0; SLOTS],
-            cuts: [0; CUTS],
+            keys: Keys { left: [0; SLOTS], right: [0; SLOTS], cuts: [0; CUTS] },
             len: 0,
             start: 0,
             end: 0,
@@ -116,7 +121,7 @@ impl Block {
         until: u64,
     ) -> Result<Progress, NextBlock> {
         self.start = left.start;
-        let run = dispatch(|| runs::any(left, right, &mut self.cuts, self.keep.as_ref()));
+        let run = runs::any(left, right, &mut self.keys.cuts, self.keep.as_ref());
         let width = self.width;
         self.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
         let may_have_ties = run.is_none();
@@ -133,12 +138,12 @@ impl Block {
                 self.flags = merged.flags;
                 return Err(NextBlock::NewFlags);
             }
-            len = keep.compact(&mut self.cuts, len);
+            len = keep.compact(&mut self.keys.cuts, len);
         }
         // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
         // neighbours apart.
-        self.len = if may_have_ties { drop_ties(&mut self.cuts, len) } else { len };
-        if let Some(guard) = self.cuts.get_mut(self.len) {
+        self.len = if may_have_ties { drop_ties(&mut self.keys.cuts, len) } else { len };
+        if let Some(guard) = self.keys.cuts.get_mut(self.len) {
             *guard = LAST;
         }
         self.end = merged.progress.position;
@@ -152,21 +157,21 @@ impl Block {
         right: &Input<'_, R>,
         width: usize,
     ) -> Option<Merged> {
-        let (a, left_flags) = left.decode::<LEFT>(width, &mut self.left)?;
-        let (b, right_flags) = right.decode::<RIGHT>(width, &mut self.right)?;
+        let (a, left_flags) = left.decode::<LEFT>(width, &mut self.keys.left)?;
+        let (b, right_flags) = right.decode::<RIGHT>(width, &mut self.keys.right)?;
         // Up to the end of the side that ends first, both sides are known, so the number of outputs
         // is as well.
         let last_of = |keys: &[u64; SLOTS], len: usize| Some(keys.get(len - 1)? >> CODE_BITS);
-        let end = last_of(&self.left, a)?.min(last_of(&self.right, b)?);
+        let end = last_of(&self.keys.left, a)?.min(last_of(&self.keys.right, b)?);
         let up_to = |keys: &[u64; SLOTS], len: usize| {
             Some(keys.get(..len)?.partition_point(|key| key >> CODE_BITS <= end))
         };
-        let used = (up_to(&self.left, a)?, up_to(&self.right, b)?);
-        merge::merge(&self.left, &self.right, used, &mut self.cuts);
+        let used = (up_to(&self.keys.left, a)?, up_to(&self.keys.right, b)?);
+        merge::merge(&mut self.keys, used);
         let progress = Progress {
             position: self.start + end,
-            left: left.consumed(used.0, end, LEFT, &self.left)?,
-            right: right.consumed(used.1, end, RIGHT, &self.right)?,
+            left: left.consumed(used.0, end, LEFT, &self.keys.left)?,
+            right: right.consumed(used.1, end, RIGHT, &self.keys.right)?,
         };
         Some(Merged { progress, len: used.0 + used.1, flags: [left_flags, right_flags] })
     }
@@ -177,7 +182,7 @@ impl Block {
     pub(crate) fn segments<const COUNTED: bool>(&self) -> impl Iterator<Item = Segment> {
         let base = self.start;
         let mut start = base;
-        let cuts = if COUNTED { self.cuts.get(..self.len).unwrap_or_default() } else { &self.cuts };
+        let cuts = if COUNTED { self.keys.cuts.get(..self.len).unwrap_or_default() } else { &self.keys.cuts };
         cuts.iter().take_while(|&&cut| COUNTED || cut < LAST).map(move |cut| {
             let end = base + (cut >> CODE_BITS);
             let segment = Segment { start, end, code: cut & CODE };

@@ -79,8 +79,9 @@ pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
 }
 
 /// Decodes two lists of equal length into keys with the flags of both. `None` where the lengths of
-/// two descriptors differ, or a number does not fit a key.
-#[inline(always)]
+/// two descriptors differ, or a number does not fit a key. A function of its own, so that its sums
+/// stay in registers.
+#[inline(never)]
 pub(super) fn decode_ties<R: RawDescriptor>(
     left: &[R],
     right: &[R],

@@ -23,7 +23,7 @@
     reason = "indices are masked to the length of the arrays: no check is left in the code"
 )]
 
-use super::block::{CUTS, SLOTS};
+use super::block::{CUTS, Keys, SLOTS};
 use super::key::CODE;
 
 const LANES: usize = 4;
@@ -37,38 +37,33 @@ struct Lane {
 }
 
 /// Merges the first keys of both sides, as many as `counts` says. Each list must have a guard after
-/// its last key.
-#[inline(always)]
-pub(super) fn merge(
-    left: &[u64; SLOTS],
-    right: &[u64; SLOTS],
-    counts: (usize, usize),
-    out: &mut [u64; CUTS],
-) {
+/// its last key. A function of its own, so that the state of all lanes stays in registers.
+#[inline(never)]
+pub(super) fn merge(keys: &mut Keys, counts: (usize, usize)) {
     let outputs = counts.0 + counts.1;
     let steps = outputs / LANES;
     let mut lanes = [Lane { left: 0, out: 0 }; LANES];
     for (nth, lane) in lanes.iter_mut().enumerate().skip(1) {
         lane.out = nth * steps;
-        lane.left = split(left, right, counts, lane.out);
+        lane.left = split(&keys.left, &keys.right, counts, lane.out);
     }
     for _ in 0..steps {
         for lane in &mut lanes {
-            step(lane, left, right, out);
+            step(lane, keys);
         }
     }
     let [.., last] = &mut lanes;
     for _ in LANES * steps..outputs {
-        step(last, left, right, out);
+        step(last, keys);
     }
 }
 
 /// Merges one output: the earlier of two cuts, with the flags of both sides.
 #[inline(always)]
-fn step(lane: &mut Lane, left: &[u64; SLOTS], right: &[u64; SLOTS], out: &mut [u64; CUTS]) {
-    let a = left[lane.left % SLOTS];
-    let b = right[lane.out.wrapping_sub(lane.left) % SLOTS];
-    out[lane.out % CUTS] = a.min(b) | (a | b) & CODE;
+fn step(lane: &mut Lane, keys: &mut Keys) {
+    let a = keys.left[lane.left % SLOTS];
+    let b = keys.right[lane.out.wrapping_sub(lane.left) % SLOTS];
+    keys.cuts[lane.out % CUTS] = a.min(b) | (a | b) & CODE;
     lane.left += usize::from(a < b);
     lane.out += 1;
 }

@@ -41,7 +41,7 @@ const SMALL: usize = 16;
 const PROBE: usize = 64;
 
 /// Reads a run of either shape into `cuts`, if there is one. A rejected one has no cuts.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn any<R: RawDescriptor>(
     left: &Input<'_, R>,
     right: &Input<'_, R>,

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! dispatch     runs a loop that is compiled three times: for any processor, for AVX2, for AVX-512
+//!              (only if the loop is small enough to be inlined: look at the code that comes out)
 //! decode       decodes eight descriptors at once where the processor has AVX-512 (avx512.rs)
 //! prefetch     asks for memory before it is needed
 //! ```

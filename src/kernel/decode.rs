@@ -234,6 +234,14 @@ mod tests {
         for length in 0..=8 {
             check(&USUAL[..length]);
         }
+        // The lowest flag that does not fit, alone.
+        for place in 0..8 {
+            for flags in [(8, 0), (0, 8)] {
+                let mut list = [(5, 0, 5, 0); 8];
+                (list[place].1, list[place].3) = flags;
+                check(&list);
+            }
+        }
         for place in 0..8 {
             for left in LENGTHS {
                 for right in LENGTHS {

@@ -263,6 +263,16 @@ fn odd_numbers_stop_the_kernel_and_the_highest_do_not() {
     assert!(refused(fresh(&[(100, 8)]), fresh(&other)));
     assert!(refused(fresh(&[(0, 1), (100, 1)]), fresh(&other)));
     assert!(refused(Reader { end: 4095, ..fresh(&list) }, fresh(&other)), "a list that starts before");
+    // The same within one extent of the other side, which is another way through the kernel.
+    let long = even(100, 8);
+    let coarse = |length, flags| Reader::new(&[(length, flags)], 4096);
+    assert!(!refused(coarse(1 << 20, 7), fresh(&long)));
+    assert!(refused(coarse(1 << 20, 8), fresh(&long)));
+    assert!(refused(Reader::begun(4096 + (1 << 20), 8, &list), fresh(&long)));
+    assert!(!refused(Reader::begun(4101, 7, &long), coarse(1 << 20, 1)));
+    assert!(refused(Reader::begun(4101, 8, &long), coarse(1 << 20, 1)));
+    assert!(refused(coarse(MAX_END - 4095, 1), fresh(&long)), "it ends beyond the highest byte");
+    assert!(refused(coarse(u64::MAX, 1), fresh(&long)));
     let mut block = Block::new();
     let sides = (fresh(&list), fresh(&list));
     let (left, right) = (sides.0.side(4096), sides.1.side(4095));

@@ -165,6 +165,11 @@ mod tests {
         let all: Vec<_> =
             LENGTHS.iter().flat_map(|&length| [0, 3, 7, 8].map(|flags| (length, flags))).collect();
         check_wide(&[]);
+        // The lowest numbers that do not fit, and no other bits: in a register and after it.
+        for odd in [(LONGEST, 0), (5, 8)] {
+            check_wide(&[odd; 8]);
+            check_wide(&[odd; 9]);
+        }
         for &one in &all {
             check_wide(&[one]);
             for &two in &all {

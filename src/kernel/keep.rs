@@ -193,5 +193,19 @@ mod tests {
         assert!(keep.rejects(RIGHT, 1, 1) && !keep.rejects(RIGHT, 1, 2));
         assert!(!keep.rejects(LEFT, 4, 0) && !keep.rejects(RIGHT, 1, 4), "flags that were not asked about");
         assert!(!keep.knows([4, 0]) && !keep.knows([0, 2]) && keep.knows([1, 1]));
+        assert!(!keep.knows([4, 4]), "the same new flag on both sides");
+    }
+
+    /// Flags that are seen again stay known, and unwanted codes are compared with none.
+    #[test]
+    fn later_questions_add_to_the_earlier_ones() {
+        let wants = |code: u64| code & 1 == 1;
+        let joins = |a: u64, b: u64| {
+            assert!(wants(a) && wants(b), "{a} and {b}");
+            a >> LEFT & 1 == b >> LEFT & 1
+        };
+        let mut keep = keep([3, 1], wants, joins);
+        keep.ask([1, 3], &Questions { wants: &wants, joins: &joins });
+        assert!(keep.knows([3, 3]));
     }
 }

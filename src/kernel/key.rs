@@ -35,3 +35,16 @@ pub(super) const fn differ(one: u64, other: u64) -> bool {
 pub(super) fn subsets(bits: u64) -> impl Iterator<Item = u64> + Clone {
     (0..FLAGS).filter(move |flags| flags & !bits == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_by_their_ends_alone() {
+        for code in 0..=CODE {
+            assert!(!differ(7 << CODE_BITS, 7 << CODE_BITS | code));
+            assert!(differ(7 << CODE_BITS, 8 << CODE_BITS | code));
+        }
+    }
+}

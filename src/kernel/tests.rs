@@ -365,3 +365,55 @@ fn rejected_extents_are_passed_over() {
     let decided = next(Reader::new(&[(8 * 100, 2), (1 << 40, 1)], 0), Reader::new(&vec![(8, 1); 200], 0));
     assert_eq!(decided, (1, 100, 800, 1));
 }
+
+/// Within an extent that is rejected for some flags, a descriptor with others is not passed over.
+#[test]
+fn a_wanted_descriptor_ends_a_rejected_run() {
+    // Wanted: both flags of the finer side.
+    let questions = Questions { wants: &|code| sides_of(code).0 == 3, joins: &|_, _| true };
+    let finer = [vec![(8, 1); 128], vec![(8, 3); 128], vec![(8, 1); 44]].concat();
+    let mut merge = Merge::new(&finer, &[(8 * 300, 0)], 0);
+    let (mut block, mut kept) = (Block::keeping(), Vec::new());
+    while merge.is_open() {
+        match merge.next(&mut block, u64::MAX) {
+            Ok(_) => kept.extend(block.segments::<true>().filter(|it| sides_of(it.code).0 == 3)),
+            Err(NextBlock::NewFlags) => block.answer(&questions),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let ends = (kept.first().map(|it| it.start), kept.last().map(|it| it.end));
+    assert_eq!(ends, (Some(8 * 128), Some(8 * 256)));
+}
+
+/// The flags of a block are those of its descriptors, however often they occur, and not those of a
+/// descriptor that ended before it.
+#[test]
+fn a_reader_is_asked_about_the_flags_that_occur() {
+    let questions = Questions { wants: &|_| true, joins: &|a, b| a == b };
+    let other = [(8, 4), (8, 6)].repeat(128);
+    let within: &[Pair64] = &[(1 << 30, 4)];
+    for right in [&other[..], within] {
+        for begun in [false, true] {
+            let list = [(8, 1), (8, 5)].repeat(128);
+            let left =
+                if begun { Reader::begun(8, 2, &list) } else { Reader { flags: 2, ..Reader::new(&list, 0) } };
+            let mut merge = Merge { left, right: Reader::new(right, 0), position: 0 };
+            let mut block = Block::keeping();
+            assert_eq!(merge.clone().next(&mut block, u64::MAX), Err(NextBlock::NewFlags));
+            block.answer(&questions);
+            assert!(merge.next(&mut block, u64::MAX).is_ok());
+            assert!(block.segments::<true>().count() > 100, "neighbours differ");
+            // The flag 2 was seen if a descriptor with it was under way, and only then.
+            let asked = Merge::new(&[(8, 2); 256], right, 0).next(&mut block, u64::MAX);
+            assert_eq!(asked.is_ok(), begun, "{asked:?}");
+        }
+    }
+}
+
+/// The flags of a descriptor that has ended play no part.
+#[test]
+fn odd_flags_of_a_descriptor_that_has_ended_do_no_harm() {
+    let left = Reader { flags: 9, ..Reader::new(&even(100, 8), 0) };
+    let mut merge = Merge { left, right: Reader::new(&[(1 << 30, 1)], 0), position: 0 };
+    assert_eq!(merge.counts(&mut Block::new()), (96, 1));
+}

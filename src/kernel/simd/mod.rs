@@ -129,3 +129,21 @@ mod x86_64 {
         f()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests of every kernel rely on it. The best that there is comes last, and stays.
+    #[test]
+    fn the_kernel_can_be_limited() {
+        let all = [Processor::Any, Processor::Avx2, Processor::Avx512];
+        all[2].limit();
+        let best = Processor::found();
+        for limit in all {
+            limit.limit();
+            assert_eq!(Processor::found(), limit.min(best));
+            assert_eq!(dispatch(|| 7), 7);
+        }
+    }
+}

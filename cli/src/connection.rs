@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use nbd_client::export::ListedExport;
@@ -76,6 +77,13 @@ impl ConnectionArgs {
 /// The failure of a connection, with what may help: the exports that there are, TLS, the bitmaps.
 pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorError>) -> Failure {
     let error = error.into();
+    if let SurveyorError::Client(Error::Connect { source, .. }) = &error
+        && source.kind() == ErrorKind::NotFound
+        && uri.to_string().contains("socket=")
+    {
+        return Failure::from(error)
+            .hint(" (no socket has this name: is the server running, and is this its path?)");
+    }
     let (SurveyorError::Client(Error::Handshake(reason))
     | SurveyorError::SecondConnection(Error::Handshake(reason))) = &error
     else {
@@ -84,7 +92,8 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     match reason {
         // from a server that has it already it is a riddle, and shown as such
         HandshakeError::Refused { reason: Refusal::TlsRequired, .. } if !uri.is_tls() => Failure::connection(
-            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://",
+            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://, and \
+                ?tls-certificates=DIR, a folder with ca-cert.pem, or ?x-tls-fingerprint=HEX",
         ),
         HandshakeError::Refused { option: OptionName(STARTTLS), .. } => Failure::from(error).hint(
             ": it has no TLS, or does not want to use it. Start it with TLS; a URI without the s connects \
@@ -93,6 +102,12 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
         HandshakeError::ExportUnknown { .. } => {
             let exports = Client::list_exports(uri, &options.clone().connect_timeout(HURRY));
             Failure::from(error).hint(&exports.map_or_else(|_| String::new(), |exports| name(&exports)))
+        }
+        HandshakeError::ContextMissing { name, .. }
+            if name.to_string().starts_with("qemu:dirty-bitmap:qemu:dirty-bitmap:") =>
+        {
+            Failure::from(error)
+                .hint(" (--bitmap takes the bitmap's own name, such as b0, without qemu:dirty-bitmap:)")
         }
         HandshakeError::ContextMissing { name, offered: Some(offered) }
             if is_bitmap(name) && !offered.iter().any(is_bitmap) =>

@@ -25,7 +25,7 @@ use crate::values::{human, parse_size, parse_uri};
   nbdkit -r -U - memory 64M --run \"nbd-extents copy \\\"\\$uri\\\" \\\"\\$target\\\"\"'"))]
 pub(crate) struct CopyArgs {
     /// The export to read: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
-    #[arg(value_parser = parse_uri)]
+    #[arg(value_parser = parse_uri, long_help = uri_help!("The export to read"))]
     source: Uri,
     /// The export to write, at least as large
     #[arg(value_parser = parse_uri)]

@@ -19,7 +19,7 @@ use crate::values::{human, parse_uri};
 #[command(after_help = example!("  nbdkit -r -U - memory 1G --run 'nbd-extents info \"$uri\"'"))]
 pub(crate) struct InfoArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
-    #[arg(value_parser = parse_uri)]
+    #[arg(value_parser = parse_uri, long_help = uri_help!("The export"))]
     uri: Uri,
     /// Show all exports of the server, whichever the URI names
     #[arg(long)]

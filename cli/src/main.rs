@@ -33,7 +33,8 @@ mod verify;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use failure::Failure;
 
@@ -81,7 +82,8 @@ impl Subcommands {
 fn main() -> ExitCode {
     match Program::try_parse() {
         Ok(program) => program.command.run().map_or_else(Failure::report, |()| ExitCode::SUCCESS),
-        Err(answer) => {
+        Err(mut answer) => {
+            drop_harmful_tip(&mut answer);
             let printed = answer.print();
             if answer.use_stderr() {
                 return ExitCode::from(failure::USAGE);
@@ -93,6 +95,18 @@ fn main() -> ExitCode {
                 _ => ExitCode::SUCCESS,
             }
         }
+    }
+}
+
+/// Removes clap's advice to pass an option that does not exist as a value: `-- --output` would be the
+/// name of a file.
+fn drop_harmful_tip(error: &mut clap::Error) {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return;
+    }
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("as a value"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
 }
 

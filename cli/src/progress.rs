@@ -53,7 +53,7 @@ pub(crate) struct ProgressArgs {
     /// run fails after its progress began.
     #[arg(long, value_name = "FORMAT")]
     progress: Option<ProgressFormat>,
-    /// Show no progress and no summary
+    /// Show no progress and no summary; where stderr is no terminal there are none anyway
     #[arg(long, conflicts_with = "progress")]
     quiet: bool,
 }

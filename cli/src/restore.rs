@@ -27,7 +27,7 @@ const DISK: &str = "disk in the stream";
   nbdkit -U - memory 64M --run 'nbd-extents restore \"$uri\" disk.full'"))]
 pub(crate) struct RestoreArgs {
     /// The target: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
-    #[arg(value_parser = parse_uri)]
+    #[arg(value_parser = parse_uri, long_help = uri_help!("The target"))]
     uri: Uri,
     /// The backups, in order; a single - is standard input
     #[arg(required = true)]

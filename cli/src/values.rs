@@ -3,7 +3,10 @@
 use core::num::NonZeroU64;
 use core::time::Duration;
 
+use std::path::Path;
+
 use nbd_client::Uri;
+use nbd_client::uri::UriError;
 
 /// Reads a number of bytes, with an optional binary unit: `4096`, `64K`, `10G`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
@@ -45,7 +48,25 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 /// Reads an NBD URI.
 pub(crate) fn parse_uri(text: &str) -> Result<Uri, String> {
-    text.parse::<Uri>().map_err(|error| error.to_string())
+    text.parse::<Uri>().map_err(|error| match error {
+        UriError::NoScheme(_) => format!("{error} ({})", uri_hint(text)),
+        error => error.to_string(),
+    })
+}
+
+/// What may be meant by a text that is no URI.
+fn uri_hint(text: &str) -> &'static str {
+    let path = Path::new(text);
+    if text.starts_with("nbd:") {
+        "qemu's nbd:unix:PATH is nbd+unix:///?socket=PATH here, and its nbd:HOST:PORT is nbd://HOST:PORT"
+    } else if path.is_file() {
+        "it is a file: the URI of the export comes first; `verify` and `chain` show backups, and qemu-nbd \
+            serves an image"
+    } else if path.exists() {
+        "the URI of a server's socket is nbd+unix:///EXPORT?socket=PATH"
+    } else {
+        "the URI comes first, and files after it: nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
+    }
 }
 
 /// A number of bytes for people, rounded to a tenth: `512 B`, `64 KiB`, `1.5 GiB`.

@@ -94,7 +94,8 @@ fn server_that_demands_tls_is_no_fault_of_the_server() {
     let file = folder.path().join("stream");
     let file = file.to_str().unwrap();
     for command in ["map", "info"] {
-        run(command, &[&server.uri()], "").fails_saying(4, &["the server demands TLS"]);
+        run(command, &[&server.uri()], "")
+            .fails_saying(4, &["the server demands TLS", "?tls-certificates=DIR"]);
     }
     run("backup", &[&server.uri(), file], "").fails_saying(4, &["the server demands TLS"]);
 }
@@ -254,4 +255,41 @@ fn report_has_the_duration_and_the_number_of_extents() {
     assert!((M..M + 4096).contains(&received), "{report}");
     let seconds = report["seconds"].as_f64().unwrap();
     assert!(seconds > 0.0 && seconds < 60.0, "{report}");
+}
+
+/// What a newcomer types wrongly is answered with what to type.
+#[test]
+fn text_that_is_no_uri_is_answered_with_what_may_be_meant() {
+    let folder = folder();
+    let (file, place) = (folder.path().join("disk.full"), folder.path().to_str().unwrap().to_owned());
+    std::fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    run("backup", &["out.full", "nbd://localhost/x"], "").fails_saying(2, &["no URI", "the URI comes first"]);
+    run("info", &[file], "").fails_saying(2, &["it is a file", "`verify`"]);
+    run("info", &["nbd:unix:/run/x.sock"], "").fails_saying(2, &["nbd+unix:///?socket=PATH"]);
+    run("map", &[&place], "").fails_saying(2, &["nbd+unix:///EXPORT?socket=PATH"]);
+    run("info", &["nbd+unix:///?socket=/nowhere/x.sock"], "")
+        .fails_saying(4, &["No such file", "no socket has this name", "is the server running"]);
+    let server = disk(Good::compact().context(2, "qemu:dirty-bitmap:b0"));
+    run("map", &[&server.uri(), "--bitmap", "qemu:dirty-bitmap:b0"], "")
+        .fails_saying(3, &["the bitmap's own name", "without qemu:dirty-bitmap:"]);
+    for option in ["--incremental", "--output"] {
+        let done = run("backup", &[&server.uri(), "out", option], "");
+        done.fails_saying(2, &["unexpected argument", option]);
+        assert!(!done.stderr.contains(&format!("-- {option}")), "{done}");
+    }
+    let near = run("backup", &[&server.uri(), "out", "--bitmaps", "b0"], "");
+    near.fails_saying(2, &["'--bitmap'"]);
+}
+
+/// TLS is found by whoever reads the help of a command that connects.
+#[test]
+fn help_says_how_a_server_with_tls_is_named() {
+    for command in ["map", "info", "copy", "backup", "restore"] {
+        let help = run(command, &["--help"], "").stdout;
+        for words in ["nbds://", "tls-certificates=DIR", "ca-cert.pem", "x-tls-fingerprint=", "tls-hostname="]
+        {
+            assert!(help.contains(words), "{command}: {words}");
+        }
+    }
 }

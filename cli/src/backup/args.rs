@@ -36,7 +36,7 @@ use crate::values::{parse_size, parse_uri};
 #[command(after_help = example!("  nbdkit -r -U - memory 64M --run 'nbd-extents backup \"$uri\" disk.full'"))]
 pub(crate) struct BackupArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
-    #[arg(value_parser = parse_uri)]
+    #[arg(value_parser = parse_uri, long_help = uri_help!("The export"))]
     pub(super) uri: Uri,
     /// Where the backup goes; - is standard output
     pub(super) file: PathBuf,

@@ -20,7 +20,7 @@ use crate::values::{parse_length, parse_size, parse_uri};
 #[command(after_help = example!("  nbd-extents map --demo"))]
 pub(crate) struct MapArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
-    #[arg(value_parser = parse_uri, required_unless_present = "demo")]
+    #[arg(value_parser = parse_uri, long_help = uri_help!("The export"), required_unless_present = "demo")]
     pub(super) uri: Option<Uri>,
     /// The map of a disk whose replies ship with the program; no server is asked
     #[arg(long, conflicts_with_all = [

@@ -62,22 +62,37 @@ impl Strip {
     }
 
     fn draw_run(&self, run: &[Option<RangeKind>], out: &mut impl Write) -> io::Result<()> {
-        let (mark, colour) = match run.first().copied().flatten() {
-            Some(RangeKind::DirtyData) => ('#', "1;31"),
-            Some(RangeKind::DirtyZero) => ('0', "33"),
-            Some(RangeKind::CleanData) => ('=', "34"),
-            Some(RangeKind::CleanZero) => ('.', "2"),
-            None => (' ', "0"),
-        };
+        let kind = run.first().copied().flatten();
+        let (mark, colour) = kind.map_or((' ', "0"), mark);
         let marks: String = run.iter().map(|_| mark).collect();
         if self.colour { write!(out, "\x1b[{colour}m{marks}\x1b[0m") } else { write!(out, "{marks}") }
     }
 
-    const fn legend(&self) -> &'static str {
-        match self.view {
-            View::Change => " # dirty data   0 dirty zeroes   = clean data   . clean zeroes",
-            View::Actions => " # copy   0 zero   . skip",
-            View::Content => " # data   0 zeroes   . unallocated zeroes",
-        }
+    /// The marks that appear, with their words.
+    fn legend(&self) -> String {
+        use RangeKind::{CleanData, CleanZero, DirtyData, DirtyZero};
+        let words: &[(RangeKind, &str)] = match self.view {
+            View::Change => &[
+                (DirtyData, "dirty data"),
+                (DirtyZero, "dirty zeroes"),
+                (CleanData, "clean data"),
+                (CleanZero, "clean zeroes"),
+            ],
+            View::Actions => &[(DirtyData, "copy"), (DirtyZero, "zero"), (CleanZero, "skip")],
+            View::Content => &[(DirtyData, "data"), (DirtyZero, "zeroes"), (CleanZero, "unallocated zeroes")],
+        };
+        let appear = words.iter().filter(|(kind, _)| self.cells.contains(&Some(*kind)));
+        let parts: Vec<String> = appear.map(|(kind, words)| format!(" {} {words}", mark(*kind).0)).collect();
+        parts.join("  ")
+    }
+}
+
+/// The mark of a kind, and the colour that a terminal adds.
+const fn mark(kind: RangeKind) -> (char, &'static str) {
+    match kind {
+        RangeKind::DirtyData => ('#', "1;31"),
+        RangeKind::DirtyZero => ('0', "33"),
+        RangeKind::CleanData => ('=', "34"),
+        RangeKind::CleanZero => ('.', "2"),
     }
 }

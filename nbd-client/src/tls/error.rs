@@ -37,7 +37,8 @@ pub enum TlsError {
     /// There is no authority to trust.
     #[error(
         "no authority to verify the server by: {looked} has none; name a folder with ca-cert.pem in it \
-         (tls-certificates), or the fingerprint of the server's certificate (x-tls-fingerprint)"
+         (in the URI: ?tls-certificates=DIR), or the fingerprint of the server's certificate \
+         (?x-tls-fingerprint=HEX)"
     )]
     NoAuthority {
         /// Where one was looked for.
@@ -136,7 +137,7 @@ pub enum CertificateFault {
     #[error(
         "is signed by {issuer}, which {authorities} does not hold, or only with another key: add \
             that authority's \
-         certificate there, or compare and name the fingerprint (x-tls-fingerprint={fingerprint})"
+         certificate there (in the URI: ?tls-certificates=DIR, with ca-cert.pem), or compare and name the fingerprint (in the URI: ?x-tls-fingerprint={fingerprint})"
     )]
     UnknownAuthority {
         /// The subject of the authority.
@@ -148,7 +149,7 @@ pub enum CertificateFault {
     },
     /// It is for other names.
     #[error(
-        "is not for {expected} but for {}: use such a name, or expect it (tls-hostname)",
+        "is not for {expected} but for {}: use such a name, or expect it (in the URI: ?tls-hostname=NAME)",
         names.join(", ")
     )]
     WrongName {
@@ -161,7 +162,7 @@ pub enum CertificateFault {
     #[error(
         "has no subjectAltName, so it is not for {expected}; a CN alone does not count: issue it with \
          subjectAltName=DNS:{expected} (or IP:), or compare and name its fingerprint \
-         (x-tls-fingerprint={fingerprint})"
+         (in the URI: ?x-tls-fingerprint={fingerprint})"
     )]
     NoName {
         /// The name expected.
@@ -203,7 +204,7 @@ pub enum CertificateFault {
     /// It is the certificate of an authority (CA:TRUE), and no server's.
     #[error(
         "is an authority's own (CA:TRUE), which no server may use, though other programs accept it: let it \
-         sign one for the server, or compare and name its fingerprint (x-tls-fingerprint={fingerprint})"
+         sign one for the server, or compare and name its fingerprint (in the URI: ?x-tls-fingerprint={fingerprint})"
     )]
     IsAuthority {
         /// Its fingerprint.

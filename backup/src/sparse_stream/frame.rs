@@ -192,4 +192,13 @@ mod tests {
             assert_eq!(Header::decode(other), None);
         }
     }
+
+    #[test]
+    fn a_stream_begins_with_the_header_of_a_meta_frame() {
+        let header = |kind| Header { kind, start: 0, length: 5 }.encode();
+        assert!(begins_stream(&header(FrameKind::Meta)));
+        assert!(begins_stream(&[&header(FrameKind::Meta)[..], b"{}"].concat()));
+        assert!(!begins_stream(&header(FrameKind::Zero)));
+        assert!(!begins_stream(&header(FrameKind::Meta)[..39]) && !begins_stream(b""));
+    }
 }

@@ -187,7 +187,6 @@ fn the_ends_of_a_stream_are_its_first_and_its_last_frame() {
     let bare = stream(&plain, &[]);
     assert_eq!(ends(&bare).unwrap(), StreamEnds { meta: plain, checksum: None });
     // No stop frame at the end: cut, or something after it, or a stop frame that is part of the first.
-    let truncated = FrameFault::Truncated { part: FramePart::Between };
     let meta_alone = &bare[..bare.len() - HEADER_SIZE];
     let json_alone = &meta_alone[..meta_alone.len() - 2];
     let (header, stop) = (&meta_alone[..10], &bare[bare.len() - HEADER_SIZE..]);
@@ -199,16 +198,21 @@ fn the_ends_of_a_stream_are_its_first_and_its_last_frame() {
         [&whole[..], b"\n"].concat(),
         whole[..whole.len() - HEADER_SIZE].to_vec(),
     ] {
-        let error = fault(&bytes);
-        assert_eq!((error.at, error.fault), (bytes.len() as u64, truncated.clone()), "{}", bytes.len());
+        let error = ends(&bytes).unwrap_err();
+        let expected = bytes.len() as u64;
+        assert!(matches!(error, ContentsError::NoStop { length } if length == expected), "{error}");
     }
     assert!(matches!(fault(header).fault, FrameFault::Truncated { part: FramePart::Header }));
     assert!(matches!(fault(b"").fault, FrameFault::Truncated { part: FramePart::Between }));
     // The two ends contradict each other.
+    let contradiction = |bytes: &[u8]| match ends(bytes) {
+        Err(ContentsError::Stop { length, fault }) if length == bytes.len() as u64 => fault,
+        other => panic!("{other:?}"),
+    };
     let without = [&whole[..whole.len() - HEADER_SIZE], stop].concat();
-    assert_eq!(fault(&without).fault, FrameFault::NoChecksum);
+    assert_eq!(contradiction(&without), FrameFault::NoChecksum);
     let with = [meta_alone, &whole[whole.len() - HEADER_SIZE..]].concat();
-    assert_eq!(fault(&with).fault, FrameFault::Header);
+    assert_eq!(contradiction(&with), FrameFault::Header);
 }
 
 fn contents_checksum(bytes: &[u8]) -> Option<Checksum> {
@@ -334,6 +338,20 @@ fn the_follower_of_a_stream_takes_its_names() {
         let meta = if has_checksum { meta } else { meta.without_checksum() };
         assert_eq!(meta.is_data_size_exact(), exact, "{meta:?}");
     }
+}
+
+/// Terminals and programs show an error's source after it, so that it must be there once.
+#[test]
+fn errors_name_their_causes() {
+    use std::error::Error;
+
+    let meta = FrameFault::Meta(MetaError::NoObject);
+    let with_cause = FrameError { frame: 0, at: 40, fault: meta };
+    assert_eq!(with_cause.source().map(ToString::to_string), Some(MetaError::NoObject.to_string()));
+    assert!(FrameError { frame: 0, at: 0, fault: FrameFault::Header }.source().is_none());
+    assert_eq!(ChecksumAlgorithm::Xxh3.to_string(), "xxh3-128");
+    let json = Meta::full(0, 0, "").to_json();
+    assert!(json.contains("\"checksum\": \"xxh3-128\""), "{json}");
 }
 
 /// The state of a checksum is opaque; what it stands at can be seen.

@@ -174,10 +174,10 @@ impl OutputFile {
         self.commit_while(|| ())
     }
 
-    /// The same; the value of `hold` lives while the file gets its name.
+    /// Commits as [`commit`](Self::commit), and holds the value of `hold` while the file is renamed.
     ///
-    /// It can be the guard of a lock, so that the thread that handles signals removes no file that
-    /// has its name already.
+    /// The value can be the guard of a lock, so that the thread that handles signals does not remove
+    /// a file that has its name already.
     ///
     /// # Errors
     ///

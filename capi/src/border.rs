@@ -247,7 +247,8 @@ pub(crate) unsafe fn other_mut<'a, O: Object>(object: *mut O) -> Result<&'a mut 
     Ok(object)
 }
 
-/// Calls `work` with the second object of a call. If that panics, this object is not whole any more either.
+/// Calls `work` with the second object of a call, and marks it as broken if `work` panics, as
+/// [`change`] does with the first.
 pub(crate) fn suspect<O: Object, R>(object: &mut O, work: impl FnOnce(&mut O) -> R) -> R {
     object.journal().broken.set(true);
     let result = work(object);

@@ -133,7 +133,7 @@ pub unsafe extern "C" fn nbdx_map_append(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nbdx_map_read_survey(map: *mut nbdx_map, survey: *mut nbdx_survey) -> isize {
     let work = |map: &mut nbdx_map| {
-        // SAFETY: as the header says; a map is no survey, so the two references never meet
+        // SAFETY: as the header says; a map is not a survey, so the references do not overlap
         let survey = unsafe { border::other_mut(survey) }?;
         border::suspect(survey, |survey| map.read(survey))
     };

@@ -147,9 +147,10 @@ impl Failure {
     }
 }
 
-/// Ends the program from another thread than the one that would report.
+/// Ends the program with this failure, from any thread: the main one may be blocked.
 pub(crate) fn end(failure: &Failure) -> ! {
-    // Held to the end: a backup that is being renamed is whole, and keeps its name.
+    // Held until the program has ended, so that no backup is renamed after its file was removed. One
+    // that is being renamed now is whole: the lock waits for it.
     let _held = unfinished::remove();
     print_soon(failure);
     std::process::exit(i32::from(failure.code()))

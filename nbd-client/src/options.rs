@@ -97,7 +97,7 @@ impl Options {
     }
 
     /// Whether to ask for structured replies where there are no extended headers (default: yes).
-    /// Without either there is no block status, and a read tells nothing of holes.
+    /// Without either there is no block status, and the reply to a read does not show holes.
     pub const fn structured_replies(mut self, wanted: bool) -> Self {
         self.handshake.structured_replies = wanted;
         self

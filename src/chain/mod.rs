@@ -331,7 +331,7 @@ impl<I: Clone + PartialEq + fmt::Display, S: ExtentStream<Status = Action>> Chai
     ///
     /// From layer 0 on the result is a *synthetic full*: no guest, no server, nothing but the
     /// backups is read for it. Anywhere else it is an incremental that takes the place of several,
-    /// and says [`Source::Below`] where none of them has anything to say. It keeps the id of the
+    /// and yields [`Source::Below`] where none of them has an action. It keeps the id of the
     /// newest and the parent of the oldest of them, so that the rest of the chain stands on it as
     /// before.
     ///

@@ -22,14 +22,13 @@ pub enum Source {
     },
     /// The bytes are zeroes.
     Zero {
-        /// The layer that says so: which recorded that they were zeroed, or grew the disk over a
-        /// place where there was none.
+        /// The layer that recorded that they were zeroed, or in which the disk grew by them.
         layer: usize,
         /// Whether the range may be left without allocated space.
         may_unmap: bool,
     },
-    /// None of the merged layers has anything to say; what lies below them holds. Only where
-    /// incrementals are merged without their full.
+    /// None of the merged layers has an action for the range; it is as in the layer below them.
+    /// Only where incrementals are merged without their full backup.
     Below,
 }
 

@@ -1,11 +1,11 @@
-//! Many layers into one: for every range the newest layer that has something to say. One pass, with
-//! one extent of each layer in memory.
+//! Many layers into one: each range is served by the newest layer that has an action for it. One
+//! pass, with one extent of each layer in memory.
 //!
-//! A layer is, at each moment, in one of three places: *waiting* for the byte where its next extent
-//! starts, among the *active* ones whose extent has started, or at its end. The newest active layer
-//! serves. A layer that is hidden under a newer one is not read on until it comes to light, so that
-//! each extent is looked at once and costs the logarithm of the number of layers, however many lie
-//! on top of each other.
+//! At each moment a layer is in one of three places: *waiting* for the byte where its next extent
+//! starts, *active* once that extent has started, or at its end. The newest active layer serves the
+//! position. A layer hidden by a newer one is read on only when the newer one's extent ends. So
+//! each extent is read once and moved between two heaps once, which takes time logarithmic in the
+//! number of layers, even where all of them overlap.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -247,8 +247,8 @@ impl<S: ExtentStream<Status = Action>> ExtentSource for Sources<S> {
             return Ok(None);
         }
         let next = self.next_range();
-        // a layer that has failed is in none of its places any more: read on, and the old bytes
-        // under it would come to light
+        // a layer that has failed is in none of the three places any more: to read on would yield
+        // the older bytes that it hides
         self.over = !matches!(next, Ok(Some(_)));
         next
     }

@@ -9,7 +9,7 @@
 //!     drop ties                     the second of two cuts at one byte
 //! ```
 //!
-//! The kernel reports no error. Whatever is odd (a length of 0, an end above `MAX_END`, flags of
+//! The kernel reports no error. Everything unusual (a length of 0, an end above `MAX_END`, flags of
 //! more than three bits, the end of a list) makes it give up the block before anything is consumed;
 //! the scalar merge then reads the same descriptors, and finds the error, if there is one.
 
@@ -177,7 +177,7 @@ impl Block {
     }
 
     /// The merged segments. With `COUNTED` their number ends the loop, otherwise the guard after
-    /// the last: of such a loop a compiler makes no vectors.
+    /// the last: a compiler does not vectorize such a loop.
     #[inline]
     pub(crate) fn segments<const COUNTED: bool>(&self) -> impl Iterator<Item = Segment> {
         let base = self.start;

@@ -52,7 +52,8 @@ impl<R: RawDescriptor> Input<'_, R> {
         self.end.checked_sub(self.start).filter(|&left| left < LONGEST)
     }
 
-    /// The descriptor in which the merge stands, consumed. `None` where it does not fit a key.
+    /// The descriptor that covers the next byte, consumed: the one in which the merge stands, or
+    /// the first of the list. `None` where there is none, or it does not fit a key.
     pub(super) fn current(&self) -> Option<Consumed> {
         let current = if self.is_begun() {
             Consumed { count: 0, end: self.end, flags: self.flags }
@@ -70,9 +71,8 @@ impl<R: RawDescriptor> Input<'_, R> {
         (end <= MAX_END).then_some(Consumed { count, end, flags: last.read().flags })
     }
 
-    /// Decodes at most `count` keys, of which there must be one, into the first slots, and a guard
-    /// after them. Returns their number, and the OR of their flags; `None` where the scalar merge
-    /// must go on.
+    /// Decodes at most `count` keys (at least 1) into the first slots, and a guard after them.
+    /// Returns their number, and the OR of their flags; `None` where the scalar merge must go on.
     #[inline(always)]
     pub(super) fn decode<const SHIFT: u32>(
         &self,

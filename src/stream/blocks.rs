@@ -9,9 +9,9 @@
 //! yield the rest by next_extent
 //! ```
 //!
-//! Adapters that only look at the status (`map_status`, `filter`, `map_err`, `decide`) hand the
-//! merge's blocks on, and answer for the status of a code. After each block the merge stands exactly where
-//! `next_extent` would, so the two ways can take turns.
+//! Adapters that look at the status alone (`map_status`, `filter`, `map_err`, `decide`) and
+//! `covering` hand the merge's blocks on, and answer for the status of a code. After each block the
+//! merge stands exactly where `next_extent` would, so the two ways can take turns.
 
 use super::{ExtentSource, ExtentStream, Merge};
 use crate::extent::Extent;

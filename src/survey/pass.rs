@@ -434,6 +434,7 @@ impl Pass {
             forgiven.split_blocks += 1;
         }
         let advanced = end - question.start;
+        // a short request that is answered whole says nothing about the server's progress
         if end < question.end || advanced >= STRIDE {
             self.count_progress(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
         }
@@ -452,7 +453,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Counts a reply that made almost no progress. Too many in a row end the survey.
+    /// Counts replies that made almost no progress, until one advances by a [`STRIDE`]. Too many of
+    /// them end the survey.
     fn count_progress(&mut self, advanced: u64, cx: &PassContext) -> Result<(), SurveyError> {
         match advanced {
             STRIDE.. => self.stalled_replies = 0,

@@ -223,7 +223,8 @@ impl Pieces {
         bytes
     }
 
-    /// Opens the last answered piece after this request again. Returns `false` if there is none.
+    /// Opens the last answered piece after this request again, so that the payload of its answer can
+    /// be freed. Returns `false` if there is none.
     pub(super) fn reopen_last_after(&mut self, id: RequestId) -> bool {
         let mut after = self.list.iter_mut().rev().take_while(|piece| !piece.is_asked(id));
         let Some(last) = after.find(|piece| matches!(piece.state, PieceState::Answered(_))) else {

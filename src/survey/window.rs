@@ -111,11 +111,14 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Opens the next window.
+    /// Opens the next window: `range`, as the layers of `reply` describe it. `known` is the answer
+    /// about all of it from an earlier pass.
     pub(super) fn open(&mut self, range: Range<u64>, reply: Arc<ReplyLayers>, known: Answer) {
+        // retained layers describe the same statuses as the fresh ones, and may contradict them
         let disputed = known.disputed || reply.iter().any(|layer| layer.meaning.retained);
         let mut parts = reply.iter().map(|layer| layer.meaning.kind.safe_status());
         self.disjoint = !disputed && parts.try_fold(known.status, Status::beside).is_some();
+        // the same reply is read on from the blocks that are decoded already
         if !self.reply.as_ref().is_some_and(|open| Arc::ptr_eq(open, &reply)) {
             self.layers.clear();
             self.layers.extend(reply.iter().map(DecodedLayer::new));

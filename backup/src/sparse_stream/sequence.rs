@@ -58,10 +58,11 @@ impl Sequence {
         Ok(())
     }
 
-    /// Whether the frames may leave out the bytes from the last one to `next`.
+    /// An error if the frames must not leave out the bytes between the last one and `next`.
     ///
     /// A full stream leaves out none. An incremental leaves out none beyond its parent's disk: no
-    /// other stream of the chain has them, and qemu calls clean the part by which a disk has grown.
+    /// other stream of the chain has them, and qemu reports as clean the part by which a disk has
+    /// grown.
     fn check_gap(&self, next: u64) -> Result<(), FrameFault> {
         let (is_full, parent_size) = (!self.meta.incremental, self.meta.parent_size);
         let covered_from = if is_full { 0 } else { parent_size.unwrap_or(u64::MAX) };

@@ -10,22 +10,23 @@ use serde_json::json;
 
 use crate::failure::Failure;
 
-/// What helps where an existing file is in the way.
+/// The hint of an error about a file that exists already.
 pub(crate) const FORCE: &str = " (--force replaces it)";
 
-/// A report to be written. Its file is made before the server is asked, so that one which cannot
-/// be written fails the backup before it begins.
+/// A report to be written. Its file is created before the server is asked, so that a backup whose
+/// report cannot be written fails before it begins.
 pub(super) struct Report {
     file: Option<(File, PathBuf)>,
     began: Instant,
 }
 
 impl Report {
-    /// An existing file is replaced when it is a report, or by `force`.
+    /// Creates the file, if the user asks for a report. It replaces only a report, unless `force`
+    /// allows more.
     pub(super) fn create(path: Option<&Path>, force: bool) -> Result<Self, Failure> {
         let create = |path: &Path| {
             let about = |error: io::Error| Failure::file(path, &error);
-            if !force && !is_report(path).map_err(about)? {
+            if !force && !may_replace(path).map_err(about)? {
                 let exists = "a file of this name exists and is no report: name another file";
                 return Err(Failure::usage(exists).about(&path.display().to_string()).hint(FORCE));
             }
@@ -34,8 +35,8 @@ impl Report {
         Ok(Self { file: path.map(create).transpose()?, began: Instant::now() })
     }
 
-    /// Writes it: bytes of each action, the extents of the map, the bytes that the server did not
-    /// describe, those received and those of the stream.
+    /// Writes the report: bytes of each action, the extents of the map, the bytes that the server did
+    /// not describe, those received and those of the stream.
     pub(super) fn write(self, done: &BackupReport) -> Result<(), Failure> {
         let Some((mut file, path)) = self.file else { return Ok(()) };
         let seconds = self.began.elapsed().as_secs_f64();
@@ -53,9 +54,9 @@ impl Report {
     }
 }
 
-/// Whether nothing but a report is lost with this file: it begins as JSON, is empty, or is no
-/// regular file.
-fn is_report(path: &Path) -> io::Result<bool> {
+/// True if a report may be written here without `--force`: no file is there, or one that is empty,
+/// begins as JSON, or is no regular file.
+fn may_replace(path: &Path) -> io::Result<bool> {
     if !path.is_file() {
         return Ok(true);
     }

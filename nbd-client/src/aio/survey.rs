@@ -1,5 +1,5 @@
-//! Surveys for asynchronous programs: the rules of the blocking [`Surveyor`](crate::Surveyor), and
-//! another way to wait.
+//! Surveys for asynchronous programs, by the same rules as the blocking
+//! [`Surveyor`](crate::Surveyor).
 
 use nbd_extents::map::{ExtentMap, MapBuilder};
 use nbd_extents::{Contexts, Extent, Status};
@@ -36,8 +36,8 @@ pub async fn map(
     Ok(map.finish()?)
 }
 
-/// The connections to one export that a survey needs: each a [`Driver`]. The
-/// blocking [`Surveyor`](crate::Surveyor) keeps the same rules.
+/// The connections to one export that a survey needs, each a [`Driver`]. The blocking
+/// [`Surveyor`](crate::Surveyor) keeps the same rules.
 ///
 /// ```no_run
 /// use nbd_client::Options;
@@ -92,6 +92,7 @@ impl SurveyorOver<Driver> {
         order: Order,
     ) -> Result<Self, SurveyorError> {
         let mut opening = Opening::new(options, contexts, order);
+        // one connection, or up to three where the first grants no payload-form requests
         loop {
             match opening.opened(Driver::connect(uri, &opening.options()).await)? {
                 Opened::More(None) => {}

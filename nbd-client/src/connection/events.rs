@@ -77,11 +77,13 @@ impl Connection {
             self.start += processed?;
             return Ok(true);
         };
+        // TLS is taken out as well: it hands its plaintext to the rest of the connection
         let mut result = Ok(());
         let progress = tls.advance(&mut |plaintext| {
             let processed = self.process_awaited(plaintext, lent);
             processed.unwrap_or_else(|error| {
                 result = Err(error);
+                // nothing is read after an error: all is taken, so that `advance` returns
                 plaintext.len()
             })
         });

@@ -27,7 +27,8 @@ pub struct ErrorChunk {
     pub errno: u32,
     /// The server's message.
     pub text: ServerText,
-    /// Where it failed, in bytes: only ERROR_OFFSET says so, and it may say nonsense.
+    /// The offset that the server gives for the failure, unchecked. Only an ERROR_OFFSET chunk has
+    /// one.
     pub offset: Option<u64>,
     /// Bytes after the message that mean nothing.
     pub slop: u64,

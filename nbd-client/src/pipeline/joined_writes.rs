@@ -88,7 +88,7 @@ impl<'a> JoinedWrites<'a> {
         self.writes.finish()
     }
 
-    /// The same without a flush.
+    /// Waits until all writes have been answered, without a flush.
     pub(crate) fn wait(mut self) -> Result<(), Error> {
         self.send()?;
         self.writes.wait()

@@ -103,7 +103,7 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
         match self.advance() {
             Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),
             Err(error) => {
-                // what fails now as well is no news
+                // only the first error is reported
                 self.pool.abandon().ok();
                 self.blocks.clear();
                 self.range = 0..0;

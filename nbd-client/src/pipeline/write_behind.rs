@@ -330,7 +330,7 @@ impl<'a> WriteBehind<'a> {
     fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
         if result.is_err() && !self.failed {
             self.failed = true;
-            // what fails now as well is no news
+            // only the first error is reported
             self.pool.abandon().ok();
             self.in_flight.clear();
             self.partial = None;

@@ -62,7 +62,8 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
-    /// The most bytes that wait to be sent: far more than belong to the requests in flight.
+    /// The most bytes that wait to be sent. Requests in flight have at most half of them, so that
+    /// only writes which fail before they are sent come near.
     pub(super) fn max_unsent(&self) -> u64 {
         self.max_bytes_in_flight.max(u64::from(PAYLOAD)).saturating_mul(2)
     }

@@ -216,16 +216,18 @@ impl Session {
         if self.shutting_down || self.disconnected { Err(StartError::Ending) } else { Ok(()) }
     }
 
-    /// Whether one request can be started now.
+    /// An error if this request cannot be started now.
     fn check(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_whole(terms)?;
         self.check_part(terms)
     }
 
-    /// The same for a part of a transfer, which was checked as a whole when it began.
+    /// An error if this request cannot be started now, although [`check_whole`](Self::check_whole)
+    /// has allowed its range: a transfer is checked once as a whole, and each of its requests here.
     fn check_part(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
-        // a server that fails writes whose data are still to be sent makes room for more of them
+        // The limits in flight do not bound the data to send: a server may answer a write with an
+        // error before its data are sent, and the next write finds room beside them.
         let (unsent, limit) = (self.output.unsent, self.config.limits.max_unsent());
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
@@ -234,7 +236,7 @@ impl Session {
         self.config.limits.check(self.requests.len(), self.requests.bytes, terms.moves())
     }
 
-    /// Whether a range of any length can be asked for, in as many requests as it takes.
+    /// An error if a range of any length cannot be asked for, in as many requests as it takes.
     pub(crate) fn check_whole(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
         if terms.command.writes() && self.export().flags.is_read_only() {
@@ -276,19 +278,19 @@ impl Session {
         self.end_of(request).map(drop)
     }
 
-    /// Where a range ends, which is inside of the export.
+    /// The end of a range; an error if that is beyond the end of the export.
     fn end_of(&self, request: RequestInfo) -> Result<u64, StartError> {
         let size = self.export().size;
         let end = request.offset.checked_add(request.length).filter(|&end| end <= size);
         end.ok_or(StartError::PastEnd { request, size })
     }
 
-    /// Not too long for one request.
+    /// An error if the range is too long for one request.
     fn check_length(&self, terms: RequestInfo) -> Result<(), StartError> {
         let longest = match (terms.command, self.export().headers) {
             (command, _) if command.is_bounded() => u64::from(self.config.longest_payload()),
             (_, Headers::Extended) => u64::MAX,
-            // one less than all bits set, which is what nbdkit once died of
+            // nbdkit once died of a length with all bits set
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
             _ => COMPACT_EFFECT,
         };
@@ -298,14 +300,14 @@ impl Session {
         Ok(())
     }
 
-    /// Inside the export, and in whole blocks (except at the end of the export).
+    /// An error unless the range is inside the export and, except at its end, in whole blocks.
     fn check_inside(&self, terms: RequestInfo) -> Result<(), StartError> {
         if terms.length == 0 {
             return Err(StartError::ZeroLength(terms));
         }
         let (end, minimum) = (self.end_of(terms)?, self.export().minimum_block());
-        // a block status request may be for any bytes: servers answer it, and a survey has its own
-        // alignment
+        // a block status request may have any alignment: servers answer it, and a survey aligns its
+        // own requests
         let has_whole_end = end.is_multiple_of(minimum) || end == self.export().size;
         let aligned = terms.offset.is_multiple_of(minimum) && has_whole_end;
         if terms.command != Command::BlockStatus && !aligned {

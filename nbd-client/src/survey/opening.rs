@@ -12,8 +12,8 @@ use crate::options::Options;
 
 /// What a new connection leads to.
 pub(crate) enum Opened<C> {
-    /// Another connection is to be opened. This one is not needed any more, and is to be closed
-    /// before.
+    /// The caller must open another connection, and first close this one if there is one, which
+    /// is not needed any more.
     More(Option<C>),
     Done(Box<SurveyorOver<C>>),
 }
@@ -31,10 +31,10 @@ pub(crate) struct Opening<'a, C> {
 enum OpeningStage<C> {
     /// The first connection asks for all contexts.
     Whole,
-    /// A connection for the bitmaps. The first one is left only when it is there, since some
-    /// servers go when nobody is connected.
+    /// A connection for the bitmaps. The first connection is held until this one is open, since
+    /// some servers exit when nobody is connected.
     Bitmaps(Option<C>),
-    /// A second one for the details, beside that for the bitmaps.
+    /// A second connection for the details, beside the one for the bitmaps.
     Details(Half<C>),
 }
 

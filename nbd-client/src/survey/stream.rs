@@ -154,8 +154,8 @@ impl<'a, C: Surveyed> SurveyStream<'a, C> {
 }
 
 impl SurveyRequests {
-    /// Sends all that may be asked now. `Some` is a connection that takes no more requests before
-    /// one of its events was waited for.
+    /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
+    /// events must be awaited before it takes more.
     fn ask<C: Surveyed>(
         &mut self,
         surveyor: &mut SurveyorOver<C>,

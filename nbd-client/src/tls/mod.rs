@@ -17,7 +17,7 @@
 //! | `session` | rustls between bytes and bytes, for both drivers |
 //! | `error` | [`TlsError`] |
 //!
-//! There is no way down: a connection that was asked to use TLS sends nothing but STARTTLS in
+//! There is no fallback: a connection that was asked to use TLS sends nothing but STARTTLS in
 //! plaintext, and ends if the server does not agree. `SECURITY.md` lists the choices.
 
 mod error;

@@ -71,6 +71,7 @@ pub(super) struct PeerVerifier {
 }
 
 impl PeerVerifier {
+    /// Keeps the fault for the error of the handshake: rustls's own error has less of it.
     fn note(&self, certificate: &CertificateDer<'_>, fault: CertificateFault) {
         let subject =
             CertificateText::new(certificate).map_or_else(|| "unreadable".into(), |text| text.subject);
@@ -78,7 +79,7 @@ impl PeerVerifier {
         self.observed.fault.set(TlsError::Certificate { subject, fault }).ok();
     }
 
-    /// Writes down that the server has not proved that the certificate is its own.
+    /// Notes a fault if the server did not prove that it has the key of the certificate.
     fn observe(
         &self,
         certificate: &CertificateDer<'_>,
@@ -91,7 +92,7 @@ impl PeerVerifier {
                     reason: "no proof that the server has its key: somebody is in between, or it has another"
                         .to_owned(),
                 },
-                // rustls takes no key of such a one
+                // rustls refuses the key of every certificate of version 1
                 _ if is_old() => CertificateFault::OldVersion,
                 _ => CertificateFault::Unusable { reason: error.to_string() },
             };

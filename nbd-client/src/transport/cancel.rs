@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 /// Ends the connections it was given to, from any thread.
 ///
 /// A blocked read or write wakes up, and every later one fails with an [`io::Error`] that holds
-/// [`Cancelled`]. Clones are the same canceller. There is no way back. It does not keep a
+/// [`Cancelled`]. Clones are the same canceller. It cannot be undone, and keeps no
 /// connection open.
 ///
 /// ```

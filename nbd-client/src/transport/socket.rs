@@ -106,7 +106,7 @@ impl Socket {
             flags.set(PollFlags::OUT, wanted.write);
             flags
         };
-        // where there is no waker or no other socket, this one stands in, asked for nothing
+        // a missing waker or other socket is replaced by this socket, polled for no event
         let stand_in = || PollFd::new(&*self.inner, PollFlags::empty());
         let wakes = self.wakes.as_ref();
         let mut polled = [

@@ -23,7 +23,7 @@ use super::super::decode::Decoded;
 use super::super::key::{CODE_BITS, FLAGS, LONGEST};
 use super::prefetch::prefetch;
 
-/// The descriptors that fill a register, or two.
+/// The number of descriptors that fill one register, or two if they are wide.
 pub(super) const EIGHT: usize = 8;
 
 /// The layout of a descriptor in memory.
@@ -53,17 +53,17 @@ impl Eight for crate::wire::Pair32 {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 #[inline]
 fn load<T: Eight>(list: &[T; EIGHT]) -> (__m512i, __m512i) {
-    const { assert!(size_of::<T>() == if T::WIDE { 16 } else { 8 }, "as wide as it says") };
+    const { assert!(size_of::<T>() == if T::WIDE { 16 } else { 8 }, "`WIDE` is the layout") };
     let start = list.as_ptr().cast::<__m512i>();
     prefetch(list);
-    // SAFETY: the list has 64 bytes, and such a load needs no alignment.
+    // SAFETY: the list has at least 64 bytes, and an unaligned load needs no alignment.
     let first = unsafe { _mm512_loadu_si512(start) };
     if !T::WIDE {
         let both = if T::SWAPPED { swap::<4>(first) } else { first };
         let low = _mm512_set1_epi64(i64::from(u32::MAX));
         return (_mm512_and_si512(both, low), _mm512_srli_epi64(both, 32));
     }
-    // SAFETY: when they are wide the list has 128 bytes.
+    // SAFETY: eight wide descriptors have 128 bytes.
     let second = unsafe { _mm512_loadu_si512(start.add(1)) };
     let (first, second) = if T::SWAPPED { (swap::<8>(first), swap::<8>(second)) } else { (first, second) };
     let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);

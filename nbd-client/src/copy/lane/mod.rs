@@ -48,9 +48,9 @@ pub(super) struct Lane {
     writes: NumberMap<Cookie, Write>,
     /// Bytes of the buffers in use.
     held: u64,
-    /// The time of the last wait's end, for all that is done until the next.
+    /// The time at which the last wait ended; the lane takes it as now until the next wait ends.
     now: Instant,
-    /// A piece that is no whole blocks of the target is under way.
+    /// A piece with a part of one of the target's blocks is under way.
     is_ragged: bool,
 }
 

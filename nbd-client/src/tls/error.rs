@@ -135,9 +135,9 @@ pub enum FileFault {
 pub enum CertificateFault {
     /// No authority that is trusted has signed it, though there may be one of the same name.
     #[error(
-        "is signed by {issuer}, which {authorities} does not hold, or only with another key: add \
-            that authority's \
-         certificate there (in the URI: ?tls-certificates=DIR, with ca-cert.pem), or compare and name the fingerprint (in the URI: ?x-tls-fingerprint={fingerprint})"
+        "is signed by {issuer}, which {authorities} does not hold, or only with another key: add that \
+         authority's certificate there (in the URI: ?tls-certificates=DIR, with ca-cert.pem), or compare \
+         and name the fingerprint (in the URI: ?x-tls-fingerprint={fingerprint})"
     )]
     UnknownAuthority {
         /// The subject of the authority.
@@ -204,7 +204,8 @@ pub enum CertificateFault {
     /// It is the certificate of an authority (CA:TRUE), and no server's.
     #[error(
         "is an authority's own (CA:TRUE), which no server may use, though other programs accept it: let it \
-         sign one for the server, or compare and name its fingerprint (in the URI: ?x-tls-fingerprint={fingerprint})"
+         sign one for the server, or compare and name its fingerprint (in the URI: \
+         ?x-tls-fingerprint={fingerprint})"
     )]
     IsAuthority {
         /// Its fingerprint.

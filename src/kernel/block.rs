@@ -59,7 +59,7 @@ pub struct Block {
     until: u64,
 }
 
-/// A merged segment: its range, and the flags of both sides.
+/// A merged segment: its range, and the code of the flags of both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) start: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Segment {
 }
 
 impl Block {
-    /// A block of every segment.
+    /// Creates a block for a reader that wants every segment as it is.
     #[inline(always)]
     pub(crate) const fn new() -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Block {
         }
     }
 
-    /// A block for a reader that rejects some pairs and joins others. The caller answers the questions
-    /// about them ([`answer`](Self::answer)).
+    /// Creates a block for a reader that rejects some pairs of flags and joins others. The caller
+    /// answers the questions about them ([`answer`](Self::answer)).
     #[inline(always)]
     pub(crate) const fn keeping() -> Self {
         let mut block = Self::new();

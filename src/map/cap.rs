@@ -1,5 +1,5 @@
-//! A map of actions that never exceeds a number of bytes, whatever the disk: if necessary, it
-//! copies short ranges that need no copy.
+//! A map of actions that never takes more memory than its limit, whatever the disk: if necessary,
+//! short ranges that need no copy become `Copy`.
 
 use core::ops::Range;
 

@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::extent::Extent;
 
-/// A short ring buffer without allocation, equal neighbours joined.
+/// A short ring buffer without allocation. It joins equal neighbours.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     cells: [Option<Extent<Action>>; Self::ROOM],
@@ -13,7 +13,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The pieces of the longest gap, and the copy after it.
+    /// Room for a gap of 8 pieces and the copy after it. The plan copies across no gap of more.
     pub(super) const ROOM: usize = 9;
 
     pub(super) const fn len(&self) -> usize {
@@ -29,12 +29,12 @@ impl Held {
     pub(super) fn push(&mut self, cell: Extent<Action>) {
         debug_assert!(self.len < Self::ROOM, "no room for {cell:?}");
         let last = self.len.checked_sub(1).map(|last| self.place(last));
-        let apart = match last.and_then(|last| self.cells.get_mut(last)?.as_mut()) {
+        let unjoined = match last.and_then(|last| self.cells.get_mut(last)?.as_mut()) {
             Some(last) => last.absorb(cell),
             None => Some(cell),
         };
         let place = self.place(self.len);
-        if let (Some(cell), Some(place)) = (apart, self.cells.get_mut(place)) {
+        if let (Some(cell), Some(place)) = (unjoined, self.cells.get_mut(place)) {
             *place = Some(cell);
             self.len += 1;
         }

@@ -63,9 +63,11 @@ where
         let Self { stream, growing, ended } = self;
         let mut state = (init, growing);
         if !ended {
+            // blocks join equal neighbours themselves; the closure joins those that two blocks share, and
+            // the extents of other streams
             let joins = Some(S::Status::eq as _);
             state = blocks::try_fold_numbered(stream, joins, state, |(acc, mut growing), next, _| {
-                // the extent that can grow no more: `next` did not join it and takes its place
+                // an extent that `next` does not join is complete, and `next` takes its place
                 let done = match &mut growing {
                     None => growing.replace(next),
                     Some(last) => last.absorb(next).and_then(|next| growing.replace(next)),

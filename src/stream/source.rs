@@ -67,6 +67,7 @@ pub trait ExtentSource {
     where
         Self: Sized,
     {
+        // no `joins`: this reader wants every extent as it is
         blocks::try_fold(self, None, init, |acc, extent, _| f(acc, extent))
     }
 

@@ -133,6 +133,10 @@ impl Survey {
         self.entries(id, context, offset, Form::Extended, Ok(descriptors))
     }
 
+    /// Takes one context's list as if it came in a chunk: encodes it, since the reply keeps payloads.
+    ///
+    /// Does nothing for a context that the survey did not ask for. An error in `list` is a fault of
+    /// the server.
     fn entries(
         &mut self,
         id: RequestId,
@@ -163,6 +167,7 @@ impl Survey {
             return Ok(());
         }
         let mut payload = PayloadWriter::new(form, context_id, count);
+        // an iterator of the caller may yield more than its `len` says: the budget admitted `count`
         list.take(count).for_each(|descriptor| payload.push(descriptor));
         pass.chunk(id, payload.into_vec(), form, cx)
     }

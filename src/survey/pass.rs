@@ -259,7 +259,7 @@ impl Pass {
         }
         let flying: Vec<RequestId> = self.pieces.after(id).filter_map(Piece::asked_in).collect();
         for reply in self.flight.iter_mut().filter(|reply| flying.contains(&reply.id)) {
-            reply.make_way();
+            reply.evict();
         }
         while !cx.budget.has_room_for(length, share) && self.pieces.reopen_last_after(id) {
             cx.stats.dropped += 1;
@@ -392,7 +392,7 @@ impl Pass {
     fn ask_again(&mut self, reply: &Reply, cx: &mut PassContext) -> Result<(), SurveyError> {
         cx.stats.failed += 1;
         self.pieces.reopen(reply.id);
-        if reply.made_way {
+        if reply.evicted {
             return Ok(());
         }
         self.count_progress(0, cx)?;

@@ -29,11 +29,12 @@ pub(super) struct Reply {
     chunks: SmallVec<[Option<(Payload, Form)>; 2]>,
     /// A chunk was drained because it did not fit the budget.
     over_budget: bool,
-    /// A chunk was drained although nothing before it held any of the budget.
+    /// A chunk was drained although no other pass and no earlier request held any of the
+    /// budget: to wait is no use.
     pub(super) hopeless: bool,
-    /// The chunks received were dropped in favour of another reply.
-    pub(super) made_way: bool,
-    /// The bytes of payload that the reply needs, whether taken or drained.
+    /// The chunks received were dropped in favour of an earlier request.
+    pub(super) evicted: bool,
+    /// The reply needs at least this number of bytes of payload. Drained chunks are not added up.
     pub(super) wanted: u64,
     /// The length of a chunk that was drained because it exceeded the limit on descriptors.
     too_long: Option<u64>,
@@ -41,6 +42,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// Creates the reply to a request of which nothing has arrived.
     pub(super) fn new(id: RequestId, asked: Range<u64>, contexts: usize) -> Self {
         Self {
             id,
@@ -48,7 +50,7 @@ impl Reply {
             chunks: (0..contexts).map(|_| None).collect(),
             over_budget: false,
             hopeless: false,
-            made_way: false,
+            evicted: false,
             wanted: 0,
             too_long: None,
             unknown_contexts: 0,
@@ -57,7 +59,7 @@ impl Reply {
 
     /// True if the reply was drained and its range must be requested again.
     pub(super) fn is_given_up(&self) -> bool {
-        self.over_budget || self.made_way
+        self.over_budget || self.evicted
     }
 
     /// The bytes of payload held.
@@ -66,10 +68,10 @@ impl Reply {
     }
 
     /// Drops the chunks received. The range must be requested again.
-    pub(super) fn make_way(&mut self) {
+    pub(super) fn evict(&mut self) {
         if self.chunks.iter().any(Option::is_some) {
             self.chunks.fill_with(|| None);
-            self.made_way = true;
+            self.evicted = true;
         }
     }
 

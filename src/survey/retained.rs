@@ -42,7 +42,7 @@ pub(super) struct Retained {
 #[derive(Debug, Default)]
 struct RetainedContext {
     long: Option<Layer>,
-    /// At most a quarter of the descriptors of `long`.
+    /// When it was stored, it had at most a quarter of the descriptors left in `long`.
     short: Option<Layer>,
 }
 
@@ -60,16 +60,16 @@ impl RetainedContext {
         }
     }
 
-    /// Takes the list to which a new one must be joined: the short one if there are two, unless the
-    /// new one is long.
-    fn take_joined(&mut self, fresh: &Layer) -> Option<Layer> {
+    /// Takes the list with which `fresh` must be joined: the short one, or the long one if `fresh` has
+    /// more than a quarter of its descriptors. `None` if the place for `fresh` is free.
+    fn take_partner(&mut self, fresh: &Layer) -> Option<Layer> {
         match &self.long {
             Some(long) if fresh.left().saturating_mul(4) <= long.left() => self.short.take(),
             _ => self.long.take(),
         }
     }
 
-    /// Stores a list in the place that [`take_joined`](Self::take_joined) has freed.
+    /// Stores a list in the place that [`take_partner`](Self::take_partner) has found free.
     fn put(&mut self, rest: Layer) {
         let place = if self.long.is_some() { &mut self.short } else { &mut self.long };
         debug_assert!(place.is_none(), "a retained list would be forgotten");
@@ -113,8 +113,8 @@ impl Retained {
             let mut fresh = fresh.clone();
             fresh.skip_to(done);
             fresh.meaning.retained = true;
-            // the joined list may be long itself, and then takes the long one in
-            while let Some(old) = rest.take_joined(&fresh) {
+            // a list joined with the short one may be long enough to be joined with the long one too
+            while let Some(old) = rest.take_partner(&fresh) {
                 let range = done..old.end().max(fresh.end());
                 let payload = if pay(&mut self.work, &old, &fresh) {
                     join(&old, &fresh, slot.kind, done, budget.room())

@@ -61,16 +61,17 @@ impl DecodedLayer {
         decoded
     }
 
-    /// Decodes the next block.
+    /// Decodes the next block. After the last descriptor comes a cut up to `u64::MAX`, for the bytes
+    /// that the layer does not describe: it ends the block, and is never passed.
     #[inline(never)]
     fn decode(&mut self) {
         let Self { layer, usual, block, .. } = self;
         let meaning = layer.meaning;
-        let show = |flags| match usize::try_from(flags).ok().and_then(|flags| usual.get(flags)) {
+        let answer = |flags| match usize::try_from(flags).ok().and_then(|flags| usual.get(flags)) {
             Some(usual) => *usual,
             None => meaning.answer(flags).pack(),
         };
-        let count = layer.next_block(block, show);
+        let count = layer.next_block(block, answer);
         if let Some(cut) = block.get_mut(count) {
             *cut = (u64::MAX, meaning.elsewhere().pack());
         }

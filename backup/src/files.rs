@@ -75,7 +75,7 @@ impl BackupFiles {
         Self::read_with(files, |file| File::open(file))
     }
 
-    /// The same, of whatever `open` makes of a name.
+    /// Like [`read`](Self::read); `open` opens each name, which need not be that of a file.
     ///
     /// # Errors
     ///

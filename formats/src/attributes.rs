@@ -249,9 +249,9 @@ impl From<Status> for Attributes {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Assume {
-    /// Take bytes of which nobody says whether they have changed for dirty.
+    /// Take bytes for dirty if nothing says whether they have changed.
     pub dirty: bool,
-    /// Take bytes of which nobody says whether they read as zero for data.
+    /// Take bytes for data if nothing says whether they read as zero.
     pub data: bool,
 }
 

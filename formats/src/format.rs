@@ -171,7 +171,7 @@ pub struct ReadOptions {
     ///
     /// An extent list is not read without it, and a list without rows is right only if it is 0.
     pub size: Option<u64>,
-    /// The byte from which on the list was asked for.
+    /// The offset from which the list was requested.
     pub starting_offset: u64,
     /// Whether bytes that a CSI driver does not list as allocated read as zero.
     pub unallocated: Unallocated,

@@ -15,7 +15,7 @@ const BUFFER: usize = 256 << 10;
 pub(super) struct FrameOutput<W: Write> {
     out: BufWriter<W>,
     writer: Writer,
-    /// Zeroes that may go on.
+    /// A range of zeroes not yet written: the next may touch its end.
     zeroes: Option<Range<u64>>,
     detect_zeroes: bool,
     /// The bytes of the frames written.
@@ -30,7 +30,7 @@ impl<W: Write> FrameOutput<W> {
         Ok(Self { out, writer, zeroes: None, detect_zeroes, length: first.len() as u64 })
     }
 
-    /// These bytes read as zero.
+    /// Adds a range that reads as zero. It is written when it is known that no other touches its end.
     pub(super) fn zero(&mut self, range: Range<u64>) -> Result<(), BackupError> {
         match &mut self.zeroes {
             Some(zeroes) if zeroes.end == range.start => zeroes.end = range.end,
@@ -42,7 +42,7 @@ impl<W: Write> FrameOutput<W> {
         Ok(())
     }
 
-    /// Bytes of the disk from `offset` on.
+    /// Adds bytes of the disk from `offset` on, and finds the zeroes in them if it is to.
     pub(super) fn copy(&mut self, offset: u64, bytes: &[u8]) -> Result<(), BackupError> {
         if !self.detect_zeroes {
             return self.data(offset, bytes);

@@ -163,11 +163,15 @@ impl Backup {
         self
     }
 
-    /// Checks all that needs no server. [`survey`](Self::survey) does it as well.
+    /// Checks that an incremental can follow its parent, as far as no server is needed for it.
+    ///
+    /// [`survey`](Self::survey) does it as well.
     ///
     /// # Errors
     ///
-    /// [`BackupError::SameCheckpoint`], [`BackupError::UnknownSize`].
+    /// [`BackupError::SameCheckpoint`] if both have the same checkpoint;
+    /// [`BackupError::UnknownSize`] if the disk may have grown from a size that the parent does not
+    /// state.
     pub fn check(&self) -> Result<(), BackupError> {
         let Some(Changes { parent, .. }) = &self.changes else { return Ok(()) };
         if parent.hides_growth() {

@@ -65,7 +65,7 @@ impl RestoreError {
     pub const PARTIAL: &str = "; the target now holds neither its old state nor the backup's: \
         restore it again from the full backup on";
 
-    /// The same, with the name of the file that was being restored.
+    /// Adds the name of the file that was being restored.
     pub(super) fn about(self, file: &std::path::Path) -> Self {
         let file = file.to_owned();
         match self {

@@ -99,7 +99,8 @@ impl Restore {
     ///
     /// # Errors
     ///
-    /// [`RestoreError::Connect`], [`RestoreError::ReadOnly`].
+    /// [`RestoreError::Connect`] if there is no connection; [`RestoreError::ReadOnly`] if the target
+    /// takes no writes.
     pub fn connect(&self, uri: &Uri, options: &Options) -> Result<RestoreTarget, RestoreError> {
         RestoreTarget::connect(self, uri, options)
     }

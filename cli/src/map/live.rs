@@ -38,15 +38,18 @@ fn connect_failure(uri: &Uri, options: &Options, error: SurveyorError, args: &Ma
     failure
 }
 
-/// The bitmaps named and, unless nbdinfo's map of a bitmap is to be shown, the allocation are
-/// required. The depth is asked for only where it is shown, and may be missing.
+/// The contexts to ask for: the named bitmaps; the allocation, but not for nbdinfo's map of a bitmap,
+/// which shows nothing else; and the depth, if there is one, where neither a bitmap nor nbdinfo's map
+/// is asked for.
 fn contexts(args: &MapArgs) -> Result<Contexts, ContextError> {
     let contexts = Contexts::new().require_all(args.bitmap.iter().map(Context::bitmap))?;
-    match (args.format(), args.bitmap.is_empty()) {
-        (MapFormat::Nbdinfo, false) => Ok(contexts),
-        (MapFormat::Nbdinfo, true) | (_, false) => contexts.require(Context::Allocation),
-        _ => contexts.require(Context::Allocation)?.optional(Context::Depth),
+    let is_nbdinfo = args.format() == MapFormat::Nbdinfo;
+    let has_bitmap = !args.bitmap.is_empty();
+    if is_nbdinfo && has_bitmap {
+        return Ok(contexts);
     }
+    let contexts = contexts.require(Context::Allocation)?;
+    if is_nbdinfo || has_bitmap { Ok(contexts) } else { contexts.optional(Context::Depth) }
 }
 
 fn survey(

@@ -65,8 +65,9 @@ impl Records {
         }
     }
 
-    /// True if the blocks are of one size, and the capacity of the volume in bytes: two fields that a
-    /// record must have before its blocks, and that all records of a list share.
+    /// Returns whether the blocks are of one size, and the capacity of the volume in bytes.
+    ///
+    /// A record must have both fields before its blocks, and all records of a list the same values.
     fn volume(&mut self) -> Result<(bool, u64), Fault> {
         const EXPECTED: &str = "FIXED_LENGTH (1) or VARIABLE_LENGTH (2)";
         let head = &self.record.head;
@@ -77,12 +78,13 @@ impl Records {
         };
         let volume = (fixed, head.number(2)?);
         let before = *self.volume.get_or_insert(volume);
-        let (field, other) = match before {
-            _ if before == volume => return Ok(volume),
-            (_, capacity) if capacity == volume.1 => {
-                ("block_metadata_type", "block_metadata_type of the record before")
-            }
-            _ => ("volume_capacity_bytes", "volume_capacity_bytes of the record before"),
+        if before == volume {
+            return Ok(volume);
+        }
+        let (field, other) = if before.1 == volume.1 {
+            ("block_metadata_type", "block_metadata_type of the record before")
+        } else {
+            ("volume_capacity_bytes", "volume_capacity_bytes of the record before")
         };
         Err(Fault::Contradiction { field, other })
     }

@@ -162,7 +162,7 @@ impl Handshake {
         core::mem::take(&mut self.output)
     }
 
-    /// The same, which stay until they were [sent](Self::sent).
+    /// The bytes to send to the server, in order. They stay until they are [sent](Self::sent).
     pub(crate) fn output(&self) -> &[u8] {
         &self.output
     }

@@ -42,7 +42,7 @@ pub struct ReadAhead<'a, I> {
     options: PipelineOptions,
     /// Blocks in order, each in flight or waiting for its turn.
     blocks: VecDeque<PendingBlock>,
-    /// Bytes of those.
+    /// Bytes of those blocks.
     held: u64,
     /// The block that was handed out last.
     current: Vec<u8>,

@@ -147,7 +147,8 @@ impl Session {
         self.output.slices(|_| &[])
     }
 
-    /// The same, with the buffers that are lent to transfers.
+    /// Like [`output`](Self::output), with the bytes of lent buffers. `lender` returns the buffer
+    /// that an owner has lent.
     pub(crate) fn output_in<'a>(
         &'a self,
         lender: impl Fn(u64) -> &'a [u8],
@@ -205,7 +206,7 @@ impl Session {
         self.events.pop_front().map(|(event, _)| event)
     }
 
-    /// The same, with the transfer that it belongs to.
+    /// Like [`poll`](Self::poll), with the transfer to which the event belongs.
     pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64)> {
         self.events.pop_front()
     }

@@ -93,7 +93,8 @@ impl SendQueue {
         }
     }
 
-    /// The bytes to send, in order; no slice is empty. `lender` knows the buffers that are lent.
+    /// The bytes to send, in order; no slice is empty. `lender` returns the buffer
+    /// that an owner has lent.
     pub(super) fn slices<'a>(&'a self, lender: impl Fn(u64) -> &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut header = self.first_header;
         let mut skip = self.sent;

@@ -46,7 +46,7 @@ impl Session {
         self.space_in(&mut [])
     }
 
-    /// The same, where reads may go to what the caller lends.
+    /// Like [`space`](Self::space); the data of a read into a lent buffer goes to `lent`.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> &'a mut [u8] {
         if let Some((cookie, start, end)) = self.input.data()
             && let Some(reading) = self.requests.reading(cookie)
@@ -66,7 +66,7 @@ impl Session {
         self.advance_in(count, admit, &mut [])
     }
 
-    /// The same, where reads may go to what the caller lends.
+    /// Like [`advance`](Self::advance), after [`space_in`](Self::space_in) with the same `lent`.
     pub(crate) fn advance_in(
         &mut self,
         count: usize,

@@ -1,7 +1,7 @@
 package nbdextents_test
 
 // The drop-in pages of KubeVirt and vmsync (../DROP-IN.md), run. The walks that are replaced stand beside
-// the replacements, on one scripted server, so that the difference shows. The code is ours, of the shape
+// the replacements, on one scripted server, so that the difference shows. The code is ours, in the shape
 // of theirs.
 
 import (

@@ -22,8 +22,8 @@ use crate::values::{parse_length, parse_size};
 
 /// Turns the extent list of one program into that of another: stdin to stdout
 ///
-/// With --with two lists about the same disk become one. The text is to the byte what the other
-/// program writes: that of ovirt-imageio has no end of line.
+/// --with merges a second list about the same disk into the first. The output equals, byte for byte,
+/// what the other program writes: that of ovirt-imageio has no end of line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = example!("  nbd-extents map --demo --json |
     nbd-extents convert --from imageio-dirty --to nbdinfo-dirty --lossy"))]
@@ -36,29 +36,29 @@ pub(crate) struct ConvertArgs {
     to: Format,
     /// A second list about the same disk, from a file
     ///
-    /// Where both know whether bytes are dirty, they are if one of them says so; where both know
-    /// whether they are zero, they are if both say so.
+    /// If both lists know whether bytes are dirty, the bytes are dirty if one list says so. If both
+    /// know whether bytes are zero, the bytes are zero only if both say so.
     #[arg(long, num_args = 2, value_names = ["FORMAT", "FILE"])]
     with: Option<Vec<String>>,
     /// The size of the disk, which the input has to cover
     #[arg(long, value_name = "N", value_parser = parse_size)]
     size: Option<u64>,
-    /// Leave out what the target cannot say, and name it on stderr
+    /// Leave out attributes that the format has no words for, and name them on stderr
     #[arg(long)]
     lossy: bool,
-    /// Take what the input does not say for dirty, or for data; may be repeated
+    /// Assume that bytes are dirty, or data, if the input says nothing of it; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
     assume: Vec<Assumed>,
-    /// The byte from which on a csi list was asked for
+    /// The offset from which a csi list was requested
     #[arg(long, value_name = "N", value_parser = parse_size, default_value = "0")]
     starting_offset: u64,
-    /// The CSI driver promises that blocks not allocated read as zero
+    /// Take blocks that a csi-allocated list leaves out for zero: the driver promises it
     #[arg(long)]
     unallocated_is_zero: bool,
-    /// Write a csi list of blocks of this size; without, of ranges of any size
+    /// Write a csi list with blocks of N bytes, instead of ranges of any length
     #[arg(long, value_name = "N", value_parser = parse_length)]
     block: Option<NonZeroU64>,
-    /// Rows on a page of KubeVirt, or in a record of csi
+    /// The rows on a page of a kubevirt list, or in a record of a csi list
     #[arg(long, value_name = "N", default_value = "1000")]
     page: NonZeroU64,
 }

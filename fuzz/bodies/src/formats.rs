@@ -2,7 +2,7 @@
 //! and the rest is text of the first format. Asserts that pieces make no difference, that the
 //! extents are in order and cover the disk if its size is given, that an error lies in the input
 //! and can be printed, that the list can be written and reads the same again, that a second format
-//! is never less safe, and that a map and a merge of the list with itself agree.
+//! makes no byte clean or zero that was not, and that a map and a merge of the list with itself agree.
 
 use std::io;
 

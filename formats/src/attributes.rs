@@ -112,17 +112,30 @@ pub enum Attribute {
 }
 
 impl Attributes {
-    /// Every attribute with whether it is known here, and whether it is the same there.
-    fn compare(&self, there: &Self) -> [(Attribute, bool, bool); 7] {
+    /// Every attribute with whether it is the same there.
+    fn compare(&self, there: &Self) -> [(Attribute, bool); 7] {
         [
-            (Attribute::Zero, self.zero.is_some(), self.zero == there.zero),
-            (Attribute::Hole, self.hole, self.hole == there.hole),
-            (Attribute::Dirty, self.dirty.is_some(), self.dirty == there.dirty),
-            (Attribute::Layer, self.layer.is_some(), self.layer == there.layer),
-            (Attribute::Searched, self.searched.is_some(), self.searched == there.searched),
-            (Attribute::Compressed, self.compressed.is_some(), self.compressed == there.compressed),
-            (Attribute::HostOffset, self.host_offset.is_some(), self.host_offset == there.host_offset),
+            (Attribute::Zero, self.zero == there.zero),
+            (Attribute::Hole, self.hole == there.hole),
+            (Attribute::Dirty, self.dirty == there.dirty),
+            (Attribute::Layer, self.layer == there.layer),
+            (Attribute::Searched, self.searched == there.searched),
+            (Attribute::Compressed, self.compressed == there.compressed),
+            (Attribute::HostOffset, self.host_offset == there.host_offset),
         ]
+    }
+
+    /// Whether one attribute is known here.
+    pub(crate) const fn knows(&self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::Zero => self.zero.is_some(),
+            Attribute::Hole => self.hole,
+            Attribute::Dirty => self.dirty.is_some(),
+            Attribute::Layer => self.layer.is_some(),
+            Attribute::Searched => self.searched.is_some(),
+            Attribute::Compressed => self.compressed.is_some(),
+            Attribute::HostOffset => self.host_offset.is_some(),
+        }
     }
 
     /// The attributes that are known here.
@@ -134,7 +147,10 @@ impl Attributes {
     /// assert!(clean.known().eq([Attribute::Dirty]));
     /// ```
     pub fn known(&self) -> impl Iterator<Item = Attribute> {
-        self.compare(self).into_iter().filter_map(|(attribute, known, _)| known.then_some(attribute))
+        self.compare(self)
+            .into_iter()
+            .map(|(attribute, _)| attribute)
+            .filter(|&attribute| self.knows(attribute))
     }
 
     /// The attributes that are known here and are not the same there.
@@ -148,8 +164,13 @@ impl Attributes {
     /// ```
     #[must_use]
     pub fn lost_in(&self, there: &Self) -> BTreeSet<Attribute> {
-        let lost = self.compare(there).into_iter().filter(|&(_, known, same)| known && !same);
-        lost.map(|(attribute, ..)| attribute).collect()
+        // nearly every row of a list, and then without a set's memory
+        if self == there {
+            return BTreeSet::new();
+        }
+        let lost =
+            self.compare(there).into_iter().filter(|&(attribute, same)| self.knows(attribute) && !same);
+        lost.map(|(attribute, _)| attribute).collect()
     }
 
     /// What two lists say together of the same bytes.

@@ -38,9 +38,7 @@ impl Spec {
         };
         // the images that were looked at are qemu's word for the layer where it has no number
         let layer_is_said = row.layer.or(row.searched.map(|_| ImageLayer::Absent)).is_some();
-        let said = |&&attribute: &&Attribute| {
-            attribute == Layer && layer_is_said || row.known().any(|known| known == attribute)
-        };
+        let said = |&&attribute: &&Attribute| attribute == Layer && layer_is_said || row.knows(attribute);
         match self.must.iter().find(|attribute| !said(attribute)) {
             Some(&missing) => Err(missing),
             None => Ok(row),

@@ -976,3 +976,96 @@ fn limits_and_strictness_of_the_options_are_the_session_s() {
     let failed = RequestError { request: RequestInfo::FLUSH, fault: RequestFault::SimpleSuccess };
     assert_eq!(failed.errno(), None);
 }
+
+/// Progress restarts the limit: a whole answer, or 64 KiB of payload since the last time.
+#[test]
+fn progress_restarts_the_limit() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
+    let (start, second) = (talk.now, Duration::from_secs(1));
+    talk.begin_transfer(trim(0, 1));
+    talk.begin_transfer(read(0, 300 * KIB));
+    let asked = talk.asked();
+    assert_eq!(talk.connection.poll_timeout(), Some(start + LIMIT));
+    talk.now = start + second;
+    talk.answer(&asked[0], 0);
+    assert_eq!(talk.connection.poll_timeout(), Some(start + second + LIMIT), "an answer");
+    let reply = reply(&asked[1], 0, &vec![0; 300 * KIB as usize]);
+    // The offset of the chunk is payload as well.
+    let (header, payload) = reply.split_at(20);
+    let mut restarted = talk.now;
+    talk.hear(header);
+    let mut rest = payload;
+    for (length, is_progress) in [(64 * KIB - 1, false), (1, true), (64 * KIB - 1, false), (1, true)] {
+        talk.now += second;
+        let (now, later) = rest.split_at(length as usize);
+        talk.hear(now);
+        rest = later;
+        restarted = if is_progress { talk.now } else { restarted };
+        assert_eq!(talk.connection.poll_timeout(), Some(restarted + LIMIT));
+    }
+    // A failure is an answer too.
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
+    talk.begin_transfer(trim(0, 1));
+    talk.begin_transfer(trim(1, 1));
+    let asked = talk.asked();
+    talk.now += second;
+    talk.answer(&asked[0], 5);
+    assert_eq!(talk.connection.poll_timeout(), Some(talk.now + LIMIT));
+}
+
+/// The error names the limit that ran out, even if the job has a deadline that did not.
+#[test]
+fn a_limit_before_the_deadline_of_the_job_is_a_timeout() {
+    let deadline = Instant::now() + Duration::from_secs(3000);
+    let mut talk =
+        Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT).deadline(Some(deadline)));
+    talk.begin_transfer(trim(0, 1));
+    let error = talk.connection.handle_timeout(talk.now + LIMIT).unwrap_err();
+    assert!(matches!(error, Error::Timeout { after, .. } if after == LIMIT), "{error}");
+    // A request that is not sent yet is waited for.
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
+    talk.connection.disconnect(talk.now);
+    assert!(talk.connection.poll_timeout().is_some());
+}
+
+/// Status of one context, drained or taken as the caller says, in memory that is used again.
+#[test]
+fn chunks_of_status_are_the_caller_s_to_judge() {
+    use nbd_extents::Admission;
+
+    let options = Options::new().want_context("base:allocation");
+    let mut talk = Talk::begin(&options);
+    let hello = [
+        bytes::hello(3),
+        bytes::option_reply(8, 1, &[]),
+        bytes::option_reply(10, 4, &bytes::context(7, b"base:allocation")),
+        bytes::option_reply(10, 1, &[]),
+        bytes::option_reply(7, 3, &bytes::export_info(MIB, USUAL)),
+        bytes::option_reply(7, 1, &[]),
+    ];
+    talk.hear(&hello.concat());
+    talk.take_output();
+    let now = talk.now;
+    let status = [0, 0, 0, 7, 0, 0, 0x10, 0, 0, 0, 0, 3];
+    let mut place = None;
+    for admission in [Admission::Drain, Admission::Take, Admission::Take] {
+        let cookie =
+            talk.connection.start(now, |it| it.start_block_status(&StatusRequest::new(0, 4096))).unwrap();
+        talk.take_output();
+        let reply = bytes::structured_chunk(1, 5, cookie.get(), &status);
+        talk.connection.space()[..reply.len()].copy_from_slice(&reply);
+        talk.connection.received(reply.len(), now).unwrap();
+        let mut judge = |_: &crate::session::ChunkOffer| admission;
+        let event = talk.connection.poll(&mut judge, now).unwrap().unwrap();
+        if let Event::Status { payload, context: 7, .. } = event {
+            assert_eq!((admission, &payload[..]), (Admission::Take, &status[..]));
+            let before = place.replace(payload.as_ptr());
+            assert!(before.is_none_or(|before| before == payload.as_ptr()), "the same memory");
+            talk.connection.recycle(payload);
+        } else {
+            assert!(matches!(event, Event::Drained { length: 12, .. }) && admission == Admission::Drain);
+        }
+        assert_eq!(talk.connection.poll(&mut judge, now).unwrap(), Some(Event::Done { cookie }));
+    }
+    assert!(place.is_some());
+}

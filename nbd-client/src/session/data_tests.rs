@@ -647,3 +647,92 @@ proptest! {
         prop_assert_eq!((session.in_flight(), session.bytes_in_flight()), (0, 0));
     }
 }
+
+#[test]
+fn figures_of_failures_and_of_what_was_forgiven() {
+    let mut session = Session::new(structured());
+    session.start_trim(&TrimRequest::new(0, 1)).unwrap();
+    session.start_trim(&TrimRequest::new(0, 1)).unwrap();
+    session.take_output();
+    let error = [&5_u32.to_be_bytes()[..], &2_u16.to_be_bytes(), b"no"].concat();
+    let answers = [chunk(&structured(), DONE, 0x8001, 1, 0, &error), simple(5, 2)];
+    assert_eq!(feed(&mut session, &answers.concat(), 1000).unwrap().len(), 2);
+    assert_eq!((session.stats().failed, session.stats().done), (2, 0));
+    assert_eq!(session.stats().forgiven.total(), 0, "nothing follows the message");
+    let mut forgiven = ToleratedCounts::default();
+    forgiven.add(crate::stats::Tolerated::ErrorSlop);
+    session.count_forgiven(forgiven);
+    assert_eq!(session.stats().forgiven.total(), 1);
+    assert_eq!(Cookie::numbered(12).to_string(), "12");
+}
+
+/// The lowest length that is refused is one beyond the limit.
+#[test]
+fn a_chunk_may_be_as_long_as_the_limit() {
+    let mut config = structured();
+    config.limits.max_payload = 72;
+    let whole = chunk(&config, DONE, DATA, 1, 0, &data(1000, &[7; 64]));
+    assert_eq!(fault_of(&config, &ReadRequest::new(1000), &whole), None);
+    config.limits.max_payload = 71;
+    let mut session = Session::new(config);
+    session.start_read(&ReadRequest::new(1000), vec![0; 64]).unwrap();
+    session.take_output();
+    let limit = ProtocolError::PayloadTooLong { cookie: 1, length: 72, limit: 71 };
+    assert_eq!(feed(&mut session, &whole, 1000), Err(limit));
+    // A hole chunk has 12 bytes, and neither fewer nor more.
+    let longer = [&hole(1000, 64)[..], &[0]].concat();
+    let longer = chunk(&structured(), DONE, HOLE, 1, 0, &longer);
+    let bad = Some(RequestFault::BadContent { kind: HOLE, length: 13 });
+    assert_eq!(fault_of(&structured(), &ReadRequest::new(1000), &longer), bad);
+}
+
+/// After the error of a status reply only chunks that could have been its own are borne.
+#[test]
+fn late_chunks_are_of_status() {
+    for (kind, payload, is_borne) in [
+        (5, vec![0; 12], true),
+        (0x8001, vec![0, 0, 0, 5, 0, 0], true),
+        (0, vec![], true),
+        (DATA, vec![0; 9], false),
+    ] {
+        let config = SessionConfig::new(Headers::Structured, [0, 1]);
+        let mut session = Session::new(config.clone());
+        session.start_block_status(&StatusRequest::new(0, 4096)).unwrap();
+        session.take_output();
+        let error = chunk(&config, DONE, 0x8001, 1, 0, &[0, 0, 0, 5, 0, 0]);
+        feed(&mut session, &error, 1000).unwrap();
+        let late = feed(&mut session, &chunk(&config, 0, kind, 1, 0, &payload), 1000);
+        let unexpected = Err(ProtocolError::UnexpectedChunk { cookie: 1, kind });
+        assert_eq!(late, if is_borne { Ok(vec![]) } else { unexpected });
+    }
+}
+
+/// The payload form of block status: its length, the effect's length, and the contexts.
+#[test]
+fn a_list_of_contexts_goes_out_with_its_length() {
+    let mut config = SessionConfig::new(Headers::Extended, [3, 4, 5]);
+    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    let mut session = Session::new(config);
+    session.start_block_status(&StatusRequest::new(0, 512).only(&[3, 5])).unwrap();
+    let output = session.take_output();
+    assert_eq!(output[24..32], 16_u64.to_be_bytes());
+    assert_eq!(output[32..], [&512_u64.to_be_bytes()[..], &[0, 0, 0, 3, 0, 0, 0, 5]].concat());
+    assert_eq!(session.stats().bytes_sent, 48);
+}
+
+/// Owners are forgotten with their requests.
+#[test]
+fn parts_of_transfers_that_are_over_are_counted_no_more() {
+    let mut session = Session::new(structured());
+    let terms = RequestInfo::new(Command::Trim, 0, 1);
+    session.start_for(9, |session| session.start_plain(terms)).unwrap();
+    session.start_for(9, |session| session.start_plain(terms)).unwrap();
+    session.start_flush().unwrap();
+    session.start_flush().unwrap();
+    session.take_output();
+    assert_eq!((session.unowned(), session.flushes_in_flight()), (2, 2));
+    for (cookie, unowned, flushes) in [(1, 2, 2), (3, 1, 1), (2, 1, 1), (4, 0, 0)] {
+        feed(&mut session, &simple(0, cookie), 1000).unwrap();
+        assert_eq!((session.unowned(), session.flushes_in_flight()), (unowned, flushes), "{cookie}");
+    }
+}

@@ -190,6 +190,15 @@ mod tests {
         }
     }
 
+    /// What was sent may end anywhere, several pieces after the one in which it began.
+    #[test]
+    fn a_count_may_span_pieces() {
+        let mut output = filled();
+        output.advance(3, drop);
+        output.advance(4, drop);
+        assert_eq!(output.slices(|_| b"xyz").next(), Some(&b"h"[..]));
+    }
+
     #[test]
     fn a_lent_buffer_that_goes_away_is_copied() {
         let mut output = filled();

@@ -17,6 +17,20 @@ use crate::transport::Canceller;
 /// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
 const LONG_ZERO: u64 = 1 << 30;
 
+/// A step of the plan, or the error of the survey that it is made from.
+type Planned = Result<PlanStep, CopyError>;
+
+/// Ends the copy when a lane panics: the plan would wait for room in the queue for ever.
+struct StopOnPanic<'a>(&'a Queue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
 /// A copy under way.
 pub(super) struct Job<'a> {
     pub(super) target: &'a Export,
@@ -27,18 +41,12 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Carries out the steps over pairs of connections, and makes the result durable.
-    pub(super) fn run<I, E>(
+    pub(super) fn run<E: Into<CopyError>>(
         &self,
-        steps: I,
+        steps: impl Iterator<Item = Result<PlanStep, E>>,
         sources: Vec<Client>,
         targets: Vec<Client>,
-    ) -> Result<CopyProgress, CopyError>
-    where
-        I: Iterator<Item = Result<PlanStep, E>>,
-        CopyError: From<E>,
-    {
-        let queue = Queue::default();
-        let shared = Shared { queue: &queue, monitor: self.monitor };
+    ) -> Result<CopyProgress, CopyError> {
         let count = sources.len().min(targets.len()).max(1);
         let pace = self.options.pipeline.share(count);
         let mut lanes: Vec<_> = sources
@@ -47,37 +55,9 @@ impl Job<'_> {
             .enumerate()
             .map(|(number, (source, target))| Lane::new(number, source, target, pace, self.options.verify))
             .collect();
-        std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for lane in &mut lanes {
-                let run = move || {
-                    let result = lane.run(shared);
-                    if result.is_err() {
-                        shared.queue.stop();
-                    }
-                    result
-                };
-                let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
-                match builder.spawn_scoped(scope, run) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => {
-                        queue.stop();
-                        return Err(CopyError::Thread(error));
-                    }
-                }
-            }
-            let planned = self.plan(steps, &queue);
-            if planned.is_err() {
-                queue.stop();
-            }
-            queue.close();
-            let results: Vec<_> = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(Error::GivenUp))))
-                .collect();
-            // a failure of a lane is why the plan stopped, and not the other way round
-            results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
-        })?;
+        self.move_all(steps.map(|step| step.map_err(E::into)), &mut lanes)?;
+        // One flush is enough: several lanes write only where the target has CAN_MULTI_CONN, which
+        // makes a flush cover the writes that every connection has completed.
         if let Some(lane) = lanes.first_mut() {
             lane.flush().map_err(CopyError::Target)?;
         }
@@ -85,16 +65,45 @@ impl Job<'_> {
         Ok(self.monitor.progress())
     }
 
+    /// Plans on this thread and moves the pieces on one thread for each lane, until the plan is
+    /// carried out or something fails.
+    fn move_all(&self, steps: impl Iterator<Item = Planned>, lanes: &mut [Lane]) -> Result<(), CopyError> {
+        let queue = Queue::default();
+        let shared = Shared { queue: &queue, monitor: self.monitor };
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for lane in lanes {
+                let run = move || {
+                    let _guard = StopOnPanic(shared.queue);
+                    lane.run(shared).inspect_err(|_| shared.queue.stop())
+                };
+                let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
+                match builder.spawn_scoped(scope, run) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        // the scope waits for the lanes that run already
+                        queue.stop();
+                        return Err(CopyError::Thread(error));
+                    }
+                }
+            }
+            let planned = self.plan(steps, &queue).inspect_err(|_| queue.stop());
+            queue.close();
+            // every lane is joined before the first failure is looked for; one that panics fails
+            let results: Vec<_> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(Error::GivenUp))))
+                .collect();
+            // a failure of a lane is why the plan stopped, and not the other way round
+            results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
+        })
+    }
+
     /// Hands the steps to the lanes, in pieces and no faster than wanted.
-    fn plan<I, E>(&self, steps: I, queue: &Queue) -> Result<(), CopyError>
-    where
-        I: Iterator<Item = Result<PlanStep, E>>,
-        CopyError: From<E>,
-    {
+    fn plan(&self, steps: impl Iterator<Item = Planned>, queue: &Queue) -> Result<(), CopyError> {
         let mut limit = self.options.rate.map(RateLimit::new);
         for step in steps {
-            let step = step?;
-            let (range, task) = match step {
+            let (range, task) = match step? {
                 PlanStep::Copy { range } => (range, PieceTask::Copy),
                 PlanStep::Zero { range, may_unmap } => (range, PieceTask::Zero { may_unmap }),
             };
@@ -151,5 +160,22 @@ impl Job<'_> {
             at = end;
             Some((piece, is_ragged))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_panics_ends_the_copy() {
+        let queue = Queue::default();
+        let lane = || {
+            let _guard = StopOnPanic(&queue);
+            panic!("the test asks for a panic")
+        };
+        let result: std::thread::Result<()> = std::thread::scope(|scope| scope.spawn(lane).join());
+        assert!(result.is_err());
+        assert!(queue.is_over(), "otherwise the plan waits for room for ever");
     }
 }

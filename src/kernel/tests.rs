@@ -281,6 +281,22 @@ fn odd_numbers_stop_the_kernel_and_the_highest_do_not() {
     assert_eq!(merge(&left, &compact, &mut block, u64::MAX), Err(NextBlock::Scalar), "two forms");
 }
 
+/// Lists in every form are read in blocks.
+#[test]
+fn every_form_of_descriptors_has_blocks() {
+    let lists = [
+        RawList::Compact(&[[0, 0, 0, 8, 0, 0, 0, 1]; 32]),
+        RawList::Extended(&[[0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]; 32]),
+        RawList::Pair32(&[[8, 1]; 32]),
+        RawList::Pair64(&[(8, 1); 32]),
+    ];
+    for list in lists {
+        let side = Side { wire: Wire { list, goes_on: false, position: 0, flags: 0 }, start: 0 };
+        let progress = merge(&side, &side, &mut Block::new(), u64::MAX).unwrap();
+        assert_eq!((progress.position, progress.left.count, progress.right.count), (256, 32, 32));
+    }
+}
+
 /// A block that ends beyond the byte up to which it may is left to the scalar merge.
 #[test]
 fn blocks_end_where_the_caller_says() {

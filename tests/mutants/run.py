@@ -338,6 +338,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", choices=[[], *MODULES], metavar="MODULE")
     parser.add_argument("--sample", type=int, help="try this number of mutants, spread over the modules")
+    parser.add_argument("--named", type=pathlib.Path, help="try the mutants whose names are in this file")
     parser.add_argument("--slowest", type=float, default=60, help="leave out tests that take longer (seconds)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--list", action="store_true")
@@ -354,6 +355,9 @@ def main():
     if args.sample:
         step = max(1, len(mutants) // args.sample)
         mutants = mutants[step // 2::step][:args.sample]
+    if args.named:
+        names = args.named.read_text().splitlines()
+        mutants = [mutant for mutant in mutants if any(mutant.name in name for name in names)]
     copy_tree()
     viable = survivors = mutants
     for with_units in (True, False):
@@ -394,7 +398,7 @@ def report(viable, survivors, args):
             continue
         percent = 100 * (total - len(its)) / total
         say(f"{module:14} {total:5} viable, {total - len(its):5} caught: {percent:.1f}%")
-        failed |= percent < FLOOR and not args.sample
+        failed |= percent < FLOOR and not (args.sample or args.named)
     new = [mutant.name for mutant in survivors if mutant.name not in known]
     if new and args.write:
         with SURVIVORS.open("a") as page:

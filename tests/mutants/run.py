@@ -9,8 +9,9 @@ does a module of which less than 95% are caught. `--list` prints the modules, `-
 the file, to be explained there.
 
 All mutants are compiled into one set of test programs (rewrite.py), which run once for each mutant with its
-number in the environment: first the unit tests, then the other programs with the mutants that are left. A mutant is caught when a test fails, or takes five times the processor time that it
-takes without it. Only tests that reach the mutated function run, the fastest first.
+number in the environment: first the unit tests, then the other programs with the mutants that are left. A
+mutant is caught when a test fails, takes five times the processor time that it takes without it, or waits for
+far longer. Only tests that reach the mutated function run, the fastest first.
 """
 
 import argparse

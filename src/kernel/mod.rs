@@ -9,8 +9,7 @@ mod merge;
 mod runs;
 mod simd;
 
-pub(crate) use block::Block;
-pub(crate) use block::Segment;
+pub(crate) use block::{Block, Segment};
 pub(crate) use input::Consumed;
 pub(crate) use keep::Questions;
 pub(crate) use key::CODES;

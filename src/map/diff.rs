@@ -1,4 +1,5 @@
-//! The changes from one map to another.
+//! The changes from one map to another. Not a merge: bytes that only one map describes are a change
+//! here, and an error there.
 
 use core::iter::FusedIterator;
 

@@ -1,5 +1,7 @@
 //! Merges two maps. Maps have few statuses, so the status of a merged run is one look-up in a table
-//! of pairs, and the rest of the work is to walk along two lists of ends.
+//! of pairs, and the rest of the work is to walk along two lists of ends. The walk is its own, since
+//! it writes columns of a known size, in parts on several threads (`parallel.rs`). Maps that it
+//! cannot merge go to `stream::Merge`.
 
 use alloc::vec;
 use core::hash::Hash;

@@ -7,7 +7,8 @@
 //! plan             |-copy--|--zero-|-copy------|       |       |-copy-|   copies grow, zeroes shrink
 //! ```
 //!
-//! A [`Plan`] reads a stream of [`Action`]s once, holds a few extents, and yields [`PlanStep`]s:
+//! A [`Plan`] reads a stream of [`Action`]s once, holds a few extents, and yields [`PlanStep`]s. It
+//! pulls extent by extent and not in blocks, since its caller moves bytes after each step:
 //!
 //! ```
 //! use nbd_extents::plan::{BlockSize, Plan, PlanOptions};

@@ -46,12 +46,12 @@ pub(super) type Joins<T> = fn(&T, &T) -> bool;
 pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
     joins: Option<Joins<S::Status>>,
-    init: A,
+    mut acc: A,
     mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    let mut acc = init;
     if is_long(&mut stream) {
-        acc = fold_blocks(&mut stream, joins, acc, &mut f)?;
+        let fold = || fold_blocks(&mut stream, joins, acc, &mut f);
+        acc = if size_of::<A>() > 0 { apart(fold) } else { fold() }?;
     }
     // Moved: no other function has seen its new place, so a compiler keeps its fields in registers.
     let mut stream = stream;
@@ -77,16 +77,22 @@ pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     }
 }
 
-/// Folds the blocks of a stream. Inlined, so that a state which `f` only borrows can stay in registers
-/// as well: a `for_each` that fills a buffer would go through memory for each extent.
-#[inline]
+/// Calls `f` in a function of its own. A fold's state is in registers there, and does not compete for
+/// them with the scalar merge of short lists. A state that `f` only borrows (`for_each`) would go
+/// through memory for each extent, so such a reader has its blocks inlined.
+#[inline(never)]
+fn apart<T>(f: impl FnOnce() -> T) -> T {
+    f()
+}
+
+/// Folds the blocks of a stream.
+#[inline(always)]
 fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
     stream: &mut S,
     joins: Option<Joins<S::Status>>,
-    init: A,
+    mut acc: A,
     f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    let mut acc = init;
     let mut block = if joins.is_some() { Block::keeping() } else { Block::new() };
     while is_long(stream) {
         acc = if !read(stream, &mut block, joins) {
@@ -137,10 +143,9 @@ fn read<S: ExtentStream>(stream: &mut S, block: &mut Block, joins: Option<Joins<
 fn fold_segments<S: ExtentStream, A, E>(
     stream: &S,
     segments: impl Iterator<Item = Segment>,
-    init: A,
+    mut acc: A,
     f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    let mut acc = init;
     for Segment { start, end, code } in segments {
         if let Some(status) = stream.status_of(code) {
             acc = f(acc, Extent::trusted(start, end, status), code)?;
@@ -153,10 +158,9 @@ fn fold_segments<S: ExtentStream, A, E>(
 #[inline]
 fn fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
     stream: &mut S,
-    init: A,
+    mut acc: A,
     f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    let mut acc = init;
     for _ in 0..SCALAR {
         let Some(extent) = stream.next_extent()? else {
             break;

@@ -75,9 +75,6 @@ pub enum BackupError {
     /// The export cannot be read.
     #[error(transparent)]
     Read(#[from] Error),
-    /// The system has no more threads.
-    #[error("no thread for the reads: {0}")]
-    Thread(io::Error),
     /// The stream would not be sound.
     #[error(transparent)]
     Frame(#[from] FrameFault),

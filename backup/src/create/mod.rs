@@ -8,14 +8,13 @@ mod error;
 mod frames;
 mod parent;
 mod pump;
-mod short_reads;
 mod surveyed;
 
 use std::path::Path;
 
 use nbd_client::pool::more_connections;
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Options, Surveyor, Uri};
+use nbd_client::{Options, Pool, Surveyor, Uri};
 use nbd_extents::action::{Full, Policy, StatusStream, Zeroes};
 use nbd_extents::map::{Cap, ExtentMap};
 use nbd_extents::{Action, Context, Contexts, SurveyStats};
@@ -229,11 +228,11 @@ impl Backup {
         let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
         let client = surveyor.into_client()?;
         let received = received.saturating_sub(client.stats().bytes_received);
-        let connections = more_connections(client, uri, &options, self.connections)?;
+        let pool = Pool::of(more_connections(client, uri, &options, self.connections)?)?;
         SurveyedBackup::new(
             self.clone(),
             map,
-            connections,
+            pool,
             surveyed::SurveyFigures { stats, assumes_data, received },
         )
     }

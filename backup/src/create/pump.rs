@@ -2,12 +2,11 @@
 //! the plan's order.
 
 use std::io::Write;
-use std::ops::Range;
 use std::thread;
 
 use nbd_client::copy::CopyMonitor;
-use nbd_client::pipeline::RateLimit;
-use nbd_client::{Error, ReadAhead};
+use nbd_client::pipeline::{PipelineOptions, RateLimit};
+use nbd_client::{Error, Pool, ReadAhead};
 use nbd_extents::StreamError;
 use nbd_extents::plan::PlanStep;
 
@@ -15,47 +14,30 @@ use super::BackupError;
 use super::frames::FrameOutput;
 
 /// Reads in flight: many short ones make up for what each costs.
-pub(super) const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 64;
 
-/// The blocks of ranges that are read, in order. Each lies inside one range.
-pub(super) trait Blocks {
-    /// The next block, by its offset; `None` at the end of all ranges.
-    fn next_block(&mut self) -> Result<Option<(u64, &[u8])>, Error>;
-}
-
-impl<I: Iterator<Item = Range<u64>>> Blocks for ReadAhead<'_, I> {
-    fn next_block(&mut self) -> Result<Option<(u64, &[u8])>, Error> {
-        Ok(self.next_block()?.map(|block| (block.offset, block.data)))
-    }
-}
-
-/// The ranges that a plan copies. A fault of the plan ends them, and is reported by [`run`].
-pub(super) fn copies<P>(plan: P) -> impl Iterator<Item = Range<u64>>
-where
-    P: Iterator<Item = Result<PlanStep, StreamError>>,
-{
-    plan.map_while(Result::ok).filter_map(|step| match step {
-        PlanStep::Copy { range } => Some(range),
-        PlanStep::Zero { .. } => None,
-    })
-}
-
-/// Carries out a plan, with the blocks of its [`copies`], which run ahead.
+/// Carries out a plan, which is walked twice: by the reads, which run ahead, and by the output.
 ///
-/// `rate` is the most bytes to copy in a second. Other threads receive whatever was asked for while
-/// this one waits.
+/// `rate` is the most bytes to copy in a second. The pool's threads receive whatever was asked for
+/// while this one waits.
 pub(super) fn run<P, W>(
-    blocks: &mut impl Blocks,
+    pool: &mut Pool,
     plan: P,
     frames: &mut FrameOutput<W>,
     monitor: &CopyMonitor,
     rate: Option<u64>,
 ) -> Result<(), BackupError>
 where
-    P: Iterator<Item = Result<PlanStep, StreamError>>,
+    P: Iterator<Item = Result<PlanStep, StreamError>> + Clone,
     W: Write,
 {
+    // A fault of the plan ends the reads here, and is reported by the walk below.
+    let copies = plan.clone().map_while(Result::ok).filter_map(|step| match step {
+        PlanStep::Copy { range } => Some(range),
+        PlanStep::Zero { .. } => None,
+    });
     let mut limit = rate.map(RateLimit::new);
+    let mut blocks = ReadAhead::new(pool, copies, PipelineOptions::default().requests(IN_FLIGHT))?;
     for step in plan {
         match step? {
             PlanStep::Zero { range, .. } => {
@@ -66,13 +48,13 @@ where
                 let mut at = range.start;
                 while at < range.end {
                     // No block where one is due would be a fault of the reader: the plan is the same.
-                    let (offset, data) = blocks.next_block()?.ok_or(Error::GivenUp)?;
-                    let length = data.len() as u64;
+                    let block = blocks.next_block()?.ok_or(Error::GivenUp)?;
+                    let length = block.data.len() as u64;
                     if let Some(limit) = &mut limit {
                         thread::sleep(limit.delay(length));
                     }
-                    frames.copy(offset, data)?;
-                    at = offset + length;
+                    frames.copy(block.offset, block.data)?;
+                    at = block.offset + length;
                     monitor.add_copied(length);
                 }
             }

@@ -3,18 +3,16 @@
 use std::io::Write;
 use std::time::SystemTime;
 
+use nbd_client::Pool;
 use nbd_client::copy::CopyMonitor;
-use nbd_client::pipeline::PipelineOptions;
 use nbd_client::survey::Order;
-use nbd_client::{Client, Error, Export, Pool, ReadAhead};
 use nbd_extents::action::Totals;
 use nbd_extents::map::ExtentMap;
-use nbd_extents::plan::{Access, BlockSize, Plan, PlanError, PlanOptions, PlanTotals};
+use nbd_extents::plan::{Access, BlockSize, Plan, PlanError, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{Action, MAX_END, SurveyStats};
 
 use super::frames::FrameOutput;
-use super::short_reads::ShortReads;
 use super::{Backup, BackupError, pump};
 use crate::sparse_stream::Meta;
 
@@ -37,17 +35,11 @@ pub struct SurveyedBackup {
     backup: Backup,
     map: ExtentMap<Action>,
     plan: PlanOptions,
-    /// At least one.
-    connections: Vec<Client>,
-    size: u64,
+    pool: Pool,
     figures: SurveyFigures,
-    totals: PlanTotals,
+    totals: Totals,
     monitor: CopyMonitor,
 }
-
-/// Ranges shorter than this on average, in bytes, are received by the thread that writes them. From
-/// here on that takes longer, since it cannot receive while it writes: 1.17 times at 32 KiB into a pipe.
-const SHORT: u64 = 32 << 10;
 
 /// The course of a survey.
 #[derive(Clone, Copy, Debug)]
@@ -78,23 +70,22 @@ impl SurveyedBackup {
     pub(super) fn new(
         backup: Backup,
         map: ExtentMap<Action>,
-        connections: Vec<Client>,
+        pool: Pool,
         figures: SurveyFigures,
     ) -> Result<Self, BackupError> {
-        let export = connections.first().ok_or(Error::GivenUp)?.export();
-        let size = export.size();
-        let plan = plan_options(&backup, export)?;
-        let totals = Plan::new(from_iter(map.extents()), plan).measure()?;
+        let plan = plan_options(&backup, &pool)?;
+        let totals = Plan::new(from_iter(map.extents()), plan).measure()?.bytes;
+        let size = pool.export().size();
         let monitor = CopyMonitor::new(size);
-        monitor.plan_copy(totals.bytes.copy);
+        monitor.plan_copy(totals.copy);
         monitor.plan_to(size);
-        Ok(Self { backup, map, plan, connections, size, figures, totals, monitor })
+        Ok(Self { backup, map, plan, pool, figures, totals, monitor })
     }
 
     /// Bytes that it copies, makes zero and skips.
     #[must_use]
     pub const fn totals(&self) -> Totals {
-        self.totals.bytes
+        self.totals
     }
 
     /// Shows how far the backup is, from any thread.
@@ -123,31 +114,17 @@ impl SurveyedBackup {
     /// [`BackupError::Read`], [`BackupError::Write`]. The bytes written until then lack their stop
     /// frame, and no reader takes them for a whole stream.
     pub fn write<W: Write>(self, out: W) -> Result<(W, BackupReport), BackupError> {
-        let Self { backup, map, plan, mut connections, size, figures, totals, monitor } = self;
-        let meta = meta(&backup, size, totals.bytes.copy);
+        let Self { backup, map, plan, mut pool, figures, totals, monitor } = self;
+        let meta = meta(&backup, pool.export().size(), totals.copy);
         let mut frames = FrameOutput::new(out, &meta, backup.detect_zeroes)?;
         let plan = Plan::new(from_iter(map.extents()), plan);
-        let copies = pump::copies(plan.clone());
-        let are_short = totals.bytes.copy < SHORT.saturating_mul(totals.copies);
-        let is_only_one = connections.len() == 1;
-        let received = match connections.pop_if(|_| is_only_one && are_short) {
-            Some(client) => {
-                let mut blocks = ShortReads::new(client, copies).map_err(BackupError::Thread)?;
-                pump::run(&mut blocks, plan, &mut frames, &monitor, backup.rate)?;
-                blocks.disconnect()
-            }
-            None => {
-                let mut pool = Pool::of(connections)?;
-                let pipeline = PipelineOptions::default().requests(pump::IN_FLIGHT);
-                let mut blocks = ReadAhead::new(&mut pool, copies, pipeline)?;
-                pump::run(&mut blocks, plan, &mut frames, &monitor, backup.rate)?;
-                // Every request has been answered, so a server that closes badly harms nothing.
-                pool.disconnect().unwrap_or_default().iter().map(|stats| stats.bytes_received).sum()
-            }
-        };
+        pump::run(&mut pool, plan, &mut frames, &monitor, backup.rate)?;
+        // Every request has been answered, so a server that closes badly harms nothing.
+        let connections = pool.disconnect().unwrap_or_default();
+        let received = connections.iter().map(|stats| stats.bytes_received).sum::<u64>();
         let (out, length) = frames.finish()?;
         let report = BackupReport {
-            totals: totals.bytes,
+            totals,
             extents: map.run_count(),
             assumed: figures.stats.assumed_bytes,
             received: figures.received + received,
@@ -159,11 +136,11 @@ impl SurveyedBackup {
 
 /// Reads of whole blocks. With the bitmap first clean bytes may not even be readable, and are left
 /// alone.
-fn plan_options(backup: &Backup, export: &Export) -> Result<PlanOptions, PlanError> {
-    let minimum = BlockSize::new(export.minimum_block())?;
+fn plan_options(backup: &Backup, pool: &Pool) -> Result<PlanOptions, PlanError> {
+    let minimum = BlockSize::new(pool.export().minimum_block())?;
     let access = if backup.order == Order::BitmapFirst { Access::DirtyOnly } else { Access::All };
     // The reads are cut later, when they are asked for.
-    Ok(PlanOptions::new(export.size(), minimum)?
+    Ok(PlanOptions::new(pool.export().size(), minimum)?
         .min_block(minimum)?
         .max_copy(MAX_END)?
         .max_zero(MAX_END)?

@@ -4,7 +4,7 @@ use std::fmt;
 
 use nbd_extents::chain::Checksum;
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_128;
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// How the checksum of a stream is computed.
 ///
@@ -35,19 +35,19 @@ impl fmt::Display for ChecksumAlgorithm {
 
 /// The checksum over the bytes seen until now.
 #[derive(Clone)]
-pub(super) struct Hasher(XxHash3_128);
+pub(super) struct Hasher(Xxh3Default);
 
 impl Hasher {
-    pub(super) fn new() -> Self {
-        Self(XxHash3_128::new())
+    pub(super) const fn new() -> Self {
+        Self(Xxh3Default::new())
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
+        self.0.update(bytes);
     }
 
     pub(super) fn checksum(&self) -> Checksum {
-        Checksum::new(self.0.finish_128())
+        Checksum::new(self.0.digest128())
     }
 }
 

@@ -133,7 +133,7 @@ impl Reader {
 
     /// A reader at the start of a stream.
     #[must_use]
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             at: 0,
             frame: 0,

@@ -14,6 +14,9 @@ SIZE = 4 << 20
 
 each_script = pytest.mark.parametrize("name, survey, backup", SCRIPTS, ids=[name for name, _, _ in SCRIPTS])
 
+# A file that begins as a backup does, so that the next one may replace it.
+PREVIOUS = b"meta 0000000000000000 0000000000000002\r\n{}\r\nthe previous one"
+
 
 def limit(name):
     """The seconds that a call may take: short where the limit is what ends it."""
@@ -44,14 +47,14 @@ def test_a_survey(name, survey, backup):
 @each_script
 def test_a_backup(folder, name, survey, backup):
     target = folder / "full"
-    target.write_bytes(b"the previous one")
+    target.write_bytes(PREVIOUS)
     with scripted(name) as uri:
         totals = ends(backup, lambda: nbd_extents.backup(uri, target, timeout=limit(name)))
     assert list(folder.iterdir()) == [target], "nothing is left beside it"
     if backup == 0:
         assert totals["copy"] == SIZE and target.stat().st_size > SIZE
     else:
-        assert target.read_bytes() == b"the previous one"
+        assert target.read_bytes() == PREVIOUS
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in SCRIPTS if name.startswith("silent")])

@@ -11,6 +11,7 @@ use nbd_client::frame::option_type::STARTTLS;
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
+use nbd_client::uri::Address;
 use nbd_client::{Client, Error, Options, Uri};
 
 use crate::failure::{self, Failure};
@@ -79,7 +80,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     let error = error.into();
     if let SurveyorError::Client(Error::Connect { source, .. }) = &error
         && source.kind() == ErrorKind::NotFound
-        && uri.to_string().contains("socket=")
+        && matches!(uri.address(), Address::Unix(_))
     {
         return Failure::from(error)
             .hint(" (no socket has this name: is the server running, and is this its path?)");

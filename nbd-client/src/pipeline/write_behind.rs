@@ -43,7 +43,6 @@ const LONG_ZERO: u64 = 1 << 30;
 pub struct WriteBehind<'a> {
     pool: &'a mut Pool,
     options: PipelineOptions,
-    /// The most bytes of data in one request.
     in_flight: Vec<PendingWrite>,
     /// Bytes of data in flight.
     held: u64,

@@ -70,7 +70,11 @@ impl Write for Output {
         if self.bytes.len() + bytes.len() > self.most {
             self.write_waiting()?;
         }
-        self.bytes.extend_from_slice(bytes);
+        if bytes.len() >= self.most {
+            self.out.write_all(bytes)?;
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
         Ok(bytes.len())
     }
 

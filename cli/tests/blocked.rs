@@ -1,6 +1,7 @@
 //! `--timeout` ends a run that is blocked in its own input or output, with exit code 4.
 #![cfg(target_os = "linux")]
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,34 @@ fn a_restore_whose_input_stalls() {
 #[test]
 fn a_map_whose_output_is_not_read() {
     ends_blocked(&["map", &server(3).uri(), "--json"]);
+}
+
+/// The map is read ahead by a thread, which then waits for a server that does not answer.
+#[test]
+fn a_map_whose_reader_goes_away_does_not_wait_for_the_server() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(64 * MIB))?;
+        conn.serve(|conn, request| match request.offset {
+            0 => {
+                let list: Vec<_> = (0..8192).map(|nth| (4096, nth % 2 * 3)).collect();
+                conn.status(request, 0, &list, DONE)
+            }
+            _ => conn.stall(),
+        })
+    })
+    .unwrap();
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
+        .args(["map", &server.uri(), "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0; 1]).unwrap();
+    drop(output);
+    child.wait().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(60), "it waited for the server");
 }
 
 /// While a server cannot send an answer, libvirt's guest stops: a backup asks for no more than it can

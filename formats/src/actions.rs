@@ -18,7 +18,7 @@
 //! | `length` | how many bytes; a whole number, not 0. Each range starts where the one before it ends |
 //! | `action` | `"copy"`: read and store. `"zero"`: write zeroes, without reading. `"skip"`: leave as it is. `"absent"`: the layer does not hold it |
 //!
-//! Neighbours have different actions. With `--totals --json` the example prints one object instead,
+//! Neighbours have different actions. With `--totals --json` the program prints one object instead,
 //! of the same version:
 //!
 //! ```text
@@ -39,6 +39,7 @@ use nbd_extents::action::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{Fields, FlatObject};
+use crate::row::row;
 use crate::spec::{Style, rows};
 use crate::{ListReader, ListWriter, ReadOptions, WriteOptions};
 
@@ -117,7 +118,8 @@ pub fn read<R: Read>(input: R, options: ReadOptions) -> ListReader<R, ActionKind
 /// ```
 pub fn writer<W: Write>(out: W, options: WriteOptions) -> ListWriter<W, ActionKind> {
     let encoder = rows(Style::PYTHON, |kind: &ActionKind, start, length, out| {
-        write!(out, "{{\"start\": {start}, \"length\": {length}, \"action\": \"{kind}\"}}")
+        let kind = kind.to_string();
+        row!(out, "{\"start\": ", start, ", \"length\": ", length, ", \"action\": \"", &*kind, "\"}");
     });
     ListWriter::new(encoder, out, options)
 }

@@ -11,9 +11,8 @@
 //! The keys are ovirt-imageio's, but `hole` is the HOLE bit of `base:allocation`: it does not say
 //! that the bytes read as zero. All three must be there. Keys may be added without notice.
 
-use std::io::Write;
-
 use crate::objects::{Fields, FlatObject};
+use crate::row::row;
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, ImageLayer};
 
@@ -33,8 +32,8 @@ pub(crate) const COMBINED: Spec = Spec {
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {
             let (dirty, zero, hole) = (known.dirty != Some(false), known.zero == Some(true), known.hole);
-            write!(out, "{{\"start\": {start}, \"length\": {length}, ")?;
-            write!(out, "\"dirty\": {dirty}, \"zero\": {zero}, \"hole\": {hole}}}")
+            row!(out, "{\"start\": ", start, ", \"length\": ", length, ", \"dirty\": ", dirty);
+            row!(out, ", \"zero\": ", zero, ", \"hole\": ", hole, "}");
         })
     },
 };

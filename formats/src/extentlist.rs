@@ -12,12 +12,11 @@
 //!   time; `sort -n` puts a list without units in order.
 //! - An unknown word is an error here, and data to nbdkit.
 
-use std::io::Write;
-
 use nbd_extents::Allocation;
 
 use crate::nbdinfo::word;
 use crate::numbers::Numbers;
+use crate::row::row;
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 use crate::{Attributes, Fault, ImageLayer};
 
@@ -34,10 +33,10 @@ pub(crate) const LIST: Spec = Spec {
     encoder: |_| {
         // bytes before the first line would be holes to nbdkit
         rows(Style { from_zero: true, ..Style::LINES }, |known, start, length, out| {
-            write!(out, "{start} {length}")?;
-            match Allocation::number(known) {
-                0 => Ok(()),
-                number => write!(out, " {}", Allocation::words(number).unwrap_or_default()),
+            row!(out, start, " ", length);
+            let number = Allocation::number(known);
+            if number != 0 {
+                row!(out, " ", &*Allocation::words(number).unwrap_or_default());
             }
         })
     },

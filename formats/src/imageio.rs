@@ -19,9 +19,8 @@
 //! - The text has no end of line. CloudStack's has no blanks either; it is read alike and written
 //!   as ovirt-imageio writes.
 
-use std::io::Write;
-
 use crate::objects::{Fields, FlatObject};
+use crate::row::row;
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, Fault, ImageLayer};
 
@@ -37,11 +36,11 @@ pub(crate) const ZERO: Spec = Spec {
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {
             let zero = known.zero == Some(true);
-            write!(out, "{{\"start\": {start}, \"length\": {length}, \"zero\": {zero}")?;
-            match known.layer {
-                Some(layer) => write!(out, ", \"hole\": {}}}", layer == ImageLayer::Absent),
-                None => write!(out, "}}"),
+            row!(out, "{\"start\": ", start, ", \"length\": ", length, ", \"zero\": ", zero);
+            if let Some(layer) = known.layer {
+                row!(out, ", \"hole\": ", layer == ImageLayer::Absent);
             }
+            row!(out, "}");
         })
     },
 };
@@ -73,11 +72,11 @@ pub(crate) const DIRTY: Spec = Spec {
     encoder: |_| {
         rows(Style::PYTHON, |known: &Attributes, start, length, out| {
             let dirty = known.dirty != Some(false);
-            write!(out, "{{\"start\": {start}, \"length\": {length}, \"dirty\": {dirty}")?;
-            match known.zero {
-                Some(zero) => write!(out, ", \"zero\": {zero}}}"),
-                None => write!(out, "}}"),
+            row!(out, "{\"start\": ", start, ", \"length\": ", length, ", \"dirty\": ", dirty);
+            if let Some(zero) = known.zero {
+                row!(out, ", \"zero\": ", zero);
             }
+            row!(out, "}");
         })
     },
 };

@@ -15,7 +15,6 @@
 //! and pages of the other kind are refused. Before KubeVirt merged the two contexts, incremental
 //! pages never said zero; nothing is lost by that but speed.
 
-use std::io::Write;
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
@@ -26,6 +25,7 @@ use serde_json::Value;
 use crate::input::Input;
 use crate::nested::{Found, Nested, ROWS, Shape};
 use crate::numbers::{Numbers, spec};
+use crate::row::row;
 use crate::spec::{Decoder, Encode, Spec, Step, Syntax, Text};
 use crate::{Attribute, Attributes, Fault, ListReadError, ListWriteError};
 
@@ -172,17 +172,19 @@ impl<P: Numbers> Encode<Attributes> for PageWriter<P> {
     fn extent(&mut self, extent: &Extent<Attributes>, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
         let (start, length, number) = (extent.start(), extent.length(), P::number(extent.status()));
         if self.count == self.page.get() {
-            writeln!(out, "],\"next_offset\":{start}}}")?;
+            row!(out, "],\"next_offset\":", start, "}\n");
             self.count = 0;
         }
         let before = if self.count == 0 { "{\"extents\":[" } else { "," };
         self.count += 1;
-        write!(out, "{before}{{\"offset\":{start},\"length\":{length},\"type\":{number},")?;
-        Ok(write!(out, "\"description\":\"{}\"}}", P::words(number).unwrap_or_default())?)
+        row!(out, before, "{\"offset\":", start, ",\"length\":", length, ",\"type\":", number);
+        row!(out, ",\"description\":\"", &*P::words(number).unwrap_or_default(), "\"}");
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
         let list = if self.count == 0 { "{\"extents\":null" } else { "]" };
-        Ok(writeln!(out, "{list},\"next_offset\":null}}")?)
+        row!(out, list, ",\"next_offset\":null}\n");
+        Ok(())
     }
 }

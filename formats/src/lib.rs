@@ -144,6 +144,7 @@ mod objects;
 pub mod qcow2reader;
 pub mod qemu_img;
 mod reader;
+mod row;
 mod spec;
 mod writer;
 

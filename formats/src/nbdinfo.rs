@@ -22,12 +22,12 @@
 //! number.
 
 use std::borrow::Cow;
-use std::io::Write;
 
 use nbd_extents::{Allocation, Depth, Dirtiness};
 
 use crate::numbers::{Numbers, spec};
 use crate::objects::{Fields, FlatObject, WHOLE_NUMBER};
+use crate::row::{Padded, row};
 use crate::spec::{Decoder, Spec, Step, Style, Syntax, Text, rows};
 use crate::{Attributes, Fault};
 
@@ -42,8 +42,10 @@ const fn text<C: Numbers>(name: &'static str) -> Spec {
     let encoder = |_| {
         rows(Style::LINES, |known, start, length, out| {
             let number = C::number(known);
-            write!(out, "{start:10}  {length:10}  {number:3}")?;
-            C::words(number).map_or(Ok(()), |words| write!(out, "  {words}"))
+            row!(out, Padded(start, 10), "  ", Padded(length, 10), "  ", Padded(number, 3));
+            if let Some(words) = C::words(number) {
+                row!(out, "  ", &*words);
+            }
         })
     };
     spec::<C>(name, |_| Decoder::new(Syntax::Lines, None, line::<C>), encoder)
@@ -58,11 +60,11 @@ const fn json<C: Numbers>(name: &'static str) -> Spec {
         let style = Style { open, between: ",\n", close, empty: "[\n\n]\n", from_zero: false };
         rows(style, |known, start, length, out| {
             let number = C::number(known);
-            write!(out, "{{ \"offset\": {start}, \"length\": {length}, \"type\": {number}")?;
-            match C::words(number) {
-                Some(words) => write!(out, ", \"description\": \"{words}\"}}"),
-                None => write!(out, "}}"),
+            row!(out, "{ \"offset\": ", start, ", \"length\": ", length, ", \"type\": ", number);
+            if let Some(words) = C::words(number) {
+                row!(out, ", \"description\": \"", &*words, "\"");
             }
+            row!(out, "}");
         })
     };
     spec::<C>(name, decoder, encoder)

@@ -8,9 +8,8 @@
 //! The name of the format is `qcow2reader`. `allocated` says that the image, or one below it, holds
 //! the bytes.
 
-use std::io::Write;
-
 use crate::objects::{Fields, FlatObject};
+use crate::row::row;
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, ImageLayer};
 
@@ -32,8 +31,8 @@ pub(crate) const MAP: Spec = Spec {
         rows(Style::LINES, |known: &Attributes, start, length, out| {
             let allocated = known.layer != Some(ImageLayer::Absent);
             let (zero, compressed) = (known.zero == Some(true), known.compressed == Some(true));
-            write!(out, "{{\"start\":{start},\"length\":{length},\"allocated\":{allocated},")?;
-            write!(out, "\"zero\":{zero},\"compressed\":{compressed}}}")
+            row!(out, "{\"start\":", start, ",\"length\":", length, ",\"allocated\":", allocated);
+            row!(out, ",\"zero\":", zero, ",\"compressed\":", compressed, "}");
         })
     },
 };

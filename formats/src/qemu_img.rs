@@ -32,9 +32,8 @@
 //!
 //! A program that takes `data` for dirty backs up the opposite.
 
-use std::io::{self, Write};
-
 use crate::objects::{Fields, FlatObject};
+use crate::row::row;
 use crate::spec::{Spec, Style, rows};
 use crate::{Attribute, Attributes, Fault, ImageLayer};
 
@@ -146,21 +145,21 @@ fn export(present: bool, zero: bool, start: u64) -> Attributes {
     }
 }
 
-fn write(known: &Attributes, start: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
+fn write(known: &Attributes, start: u64, length: u64, out: &mut Vec<u8>) {
     let depth = match known.layer {
         Some(ImageLayer::Depth(depth)) => depth.saturating_sub(1),
         _ => known.searched.unwrap_or(0),
     };
-    write!(out, "{{ \"start\": {start}, \"length\": {length}, \"depth\": {depth}")?;
+    row!(out, "{ \"start\": ", start, ", \"length\": ", length, ", \"depth\": ", u64::from(depth));
     if let Some(layer) = known.layer {
-        write!(out, ", \"present\": {}", layer != ImageLayer::Absent)?;
+        row!(out, ", \"present\": ", layer != ImageLayer::Absent);
     }
-    write!(out, ", \"zero\": {}, \"data\": {}", known.zero == Some(true), !known.hole)?;
+    row!(out, ", \"zero\": ", known.zero == Some(true), ", \"data\": ", !known.hole);
     if let Some(compressed) = known.compressed {
-        write!(out, ", \"compressed\": {compressed}")?;
+        row!(out, ", \"compressed\": ", compressed);
     }
     if let Some(offset) = known.host_offset {
-        write!(out, ", \"offset\": {offset}")?;
+        row!(out, ", \"offset\": ", offset);
     }
-    write!(out, "}}")
+    row!(out, "}");
 }

@@ -1,11 +1,12 @@
 //! The parts of a format: its name, the attributes that its rows can say, its reader and its writer.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::Read;
 
 use nbd_extents::{Extent, MAX_END, StreamError};
 
 use crate::input::Input;
+use crate::row::row;
 use crate::{Attribute, Attributes, Fault, ImageLayer, ListWriteError, ReadOptions, WriteOptions};
 
 /// A format whose rows say attributes.
@@ -143,14 +144,11 @@ impl Style {
 pub(crate) struct Rows<T> {
     style: Style,
     begun: bool,
-    write: fn(&T, u64, u64, &mut Vec<u8>) -> io::Result<()>,
+    write: fn(&T, u64, u64, &mut Vec<u8>),
 }
 
 /// A writer of rows, each written by `write` from its status, its start and its length.
-pub(crate) fn rows<T: 'static>(
-    style: Style,
-    write: fn(&T, u64, u64, &mut Vec<u8>) -> io::Result<()>,
-) -> Box<dyn Encode<T>> {
+pub(crate) fn rows<T: 'static>(style: Style, write: fn(&T, u64, u64, &mut Vec<u8>)) -> Box<dyn Encode<T>> {
     Box::new(Rows { style, begun: false, write })
 }
 
@@ -162,11 +160,13 @@ impl<T> Encode<T> for Rows<T> {
         }
         let before = if self.begun { self.style.between } else { self.style.open };
         self.begun = true;
-        out.write_all(before.as_bytes())?;
-        Ok((self.write)(extent.status(), start, extent.length(), out)?)
+        row!(out, before);
+        (self.write)(extent.status(), start, extent.length(), out);
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
-        Ok(out.write_all((if self.begun { self.style.close } else { self.style.empty }).as_bytes())?)
+        row!(out, if self.begun { self.style.close } else { self.style.empty });
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::{Context, ContextError, Contexts};
 
+use super::ahead::SurveyAhead;
 use super::args::{MapArgs, MapContent, MapFormat};
 use super::report::{self, MapSubject};
 use crate::connection;
@@ -19,12 +20,10 @@ pub(super) fn run(uri: &Uri, args: &MapArgs, out: &mut impl Write) -> Result<(),
     // Without block status all of an export is data; of a bitmap nothing can be assumed.
     let options = args.connection.options().assume_data(args.survey.safe_on_failure);
     let order = if args.bitmap_first { Order::BitmapFirst } else { Order::Together };
-    let mut surveyor = Surveyor::connect(uri, &options, &contexts, order)
+    let surveyor = Surveyor::connect(uri, &options, &contexts, order)
         .map_err(|error| connect_failure(uri, &options, error, args))?;
-    survey(&mut surveyor, &contexts, args, out)
-        .map_err(|failure| failure.hint_survey(!args.bitmap.is_empty(), args.bitmap_first))?;
-    surveyor.disconnect().ok(); // all that was asked has been answered
-    Ok(())
+    survey(surveyor, &contexts, args, out)
+        .map_err(|failure| failure.hint_survey(!args.bitmap.is_empty(), args.bitmap_first))
 }
 
 /// The failure of a connection. Without block status a map of all data is still possible.
@@ -53,7 +52,7 @@ fn contexts(args: &MapArgs) -> Result<Contexts, ContextError> {
 }
 
 fn survey(
-    surveyor: &mut Surveyor,
+    surveyor: Surveyor,
     contexts: &Contexts,
     args: &MapArgs,
     out: &mut impl Write,
@@ -63,7 +62,7 @@ fn survey(
     if !surveyor.is_read_only() && args.format() == MapFormat::Table && content != MapContent::Totals {
         writeln!(out, "the export is writable: its map may change while it is read\n")?;
     }
-    let options = args.survey.options(surveyor)?.range(range.clone())?;
+    let options = args.survey.options(&surveyor)?.range(range.clone())?;
     let assumes_data = surveyor.assumes_data();
     let subject = MapSubject {
         range,
@@ -71,9 +70,9 @@ fn survey(
         bitmaps: contexts.all_bitmaps(),
         previous: args.previous(),
     };
-    let mut extents = surveyor.survey(options)?;
+    let mut extents = SurveyAhead::start(surveyor, options)?;
     report::write(&mut extents, &subject, content, args.format(), out)?;
-    args.survey.remark_on_assumed(assumes_data, &extents.stats());
+    args.survey.remark_on_assumed(assumes_data, extents.stats());
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! Writes the records of a call: the output of `snapshot-metadata-lister -o json`.
 
-use std::io::{self, Write};
-
 use nbd_extents::Extent;
 
 use super::Blocks;
+use crate::row::row;
 use crate::spec::Encode;
 use crate::{Attributes, ListWriteError, WriteOptions};
 
@@ -32,24 +31,24 @@ impl RecordWriter {
     }
 
     /// Begins a record, after the end of the one before.
-    fn open(&mut self, capacity: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    fn open(&mut self, capacity: u64, out: &mut Vec<u8>) {
         let before = if self.count.is_none() { "[" } else { "]}," };
         self.count = Some(0);
-        let kind = if self.options.blocks == Blocks::Variable { 2 } else { 1 };
-        write!(out, "{before}{{\"block_metadata_type\":{kind},\"volume_capacity_bytes\":{capacity},")?;
-        write!(out, "\"block_metadata\":[")
+        let kind = if self.options.blocks == Blocks::Variable { "2" } else { "1" };
+        row!(out, before, "{\"block_metadata_type\":", kind, ",\"volume_capacity_bytes\":", capacity);
+        row!(out, ",\"block_metadata\":[");
     }
 
-    fn range(&mut self, start: u64, length: u64, capacity: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    fn range(&mut self, start: u64, length: u64, capacity: u64, out: &mut Vec<u8>) {
         if self.count.is_none_or(|count| count == self.options.page.get()) {
-            self.open(capacity, out)?;
+            self.open(capacity, out);
         }
-        write!(out, "{}", if self.count == Some(0) { "{" } else { ",{" })?;
+        row!(out, if self.count == Some(0) { "{" } else { ",{" });
         self.count = self.count.map(|count| count + 1);
         if start != 0 {
-            write!(out, "\"byte_offset\":{start},")?;
+            row!(out, "\"byte_offset\":", start, ",");
         }
-        write!(out, "\"size_bytes\":{length}}}")
+        row!(out, "\"size_bytes\":", length, "}");
     }
 }
 
@@ -60,7 +59,8 @@ impl Encode<Attributes> for RecordWriter {
             return Ok(());
         }
         let Blocks::Fixed(block) = self.options.blocks else {
-            return Ok(self.range(start, length, capacity, out)?);
+            self.range(start, length, capacity, out);
+            return Ok(());
         };
         let block = block.get();
         let whole = length.is_multiple_of(block) || extent.end() == capacity;
@@ -68,7 +68,7 @@ impl Encode<Attributes> for RecordWriter {
             return Err(ListWriteError::Ragged { start, length, block });
         }
         for nth in 0..length.div_ceil(block) {
-            self.range(start + nth * block, block, capacity, out)?;
+            self.range(start + nth * block, block, capacity, out);
         }
         Ok(())
     }
@@ -76,8 +76,9 @@ impl Encode<Attributes> for RecordWriter {
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ListWriteError> {
         let capacity = self.capacity()?;
         if self.count.is_none() {
-            self.open(capacity, out)?; // the capacity is worth a record without ranges
+            self.open(capacity, out); // the capacity is worth a record without ranges
         }
-        Ok(out.write_all(b"]}]")?)
+        row!(out, "]}]");
+        Ok(())
     }
 }

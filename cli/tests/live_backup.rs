@@ -326,13 +326,15 @@ fn target_whose_disk_is_full() {
     let source = Server::nbdkit(&["--filter=truncate"], &["pattern", "32M", "truncate=64M"]);
     backup(&source.uri(""), &[], &file).is_well();
     for request in ["error-pwrite", "error-zero"] {
-        let full = Server::nbdkit_writable(
-            &["--filter=error"],
-            &["memory", "64M", &format!("{request}=ENOSPC"), &format!("{request}-rate=100%")],
-        );
+        let full = || {
+            Server::nbdkit_writable(
+                &["--filter=error"],
+                &["memory", "64M", &format!("{request}=ENOSPC"), &format!("{request}-rate=100%")],
+            )
+        };
         let words = ["ENOSPC", "restore it again"];
-        restore(&full.uri(""), &["--connections", "4"], &[&file]).fails(1, &words);
-        restore_from_stdin(&full.uri(""), &[], &file).fails(1, &words);
+        restore(&full().uri(""), &["--connections", "4"], &[&file]).fails(1, &words);
+        restore_from_stdin(&full().uri(""), &[], &file).fails(1, &words);
     }
 }
 

@@ -1,11 +1,14 @@
 //! Copies that fail: each ends with the code that scripts are promised and one line that says what
 //! the target holds, and is run again to the same result.
+//!
+//! Each copy that fails has servers of its own: see [`Server::nbdkit`].
 #![cfg(unix)]
 
 mod support;
 
 use core::time::Duration;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -66,11 +69,11 @@ fn a_target_that_is_full_ends_the_copy_with_its_reason() {
     if !require(&["nbdkit"]) {
         return;
     }
-    let full = Server::nbdkit_writable(
-        &["--filter=error"],
-        &["memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=20%"],
-    );
     for connections in ["1", "4"] {
+        let full = Server::nbdkit_writable(
+            &["--filter=error"],
+            &["memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=20%"],
+        );
         let ended = copy(&source(&[]), &full, &["--connections", connections]);
         ended.fails(1, &["the target: ", "ENOSPC", IN_PART, "run the same copy again"]);
     }
@@ -118,14 +121,17 @@ fn a_server_that_goes_away_and_a_copy_that_is_killed_are_made_good_by_the_same_c
     gone.kill();
     end(running).fails(4, &["the target: ", IN_PART]);
 
-    let to = file_target(&file);
+    fs::write(&file, vec![0; 64 << 20]).unwrap();
     let mut dying = source(&[]);
+    let to = file_target(&file);
     let running = start(&dying, &to, &SLOWLY);
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for_writes(&file);
     dying.kill();
-    end(running).fails(4, &["the source: ", "the target"]);
+    end(running).fails(4, &["the source: ", IN_PART]);
+    drop(to);
 
     fs::write(&file, vec![0; 64 << 20]).unwrap();
+    let (from, to) = (source(&[]), file_target(&file));
     let mut running = start(&from, &to, &SLOWLY);
     wait_for_writes(&file);
     running.kill().unwrap();
@@ -135,7 +141,8 @@ fn a_server_that_goes_away_and_a_copy_that_is_killed_are_made_good_by_the_same_c
         "it was not killed early"
     );
 
-    copy(&from, &to, &["--verify"]).is_well();
+    drop((from, to));
+    copy(&source(&[]), &file_target(&file), &["--verify"]).is_well();
     let bytes = fs::read(&file).unwrap();
     for (nth, word) in bytes[..32 << 20].chunks(8).enumerate() {
         assert_eq!(word, (nth as u64 * 8).to_be_bytes());
@@ -157,10 +164,9 @@ fn a_copy_that_is_interrupted_or_out_of_time_says_what_the_target_holds() {
     }
     let folder = folder();
     let file = folder.path().join("target");
-    fs::write(&file, vec![0; 64 << 20]).unwrap();
-    let (from, to) = (source(&[]), file_target(&file));
-
     for connections in ["1", "4"] {
+        fs::write(&file, vec![0; 64 << 20]).unwrap();
+        let (from, to) = (source(&[]), file_target(&file));
         let running = start(&from, &to, &[SLOWLY[0], SLOWLY[1], "--connections", connections]);
         wait_for_writes(&file);
         interrupt(&running);
@@ -169,22 +175,33 @@ fn a_copy_that_is_interrupted_or_out_of_time_says_what_the_target_holds() {
         let line = String::from_utf8(done.stderr).unwrap();
         assert!(line.starts_with("nbd-extents: interrupted; ") && line.contains(IN_PART), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
+        drop((from, to));
 
-        let options = [SLOWLY[0], SLOWLY[1], "--connections", connections, "--timeout", "1"];
-        end(start(&from, &to, &options)).fails(4, &["ran out", IN_PART]);
+        let options = [SLOWLY[0], SLOWLY[1], "--connections", connections, "--timeout", "3"];
+        copy(&source(&[]), &file_target(&file), &options).fails(4, &["ran out", IN_PART]);
     }
-    copy(&from, &to, &["--verify"]).is_well();
+    copy(&source(&[]), &file_target(&file), &["--verify"]).is_well();
+}
 
-    // nothing was written yet
-    let stalled =
-        Server::nbdkit(&["--filter=delay", PATTERN[0]], &["pattern", "32M", PATTERN[1], "rdelay=20"]);
-    let running = start(&stalled, &to, &[]);
-    std::thread::sleep(Duration::from_millis(700));
+/// The source answers no read, so that nothing is written.
+#[test]
+fn a_copy_that_ends_before_its_first_write_says_that_the_target_is_as_it_was() {
+    if !require(&["nbdkit"]) {
+        return;
+    }
+    let stalled = || {
+        let options = ["--verbose", "--filter=delay", PATTERN[0]];
+        Server::nbdkit(&options, &["pattern", "32M", PATTERN[1], "rdelay=20"])
+    };
+    let (from, to) = (stalled(), memory("64M", &[]));
+    let running = start(&from, &to, &[]);
+    from.wait_for_log("delay: pread count=");
     interrupt(&running);
     let done = running.wait_with_output().unwrap();
     assert_eq!(done.status.signal(), Some(15));
     assert!(String::from_utf8(done.stderr).unwrap().contains(AS_IT_WAS));
-    end(start(&stalled, &to, &["--timeout", "1"])).fails(4, &["ran out", AS_IT_WAS]);
+
+    copy(&stalled(), &memory("64M", &[]), &["--timeout", "1"]).fails(4, &["ran out", AS_IT_WAS]);
 }
 
 /// A server that forgets what was written to it.
@@ -270,13 +287,16 @@ fn json_progress_of_a_run_that_fails_ends_with_the_error() {
         &["memory", "64M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%"],
     );
     last(&copy(&source(&[]), &full, &json).stderr, "ENOSPC");
-    let target = memory("64M", &[]);
     let slow = [&json[..], &["--limit-rate", "1M", "--timeout", "1.5"]].concat();
-    last(&copy(&source(&[]), &target, &slow).stderr, "time");
+    last(&copy(&source(&[]), &memory("64M", &[]), &slow).stderr, "time");
 
-    let from = source(&[]);
-    let running = start(&from, &target, &["--progress", "json", "--limit-rate", "1M"]);
-    std::thread::sleep(Duration::from_millis(1500));
-    Command::new("kill").arg(running.id().to_string()).status().unwrap();
-    last(&end(running).stderr, "interrupted");
+    let (from, target) = (source(&[]), memory("64M", &[]));
+    let mut running = start(&from, &target, &["--progress", "json", "--limit-rate", "1M"]);
+    let mut stderr = BufReader::new(running.stderr.take().unwrap());
+    let mut lines = String::new();
+    stderr.read_line(&mut lines).unwrap();
+    interrupt(&running);
+    stderr.read_to_string(&mut lines).unwrap();
+    running.wait().unwrap();
+    last(&lines, "interrupted");
 }

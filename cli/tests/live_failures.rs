@@ -164,11 +164,12 @@ fn server_that_is_killed_is_a_lost_connection() {
     if !tools::require(&["nbdkit"]) {
         return;
     }
-    let server = Server::nbdkit(&["--filter=delay"], &["memory", "1M", "delay-extents=600"]);
+    let options = ["--verbose", "--filter=delay"];
+    let server = Server::nbdkit(&options, &["memory", "1M", "delay-extents=600"]);
     let uri = server.uri("");
     let start = Instant::now();
     let run = thread::spawn(move || map(&[&uri, "--json"]));
-    thread::sleep(Duration::from_secs(1));
+    server.wait_for_log("delay: extents count=");
     drop(server);
     run.join().expect("the thread that runs the program").fails_saying(CONNECTION, &["connection"]);
     assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::image::Image;
 use super::{naive, watchdog};
 
-/// How long a server may take until it says hello.
+/// How long a server may take until it says hello, or is asked for something.
 const START: Duration = Duration::from_secs(20);
 
 /// `sun_path` holds 108 bytes; a socket's name and the final NUL need room in it.
@@ -71,6 +71,10 @@ impl Server {
     }
 
     /// `nbdkit` with the plugin and parameters, and options of the server itself, given.
+    ///
+    /// Start a new one after a client that went away while its requests were in flight: nbdkit 1.32
+    /// then often aborts itself (`raw_send_socket: Assertion 'sock >= 0' failed`), since one of its
+    /// threads closes the socket to which another is about to send.
     pub fn nbdkit(options: &[&str], plugin: &[&str]) -> Self {
         Self::start("nbdkit", |command, socket| {
             command.args(["--readonly", "--foreground"]).args(options).arg("-U").arg(socket).args(plugin);
@@ -165,6 +169,15 @@ impl Server {
     /// The output of the server until now.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the server has said these words: it has got as far as that.
+    pub fn wait_for_log(&self, words: &str) {
+        let deadline = Instant::now() + START;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < deadline, "no {words:?} in {START:?}: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn start(program: &str, arguments: impl FnOnce(&mut Command, &Path)) -> Self {

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
@@ -44,7 +45,8 @@ fn serve(dir: &Path) -> (Server, Uri) {
         .unwrap();
     let server = Server(child);
     let started = Instant::now();
-    while !Path::new(socket).exists() && started.elapsed() < Duration::from_secs(20) {
+    // not for the socket's file alone, which can be there before anybody listens
+    while UnixStream::connect(socket).is_err() && started.elapsed() < Duration::from_secs(20) {
         thread::sleep(Duration::from_millis(10));
     }
     (server, format!("nbd+unix:///?socket={socket}").parse().unwrap())

@@ -60,15 +60,16 @@ def main():
         with qemu_nbd(source, "-f", "qcow2", "-B", "b0", path("disk.qcow2")) as disk:
             with nbdkit(target, "null", str(SIZE)) as null:
                 copy = lambda count: [PROGRAM, "copy", "--quiet", "--bitmap", "b0", "--connections", count, disk, null]
-                backup = [PROGRAM, "backup", "--quiet", "--bitmap", "b0", disk]
+                last = ["--parent", "last", "--previous-size", str(SIZE)]
+                backup = [PROGRAM, "backup", "--quiet", "--bitmap", "b0", *last, disk]
                 floor = lambda to: [path("floor"), source, to, str(COUNT), str(STEP)]
                 runs = {
                     "floor, to a socket": lambda: timed(floor(target)),
                     "copy, 1 connection": lambda: timed(copy("1")),
                     "copy, 4 connections": lambda: timed(copy("4")),
                     "nbdcopy": lambda: timed(["nbdcopy", "--request-size=%d" % LENGTH, disk, null]),
-                    "floor, to a file": lambda: timed(floor("file:" + path("out"))),
-                    "backup, to a file": lambda: timed([*backup, path("out")]),
+                    "floor, to a file": lambda: timed(floor("file:" + path("floor.out"))),
+                    "backup, to a file": lambda: timed([*backup, path("backup.out")]),
                     "floor, to a pipe": lambda: piped(floor("file:/dev/stdout")),
                     "backup, to a pipe": lambda: piped([*backup, "-"]),
                 }

@@ -231,8 +231,8 @@ fn what_cannot_be_done_is_said_before_the_wire() {
 
 /// Whole MiB of a file that take space.
 ///
-/// A file system counts blocks of its own into this, for its list of the file's extents. They are a few KiB, and come
-/// and go as that list grows, so that they are rounded away.
+/// A file system counts blocks of its own into this, for its list of the file's extents. They are a few
+/// KiB, and come and go as that list grows, so that they are rounded away.
 fn allocated_mib(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).unwrap().blocks() * 512 / MIB

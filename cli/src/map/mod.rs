@@ -1,7 +1,8 @@
 //! `map`: which ranges of an export are dirty or clean, zero or data, or what a backup does with
 //! them.
 //!
-//! [`live`] asks a server, by way of [`ahead`], [`demo`] has answers of one; [`report`] writes the form asked for.
+//! [`live`] asks a server, by way of [`ahead`], and [`demo`] has the answers of one. [`report`] writes
+//! the form asked for.
 
 mod ahead;
 mod args;

@@ -83,6 +83,9 @@ pub enum Error {
     /// An earlier error ended the connection.
     #[error("the connection was given up after an earlier error")]
     GivenUp,
+    /// A thread that served the connection panicked: a fault of this program, not of the server.
+    #[error("a thread that served the connection panicked, which is a fault of this program")]
+    Panicked,
 }
 
 /// What kind of failure an [`Error`] is: enough to choose an exit code.
@@ -113,8 +116,8 @@ pub enum ErrorClass {
     Connection,
     /// The server broke the protocol, or failed the request.
     Server,
-    /// The rest: the caller asked for something impossible or cancelled, or the export's storage is
-    /// full.
+    /// The rest: the caller asked for something impossible, cancelled or panicked, or the export's
+    /// storage is full.
     Other,
 }
 
@@ -202,7 +205,7 @@ impl Error {
             | Self::Io { .. }
             | Self::Tls(_)
             | Self::GivenUp => ErrorClass::Connection,
-            Self::Cancelled(..) | Self::Start(_) => ErrorClass::Other,
+            Self::Cancelled(..) | Self::Start(_) | Self::Panicked => ErrorClass::Other,
         }
     }
 }

@@ -169,7 +169,7 @@ fn a_job_can_be_cancelled_at_any_time() {
                 assert!(matches!(client.read(0, &mut [0]), Err(Error::GivenUp)));
             }
             Ok(client) => {
-                let mut pool = Pool::of(vec![client]).unwrap();
+                let mut pool = Pool::of(client, Vec::new()).unwrap();
                 let error = loop {
                     let mut blocks = ReadAhead::new(&mut pool, Some(0..8 * MIB), Default::default()).unwrap();
                     let read = core::iter::from_fn(|| match blocks.next_block() {

@@ -29,7 +29,7 @@ fn connect_with(server: &ScriptedServer, options: &Options) -> Client {
 
 /// The same as a pool of one connection, which pipelines run on.
 fn pool(server: &ScriptedServer) -> Pool {
-    Pool::of(vec![connect(server)]).unwrap()
+    Pool::of(connect(server), Vec::new()).unwrap()
 }
 
 /// What the disk of these tests holds: bytes that tell their place.

@@ -2,7 +2,8 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use nbd_client::frame::{command, option_type};
 use nbd_client::handshake::HandshakeError;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::StartError;
-use nbd_client::{Client, Error, ErrorClass, Options, Pool, ReadAhead, WriteBehind};
+use nbd_client::transport::{Canceller, Socket, Transport};
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, ReadAhead, Uri, WriteBehind};
 use testkit::image::{MIB, Recipe};
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
 use testkit::server::{Server, folder};
@@ -137,6 +139,58 @@ fn a_lost_connection_ends_the_pool_and_soon() {
     assert_eq!(error.class(), ErrorClass::Connection, "{error}");
     assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// A socket that panics when it is first read after the handshake.
+#[derive(Debug)]
+struct Panicking {
+    socket: Socket,
+    is_armed: Arc<AtomicBool>,
+}
+
+impl Read for Panicking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(!self.is_armed.load(Ordering::SeqCst), "the test asks for a panic");
+        self.socket.read(buffer)
+    }
+}
+
+impl Write for Panicking {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.socket.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+impl Transport for Panicking {
+    fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.socket.set_deadline(deadline)
+    }
+}
+
+/// It is a fault of the program, which is said, and not that the server had ended the connection.
+#[test]
+fn a_transport_that_panics_ends_the_pool_and_is_blamed_on_no_server() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(FLAGS))?;
+        conn.serve(|conn, request| conn.data(request, 0, &vec![7; request.length as usize], DONE))
+    })
+    .unwrap();
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let uri: Uri = server.uri().parse().unwrap();
+    let late = Instant::now() + Duration::from_secs(60);
+    let socket = Socket::connect(uri.address(), late, &Canceller::new()).unwrap();
+    let transport = Panicking { socket, is_armed: Arc::clone(&is_armed) };
+    let client = Client::over(transport, "", &Options::new()).unwrap();
+    let mut pool = Pool::of(client, Vec::new()).unwrap();
+    is_armed.store(true, Ordering::SeqCst);
+    let error = pool.read(0, &mut [0; 512]).unwrap_err();
+    assert!(matches!(error, Error::Panicked), "{error}");
+    assert_eq!(error.class(), ErrorClass::Other);
+    assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl PyClient {
         let uri = live::uri(uri)?;
         let progress = Progress::default();
         let client = job::run(py, &canceller, Report::new(None, &progress), move || {
-            Ok(Box::new(Pool::of(vec![Client::connect(&uri, &options)?])?))
+            Ok(Box::new(Pool::of(Client::connect(&uri, &options)?, Vec::new())?))
         })?;
         let export = client.export();
         Ok(Self {

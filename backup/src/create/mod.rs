@@ -228,7 +228,9 @@ impl Backup {
         let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
         let client = surveyor.into_client()?;
         let received = received.saturating_sub(client.stats().bytes_received);
-        let pool = Pool::of(more_connections(client, uri, &options, self.connections)?)?;
+        let others = self.connections.saturating_sub(1);
+        let others = more_connections(client.export(), others, uri, &options)?;
+        let pool = Pool::of(client, others)?;
         SurveyedBackup::new(
             self.clone(),
             map,

@@ -67,6 +67,9 @@ pub enum CopyError {
     /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// A thread that moved data panicked: a fault of this program, of neither server.
+    #[error("a thread of the copy panicked, which is a fault of this program")]
+    Panicked,
 }
 
 impl From<DecideError<SurveyorError>> for CopyError {
@@ -74,7 +77,10 @@ impl From<DecideError<SurveyorError>> for CopyError {
         match error {
             DecideError::Stream(error) => error.into(),
             DecideError::Policy(error) => error.into(),
-            _ => Self::Source(Error::GivenUp),
+            _ => {
+                debug_assert!(false, "a kind of error that this client does not know");
+                Self::Source(Error::GivenUp)
+            }
         }
     }
 }

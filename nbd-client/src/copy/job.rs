@@ -31,6 +31,11 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// How a lane ended.
+fn outcome(joined: std::thread::Result<Result<(), CopyError>>) -> Result<(), CopyError> {
+    joined.unwrap_or(Err(CopyError::Panicked))
+}
+
 /// A copy under way.
 pub(super) struct Job<'a> {
     pub(super) target: &'a Export,
@@ -90,10 +95,7 @@ impl Job<'_> {
             let planned = self.plan(steps, &queue).inspect_err(|_| queue.stop());
             queue.close();
             // every lane is joined before the first failure is looked for; one that panics fails
-            let results: Vec<_> = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(CopyError::Source(Error::GivenUp))))
-                .collect();
+            let results: Vec<_> = threads.into_iter().map(|thread| outcome(thread.join())).collect();
             // a failure of a lane is why the plan stopped, and not the other way round
             results.into_iter().collect::<Result<Vec<()>, _>>().and(planned)
         })
@@ -168,14 +170,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_that_panics_ends_the_copy() {
+    fn a_lane_that_panics_ends_the_copy_and_is_blamed_on_no_server() {
         let queue = Queue::default();
         let lane = || {
             let _guard = StopOnPanic(&queue);
             panic!("the test asks for a panic")
         };
-        let result: std::thread::Result<()> = std::thread::scope(|scope| scope.spawn(lane).join());
-        assert!(result.is_err());
+        let joined = std::thread::scope(|scope| scope.spawn(lane).join());
+        assert!(matches!(outcome(joined), Err(CopyError::Panicked)));
         assert!(queue.is_over(), "otherwise the plan waits for room for ever");
     }
 }

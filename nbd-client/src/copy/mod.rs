@@ -56,7 +56,7 @@ use job::Job;
 use crate::client::Client;
 use crate::export::Export;
 use crate::options::Options;
-use crate::pool::{check_same, connect_up_to, more_connections};
+use crate::pool::{check_same, more_connections};
 use crate::survey::Surveyor;
 use crate::transport::Canceller;
 use crate::uri::Uri;
@@ -96,12 +96,16 @@ impl Copy {
         let asking = target.1.clone().without_contexts().want_context("base:allocation");
         let first = Client::connect(target.0, &asking).map_err(CopyError::Target)?;
         check_fit(&export, first.export())?;
-        let lanes = if first.export().flags.can_multi_conn() { connections.max(1) } else { 1 };
-        let sources = beside(&export, source, lanes).map_err(CopyError::Source)?;
-        let lanes = sources.len().max(1);
-        let targets = more_connections(first, target.0, &asking, lanes).map_err(CopyError::Target)?;
+        let target_export = first.export().clone();
+        let lanes = if target_export.flags.can_multi_conn() { connections.max(1) } else { 1 };
+        // these read beside the connection of the survey
+        let reading = source.1.clone().without_contexts();
+        let sources = more_connections(&export, lanes, source.0, &reading).map_err(CopyError::Source)?;
         check_same(&export, sources.iter().map(Client::export)).map_err(CopyError::Source)?;
-        let target_export = targets.first().map_or_else(|| export.clone(), |client| client.export().clone());
+        let others = sources.len().saturating_sub(1);
+        let mut targets = vec![first];
+        targets
+            .extend(more_connections(&target_export, others, target.0, &asking).map_err(CopyError::Target)?);
         check_same(&target_export, targets.iter().map(Client::export)).map_err(CopyError::Target)?;
         Ok(Self {
             monitor: CopyMonitor::new(export.size()),
@@ -181,17 +185,6 @@ impl Copy {
             .max_zero(MAX_END)?
             .access(options.access))
     }
-}
-
-/// Connections that read beside the one of the survey: none where the server takes no more, or does
-/// not say that several are safe.
-fn beside(
-    export: &Export,
-    (uri, options): (&Uri, &Options),
-    lanes: usize,
-) -> Result<Vec<Client>, crate::error::Error> {
-    let most = if export.flags.can_multi_conn() { lanes } else { 0 };
-    connect_up_to(most, Vec::new(), uri, &options.clone().without_contexts())
 }
 
 fn check_fit(source: &Export, target: &Export) -> Result<(), CopyError> {

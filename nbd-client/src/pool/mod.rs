@@ -15,7 +15,7 @@ use crate::export::Export;
 use crate::number_map::NumberMap;
 use crate::options::Options;
 use crate::pipeline::{JoinedWrites, PipelineOptions, ReadAhead, WriteBehind};
-use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig, SessionLimits};
+use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig};
 use crate::stats::SessionStats;
 use crate::transport::Transport;
 use crate::uri::Uri;
@@ -74,33 +74,37 @@ impl Pool {
     /// finds another export.
     pub fn connect(uri: &Uri, options: &Options, connections: usize) -> Result<Self, Error> {
         let options = options.clone().without_contexts();
-        let clients = more_connections(Client::connect(uri, &options)?, uri, &options, connections)?;
-        Self::of(clients)
+        let first = Client::connect(uri, &options)?;
+        let others = more_connections(first.export(), connections.saturating_sub(1), uri, &options)?;
+        Self::of(first, others)
     }
 
-    /// A pool of connections to the same export.
+    /// A pool of connections to the same export: at least the first.
     ///
     /// # Errors
     ///
     /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, or where
-    /// the server does not say that several are safe; [`Error::GivenUp`] if `clients` is empty.
-    pub fn of<T>(clients: Vec<Client<T>>) -> Result<Self, Error>
+    /// there are others and the server does not say that several are safe.
+    pub fn of<T>(first: Client<T>, others: Vec<Client<T>>) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,
     {
-        let Some(first) = clients.first() else { return Err(Error::GivenUp) };
-        check_same(first.export(), clients.iter().map(Client::export))?;
-        if clients.len() > 1 && !first.export().flags.can_multi_conn() {
+        check_same(first.export(), others.iter().map(Client::export))?;
+        if !others.is_empty() && !first.export().flags.can_multi_conn() {
             return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
         let mut config = SessionConfig::of_export(first.export().clone());
-        // the least of all limits, since any connection may get any request
-        config.limits = clients.iter().map(Client::limits).fold(config.limits, SessionLimits::lower);
+        let clients = core::iter::once(first).chain(others);
         let reports = Reports::default();
-        let workers = clients.into_iter().map(|client| Worker::start(client, reports.clone()));
+        let workers = clients.map(|client| {
+            // the least of all limits, since any connection may get any request
+            config.limits = config.limits.lower(client.limits());
+            Worker::start(client, reports.clone())
+        });
+        let workers = workers.collect::<Result<_, _>>()?;
         Ok(Self {
             checks: Session::new(config),
-            workers: workers.collect::<Result<_, _>>()?,
+            workers,
             reports,
             in_flight: NumberMap::default(),
             bytes_in_flight: 0,
@@ -209,35 +213,26 @@ impl Pool {
         // All are told before any is waited for.
         let ends: Vec<_> = self.workers.drain(..).map(Worker::end).collect();
         let ended: Vec<_> =
-            ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::GivenUp))).collect();
+            ends.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Panicked))).collect();
         ended.into_iter().collect()
     }
 }
 
-/// As many connections to one export as are wanted, the first of which is there: one where the
+/// Up to `most` further connections to an export that one connection has found: none where the
 /// server does not say that several are safe, fewer where it takes no more within 5 seconds.
 ///
 /// # Errors
 ///
 /// As [`Client::connect`].
 pub fn more_connections(
-    first: Client,
-    uri: &Uri,
-    options: &Options,
-    connections: usize,
-) -> Result<Vec<Client>, Error> {
-    let most = if first.export().flags.can_multi_conn() { connections } else { 1 };
-    connect_up_to(most, vec![first], uri, options)
-}
-
-/// Adds connections until there are `most`, or the server takes no more.
-pub(crate) fn connect_up_to(
+    export: &Export,
     most: usize,
-    mut clients: Vec<Client>,
     uri: &Uri,
     options: &Options,
 ) -> Result<Vec<Client>, Error> {
+    let most = if export.flags.can_multi_conn() { most } else { 0 };
     let hurried = options.clone().connect_timeout(options.time.connect.min(ANOTHER));
+    let mut clients = Vec::new();
     while clients.len() < most {
         match Client::connect(uri, &hurried) {
             Ok(client) => clients.push(client),

@@ -157,7 +157,7 @@ impl<T> Drop for Work<T> {
     /// A panic of a transport must not leave the pool waiting for answers.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.reports.send(&mut vec![WorkerReport::Lost(Error::GivenUp)]);
+            self.reports.send(&mut vec![WorkerReport::Lost(Error::Panicked)]);
         }
     }
 }

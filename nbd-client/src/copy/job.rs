@@ -1,10 +1,12 @@
 //! A copy under way: one thread hands out the plan in pieces, and the lanes move them.
 
 use core::ops::Range;
+use std::time::Instant;
 
 use nbd_extents::plan::PlanStep;
 
 use super::lane::{Lane, Shared};
+use super::outlook::Outlook;
 use super::queue::{Piece, PieceTask, Queue};
 use super::{CopyError, CopyMonitor, CopyOptions, CopyProgress};
 use crate::client::Client;
@@ -104,24 +106,22 @@ impl Job<'_> {
     /// Hands the steps to the lanes, in pieces and no faster than wanted.
     fn plan(&self, steps: impl Iterator<Item = Planned>, queue: &Queue) -> Result<(), CopyError> {
         let mut limit = self.options.rate.map(RateLimit::new);
-        for step in steps {
-            let (range, task) = match step? {
+        let mut outlook = Outlook::new(steps, |step| self.count(step));
+        while let Some(step) = outlook.next()? {
+            let (range, task) = match step {
                 PlanStep::Copy { range } => (range, PieceTask::Copy),
                 PlanStep::Zero { range, may_unmap } => (range, PieceTask::Zero { may_unmap }),
             };
             for (piece, is_ragged) in self.pieces(range, task) {
-                let bytes = piece.range.end - piece.range.start;
-                // before the bytes are counted, so that never more is planned than looked at
-                self.monitor.plan_to(piece.range.end);
                 // a part of a block is written as data
-                if task == PieceTask::Copy || is_ragged {
-                    self.monitor.plan_copy(bytes);
-                    if let Some(limit) = &mut limit {
-                        queue.pause(limit.delay(bytes), self.canceller);
-                    }
-                } else {
-                    self.monitor.plan_zero(bytes);
+                if (task == PieceTask::Copy || is_ragged)
+                    && let Some(limit) = &mut limit
+                {
+                    let end = Instant::now() + limit.delay(piece.range.end - piece.range.start);
+                    while Instant::now() < end && outlook.look()? {}
+                    queue.pause(end.saturating_duration_since(Instant::now()), self.canceller);
                 }
+                while queue.is_full() && outlook.look()? {}
                 if !queue.push(piece, is_ragged) {
                     return Ok(());
                 }
@@ -131,17 +131,37 @@ impl Job<'_> {
                 }
             }
         }
-        self.monitor.plan_to(self.monitor.progress().size);
         Ok(())
+    }
+
+    /// Counts a step of the plan, or its end.
+    fn count(&self, step: Option<&PlanStep>) {
+        let Some(step) = step else { return self.monitor.plan_to(self.monitor.progress().size) };
+        let (range, whole) = match step {
+            PlanStep::Copy { range } => (range, 0),
+            PlanStep::Zero { range, .. } => {
+                let whole = self.whole_blocks(range);
+                (range, whole.end - whole.start)
+            }
+        };
+        // before the bytes are counted, so that never more is planned than looked at
+        self.monitor.plan_to(range.end);
+        self.monitor.plan_copy(range.end - range.start - whole);
+        self.monitor.plan_zero(whole);
+    }
+
+    /// The whole blocks of the target within a range. Its end counts as the end of a block.
+    fn whole_blocks(&self, range: &Range<u64>) -> Range<u64> {
+        let block = self.target.minimum_block();
+        let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };
+        let first = range.start.next_multiple_of(block).min(range.end);
+        first..last.max(first)
     }
 
     /// A range in pieces: parts of the target's blocks at its ends (`true`), and whole blocks in
     /// between (`false`).
     fn pieces(&self, range: Range<u64>, task: PieceTask) -> impl Iterator<Item = (Piece, bool)> {
-        let block = self.target.minimum_block();
-        let last = if range.end == self.target.size() { range.end } else { range.end - range.end % block };
-        let first = range.start.next_multiple_of(block).min(range.end);
-        let whole = first..last.max(first);
+        let whole = self.whole_blocks(&range);
         let options = self.options.pipeline;
         let mut at = range.start;
         core::iter::from_fn(move || {

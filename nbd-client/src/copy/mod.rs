@@ -37,6 +37,7 @@ mod error;
 mod job;
 mod lane;
 mod options;
+mod outlook;
 mod progress;
 mod queue;
 mod target_status;

@@ -94,6 +94,11 @@ impl Queue {
         self.is_over.load(Ordering::SeqCst)
     }
 
+    /// True while a piece would have to wait for room.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().is_full() && !self.is_over()
+    }
+
     /// Adds a piece, when there is room for it. `false` when the job is over.
     pub(super) fn push(&self, piece: Piece, is_ragged: bool) -> bool {
         let mut state = self.lock();

@@ -76,18 +76,18 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let assumes_data = surveyor.assumes_data();
     let connections = args.connections.into();
     let copy = Copy::connect(surveyor, (&args.source, &options), (&args.target, &options), connections)
-        .map_err(|error| failure(error, args, &options).hint(NOTHING))?;
+        .map_err(|error| early(failure(error, args, &options)))?;
     remark_on_tail(copy.target().size(), copy.surveyor().export().size(), "source");
     let watch = Watch::begin(&args.progress, "copying", copy.monitor())?;
     let monitor = copy.monitor();
     #[cfg(unix)]
     crate::signals::watch({
         let monitor = monitor.clone();
-        move || print_soon(&partial(Failure::other("interrupted"), &monitor))
+        move || print_soon(&partial(Failure::other("interrupted"), &monitor, AGAIN))
     })?;
-    let result = move_data(copy, &contexts, args);
+    let result = move_data(copy, &contexts, args, &monitor);
     drop(watch);
-    let (done, stats) = result.map_err(|failure| partial(failure, &monitor))?;
+    let (done, stats) = result?;
     args.survey.remark_on_assumed(assumes_data, &stats);
     args.progress.summary(&done);
     Ok(())
@@ -102,22 +102,33 @@ fn move_data(
     copy: Copy,
     contexts: &Contexts,
     args: &CopyArgs,
+    monitor: &CopyMonitor,
 ) -> Result<(CopyProgress, SurveyStats), Failure> {
     let size = copy.surveyor().export().size();
-    let survey = args.survey.options(copy.surveyor())?;
+    let survey = args.survey.options(copy.surveyor()).map_err(early)?;
     let access = if args.bitmap_first { Access::DirtyOnly } else { Access::All };
     let options = CopyOptions::new().rate(args.progress.limit_rate).verify(args.verify).access(access);
     let result = if args.bitmap.is_empty() {
         copy.run(Full::new(), survey, &options)
     } else {
         let previous = Previous::new(args.previous_size, args.grown);
-        copy.run(previous.incremental(contexts.all_bitmaps(), size)?, survey, &options)
+        let policy = previous.incremental(contexts.all_bitmaps(), size).map_err(early)?;
+        copy.run(policy, survey, &options)
     };
-    result.map_err(|error| Failure::from(error).hint_survey(!args.bitmap.is_empty(), args.bitmap_first))
+    result.map_err(|error| {
+        let advice = if matches!(error, CopyError::Differs { .. }) { DISTRUST } else { AGAIN };
+        let failure = Failure::from(error).hint_survey(!args.bitmap.is_empty(), args.bitmap_first);
+        partial(failure, monitor, advice)
+    })
 }
 
 /// Added to the message of a copy that fails before its first write.
 const NOTHING: &str = "; nothing was written: the target is as it was";
+
+/// A failure before the first write.
+fn early(error: impl Into<Failure>) -> Failure {
+    error.into().hint(NOTHING)
+}
 
 /// The failure to connect, with what may help.
 fn failure(error: CopyError, args: &CopyArgs, options: &nbd_client::Options) -> Failure {
@@ -128,8 +139,14 @@ fn failure(error: CopyError, args: &CopyArgs, options: &nbd_client::Options) -> 
     }
 }
 
-/// Says what the target holds after a copy that failed.
-fn partial(failure: Failure, monitor: &CopyMonitor) -> Failure {
+/// What to do after a copy that ended early.
+const AGAIN: &str = "run the same copy again";
+/// What to do about a target that loses data.
+const DISTRUST: &str = "do not rely on it; check the target's storage and its server, or copy to another \
+    target";
+
+/// Says what the target holds after a copy that failed, and what to do.
+fn partial(failure: Failure, monitor: &CopyMonitor, advice: &str) -> Failure {
     let now = monitor.progress();
     if !now.has_written {
         return failure.hint(NOTHING);
@@ -137,6 +154,6 @@ fn partial(failure: Failure, monitor: &CopyMonitor) -> Failure {
     let (copied, zeroed) = (human(now.copied), human(now.zeroed - now.zero_already));
     failure.hint(&format!(
         "; the target now holds a part of the copy ({copied} copied, {zeroed} zeroed) over its old \
-            content: run the same copy again"
+            content: {advice}"
     ))
 }

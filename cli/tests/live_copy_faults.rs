@@ -212,7 +212,9 @@ fn verification_finds_a_target_that_does_not_hold_what_was_written() {
     }
     let null = Server::nbdkit_writable(&[], &["null", "64M"]);
     copy(&source(&[]), &null, &[]).is_well();
-    copy(&source(&[]), &null, &["--verify"]).fails(5, &["does not hold what was written", IN_PART]);
+    let ended = copy(&source(&[]), &null, &["--verify"]);
+    ended.fails(5, &["does not hold what was written", IN_PART, "check the target's storage"]);
+    assert!(!ended.stderr.contains("run the same copy again"), "the same would be lost: {ended:?}");
 }
 
 /// Zeroes are never trimmed, and not written where they are there already.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use nbd_extents::chain::{ChainError, ChainFact, LayerName, SourceError};
+use nbd_extents::chain::ChainFact;
 
 use crate::sparse_stream::{self, Contents, ContentsError, StreamChain, StreamChainError, StreamFact};
 
@@ -197,9 +197,9 @@ impl Display for FilesError {
             Self::Open { file, error } => write!(f, "{}: {error}", file.display()),
             Self::Stream { file, error } => write!(f, "{}: {error}", file.display()),
             Self::Chain { file: Some(file), error } => {
-                write!(f, "{}: {}", file.display(), InFiles(error))
+                write!(f, "{}: {error}", file.display())
             }
-            Self::Chain { file: None, error } => InFiles(error).fmt(f),
+            Self::Chain { file: None, error } => error.fmt(f),
             Self::Changed { file } => {
                 write!(f, "{}: the stream has changed since it was checked", file.display())
             }
@@ -216,66 +216,4 @@ impl Error for FilesError {
             Self::Open { .. } | Self::Changed { .. } => None,
         }
     }
-}
-
-/// The fault of a chain in the words of files and checkpoints, where the library's are of layers and
-/// positions. The name of the file comes before it. Names of a file are escaped: it may be anybody's.
-struct InFiles<'a>(&'a StreamChainError);
-
-impl Display for InFiles<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let error = match self.0 {
-            StreamChainError::Chain(error) => error,
-            StreamChainError::Extents(SourceError::Grown { range, .. }) => {
-                let (start, end) = (range.start, range.end);
-                return write!(
-                    f,
-                    "it leaves out bytes {start}..{end}, which lie beyond the end of the file before it"
-                );
-            }
-            error => return error.fmt(f),
-        };
-        match error {
-            ChainError::Missing { layer, parent } => {
-                let parent = parent.escape_debug();
-                write!(f, "{} stands on checkpoint {parent}, which is not among the files", backup(layer))
-            }
-            ChainError::Reordered { layer, parent, .. } => write!(
-                f,
-                "{} stands on checkpoint {}, whose file must come right before this one",
-                backup(layer),
-                parent.escape_debug()
-            ),
-            ChainError::NoFull { layer } => {
-                write!(f, "{} is an incremental; a chain begins with a full backup", backup(layer))
-            }
-            ChainError::FullInside { layer } => {
-                write!(f, "{} is a full backup; only the first file can be one", backup(layer))
-            }
-            ChainError::Twice { layer, .. } => write!(f, "{} is among the files twice", backup(layer)),
-            ChainError::OtherDisk { layer, disk, expected } => {
-                let (disk, expected) = (disk.escape_debug(), expected.escape_debug());
-                write!(f, "{} is of disk {disk}, the file before it of disk {expected}", backup(layer))
-            }
-            ChainError::OtherSize { layer, stated, found } => write!(
-                f,
-                "{} stands on a disk of {stated} bytes, and the file before it is of {found} bytes",
-                backup(layer)
-            ),
-            ChainError::OtherParent { layer, stated, found } => write!(
-                f,
-                "{} stands on a backup with checksum {stated}, and the file before it has {found}",
-                backup(layer)
-            ),
-            error => error.fmt(f),
-        }
-    }
-}
-
-/// A backup by its checkpoint.
-fn backup(layer: &LayerName) -> String {
-    layer
-        .id
-        .as_ref()
-        .map_or_else(|| "the backup".to_owned(), |id| format!("checkpoint {}", id.escape_debug()))
 }

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
         None => writer.write_all(first.map_err(unreadable)),
         Some(with) => {
             let (format, name) = second(with)?;
-            let file = File::open(name).map_err(|error| Failure::file(Path::new(name), &error))?;
+            let file = File::open(name).map_err(|error| Failure::input(Path::new(name), &error))?;
             let second = format.read(file, args.read_options());
             writer.write_all(merge(first, second).map_err(|error| unmergeable(error, name)))
         }

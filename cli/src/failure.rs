@@ -90,6 +90,13 @@ impl Failure {
         Self::other(format!("{}: {error}", path.display()))
     }
 
+    /// A file that was named to be read, and cannot be opened.
+    pub(crate) fn input(path: &Path, error: &io::Error) -> Self {
+        let failure = Self::file(path, error);
+        let code = if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { OTHER };
+        Self { code, ..failure }
+    }
+
     /// Output that cannot be written. No message where its reader has gone away (`| head`).
     pub(crate) fn output(error: &io::Error) -> Self {
         let gone = error.kind() == io::ErrorKind::BrokenPipe;
@@ -271,6 +278,7 @@ impl From<FilesError> for Failure {
     fn from(error: FilesError) -> Self {
         match error {
             FilesError::Stream { file, error } => Self::from(error).about(&file.display().to_string()),
+            FilesError::Open { file, error } => Self::input(&file, &error),
             FilesError::Chain { .. } => Self::not_there(error.to_string()),
             FilesError::Changed { .. } => Self::broken(error.to_string()),
             _ => Self::other(error.to_string()),

@@ -12,10 +12,12 @@ macro_rules! example {
             "\n\n\
 Exit codes:
   0  success
-  1  any other failure, such as a full output disk
+  1  any other failure, such as a full output disk, or a writable export that
+     was not allowed
   2  wrong usage
-  3  not there or does not fit: the export, a bitmap, the size, the order of
-     the chain, the parent or the disk; or the target is too small or read-only
+  3  not there or does not fit: the export, a file to read, a bitmap, the size,
+     the order of the chain, the parent or the disk; or the target is too small
+     or read-only
   4  connection lost, refused or out of time, or TLS not agreed
   5  the server or the file broke the rules (also: checksum, truncation)"
         )

@@ -197,7 +197,7 @@ fn error_says_which_of_two_lists_it_is_about() {
     );
     assert_eq!(
         (code, error.as_str()),
-        (Some(1), "nbd-extents: /none: No such file or directory (os error 2)\n")
+        (Some(3), "nbd-extents: /none: No such file or directory (os error 2)\n")
     );
 }
 

@@ -199,5 +199,5 @@ fn reader_that_goes_away_makes_nothing_panic() {
         assert_eq!(without_reader(wrong, true, true).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(without_reader(&["map", "nbd+unix:///?socket=/none"], true, true).status.code(), Some(4));
-    assert_eq!(without_reader(&["verify", "/none"], true, true).status.code(), Some(1));
+    assert_eq!(without_reader(&["verify", "/none"], true, true).status.code(), Some(3));
 }

@@ -168,7 +168,11 @@ fn standard_input_is_checked_while_it_is_written() {
     let file = folder.path().join("stream");
 
     fs::write(&file, &set.bytes()[1]).unwrap();
-    restore_from_stdin(&server.uri(""), &[], &file).fails(3, &["c1", "c0", "missing", "--base"]);
+    let from_stdin = restore_from_stdin(&server.uri(""), &[], &file);
+    from_stdin.fails(3, &["checkpoint c1 stands on checkpoint c0, which is missing", "--base"]);
+    let named = restore(&server.uri(""), &[], &[&file]);
+    named.fails(3, &["stream: checkpoint c1 stands on checkpoint c0, which is missing", "--base"]);
+    assert!(!from_stdin.stderr.contains("layer"), "the words are those of files: {from_stdin:?}");
     restore_from_stdin(&server.uri(""), &["--base", "other"], &file).fails(3, &["c1", "c0", "missing"]);
     assert!(fs::read(&target).unwrap().iter().all(|&byte| byte == OLD), "nothing was written");
 
@@ -257,7 +261,7 @@ fn previous_stream_must_be_one() {
     fs::write(&full, "no stream at all, but longer than a header is").unwrap();
     backup(&server.uri(""), &incremental, &file).fails(5, &[after, "not the header of a frame"]);
     fs::remove_file(&full).unwrap();
-    backup(&server.uri(""), &incremental, &file).fails(1, &[after]);
+    backup(&server.uri(""), &incremental, &file).fails(3, &[after]);
     assert!(!file.exists());
 }
 

@@ -169,14 +169,14 @@ fn file_that_is_wrong_is_named() {
     std::fs::write(&broken, "no stream").unwrap();
     let (missing, broken) = (missing.to_str().unwrap(), broken.to_str().unwrap());
     for command in ["verify", "chain"] {
-        run(command, &[missing], "").fails_saying(1, &[missing, "No such file"]);
+        run(command, &[missing], "").fails_saying(3, &[missing, "No such file"]);
         run(command, &[broken], "").fails_saying(5, &[broken]);
     }
     let server = disk(Good::compact());
-    run("restore", &[&server.uri(), missing], "").fails_saying(1, &[missing]);
+    run("restore", &[&server.uri(), missing], "").fails_saying(3, &[missing]);
     run("restore", &[&server.uri(), broken], "").fails_saying(5, &[broken]);
     let after = ["--bitmap", "b0", "--after"];
-    run("backup", &[&[&server.uri(), "x"], &after[..], &[missing]].concat(), "").fails_saying(1, &[missing]);
+    run("backup", &[&[&server.uri(), "x"], &after[..], &[missing]].concat(), "").fails_saying(3, &[missing]);
     run("backup", &[&[&server.uri(), "x"], &after[..], &[broken]].concat(), "").fails_saying(5, &[broken]);
 }
 
@@ -222,12 +222,12 @@ fn verify_names_files_checkpoints_and_bitmaps() {
     let wrong = run("verify", &[&changes], "");
     assert_eq!(wrong.code, Some(0), "one incremental alone is sound or not");
     run("verify", &[&changes, &full], "")
-        .fails_saying(3, &[&changes, "stands on checkpoint c0, whose file must come right before"]);
+        .fails_saying(3, &[&changes, "stands on checkpoint c0, which must come right before"]);
     run("verify", &[&alone, &full], "").fails_saying(3, &[&alone, "a chain begins with a full backup"]);
-    run("verify", &[&full, &full], "").fails_saying(3, &["checkpoint c0 is among the files twice"]);
+    run("verify", &[&full, &full], "").fails_saying(3, &["checkpoint c0 is in the chain twice"]);
     let later = path("later");
     back_up(&[&later, "--bitmap", "b0", "--checkpoint", "c2", "--after", &changes]);
-    run("verify", &[&full, &later], "").fails_saying(3, &[&later, "c2 stands on", "not among the files"]);
+    run("verify", &[&full, &later], "").fails_saying(3, &[&later, "c2 stands on", "which is missing"]);
 }
 
 /// A plan to a script: bytes of each action, extents, bytes on both sides, and the duration.

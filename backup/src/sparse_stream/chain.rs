@@ -1,10 +1,12 @@
 //! Streams as a chain: the library's own rules, over the facts of meta frames and stop frames.
 
-use nbd_extents::chain::{Chain, ChainError, ChainLayer, SourceError};
+use core::error::Error;
+use core::fmt::{self, Display};
+
+use nbd_extents::chain::{Chain, ChainError, ChainLayer, LayerName, SourceError};
 use nbd_extents::map::MapExtents;
 use nbd_extents::stream::{FromIter, from_iter};
 use nbd_extents::{Action, StreamError};
-use thiserror::Error;
 
 use super::{Contents, Meta};
 
@@ -98,6 +100,9 @@ fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, St
 
 /// Streams that are not a whole chain.
 ///
+/// The message names backups by their checkpoints, where the library's speaks of layers and their
+/// positions: a program names the file before it, if it knows one. Names out of a stream are escaped.
+///
 /// ```
 /// use nbd_extents::chain::ChainError;
 /// use nbd_extents_backup::sparse_stream::{StreamChainError, chain};
@@ -105,21 +110,18 @@ fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, St
 /// let error = chain(&[], None).unwrap_err();
 /// assert!(matches!(error, StreamChainError::Chain(ChainError::Empty)));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamChainError {
     /// The streams do not follow each other.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
+    Chain(ChainError),
     /// The first stream does not name its parent, so that nothing ties it to the base.
-    #[error("the first stream does not say what it was made on top of, so that it may not be {base}")]
     NoParentName {
         /// The checkpoint that the target holds.
         base: String,
     },
     /// Bytes are in none of the streams that should have them.
-    #[error(transparent)]
-    Extents(#[from] SourceError<StreamError>),
+    Extents(SourceError<StreamError>),
 }
 
 impl StreamChainError {
@@ -141,4 +143,91 @@ impl StreamChainError {
             Self::Extents(_) => None,
         }
     }
+}
+
+impl From<ChainError> for StreamChainError {
+    fn from(error: ChainError) -> Self {
+        Self::Chain(error)
+    }
+}
+
+impl From<SourceError<StreamError>> for StreamChainError {
+    fn from(error: SourceError<StreamError>) -> Self {
+        Self::Extents(error)
+    }
+}
+
+impl Error for StreamChainError {}
+
+impl Display for StreamChainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chain(error) => describe(error, f),
+            Self::NoParentName { base } => write!(
+                f,
+                "the first backup does not say which one it stands on, so that it may not be {}",
+                base.escape_debug()
+            ),
+            Self::Extents(SourceError::Layer { error, .. }) => error.fmt(f),
+            Self::Extents(SourceError::Grown { range, .. }) => write!(
+                f,
+                "it leaves out bytes {}..{}, which lie beyond the end of the backup before it",
+                range.start, range.end
+            ),
+            Self::Extents(SourceError::Uncovered { range }) => {
+                write!(f, "bytes {}..{} are in no backup of the chain", range.start, range.end)
+            }
+            Self::Extents(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A fault of a chain in the words of backups and checkpoints.
+fn describe(error: &ChainError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match error {
+        ChainError::Empty => f.write_str("a chain needs at least one backup"),
+        ChainError::Missing { layer, parent } => {
+            let parent = parent.escape_debug();
+            write!(f, "{} stands on checkpoint {parent}, which is missing", backup(layer))
+        }
+        ChainError::Reordered { layer, parent, .. } => write!(
+            f,
+            "{} stands on checkpoint {}, which must come right before it",
+            backup(layer),
+            parent.escape_debug()
+        ),
+        ChainError::NoFull { layer } => {
+            write!(f, "{} is an incremental; a chain begins with a full backup", backup(layer))
+        }
+        ChainError::FullInside { layer } => {
+            write!(f, "{} is a full backup; only the first of a chain can be one", backup(layer))
+        }
+        ChainError::FullOnBase { layer } => {
+            write!(f, "{} is a full backup, which cannot be restored on top of another state", backup(layer))
+        }
+        ChainError::Twice { layer, .. } => write!(f, "{} is in the chain twice", backup(layer)),
+        ChainError::OtherDisk { layer, disk, expected } => {
+            let (disk, expected) = (disk.escape_debug(), expected.escape_debug());
+            write!(f, "{} is of disk {disk}, the backup before it of disk {expected}", backup(layer))
+        }
+        ChainError::OtherSize { layer, stated, found } => write!(
+            f,
+            "{} stands on a disk of {stated} bytes, and the backup before it is of {found} bytes",
+            backup(layer)
+        ),
+        ChainError::OtherParent { layer, stated, found } => write!(
+            f,
+            "{} stands on a backup with checksum {stated}, and the backup before it has {found}",
+            backup(layer)
+        ),
+        error => error.fmt(f),
+    }
+}
+
+/// A backup by its checkpoint.
+fn backup(layer: &LayerName) -> String {
+    layer
+        .id
+        .as_ref()
+        .map_or_else(|| "the backup".to_owned(), |id| format!("checkpoint {}", id.escape_debug()))
 }

@@ -111,18 +111,31 @@ pub enum Attribute {
     HostOffset,
 }
 
+impl Attribute {
+    /// Every attribute, in the order of their fields.
+    const ALL: [Self; 7] = [
+        Self::Zero,
+        Self::Hole,
+        Self::Dirty,
+        Self::Layer,
+        Self::Searched,
+        Self::Compressed,
+        Self::HostOffset,
+    ];
+}
+
 impl Attributes {
-    /// Every attribute with whether it is the same there.
-    fn compare(&self, there: &Self) -> [(Attribute, bool); 7] {
-        [
-            (Attribute::Zero, self.zero == there.zero),
-            (Attribute::Hole, self.hole == there.hole),
-            (Attribute::Dirty, self.dirty == there.dirty),
-            (Attribute::Layer, self.layer == there.layer),
-            (Attribute::Searched, self.searched == there.searched),
-            (Attribute::Compressed, self.compressed == there.compressed),
-            (Attribute::HostOffset, self.host_offset == there.host_offset),
-        ]
+    /// Whether one attribute is the same there.
+    fn agrees(&self, there: &Self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::Zero => self.zero == there.zero,
+            Attribute::Hole => self.hole == there.hole,
+            Attribute::Dirty => self.dirty == there.dirty,
+            Attribute::Layer => self.layer == there.layer,
+            Attribute::Searched => self.searched == there.searched,
+            Attribute::Compressed => self.compressed == there.compressed,
+            Attribute::HostOffset => self.host_offset == there.host_offset,
+        }
     }
 
     /// Whether one attribute is known here.
@@ -147,10 +160,7 @@ impl Attributes {
     /// assert!(clean.known().eq([Attribute::Dirty]));
     /// ```
     pub fn known(&self) -> impl Iterator<Item = Attribute> {
-        self.compare(self)
-            .into_iter()
-            .map(|(attribute, _)| attribute)
-            .filter(|&attribute| self.knows(attribute))
+        Attribute::ALL.into_iter().filter(|&attribute| self.knows(attribute))
     }
 
     /// The attributes that are known here and are not the same there.
@@ -168,9 +178,7 @@ impl Attributes {
         if self == there {
             return BTreeSet::new();
         }
-        let lost =
-            self.compare(there).into_iter().filter(|&(attribute, same)| self.knows(attribute) && !same);
-        lost.map(|(attribute, _)| attribute).collect()
+        self.known().filter(|&attribute| !self.agrees(there, attribute)).collect()
     }
 
     /// What two lists say together of the same bytes.

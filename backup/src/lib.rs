@@ -60,3 +60,8 @@ pub use create::{Backup, BackupError, BackupReport, Parent, SurveyedBackup};
 pub use files::{BackupFiles, FilesError, UncheckedFact};
 pub use output::{OutputError, OutputFile, Replace};
 pub use restore::{CheckedRestore, Restore, RestoreError, RestoreTarget};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct BackupReadme;

@@ -154,3 +154,8 @@ pub use format::{Format, ReadOptions, UnknownFormat, WriteOptions};
 pub use merge::{MergeError, merge};
 pub use reader::ListReader;
 pub use writer::{ListWriter, Loss};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct FormatsReadme;

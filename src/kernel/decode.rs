@@ -9,7 +9,7 @@
 //! All of a block is read before anything in it is judged. The scalar merge finds the fault, if
 //! there is one, so a single answer at the end is enough, and the loop has no branch.
 
-use super::key::{CODE_BITS, FLAGS, LEFT, LONGEST, RIGHT};
+use super::key::{CODE_BITS, FLAGS, LONGEST, code_of, join};
 use super::simd::{self, prefetch};
 use crate::wire::{Descriptor, Measured, RawDescriptor};
 
@@ -62,12 +62,12 @@ pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
     let (count, front) = simd::decode(list, end, code, SHIFT, keys)?;
     check.flags = front.flags;
     let (list, keys) = (list.get(count..)?, keys.get_mut(count..)?);
-    let mut end = front.end << CODE_BITS | code;
+    let mut end = join(front.end << CODE_BITS, code);
     let mut decode = |raw: &R, key: &mut u64| {
         let descriptor = raw.read();
         check.see(descriptor);
         end = end.wrapping_add(descriptor.length << CODE_BITS);
-        *key = end | descriptor.flags << SHIFT;
+        *key = join(end, descriptor.flags << SHIFT);
     };
     let (fours, rest) = list.as_chunks::<4>();
     let (key_fours, keys) = keys.split_at_mut(list.len() - rest.len());
@@ -102,23 +102,26 @@ pub(super) fn decode_ties<R: RawDescriptor>(
             flags |= right.flags;
             unequal |= left.length ^ right.length;
             end = end.wrapping_add(left.length << CODE_BITS);
-            *key = end | left.flags << LEFT | right.flags << RIGHT;
+            *key = join(end, code_of(left.flags, right.flags));
         }
     }
     let left = check.decoded(end >> CODE_BITS)?;
     (unequal == 0 && flags < FLAGS).then_some((left, Decoded { flags, ..left }))
 }
 
-/// Sums the lengths of descriptors that start at `end`. `None` where a number does not fit a key.
+/// Sums the lengths of descriptors that follow those `before`. `None` where a number does not fit a
+/// key.
 #[inline(always)]
-pub(super) fn measure<R: RawDescriptor>(list: &[R], end: u64) -> Option<Decoded> {
+pub(super) fn measure<R: RawDescriptor>(list: &[R], before: Decoded) -> Option<Decoded> {
     prefetch(list);
     let Measured { sum, lengths, flags, empty } = R::measure(list);
-    (!empty && lengths < LONGEST && flags < FLAGS).then(|| Decoded { end: end + sum, flags })
+    (!empty && lengths < LONGEST && flags < FLAGS)
+        .then(|| Decoded { end: before.end + sum, flags: before.flags | flags })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::{LEFT, RIGHT};
     use super::*;
     use crate::wire::{Compact, Extended, Pair32, Pair64};
     use alloc::vec::Vec;
@@ -147,7 +150,7 @@ mod tests {
         let code = 5 << LEFT;
         let right = facts(decode::<R, RIGHT>(raw, 0, code, &mut keys)).map(|(end, all)| (keys, end, all));
         assert_eq!(right, model(list, 0, code, RIGHT), "{list:?}");
-        let measured = facts(measure(raw, 100));
+        let measured = facts(measure(raw, Decoded { end: 100, flags: 0 }));
         assert_eq!(measured, model(list, 100, 0, RIGHT).map(|(_, end, all)| (end, all)), "{list:?}");
     }
 

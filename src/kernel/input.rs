@@ -12,8 +12,8 @@
 //! descriptors it has consumed (`consumed`).
 
 use super::block::SLOTS;
-use super::decode::decode;
-use super::key::{CODE_BITS, FLAGS, LAST, LONGEST};
+use super::decode::{Decoded, decode};
+use super::key::{CODE_BITS, FLAGS, LAST, LONGEST, join};
 use crate::extent::MAX_END;
 use crate::wire::RawDescriptor;
 
@@ -47,9 +47,12 @@ impl<R: RawDescriptor> Input<'_, R> {
         self.start < self.end
     }
 
-    /// The length of that rest, or 0. `None` where it does not fit a key.
-    pub(super) fn rest(&self) -> Option<u64> {
-        self.end.checked_sub(self.start).filter(|&left| left < LONGEST)
+    /// The end of that rest, and its flags; zeroes if there is none. `None` where a number does not
+    /// fit a key.
+    pub(super) fn rest(&self) -> Option<Decoded> {
+        let end = self.end.checked_sub(self.start)?;
+        let flags = if self.is_begun() { self.flags } else { 0 };
+        (end < LONGEST && flags < FLAGS).then_some(Decoded { end, flags })
     }
 
     /// The descriptor that covers the next byte, consumed: the one in which the merge stands, or
@@ -81,19 +84,14 @@ impl<R: RawDescriptor> Input<'_, R> {
     ) -> Option<(usize, u64)> {
         let rest = self.rest()?;
         let first = usize::from(self.is_begun());
-        if self.is_begun() {
-            if self.flags >= FLAGS {
-                return None;
-            }
-            *keys.first_mut()? = rest << CODE_BITS | self.flags << SHIFT;
-        }
+        // overwritten if there is no rest
+        *keys.first_mut()? = join(rest.end << CODE_BITS, rest.flags << SHIFT);
         // all of the list, if it is shorter
         let list = self.list.get(..count - first).unwrap_or(self.list);
         let len = first + list.len();
-        let decoded = decode::<R, SHIFT>(list, rest, 0, keys.get_mut(first..len)?)?;
+        let decoded = decode::<R, SHIFT>(list, rest.end, 0, keys.get_mut(first..len)?)?;
         *keys.get_mut(len)? = LAST;
-        let flags = decoded.flags | if self.is_begun() { self.flags } else { 0 };
-        (len > 0 && self.start + decoded.end <= MAX_END).then_some((len, flags))
+        (len > 0 && self.start + decoded.end <= MAX_END).then_some((len, rest.flags | decoded.flags))
     }
 
     /// The consumed descriptors, after a block that moved the merge by `end` bytes. The first

@@ -30,7 +30,7 @@
 )]
 
 use super::block::CUTS;
-use super::key::{CODE, CODE_BITS, CODES, FLAGS, LEFT, RIGHT, subsets};
+use super::key::{CODE, CODE_BITS, CODES, FLAGS, LEFT, RIGHT, code_of, subsets};
 
 /// The answers of a reader about pairs of flags. Both closures are pure, and may be asked about
 /// pairs that do not occur.
@@ -113,7 +113,7 @@ impl Keep {
         let [a, b] = self.seen.unwrap_or_default();
         let [left, right] = [a | flags[0], b | flags[1]];
         self.seen = Some([left, right]);
-        let codes = || subsets(left).flat_map(move |a| subsets(right).map(move |b| a << LEFT | b << RIGHT));
+        let codes = || subsets(left).flat_map(move |a| subsets(right).map(move |b| code_of(a, b)));
         let mut dead = 0_u64;
         for code in codes() {
             let (class, before) = if !(questions.wants)(code) {
@@ -129,13 +129,13 @@ impl Keep {
             self.classes[code as usize] = class;
             self.classes_before[code as usize] = before;
         }
-        for (side, shift) in [(0, RIGHT), (1, LEFT)] {
-            let (finer, coarser) = if shift == LEFT { (left, right) } else { (right, left) };
+        // for each side that may be the finer one: its flags, the other's, and the code of one of each
+        let mirrored: fn(u64, u64) -> u64 = |finer, coarser| code_of(coarser, finer);
+        let sides = [(right, left, mirrored), (left, right, code_of as fn(_, _) -> _)];
+        for (rejected, (finer, coarser, code)) in self.rejected.iter_mut().zip(sides) {
             for flags in subsets(coarser) {
-                let code = |other: u64| other << shift | flags << (LEFT - shift);
-                let all_dead = |&bits: &u64| subsets(bits).all(|other| dead >> code(other) & 1 == 1);
-                let rejected = subsets(finer).filter(all_dead).fold(0, |set, bits| set | 1 << bits);
-                self.rejected[side][flags as usize] = rejected;
+                let all_dead = |&bits: &u64| subsets(bits).all(|other| dead >> code(other, flags) & 1 == 1);
+                rejected[flags as usize] = subsets(finer).filter(all_dead).map(|bits| 1 << bits).sum();
             }
         }
     }

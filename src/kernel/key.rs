@@ -26,6 +26,25 @@ pub(super) const LEFT: u32 = SIDE_BITS;
 /// The shift of the flags of the right side.
 pub(super) const RIGHT: u32 = 0;
 
+/// Joins parts of a key that have no bit in common. Of numbers that fit no key it makes garbage,
+/// which the caller gives up.
+#[inline(always)]
+pub(super) const fn join(one: u64, other: u64) -> u64 {
+    one.wrapping_add(other)
+}
+
+/// The code of the flags of the left and of the right side.
+#[inline(always)]
+pub(super) const fn code_of(left: u64, right: u64) -> u64 {
+    join(left << LEFT, right)
+}
+
+/// The flags of the left and of the right side.
+#[inline]
+pub(crate) const fn sides_of(code: u64) -> (u64, u64) {
+    (code >> LEFT, code & (FLAGS - 1))
+}
+
 /// Whether two keys end at different bytes.
 pub(super) const fn differ(one: u64, other: u64) -> bool {
     (one ^ other) > CODE
@@ -39,6 +58,15 @@ pub(super) fn subsets(bits: u64) -> impl Iterator<Item = u64> + Clone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pair_of_flags_has_a_code_of_its_own() {
+        for code in 0..=CODE {
+            let (left, right) = sides_of(code);
+            assert!(left < FLAGS && right < FLAGS);
+            assert_eq!(code_of(left, right), code);
+        }
+    }
 
     #[test]
     fn keys_differ_by_their_ends_alone() {

@@ -24,7 +24,7 @@
 )]
 
 use super::block::{CUTS, Keys, SLOTS};
-use super::key::CODE;
+use super::key::{CODE, join};
 
 const LANES: usize = 4;
 
@@ -63,7 +63,7 @@ pub(super) fn merge(keys: &mut Keys, counts: (usize, usize)) {
 fn step(lane: &mut Lane, keys: &mut Keys) {
     let a = keys.left[lane.left % SLOTS];
     let b = keys.right[lane.out.wrapping_sub(lane.left) % SLOTS];
-    keys.cuts[lane.out % CUTS] = a.min(b) | (a | b) & CODE;
+    keys.cuts[lane.out % CUTS] = a.min(b) | join(a, b) & CODE;
     lane.left += usize::from(a < b);
     lane.out += 1;
 }

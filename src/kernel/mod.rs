@@ -12,12 +12,11 @@ mod simd;
 pub(crate) use block::{Block, Segment};
 pub(crate) use input::Consumed;
 pub(crate) use keep::Questions;
-pub(crate) use key::CODES;
+pub(crate) use key::{CODES, sides_of};
 pub use simd::Processor;
 pub(crate) use simd::dispatch;
 
 use input::Input;
-use key::{FLAGS, SIDE_BITS};
 
 use crate::extent::MAX_END;
 use crate::wire::RawList;
@@ -81,12 +80,6 @@ pub(crate) struct Progress {
     pub(crate) position: u64,
     pub(crate) left: Consumed,
     pub(crate) right: Consumed,
-}
-
-/// The flags of the left and of the right side.
-#[inline]
-pub(crate) const fn sides_of(code: u64) -> (u64, u64) {
-    (code >> SIDE_BITS, code & (FLAGS - 1))
 }
 
 /// Merges from the start of both sides into `block`, up to byte `until`.

@@ -24,7 +24,7 @@ use super::block::{CUTS, Merged};
 use super::decode::{Decoded, decode, decode_ties, measure};
 use super::input::{Consumed, Input};
 use super::keep::Keep;
-use super::key::{CODE, CODE_BITS, FLAGS, LEFT, RIGHT};
+use super::key::{CODE, CODE_BITS, LEFT, RIGHT, join};
 use crate::wire::RawDescriptor;
 
 /// The cuts of a run that one block takes. Of ties, two lists are read: a page of each, so that the
@@ -117,9 +117,9 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
 ) -> Option<Within> {
     let current = coarser.current()?;
     let rest = current.end - coarser.start;
-    let begun = finer.rest()?;
+    let begun = finer.rest()?.end;
     let probe = finer.list.get(..PROBE)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
-    if probe >= rest || begun > 0 && finer.flags >= FLAGS {
+    if probe >= rest {
         return None;
     }
     let rejected = keep.and_then(|keep| pass(finer, rest, |bits| keep.rejects(FINER, bits, current.flags)));
@@ -152,11 +152,10 @@ fn read<R: RawDescriptor, const FINER: u32>(
     code: u64,
     cuts: &mut [u64; CUTS],
 ) -> Option<Run> {
-    let begun = finer.rest()?;
-    let first = usize::from(begun > 0);
+    let mut all = finer.rest()?;
+    let first = usize::from(finer.is_begun());
     let (head, cuts) = cuts.split_at_mut_checked(first)?;
-    head.fill(begun << CODE_BITS | finer.flags << FINER | code);
-    let mut all = Decoded { end: begun, flags: if begun > 0 { finer.flags } else { 0 } };
+    head.fill(join(all.end << CODE_BITS, join(all.flags << FINER, code)));
     let mut count = 0;
     for size in [LARGE, SMALL] {
         while count + size <= WITHIN_AT_ONCE
@@ -169,7 +168,7 @@ fn read<R: RawDescriptor, const FINER: u32>(
                 let before = keys.partition_point(|key| key >> CODE_BITS < rest);
                 let last = keys.get_mut(before)?;
                 all.end = *last >> CODE_BITS;
-                *last = rest << CODE_BITS | *last & CODE;
+                *last = join(rest << CODE_BITS, *last & CODE);
                 count += before + 1;
                 return Some(Run { count, len: first + count, decoded: all });
             }
@@ -177,25 +176,24 @@ fn read<R: RawDescriptor, const FINER: u32>(
             count += size;
         }
     }
-    (count > 0).then_some(Run { count, len: first + count, decoded: all })
+    // where it has no descriptor the caller finds no last one
+    Some(Run { count, len: first + count, decoded: all })
 }
 
 /// Passes over descriptors as long as the reader rejects them. `rejects` gets the OR of their
 /// flags.
 #[inline(always)]
 fn pass<R: RawDescriptor>(finer: &Input<'_, R>, rest: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
-    let begun = finer.rest()?;
-    let mut all = Decoded { end: begun, flags: if begun > 0 { finer.flags } else { 0 } };
-    let mut count = 0;
+    let (mut all, mut count) = (finer.rest()?, 0);
     for size in [LARGE, SMALL, 1] {
         while all.end < rest
             && let Some(block) = finer.list.get(count..count + size)
-            && let Some(next) = measure(block, all.end)
+            && let Some(next) = measure(block, all)
             && (next.end < rest || size == 1)
-            && rejects(all.flags | next.flags)
+            && rejects(next.flags)
         {
             count += size;
-            all = Decoded { end: next.end, flags: all.flags | next.flags };
+            all = next;
         }
     }
     (count > 0).then_some(Run { count, len: 0, decoded: all })

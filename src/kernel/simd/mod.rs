@@ -91,15 +91,17 @@ mod x86_64 {
     }
 
     fn best() -> Processor {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("popcnt")
-        {
+        macro_rules! has {
+            ($($feature:tt)*) => { [$(is_x86_feature_detected!($feature)),*] };
+        }
+        best_of(has!("avx2" "bmi2"), has!("avx512f" "avx512bw" "avx512dq" "avx512vl" "bmi2" "popcnt"))
+    }
+
+    /// The best of the instruction sets whose features the processor has all.
+    pub(super) fn best_of(avx2: [bool; 2], avx512: [bool; 6]) -> Processor {
+        if avx512 == [true; 6] {
             Processor::Avx512
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+        } else if avx2 == [true; 2] {
             Processor::Avx2
         } else {
             Processor::Any
@@ -144,6 +146,22 @@ mod tests {
             limit.limit();
             assert_eq!(Processor::found(), limit.min(best));
             assert_eq!(dispatch(|| 7), 7);
+        }
+    }
+
+    /// A kernel that lacks one feature would end the program, and this processor may have all.
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    #[test]
+    fn an_instruction_set_needs_all_its_features() {
+        use super::x86_64::best_of;
+        assert_eq!(best_of([true; 2], [true; 6]), Processor::Avx512);
+        for missing in 0..6 {
+            let mut avx512 = [true; 6];
+            avx512[missing] = false;
+            assert_eq!(best_of([true; 2], avx512), Processor::Avx2);
+            for avx2 in [[false; 2], [false, true], [true, false]] {
+                assert_eq!(best_of(avx2, avx512), Processor::Any);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@
 use super::input::Input;
 use super::keep::{Keep, Questions};
 use super::key::{CODE, CODE_BITS, LAST, LEFT, RIGHT, differ};
-use super::{NextBlock, Progress, merge, runs};
+use super::{NextBlock, Progress, merge, runs, simd};
 use crate::wire::RawDescriptor;
 
 /// The keys of one side, with the guard after the last.
@@ -132,17 +132,11 @@ impl Block {
         if merged.progress.position > self.until.min(until) {
             return Err(NextBlock::Scalar);
         }
-        let mut len = merged.len;
-        if let Some(keep) = &self.keep {
-            if !keep.knows(merged.flags) {
-                self.flags = merged.flags;
-                return Err(NextBlock::NewFlags);
-            }
-            len = keep.compact(&mut self.keys.cuts, len);
+        if self.keep.as_ref().is_some_and(|keep| !keep.knows(merged.flags)) {
+            self.flags = merged.flags;
+            return Err(NextBlock::NewFlags);
         }
-        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
-        // neighbours apart.
-        self.len = if may_have_ties { drop_ties(&mut self.keys.cuts, len) } else { len };
+        self.len = drop_cuts(self.keep.as_ref(), &mut self.keys.cuts, merged.len, may_have_ties);
         if let Some(guard) = self.keys.cuts.get_mut(self.len) {
             *guard = LAST;
         }
@@ -200,6 +194,20 @@ pub(super) struct Merged {
     pub(super) len: usize,
     /// The OR of the flags of the left and of the right side, or more bits than that.
     pub(super) flags: [u64; 2],
+}
+
+/// Drops the cuts that the reader does not want, and ties. Returns the number that is left.
+#[inline(always)]
+fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize, may_have_ties: bool) -> usize {
+    if len == 0 || keep.is_none() && !may_have_ties {
+        return len;
+    }
+    simd::drop_cuts(keep, cuts, len).unwrap_or_else(|| {
+        let len = keep.map_or(len, |keep| keep.compact(cuts, len));
+        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
+        // neighbours apart.
+        if may_have_ties { drop_ties(cuts, len) } else { len }
+    })
 }
 
 /// Drops the second of two cuts at one byte: the first has the flags of the segment, the second

@@ -53,10 +53,9 @@ const NONE: u8 = DEAD - 1;
 pub(super) struct Keep {
     /// The OR of the flags of the left and of the right side for which the classes hold.
     seen: Option<[u64; 2]>,
-    /// By code: its class, compared with the class of the segment before it.
-    classes: [u8; CODES],
-    /// By code: its class, compared with the class of the segment after it.
-    classes_before: [u8; CODES],
+    /// By code: its class, compared with the class of the segment before it, and its class, compared
+    /// with the class of the segment after it.
+    pub(super) classes: [[u8; 2]; CODES],
     /// `rejected[side][flags]`: bit `bits` is set if an extent of the coarser side with `flags` is
     /// dead over every extent of the finer side whose flags are within `bits`. `side` is 1 if the
     /// finer side is the left one.
@@ -65,12 +64,7 @@ pub(super) struct Keep {
 
 impl Keep {
     pub(super) const fn new() -> Self {
-        Self {
-            seen: None,
-            classes: [0; CODES],
-            classes_before: [0; CODES],
-            rejected: [[0; FLAGS as usize]; 2],
-        }
+        Self { seen: None, classes: [[0; 2]; CODES], rejected: [[0; FLAGS as usize]; 2] }
     }
 
     /// Whether the classes hold for these flags.
@@ -98,10 +92,10 @@ impl Keep {
         let mut before = NONE;
         for read in 0..len {
             let cut = cuts[read % CUTS];
-            let code = (cut & CODE) as usize;
+            let [class, class_before] = self.classes[(cut & CODE) as usize];
             // a cut of the same class stays at `last`, and so replaces the one kept before it
-            last = last.wrapping_add(usize::from(self.classes[code] != before));
-            before = self.classes_before[code];
+            last = last.wrapping_add(usize::from(class != before));
+            before = class_before;
             cuts[last % CUTS] = cut;
         }
         last.wrapping_add(1)
@@ -116,18 +110,16 @@ impl Keep {
         let codes = || subsets(left).flat_map(move |a| subsets(right).map(move |b| code_of(a, b)));
         let mut dead = 0_u64;
         for code in codes() {
-            let (class, before) = if !(questions.wants)(code) {
+            self.classes[code as usize] = if !(questions.wants)(code) {
                 dead |= 1 << code;
-                (DEAD, DEAD)
+                [DEAD; 2]
             } else if !(questions.joins)(code, code) {
-                (code as u8, NONE)
+                [code as u8, NONE]
             } else {
                 let equal = |&lower: &u64| dead >> lower & 1 == 0 && (questions.joins)(lower, code);
                 let class = codes().take_while(|&lower| lower < code).find(equal).unwrap_or(code);
-                (class as u8, class as u8)
+                [class as u8; 2]
             };
-            self.classes[code as usize] = class;
-            self.classes_before[code as usize] = before;
         }
         // for each side that may be the finer one: its flags, the other's, and the code of one of each
         let mirrored: fn(u64, u64) -> u64 = |finer, coarser| code_of(coarser, finer);

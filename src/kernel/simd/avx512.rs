@@ -1,71 +1,54 @@
-//! Decodes eight descriptors at a time, in 512-bit registers. The twin in safe Rust
-//! (`kernel/decode.rs`) does the same one by one; a compiler makes a chain of additions of it,
-//! since it does not find that eight sums are three steps.
+//! Decodes eight descriptors at a time, in 512-bit registers, and drops cuts eight at a time. The
+//! twins in safe Rust (`kernel/decode.rs`, `kernel/keep.rs`, `kernel/block.rs`) do the same one by
+//! one; a compiler makes a chain of additions of a decoding loop, since it does not find that eight
+//! sums are three steps, and cannot make a loop that keeps some of its input wider.
 //!
 //! ```text
+//! decode:
 //! lengths   a    b    c    d    e    f    g    h
 //! + 1 back  a   a+b  b+c  c+d  d+e  e+f  f+g  g+h
 //! + 2 back  a   a+b  abc  abcd bcde ...
 //! + 4 back  a   a+b  abc  abcd ...        a+b+..+h    plus the end before them
+//!
+//! drop_cuts:
+//! cuts      10.a  25.b  25.c  30.b  40.d              b and c are of one class, d of another
+//! no ties   10.a  25.b  25.b  30.b  40.d              a tie becomes the cut before it
+//! next is of another class, or the end
+//!            yes   no    no   yes   yes
+//! kept      10.a  30.b  40.d                          moved together by one instruction
 //! ```
 
 #![allow(unsafe_code, reason = "the feature `simd`: whole registers are loaded and stored through pointers")]
 
-use core::arch::x86_64::{
-    __m512i, _mm_cvtsi64_si128, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_loadu_si512,
-    _mm512_min_epu64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64,
-    _mm512_reduce_min_epu64, _mm512_reduce_or_epi64, _mm512_set1_epi64, _mm512_setr_epi64,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_sll_epi64, _mm512_slli_epi64, _mm512_srli_epi64,
-    _mm512_storeu_si512,
-};
+use core::arch::x86_64::*;
 
+use super::super::block::CUTS;
 use super::super::decode::Decoded;
-use super::super::key::{CODE_BITS, FLAGS, LONGEST};
+use super::super::keep::Keep;
+use super::super::key::{CODE, CODE_BITS, FLAGS, LONGEST};
 use super::prefetch::prefetch;
 
 /// The number of descriptors that fill one register, or two if they are wide.
 pub(super) const EIGHT: usize = 8;
 
-/// The layout of a descriptor in memory.
-pub(super) trait Eight {
-    /// Whether length and flags have 8 bytes each, and not 4.
-    const WIDE: bool;
-    /// Whether they are big-endian.
-    const SWAPPED: bool;
-}
-
-impl Eight for crate::wire::Compact {
-    const WIDE: bool = false;
-    const SWAPPED: bool = true;
-}
-
-impl Eight for crate::wire::Extended {
-    const WIDE: bool = true;
-    const SWAPPED: bool = true;
-}
-
-impl Eight for crate::wire::Pair32 {
-    const WIDE: bool = false;
-    const SWAPPED: bool = false;
-}
-
-/// The lengths and the flags of eight descriptors.
+/// The lengths and the flags of eight descriptors: of 8 bytes each if they are `WIDE`, otherwise of 4;
+/// big-endian if they are `SWAPPED`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 #[inline]
-fn load<T: Eight>(list: &[T; EIGHT]) -> (__m512i, __m512i) {
-    const { assert!(size_of::<T>() == if T::WIDE { 16 } else { 8 }, "`WIDE` is the layout") };
+fn load<T, const WIDE: bool, const SWAPPED: bool>(list: &[T; EIGHT]) -> (__m512i, __m512i) {
+    const { assert!(size_of::<T>() == if WIDE { 16 } else { 8 }, "`WIDE` is the layout") };
     let start = list.as_ptr().cast::<__m512i>();
     prefetch(list);
     // SAFETY: the list has at least 64 bytes, and an unaligned load needs no alignment.
     let first = unsafe { _mm512_loadu_si512(start) };
-    if !T::WIDE {
-        let both = if T::SWAPPED { swap::<4>(first) } else { first };
+    if !WIDE {
+        let both = if SWAPPED { swap::<4>(first) } else { first };
         let low = _mm512_set1_epi64(i64::from(u32::MAX));
         return (_mm512_and_si512(both, low), _mm512_srli_epi64(both, 32));
     }
     // SAFETY: eight wide descriptors have 128 bytes.
     let second = unsafe { _mm512_loadu_si512(start.add(1)) };
-    let (first, second) = if T::SWAPPED { (swap::<8>(first), swap::<8>(second)) } else { (first, second) };
+    let (first, second) = if SWAPPED { (swap::<8>(first), swap::<8>(second)) } else { (first, second) };
     let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
     let odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
     (_mm512_permutex2var_epi64(first, even, second), _mm512_permutex2var_epi64(first, odd, second))
@@ -83,44 +66,6 @@ fn swap<const BYTES: i64>(numbers: __m512i) -> __m512i {
     _mm512_shuffle_epi8(numbers, _mm512_setr_epi64(low, high, low, high, low, high, low, high))
 }
 
-/// The bits that all descriptors of a block have in common.
-#[derive(Clone, Copy)]
-struct Check {
-    /// The shortest length, by place in the register.
-    shortest: __m512i,
-    lengths: __m512i,
-    flags: __m512i,
-}
-
-impl Check {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-    #[inline]
-    fn new() -> Self {
-        Self {
-            shortest: _mm512_set1_epi64(-1),
-            lengths: _mm512_setzero_si512(),
-            flags: _mm512_setzero_si512(),
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-    #[inline]
-    fn see(&mut self, lengths: __m512i, flags: __m512i) {
-        self.shortest = _mm512_min_epu64(self.shortest, lengths);
-        self.lengths = _mm512_or_si512(self.lengths, lengths);
-        self.flags = _mm512_or_si512(self.flags, flags);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-    #[inline]
-    fn decoded(&self, end: u64) -> Option<Decoded> {
-        let lengths = _mm512_reduce_or_epi64(self.lengths).cast_unsigned();
-        let flags = _mm512_reduce_or_epi64(self.flags).cast_unsigned();
-        (_mm512_reduce_min_epu64(self.shortest) > 0 && lengths < LONGEST && flags < FLAGS)
-            .then_some(Decoded { end, flags })
-    }
-}
-
 /// Adds to each number all before it, and the last of `before`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
 #[inline]
@@ -130,16 +75,6 @@ fn sums(numbers: __m512i, before: __m512i) -> __m512i {
     let two = _mm512_add_epi64(one, _mm512_alignr_epi64(one, none, 6));
     let four = _mm512_add_epi64(two, _mm512_alignr_epi64(two, none, 4));
     _mm512_add_epi64(four, _mm512_permutexvar_epi64(_mm512_set1_epi64(7), before))
-}
-
-/// The last of eight numbers.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-#[inline]
-fn last(numbers: __m512i) -> u64 {
-    let mut all = [0_u64; EIGHT];
-    store(numbers, &mut all);
-    let [.., last] = all;
-    last
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
@@ -152,7 +87,7 @@ fn store(numbers: __m512i, place: &mut [u64; EIGHT]) {
 /// Decodes the front of a list, as far as it fills registers. Returns the number of its
 /// descriptors.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-pub(super) fn decode<T: Eight>(
+pub(super) fn decode<T, const WIDE: bool, const SWAPPED: bool>(
     list: &[T],
     end: u64,
     code: u64,
@@ -163,13 +98,68 @@ pub(super) fn decode<T: Eight>(
     let shift = _mm_cvtsi64_si128(i64::from(shift));
     let code = _mm512_set1_epi64(code.cast_signed());
     let mut ends = _mm512_set1_epi64((end << CODE_BITS).cast_signed());
-    let mut check = Check::new();
+    let (mut shortest, mut all_lengths, mut all_flags) =
+        (_mm512_set1_epi64(-1), _mm512_setzero_si512(), _mm512_setzero_si512());
     for (eight, keys) in front.iter().zip(keys.as_chunks_mut().0) {
-        let (lengths, flags) = load(eight);
-        check.see(lengths, flags);
+        let (lengths, flags) = load::<T, WIDE, SWAPPED>(eight);
+        shortest = _mm512_min_epu64(shortest, lengths);
+        all_lengths = _mm512_or_si512(all_lengths, lengths);
+        all_flags = _mm512_or_si512(all_flags, flags);
         ends = sums(_mm512_slli_epi64(lengths, CODE_BITS), ends);
         let flags = _mm512_or_si512(_mm512_sll_epi64(flags, shift), code);
         store(_mm512_or_si512(ends, flags), keys);
     }
-    Some((front.len() * EIGHT, check.decoded(last(ends) >> CODE_BITS)?))
+    let flags = _mm512_reduce_or_epi64(all_flags).cast_unsigned();
+    let fits = _mm512_reduce_min_epu64(shortest) > 0
+        && _mm512_reduce_or_epi64(all_lengths).cast_unsigned() < LONGEST
+        && flags < FLAGS;
+    // Where all fits, the ends ascend: the highest is the last.
+    let end = _mm512_reduce_max_epu64(ends) >> CODE_BITS;
+    fits.then_some((front.len() * EIGHT, Decoded { end, flags }))
+}
+
+/// Drops ties, and what the reader does not want, of one cut or more. Returns the number that is
+/// left.
+///
+/// Places of an output are written only after they have been read, since no cut moves back.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
+pub(super) fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize) -> usize {
+    // By code: both classes, in the low two bytes of a place of either register.
+    let table = keep.map(|keep| keep.classes.as_ptr().cast());
+    // SAFETY: 64 times two bytes are two registers, and such a load needs no alignment.
+    let table = table.map(|table| unsafe { (_mm512_loadu_si512(table), _mm512_loadu_si512(table.add(1))) });
+    let one_back = |numbers, before| _mm512_alignr_epi64(numbers, before, 7);
+    let code = _mm512_set1_epi64(CODE.cast_signed());
+    let [first, ..] = *cuts;
+    // Before the first cut stands the same once more, of which it is a tie.
+    let mut before = _mm512_set1_epi64(first.cast_signed());
+    let (mut cuts_before, mut classes_before) = (before, before);
+    let mut kept = 0;
+    for nth in 0..=len / EIGHT {
+        let Some(eight) = cuts.as_chunks::<EIGHT>().0.get(nth) else { break };
+        // SAFETY: eight cuts have 64 bytes, and such a load needs no alignment.
+        let next = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
+        let earlier = one_back(next, before);
+        before = next;
+        // A tie takes the flags of the cut before it, in whose place it is kept.
+        let ties = _mm512_cmple_epu64_mask(_mm512_xor_si512(next, earlier), code);
+        let next = _mm512_mask_mov_epi64(next, ties, earlier);
+        let cut = one_back(next, cuts_before);
+        cuts_before = next;
+        let differ = table.map_or(u8::MAX, |(low, high)| {
+            // An index has six bits, as a code has; the others of a cut do not count.
+            let class = _mm512_permutex2var_epi16(low, next, high);
+            let class_before = _mm512_srli_epi64(one_back(class, classes_before), 8);
+            classes_before = class;
+            _mm512_test_epi64_mask(_mm512_xor_si512(class, class_before), _mm512_set1_epi64(0xff))
+        });
+        // The last cut is kept.
+        let end = 1_u16 << (len - nth * EIGHT).min(EIGHT);
+        let [wanted, _] = ((u16::from(differ & !ties) | end) & (2 * end - 1)).to_le_bytes();
+        if let Some(place) = cuts.get_mut(kept..).and_then(|rest| rest.first_chunk_mut()) {
+            store(_mm512_maskz_compress_epi64(wanted, cut), place);
+        }
+        kept += wanted.count_ones() as usize;
+    }
+    kept
 }

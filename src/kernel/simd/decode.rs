@@ -23,11 +23,17 @@ pub(crate) fn decode<R: RawDescriptor>(
         use crate::wire::RawList;
         match R::raw_list(list) {
             // SAFETY: the processor has what the function is compiled for.
-            RawList::Compact(list) => return unsafe { avx512::decode(list, end, code, shift, keys) },
+            RawList::Compact(list) => {
+                return unsafe { avx512::decode::<_, false, true>(list, end, code, shift, keys) };
+            }
             // SAFETY: as above.
-            RawList::Extended(list) => return unsafe { avx512::decode(list, end, code, shift, keys) },
+            RawList::Extended(list) => {
+                return unsafe { avx512::decode::<_, true, true>(list, end, code, shift, keys) };
+            }
             // SAFETY: as above.
-            RawList::Pair32(list) => return unsafe { avx512::decode(list, end, code, shift, keys) },
+            RawList::Pair32(list) => {
+                return unsafe { avx512::decode::<_, false, false>(list, end, code, shift, keys) };
+            }
             RawList::Pair64(_) => {}
         }
     }

@@ -5,18 +5,21 @@
 //! dispatch     runs a loop that is compiled three times: for any processor, for AVX2, for AVX-512
 //!              (only if the loop is small enough to be inlined: look at the code that comes out)
 //! decode       decodes eight descriptors at once where the processor has AVX-512 (avx512.rs)
+//! drop_cuts    drops ties and unwanted cuts eight at a time, where there is AVX-512
 //! prefetch     asks for memory before it is needed
 //! ```
 //!
-//! The processor is looked at once. Without the feature, `dispatch` calls, `decode` decodes
-//! nothing, and `prefetch` does nothing.
+//! The processor is looked at once. Without the feature, `dispatch` only calls, and the others do
+//! nothing.
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]
 mod avx512;
 mod decode;
+mod drop;
 mod prefetch;
 
 pub(super) use decode::decode;
+pub(super) use drop::drop_cuts;
 pub(super) use prefetch::prefetch;
 
 /// The instruction set that the kernel uses.

@@ -3,7 +3,7 @@
 //! stream is read.
 #![cfg(feature = "alloc")]
 
-use nbd_extents::stream::{ExtentStream, from_iter, merge_all, place, try_from_iter};
+use nbd_extents::stream::{ExtentStream, from_iter, merge_all, merge_all_shortest, place, try_from_iter};
 use nbd_extents::wire::Descriptors;
 use nbd_extents::{Extent, ExtentError, StreamError};
 
@@ -107,4 +107,13 @@ fn streams_of_different_types_merge_in_boxes() {
     let parsed: Boxed<'_> = Box::new(try_from_iter([Ok(extent(0, 20, 8))]));
     let merged = merge_all([placed, parsed], |a, b| a | b).collect_vec().unwrap();
     assert_eq!(merged, [extent(0, 10, 9), extent(10, 20, 10)]);
+}
+
+/// The shortest stream ends the merge, however unevenly the others go on after a gap.
+#[test]
+fn streams_that_go_on_unevenly_after_the_shortest_has_ended_are_no_error() {
+    let first = extent(0, 10, 1);
+    let goes_on = |start| from_iter(vec![first.clone(), extent(start, 30, 1)]);
+    let streams = [from_iter(vec![first.clone()]), goes_on(20), goes_on(15)];
+    assert_eq!(merge_all_shortest(streams, |a, b| a & b).collect_vec(), Ok(vec![first.clone()]));
 }

@@ -511,6 +511,26 @@ fn a_stolen_certificate() {
     }
 }
 
+/// A record may hold more than the answer that is awaited. The rest is kept, and judged with the next
+/// request: nobody can have answered that before it was sent.
+#[test]
+fn an_answer_that_comes_before_its_request_is_not_lost() {
+    let pki = Pki::new();
+    let server = ScriptedServer::start_tls(pki.server.server(None), pki.client(), |conn| {
+        conn.handshake(&Good::extended().size(SIZE).flags(WRITABLE))?;
+        let first = conn.request()?;
+        let done = |number| bytes::extended_chunk(DONE, 0, number, 0, &[]);
+        // each call takes two numbers, of its transfer and of its request; each send is a record
+        conn.send(&[done(first.cookie), done(first.cookie + 2)].concat())?;
+        conn.serve(answer)
+    })
+    .unwrap();
+    let mut client = Client::connect(&server.uri().parse().unwrap(), &options()).unwrap();
+    client.flush().unwrap();
+    let error = client.flush().unwrap_err();
+    assert!(matches!(error, Error::Protocol(_)), "{error}");
+}
+
 /// Each size of a record, from 1 byte to 16 KiB, in both directions.
 #[test]
 fn records_of_each_size() {

@@ -51,7 +51,7 @@ pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
 ) -> Result<A, E> {
     if is_long(&mut stream) {
         let fold = || fold_blocks(&mut stream, joins, acc, &mut f);
-        acc = if size_of::<A>() > 0 { apart(fold) } else { fold() }?;
+        acc = if size_of::<A>() == 0 { fold() } else { apart(fold) }?;
     }
     // Moved: no other function has seen its new place, so a compiler keeps its fields in registers.
     let mut stream = stream;

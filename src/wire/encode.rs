@@ -120,8 +120,11 @@ impl PayloadWriter {
     pub(crate) fn push(&mut self, Descriptor { length, flags }: Descriptor) {
         match self.form {
             Form::Compact => {
-                debug_assert!((length | flags) >> 32 == 0, "{length} and {flags} have 32 bits");
-                self.bytes.extend_from_slice(&(length << 32 | flags).to_be_bytes());
+                for number in [length, flags] {
+                    let [high @ .., a, b, c, d] = number.to_be_bytes();
+                    debug_assert_eq!(high, [0; 4], "{number} has 32 bits");
+                    self.bytes.extend_from_slice(&[a, b, c, d]);
+                }
             }
             Form::Extended => {
                 self.bytes.extend_from_slice(&length.to_be_bytes());

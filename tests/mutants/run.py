@@ -47,7 +47,7 @@ MEMORY = 8 << 30
 MODULES = {
     "wire": ("nbd-extents", "src/wire", ["budget", "replies", "replies_hostile", "kernel"]),
     "stream": ("nbd-extents", "src/stream",
-               ["streams", "streams_hostile", "stream_adapters", "chained_lists", "kernel"]),
+               ["streams", "streams_hostile", "stream_adapters", "chained_lists", "decided_lists", "kernel"]),
     "kernel": ("nbd-extents", "src/kernel", ["kernel", "streams", "chained_lists", "decided_lists"]),
     "survey": ("nbd-extents", "src/survey",
                ["survey", "survey_entries", "survey_faults", "survey_in_flight", "survey_writable", "replies",

@@ -141,6 +141,9 @@ impl<S: ExtentStream> Blocks for Check<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::place;
+    use crate::wire::Descriptors;
+    use alloc::vec::Vec;
 
     /// A stream that breaks its promise, as only a faulty implementation does.
     struct Raw<'a>(core::slice::Iter<'a, (u64, u64)>);
@@ -174,6 +177,26 @@ mod tests {
         assert_eq!(fault(&[(10, 41)]), StreamError::OutOfRange { extent: 10..41, range: 10..40 });
         assert_eq!(raw(&[(10, 20), (20, 40)]).covering(10..40).collect_vec().unwrap().len(), 2);
         assert_eq!(raw(&[]).covering(10..10).collect_vec(), Ok(alloc::vec![]));
+    }
+
+    /// A merge of long lists that is under way hands out blocks at once. Where they start is still
+    /// looked at.
+    #[test]
+    fn blocks_that_start_late_leave_a_gap() {
+        let list: Vec<(u64, u64)> = (0..2000).map(|nth| (512, nth & 1)).collect();
+        let side = || place(Descriptors::new(&list), 0).err_into::<StreamError>();
+        let end = 512 * 2000;
+        let rest = |start| {
+            let mut merge = side().merge(side(), |a, b| a | b);
+            merge.next_extent().unwrap();
+            let mut covering = merge.covering(start..end);
+            assert!(blocks::is_long(&mut covering), "it is not read in blocks");
+            // an adapter that reads blocks of the check itself
+            covering.coalesce().try_fold(0, |sum, extent| Ok::<_, StreamError>(sum + extent.length()))
+        };
+        assert_eq!(rest(512), Ok(end - 512));
+        assert_eq!(rest(0), Err(StreamError::Gap { range: 0..512 }));
+        assert_eq!(rest(1024), Err(StreamError::OutOfRange { extent: 512..1024, range: 1024..end }));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Write for Output {
         if self.bytes.len() + bytes.len() > self.most {
             self.write_waiting()?;
         }
+        // a piece that is long enough already needs no copy
         if bytes.len() >= self.most {
             self.out.write_all(bytes)?;
         } else {

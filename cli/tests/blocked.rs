@@ -1,8 +1,9 @@
-//! `--timeout` ends a run that is blocked in its own input or output, with exit code 4.
+//! A run that is blocked in its own input or output: `--timeout` ends it with exit code 4, it keeps no
+//! server waiting, and it ends when its reader goes away.
 #![cfg(target_os = "linux")]
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -27,6 +28,16 @@ fn server(flags: u16) -> ScriptedServer {
         })
     })
     .unwrap()
+}
+
+/// Runs with a pipe as its output.
+fn start(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Runs with pipes that nobody fills or empties.
@@ -89,12 +100,7 @@ fn a_map_whose_reader_goes_away_does_not_wait_for_the_server() {
     })
     .unwrap();
     let started = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
-        .args(["map", &server.uri(), "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = start(&["map", &server.uri(), "--json"]);
     let mut output = child.stdout.take().unwrap();
     output.read_exact(&mut [0; 1]).unwrap();
     drop(output);
@@ -122,12 +128,7 @@ fn a_backup_whose_output_is_not_read_receives_whatever_it_asked_for() {
         })
     })
     .unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nbd-extents"))
-        .args(["backup", &server.uri(), "-"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = start(&["backup", &server.uri(), "-"]);
 
     // settled: every answer could be sent, and no request has come for half a second
     let begun = Instant::now();

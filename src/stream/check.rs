@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn blocks_that_start_late_leave_a_gap() {
         let list: Vec<(u64, u64)> = (0..2000).map(|nth| (512, nth & 1)).collect();
-        let side = || place(Descriptors::new(&list), 0).err_into::<StreamError>();
+        let side = || place(Descriptors::new(&list), 0);
         let end = 512 * 2000;
         let rest = |start| {
             let mut merge = side().merge(side(), |a, b| a | b);

@@ -1,12 +1,12 @@
 //! Streams as a chain: the library's own rules, over the facts of meta frames and stop frames.
 
-use core::error::Error;
 use core::fmt::{self, Display};
 
 use nbd_extents::chain::{Chain, ChainError, ChainLayer, LayerName, SourceError};
 use nbd_extents::map::MapExtents;
 use nbd_extents::stream::{FromIter, from_iter};
 use nbd_extents::{Action, StreamError};
+use thiserror::Error;
 
 use super::{Contents, Meta};
 
@@ -110,17 +110,23 @@ fn base_layer<'a>(base: &'a str, first: &Meta) -> Result<ChainLayer<&'a str>, St
 /// let error = chain(&[], None).unwrap_err();
 /// assert!(matches!(error, StreamChainError::Chain(ChainError::Empty)));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StreamChainError {
     /// The streams do not follow each other.
+    #[error(fmt = describe)]
     Chain(ChainError),
     /// The first stream does not name its parent, so that nothing ties it to the base.
+    #[error(
+        "the first backup does not say which one it stands on, so that it may not be {}",
+        base.escape_debug()
+    )]
     NoParentName {
         /// The checkpoint that the target holds.
         base: String,
     },
     /// Bytes are in none of the streams that should have them.
+    #[error(fmt = describe_extents)]
     Extents(SourceError<StreamError>),
 }
 
@@ -157,28 +163,19 @@ impl From<SourceError<StreamError>> for StreamChainError {
     }
 }
 
-impl Error for StreamChainError {}
-
-impl Display for StreamChainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Chain(error) => describe(error, f),
-            Self::NoParentName { base } => write!(
-                f,
-                "the first backup does not say which one it stands on, so that it may not be {}",
-                base.escape_debug()
-            ),
-            Self::Extents(SourceError::Layer { error, .. }) => error.fmt(f),
-            Self::Extents(SourceError::Grown { range, .. }) => write!(
-                f,
-                "it leaves out bytes {}..{}, which lie beyond the end of the backup before it",
-                range.start, range.end
-            ),
-            Self::Extents(SourceError::Uncovered { range }) => {
-                write!(f, "bytes {}..{} are in no backup of the chain", range.start, range.end)
-            }
-            Self::Extents(error) => error.fmt(f),
+/// Missing bytes in the words of backups.
+fn describe_extents(error: &SourceError<StreamError>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match error {
+        SourceError::Layer { error, .. } => error.fmt(f),
+        SourceError::Grown { range, .. } => write!(
+            f,
+            "it leaves out bytes {}..{}, which lie beyond the end of the backup before it",
+            range.start, range.end
+        ),
+        SourceError::Uncovered { range } => {
+            write!(f, "bytes {}..{} are in no backup of the chain", range.start, range.end)
         }
+        error => error.fmt(f),
     }
 }
 

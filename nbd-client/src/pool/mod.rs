@@ -15,7 +15,7 @@ use crate::export::Export;
 use crate::number_map::NumberMap;
 use crate::options::Options;
 use crate::pipeline::{JoinedWrites, PipelineOptions, ReadAhead, WriteBehind};
-use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig};
+use crate::session::{BufferPool, Cookie, Event, ReadRequest, Session, SessionConfig, SessionLimits};
 use crate::stats::SessionStats;
 use crate::transport::Transport;
 use crate::uri::Uri;
@@ -94,17 +94,15 @@ impl Pool {
             return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
         let mut config = SessionConfig::of_export(first.export().clone());
+        // the least of all limits, since any connection may get any request
+        let limits = others.iter().map(Client::limits).fold(first.limits(), SessionLimits::lower);
+        config.limits = config.limits.lower(limits);
         let clients = core::iter::once(first).chain(others);
         let reports = Reports::default();
-        let workers = clients.map(|client| {
-            // the least of all limits, since any connection may get any request
-            config.limits = config.limits.lower(client.limits());
-            Worker::start(client, reports.clone())
-        });
-        let workers = workers.collect::<Result<_, _>>()?;
+        let workers = clients.map(|client| Worker::start(client, reports.clone()));
         Ok(Self {
             checks: Session::new(config),
-            workers,
+            workers: workers.collect::<Result<_, _>>()?,
             reports,
             in_flight: NumberMap::default(),
             bytes_in_flight: 0,

@@ -257,17 +257,31 @@ fn stalled_replies_end_the_survey_whatever_is_in_flight() {
     assert!(matches!(stalled, SurveyError::Stalled { replies: 51, .. }), "{stalled}");
 }
 
+/// Answers the first request of a survey that asks for the bitmap first.
+fn answer_first_of_bitmap(survey: &mut Survey, list: &[(u64, u64)]) {
+    let first = asks(survey);
+    let list = list.iter().map(|&(length, flags)| Descriptor { length, flags });
+    survey.chunk(first[0].id(), encode(Form::Compact, BITMAP, list).unwrap()).unwrap();
+    survey.reply_done(first[0].id()).unwrap();
+}
+
+/// The details of one answer fill all room: another answer of the bitmap would only occupy memory.
+#[test]
+fn the_bitmap_is_not_asked_ahead_of_details_without_room() {
+    let mut survey = survey(options(MIB).in_flight(4), true);
+    let alternating: Vec<_> = (0..256).map(|n| (1024, n % 2)).collect();
+    answer_first_of_bitmap(&mut survey, &alternating);
+    let asked: Vec<_> = asks(&mut survey).iter().map(|r| (r.offset(), r.context_ids().to_vec())).collect();
+    assert_eq!(asked, [(1024, vec![ALLOCATION])]);
+}
+
 /// Dirty ranges that touch, and those separated by an allowed small gap, are one request.
 #[test]
 fn details_are_joined_over_small_gaps_only_where_that_is_allowed() {
     let ask = |join| {
         let mut survey = survey(options(MIB).in_flight(4).join_details(join), true);
-        let first = asks(&mut survey);
-        let list: Vec<_> = [(4096, 1), (4096, 0), (4096, 1), (65536, 0), (4096, 1), (MIB - 81920, 0)]
-            .map(|(length, flags)| Descriptor { length, flags })
-            .into();
-        survey.chunk(first[0].id(), encode(Form::Compact, BITMAP, list).unwrap()).unwrap();
-        survey.reply_done(first[0].id()).unwrap();
+        let list = [(4096, 1), (4096, 0), (4096, 1), (65536, 0), (4096, 1), (MIB - 81920, 0)];
+        answer_first_of_bitmap(&mut survey, &list);
         let mut asked = Vec::new();
         let mut seen = Vec::new();
         loop {

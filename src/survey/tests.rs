@@ -5,7 +5,7 @@ use alloc::string::ToString;
 
 use super::*;
 use crate::contexts::{Context, Contexts};
-use crate::wire::Form;
+use crate::wire::{Descriptor, Form, encode};
 
 fn options() -> SurveyOptions {
     SurveyOptions::new(ExportParams::new(4096, Form::Compact).unwrap().read_only(true))
@@ -89,8 +89,8 @@ fn the_peak_is_the_most_that_was_held_at_one_time() {
     let request = survey.next_request().unwrap().unwrap();
     let payload = |id, lengths: &[u64]| {
         let list: Vec<_> =
-            lengths.iter().map(|&length| crate::wire::Descriptor { length, flags: 0 }).collect();
-        crate::wire::encode(Form::Compact, id, list).unwrap()
+            lengths.iter().map(|&length| Descriptor { length, flags: 0 }).collect();
+        encode(Form::Compact, id, list).unwrap()
     };
     survey.chunk(request.id(), payload(0, &[1024, 1024, 2048])).unwrap();
     survey.chunk(request.id(), payload(1, &[4096])).unwrap();
@@ -108,8 +108,8 @@ fn extents_that_do_not_follow_each_other_end_the_survey() {
         let options = options().range(1024..4096).unwrap();
         let mut survey = Survey::together(options, contexts(ALLOCATION)).unwrap();
         let request = survey.next_request().unwrap().unwrap();
-        let whole = [crate::wire::Descriptor { length: 3072, flags: 0 }];
-        survey.chunk(request.id(), crate::wire::encode(Form::Compact, 0, whole).unwrap()).unwrap();
+        let whole = [Descriptor { length: 3072, flags: 0 }];
+        survey.chunk(request.id(), encode(Form::Compact, 0, whole).unwrap()).unwrap();
         survey.reply_done(request.id()).unwrap();
         survey.ready.end = misplaced;
         let failed = SurveyError::Stream(fault);
@@ -119,4 +119,26 @@ fn extents_that_do_not_follow_each_other_end_the_survey() {
         assert_eq!(survey.check_complete(), Err(failed.clone()));
         assert_eq!(survey.complete(), Err(failed));
     }
+}
+
+/// Extents that were read ahead belong to a survey that has failed since.
+#[test]
+fn a_failed_survey_yields_no_extent_that_was_read_ahead() {
+    let options = options().in_flight(1).max_request(2048);
+    let mut survey = Survey::bitmap_first(options, contexts(BITMAP), contexts(ALLOCATION)).unwrap();
+    let answer = |survey: &mut Survey, offset, list: &[(u64, u64)]| {
+        let request = survey.next_request().unwrap().unwrap();
+        assert_eq!(request.offset(), offset);
+        let list = list.iter().map(|&(length, flags)| Descriptor { length, flags });
+        survey.chunk(request.id(), encode(Form::Compact, 0, list).unwrap()).unwrap();
+        survey.reply_done(request.id()).unwrap();
+    };
+    // the bitmap, the details of its dirty range, and the bitmap again
+    answer(&mut survey, 0, &[(512, 0), (1024, 1), (512, 0)]);
+    answer(&mut survey, 512, &[(512, 0), (512, 3)]);
+    answer(&mut survey, 2048, &[(2048, 0)]);
+    assert_eq!(survey.next_extent().unwrap().unwrap().range(), 0..512);
+    survey.passes.bitmaps.as_mut().unwrap().answers.end = 0;
+    let failed = survey.next_request().unwrap_err();
+    assert_eq!(survey.next_extent(), Err(failed));
 }

@@ -310,9 +310,10 @@ mod tests {
             let reply: ReplyLayers = layers.iter().map(TestList::layer).collect();
             let mut window = Window::default();
             window.open(range.clone(), Arc::new(reply), known);
-            let mut position = start;
+            let (mut position, mut is_disputed) = (start, false);
             let mut check = |extent: Extent<Answer>| {
                 assert_eq!(extent.start(), position);
+                is_disputed |= extent.status().disputed;
                 for byte in extent.range() {
                     let mut all = layers.iter().map(|list| list.says(byte));
                     let first = all.next().unwrap();
@@ -336,6 +337,7 @@ mod tests {
                 assert!(read == turn || window.left.is_empty(), "it reads while there is room");
             }
             prop_assert_eq!(position, range.end);
+            prop_assert_eq!(queue.disputed > 0, is_disputed, "disputes are counted");
         }
     }
 }

@@ -81,9 +81,7 @@ impl ReplyInput {
         if body.filled >= body.keep {
             // the rest is drained: each piece overwrites the one before
             let piece = room.min(STEP);
-            if self.scratch.len() < piece {
-                self.scratch.resize(piece, 0);
-            }
+            self.scratch.resize(self.scratch.len().max(piece), 0);
             return self.scratch.get_mut(..piece).unwrap_or_default();
         }
         let filled = usize::try_from(body.filled).unwrap_or(usize::MAX);
@@ -114,9 +112,8 @@ impl ReplyInput {
     fn advance_head(&mut self, count: usize) -> Result<InputStep, UnknownMagic> {
         self.head_filled = self.head_filled.saturating_add(count).min(ReplyHeader::MAX_LEN);
         let bytes = self.head.get(..self.head_filled).unwrap_or_default();
-        if self.head_filled < ReplyHeader::len_of(bytes)? {
-            return Ok(InputStep::More);
-        }
+        // an unknown magic is an error as soon as it is there, before a whole header
+        ReplyHeader::len_of(bytes)?;
         let Some(header) = ReplyHeader::decode(bytes) else { return Ok(InputStep::More) };
         self.head_filled = 0;
         Ok(InputStep::Header(header))

@@ -49,18 +49,17 @@ impl QueuedBytes {
 }
 
 impl SendQueue {
-    /// Appends headers.
+    /// Appends headers, which are not empty.
     pub(super) fn headers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.headers.len();
         write(&mut self.headers);
         let written = self.headers.len() - before;
-        match self.pieces.back_mut() {
-            Some(QueuedBytes::Headers(length)) => {
-                *length += written;
-                self.unsent += written as u64;
-            }
-            _ if written > 0 => self.push(QueuedBytes::Headers(written)),
-            _ => {}
+        debug_assert!(written > 0, "no piece is empty");
+        if let Some(QueuedBytes::Headers(length)) = self.pieces.back_mut() {
+            *length += written;
+            self.unsent += written as u64;
+        } else {
+            self.push(QueuedBytes::Headers(written));
         }
     }
 
@@ -188,6 +187,22 @@ mod tests {
             assert_eq!(output.payload_sent, 3 + 2 + ZEROES.len() as u64 + 2 + 1);
             assert_eq!(kept, [b"cde".to_vec(), b"f".to_vec()]);
         }
+    }
+
+    /// A system call sends few slices at a time, so headers in a row are one.
+    #[test]
+    fn headers_in_a_row_are_one_slice_and_forgotten_together() {
+        let mut output = SendQueue::default();
+        for header in [b"ab", b"cd", b"ef"] {
+            output.headers(|tail| tail.extend(header));
+        }
+        output.push(QueuedBytes::Payload(b"g".to_vec()));
+        output.headers(|tail| tail.extend(b"hi"));
+        assert!(output.slices(|_| &[]).eq([&b"abcdef"[..], b"g", b"hi"]));
+        output.advance(7, drop);
+        assert_eq!((output.first_header, output.headers.len()), (6, 8));
+        output.advance(2, drop);
+        assert_eq!((output.first_header, output.headers.len()), (0, 0));
     }
 
     /// What was sent may end anywhere, several pieces after the one in which it began.

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::export::TransmissionFlags;
-use crate::frame::{Headers, command_flag};
+use crate::frame::{During, Headers, command_flag};
 use crate::stats::Tolerated;
+use core::iter;
 use nbd_extents::{Admission, Strictness};
 
 const DONE: u16 = 1;
@@ -93,7 +94,7 @@ fn run_in_pieces(
             match session.feed(rest, &mut |_: &ChunkOffer| admission) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) => {
-                    events.extend(core::iter::from_fn(|| session.poll()));
+                    events.extend(iter::from_fn(|| session.poll()));
                     assert_eq!(session.feed(&[0], &mut take_all), Err(error), "the error stays");
                     let again = session.start_block_status(&StatusRequest::new(0, 1));
                     assert_eq!(again, Err(StartError::Broken(error)));
@@ -102,7 +103,7 @@ fn run_in_pieces(
                     return (events, Err(error), stats);
                 }
             }
-            events.extend(core::iter::from_fn(|| session.poll()));
+            events.extend(iter::from_fn(|| session.poll()));
         }
     }
     let mut stats = *session.stats();
@@ -553,15 +554,15 @@ fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
 
 #[test]
 fn recycled_memory_is_used_again() {
-    let mut session = session(compact(&[0]), 2);
+    let mut session = session(compact(&[0]), 1);
+    // the largest is kept, and its capacity tells it from a new buffer
+    let [least, most] = [100 << 10, 1 << 20];
+    for capacity in [least, most, least] {
+        session.recycle(Vec::with_capacity(capacity));
+    }
     session.feed(&status(DONE, 1, 0), &mut take_all).unwrap();
     let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
-    session.poll();
-    let place = payload.as_ptr();
-    session.recycle(payload);
-    session.feed(&status(DONE, 2, 0), &mut take_all).unwrap();
-    let Some(Event::Status { payload, .. }) = session.poll() else { panic!("a status") };
-    assert_eq!((payload.as_ptr(), payload.len()), (place, 12));
+    assert_eq!((payload.capacity(), payload.len()), (most, 12));
 }
 
 #[test]
@@ -601,12 +602,32 @@ fn content_of_a_read_makes_room_for_itself_alone() {
         session.start_read(&ReadRequest::new(0), vec![0; 5]).unwrap();
         session.take_output();
         let content = (0..5_u64).map(|at| structured(0, 1, 1, &[&at.to_be_bytes()[..], &[7]].concat()));
-        let errors = core::iter::repeat_n(structured(0, ERROR, 1, &error_payload(5, "")), errors);
+        let errors = iter::repeat_n(structured(0, ERROR, 1, &error_payload(5, "")), errors);
         let server = content.chain(errors).collect::<Vec<_>>().concat();
         session.feed(&server, &mut take_all)
     };
     assert!(outcome(65).is_ok());
     assert!(matches!(outcome(66), Err(ProtocolError::EndlessReply { chunks: 71, .. })));
+}
+
+/// No answer is due any more, but the server hangs up within a chunk that comes too late.
+#[test]
+fn the_end_of_the_stream_within_a_late_chunk_is_not_expected() {
+    let late = status(DONE, 1, 1);
+    for (received, end) in [
+        (0, None),
+        (5, Some((During::ReplyHeader, 5, 20))),
+        (20, Some((During::Payload, 0, 12))),
+        (25, Some((During::Payload, 5, 12))),
+        (32, None),
+    ] {
+        let mut session = session(compact(&[0, 1]), 1);
+        session.feed(&structured(DONE, ERROR, 1, &error_payload(5, "")), &mut take_all).unwrap();
+        session.poll().unwrap();
+        session.feed(&late[..received], &mut take_all).unwrap();
+        let end = end.map(|(during, got, expected)| UnexpectedEof { during, got, expected });
+        assert_eq!(session.eof(), end, "after {received} bytes");
+    }
 }
 
 /// A failed request may get its last chunk late, among the 1024 that failed last.
@@ -624,4 +645,21 @@ fn late_chunks_of_the_last_1024_failed_requests_are_drained() {
         let late = session.feed(&status(DONE, 1, 1), &mut take_all);
         assert_eq!(late.is_err(), is_fatal, "{late:?} after {failed}");
     }
+}
+
+/// No chunk of them can be late, and they take no place of those with several contexts.
+#[test]
+fn failed_requests_of_one_context_are_not_among_the_last_1024() {
+    let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
+    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    let mut session = Session::new(config);
+    let of_both = StatusRequest::new(0, 1 << 20);
+    let of_one = StatusRequest::new(0, 1 << 20).only(&[1]);
+    for (cookie, request) in (1..=1025).zip(iter::once(&of_both).chain(iter::repeat(&of_one))) {
+        session.start_block_status(request).unwrap();
+        session.take_output();
+        session.feed(&extended(DONE, ERROR, cookie, 0, &error_payload(5, "")), &mut take_all).unwrap();
+        assert!(matches!(session.poll(), Some(Event::Failed { .. })));
+    }
+    assert!(session.feed(&extended(DONE, 6, 1, 0, &[0; 24]), &mut take_all).is_ok());
 }

@@ -47,8 +47,10 @@
 //! | survey with options, in two orders | [`Surveyor`] | `aio::Surveyor` |
 //! | read, write, zero, trim, cache, flush | [`Client`] | `aio::Client`, a handle for many tasks |
 //! | requests that are answered later | [`Client::start`], [`Client::next_event`] | `aio::Driver::start` and `next_event` |
-//! | several connections, received by threads | [`Pool`] | an `aio::Client` each |
-//! | the loops of a copy tool, and a whole [`copy`] | [`ReadAhead`], [`WriteBehind`], [`copy::Copy`] | none yet: calls in tasks, or a thread |
+//! | several connections used as one | [`Pool`], received by threads | `aio::Pool`, received by tasks |
+//! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | `aio::ReadAhead`, `aio::WriteBehind` |
+//! | small writes that follow each other | [`JoinedWrites`](pipeline::JoinedWrites) | `aio::JoinedWrites` |
+//! | a whole [`copy`] | [`copy::Copy`] | none: it has threads of its own, so run it in one |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
 //! | any stream of bytes | [`Client::over`] | `aio::Driver::over` |
 //! | end a job | [`Canceller`](transport::Canceller) | drop the future |

@@ -13,6 +13,9 @@ use crate::transport::Canceller;
 use crate::uri::{Address, Uri};
 use nbd_extents::Strictness;
 
+/// How long a further connection may take.
+const ANOTHER: Duration = Duration::from_secs(5);
+
 /// How to connect, what to ask for, and how long to wait.
 ///
 /// ```
@@ -130,6 +133,12 @@ impl Options {
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.time.connect = timeout;
         self
+    }
+
+    /// For a further connection where the first came about: some servers take one client only, and
+    /// let others wait for ever.
+    pub(crate) fn hurried(&self) -> Self {
+        self.clone().connect_timeout(self.time.connect.min(ANOTHER))
     }
 
     /// The time in which requests in flight must make progress (default: 300 s).

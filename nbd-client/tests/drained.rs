@@ -12,9 +12,10 @@ use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::survey::Order;
-use nbd_client::{Error, Options, Pool, ReadAhead, Surveyor, WriteBehind};
+use nbd_client::{Error, Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::pools::PoolKind;
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
@@ -91,10 +92,10 @@ fn options() -> PipelineOptions {
 
 #[test]
 fn a_reader_that_stops_is_sent_everything_it_asked_for() {
-    for connections in [1, 3] {
+    for (kind, connections) in PoolKind::ALL.into_iter().flat_map(|kind| [(kind, 1), (kind, 3)]) {
         let (server, seen) = server(FLAGS);
-        let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), connections).unwrap();
-        let mut blocks = ReadAhead::new(&mut pool, Some(0..1 << 30), options()).unwrap();
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), connections).unwrap();
+        let mut blocks = pool.read_ahead(Some(0..1 << 30), options()).unwrap();
         let mut taken = 0;
         for _ in 0..3 {
             taken += blocks.next_block().unwrap().unwrap().data.len() as u64;
@@ -113,14 +114,16 @@ fn a_reader_that_stops_is_sent_everything_it_asked_for() {
 /// has read half a request waits for the rest.
 #[test]
 fn a_writer_that_stops_has_sent_whole_requests() {
-    let (server, seen) = server(FLAGS);
-    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
-    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
-    for nth in 1..=3 {
-        writes.write(nth * 8 * MIB, vec![7; 4 << 20]).unwrap();
-        assert_eq!(seen.settled(), nth * 4, "pieces of a megabyte");
+    for kind in PoolKind::ALL {
+        let (server, seen) = server(FLAGS);
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        for nth in 1..=3 {
+            writes.write(nth * 8 * MIB, vec![7; 4 << 20]).unwrap();
+            assert_eq!(seen.settled(), nth * 4, "pieces of a megabyte");
+        }
+        writes.finish().unwrap();
     }
-    writes.finish().unwrap();
 }
 
 #[test]
@@ -188,18 +191,19 @@ fn the_deadline_ends_a_pipeline_whose_program_stops() {
     let uri = server.uri().parse().unwrap();
     let late = |error: Error| assert!(matches!(error, Error::OutOfTime(..)), "{error}");
 
-    let options = Options::new().deadline(Some(Instant::now() + limit));
-    let mut pool = Pool::connect(&uri, &options, 1).unwrap();
-    let mut blocks =
-        ReadAhead::new(&mut pool, Some(0..1 << 30), PipelineOptions::default().requests(4)).unwrap();
-    blocks.next_block().unwrap();
-    thread::sleep(limit + limit / 4);
-    late((0..8).find_map(|_| blocks.next_block().err()).unwrap());
+    for kind in PoolKind::ALL {
+        let options = Options::new().deadline(Some(Instant::now() + limit));
+        let mut pool = kind.connect(&uri, &options, 1).unwrap();
+        let mut blocks = pool.read_ahead(Some(0..1 << 30), PipelineOptions::default().requests(4)).unwrap();
+        blocks.next_block().unwrap();
+        thread::sleep(limit + limit / 4);
+        late((0..8).find_map(|_| blocks.next_block().err()).unwrap());
 
-    let options = Options::new().deadline(Some(Instant::now() + limit));
-    let mut pool = Pool::connect(&uri, &options, 1).unwrap();
-    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
-    writes.write(0, vec![7; 4096]).unwrap();
-    thread::sleep(limit + limit / 4);
-    late(writes.write(4096, vec![7; 4096]).and_then(|()| writes.finish()).unwrap_err());
+        let options = Options::new().deadline(Some(Instant::now() + limit));
+        let mut pool = kind.connect(&uri, &options, 1).unwrap();
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        writes.write(0, vec![7; 4096]).unwrap();
+        thread::sleep(limit + limit / 4);
+        late(writes.write(4096, vec![7; 4096]).and_then(|()| writes.finish()).unwrap_err());
+    }
 }

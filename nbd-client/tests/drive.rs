@@ -12,9 +12,10 @@ use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, WriteRequest, take_all};
 use nbd_client::survey::Order;
-use nbd_client::{Error, Options, Pool, ReadAhead, WriteBehind};
+use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{AnyClient, Kind, SurveyKind};
+use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
@@ -27,8 +28,8 @@ fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient 
     kind.connect(&server.uri().parse().unwrap(), options).unwrap()
 }
 
-fn pool(server: &ScriptedServer, options: &Options) -> Pool {
-    Pool::connect(&server.uri().parse().unwrap(), options, 1).unwrap()
+fn pools(server: &ScriptedServer, options: &Options) -> [AnyPool; 2] {
+    PoolKind::ALL.map(|kind| kind.connect(&server.uri().parse().unwrap(), options, 1).unwrap())
 }
 
 fn zeroes(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
@@ -164,15 +165,16 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
         assert!(is_shutdown(&error), "{kind:?}: {error}");
     }
 
-    let mut pool = pool(&server, &Options::new());
-    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
-    let error = (0..64)
-        .find_map(|nth| {
-            thread::sleep(Duration::from_millis(5));
-            writes.write(nth * MIB / 4, vec![7; 256 << 10]).err()
-        })
-        .unwrap();
-    assert!(is_shutdown(&error), "a pipeline: {error}");
+    for mut pool in pools(&server, &Options::new()) {
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        let error = (0..64)
+            .find_map(|nth| {
+                thread::sleep(Duration::from_millis(5));
+                writes.write(nth * MIB / 4, vec![7; 256 << 10]).err()
+            })
+            .unwrap();
+        assert!(is_shutdown(&error), "a pipeline: {error}");
+    }
 
     for kind in Kind::WITH_EVENTS {
         let mut client = connect(kind, &server, &Options::new());
@@ -210,15 +212,16 @@ fn writes_that_are_answered_unread_do_not_pile_up() {
     let mut limits = SessionLimits::default();
     limits.max_bytes_in_flight = 4 << 20;
     let options = Options::new().request_timeout(Duration::from_secs(20)).session_limits(limits);
-    let mut pool = pool(&server, &options);
-    let pace = PipelineOptions::default().requests(1);
-    let mut writes = WriteBehind::new(&mut pool, pace).unwrap();
-    let failed = (0..200_u64)
-        .find_map(|nth| writes.write(nth * MIB, vec![7; MIB as usize]).err().map(|error| (nth, error)));
-    let (nth, error) = failed.expect("the server has read nothing of 200 MiB");
-    // a request that has not been asked cannot be answered either
-    let is_it = matches!(error, Error::Start(StartError::TooMuchInFlight { .. }) | Error::Protocol(_));
-    assert!(is_it && nth < 80, "after {nth} MiB: {error}");
+    for mut pool in pools(&server, &options) {
+        let pace = PipelineOptions::default().requests(1);
+        let mut writes = pool.write_behind(pace).unwrap();
+        let failed = (0..200_u64)
+            .find_map(|nth| writes.write(nth * MIB, vec![7; MIB as usize]).err().map(|error| (nth, error)));
+        let (nth, error) = failed.expect("the server has read nothing of 200 MiB");
+        // a request that has not been asked cannot be answered either
+        let is_it = matches!(error, Error::Start(StartError::TooMuchInFlight { .. }) | Error::Protocol(_));
+        assert!(is_it && nth < 80, "after {nth} MiB: {error}");
+    }
 }
 
 // ---- limits lower than what a call would have in flight
@@ -246,21 +249,22 @@ fn a_call_keeps_within_the_limits_of_its_session() {
             client.zero(0, 64 * MIB).unwrap();
             client.disconnect().unwrap();
         }
-        let mut pipelined = pool(&server, &options);
-        let mut blocks =
-            ReadAhead::new(&mut pipelined, Some(0..8 * MIB), PipelineOptions::default()).unwrap();
-        while blocks.next_block().unwrap().is_some() {}
-        let mut writes = WriteBehind::new(&mut pipelined, PipelineOptions::default()).unwrap();
-        for nth in 0..8 {
-            writes.write(nth * MIB, vec![7; MIB as usize]).unwrap();
+        for mut pool in pools(&server, &options) {
+            let mut blocks = pool.read_ahead(Some(0..8 * MIB), PipelineOptions::default()).unwrap();
+            while blocks.next_block().unwrap().is_some() {}
+            let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+            for nth in 0..8 {
+                writes.write(nth * MIB, vec![7; MIB as usize]).unwrap();
+            }
+            writes.finish().unwrap();
+            pool.disconnect().unwrap();
         }
-        writes.finish().unwrap();
-        pipelined.disconnect().unwrap();
-
-        let mut pool = Pool::connect(&server.uri().parse().unwrap(), &options, 2).unwrap();
-        pool.read(0, &mut data.clone()).unwrap();
-        pool.write(0, &data).unwrap();
-        pool.disconnect().unwrap();
+        for kind in PoolKind::ALL {
+            let mut pool = kind.connect(&server.uri().parse().unwrap(), &options, 2).unwrap();
+            pool.read(0, &mut data.clone()).unwrap();
+            pool.write(0, &data).unwrap();
+            pool.disconnect().unwrap();
+        }
     }
 }
 
@@ -301,18 +305,14 @@ fn an_error_of_a_pipeline_says_where() {
         })
     })
     .unwrap();
-    let mut pool = pool(&server, &Options::new());
-    let mut blocks = ReadAhead::new(&mut pool, Some(0..2 * MIB), PipelineOptions::default()).unwrap();
-    let error = loop {
-        if let Err(error) = blocks.next_block() {
-            break error;
-        }
-    };
-    assert_eq!(error.to_string(), "READ of 262144 bytes at 1048576 failed with EIO: bad sector");
-    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
-    writes.write(MIB, vec![7; 4096]).unwrap();
-    let error = writes.finish().unwrap_err();
-    let request = error.request().unwrap().request;
-    assert_eq!((request.offset, request.length), (MIB, 4096), "{error}");
-    assert!(error.is_errno(Errno(5)), "{error}");
+    for mut pool in pools(&server, &Options::new()) {
+        let error = pool.read_ahead(Some(0..2 * MIB), PipelineOptions::default()).unwrap().error();
+        assert_eq!(error.to_string(), "READ of 262144 bytes at 1048576 failed with EIO: bad sector");
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        writes.write(MIB, vec![7; 4096]).unwrap();
+        let error = writes.finish().unwrap_err();
+        let request = error.request().unwrap().request;
+        assert_eq!((request.offset, request.length), (MIB, 4096), "{error}");
+        assert!(error.is_errno(Errno(5)), "{error}");
+    }
 }

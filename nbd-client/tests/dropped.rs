@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use nbd_client::aio;
 use nbd_client::frame::command;
-use nbd_client::session::{Event, ReadRequest, WriteRequest, take_all};
+use nbd_client::pipeline::PipelineOptions;
+use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
 use nbd_client::survey::Order;
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
@@ -118,6 +119,89 @@ async fn a_client_stays_usable() {
 }
 
 #[tokio::test]
+async fn a_reader_goes_on_where_it_was() {
+    let server = server(WRITABLE);
+    for times in 0..12 {
+        let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 2).await.unwrap();
+        let options = PipelineOptions::default().requests(4).piece(64 << 10);
+        let mut blocks = aio::ReadAhead::new(&mut pool, [0..300_032, MIB..MIB + 512], options).unwrap();
+        let mut data = Vec::new();
+        let mut next = async || {
+            let block = blocks.next_block().await.unwrap();
+            block.map(|block| block.data.to_vec())
+        };
+        loop {
+            let block = match poll_and_drop(next(), times).await {
+                Some(block) => block,
+                None => next().await,
+            };
+            match block {
+                Some(block) => data.extend(block),
+                None => break,
+            }
+        }
+        assert!(data == [content(0, 300_032), content(MIB, 512)].concat(), "after {times} polls");
+        pool.disconnect().await.unwrap();
+    }
+}
+
+/// A write that was dropped may have lost bytes: nothing that follows says that all is written.
+#[tokio::test]
+async fn a_writer_is_stopped_and_its_pool_is_not() {
+    let server = server(WRITABLE);
+    let mut dropped = 0;
+    for times in 0..12 {
+        let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 2).await.unwrap();
+        let mut writes = aio::WriteBehind::new(&mut pool, PipelineOptions::default().requests(2)).unwrap();
+        let write = async |writes: &mut aio::WriteBehind<'_>| {
+            for nth in 0..16 {
+                writes.write(nth * MIB, vec![9; 1 << 20]).await.unwrap();
+            }
+        };
+        if poll_and_drop(write(&mut writes), times).await.is_some() {
+            writes.finish().await.unwrap();
+        } else {
+            dropped += 1;
+            assert!(matches!(writes.write(0, vec![9; 512]).await, Err(Error::Stopped)));
+            assert!(matches!(writes.zero(0, 512).await, Err(Error::Stopped)));
+            assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+        }
+        pool.abandon().await.unwrap();
+        assert_eq!(pool.in_flight(), 0);
+        let mut writes = aio::WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
+        poll_and_drop(writes.write(0, vec![9; 4 << 20]), times).await;
+        assert!(poll_and_drop(writes.finish(), times).await.is_none_or(|end| end.is_ok()));
+        pool.abandon().await.unwrap();
+        pool.disconnect().await.unwrap();
+    }
+    assert!(dropped > 1, "{dropped} writes were dropped");
+}
+
+#[tokio::test]
+async fn a_pool_is_usable_when_what_was_dropped_is_abandoned() {
+    let server = server(WRITABLE);
+    let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).await.unwrap();
+    for times in 0..12 {
+        poll_and_drop(pool.read(0, &mut vec![0; 4 << 20]), times).await;
+        poll_and_drop(pool.abandon(), times).await;
+        let busy = pool.in_flight();
+        match pool.write(0, &[9; 1000]).await {
+            Err(Error::Start(StartError::Busy(count))) => assert_eq!((count, busy > 0), (busy, true)),
+            done => assert_eq!((done.unwrap(), busy), ((), 0)),
+        }
+        pool.abandon().await.unwrap();
+        poll_and_drop(pool.zero(0, 64 * MIB), times).await;
+        pool.abandon().await.unwrap();
+        poll_and_drop(pool.flush(), times).await;
+        pool.abandon().await.unwrap();
+        let mut data = vec![0; 4096];
+        pool.read(MIB, &mut data).await.unwrap();
+        assert!(data == content(MIB, 4096), "after {times} polls");
+    }
+    pool.disconnect().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_survey_goes_on_where_it_was() {
     let server = server(3);
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
@@ -182,7 +266,8 @@ fn a_job_can_be_cancelled_at_any_time() {
                     }
                 };
                 assert!(cancelled(&error), "{error}");
-                let again = WriteBehind::new(&mut pool, Default::default()).and_then(WriteBehind::finish);
+                let again =
+                    WriteBehind::new(&mut pool, Default::default()).and_then(|writes| writes.finish());
                 assert!(matches!(again, Err(Error::GivenUp)), "{again:?}");
             }
             Err(error) => assert!(cancelled(&error), "{error}"),

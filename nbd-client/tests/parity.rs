@@ -1,9 +1,10 @@
 //! What one client can do, the other can: the table in the crate's documentation, as code that
 //! compiles.
 
+use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::session::{TrimRequest, ZeroRequest, take_all};
 use nbd_client::survey::{self, Order, SurveyorError};
-use nbd_client::{Client, Error, Options, Surveyor, Uri, aio};
+use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, Uri, WriteBehind, aio};
 use nbd_extents::Contexts;
 use nbd_extents::stream::ExtentStream;
 
@@ -27,6 +28,28 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.disconnect()
     };
     calls()?;
+    let pools = || -> Result<(), Error> {
+        let mut pool = Pool::connect(uri, options, 4)?;
+        let _ = (pool.connections(), pool.export().size(), pool.in_flight());
+        pool.read(0, &mut [0; 512])?;
+        pool.write(0, &[0; 512])?;
+        pool.zero(0, 512)?;
+        pool.flush()?;
+        while ReadAhead::new(&mut pool, Some(0..512), pace())?.next_block()?.is_some() {}
+        let mut writes = WriteBehind::new(&mut pool, pace())?;
+        let data = writes.buffer(512);
+        writes.write(0, data)?;
+        writes.zero(0, 512)?;
+        writes.finish()?;
+        let mut writes = JoinedWrites::new(&mut pool, pace())?;
+        writes.write(0, &[0; 512])?;
+        writes.zero(0..512)?;
+        writes.finish()?;
+        pool.abandon()?;
+        pool.disconnect()?;
+        Pool::of(Client::connect(uri, options)?, Vec::new())?.disconnect().map(drop)
+    };
+    pools()?;
     survey::map(uri, options, contexts)?;
     let mut surveyor = Surveyor::connect(uri, options, contexts, Order::BitmapFirst)?;
     let _ = surveyor.connection_stats().count();
@@ -58,6 +81,28 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         driver.disconnect().await
     };
     calls().await?;
+    let pools = async || -> Result<(), Error> {
+        let mut pool = aio::Pool::connect(uri, options, 4).await?;
+        let _ = (pool.connections(), pool.export().size(), pool.in_flight());
+        pool.read(0, &mut [0; 512]).await?;
+        pool.write(0, &[0; 512]).await?;
+        pool.zero(0, 512).await?;
+        pool.flush().await?;
+        while aio::ReadAhead::new(&mut pool, Some(0..512), pace())?.next_block().await?.is_some() {}
+        let mut writes = aio::WriteBehind::new(&mut pool, pace())?;
+        let data = writes.buffer(512);
+        writes.write(0, data).await?;
+        writes.zero(0, 512).await?;
+        writes.finish().await?;
+        let mut writes = aio::JoinedWrites::new(&mut pool, pace())?;
+        writes.write(0, &[0; 512]).await?;
+        writes.zero(0..512).await?;
+        writes.finish().await?;
+        pool.abandon().await?;
+        pool.disconnect().await?;
+        aio::Pool::of(aio::Driver::connect(uri, options).await?, Vec::new())?.disconnect().await.map(drop)
+    };
+    pools().await?;
     aio::map(uri, options, contexts).await?;
     let mut surveyor = aio::Surveyor::connect(uri, options, contexts, Order::BitmapFirst).await?;
     let _ = surveyor.connection_stats().count();
@@ -68,12 +113,17 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
     Ok(())
 }
 
-/// Both refuse the same address in the same words.
+fn pace() -> PipelineOptions {
+    PipelineOptions::default()
+}
+
+/// Both refuse the same address in the same words; and what is awaited can be spawned.
 #[tokio::test]
 async fn both_columns_compile_and_fail_alike() {
-    let uri = "nbd+unix:///?socket=/nowhere/nbd.sock".parse().unwrap();
+    let uri: Uri = "nbd+unix:///?socket=/nowhere/nbd.sock".parse().unwrap();
     let error = blocking(&uri, &Options::new(), &Contexts::new()).unwrap_err();
-    let other = asynchronous(&uri, &Options::new(), &Contexts::new()).await.unwrap_err();
+    let task = async move { asynchronous(&uri, &Options::new(), &Contexts::new()).await };
+    let other = tokio::spawn(task).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), other.to_string());
     assert_eq!(error.class(), other.class());
 }

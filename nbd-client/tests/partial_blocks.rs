@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use nbd_client::Options;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::{Options, Pool, WriteBehind};
 use proptest::prelude::*;
+use testkit::pools::PoolKind;
 use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const SIZE: u64 = 1 << 20;
@@ -77,11 +78,12 @@ proptest! {
         block in prop::sample::select(vec![1_u64, 512, 4096, 65536]),
         tail in prop::sample::select(vec![0_u64, 1, 511, 512, 5000]),
         connections in 1..3_usize,
+        kind in prop::sample::select(PoolKind::ALL.to_vec()),
     ) {
         let size = SIZE + tail;
         let (server, disk) = disk(block, size);
-        let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), connections).unwrap();
-        let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), connections).unwrap();
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
         let mut model = vec![0xee; size as usize];
         let mut last = 0;
         for Piece { follows, offset, length, byte } in pieces {
@@ -103,15 +105,17 @@ proptest! {
 /// What comes in order is joined: nothing but the ends has to be read.
 #[test]
 fn neighbours_are_joined_and_not_read() {
-    let (server, disk) = disk(4096, SIZE);
-    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
-    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
-    for at in (512..100_000).step_by(512) {
-        writes.write(at, vec![7; 512]).unwrap();
+    for kind in PoolKind::ALL {
+        let (server, disk) = disk(4096, SIZE);
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        for at in (512..100_000).step_by(512) {
+            writes.write(at, vec![7; 512]).unwrap();
+        }
+        writes.finish().unwrap();
+        let disk = disk.lock().unwrap();
+        assert_eq!(disk.1, 2, "the first block and the last");
+        assert!(disk.0[512..99_840].iter().all(|&byte| byte == 7));
+        assert!(disk.0[..512].iter().chain(&disk.0[99_840 + 512..]).all(|&byte| byte == 0xee));
     }
-    writes.finish().unwrap();
-    let disk = disk.lock().unwrap();
-    assert_eq!(disk.1, 2, "the first block and the last");
-    assert!(disk.0[512..99_840].iter().all(|&byte| byte == 7));
-    assert!(disk.0[..512].iter().chain(&disk.0[99_840 + 512..]).all(|&byte| byte == 0xee));
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::{command, command_flag};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
-use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
+use nbd_client::{Client, Error, Options};
+use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const KIB: u64 = 1 << 10;
@@ -27,9 +28,9 @@ fn connect_with(server: &ScriptedServer, options: &Options) -> Client {
     Client::connect(&server.uri().parse().unwrap(), options).unwrap()
 }
 
-/// The same as a pool of one connection, which pipelines run on.
-fn pool(server: &ScriptedServer) -> Pool {
-    Pool::of(connect(server), Vec::new()).unwrap()
+/// A pool of one connection of either kind, which pipelines run on.
+fn pools(server: &ScriptedServer) -> [AnyPool; 2] {
+    PoolKind::ALL.map(|kind| kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap())
 }
 
 /// What the disk of these tests holds: bytes that tell their place.
@@ -94,18 +95,25 @@ fn blocks_come_in_order_whatever_the_order_of_the_answers() {
         conn.stall()
     })
     .unwrap();
-    let mut client = pool(&server);
-    let pace = PipelineOptions::default().requests(8).piece(64 << 10);
-    let mut blocks = ReadAhead::new(&mut client, [0..256 * KIB, MIB..MIB + 256 * KIB], pace).unwrap();
-    let mut seen = Vec::new();
-    while let Some(block) = blocks.next_block().unwrap() {
-        assert!(block.data == content(block.offset, block.data.len() as u64), "block at {}", block.offset);
-        seen.push((block.offset, block.data.len() as u64));
+    for mut pool in pools(&server) {
+        let pace = PipelineOptions::default().requests(8).piece(64 << 10);
+        let mut blocks = pool.read_ahead([0..256 * KIB, MIB..MIB + 256 * KIB], pace).unwrap();
+        let mut seen = Vec::new();
+        while let Some(block) = blocks.next_block().unwrap() {
+            assert!(
+                block.data == content(block.offset, block.data.len() as u64),
+                "block at {}",
+                block.offset
+            );
+            seen.push((block.offset, block.data.len() as u64));
+        }
+        let expected: Vec<_> = [0, MIB]
+            .iter()
+            .flat_map(|start| (0..4).map(move |nth| (start + nth * 64 * KIB, 64 * KIB)))
+            .collect();
+        assert_eq!(seen, expected);
+        assert_eq!(pool.in_flight(), 0);
     }
-    let expected: Vec<_> =
-        [0, MIB].iter().flat_map(|start| (0..4).map(move |nth| (start + nth * 64 * KIB, 64 * KIB))).collect();
-    assert_eq!(seen, expected);
-    assert_eq!(client.in_flight(), 0);
 }
 
 #[test]
@@ -126,15 +134,16 @@ fn no_more_is_in_flight_than_the_pace_allows() {
         PipelineOptions::default().requests(4).bytes(1 << 30),
         PipelineOptions::default().requests(100).bytes(MIB),
     ] {
-        let mut client = pool(&server);
-        let mut blocks = ReadAhead::new(&mut client, Some(0..8 * MIB), pace).unwrap();
-        let mut total = 0;
-        while let Some(block) = blocks.next_block().unwrap() {
-            assert!(block.data.iter().all(|&byte| byte == 0));
-            total += block.data.len() as u64;
+        for mut pool in pools(&server) {
+            let mut blocks = pool.read_ahead(Some(0..8 * MIB), pace).unwrap();
+            let mut total = 0;
+            while let Some(block) = blocks.next_block().unwrap() {
+                assert!(block.data.iter().all(|&byte| byte == 0));
+                total += block.data.len() as u64;
+            }
+            assert_eq!(total, 8 * MIB);
+            pool.disconnect().unwrap();
         }
-        assert_eq!(total, 8 * MIB);
-        client.disconnect().unwrap();
     }
 }
 
@@ -213,23 +222,24 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
         })
     })
     .unwrap();
-    let mut client = pool(&server);
-    let mut blocks = ReadAhead::new(&mut client, Some(0..4 * MIB), PipelineOptions::default()).unwrap();
-    let error = loop {
-        match blocks.next_block() {
-            Ok(Some(block)) => assert!(block.offset < 768 * KIB),
-            Ok(None) => panic!("it ended well"),
-            Err(error) => break error,
-        }
-    };
-    let request = error.request().unwrap();
-    assert_eq!((request.request.offset, request.request.length), (768 * KIB, 256 * KIB), "{error}");
-    assert_eq!(request.errno().unwrap().0, ENOSPC, "{error}");
-    assert_eq!(blocks.next_block().unwrap(), None, "nothing more comes");
-    assert_eq!(client.in_flight(), 0);
-    let mut byte = [0];
-    client.read(MIB, &mut byte).unwrap();
-    assert_eq!(byte[0], content(MIB, 1)[0]);
+    for mut pool in pools(&server) {
+        let mut blocks = pool.read_ahead(Some(0..4 * MIB), PipelineOptions::default()).unwrap();
+        let error = loop {
+            match blocks.next_block() {
+                Ok(Some(block)) => assert!(block.offset < 768 * KIB),
+                Ok(None) => panic!("it ended well"),
+                Err(error) => break error,
+            }
+        };
+        let request = error.request().unwrap();
+        assert_eq!((request.request.offset, request.request.length), (768 * KIB, 256 * KIB), "{error}");
+        assert_eq!(request.errno().unwrap().0, ENOSPC, "{error}");
+        assert_eq!(blocks.next_block().unwrap(), None, "nothing more comes");
+        assert_eq!(pool.in_flight(), 0);
+        let mut byte = [0];
+        pool.read(MIB, &mut byte).unwrap();
+        assert_eq!(byte[0], content(MIB, 1)[0]);
+    }
 }
 
 /// A long read whose first pieces fail: the others are waited for, none is started any more, and
@@ -273,16 +283,18 @@ fn writes_that_overlap_are_done_one_after_the_other() {
         }
     })
     .unwrap();
-    let mut client = pool(&server);
-    let mut writes = WriteBehind::new(&mut client, PipelineOptions::default()).unwrap();
-    writes.write(0, vec![1; 8192]).unwrap();
-    writes.write(4096, vec![2; 8192]).unwrap();
-    writes.zero(8192, 8192).unwrap();
-    writes.write(12288, vec![3; 100]).unwrap();
-    writes.finish().unwrap();
-    let bytes = disk.0.lock().unwrap();
-    let expected = [vec![1; 4096], vec![2; 4096], vec![0; 4096], vec![3; 100], vec![0; 3996]].concat();
-    assert!(bytes[..16384] == expected);
+    for mut pool in pools(&server) {
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        writes.write(0, vec![1; 8192]).unwrap();
+        writes.write(4096, vec![2; 8192]).unwrap();
+        writes.zero(8192, 8192).unwrap();
+        writes.write(12288, vec![3; 100]).unwrap();
+        writes.finish().unwrap();
+        let mut bytes = disk.0.lock().unwrap();
+        let expected = [vec![1; 4096], vec![2; 4096], vec![0; 4096], vec![3; 100], vec![0; 3996]].concat();
+        assert!(bytes[..16384] == expected);
+        bytes.fill(0xee);
+    }
 }
 
 /// What the server was asked for zeroes, as (command, flags, offset, length).
@@ -334,11 +346,11 @@ fn zeroes_take_the_next_best_way() {
     let range = (MIB, 3 << 30);
     let fast = command_flag::FAST_ZERO;
     let payload = command_flag::PAYLOAD_LEN;
-    for pipelined in [false, true] {
+    for pipelined in [None, Some(PoolKind::Blocking), Some(PoolKind::Async)] {
         let run = |server: &ScriptedServer, (start, end): (u64, u64)| {
-            if pipelined {
-                let mut pool = pool(server);
-                let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
+            if let Some(kind) = pipelined {
+                let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+                let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
                 writes.zero(start, end - start).unwrap();
                 writes.finish().unwrap();
                 pool.disconnect().unwrap();
@@ -376,27 +388,28 @@ fn a_failed_write_is_reported_by_the_end_at_the_latest() {
         })
     })
     .unwrap();
-    let mut client = pool(&server);
-    let writes = |client: &mut Pool, count: u64| {
-        let mut writes = WriteBehind::new(client, PipelineOptions::default())?;
-        for nth in 0..count {
-            let data = writes.buffer(256 << 10);
-            writes.write(nth * 256 * KIB, data)?;
+    for mut pool in pools(&server) {
+        let writes = |pool: &mut AnyPool, count: u64| {
+            let mut writes = pool.write_behind(PipelineOptions::default())?;
+            for nth in 0..count {
+                let data = writes.buffer(256 << 10);
+                writes.write(nth * 256 * KIB, data)?;
+            }
+            writes.finish()
+        };
+        for count in [1, 5, 200] {
+            let error = writes(&mut pool, count).unwrap_err();
+            assert_eq!(error.to_string().split(" failed").nth(1).unwrap(), " with ENOSPC: full");
+            assert_eq!(pool.in_flight(), 0);
         }
-        writes.finish()
-    };
-    for count in [1, 5, 200] {
-        let error = writes(&mut client, count).unwrap_err();
-        assert_eq!(error.to_string().split(" failed").nth(1).unwrap(), " with ENOSPC: full");
-        assert_eq!(client.in_flight(), 0);
+        let mut again = pool.write_behind(PipelineOptions::default()).unwrap();
+        again.write(0, vec![1; 512]).unwrap();
+        let error = core::iter::repeat_with(|| again.zero(MIB, 512)).find_map(|result| result.err()).unwrap();
+        let request = error.request().unwrap().request;
+        assert_eq!((request.offset, request.length), (0, 512), "{error}");
+        assert!(matches!(again.write(MIB, vec![1; 512]), Err(Error::Stopped)));
+        assert!(matches!(again.finish(), Err(Error::Stopped)));
     }
-    let mut again = WriteBehind::new(&mut client, PipelineOptions::default()).unwrap();
-    again.write(0, vec![1; 512]).unwrap();
-    let error = core::iter::repeat_with(|| again.zero(MIB, 512)).find_map(|result| result.err()).unwrap();
-    let request = error.request().unwrap().request;
-    assert_eq!((request.offset, request.length), (0, 512), "{error}");
-    assert!(matches!(again.write(MIB, vec![1; 512]), Err(Error::Stopped)));
-    assert!(matches!(again.finish(), Err(Error::Stopped)));
 }
 
 #[test]
@@ -445,16 +458,14 @@ fn a_server_that_dies_in_the_middle() {
     failures.push(client.read(0, &mut vec![0; 16 << 20]).unwrap_err());
     let mut client = connect(&server);
     failures.push(client.write(0, &vec![0; 16 << 20]).unwrap_err());
-    let mut pool_of_one = pool(&server);
-    let mut blocks = ReadAhead::new(&mut pool_of_one, Some(0..16 * MIB), PipelineOptions::default()).unwrap();
-    failures.push(loop {
-        if let Err(error) = blocks.next_block() {
-            break error;
-        }
-    });
-    let mut pool_of_one = pool(&server);
-    let mut writes = WriteBehind::new(&mut pool_of_one, PipelineOptions::default()).unwrap();
-    failures.push((0..100).find_map(|nth| writes.write(nth * MIB / 2, vec![1; 512 << 10]).err()).unwrap());
+    for mut pool in pools(&server) {
+        failures.push(pool.read_ahead(Some(0..16 * MIB), PipelineOptions::default()).unwrap().error());
+    }
+    for mut pool in pools(&server) {
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        let write = |nth| writes.write(nth * MIB / 2, vec![1; 512 << 10]).err();
+        failures.push((0..100).find_map(write).unwrap());
+    }
     for error in failures {
         assert_eq!(error.class(), nbd_client::ErrorClass::Connection, "{error}");
     }

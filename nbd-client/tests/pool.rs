@@ -12,8 +12,9 @@ use nbd_client::handshake::HandshakeError;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::StartError;
 use nbd_client::transport::{Canceller, Socket, Transport};
-use nbd_client::{Client, Error, ErrorClass, Options, Pool, ReadAhead, Uri, WriteBehind};
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri};
 use testkit::image::{MIB, Recipe};
+use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
 use testkit::server::{Server, folder};
 use testkit::tools;
@@ -21,12 +22,18 @@ use testkit::tools;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
 const FLAGS: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
 
-fn pool(server: &ScriptedServer, connections: usize) -> Result<Pool, Error> {
-    Pool::connect(&server.uri().parse().unwrap(), &Options::new(), connections)
+fn pool(kind: PoolKind, server: &ScriptedServer, connections: usize) -> Result<AnyPool, Error> {
+    kind.connect(&server.uri().parse().unwrap(), &Options::new(), connections)
 }
 
 #[test]
 fn a_flush_comes_after_every_answer_and_covers_all_connections() {
+    for kind in PoolKind::ALL {
+        flush_after_every_answer(kind);
+    }
+}
+
+fn flush_after_every_answer(kind: PoolKind) {
     let open = Arc::new(AtomicUsize::new(0));
     let writes = Arc::new(Mutex::new(vec![0; 4]));
     let flushes = Arc::new(AtomicUsize::new(0));
@@ -48,9 +55,9 @@ fn a_flush_comes_after_every_answer_and_covers_all_connections() {
         })
     })
     .unwrap();
-    let mut pool = pool(&server, 4).unwrap();
+    let mut pool = pool(kind, &server, 4).unwrap();
     assert_eq!(pool.connections(), 4);
-    let mut behind = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
+    let mut behind = pool.write_behind(PipelineOptions::default()).unwrap();
     for nth in 0..32 {
         let data = behind.buffer(4096);
         behind.write(nth * 4096, data).unwrap();
@@ -69,13 +76,15 @@ fn one_connection_where_the_server_does_not_say_that_more_are_safe() {
         conn.serve(|conn, request| conn.hole(request, request.offset, request.length as u32, DONE))
     })
     .unwrap();
-    let mut pool = pool(&server, 4).unwrap();
-    assert_eq!((pool.connections(), server.connections()), (1, 1));
-    let mut data = vec![1; 4 << 20];
-    pool.read(0, &mut data).unwrap();
-    assert!(data.iter().all(|&byte| byte == 0));
-    let error = pool.read(1, &mut data).unwrap_err();
-    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+    for (nth, kind) in PoolKind::ALL.into_iter().enumerate() {
+        let mut pool = pool(kind, &server, 4).unwrap();
+        assert_eq!((pool.connections(), server.connections()), (1, nth + 1));
+        let mut data = vec![1; 4 << 20];
+        pool.read(0, &mut data).unwrap();
+        assert!(data.iter().all(|&byte| byte == 0));
+        let error = pool.read(1, &mut data).unwrap_err();
+        assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+    }
 }
 
 #[test]
@@ -86,9 +95,11 @@ fn connections_that_disagree_are_refused() {
         conn.stall()
     })
     .unwrap();
-    let error = pool(&server, 2).unwrap_err();
-    assert_eq!(error.to_string(), "two connections to one export disagree about its size");
-    assert_eq!(error.class(), ErrorClass::Server);
+    for kind in PoolKind::ALL {
+        let error = pool(kind, &server, 2).unwrap_err();
+        assert_eq!(error.to_string(), "two connections to one export disagree about its size");
+        assert_eq!(error.class(), ErrorClass::Server);
+    }
 }
 
 /// qemu announces BLOCK_STATUS_PAYLOAD only to a connection that has contexts, as the one that made a
@@ -96,14 +107,15 @@ fn connections_that_disagree_are_refused() {
 #[test]
 fn flags_of_the_negotiation_may_differ_and_those_of_the_export_may_not() {
     let (df, payload, fast_zero) = (1 << 7, 1 << 12, 1 << 11);
-    for (more, agrees) in [(df, true), (payload, true), (df | payload, true), (fast_zero, false)] {
+    let cases = [(df, true), (payload, true), (df | payload, true), (fast_zero, false)];
+    for (kind, (more, agrees)) in PoolKind::ALL.iter().flat_map(|&kind| cases.map(|case| (kind, case))) {
         let server = ScriptedServer::start(move |conn| {
             let flags = if conn.number() == 1 { FLAGS | more } else { FLAGS };
             conn.handshake(&Good::extended().flags(flags))?;
             conn.serve(|conn, request| conn.done(request))
         })
         .unwrap();
-        match pool(&server, 2) {
+        match pool(kind, &server, 2) {
             Ok(pool) => assert_eq!((pool.connections(), agrees), (2, true), "{more:#x}"),
             Err(error) => {
                 assert!(!agrees, "{more:#x}: {error}");
@@ -117,7 +129,7 @@ fn flags_of_the_negotiation_may_differ_and_those_of_the_export_may_not() {
 fn a_lost_connection_ends_the_pool_and_soon() {
     let server = ScriptedServer::start(|conn| {
         conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
-        let mut left = if conn.number() == 1 { 2 } else { usize::MAX };
+        let mut left = if conn.number() % 3 == 1 { 2 } else { usize::MAX };
         conn.serve(|conn, request| {
             left -= 1;
             if left == 0 {
@@ -128,16 +140,14 @@ fn a_lost_connection_ends_the_pool_and_soon() {
     })
     .unwrap();
     let started = Instant::now();
-    let mut pool = pool(&server, 3).unwrap();
-    let mut blocks = ReadAhead::new(&mut pool, Some(0..64 * MIB), PipelineOptions::default()).unwrap();
-    let error = loop {
-        match blocks.next_block() {
-            Ok(block) => assert!(block.is_some(), "it ended well"),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error.class(), ErrorClass::Connection, "{error}");
-    assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
+    // the second connection of a pool hangs up
+    for (kind, first) in PoolKind::ALL.into_iter().zip([0, 3]) {
+        let mut pool = pool(kind, &server, 3).unwrap();
+        assert_eq!(server.connections(), first + 3);
+        let error = pool.read_ahead(Some(0..64 * MIB), PipelineOptions::default()).unwrap().error();
+        assert_eq!(error.class(), ErrorClass::Connection, "{error}");
+        assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
+    }
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
@@ -198,23 +208,25 @@ fn four_connections_to_qemu_nbd_write_and_read_the_same_disk() {
     if !tools::require_qemu() {
         return;
     }
-    let folder = folder();
-    let image = Recipe::raw(32 * MIB, vec![]).make(folder.path());
-    let server = Server::qemu_nbd_writable(&image, &["--discard=unmap"]);
-    let mut pool = Pool::connect(&server.uri("").parse().unwrap(), &Options::new(), 4).unwrap();
-    assert_eq!(pool.connections(), 4);
-    let data: Vec<u8> = (0..20 * MIB).map(|at| (at / 4096 * 37 + at % 253) as u8).collect();
-    pool.write(MIB + 512, &data).unwrap();
-    pool.zero(4 * MIB, 3 * MIB).unwrap();
-    pool.flush().unwrap();
-    let mut expected = vec![0; 32 << 20];
-    expected[MIB as usize + 512..][..data.len()].copy_from_slice(&data);
-    expected[4 << 20..7 << 20].fill(0);
-    let mut back = vec![1; 32 << 20];
-    pool.read(0, &mut back).unwrap();
-    assert!(back == expected);
-    pool.disconnect().unwrap();
-    assert!(fs::read(&image.path).unwrap() == expected);
+    for kind in PoolKind::ALL {
+        let folder = folder();
+        let image = Recipe::raw(32 * MIB, vec![]).make(folder.path());
+        let server = Server::qemu_nbd_writable(&image, &["--discard=unmap"]);
+        let mut pool = kind.connect(&server.uri("").parse().unwrap(), &Options::new(), 4).unwrap();
+        assert_eq!(pool.connections(), 4);
+        let data: Vec<u8> = (0..20 * MIB).map(|at| (at / 4096 * 37 + at % 253) as u8).collect();
+        pool.write(MIB + 512, &data).unwrap();
+        pool.zero(4 * MIB, 3 * MIB).unwrap();
+        pool.flush().unwrap();
+        let mut expected = vec![0; 32 << 20];
+        expected[MIB as usize + 512..][..data.len()].copy_from_slice(&data);
+        expected[4 << 20..7 << 20].fill(0);
+        let mut back = vec![1; 32 << 20];
+        pool.read(0, &mut back).unwrap();
+        assert!(back == expected);
+        pool.disconnect().unwrap();
+        assert!(fs::read(&image.path).unwrap() == expected);
+    }
 }
 
 // ---- what a server lists

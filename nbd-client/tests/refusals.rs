@@ -10,9 +10,10 @@ use nbd_client::frame::{Headers, command, option_type};
 use nbd_client::session::{Errno, ProtocolError, TrimRequest, ZeroRequest};
 use nbd_client::survey::Order;
 use nbd_client::transport::Socket;
-use nbd_client::{Client, Error, ErrorClass, Options, Pool, WriteBehind};
+use nbd_client::{Client, Error, ErrorClass, Options};
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{AnyClient, Kind, SurveyKind};
+use testkit::pools::PoolKind;
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer};
 
 const KIB: u64 = 1 << 10;
@@ -76,7 +77,7 @@ fn what_a_server_finds_too_long_is_halved() {
             let mut client = connect(kind, &server);
             client.zero(MIB, 200 * MIB).unwrap();
             assert_done(&seen, command::WRITE_ZEROES, MIB, 201 * MIB);
-            if kind != Kind::Pool {
+            if !kind.is_pool() {
                 client.write_zeroes(&ZeroRequest::new(0, 100 * MIB)).unwrap();
                 assert_done(&seen, command::WRITE_ZEROES, 0, 100 * MIB);
                 client.trim(&TrimRequest::new(0, 100 * MIB)).unwrap();
@@ -94,17 +95,19 @@ fn what_a_server_finds_too_long_is_halved() {
 
 #[test]
 fn a_pipeline_halves_as_well() {
-    let (server, seen) = short(128 * KIB, EINVAL);
-    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
-    let mut writes = WriteBehind::new(&mut pool, Default::default()).unwrap();
-    writes.write(0, vec![7; 4 << 20]).unwrap();
-    writes.zero(4 * MIB, 200 * MIB).unwrap();
-    writes.finish().unwrap();
-    let flushes = seen.lock().unwrap().extract_if(.., |seen| seen.0 == command::FLUSH).count();
-    assert_eq!(flushes, 1);
-    let writes = seen.lock().unwrap().extract_if(.., |seen| seen.0 == command::WRITE).collect();
-    assert_done(&seen, command::WRITE_ZEROES, 4 * MIB, 204 * MIB);
-    assert_done(&Arc::new(Mutex::new(writes)), command::WRITE, 0, 4 * MIB);
+    for kind in PoolKind::ALL {
+        let (server, seen) = short(128 * KIB, EINVAL);
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        let mut writes = pool.write_behind(Default::default()).unwrap();
+        writes.write(0, vec![7; 4 << 20]).unwrap();
+        writes.zero(4 * MIB, 200 * MIB).unwrap();
+        writes.finish().unwrap();
+        let flushes = seen.lock().unwrap().extract_if(.., |seen| seen.0 == command::FLUSH).count();
+        assert_eq!(flushes, 1);
+        let writes = seen.lock().unwrap().extract_if(.., |seen| seen.0 == command::WRITE).collect();
+        assert_done(&seen, command::WRITE_ZEROES, 4 * MIB, 204 * MIB);
+        assert_done(&Arc::new(Mutex::new(writes)), command::WRITE, 0, 4 * MIB);
+    }
 }
 
 /// A server that fails everything gets a few shorter requests, and then the error is told.
@@ -123,7 +126,7 @@ fn a_refusal_that_is_not_about_the_length_is_told() {
             assert!(error.is_errno(Errno::EINVAL), "{kind:?}: {error}");
             let requests = seen.lock().unwrap().drain(..).count();
             // a pool makes many calls of one, and each of them has to learn it
-            let calls = if kind == Kind::Pool { 16 } else { 1 };
+            let calls = if kind.is_pool() { 16 } else { 1 };
             assert!(requests <= calls * 200, "{kind:?}: {requests} requests");
         }
         // the last one was short enough from the start
@@ -180,9 +183,11 @@ fn a_write_that_is_called_done_unread_ends_the_connection() {
     for kind in [Kind::Blocking, Kind::Async] {
         early(kind, connect(kind, &server).write(0, &vec![7; 32 << 20]).unwrap_err());
     }
-    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
-    let mut writes = WriteBehind::new(&mut pool, Default::default()).unwrap();
-    early(Kind::Pool, writes.write(0, vec![7; 32 << 20]).and_then(|()| writes.finish()).unwrap_err());
+    for (pool, kind) in PoolKind::ALL.into_iter().zip([Kind::Pool, Kind::AsyncPool]) {
+        let mut pool = pool.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        let mut writes = pool.write_behind(Default::default()).unwrap();
+        early(kind, writes.write(0, vec![7; 32 << 20]).and_then(|()| writes.finish()).unwrap_err());
+    }
 }
 
 // ---- handshakes
@@ -220,7 +225,7 @@ fn a_server_that_hangs_up_on_extended_headers_is_asked_without() {
         assert!(error.to_string().contains("EXTENDED_HEADERS"), "{error}");
         assert_eq!(error.class(), ErrorClass::Connection);
     }
-    assert_eq!(server.connections(), 2 * 4 + 2);
+    assert_eq!(server.connections(), 2 * Kind::ALL.len() + 2);
 }
 
 /// Without structured replies there is no block status. All of the export is data then, if the

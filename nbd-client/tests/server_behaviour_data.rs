@@ -330,9 +330,9 @@ fn row_88_shutdown_of_a_write() {
         let next = write(&mut client).unwrap_err();
         let reason = match &next {
             Error::Start(reason) => reason,
-            // of a pool only the thread of the connection knows
+            // of a pool only the thread or task of the connection knows
             Error::Request(RequestError { fault: RequestFault::NotStarted(reason), .. })
-                if kind == Kind::Pool =>
+                if kind.is_pool() =>
             {
                 reason.as_ref()
             }

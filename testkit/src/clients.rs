@@ -11,16 +11,19 @@ use nbd_client::session::{
 };
 use nbd_client::stats::SessionStats;
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Admission, Client, Error, Options, Pool, Surveyor, Uri, aio};
+use nbd_client::{Admission, Client, Error, Options, Surveyor, Uri, aio};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Contexts, Extent, ResumePoint, Status, SurveyOptions, SurveyStats};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::pools::{AnyPool, PoolKind};
 
 /// The kinds of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Blocking,
     Pool,
+    AsyncPool,
     /// A handle, and the task that it talks to.
     Async,
     /// The asynchronous connection without a task.
@@ -28,16 +31,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Blocking, Self::Pool, Self::Async, Self::AsyncDriver];
+    pub const ALL: [Self; 5] = [Self::Blocking, Self::Pool, Self::AsyncPool, Self::Async, Self::AsyncDriver];
     /// Those whose calls take a range of any length, and cut it into requests.
-    pub const WITH_CALLS: [Self; 3] = [Self::Blocking, Self::Pool, Self::Async];
+    pub const WITH_CALLS: [Self; 4] = [Self::Blocking, Self::Pool, Self::AsyncPool, Self::Async];
     /// Those whose callers start requests and take events.
     pub const WITH_EVENTS: [Self; 2] = [Self::Blocking, Self::AsyncDriver];
+
+    pub fn is_pool(self) -> bool {
+        matches!(self, Self::Pool | Self::AsyncPool)
+    }
 
     pub fn connect(self, uri: &Uri, options: &Options) -> Result<AnyClient, Error> {
         Ok(match self {
             Self::Blocking => AnyClient::Blocking(Box::new(Client::connect(uri, options)?)),
-            Self::Pool => AnyClient::Pool(Box::new(Pool::connect(uri, options, 1)?)),
+            Self::Pool => AnyClient::Pool(PoolKind::Blocking.connect(uri, options, 1)?),
+            Self::AsyncPool => AnyClient::Pool(PoolKind::Async.connect(uri, options, 1)?),
             Self::Async => {
                 let runtime = runtime();
                 let client = runtime.block_on(aio::Client::connect(uri, options))?;
@@ -52,7 +60,7 @@ impl Kind {
     }
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
@@ -60,7 +68,7 @@ fn runtime() -> Runtime {
 #[derive(Debug)]
 pub enum AnyClient {
     Blocking(Box<Client>),
-    Pool(Box<Pool>),
+    Pool(AnyPool),
     Async(Runtime, aio::Client),
     AsyncDriver(Runtime, Box<aio::Driver>),
 }
@@ -77,7 +85,7 @@ macro_rules! call {
     };
 }
 
-fn no_such_call(_: &mut Pool) -> Result<(), Error> {
+fn no_such_call(_: &mut AnyPool) -> Result<(), Error> {
     panic!("a pool has no such call")
 }
 
@@ -133,7 +141,7 @@ impl AnyClient {
     /// Zeroes in the best way; the asynchronous driver knows WRITE_ZEROES alone.
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let request = ZeroRequest::new(offset, length);
-        call!(self, zero(offset, length), |pool: &mut Pool| pool.zero(offset, length), |session| session
+        call!(self, zero(offset, length), |pool: &mut AnyPool| pool.zero(offset, length), |session| session
             .start_write_zeroes(&request))
     }
 
@@ -153,7 +161,7 @@ impl AnyClient {
         if !self.export().flags.can_flush() {
             return Ok(());
         }
-        call!(self, flush(), |pool: &mut Pool| pool.flush(), |session| session.start_flush())
+        call!(self, flush(), |pool: &mut AnyPool| pool.flush(), |session| session.start_flush())
     }
 
     pub fn disconnect(self) -> Result<(), Error> {

@@ -26,6 +26,7 @@ pub mod image;
 pub mod model;
 pub mod naive;
 pub mod pki;
+pub mod pools;
 pub mod random;
 pub mod relay;
 pub mod scripted;

@@ -5,6 +5,8 @@
 //!
 //! - [`Client`] is a handle that can be cloned and used by many tasks at once: read, write, zero,
 //!   flush. A task of its own drives the connection.
+//! - [`Pool`] is several connections used as one, each with a task. [`ReadAhead`] and
+//!   [`WriteBehind`], the two loops of a copy tool, run on it.
 //! - [`Surveyor`] surveys an export; [`SurveyStream`] hands out the merged extents.
 //! - [`Driver`] is one connection without a task, for programs that bring a loop of their own.
 //!
@@ -30,8 +32,10 @@
 //! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by
 //!   the connection's task, and its answer is thrown away; whether a dropped write was carried out
 //!   is not known, unless a later read tells. The connection stays usable.
-//! - of [`Driver`] and [`SurveyStream`]: nothing is lost. The call that comes next goes on where
-//!   the dropped one was.
+//! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
+//!   goes on where the dropped one was.
+//! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. A
+//!   [`WriteBehind`] is stopped, since bytes may be lost: its later calls fail.
 //!
 //! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for
 //! each request, and for the whole job. A [`Canceller`](crate::transport::Canceller) is looked at
@@ -40,10 +44,12 @@
 mod client;
 mod connect;
 mod driver;
+mod pool;
 mod survey;
 mod task;
 
 pub use client::Client;
 pub use connect::BoxedStream;
 pub use driver::Driver;
+pub use pool::{JoinedWrites, Pool, ReadAhead, TaskWorker, WriteBehind};
 pub use survey::{SurveyStream, Surveyor, map};

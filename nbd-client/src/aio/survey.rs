@@ -7,11 +7,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
 use super::driver::Driver;
+use crate::connection::Connected;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
-use crate::survey::{Opened, Opening, Order, SurveyStep, Surveyed, SurveyorError, SurveyorOver};
+use crate::survey::{Opened, Opening, Order, SurveyStep, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -64,7 +65,7 @@ pub type Surveyor<S = BoxedStream> = SurveyorOver<Driver<S>>;
 /// several requests.
 pub type SurveyStream<'a, S = BoxedStream> = crate::survey::SurveyStream<'a, Driver<S>>;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Surveyed for Driver<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connected for Driver<S> {
     fn export(&self) -> &Export {
         self.export()
     }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::options::Options;
-use crate::session::{Session, SessionLimits, StartError};
+use crate::session::{Session, StartError};
 use crate::stats::SessionStats;
 use crate::transport::{Cancelled, Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
@@ -170,10 +170,6 @@ impl<T: Transport> Client<T> {
 
     pub(crate) fn session(&self) -> Option<&Session> {
         self.driver.connection.session()
-    }
-
-    pub(crate) fn limits(&self) -> SessionLimits {
-        self.session().map(|session| session.config().limits).unwrap_or_default()
     }
 
     pub(crate) fn into_driver(self) -> BlockingDriver<T> {

@@ -19,6 +19,7 @@
 //! Without it nothing is copied.
 
 mod clock;
+mod connected;
 mod events;
 mod input;
 mod output;
@@ -27,6 +28,7 @@ mod tests;
 mod transfer;
 
 pub(crate) use clock::TimeLimits;
+pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
 use std::time::Instant;

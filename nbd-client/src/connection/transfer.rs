@@ -44,7 +44,7 @@ pub(crate) enum TransferBytes {
 
 /// A request for a range of any length.
 #[derive(Debug)]
-pub(crate) struct Transfer {
+pub struct Transfer {
     pub(crate) request: RequestInfo,
     bytes: TransferBytes,
     /// WRITE_ZEROES that may go out in any way that makes zeroes.

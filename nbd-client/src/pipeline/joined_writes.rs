@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::{PipelineOptions, WriteBehind};
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::pool::{PoolOver, ThreadWorker, Worker};
 
 /// The longest write in bytes: pieces are joined up to multiples of it.
 const LONGEST: u64 = 256 << 10;
@@ -12,7 +12,7 @@ const LONGEST: u64 = 256 << 10;
 /// [`WriteBehind`] for bytes that follow each other in pieces, such as the payloads of a backup.
 ///
 /// Pieces that follow each other are joined into writes of up to 256 KiB, which end at multiples of
-/// 256 KiB. Nothing is durable before [`finish`](Self::finish).
+/// 256 KiB. Nothing is durable before `finish`.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
@@ -28,31 +28,26 @@ const LONGEST: u64 = 256 << 10;
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct JoinedWrites<'a> {
-    writes: WriteBehind<'a>,
+pub struct JoinedWrites<'a, W = ThreadWorker> {
+    writes: WriteBehind<'a, W>,
     /// The first byte of the write that is being put together.
     offset: u64,
     bytes: Vec<u8>,
 }
 
-impl<'a> JoinedWrites<'a> {
+impl<'a, W: Worker> JoinedWrites<'a, W> {
     /// Starts to write to the pool's export.
     ///
     /// # Errors
     ///
     /// As [`WriteBehind::new`].
-    pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
+    pub fn new(pool: &'a mut PoolOver<W>, options: PipelineOptions) -> Result<Self, Error> {
         Ok(Self { writes: WriteBehind::new(pool, options)?, offset: 0, bytes: Vec::new() })
     }
 
-    /// Adds a piece, and starts the writes that are long enough.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::write`].
-    pub fn write(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) async fn write_call(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
         if self.end() != offset {
-            self.send()?;
+            self.send().await?;
             self.offset = offset;
         }
         while !bytes.is_empty() {
@@ -62,36 +57,26 @@ impl<'a> JoinedWrites<'a> {
             self.bytes.extend_from_slice(now);
             bytes = later;
             if self.end().is_multiple_of(LONGEST) {
-                self.send()?;
+                self.send().await?;
             }
         }
         Ok(())
     }
 
-    /// Starts to make a range read as zeroes. Never by a TRIM, which promises nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::zero`].
-    pub fn zero(&mut self, range: Range<u64>) -> Result<(), Error> {
-        self.send()?;
-        self.writes.zero(range.start, range.end.saturating_sub(range.start))
+    pub(crate) async fn zero_call(&mut self, range: Range<u64>) -> Result<(), Error> {
+        self.send().await?;
+        self.writes.zero_call(range.start, range.end.saturating_sub(range.start)).await
     }
 
-    /// Waits until all of it is durable.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::finish`].
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.send()?;
-        self.writes.finish()
+    pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
+        self.send().await?;
+        self.writes.finish_call().await
     }
 
     /// Waits until all writes have been answered, without a flush.
-    pub(crate) fn wait(mut self) -> Result<(), Error> {
-        self.send()?;
-        self.writes.wait()
+    pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
+        self.send().await?;
+        self.writes.wait_call().await
     }
 
     /// The end of the bytes put together.
@@ -99,7 +84,7 @@ impl<'a> JoinedWrites<'a> {
         self.offset.saturating_add(self.bytes.len() as u64)
     }
 
-    fn send(&mut self) -> Result<(), Error> {
+    async fn send(&mut self) -> Result<(), Error> {
         if self.bytes.is_empty() {
             return Ok(());
         }
@@ -108,6 +93,6 @@ impl<'a> JoinedWrites<'a> {
         let (offset, end) = (self.offset, self.end());
         let bytes = core::mem::replace(&mut self.bytes, next);
         self.offset = end;
-        self.writes.write(offset, bytes)
+        self.writes.write_call(offset, bytes).await
     }
 }

@@ -5,7 +5,12 @@
 //! hold no more memory than [`PipelineOptions`] allow. The pool's threads receive whatever was
 //! asked for, whatever the program does meanwhile: a server never waits for a consumer that has
 //! stopped.
+//!
+//! Each is written once, as a future over the pool. A program that blocks has calls that wait for
+//! the future; one that is asynchronous awaits it (`aio::Pool`).
 
+mod blocking;
+mod calls;
 mod joined_writes;
 mod rate_limit;
 mod read_ahead;

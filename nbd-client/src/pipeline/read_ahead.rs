@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::PipelineOptions;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
@@ -31,11 +31,15 @@ use crate::session::{Cookie, Event, ReadRequest};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If it is dropped before its end, requests stay in flight: [`Pool::abandon`] waits for them.
+/// If it is dropped before its end, requests stay in flight: the pool's
+/// [`abandon`](crate::Pool::abandon) waits for them.
+///
+/// It runs on a [`Pool`](crate::Pool), or on an `aio::Pool`, where `next_block` is awaited. There a
+/// call that is dropped loses nothing: the next one goes on.
 #[derive(Debug)]
 #[must_use]
-pub struct ReadAhead<'a, I> {
-    pool: &'a mut Pool,
+pub struct ReadAhead<'a, I, W = ThreadWorker> {
+    pool: &'a mut PoolOver<W>,
     ranges: I,
     /// The rest of the range under way.
     range: Range<u64>,
@@ -67,15 +71,15 @@ pub struct Block<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
+impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
     /// Prepares to read these ranges, in their order; empty ones are left out. Reads nothing before
-    /// the first [`Self::next_block`].
+    /// the first `next_block`.
     ///
     /// # Errors
     ///
     /// [`StartError::Busy`](crate::session::StartError::Busy) while other requests are in flight.
     pub fn new(
-        pool: &'a mut Pool,
+        pool: &'a mut PoolOver<W>,
         ranges: impl IntoIterator<IntoIter = I, Item = Range<u64>>,
         options: PipelineOptions,
     ) -> Result<Self, Error> {
@@ -92,29 +96,26 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
         })
     }
 
-    /// The next block; `None` at the end of all ranges.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Request`] for the first request that failed, which may be that of a later block. The
-    /// connection is usable: the other requests in flight have been waited for. [`Error::Start`] for
-    /// a range that cannot be read. Otherwise the errors of a connection. No block follows an error.
-    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        match self.advance() {
-            Ok(next) => Ok(next.map(|offset| Block { offset, data: &self.current })),
-            Err(error) => {
-                // only the first error is reported
-                self.pool.abandon().ok();
-                self.blocks.clear();
-                self.range = 0..0;
-                self.failed = true;
-                Err(error)
-            }
+    /// Puts the next block into `current` and says where it begins. After an error nothing is in
+    /// flight, and no block follows.
+    pub(crate) async fn advance(&mut self) -> Result<Option<u64>, Error> {
+        let advanced = self.advance_once().await;
+        if advanced.is_err() {
+            self.blocks.clear();
+            self.range = 0..0;
+            self.failed = true;
+            // only the first error is reported
+            self.pool.abandon_all().await.ok();
         }
+        advanced
     }
 
-    /// Puts the next block into `current` and says where it begins.
-    fn advance(&mut self) -> Result<Option<u64>, Error> {
+    /// The block that begins there and was put into `current`.
+    pub(crate) fn block(&self, offset: u64) -> Block<'_> {
+        Block { offset, data: &self.current }
+    }
+
+    async fn advance_once(&mut self) -> Result<Option<u64>, Error> {
         let last = core::mem::take(&mut self.current);
         self.held = self.held.saturating_sub(last.len() as u64);
         self.pool.buffers.keep(last);
@@ -123,14 +124,14 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
             match self.blocks.front_mut() {
                 None => {
                     // all data are there, but the last reply may not have ended
-                    self.pool.abandon()?;
+                    self.pool.abandon_all().await?;
                     return Ok(None);
                 }
                 Some(PendingBlock { data: Some(data), .. }) => {
                     self.current = core::mem::take(data);
                     return Ok(self.blocks.pop_front().map(|block| block.offset));
                 }
-                Some(PendingBlock { data: None, .. }) => self.receive()?,
+                Some(PendingBlock { data: None, .. }) => self.receive().await?,
             }
         }
     }
@@ -170,8 +171,8 @@ impl<'a, I: Iterator<Item = Range<u64>>> ReadAhead<'a, I> {
     }
 
     /// Waits for one event.
-    fn receive(&mut self) -> Result<(), Error> {
-        match self.pool.next_event()? {
+    async fn receive(&mut self) -> Result<(), Error> {
+        match self.pool.next_event().await? {
             Some(Event::Read { cookie, data }) => {
                 let index = self.blocks.partition_point(|block| block.cookie < cookie);
                 let block = self.blocks.get_mut(index).filter(|block| block.cookie == cookie);

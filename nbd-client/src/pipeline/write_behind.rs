@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::PipelineOptions;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
@@ -37,11 +37,16 @@ const LONG_ZERO: u64 = 1 << 30;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Without [`Self::finish`] nothing is known of the last writes.
+/// Without `finish` nothing is known of the last writes.
+///
+/// It runs on a [`Pool`](crate::Pool), or on an `aio::Pool`, where its calls are awaited. There a
+/// call that is dropped may have been done in part: what follows it fails with [`Error::Stopped`],
+/// so that no `finish` speaks for bytes that were lost. The requests in flight are waited for by the
+/// pool's `abandon`.
 #[derive(Debug)]
 #[must_use]
-pub struct WriteBehind<'a> {
-    pool: &'a mut Pool,
+pub struct WriteBehind<'a, W = ThreadWorker> {
+    pool: &'a mut PoolOver<W>,
     options: PipelineOptions,
     in_flight: Vec<PendingWrite>,
     /// Bytes of data in flight.
@@ -50,7 +55,8 @@ pub struct WriteBehind<'a> {
     partial: Option<Partial>,
     /// The block that [`Self::write_partial`] has read, to modify it.
     read: Option<Vec<u8>>,
-    failed: bool,
+    /// During a call, and after one that failed or was dropped.
+    is_stopped: bool,
 }
 
 #[derive(Debug)]
@@ -74,13 +80,13 @@ impl Partial {
     }
 }
 
-impl<'a> WriteBehind<'a> {
+impl<'a, W: Worker> WriteBehind<'a, W> {
     /// Starts to write to the pool's export.
     ///
     /// # Errors
     ///
     /// [`StartError::Busy`](crate::session::StartError::Busy) while other requests are in flight.
-    pub fn new(pool: &'a mut Pool, options: PipelineOptions) -> Result<Self, Error> {
+    pub fn new(pool: &'a mut PoolOver<W>, options: PipelineOptions) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
             options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
@@ -89,11 +95,11 @@ impl<'a> WriteBehind<'a> {
             held: 0,
             partial: None,
             read: None,
-            failed: false,
+            is_stopped: false,
         })
     }
 
-    /// A buffer of `length` bytes for [`Self::write`], out of memory that was used before if there
+    /// A buffer of `length` bytes for `write`, out of memory that was used before if there
     /// is some. Its content is arbitrary.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
@@ -102,53 +108,61 @@ impl<'a> WriteBehind<'a> {
         buffer
     }
 
-    /// Waits for room, and starts to write `data` to `offset`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Request`] if any request started so far failed; all of them have then been waited
-    /// for, and the connection is usable. [`Error::Start`] for a range that cannot be written,
-    /// [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
-    pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        let result = self.write_all(offset, data);
-        self.note(result)
+    pub(crate) async fn write_call(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        self.enter()?;
+        let result = self.write_all(offset, data).await;
+        self.leave(result).await
     }
 
-    /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server
-    /// has: quickly (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::write`].
-    pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        let result = self.zero_all(offset, length);
-        self.note(result)
+    pub(crate) async fn zero_call(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+        self.enter()?;
+        let result = self.zero_all(offset, length).await;
+        self.leave(result).await
     }
 
     /// Waits for all that was started.
-    pub(crate) fn wait(mut self) -> Result<(), Error> {
-        let result = self.wait_for_all();
-        self.note(result)
+    pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
+        self.enter()?;
+        let result = self.wait_for_all().await;
+        self.leave(result).await
     }
 
-    /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::write`]. Only without an error is everything written.
-    pub fn finish(mut self) -> Result<(), Error> {
-        let result = self.wait_for_all().and_then(|()| self.flush());
-        self.note(result)
+    /// Waits for all that was started, and then flushes.
+    pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
+        self.enter()?;
+        let result = match self.wait_for_all().await {
+            Ok(()) => self.flush().await,
+            failed => failed,
+        };
+        self.leave(result).await
+    }
+
+    /// Begins a call, unless an earlier one failed or was dropped before its end.
+    fn enter(&mut self) -> Result<(), Error> {
+        if core::mem::replace(&mut self.is_stopped, true) { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Ends a call. After a failure the writer stays stopped, and nothing is in flight.
+    async fn leave(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            self.in_flight.clear();
+            self.partial = None;
+            // only the first error is reported
+            self.pool.abandon_all().await.ok();
+        } else {
+            self.is_stopped = false;
+        }
+        result
     }
 
     // ---- whole blocks
 
-    fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+    async fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let end = self.check(offset, data.len() as u64)?;
-        let (joined, whole) = self.split(offset, end)?;
+        let (joined, whole) = self.split(offset, end).await?;
         if whole == (offset..end) {
             // nothing to join: the buffer is sent as it is, without a copy
-            return if data.is_empty() { Ok(()) } else { self.start_write(offset, data) };
+            return if data.is_empty() { Ok(()) } else { self.start_write(offset, data).await };
         }
         let part = |from: u64, to: u64| {
             let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
@@ -156,50 +170,47 @@ impl<'a> WriteBehind<'a> {
             debug_assert!(bytes.is_some(), "bytes {from} to {to} of a write of {offset} to {end}");
             bytes.unwrap_or_default()
         };
-        self.join(offset, part(offset, joined))?;
-        self.join(joined, part(joined, whole.start))?;
+        self.join(offset, part(offset, joined)).await?;
+        self.join(joined, part(joined, whole.start)).await?;
         if !whole.is_empty() {
             let mut copy = self.buffer(part(whole.start, whole.end).len());
             copy.copy_from_slice(part(whole.start, whole.end));
-            self.start_write(whole.start, copy)?;
+            self.start_write(whole.start, copy).await?;
         }
-        self.join(whole.end, part(whole.end, end))
+        self.join(whole.end, part(whole.end, end)).await
     }
 
-    fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+    async fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let end = self.check(offset, length)?;
-        let (joined, whole) = self.split(offset, end)?;
+        let (joined, whole) = self.split(offset, end).await?;
         // parts of a block, whose length is that of a block at most
         let zeroes = |from: u64, to: u64| vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
-        self.join(offset, &zeroes(offset, joined))?;
-        self.join(joined, &zeroes(joined, whole.start))?;
+        self.join(offset, &zeroes(offset, joined)).await?;
+        self.join(joined, &zeroes(joined, whole.start)).await?;
         let mut at = whole.start;
         while at < whole.end {
             let next = whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO));
-            self.start(Transfer::zero(at, next - at))?;
+            self.start(Transfer::zero(at, next - at)).await?;
             at = next;
         }
-        self.join(whole.end, &zeroes(whole.end, end))
+        self.join(whole.end, &zeroes(whole.end, end)).await
     }
 
     /// The end of a range that lies inside the export.
     fn check(&self, offset: u64, length: u64) -> Result<u64, Error> {
-        if self.failed {
-            return Err(Error::Stopped);
-        }
         self.pool.checks.check_writable(offset, length)?;
         Ok(offset + length)
     }
 
     /// Divides a range: returns the end of its bytes that belong to the partial block, and the whole
     /// blocks after these. A partial block that the range does not continue is written first.
-    fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
+    async fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
         let mut joined = offset;
         if let Some(partial) = &self.partial {
             if partial.end() == offset {
                 joined = end.min(self.block_of(partial.offset).end);
             } else if offset < end {
-                self.write_partial()?;
+                self.write_partial().await?;
             }
         }
         let block = self.pool.export().minimum_block();
@@ -217,7 +228,7 @@ impl<'a> WriteBehind<'a> {
 
     /// Adds bytes to the partial block that they follow, or begins one. One that is full is
     /// written.
-    fn join(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    async fn join(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -225,44 +236,44 @@ impl<'a> WriteBehind<'a> {
         debug_assert_eq!(partial.end(), offset, "a partial block with a gap");
         partial.bytes.extend_from_slice(bytes);
         let (first, end) = (partial.offset, partial.end());
-        if end == self.block_of(first).end { self.write_partial() } else { Ok(()) }
+        if end == self.block_of(first).end { self.write_partial().await } else { Ok(()) }
     }
 
     /// Writes the partial block, if there is one. If bytes of the block are missing, the block is
     /// read first.
-    fn write_partial(&mut self) -> Result<(), Error> {
+    async fn write_partial(&mut self) -> Result<(), Error> {
         let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
         let block = self.block_of(offset);
         if offset == block.start && bytes.len() as u64 == block.end - block.start {
-            return self.start_write(offset, bytes);
+            return self.start_write(offset, bytes).await;
         }
         let length = block.end - block.start;
         let mut buffer = self.buffer(usize::try_from(length).unwrap_or(usize::MAX));
         buffer.fill(0);
         let read = Transfer::new(ReadRequest::new(block.start).of(length));
-        let cookie = self.start(read.with(TransferBytes::Own(buffer)))?;
+        let cookie = self.start(read.with(TransferBytes::Own(buffer))).await?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
-            self.receive()?;
+            self.receive().await?;
         }
         let mut whole = self.read.take().ok_or(Error::GivenUp)?;
         let at = usize::try_from(offset - block.start).unwrap_or(usize::MAX);
         // a block of another length than was read must not go back without the new bytes
         whole.get_mut(at..at + bytes.len()).ok_or(Error::GivenUp)?.copy_from_slice(&bytes);
-        self.start_write(block.start, whole)
+        self.start_write(block.start, whole).await
     }
 
     // ---- requests
 
-    fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+    async fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let write = Transfer::new(WriteRequest::new(offset).of(data.len() as u64));
-        self.start(write.with(TransferBytes::Own(data))).map(drop)
+        self.start(write.with(TransferBytes::Own(data))).await.map(drop)
     }
 
-    fn start(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
+    async fn start(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
         let RequestInfo { offset, length, .. } = transfer.request;
         let (range, moved) = (offset..offset + length, transfer.request.moves());
-        self.wait_for_room(&range, moved)?;
+        self.wait_for_room(&range, moved).await?;
         let cookie = self.pool.begin(transfer)?;
         self.held += moved;
         self.in_flight.push(PendingWrite { cookie, range, moved });
@@ -272,7 +283,7 @@ impl<'a> WriteBehind<'a> {
     /// Waits until nothing in flight overlaps this range, and `moved` more bytes may be held.
     ///
     /// It ends, since an empty pipeline has room for any request.
-    fn wait_for_room(&mut self, range: &Range<u64>, moved: u64) -> Result<(), Error> {
+    async fn wait_for_room(&mut self, range: &Range<u64>, moved: u64) -> Result<(), Error> {
         loop {
             let overlaps =
                 |other: &PendingWrite| other.range.start < range.end && range.start < other.range.end;
@@ -280,32 +291,29 @@ impl<'a> WriteBehind<'a> {
             if has_room && !self.in_flight.iter().any(overlaps) {
                 return Ok(());
             }
-            self.receive()?;
+            self.receive().await?;
         }
     }
 
-    fn wait_for_all(&mut self) -> Result<(), Error> {
-        if self.failed {
-            return Err(Error::Stopped);
-        }
-        self.write_partial()?;
+    async fn wait_for_all(&mut self) -> Result<(), Error> {
+        self.write_partial().await?;
         while !self.in_flight.is_empty() {
-            self.receive()?;
+            self.receive().await?;
         }
         Ok(())
     }
 
     /// Only after all writes were answered: FLUSH covers no others.
-    fn flush(&mut self) -> Result<(), Error> {
+    async fn flush(&mut self) -> Result<(), Error> {
         if self.pool.export().flags.can_flush() {
-            self.start(Transfer::new(RequestInfo::FLUSH))?;
+            self.start(Transfer::new(RequestInfo::FLUSH)).await?;
         }
-        self.wait_for_all()
+        self.wait_for_all().await
     }
 
     /// Waits for one event.
-    fn receive(&mut self) -> Result<(), Error> {
-        match self.pool.next_event()? {
+    async fn receive(&mut self) -> Result<(), Error> {
+        match self.pool.next_event().await? {
             Some(Event::Read { data, .. }) => self.read = Some(data),
             Some(Event::Done { cookie }) => self.forget(cookie),
             Some(Event::Failed { cookie, error }) => {
@@ -322,18 +330,5 @@ impl<'a> WriteBehind<'a> {
         if let Some(index) = self.in_flight.iter().position(|request| request.cookie == cookie) {
             self.held -= self.in_flight.swap_remove(index).moved;
         }
-    }
-
-    /// After a failure nothing more is started, and the connection is left without requests in
-    /// flight.
-    fn note<V>(&mut self, result: Result<V, Error>) -> Result<V, Error> {
-        if result.is_err() && !self.failed {
-            self.failed = true;
-            // only the first error is reported
-            self.pool.abandon().ok();
-            self.in_flight.clear();
-            self.partial = None;
-        }
-        result
     }
 }

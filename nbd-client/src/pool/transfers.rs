@@ -1,12 +1,12 @@
 //! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
 //! under the pool's numbers.
 
-use super::{Pool, Worker, WorkerReport};
+use super::{PoolOver, Worker, WorkerReport};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::session::{Cookie, Event, StartError};
 
-impl Pool {
+impl<W: Worker> PoolOver<W> {
     /// The error of a lost connection, once; after that, that the pool was given up. What others have
     /// answered is told before.
     pub(crate) fn check_alive(&mut self) -> Result<(), Error> {
@@ -32,16 +32,17 @@ impl Pool {
         let moved = transfer.request.moves();
         self.checks.config().limits.check(self.in_flight.len(), self.bytes_in_flight, moved)?;
         let number = self.checks.next_number();
-        let next = self.workers.iter_mut().enumerate().min_by_key(|(_, worker)| worker.load);
-        let Some((index, worker)) = next else { return Err(Error::GivenUp) };
-        worker.begin(number, transfer);
+        let next = self.members.iter_mut().enumerate().min_by_key(|(_, member)| member.load);
+        let Some((index, member)) = next else { return Err(Error::GivenUp) };
+        member.load += 1;
+        member.worker.begin(number, transfer);
         self.in_flight.insert(number, (index, moved));
         self.bytes_in_flight += moved;
         Ok(number)
     }
 
-    /// The next event of any transfer; `None` if none is in flight.
-    pub(crate) fn next_event(&mut self) -> Result<Option<Event>, Error> {
+    /// The next event of any transfer; `None` if none is in flight. A call that is dropped loses none.
+    pub(crate) async fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
@@ -51,7 +52,7 @@ impl Pool {
                 return Ok(None);
             }
             self.announce();
-            for report in self.reports.wait() {
+            for report in self.reports.wait().await {
                 self.take(report);
             }
         }
@@ -67,13 +68,15 @@ impl Pool {
     /// Wakes the connections to begin all queued transfers. Otherwise some stay queued, to be begun
     /// together with others, until the pool waits for an event.
     pub(crate) fn announce(&mut self) {
-        self.workers.iter_mut().for_each(Worker::wake);
+        self.members.iter_mut().for_each(|member| member.worker.wake());
     }
 
     fn take(&mut self, report: WorkerReport) {
         match report {
             WorkerReport::Event(event) => self.note(event),
             WorkerReport::Spare(buffer) => self.buffers.keep(buffer),
+            // no worker ends before it is told to
+            WorkerReport::Ended(_) => {}
             // the first one says why, once the events before it are taken
             WorkerReport::Lost(error) => {
                 self.lost.get_or_insert(error);
@@ -85,11 +88,11 @@ impl Pool {
     /// with its last event, so that no request is in flight here that the connection has forgotten.
     fn note(&mut self, event: Event) {
         if event.is_last()
-            && let Some((worker, moved)) = self.in_flight.remove(&event.cookie())
+            && let Some((member, moved)) = self.in_flight.remove(&event.cookie())
         {
             self.bytes_in_flight -= moved;
-            if let Some(worker) = self.workers.get_mut(worker) {
-                worker.load = worker.load.saturating_sub(1);
+            if let Some(member) = self.members.get_mut(member) {
+                member.load = member.load.saturating_sub(1);
             }
         }
         self.events.push_back(event);

@@ -5,9 +5,9 @@ use nbd_extents::{Contexts, Extent, Status};
 
 use super::opening::{Opened, Opening};
 use super::stream::SurveyStep;
-use super::surveyor::Surveyed;
 use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
 use crate::client::Client;
+use crate::connection::Connected;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
@@ -15,7 +15,7 @@ use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
 use crate::transport::Transport;
 use crate::uri::Uri;
 
-impl<T: Transport> Surveyed for Client<T> {
+impl<T: Transport> Connected for Client<T> {
     fn export(&self) -> &Export {
         self.export()
     }

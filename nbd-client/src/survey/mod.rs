@@ -14,8 +14,6 @@ pub(crate) use opening::{Opened, Opening};
 #[cfg(feature = "tokio")]
 pub(crate) use stream::SurveyStep;
 pub use stream::SurveyStream;
-#[cfg(feature = "tokio")]
-pub(crate) use surveyor::Surveyed;
 pub use surveyor::SurveyorOver;
 
 use crate::client::Client;

@@ -4,8 +4,9 @@
 
 use nbd_extents::{Contexts, Negotiated, SurveyError};
 
-use super::surveyor::{Half, Surveyed, SurveyorOver};
+use super::surveyor::{Half, SurveyorOver};
 use super::{Order, SurveyorError};
+use crate::connection::Connected;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
@@ -38,7 +39,7 @@ enum OpeningStage<C> {
     Details(Half<C>),
 }
 
-impl<'a, C: Surveyed> Opening<'a, C> {
+impl<'a, C: Connected> Opening<'a, C> {
     pub(crate) fn new(options: &'a Options, wanted: &'a Contexts, order: Order) -> Self {
         // without extended headers there is no payload form, and each connection answers for all
         // its contexts
@@ -114,7 +115,7 @@ pub(super) fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotia
     Ok(contexts?)
 }
 
-/// Two connections of one survey must be to the same export.
+/// Two connections of one survey must be to the same export. Of other terms the stricter ones hold.
 fn check_agreement(one: &Export, other: &Export) -> Result<(), Error> {
     if one.size != other.size {
         return Err(Error::Disagreement("size"));

@@ -8,9 +8,10 @@ use alloc::collections::VecDeque;
 
 use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyOptions, SurveyStats, Topic};
 
-use super::surveyor::{Surveyed, SurveyorOver};
+use super::surveyor::SurveyorOver;
 use super::{Order, SurveySide, SurveyorError};
 use crate::client::Client;
+use crate::connection::Connected;
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
 
@@ -94,7 +95,7 @@ pub(crate) enum SurveyStep {
     End,
 }
 
-impl<'a, C: Surveyed> SurveyStream<'a, C> {
+impl<'a, C: Connected> SurveyStream<'a, C> {
     pub(super) fn new(
         surveyor: &'a mut SurveyorOver<C>,
         options: SurveyOptions,
@@ -157,7 +158,7 @@ impl<'a, C: Surveyed> SurveyStream<'a, C> {
 impl SurveyRequests {
     /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
     /// events must be awaited before it takes more.
-    fn ask<C: Surveyed>(
+    fn ask<C: Connected>(
         &mut self,
         surveyor: &mut SurveyorOver<C>,
     ) -> Result<Option<SurveySide>, SurveyorError> {

@@ -5,23 +5,11 @@ use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Strictness, Surve
 
 use super::opening::negotiated;
 use super::{Order, SurveySide, SurveyStream, SurveyorError};
-use crate::error::Error;
+use crate::connection::Connected;
 use crate::export::{BlockSizes, Export};
 use crate::frame::Headers;
-use crate::session::{Cookie, Session, StatusRequest};
+use crate::session::Session;
 use crate::stats::SessionStats;
-
-/// A connection that a survey can run on: the blocking `Client`, or the asynchronous `Driver`.
-pub trait Surveyed {
-    /// What the handshake found out.
-    fn export(&self) -> &Export;
-
-    /// The session of the connection.
-    fn session(&self) -> Option<&Session>;
-
-    /// Starts a block status request, whose answer comes as events.
-    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error>;
-}
 
 /// One connection, and the contexts that it was granted.
 #[derive(Debug)]
@@ -60,7 +48,7 @@ pub struct SurveyorOver<C> {
     pub(super) assumes_data: bool,
 }
 
-impl<C: Surveyed> SurveyorOver<C> {
+impl<C: Connected> SurveyorOver<C> {
     /// A survey over a connection that is there already. The contexts must be those that it was
     /// opened with.
     ///
@@ -136,7 +124,7 @@ impl<C: Surveyed> SurveyorOver<C> {
     }
 
     fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.both().filter_map(Surveyed::session)
+        self.both().filter_map(Connected::session)
     }
 
     pub(crate) fn connection(&mut self, side: SurveySide) -> &mut C {

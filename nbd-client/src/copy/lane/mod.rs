@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::queue::{Piece, Queue};
 use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Lent, Transfer};
+use crate::connection::{Connected, Lent, Transfer};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;

@@ -1,0 +1,151 @@
+//! What the connections of a pool tell it: a queue that threads and tasks fill, and that the pool
+//! awaits.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::connection::{Connection, Transfer};
+use crate::error::Error;
+use crate::session::{Cookie, Event, RequestError, RequestFault};
+use crate::stats::SessionStats;
+
+/// A transfer and its number in the pool.
+pub(crate) type QueuedTransfer = (Cookie, Transfer);
+
+/// News of a connection. The last of each is that it has ended, or that it is lost.
+#[derive(Debug)]
+pub(super) enum WorkerReport {
+    /// An event of the transfer with this number of the pool.
+    Event(Event),
+    /// Memory of a payload that was sent.
+    Spare(Vec<u8>),
+    /// The connection was closed when the pool asked for it.
+    Ended(SessionStats),
+    /// The connection cannot be used again.
+    Lost(Error),
+}
+
+/// The reports of all workers to their pool, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reports(Arc<Mutex<ReportQueue>>);
+
+#[derive(Debug, Default)]
+struct ReportQueue {
+    reports: VecDeque<WorkerReport>,
+    /// Of the pool that waits for a report.
+    waker: Option<Waker>,
+}
+
+impl Reports {
+    fn lock(&self) -> MutexGuard<'_, ReportQueue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The side of one worker.
+    pub(super) fn outbox(&self) -> Outbox {
+        Outbox { batch: Vec::new(), reports: self.clone(), has_ended: false }
+    }
+
+    /// All reports that are there already.
+    pub(super) fn take(&self) -> VecDeque<WorkerReport> {
+        core::mem::take(&mut self.lock().reports)
+    }
+
+    /// All reports, at least one of which is waited for. A call that is dropped loses none.
+    pub(super) async fn wait(&self) -> VecDeque<WorkerReport> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<VecDeque<WorkerReport>> {
+        let mut queue = self.lock();
+        if queue.reports.is_empty() {
+            queue.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(core::mem::take(&mut queue.reports))
+    }
+}
+
+/// The reports of one worker, which are handed over several at a time.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    batch: Vec<WorkerReport>,
+    reports: Reports,
+    has_ended: bool,
+}
+
+impl Drop for Outbox {
+    /// A panic of a transport, or a runtime that ends, must not leave the pool waiting for answers.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let panicking = std::thread::panicking();
+            self.end(Err(if panicking { Error::Panicked } else { Error::GivenUp }));
+        }
+    }
+}
+
+impl Outbox {
+    /// The number of reports that are not handed over.
+    pub(super) fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Hands the reports over.
+    pub(crate) fn send(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut queue = self.reports.lock();
+        queue.reports.extend(self.batch.drain(..));
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
+    pub(crate) fn begin(&mut self, connection: &mut Connection, job: QueuedTransfer) -> Result<(), Error> {
+        let (number, transfer) = job;
+        let info = connection.session().map(|session| transfer.terms(session.export().flags));
+        match (connection.begin(Some(number), transfer, Instant::now()), info) {
+            (Err(Error::Start(reason)), Some(request)) => {
+                let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
+                self.batch.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
+                Ok(())
+            }
+            (begun, _) => begun.map(drop),
+        }
+    }
+
+    /// Reports an event, and the memory that is free after a transfer's last one.
+    pub(crate) fn event(&mut self, connection: &mut Connection, event: Event) {
+        if event.is_last() {
+            let spare = connection.spare_buffer();
+            if spare.capacity() > 0 {
+                self.batch.push(WorkerReport::Spare(spare));
+            }
+        }
+        self.batch.push(WorkerReport::Event(event));
+    }
+
+    /// The last report, of a connection that is lost.
+    pub(crate) fn lost(&mut self, connection: &Connection, error: Error) {
+        // why the server failed a part says more than that it went away then
+        let failures = connection.transfers.failures();
+        let failures = failures.map(|(cookie, error)| Event::Failed { cookie, error });
+        self.batch.extend(failures.map(WorkerReport::Event));
+        self.end(Err(error));
+    }
+
+    /// The last report, of a connection that was closed.
+    pub(crate) fn end(&mut self, ended: Result<SessionStats, Error>) {
+        self.batch.push(ended.map_or_else(WorkerReport::Lost, WorkerReport::Ended));
+        self.has_ended = true;
+        self.send();
+    }
+}

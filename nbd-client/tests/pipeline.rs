@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use nbd_client::frame::{command, command_flag};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
 use nbd_client::{Client, Error, Options};
+use testkit::clients::{AnyClient, Kind};
 use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
@@ -20,12 +22,8 @@ const WRITABLE: u16 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 10 | 1 << 11;
 const ENOTSUP: u32 = 95;
 const ENOSPC: u32 = 28;
 
-fn connect(server: &ScriptedServer) -> Client {
-    connect_with(server, &Options::new())
-}
-
-fn connect_with(server: &ScriptedServer, options: &Options) -> Client {
-    Client::connect(&server.uri().parse().unwrap(), options).unwrap()
+fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient {
+    kind.connect(&server.uri().parse().unwrap(), options).unwrap()
 }
 
 /// A pool of one connection of either kind, which pipelines run on.
@@ -151,46 +149,47 @@ fn no_more_is_in_flight_than_the_pace_allows() {
 /// reads on only when they are read.
 #[test]
 fn a_server_that_waits_for_us_to_read_does_not_wait_for_ever() {
-    let disk = Disk::new(64 * MIB);
-    let theirs = disk.clone();
-    let server = ScriptedServer::start(move |conn| {
-        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
-        conn.serve(|conn, request| theirs.answer(conn, request))
-    })
-    .unwrap();
-    let mut client = connect_with(&server, &Options::new().request_timeout(Duration::from_secs(20)));
-    // 16 MiB of answers and 24 MiB of payload, all started before the first event is asked for
-    let mut reads = 0;
-    for nth in 0..16 {
-        let buffer = client.buffer(MIB as usize);
-        client.start(|session| session.start_read(&ReadRequest::new(nth * MIB), buffer)).unwrap();
-    }
-    for nth in 0..3 {
-        let data = vec![nth as u8 + 1; 8 << 20];
-        client
-            .start(|session| session.start_write(&WriteRequest::new(32 * MIB + nth * 8 * MIB), data))
-            .unwrap();
-    }
-    while let Some(event) = client.next_event(&mut take_all).unwrap() {
-        match event {
-            Event::Read { cookie, data } => {
-                assert!(data == content((cookie.get() - 1) * MIB, MIB));
-                client.recycle_buffer(data);
-                reads += 1;
-            }
-            Event::Failed { error, .. } => panic!("{error}"),
-            _ => {}
+    for kind in Kind::WITH_EVENTS {
+        let disk = Disk::new(64 * MIB);
+        let theirs = disk.clone();
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+            conn.serve(|conn, request| theirs.answer(conn, request))
+        })
+        .unwrap();
+        let mut client = connect(kind, &server, &Options::new().request_timeout(Duration::from_secs(20)));
+        // 16 MiB of answers and 24 MiB of payload, all started before the first event is asked for
+        let mut reads = 0;
+        for nth in 0..16 {
+            let buffer = vec![0x11; MIB as usize];
+            client.start(|session| session.start_read(&ReadRequest::new(nth * MIB), buffer)).unwrap();
         }
-    }
-    assert_eq!(reads, 16);
-    let bytes = disk.0.lock().unwrap();
-    for nth in 0..3_u8 {
-        let start = (32 << 20) + usize::from(nth) * (8 << 20);
-        assert!(bytes[start..start + (8 << 20)].iter().all(|&byte| byte == nth + 1));
+        for nth in 0..3 {
+            let data = vec![nth as u8 + 1; 8 << 20];
+            client
+                .start(|session| session.start_write(&WriteRequest::new(32 * MIB + nth * 8 * MIB), data))
+                .unwrap();
+        }
+        while let Some(event) = client.next_event(&mut take_all).unwrap() {
+            match event {
+                Event::Read { cookie, data } => {
+                    assert!(data == content((cookie.get() - 1) * MIB, MIB));
+                    reads += 1;
+                }
+                Event::Failed { error, .. } => panic!("{error}"),
+                _ => {}
+            }
+        }
+        assert_eq!(reads, 16);
+        let bytes = disk.0.lock().unwrap();
+        for nth in 0..3_u8 {
+            let start = (32 << 20) + usize::from(nth) * (8 << 20);
+            assert!(bytes[start..start + (8 << 20)].iter().all(|&byte| byte == nth + 1));
+        }
     }
 }
 
-/// The same for one long blocking write, whose answers come while it is still being sent.
+/// The same for one long write, whose answers come while it is still being sent.
 #[test]
 fn a_long_write_is_answered_piece_by_piece() {
     let disk = Disk::new(64 * MIB);
@@ -203,13 +202,13 @@ fn a_long_write_is_answered_piece_by_piece() {
         })
     })
     .unwrap();
-    let mut client = connect(&server);
-    let data: Vec<u8> = content(0, 20 * MIB).into_iter().map(|byte| !byte).collect();
-    client.write(5, &data).unwrap();
-    let mut back = vec![0; data.len()];
-    client.read(5, &mut back).unwrap();
-    assert!(back == data);
-    client.flush().unwrap();
+    for (nth, kind) in (1..).zip(Kind::WITH_CALLS) {
+        let mut client = connect(kind, &server, &Options::new());
+        let data: Vec<u8> = content(0, 20 * MIB).into_iter().map(|byte| byte.wrapping_add(nth)).collect();
+        client.write(5, &data).unwrap();
+        assert!(client.read(5, data.len()).unwrap() == data, "{kind:?}");
+        client.flush().unwrap();
+    }
 }
 
 #[test]
@@ -245,20 +244,29 @@ fn a_failure_in_the_middle_ends_the_pipeline_and_not_the_connection() {
 /// A long read whose first pieces fail: the others are waited for, none is started any more, and
 /// the next call is in step.
 #[test]
-fn a_failed_piece_fails_the_whole_blocking_read() {
-    let server = ScriptedServer::start(|conn| {
+fn a_failed_piece_fails_the_whole_read() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&asked);
+    let server = ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact().size(64 * MIB))?;
-        conn.serve(|conn, request| match request.offset {
-            0 => conn.error(request, 5, "", DONE),
-            offset => conn.data(request, offset, &content(offset, request.length), DONE),
+        conn.serve(|conn, request| {
+            theirs.fetch_add(1, Ordering::SeqCst);
+            match request.offset {
+                0 => conn.error(request, 5, "", DONE),
+                offset => conn.data(request, offset, &content(offset, request.length), DONE),
+            }
         })
     })
     .unwrap();
-    let mut client = connect(&server);
-    let error = client.read(0, &mut vec![0; 32 << 20]).unwrap_err();
-    assert!(matches!(error, Error::Request(_)), "{error}");
-    assert!(client.stats().requests <= 16, "{} requests", client.stats().requests);
-    client.read(MIB, &mut [0; 512]).unwrap();
+    for kind in Kind::WITH_CALLS {
+        asked.store(0, Ordering::SeqCst);
+        let mut client = connect(kind, &server, &Options::new());
+        let error = client.read(0, 32 << 20).unwrap_err();
+        assert!(matches!(error, Error::Request(_)), "{error}");
+        let asked = asked.load(Ordering::SeqCst);
+        assert!(asked <= 16, "{kind:?}: {asked} requests");
+        assert!(client.read(MIB, 512).unwrap() == content(MIB, 512), "{kind:?}");
+    }
 }
 
 #[test]
@@ -355,7 +363,7 @@ fn zeroes_take_the_next_best_way() {
                 writes.finish().unwrap();
                 pool.disconnect().unwrap();
             } else {
-                let mut client = connect(server);
+                let mut client = connect(Kind::Blocking, server, &Options::new());
                 client.zero(start, end - start).unwrap();
                 client.disconnect().unwrap();
             }
@@ -412,6 +420,10 @@ fn a_failed_write_is_reported_by_the_end_at_the_latest() {
     }
 }
 
+fn blocking(server: &ScriptedServer) -> Client {
+    Client::connect(&server.uri().parse().unwrap(), &Options::new()).unwrap()
+}
+
 #[test]
 fn blocking_calls_want_the_connection_for_themselves() {
     let server = ScriptedServer::start(|conn| {
@@ -419,7 +431,7 @@ fn blocking_calls_want_the_connection_for_themselves() {
         conn.serve(|conn, request| conn.hole(request, request.offset, request.length as u32, DONE))
     })
     .unwrap();
-    let mut client = connect(&server);
+    let mut client = blocking(&server);
     client.start(|session| session.start_read(&ReadRequest::new(0), vec![1; 512])).unwrap();
     let busy = |error: Error| assert!(matches!(error, Error::Start(StartError::Busy(1))), "{error}");
     busy(client.read(0, &mut [0; 512]).unwrap_err());
@@ -454,10 +466,10 @@ fn a_server_that_dies_in_the_middle() {
     .unwrap();
     let started = Instant::now();
     let mut failures = Vec::new();
-    let mut client = connect(&server);
-    failures.push(client.read(0, &mut vec![0; 16 << 20]).unwrap_err());
-    let mut client = connect(&server);
-    failures.push(client.write(0, &vec![0; 16 << 20]).unwrap_err());
+    for kind in Kind::WITH_CALLS {
+        failures.push(connect(kind, &server, &Options::new()).read(0, 16 << 20).unwrap_err());
+        failures.push(connect(kind, &server, &Options::new()).write(0, &vec![0; 16 << 20]).unwrap_err());
+    }
     for mut pool in pools(&server) {
         failures.push(pool.read_ahead(Some(0..16 * MIB), PipelineOptions::default()).unwrap().error());
     }
@@ -489,19 +501,20 @@ fn deadlines_hold_for_reads_and_writes() {
     .unwrap();
     let limit = Duration::from_millis(400);
     let options = Options::new().request_timeout(limit).flush_timeout(Some(limit));
-    for call in [
-        |client: &mut Client| client.read(0, &mut [0; 4096]),
-        |client: &mut Client| client.write(0, &vec![1; 32 << 20]),
-        |client: &mut Client| client.zero(0, 512),
-        |client: &mut Client| client.flush(),
-    ] {
-        let mut client = connect_with(&server, &options);
+    let calls = [
+        |client: &mut AnyClient| client.read(0, 4096).map(drop),
+        |client: &mut AnyClient| client.write(0, &vec![1; 32 << 20]),
+        |client: &mut AnyClient| client.zero(0, 512),
+        |client: &mut AnyClient| client.flush(),
+    ];
+    for (kind, call) in Kind::WITH_CALLS.iter().flat_map(|&kind| calls.map(|call| (kind, call))) {
+        let mut client = connect(kind, &server, &options);
         let started = Instant::now();
         let error = call(&mut client).unwrap_err();
-        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error}");
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(380) && took < Duration::from_secs(4), "{took:?}");
-        assert!(matches!(client.read(0, &mut [0]), Err(Error::GivenUp)));
+        assert!(took >= Duration::from_millis(380) && took < Duration::from_secs(4), "{kind:?}: {took:?}");
+        assert!(matches!(client.read(0, 1), Err(Error::GivenUp)), "{kind:?}");
     }
 }
 
@@ -517,7 +530,7 @@ fn a_blocked_read_or_write_can_be_cancelled() {
         |client: &mut Client| client.read(0, &mut [0; 4096]),
         |client: &mut Client| client.write(0, &vec![1; 32 << 20]),
     ] {
-        let mut client = connect(&server);
+        let mut client = blocking(&server);
         let canceller = client.canceller();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));

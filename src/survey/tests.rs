@@ -88,8 +88,7 @@ fn the_peak_is_the_most_that_was_held_at_one_time() {
     let mut survey = Survey::together(options(), contexts(BOTH)).unwrap();
     let request = survey.next_request().unwrap().unwrap();
     let payload = |id, lengths: &[u64]| {
-        let list: Vec<_> =
-            lengths.iter().map(|&length| Descriptor { length, flags: 0 }).collect();
+        let list: Vec<_> = lengths.iter().map(|&length| Descriptor { length, flags: 0 }).collect();
         encode(Form::Compact, id, list).unwrap()
     };
     survey.chunk(request.id(), payload(0, &[1024, 1024, 2048])).unwrap();

@@ -108,6 +108,7 @@ extern crate alloc;
 
 #[cfg(feature = "tokio")]
 pub mod aio;
+mod block_on;
 pub mod client;
 pub mod connection;
 pub mod copy;

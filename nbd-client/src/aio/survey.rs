@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
-use crate::survey::{Opened, Opening, Order, SurveyStep, SurveyorError, SurveyorOver};
+use crate::survey::{self, Order, SurveyStep, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -63,7 +63,7 @@ pub type Surveyor<S = BoxedStream> = SurveyorOver<Driver<S>>;
 
 /// The merged extents of a survey: see [`Surveyor`]. Awaiting them asks the server, in rounds of
 /// several requests.
-pub type SurveyStream<'a, S = BoxedStream> = crate::survey::SurveyStream<'a, Driver<S>>;
+pub type SurveyStream<'a, S = BoxedStream> = survey::SurveyStream<'a, Driver<S>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connected for Driver<S> {
     fn export(&self) -> &Export {
@@ -92,15 +92,8 @@ impl SurveyorOver<Driver> {
         contexts: &Contexts,
         order: Order,
     ) -> Result<Self, SurveyorError> {
-        let mut opening = Opening::new(options, contexts, order);
-        // one connection, or up to three where the first grants no payload-form requests
-        loop {
-            match opening.opened(Driver::connect(uri, &opening.options()).await)? {
-                Opened::More(None) => {}
-                Opened::More(Some(spare)) => spare.disconnect().await?,
-                Opened::Done(surveyor) => return Ok(*surveyor),
-            }
-        }
+        let connect = |options: Options| async move { Driver::connect(uri, &options).await };
+        survey::open((options, contexts, order), connect, Driver::disconnect).await
     }
 }
 

@@ -3,8 +3,9 @@
 use core::ops::Range;
 
 use super::{Block, JoinedWrites, ReadAhead, WriteBehind};
+use crate::block_on::block_on;
 use crate::error::Error;
-use crate::pool::{Pool, block_on};
+use crate::pool::Pool;
 
 impl<I: Iterator<Item = Range<u64>>> ReadAhead<'_, I> {
     /// The next block; `None` at the end of all ranges.

@@ -2,7 +2,8 @@
 
 use core::future::ready;
 
-use super::{Pool, ThreadWorker, block_on, connect_more};
+use super::{Pool, ThreadWorker, connect_more};
+use crate::block_on::block_on;
 use crate::client::Client;
 use crate::error::Error;
 use crate::export::Export;

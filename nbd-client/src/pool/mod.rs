@@ -4,7 +4,6 @@
 //! A pool is written once, as futures over the reports of its connections. Their bytes are moved by
 //! threads, and a program that blocks waits for the futures; or by the tasks of `aio::Pool`.
 
-mod block_on;
 mod blocking;
 mod reports;
 mod transfers;
@@ -12,7 +11,6 @@ mod worker;
 
 use alloc::collections::VecDeque;
 
-pub(crate) use block_on::block_on;
 pub use blocking::more_connections;
 pub(crate) use reports::{Outbox, QueuedTransfer};
 use reports::{Reports, WorkerReport};

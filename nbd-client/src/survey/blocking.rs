@@ -1,11 +1,14 @@
 //! Surveys over blocking clients.
 
+use core::future::ready;
+
 use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Contexts, Extent, Status};
 
-use super::opening::{Opened, Opening};
+use super::opening;
 use super::stream::SurveyStep;
 use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
+use crate::block_on::block_on;
 use crate::client::Client;
 use crate::connection::Connected;
 use crate::error::Error;
@@ -60,13 +63,9 @@ impl<T: Transport> SurveyorOver<Client<T>> {
         order: Order,
         mut open: impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
-        let mut opening = Opening::new(options, contexts, order);
-        loop {
-            match opening.opened(open(&opening.options()))? {
-                Opened::More(spare) => spare.map_or(Ok(()), Client::disconnect)?,
-                Opened::Done(surveyor) => return Ok(*surveyor),
-            }
-        }
+        let connect = |options: Options| ready(open(&options));
+        let disconnect = |client: Client<T>| ready(client.disconnect());
+        block_on(opening::open((options, contexts, order), connect, disconnect))
     }
 
     /// The connection that the bitmaps were asked on, for reading what the survey has found; the

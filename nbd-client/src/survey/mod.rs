@@ -10,7 +10,7 @@ use nbd_extents::map::ExtentMap;
 use nbd_extents::{ContextError, Contexts, Status, StreamError, SurveyError};
 
 #[cfg(feature = "tokio")]
-pub(crate) use opening::{Opened, Opening};
+pub(crate) use opening::open;
 #[cfg(feature = "tokio")]
 pub(crate) use stream::SurveyStep;
 pub use stream::SurveyStream;

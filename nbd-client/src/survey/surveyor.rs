@@ -18,6 +18,14 @@ pub(crate) struct Half<C> {
     pub(super) contexts: Negotiated,
 }
 
+impl<C: Connected> Half<C> {
+    /// A connection that was opened with these contexts.
+    pub(super) fn new(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
+        let contexts = negotiated(contexts, connection.export())?;
+        Ok(Self { connection, contexts })
+    }
+}
+
 /// The connections to one export that a survey needs, opened and negotiated: one, or two for a
 /// bitmap-first survey of a server that has no payload-form requests.
 ///
@@ -57,8 +65,7 @@ impl<C: Connected> SurveyorOver<C> {
     /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not
     /// granted.
     pub fn over(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
-        let contexts = negotiated(contexts, connection.export())?;
-        let main = Half { connection, contexts };
+        let main = Half::new(connection, contexts)?;
         Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use nbd_extents::chain::Checksum;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3Default;
+use twox_hash::xxhash3_128;
 
 /// How the checksum of a stream is computed.
 ///
@@ -35,19 +35,19 @@ impl fmt::Display for ChecksumAlgorithm {
 
 /// The checksum over the bytes seen until now.
 #[derive(Clone)]
-pub(super) struct Hasher(Xxh3Default);
+pub(super) struct Hasher(xxhash3_128::Hasher);
 
 impl Hasher {
-    pub(super) const fn new() -> Self {
-        Self(Xxh3Default::new())
+    pub(super) fn new() -> Self {
+        Self(xxhash3_128::Hasher::new())
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.0.write(bytes);
     }
 
     pub(super) fn checksum(&self) -> Checksum {
-        Checksum::new(self.0.digest128())
+        Checksum::new(self.0.finish_128())
     }
 }
 

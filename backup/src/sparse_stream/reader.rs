@@ -133,7 +133,7 @@ impl Reader {
 
     /// A reader at the start of a stream.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             at: 0,
             frame: 0,

@@ -61,10 +61,16 @@ impl Failure {
         Self::new(Subclass::Other, message)
     }
 
-    /// A file that cannot be opened, read or written.
+    /// A file that cannot be read or written.
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
-        let message = format!("{}: {error}", path.display());
-        if error.kind() == io::ErrorKind::NotFound { Self::not_there(message) } else { Self::other(message) }
+        Self::other(format!("{}: {error}", path.display()))
+    }
+
+    /// A file that was named to be read, and cannot be opened.
+    pub(crate) fn input(path: &Path, error: &io::Error) -> Self {
+        let failure = Self::file(path, error);
+        let kind = if error.kind() == io::ErrorKind::NotFound { Subclass::NotThere } else { failure.kind };
+        Self { kind, ..failure }
     }
 
     /// Names the file that it is about.

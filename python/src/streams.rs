@@ -119,7 +119,7 @@ impl Read for Cancellable<'_> {
 impl From<FilesError> for Failure {
     fn from(error: FilesError) -> Self {
         match error {
-            FilesError::Open { file, error } => Self::file(&file, &error),
+            FilesError::Open { file, error } => Self::input(&file, &error),
             FilesError::Stream { file, error } => Self::from(error).about(&file),
             FilesError::Changed { .. } => Self::rules(error),
             _ => Self::not_there(error),

@@ -88,7 +88,8 @@ def test_what_does_not_fit(folder):
             nbd_extents.backup(uri, folder / "next", ["b0"], after=full)
         with pytest.raises(NotThereError):
             nbd_extents.backup(uri, folder / "next", ["b0"], after=folder / "nothing")
-        with pytest.raises(NotThereError):
+        # as the program: a missing file to read has the exit code 3, a missing folder to write to 1
+        with pytest.raises(OtherError, match="no/folder: No such file"):
             nbd_extents.backup(uri, folder / "no" / "folder", checkpoint="c")
         with pytest.raises(OtherError, match="regular file"):
             nbd_extents.backup(uri, folder)

@@ -5,11 +5,11 @@
 use core::time::Duration;
 use std::io::Result as IoResult;
 use std::process::Command;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use nbd_client::frame::{During, OptionName};
+use nbd_client::frame::{During, OptionName, option_type};
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::tls::{CertificateFault, FileFault, Fingerprint, PeerCheck};
 use nbd_client::uri::{Address, UnixSocket};
@@ -17,7 +17,7 @@ use nbd_client::{Client, Error, ErrorClass, Options, TlsError, TlsOptions, Uri};
 use testkit::clients::Kind;
 use testkit::pki::{Authority, BasicConstraints, Identity, IsCa, Pki, date_time_ymd};
 use testkit::relay::{Relay, RelayFault};
-use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
+use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, SeenRequest, bytes};
 use testkit::tools;
 
 const SIZE: u64 = 1 << 20;
@@ -601,21 +601,49 @@ fn close_notify_with_an_answer_owed() {
     }
 }
 
+/// A server over TLS, and the end of each conversation after the script. Without close_notify that is
+/// an error.
+fn server_and_ends(
+    pki: &Pki,
+    script: fn(&mut Conn) -> IoResult<()>,
+) -> (ScriptedServer, Receiver<Result<(), String>>) {
+    let (sender, ends) = channel();
+    let sender = Mutex::new(sender);
+    let server = ScriptedServer::start_tls(pki.server.server(None), pki.client(), move |conn| {
+        script(conn)?;
+        let end = conn.stall().map_err(|error| error.to_string());
+        sender.lock().unwrap().send(end).unwrap();
+        Ok(())
+    });
+    (server.unwrap(), ends)
+}
+
+/// A handshake that fails, or ends with a list, has a last message, and close_notify after it.
+#[test]
+fn the_end_of_a_handshake_over_tls() {
+    let pki = Pki::new();
+    let (server, ends) = server_and_ends(&pki, |conn| {
+        conn.handshake_with(&Good::extended(), |conn, option| match option.number {
+            option_type::ABORT => Ok(Reaction::Begin),
+            option_type::GO => conn.refuse(option.number, 0x8000_0006, "").map(|()| Reaction::Answered),
+            _ => Ok(Reaction::Honest),
+        })
+    });
+    let uri: Uri = server.uri().parse().unwrap();
+    for kind in [Kind::Blocking, Kind::Async] {
+        kind.connect(&uri, &options()).err().unwrap();
+        assert_eq!(ends.recv().unwrap(), Ok(()), "{kind:?}");
+    }
+    Client::list_exports(&uri, &options()).unwrap();
+    assert_eq!(ends.recv().unwrap(), Ok(()), "a list");
+}
+
 /// After DISC nothing is owed: a server that just hangs up, as qemu does, is no error. And ours
 /// ends with close_notify, so that the server knows that nothing was cut off.
 #[test]
 fn goodbye_over_tls() {
     let pki = Pki::new();
-    let (sender, ends) = channel();
-    let sender = Mutex::new(sender);
-    let server = ScriptedServer::start_tls(pki.server.server(None), pki.client(), move |conn| {
-        serve(conn)?;
-        // without close_notify this is an error
-        let end = conn.stall().map_err(|error| error.to_string());
-        sender.lock().unwrap().send(end).unwrap();
-        Ok(())
-    })
-    .unwrap();
+    let (server, ends) = server_and_ends(&pki, serve);
     let uri: Uri = server.uri().parse().unwrap();
     let client = Client::connect(&uri, &options()).unwrap();
     client.disconnect().unwrap();

@@ -479,6 +479,11 @@ fn transfers_share_what_may_be_in_flight() {
     assert_eq!(offsets(&asked), [0]);
     talk.answer(&asked[0], 0);
     assert_eq!(offsets(&talk.asked()), [1]);
+    // No request at all is an error, and not a wait for room that never comes.
+    let mut talk = limits(0, 256 * MIB);
+    talk.begin_transfer(read(0, MIB));
+    assert!(matches!(&talk.events()[..], [Event::Failed { error, .. }]
+        if matches!(error.fault, RequestFault::NotStarted(_))));
     // A request of the caller's makes room for a part of a transfer when it is answered.
     let mut talk = limits(1, 256 * MIB);
     let now = talk.now;

@@ -113,8 +113,8 @@ struct ActiveTransfer {
     /// Ranges that the server refused and that are asked for in another way, the next one last.
     again: Vec<Range<u64>>,
     in_flight: usize,
-    /// The longest request that the server may not find too long, in bytes.
-    longest: u64,
+    /// The length to which a request was halved that the server found too long, in bytes.
+    longest: Option<u64>,
     error: Option<RequestError>,
 }
 
@@ -146,7 +146,7 @@ impl Transfers {
             again: Vec::new(),
             transfer,
             in_flight: 0,
-            longest: u64::MAX,
+            longest: None,
             error: None,
         };
         self.jobs.insert(cookie.get(), job);
@@ -224,8 +224,9 @@ impl Transfers {
                 continue;
             };
             let whole = job.terms(self.zeroing, session.export().flags);
-            let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
-            let longest = longest_piece(whole, session).min(job.longest).min(learned);
+            let learned = self.learned.get(&whole.command).copied();
+            let known = [job.longest, learned].into_iter().flatten();
+            let longest = known.fold(longest_piece(whole, session), u64::min);
             let length = longest.min(open.end - open.start);
             let terms = RequestInfo { offset: open.start, length, ..whole };
             // alone on the connection it is never refused for its size
@@ -273,19 +274,20 @@ impl Transfers {
                 } else if too_long && job.error.is_none() {
                     let block = session.export().minimum_block();
                     let half = (length / 2 - length / 2 % block).max(block);
-                    job.longest = job.longest.min(half);
+                    job.longest = Some(job.longest.map_or(half, |longest| longest.min(half)));
                     job.again.push(range);
                 } else {
                     job.fail(error);
                 }
             }
-            _ if job.longest < u64::MAX => {
-                // the server took the shorter one, so its length was the reason
-                let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
-                let learned = self.learned.entry(command).or_insert(job.longest);
-                *learned = job.longest.min(*learned);
+            _ => {
+                if let Some(longest) = job.longest {
+                    // the server took the shorter one, so its length was the reason
+                    let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
+                    let learned = self.learned.entry(command).or_insert(longest);
+                    *learned = longest.min(*learned);
+                }
             }
-            _ => {}
         }
         if job.next_open().is_some() && !self.ready.contains(&owner) {
             self.ready.push_front(owner);

@@ -5,6 +5,8 @@
 //! or empty: a name that is mistyped does not cost a disk image. A pipe, a device or a descriptor of
 //! this process is written as it is.
 
+mod disk;
+
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, IsTerminal as _, Read as _, Write};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::sparse_stream::{HEADER_SIZE, begins_stream};
+use disk::DiskWriter;
 
 /// Links that are followed before they are taken for a loop, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -44,7 +47,7 @@ pub struct OutputFile(Place);
 #[derive(Debug)]
 enum Place {
     /// A file beside `path`.
-    Beside { file: NamedTempFile, path: PathBuf },
+    Beside { writer: DiskWriter, file: NamedTempFile, path: PathBuf },
     /// A pipe or device, which cannot be replaced, or standard output.
     Direct { file: File, path: PathBuf },
 }
@@ -187,9 +190,9 @@ impl OutputFile {
             Place::Direct { file, path } => {
                 sync_direct(&file).map_err(|error| OutputError::File { path, error })
             }
-            Place::Beside { file, path } => file
-                .as_file()
-                .sync_all()
+            Place::Beside { writer, file, path } => writer
+                .finish()
+                .and_then(|()| file.as_file().sync_all())
                 .and_then(|()| {
                     let _held = hold();
                     file.persist(&path).map(drop).map_err(|error| error.error)
@@ -217,21 +220,22 @@ impl Place {
             // allows.
             File::options().write(true).open(&path)?;
         }
-        Ok(Self::Beside { file: beside(&path, old.as_ref())?, path })
+        let file = beside(&path, old.as_ref())?;
+        Ok(Self::Beside { writer: DiskWriter::new(file.as_file().try_clone()?)?, file, path })
     }
 }
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Place::Beside { file, .. } => file.write(bytes),
+            Place::Beside { writer, .. } => writer.write(bytes),
             Place::Direct { file, .. } => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Place::Beside { file, .. } => file.flush(),
+            Place::Beside { writer, .. } => writer.flush(),
             Place::Direct { file, .. } => file.flush(),
         }
     }

@@ -22,7 +22,7 @@
 use super::Progress;
 use super::block::{CUTS, Merged};
 use super::decode::{Decoded, decode, decode_ties, measure};
-use super::input::{Consumed, Input};
+use super::input::Input;
 use super::keep::Keep;
 use super::key::{CODE, CODE_BITS, LEFT, RIGHT, join};
 use crate::wire::RawDescriptor;
@@ -48,18 +48,9 @@ pub(super) fn any<R: RawDescriptor>(
     cuts: &mut [u64; CUTS],
     keep: Option<&Keep>,
 ) -> Option<Merged> {
-    if let Some(run) = ties(left, right, cuts) {
-        return Some(run);
-    }
-    if let Some(run) = within::<R, LEFT, RIGHT>(left, right, cuts, keep) {
-        let Within { position, finer, coarser, len, flags } = run;
-        let progress = Progress { position, left: finer, right: coarser };
-        return Some(Merged { progress, len, flags: [flags, coarser.flags] });
-    }
-    let run = within::<R, RIGHT, LEFT>(right, left, cuts, keep)?;
-    let Within { position, finer, coarser, len, flags } = run;
-    let progress = Progress { position, left: coarser, right: finer };
-    Some(Merged { progress, len, flags: [coarser.flags, flags] })
+    ties(left, right, cuts)
+        .or_else(|| within::<R, LEFT, RIGHT>(left, right, cuts, keep))
+        .or_else(|| within::<R, RIGHT, LEFT>(right, left, cuts, keep))
 }
 
 /// Reads cuts that both sides have. Neither may stand in a descriptor.
@@ -93,19 +84,6 @@ fn ties<R: RawDescriptor>(
     Some(Merged { progress: Progress { position, left, right }, len: count, flags })
 }
 
-/// Descriptors of the finer side within one extent of the coarser.
-#[derive(Clone, Copy, Debug)]
-struct Within {
-    /// The end of the last, or of the coarser extent if that comes first.
-    position: u64,
-    finer: Consumed,
-    coarser: Consumed,
-    /// The number of cuts.
-    len: usize,
-    /// The OR of the flags of the finer side.
-    flags: u64,
-}
-
 /// Reads extents of the finer side within the extent in which the coarser side stands, up to its
 /// end if they reach it.
 #[inline(always)]
@@ -114,7 +92,7 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
     coarser: &Input<'_, R>,
     cuts: &mut [u64; CUTS],
     keep: Option<&Keep>,
-) -> Option<Within> {
+) -> Option<Merged> {
     let current = coarser.current()?;
     let rest = current.end - coarser.start;
     let begun = finer.rest()?.end;
@@ -129,7 +107,13 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
     };
     let position = finer.start + run.decoded.end.min(rest);
     let finer = finer.whole(run.count, finer.start + run.decoded.end)?;
-    Some(Within { position, finer, coarser: current, len: run.len, flags: run.decoded.flags })
+    let (mut sides, mut flags) = ([finer, current], [run.decoded.flags, current.flags]);
+    if FINER == RIGHT {
+        sides.reverse();
+        flags.reverse();
+    }
+    let [left, right] = sides;
+    Some(Merged { progress: Progress { position, left, right }, len: run.len, flags })
 }
 
 /// A run of the finer side.

@@ -10,22 +10,23 @@ use crate::kernel::{Consumed, Side};
 /// been consumed: up to its position.
 ///
 /// So a step of a merge writes nothing here but the extents that it reads. An extent that ends at
-/// the position has been consumed, and the next one is due.
+/// the position has been consumed, and the next one is due. `T` is the status; a parameter, so that
+/// what holds a cursor can derive `Clone`.
 #[derive(Clone, Debug)]
-pub(super) struct Cursor<S: ExtentStream> {
+pub(super) struct Cursor<S, T> {
     stream: S,
     /// The range of the current extent; empty before the first, [`ENDED`] after the last.
     start: u64,
     end: u64,
     /// Its status; `None` before the first extent and after the last.
-    status: Option<S::Status>,
+    status: Option<T>,
 }
 
 /// The end of a cursor whose stream has ended. No extent reaches it, so the stream is not asked
 /// again.
 const ENDED: u64 = u64::MAX;
 
-impl<S: ExtentStream> Cursor<S> {
+impl<S: ExtentStream> Cursor<S, S::Status> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, start: 0, end: 0, status: None }
     }

@@ -18,13 +18,7 @@ use crate::kernel::Blocks;
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Filter<S, F> {
     pub(super) stream: S,
-    keep: F,
-}
-
-impl<S, F> Filter<S, F> {
-    pub(super) fn new(stream: S, keep: F) -> Self {
-        Self { stream, keep }
-    }
+    pub(super) keep: F,
 }
 
 impl<S: ExtentStream, F: Fn(&S::Status) -> bool> ExtentSource for Filter<S, F> {

@@ -17,13 +17,7 @@ use crate::extent::Extent;
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Inspect<S, F> {
     pub(super) stream: S,
-    f: F,
-}
-
-impl<S, F> Inspect<S, F> {
-    pub(super) fn new(stream: S, f: F) -> Self {
-        Self { stream, f }
-    }
+    pub(super) f: F,
 }
 
 impl<S: ExtentStream, F: FnMut(&Extent<S::Status>)> ExtentSource for Inspect<S, F> {

@@ -19,13 +19,7 @@ use crate::extent::Extent;
 #[must_use = "iterators are lazy and do nothing unless they are read"]
 pub struct IntoIter<S> {
     /// `None` once the stream has ended or failed.
-    stream: Option<S>,
-}
-
-impl<S> IntoIter<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream: Some(stream) }
-    }
+    pub(super) stream: Option<S>,
 }
 
 impl<S: ExtentStream> Iterator for IntoIter<S> {

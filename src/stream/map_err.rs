@@ -20,13 +20,7 @@ use crate::kernel::{Blocks, Lists};
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MapErr<S, F> {
     pub(super) stream: S,
-    f: F,
-}
-
-impl<S, F> MapErr<S, F> {
-    pub(super) fn new(stream: S, f: F) -> Self {
-        Self { stream, f }
-    }
+    pub(super) f: F,
 }
 
 impl<S, E, F> ExtentSource for MapErr<S, F>

@@ -18,13 +18,7 @@ use crate::kernel::{Blocks, Lists};
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MapStatus<S, F> {
     pub(super) stream: S,
-    f: F,
-}
-
-impl<S, F> MapStatus<S, F> {
-    pub(super) fn new(stream: S, f: F) -> Self {
-        Self { stream, f }
-    }
+    pub(super) f: F,
 }
 
 impl<S: ExtentStream, U, F: Fn(S::Status) -> U> ExtentSource for MapStatus<S, F> {

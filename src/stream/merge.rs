@@ -1,6 +1,5 @@
 //! Two streams into one: each byte gets what a function makes of its two statuses.
 
-use core::fmt;
 use core::ops::Range;
 
 use super::cursor::{Cursor, beyond_gap, one_goes_on};
@@ -20,10 +19,11 @@ use crate::kernel::{Blocks, sides_of};
 /// assert_eq!(merged.collect_vec()?[1], Extent::new(512, 512, ('b', 1))?);
 /// # Ok::<(), StreamError>(())
 /// ```
+#[derive(Clone)]
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct Merge<A: ExtentStream, B: ExtentStream, F> {
-    pub(super) left: Cursor<A>,
-    pub(super) right: Cursor<B>,
+    pub(super) left: Cursor<A, A::Status>,
+    pub(super) right: Cursor<B, B::Status>,
     combine: F,
     /// The end of the last extent that was yielded.
     pub(super) position: u64,
@@ -102,36 +102,6 @@ fn both_beyond_gap(
 #[cold]
 fn longer(left: Option<Range<u64>>, right: Option<Range<u64>>) -> Option<StreamError> {
     one_goes_on([left, right].into_iter())
-}
-
-impl<A, B, F: Clone> Clone for Merge<A, B, F>
-where
-    A: ExtentStream<Status: Clone> + Clone,
-    B: ExtentStream<Status: Clone> + Clone,
-{
-    fn clone(&self) -> Self {
-        Self {
-            left: self.left.clone(),
-            right: self.right.clone(),
-            combine: self.combine.clone(),
-            position: self.position,
-            shortest: self.shortest,
-        }
-    }
-}
-
-impl<A, B, F> fmt::Debug for Merge<A, B, F>
-where
-    A: ExtentStream<Status: fmt::Debug> + fmt::Debug,
-    B: ExtentStream<Status: fmt::Debug> + fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merge")
-            .field("left", &self.left)
-            .field("right", &self.right)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

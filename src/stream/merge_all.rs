@@ -1,7 +1,5 @@
 //! Any number of streams into one: the merge of a whole survey.
 
-use core::fmt;
-
 use smallvec::SmallVec;
 
 use super::cursor::{Cursor, beyond_gap, one_goes_on};
@@ -9,12 +7,13 @@ use super::{ExtentSource, ExtentStream};
 use crate::extent::Extent;
 
 /// Several merged streams of one kind: see [`merge_all`].
+#[derive(Clone)]
 #[must_use = "streams are lazy and do nothing unless they are read"]
 pub struct MergeAll<S: ExtentStream, F> {
-    streams: SmallVec<[Cursor<S>; 4]>,
+    pub(super) streams: SmallVec<[Cursor<S, S::Status>; 4]>,
     combine: F,
     /// The end of the last extent that was yielded.
-    position: u64,
+    pub(super) position: u64,
     /// Ends where the shortest stream ends, instead of failing there.
     shortest: bool,
 }
@@ -119,26 +118,6 @@ where
         }
         self.position = end;
         Ok(merged.map(|merged| Extent::trusted(start, end, merged)))
-    }
-}
-
-impl<S: ExtentStream<Status: Clone> + Clone, F: Clone> Clone for MergeAll<S, F> {
-    fn clone(&self) -> Self {
-        Self {
-            streams: self.streams.clone(),
-            combine: self.combine.clone(),
-            position: self.position,
-            shortest: self.shortest,
-        }
-    }
-}
-
-impl<S: ExtentStream<Status: fmt::Debug> + fmt::Debug, F> fmt::Debug for MergeAll<S, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MergeAll")
-            .field("streams", &self.streams)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
     }
 }
 

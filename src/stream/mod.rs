@@ -256,7 +256,7 @@ pub trait ExtentStream: ExtentSource {
     where
         Self: Sized,
     {
-        IntoIter::new(self)
+        IntoIter { stream: Some(self) }
     }
 
     /// Replaces the stream's error by the result of `f`, so that streams of different sources can
@@ -288,7 +288,7 @@ pub trait ExtentStream: ExtentSource {
         E: From<StreamError>,
         F: Fn(Self::Error) -> E,
     {
-        MapErr::new(self, f)
+        MapErr { stream: self, f }
     }
 
     /// Converts the stream's error by [`From`]: [`map_err`](Self::map_err) for an error type that
@@ -308,7 +308,7 @@ pub trait ExtentStream: ExtentSource {
         Self: Sized,
         E: From<Self::Error> + From<StreamError>,
     {
-        MapErr::new(self, E::from)
+        MapErr { stream: self, f: E::from }
     }
 
     /// Shows each extent to `f` when it is read, for progress or a log, and hands it on unchanged.
@@ -326,7 +326,7 @@ pub trait ExtentStream: ExtentSource {
     where
         Self: Sized,
     {
-        Inspect::new(self, f)
+        Inspect { stream: self, f }
     }
 
     /// Replaces each status by what `f` makes of it, which must be pure and may be asked about
@@ -349,7 +349,7 @@ pub trait ExtentStream: ExtentSource {
     where
         Self: Sized,
     {
-        MapStatus::new(self, f)
+        MapStatus { stream: self, f }
     }
 
     /// Keeps the extents whose status satisfies `f`, which must be pure and may be asked about
@@ -371,7 +371,7 @@ pub trait ExtentStream: ExtentSource {
     where
         Self: Sized,
     {
-        Filter::new(self, f)
+        Filter { stream: self, keep: f }
     }
 
     /// Cuts the stream to `range` (bytes); extents outside of it are dropped. Reading stops at the
@@ -549,18 +549,32 @@ pub trait ExtentStream: ExtentSource {
 
 impl<S: ExtentSource + ?Sized> ExtentStream for S {}
 
-/// Adapters that hold a function show their stream alone.
+/// Streams that hold a function show all else that they hold.
 macro_rules! debug_without_function {
-    ($($adapter:ident)*) => {$(
-        impl<S: fmt::Debug, F> fmt::Debug for $adapter<S, F> {
+    ($($stream:ident<$($below:ident)*>: $($field:ident)*;)*) => {$(
+        impl<$($below,)* F> fmt::Debug for $stream<$($below,)* F>
+        where
+            $($below: ExtentStream<Status: fmt::Debug> + fmt::Debug,)*
+        {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($adapter)).field("stream", &self.stream).finish_non_exhaustive()
+                let mut fields = f.debug_struct(stringify!($stream));
+                $(fields.field(stringify!($field), &self.$field);)*
+                fields.finish_non_exhaustive()
             }
         }
     )*};
 }
 
-debug_without_function! { Filter Inspect MapErr MapStatus }
+debug_without_function! {
+    Filter<S>: stream;
+    Inspect<S>: stream;
+    MapErr<S>: stream;
+    MapStatus<S>: stream;
+    Merge<A B>: left right position;
+}
+
+#[cfg(feature = "alloc")]
+debug_without_function! { MergeAll<S>: streams position; }
 
 #[cfg(test)]
 mod tests {

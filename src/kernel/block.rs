@@ -13,6 +13,8 @@
 //! more than three bits, the end of a list) makes it give up the block before anything is consumed;
 //! the scalar merge then reads the same descriptors, and finds the error, if there is one.
 
+use core::ops::Range;
+
 use super::input::Input;
 use super::keep::{Keep, Questions};
 use super::key::{CODE, CODE_BITS, LAST, LEFT, RIGHT, differ};
@@ -46,6 +48,8 @@ pub struct Block {
     keys: Keys,
     /// The number of cuts.
     len: usize,
+    /// Whether no two neighbours of a kept block are to be joined any more.
+    is_joined: bool,
     /// The start of the first segment, from which the keys count, and the end of the last.
     start: u64,
     end: u64,
@@ -74,6 +78,7 @@ impl Block {
         Self {
             keys: Keys { left: [0; SLOTS], right: [0; SLOTS], cuts: [0; CUTS] },
             len: 0,
+            is_joined: false,
             start: 0,
             end: 0,
             width: FIRST,
@@ -136,7 +141,8 @@ impl Block {
             self.flags = merged.flags;
             return Err(NextBlock::NewFlags);
         }
-        self.len = drop_cuts(self.keep.as_ref(), &mut self.keys.cuts, merged.len, may_have_ties);
+        (self.len, self.is_joined) =
+            drop_cuts(self.keep.as_ref(), &mut self.keys.cuts, merged.len, may_have_ties);
         if let Some(guard) = self.keys.cuts.get_mut(self.len) {
             *guard = LAST;
         }
@@ -170,13 +176,29 @@ impl Block {
         Some(Merged { progress, len: used.0 + used.1, flags: [left_flags, right_flags] })
     }
 
-    /// The merged segments. With `COUNTED` their number ends the loop, otherwise the guard after
-    /// the last: a compiler does not vectorize such a loop.
+    /// The places of all segments.
+    pub(crate) const fn all(&self) -> Range<usize> {
+        0..self.len
+    }
+
+    /// The places of segments of a kept block that are complete once the block is: they can be
+    /// joined with no other segment, and a wanted one follows (of two neighbours, one is wanted).
+    pub(crate) fn inner(&self) -> Range<usize> {
+        if self.is_joined && self.len > 2 { 1..self.len - 2 } else { self.len..self.len }
+    }
+
+    /// The merged segments in these places. With `COUNTED` their number ends the loop, otherwise the
+    /// guard after the last of all: a compiler does not vectorize such a loop.
     #[inline]
-    pub(crate) fn segments<const COUNTED: bool>(&self) -> impl Iterator<Item = Segment> {
+    pub(crate) fn segments<const COUNTED: bool>(
+        &self,
+        places: Range<usize>,
+    ) -> impl Iterator<Item = Segment> {
         let base = self.start;
-        let mut start = base;
-        let cuts = if COUNTED { self.keys.cuts.get(..self.len).unwrap_or_default() } else { &self.keys.cuts };
+        let before = places.start.checked_sub(1).and_then(|last| self.keys.cuts.get(last));
+        let mut start = base + before.map_or(0, |cut| cut >> CODE_BITS);
+        let cuts = self.keys.cuts.get(places.start..if COUNTED { places.end } else { CUTS });
+        let cuts = cuts.unwrap_or_default();
         cuts.iter().take_while(|&&cut| COUNTED || cut < LAST).map(move |cut| {
             let end = base + (cut >> CODE_BITS);
             let segment = Segment { start, end, code: cut & CODE };
@@ -196,18 +218,21 @@ pub(super) struct Merged {
     pub(super) flags: [u64; 2],
 }
 
-/// Drops the cuts that the reader does not want, and ties. Returns the number that is left.
+/// Drops the cuts that the reader does not want, and ties. Returns the number that is left, and
+/// whether no two neighbours are to be joined any more.
 #[inline(always)]
-fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize, may_have_ties: bool) -> usize {
+fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize, may_have_ties: bool) -> (usize, bool) {
     if len == 0 || keep.is_none() && !may_have_ties {
-        return len;
+        return (len, false);
     }
-    simd::drop_cuts(keep, cuts, len).unwrap_or_else(|| {
-        let len = keep.map_or(len, |keep| keep.compact(cuts, len));
-        // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
-        // neighbours apart.
-        if may_have_ties { drop_ties(cuts, len) } else { len }
-    })
+    if let Some(len) = simd::drop_cuts(keep, cuts, len, may_have_ties) {
+        return (len, true);
+    }
+    let kept = keep.map_or(len, |keep| keep.compact(cuts, len));
+    // Last, because fewer cuts are left then. A tie that is dropped here may leave equal
+    // neighbours apart.
+    let len = if may_have_ties { drop_ties(cuts, kept) } else { kept };
+    (len, len == kept)
 }
 
 /// Drops the second of two cuts at one byte: the first has the flags of the segment, the second

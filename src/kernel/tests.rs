@@ -125,8 +125,8 @@ fn check(mut merge: Merge) {
         assert_eq!(block.end(), progress.position);
         let expected = before.model(progress.position);
         assert_eq!(expected.last().unwrap().end, progress.position, "a block ends at a cut");
-        assert!(block.segments::<true>().eq(expected.iter().copied()));
-        assert!(block.segments::<false>().eq(expected));
+        assert!(block.segments::<true>(block.all()).eq(expected.iter().copied()));
+        assert!(block.segments::<false>(block.all()).eq(expected));
         assert_eq!(progress.left, before.left.consumed(progress.position));
         assert_eq!(progress.right, before.right.consumed(progress.position));
     }
@@ -327,7 +327,8 @@ fn a_reader_is_asked_once_about_each_flag() {
     let mut merge = Merge::new(&list[..128], &other, 0);
     assert_eq!(merge.next(&mut block, u64::MAX), Err(NextBlock::NewFlags));
     block.answer(&questions);
-    let kept = |block: &Block| block.segments::<true>().map(|it| (it.start, it.end)).collect::<Vec<_>>();
+    let kept =
+        |block: &Block| block.segments::<true>(block.all()).map(|it| (it.start, it.end)).collect::<Vec<_>>();
     assert!(merge.next(&mut block, u64::MAX).is_ok());
     assert_eq!(kept(&block), [(0, 1024)], "one segment of equal neighbours");
     let again = |block: &mut Block, list: &[Pair64]| Merge::new(list, &other, 0).next(block, u64::MAX);
@@ -348,7 +349,7 @@ fn a_reader_is_asked_once_about_each_flag() {
     every.answer(&questions);
     every.hold_until(1 << 20);
     assert!(again(&mut every, &list).is_ok());
-    assert_eq!(every.segments::<true>().count(), 384);
+    assert_eq!(every.segments::<true>(every.all()).count(), 384);
 }
 
 /// Descriptors within an extent that the reader rejects are consumed to its end and yield nothing.
@@ -363,7 +364,7 @@ fn rejected_extents_are_passed_over() {
         assert_eq!(merge.next(&mut block, u64::MAX), Err(NextBlock::NewFlags));
         block.answer(&questions);
         let first = merge.next(&mut block, u64::MAX).unwrap();
-        (first.left.count, first.right.count, first.position, block.segments::<true>().count())
+        (first.left.count, first.right.count, first.position, block.segments::<true>(block.all()).count())
     };
     let fine = || Reader::new(&finer, 0);
     // Of the whole list no flag is new once 7 was seen; a first block of 64 sees all of them.
@@ -392,7 +393,7 @@ fn a_wanted_descriptor_ends_a_rejected_run() {
     let (mut block, mut kept) = (Block::keeping(), Vec::new());
     while merge.is_open() {
         match merge.next(&mut block, u64::MAX) {
-            Ok(_) => kept.extend(block.segments::<true>().filter(|it| sides_of(it.code).0 == 3)),
+            Ok(_) => kept.extend(block.segments::<true>(block.all()).filter(|it| sides_of(it.code).0 == 3)),
             Err(NextBlock::NewFlags) => block.answer(&questions),
             Err(other) => panic!("{other:?}"),
         }
@@ -418,7 +419,7 @@ fn a_reader_is_asked_about_the_flags_that_occur() {
             assert_eq!(merge.clone().next(&mut block, u64::MAX), Err(NextBlock::NewFlags));
             block.answer(&questions);
             assert!(merge.next(&mut block, u64::MAX).is_ok());
-            assert!(block.segments::<true>().count() > 100, "neighbours differ");
+            assert!(block.segments::<true>(block.all()).count() > 100, "neighbours differ");
             // The flag 2 was seen if a descriptor with it was under way, and only then.
             let asked = Merge::new(&[(8, 2); 256], right, 0).next(&mut block, u64::MAX);
             assert_eq!(asked.is_ok(), begun, "{asked:?}");

@@ -23,7 +23,7 @@ where
     S: ExtentStream<Status: Copy + Eq + Hash>,
 {
     let mut builder = RunCollector::new(range, gaps);
-    let read = try_fold_numbered(stream, None, (), |(), extent, number| {
+    let read = try_fold_numbered(stream, (), |(), extent, number| {
         if builder.push(&extent, number) { Ok(()) } else { Err(Stop::Adapter(())) }
     });
     if let Err(Stop::Stream(error)) = read {

@@ -44,21 +44,26 @@ pub(super) type Joins<T> = fn(&T, &T) -> bool;
 /// With `joins` blocks drop the extents without a status (`status_of`), and may join others.
 #[inline]
 pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
-    mut stream: S,
+    stream: S,
     joins: Option<Joins<S::Status>>,
-    mut acc: A,
-    mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+    acc: A,
+    f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
-    if is_long(&mut stream) {
-        let fold = || fold_blocks(&mut stream, joins, acc, &mut f);
-        acc = if size_of::<A>() == 0 { fold() } else { apart(fold) }?;
-    }
-    // Moved: no other function has seen its new place, so a compiler keeps its fields in registers.
-    let mut stream = stream;
-    while let Some(extent) = stream.next_extent()? {
-        acc = f(acc, extent, UNNUMBERED)?;
-    }
-    Ok(acc)
+    read_all(
+        stream,
+        joins,
+        acc,
+        f,
+        |acc, extent, f| f(acc, extent, UNNUMBERED),
+        |stream, block, acc, f| {
+            // of a block for a filter few segments are yielded, between dead ones: vectors lose there
+            if joins.is_none() && gains_by_vectors(size_of::<A>(), Processor::found()) {
+                kernel::dispatch(|| fold_segments(stream, block.segments::<true>(block.all()), acc, f))
+            } else {
+                fold_segments(stream, block.segments::<false>(block.all()), acc, f)
+            }
+        },
+    )
 }
 
 /// Like [`try_fold`], for a reader of any stream: there may be a merge deeper down, which the
@@ -66,12 +71,11 @@ pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
 #[inline]
 pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,
-    joins: Option<Joins<S::Status>>,
     init: A,
     mut f: impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
 ) -> Result<A, E> {
     if stream.blocks().is_some() {
-        try_fold(stream, joins, init, f)
+        try_fold(stream, None, init, f)
     } else {
         stream.try_fold(init, |acc, extent| f(acc, extent, UNNUMBERED))
     }
@@ -85,23 +89,38 @@ fn apart<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Folds the blocks of a stream.
+/// Reads all of a stream, in blocks while they pay: `take` takes an extent in, and `take_block` the
+/// segments of a block. `f` is what both work with.
 #[inline(always)]
-fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
-    stream: &mut S,
+pub(super) fn read_all<S: ExtentStream, A, F, E: From<S::Error>>(
+    mut stream: S,
     joins: Option<Joins<S::Status>>,
     mut acc: A,
-    f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
+    mut f: F,
+    take: impl Fn(A, Extent<S::Status>, &mut F) -> Result<A, E>,
+    take_block: impl Fn(&S, &Block, A, &mut F) -> Result<A, E>,
 ) -> Result<A, E> {
-    let mut block = if joins.is_some() { Block::keeping() } else { Block::new() };
-    while is_long(stream) {
-        acc = if !read(stream, &mut block, joins) {
-            fold_scalar(stream, acc, f)
-        } else if gains_by_vectors(size_of::<A>(), joins.is_some(), Processor::found()) {
-            kernel::dispatch(|| fold_segments(stream, block.segments::<true>(), acc, f))
-        } else {
-            fold_segments(stream, block.segments::<false>(), acc, f)
-        }?;
+    if is_long(&mut stream) {
+        let blocks = || -> Result<A, E> {
+            let mut block = if joins.is_some() { Block::keeping() } else { Block::new() };
+            while is_long(&mut stream) {
+                if read(&mut stream, &mut block, joins) {
+                    acc = take_block(&stream, &block, acc, &mut f)?;
+                    continue;
+                }
+                for _ in 0..SCALAR {
+                    let Some(extent) = stream.next_extent()? else { break };
+                    acc = take(acc, extent, &mut f)?;
+                }
+            }
+            Ok(acc)
+        };
+        acc = if size_of::<A>() == 0 { blocks() } else { apart(blocks) }?;
+    }
+    // Moved: no other function has seen its new place, so a compiler keeps its fields in registers.
+    let mut stream = stream;
+    while let Some(extent) = stream.next_extent()? {
+        acc = take(acc, extent, &mut f)?;
     }
     Ok(acc)
 }
@@ -111,10 +130,10 @@ fn fold_blocks<S: ExtentStream, A, E: From<S::Error>>(
 /// One that carries its state along is compiled for wider registers, in which a compiler does
 /// several extents at once. One whose state is elsewhere (`for_each`) loses by that: it cannot keep
 /// that state in registers across the call. In the narrow registers that every processor has, all
-/// lose. Of a kept block few segments are yielded, between dead ones: vectors lose there as well.
+/// lose.
 #[inline(always)]
-fn gains_by_vectors(state: usize, is_kept: bool, processor: Processor) -> bool {
-    state > 0 && !is_kept && processor > Processor::Any
+pub(super) fn gains_by_vectors(state: usize, processor: Processor) -> bool {
+    state > 0 && processor > Processor::Any
 }
 
 /// Merges the next block. Returns `false` where the scalar merge must go on.
@@ -140,7 +159,7 @@ fn read<S: ExtentStream>(stream: &mut S, block: &mut Block, joins: Option<Joins<
 
 /// Gives segments to `f`, with their statuses; those that have none are not wanted.
 #[inline(always)]
-fn fold_segments<S: ExtentStream, A, E>(
+pub(super) fn fold_segments<S: ExtentStream, A, E>(
     stream: &S,
     segments: impl Iterator<Item = Segment>,
     mut acc: A,
@@ -150,22 +169,6 @@ fn fold_segments<S: ExtentStream, A, E>(
         if let Some(status) = stream.status_of(code) {
             acc = f(acc, Extent::trusted(start, end, status), code)?;
         }
-    }
-    Ok(acc)
-}
-
-/// Gives at most [`SCALAR`] extents to `f`, one by one.
-#[inline]
-fn fold_scalar<S: ExtentStream, A, E: From<S::Error>>(
-    stream: &mut S,
-    mut acc: A,
-    f: &mut impl FnMut(A, Extent<S::Status>, u64) -> Result<A, E>,
-) -> Result<A, E> {
-    for _ in 0..SCALAR {
-        let Some(extent) = stream.next_extent()? else {
-            break;
-        };
-        acc = f(acc, extent, UNNUMBERED)?;
     }
     Ok(acc)
 }
@@ -239,14 +242,13 @@ mod tests {
 
     #[test]
     fn vectors_are_for_folds_that_carry_their_state_along() {
-        for (state, is_kept, processor, gains) in [
-            (8, false, Processor::Avx512, true),
-            (1, false, Processor::Avx2, true),
-            (8, false, Processor::Any, false),
-            (0, false, Processor::Avx512, false),
-            (8, true, Processor::Avx512, false),
+        for (state, processor, gains) in [
+            (8, Processor::Avx512, true),
+            (1, Processor::Avx2, true),
+            (8, Processor::Any, false),
+            (0, Processor::Avx512, false),
         ] {
-            assert_eq!(gains_by_vectors(state, is_kept, processor), gains, "{state} {is_kept} {processor:?}");
+            assert_eq!(gains_by_vectors(state, processor), gains, "{state} {processor:?}");
         }
     }
 
@@ -258,7 +260,7 @@ mod tests {
         let segments = |joins: Joins<u64>| {
             let (mut merge, mut block) = (stream(), Block::keeping());
             assert!(read(&mut merge, &mut block, Some(joins)));
-            block.segments::<true>().count()
+            block.segments::<true>(block.all()).count()
         };
         assert_eq!(segments(|_, _| true), 1);
         assert!(segments(|a, b| a == b) > 100);
@@ -281,8 +283,12 @@ mod tests {
         let mut boxed = alloc::boxed::Box::new(adapted);
         let mut block = Block::new();
         assert!(read(&mut boxed, &mut block, None));
-        assert!(block.segments::<false>().count() > 0);
+        assert!(block.segments::<false>(block.all()).count() > 0);
         let next = boxed.next_extent().unwrap().unwrap();
-        assert_eq!(block.segments::<false>().last().unwrap().end, next.start(), "it goes on after the block");
+        assert_eq!(
+            block.segments::<false>(block.all()).last().unwrap().end,
+            next.start(),
+            "it goes on after the block"
+        );
     }
 }

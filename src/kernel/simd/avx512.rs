@@ -123,27 +123,35 @@ pub(super) fn decode<T, const WIDE: bool, const SWAPPED: bool>(
 ///
 /// Places of an output are written only after they have been read, since no cut moves back.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-pub(super) fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize) -> usize {
+pub(super) fn drop_cuts(
+    keep: Option<&Keep>,
+    cuts: &mut [u64; CUTS],
+    len: usize,
+    may_have_ties: bool,
+) -> usize {
     // By code: both classes, in the low two bytes of a place of either register.
     let table = keep.map(|keep| keep.classes.as_ptr().cast());
     // SAFETY: 64 times two bytes are two registers, and such a load needs no alignment.
     let table = table.map(|table| unsafe { (_mm512_loadu_si512(table), _mm512_loadu_si512(table.add(1))) });
     let one_back = |numbers, before| _mm512_alignr_epi64(numbers, before, 7);
     let code = _mm512_set1_epi64(CODE.cast_signed());
-    let [first, ..] = *cuts;
-    // Before the first cut stands the same once more, of which it is a tie.
-    let mut before = _mm512_set1_epi64(first.cast_signed());
-    let (mut cuts_before, mut classes_before) = (before, before);
+    let (mut before, mut cuts_before, mut classes_before) =
+        (_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512());
     let mut kept = 0;
     for nth in 0..=len / EIGHT {
         let Some(eight) = cuts.as_chunks::<EIGHT>().0.get(nth) else { break };
         // SAFETY: eight cuts have 64 bytes, and such a load needs no alignment.
-        let next = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
-        let earlier = one_back(next, before);
-        before = next;
-        // A tie takes the flags of the cut before it, in whose place it is kept.
-        let ties = _mm512_cmple_epu64_mask(_mm512_xor_si512(next, earlier), code);
-        let next = _mm512_mask_mov_epi64(next, ties, earlier);
+        let mut next = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
+        // Before the first cut there is none to keep.
+        let mut unwanted = u8::from(nth == 0);
+        if may_have_ties {
+            let earlier = one_back(next, before);
+            before = next;
+            // A tie takes the flags of the cut before it, in whose place it is kept.
+            let ties = _mm512_cmple_epu64_mask(_mm512_xor_si512(next, earlier), code);
+            unwanted |= ties;
+            next = _mm512_mask_mov_epi64(next, ties, earlier);
+        }
         let cut = one_back(next, cuts_before);
         cuts_before = next;
         let differ = table.map_or(u8::MAX, |(low, high)| {
@@ -155,7 +163,7 @@ pub(super) fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize)
         });
         // The last cut is kept.
         let end = 1_u16 << (len - nth * EIGHT).min(EIGHT);
-        let [wanted, _] = ((u16::from(differ & !ties) | end) & (2 * end - 1)).to_le_bytes();
+        let [wanted, _] = ((u16::from(differ & !unwanted) | end) & (2 * end - 1)).to_le_bytes();
         if let Some(place) = cuts.get_mut(kept..).and_then(|rest| rest.first_chunk_mut()) {
             store(_mm512_maskz_compress_epi64(wanted, cut), place);
         }

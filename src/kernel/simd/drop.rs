@@ -9,12 +9,17 @@ use super::super::keep::Keep;
 /// Drops the cuts that the reader does not want, and ties. Returns the number that is left; `None`
 /// where the processor has no registers for it.
 #[inline(always)]
-pub(crate) fn drop_cuts(keep: Option<&Keep>, cuts: &mut [u64; CUTS], len: usize) -> Option<usize> {
+pub(crate) fn drop_cuts(
+    keep: Option<&Keep>,
+    cuts: &mut [u64; CUTS],
+    len: usize,
+    may_have_ties: bool,
+) -> Option<usize> {
     #[cfg(all(feature = "simd", target_arch = "x86_64"))]
     if super::Processor::found() == super::Processor::Avx512 {
         // SAFETY: the processor has what the function is compiled for.
-        return Some(unsafe { super::avx512::drop_cuts(keep, cuts, len) });
+        return Some(unsafe { super::avx512::drop_cuts(keep, cuts, len, may_have_ties) });
     }
-    let _ = (keep, cuts, len);
+    let _ = (keep, cuts, len, may_have_ties);
     None
 }

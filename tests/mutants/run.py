@@ -61,7 +61,7 @@ MODULES = {
                       ["sparse_stream", "backups"]),
     "connection": ("nbd-client", "nbd-client/src/connection",
                    ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals", "pipeline",
-                    "tls", "transport"]),
+                    "pool", "tls", "transport"]),
     "session": ("nbd-client", "nbd-client/src/session",
                 ["drive", "refusals", "data_faults", "pipeline", "server_behaviour_data", "server_behaviour_streams"]),
 }

@@ -62,6 +62,26 @@ fn chains_are_whole_or_the_stream_at_fault_is_named() {
     assert_eq!(error.position(), Some(2));
 }
 
+/// The library speaks of layers and their positions, which no user of backups has seen.
+#[test]
+fn faults_of_a_chain_are_told_in_the_words_of_backups() {
+    let (monday, tuesday, wednesday) = (day("m", None), day("t", Some("m")), day("w\n", Some("t")));
+    let mut grown = tuesday.clone();
+    grown.virtual_size = 8192;
+    for (metas, message) in [
+        (&[][..], "a chain needs at least one backup"),
+        (&[&tuesday], "checkpoint t stands on checkpoint m, which is missing"),
+        (&[&monday, &wednesday], r"checkpoint w\n stands on checkpoint t, which is missing"),
+        (
+            &[&monday, &grown],
+            "it leaves out bytes 4096..8192, which lie beyond the end of the backup before it",
+        ),
+    ] {
+        let streams: Vec<_> = metas.iter().map(|meta| contents(meta)).collect();
+        assert_eq!(chain(&streams, None).err().unwrap().to_string(), message);
+    }
+}
+
 /// A stream that is applied while it is read is judged by its first frame, as the whole would be.
 #[test]
 fn the_first_frame_says_whether_a_chain_can_begin_with_it() {

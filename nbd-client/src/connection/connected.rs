@@ -42,3 +42,36 @@ pub(crate) fn check_same<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Headers;
+    use crate::session::SessionConfig;
+
+    struct OfSession(Session);
+
+    impl Connected for OfSession {
+        fn export(&self) -> &Export {
+            self.0.export()
+        }
+
+        fn session(&self) -> Option<&Session> {
+            Some(&self.0)
+        }
+
+        fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
+            Ok(self.0.start_block_status(request)?)
+        }
+    }
+
+    /// Pools and copies keep within the limits that their caller has set for a session.
+    #[test]
+    fn limits_are_those_of_the_session() {
+        let mut config = SessionConfig::new(Headers::Extended, []);
+        config.limits.max_in_flight = 3;
+        let limits = config.limits;
+        assert_ne!(limits, SessionLimits::default());
+        assert_eq!(OfSession(Session::new(config)).limits(), limits);
+    }
+}

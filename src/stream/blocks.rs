@@ -260,10 +260,13 @@ mod tests {
         let segments = |joins: Joins<u64>| {
             let (mut merge, mut block) = (stream(), Block::keeping());
             assert!(read(&mut merge, &mut block, Some(joins)));
-            block.segments::<true>(block.all()).count()
+            (block.segments::<true>(block.all()).count(), block.inner())
         };
-        assert_eq!(segments(|_, _| true), 1);
-        assert!(segments(|a, b| a == b) > 100);
+        let (count, inner) = segments(|_, _| true);
+        assert_eq!((count, inner.len()), (1, 0));
+        let (count, inner) = segments(|a, b| a == b);
+        assert!(count > 100);
+        assert_eq!(inner, 1..count - 2, "all but the first and the last two are complete");
     }
 
     /// Whatever adapters only look at the status, and however the stream is held, the merge is read

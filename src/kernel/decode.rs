@@ -57,11 +57,11 @@ pub(super) fn decode<R: RawDescriptor, const SHIFT: u32>(
     code: u64,
     keys: &mut [u64],
 ) -> Option<Decoded> {
-    prefetch(list);
     let mut check = Check::default();
     let (count, front) = simd::decode(list, end, code, SHIFT, keys)?;
     check.flags = front.flags;
     let (list, keys) = (list.get(count..)?, keys.get_mut(count..)?);
+    prefetch(list);
     let mut end = join(front.end << CODE_BITS, code);
     let mut decode = |raw: &R, key: &mut u64| {
         let descriptor = raw.read();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Lent, Stage};
+use super::{BUFFER, Connection, GATHER, Lent, Stage};
 use crate::error::Error;
 use crate::handshake::HandshakeStatus;
 use crate::session::{Admit, Event, Session, SessionConfig, take_all};
@@ -23,6 +23,9 @@ impl Connection {
     pub(crate) fn poll_in(&mut self, lent: &mut Lent<'_>, now: Instant) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.take_event() {
+                if let Event::Read { data, .. } = &event {
+                    self.most = if data.len() > GATHER { BUFFER } else { GATHER };
+                }
                 self.note(now);
                 self.obey_shutdown(now);
                 return Ok(Some(event));

@@ -19,7 +19,8 @@ impl Connection {
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
         debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
-        let Self { stage, transfers, buffer, direct, tls, .. } = self;
+        let Self { stage, transfers, buffer, most, direct, tls, .. } = self;
+        let buffer = buffer.get_mut(..*most).unwrap_or_default();
         *direct = 0;
         if let Some(tls) = tls {
             return [&mut [], tls.space()];

@@ -47,6 +47,9 @@ use crate::tls::{TlsInfo, TlsSession, TlsSetup};
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
 /// in this buffer are copied.
 const BUFFER: usize = 4 << 10;
+/// The buffer while reads are no longer than this: to copy a short payload costs less than to
+/// receive each by a call of its own.
+const GATHER: usize = 64 << 10;
 
 /// What a caller lends to a connection for as long as a call lasts: its judgement of status, and the
 /// buffers of a blocking call.
@@ -97,6 +100,8 @@ pub struct Connection {
     /// The part of the buffer that is filled and not yet processed.
     start: usize,
     end: usize,
+    /// The part of the buffer that may be filled.
+    most: usize,
     /// Bytes of the space that were not the buffer's.
     direct: usize,
     /// TLS that is to be started, and then the session of it.
@@ -144,9 +149,10 @@ impl Connection {
             options: options.clone(),
             clock: Clock::new(now, options.time),
             transfers: Transfers::default(),
-            buffer: vec![0; BUFFER].into(),
+            buffer: vec![0; GATHER].into(),
             start: 0,
             end: 0,
+            most: BUFFER,
             direct: 0,
             setup,
             tls: None,

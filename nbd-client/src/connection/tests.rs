@@ -717,6 +717,20 @@ fn long_payloads_go_straight_to_their_place() {
     }
 }
 
+/// While reads are short several replies come at once; of long ones hardly any byte is copied.
+#[test]
+fn the_buffer_is_long_while_reads_are_short() {
+    for (length, most) in [(512, GATHER), (4096, GATHER), (GATHER, GATHER), (GATHER + 1, BUFFER)] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        for _ in 0..2 {
+            talk.begin_transfer(read(0, length as u64));
+            let asked = talk.asked();
+            assert_eq!(talk.hear(&reply(&asked[0], 0, &vec![7; length])).len(), 2);
+            assert_eq!(talk.connection.space().len(), most, "after {length} bytes");
+        }
+    }
+}
+
 #[test]
 fn an_end_of_the_stream_is_an_error_where_more_was_due_and_the_end_elsewhere() {
     let ended = |talk: &mut Talk| talk.connection.received(0, talk.now).unwrap_err();

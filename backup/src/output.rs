@@ -154,7 +154,11 @@ impl OutputFile {
         #[cfg(windows)]
         let stdout = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
         match stdout {
-            Ok(stdout) => Ok(Self(Place::Direct { file: File::from(stdout), path })),
+            Ok(stdout) => {
+                let file = File::from(stdout);
+                widen_pipe(&file);
+                Ok(Self(Place::Direct { file, path }))
+            }
             Err(error) => Err(OutputError::File { path, error }),
         }
     }
@@ -213,6 +217,7 @@ impl Place {
         };
         if old.as_ref().is_some_and(|old| !old.is_file()) || is_descriptor(&path) {
             let file = File::options().write(true).truncate(true).open(&path)?;
+            widen_pipe(&file);
             return Ok(Self::Direct { file, path });
         }
         if old.is_some() {
@@ -314,6 +319,17 @@ fn is_descriptor(path: &Path) -> bool {
 fn is_stdout(path: &Path) -> bool {
     ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path.as_os_str() == *name)
 }
+
+/// Lets a pipe hold as much as Linux allows any user to ask for. Of 64 KiB, the usual size, either
+/// side waits for the other every time that they have moved.
+#[cfg(target_os = "linux")]
+fn widen_pipe(file: &File) {
+    // refused for files that are no pipes, and for users with many of them
+    let _ = rustix::pipe::fcntl_setpipe_size(file, 1 << 20);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn widen_pipe(_: &File) {}
 
 /// Makes the content of a file or block device durable. Does nothing for pipes and terminals, which
 /// cannot be synced.

@@ -323,7 +323,7 @@ def batches(tests):
 
 
 def verdict(mutant, first, tests):
-    """`None` when no test catches the mutant, else the program that did."""
+    """`None` when no test catches the mutant, else the program of the test that did."""
     for batch in batches(test for test in tests if first in test.reached):
         program = batch[0].program
         limit = 2 + 5 * sum(test.seconds for test in batch)
@@ -331,7 +331,7 @@ def verdict(mutant, first, tests):
         tries = 2 if program.has_sockets else 1
         names = [test.name for test in batch]
         if not any(program.call(mutant.number, names, limit, clock)[0] for _ in range(tries)):
-            return program.name
+            return program
     return None
 
 
@@ -389,6 +389,8 @@ def run_programs(mutants, with_units, args):
                 survivors.append(mutant)
                 if not with_units:
                     say(f"  survives: {mutant.name}")
+            elif caught_by.has_sockets:
+                say(f"  {caught_by.name} catches {mutant.name}")
             if done % 100 == 0:
                 say(f"  {done} of {len(compiled)}, {len(survivors)} not caught")
     left_out = [mutant for mutant in mutants if mutant not in compiled]

@@ -41,6 +41,8 @@ pub(super) struct Queue {
     changed: Condvar,
     /// The job has failed: nothing more is started.
     is_over: AtomicBool,
+    /// The last piece that was added has filled the queue.
+    was_filled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +98,8 @@ impl Queue {
 
     /// True while a piece would have to wait for room.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().is_full() && !self.is_over()
+        // the thread that adds pieces is the one that asks: before most pieces it need not lock
+        self.was_filled.load(Ordering::Relaxed) && self.lock().is_full() && !self.is_over()
     }
 
     /// Adds a piece, when there is room for it. `false` when the job is over.
@@ -108,6 +111,7 @@ impl Queue {
         }
         let was_empty = state.whole.is_empty();
         if is_ragged { &mut state.ragged } else { &mut state.whole }.push_back(piece);
+        self.was_filled.store(state.is_full(), Ordering::Relaxed);
         // the first lane does the ragged pieces, and a hungry one the others
         let hungry = if is_ragged { Some(0) } else { state.hungry.pop() };
         let waker = hungry.and_then(|lane| state.waker(lane));

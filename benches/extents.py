@@ -4,9 +4,8 @@
 Every second block of 16 KiB of a qcow2 image is dirty. `nbd-extents copy` sends them to a target that
 forgets them, over one connection and four; `nbd-extents backup` writes them to a file and into a pipe.
 Beside them: nbdcopy with requests of 16 KiB, which finds the same extents, since the rest of the disk
-are holes; and floor.c, a program that does nothing but read and write these extents. A file costs more
-than a socket, whoever writes it: its bytes go to new pages of the page cache. So each end has a floor
-of its own.
+are holes; and floor.c, a program that does nothing but read and write these extents. A file and a pipe
+cost other than a socket, whoever writes to them, so each end has a floor of its own.
 
 Needs qemu-utils, nbdkit, nbdcopy (Debian: libnbd-bin), gcc, 2 GiB in the folder for temporary files
 (TMPDIR), and `cargo build --release`. Prints the least processor time an extent and the shortest time

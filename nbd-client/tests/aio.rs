@@ -118,6 +118,9 @@ async fn what_cannot_be_asked_is_said_before_the_wire() {
     let read_only = client.write_zeroes(&ZeroRequest::new(0, 512)).await;
     assert!(matches!(read_only, Err(Error::Start(StartError::ReadOnly(..)))), "{read_only:?}");
     assert!(client.read(MIB as u64, 0).await.unwrap().is_empty());
+    // before memory is taken for it
+    let endless = client.read(0, usize::MAX).await;
+    assert!(matches!(endless, Err(Error::Start(StartError::PastEnd { .. }))), "{endless:?}");
     // none of it hurt the connection
     assert_eq!(client.read(0, 512).await.unwrap(), [0; 512]);
 }

@@ -115,7 +115,27 @@ fn cancelling_from_another_thread() {
 
 /// ESHUTDOWN fails the request, and a client MUST then say goodbye.
 #[test]
-fn a_server_that_shuts_down_gets_its_goodbye() {
+fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
+    let (seen, said) = mpsc::channel();
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact())?;
+        let ended = conn.serve(|conn, request| conn.error(request, 108, "going down", DONE));
+        seen.send(ended.is_ok()).ok();
+        Ok(())
+    });
+    let uri = server.as_ref().unwrap().uri().parse().unwrap();
+    for kind in Kind::ALL {
+        let mut client = kind.connect(&uri, &Options::new()).unwrap();
+        let error = client.read(0, 512).unwrap_err();
+        assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{kind:?}: {error}");
+        // while the client is still there
+        assert_eq!(said.recv_timeout(PATIENCE), Ok(true), "{kind:?}: no DISC came");
+        assert!(client.read(0, 512).is_err(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_survey_of_a_server_that_shuts_down_says_goodbye() {
     let (seen, said) = mpsc::channel();
     let server = ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact())?;

@@ -4,6 +4,7 @@
 
 use core::future::poll_fn;
 use core::task::Poll;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,6 +176,124 @@ async fn a_writer_is_stopped_and_its_pool_is_not() {
         pool.disconnect().await.unwrap();
     }
     assert!(dropped > 1, "{dropped} writes were dropped");
+}
+
+/// The second request fails, and the others are answered late: the error is told, however many calls
+/// are dropped while they are waited for.
+#[tokio::test]
+async fn an_error_is_told_whatever_is_dropped() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        conn.serve(|conn, request| {
+            if request.offset == MIB {
+                return conn.error(request, 5, "bad sector", DONE);
+            }
+            conn.pause(Duration::from_millis(2))?;
+            answer(conn, request)
+        })
+    })
+    .unwrap();
+    for times in 0..12 {
+        let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).await.unwrap();
+        let pace = PipelineOptions::default();
+        let mut blocks = aio::ReadAhead::new(&mut pool, Some(0..4 * MIB), pace).unwrap();
+        let error = loop {
+            match poll_and_drop(blocks.next_block(), times).await {
+                Some(Ok(block)) => assert!(block.is_some_and(|block| block.offset < MIB), "{times} polls"),
+                Some(Err(error)) => break error,
+                None => {}
+            }
+        };
+        assert!(error.to_string().ends_with("EIO: bad sector"), "after {times} polls: {error}");
+        assert_eq!(blocks.next_block().await.unwrap(), None);
+        pool.abandon().await.unwrap();
+
+        let mut writes = aio::WriteBehind::new(&mut pool, PipelineOptions::default().requests(2)).unwrap();
+        let mut error = None;
+        for nth in 0..8 {
+            let dropped = poll_and_drop(writes.write(nth * MIB, vec![9; 1 << 20]), times).await;
+            if !matches!(dropped, Some(Ok(()))) {
+                error = dropped.and_then(Result::err);
+                break;
+            }
+        }
+        let error = error.unwrap_or(writes.write(0, vec![9; 512]).await.unwrap_err());
+        let is_told = matches!(error, Error::Stopped) || error.to_string().ends_with("EIO: bad sector");
+        assert!(is_told, "after {times} polls: {error}");
+        assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+        pool.abandon().await.unwrap();
+        pool.disconnect().await.unwrap();
+    }
+}
+
+/// As `select!` drops a call when another branch is ready at once.
+#[tokio::test]
+async fn a_write_that_was_never_polled_is_noticed() {
+    let server = server(WRITABLE);
+    let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).await.unwrap();
+    let pace = PipelineOptions::default();
+    let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
+    drop(writes.write(0, vec![9; 512]));
+    assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+    let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
+    drop(writes.zero(0, 512));
+    assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+    let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
+    drop(writes.write(0, &[9; 512]));
+    assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+    let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
+    writes.write(0, &[9; 512]).await.unwrap();
+    drop(writes.zero(512..1024));
+    assert!(matches!(writes.finish().await, Err(Error::Stopped)));
+    pool.disconnect().await.unwrap();
+}
+
+/// The server never answers, and hears when its client is gone.
+fn stalled() -> (ScriptedServer, mpsc::Receiver<()>) {
+    let (tell, gone) = mpsc::channel();
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE | 1 << 8))?;
+        conn.serve(|_, _| Ok(()))?;
+        tell.send(()).ok();
+        Ok(())
+    });
+    (server.unwrap(), gone)
+}
+
+/// A job whose future is dropped ends, though the server has not answered and FLUSH has no limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_job_that_is_dropped_says_goodbye() {
+    let (server, gone) = stalled();
+    let uri = &server.uri().parse().unwrap();
+    let options = &Options::new();
+    let hurry = Duration::from_millis(300);
+    let pool = async {
+        let mut pool = aio::Pool::connect(uri, options, 2).await.unwrap();
+        pool.write(0, &[9; 512]).await.unwrap();
+    };
+    tokio::time::timeout(hurry, pool).await.unwrap_err();
+    for _ in 0..2 {
+        gone.recv_timeout(Duration::from_secs(10)).expect("a connection of the pool is still there");
+    }
+    let flush = async { aio::Client::connect(uri, options).await.unwrap().flush().await };
+    tokio::time::timeout(hurry, flush).await.unwrap_err();
+    gone.recv_timeout(Duration::from_secs(10)).expect("the client is still there");
+    let mut ended = aio::Pool::connect(uri, options, 1).await.unwrap();
+    poll_and_drop(ended.flush(), 1).await;
+    tokio::time::timeout(hurry, ended.disconnect()).await.unwrap_err();
+    gone.recv_timeout(Duration::from_secs(10)).expect("a pool is there whose goodbye was dropped");
+}
+
+#[test]
+fn a_blocking_pool_that_is_dropped_says_goodbye() {
+    let (server, gone) = stalled();
+    let mut pool = Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 2).unwrap();
+    let mut writes = WriteBehind::new(&mut pool, PipelineOptions::default()).unwrap();
+    writes.write(0, vec![9; 1 << 20]).unwrap();
+    drop(pool);
+    for _ in 0..2 {
+        gone.recv_timeout(Duration::from_secs(10)).expect("a connection of the pool is still there");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, option_type};
@@ -12,7 +12,7 @@ use nbd_client::handshake::HandshakeError;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::StartError;
 use nbd_client::transport::{Canceller, Socket, Transport};
-use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri};
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri, aio};
 use testkit::image::{MIB, Recipe};
 use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
@@ -149,6 +149,80 @@ fn a_lost_connection_ends_the_pool_and_soon() {
         assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
     }
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// The second connection has a request that is never answered.
+#[test]
+fn the_other_connections_of_a_lost_pool_are_closed() {
+    for kind in PoolKind::ALL {
+        let (tell, gone) = mpsc::channel();
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
+            if conn.number() == 0 {
+                conn.request()?;
+                return conn.hang_up();
+            }
+            // the runtime of an asynchronous pool ends with it, and its connections then just close
+            let served = conn.serve(|_, _| Ok(()));
+            tell.send(()).ok();
+            served
+        })
+        .unwrap();
+        let mut pool = pool(kind, &server, 2).unwrap();
+        let error = pool.read_ahead([0..512, 1024..1536], PipelineOptions::default()).unwrap().error();
+        assert_eq!(error.class(), ErrorClass::Connection, "{kind:?}: {error}");
+        assert!(matches!(pool.disconnect(), Err(Error::GivenUp)), "{kind:?}");
+        gone.recv_timeout(Duration::from_secs(10)).expect("the other connection is still there");
+    }
+}
+
+/// Its answer would be taken for that of the pool's request with the same number.
+#[tokio::test]
+async fn a_connection_with_a_request_in_flight_is_refused() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().flags(FLAGS))?;
+        conn.serve(|conn, request| conn.done(request))
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let is_busy = |error: Error| assert!(matches!(error, Error::Start(StartError::Busy(1))), "{error}");
+    let mut client = Client::connect(&uri, &Options::new()).unwrap();
+    client.start(|session| session.start_flush()).unwrap();
+    is_busy(Pool::of(client, Vec::new()).unwrap_err());
+    let mut driver = aio::Driver::connect(&uri, &Options::new()).await.unwrap();
+    driver.start(|session| session.start_flush()).unwrap();
+    is_busy(aio::Pool::of(driver, Vec::new()).unwrap_err());
+}
+
+/// The server sends all answers at once: they are all there when the first block is taken.
+#[test]
+fn a_reader_that_is_left_early_keeps_the_pool_busy() {
+    for kind in PoolKind::ALL {
+        let server = ScriptedServer::start(|conn| {
+            conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
+            let requests: Vec<_> = (0..5).map(|_| conn.request()).collect::<io::Result<_>>()?;
+            let answers = requests.iter().map(|request| {
+                let payload = [&request.offset.to_be_bytes()[..], &[7; 512]].concat();
+                let mut answer = bytes::extended_header(DONE, 1, request.cookie, request.offset, 520);
+                answer.extend(payload);
+                answer
+            });
+            conn.send(&answers.collect::<Vec<_>>().concat())?;
+            conn.serve(|conn, request| conn.data(request, request.offset, &[8; 512], DONE))
+        })
+        .unwrap();
+        let mut pool = pool(kind, &server, 1).unwrap();
+        let ranges = (0..5).map(|nth| nth * 1024..nth * 1024 + 512);
+        let mut blocks = pool.read_ahead(ranges, PipelineOptions::default()).unwrap();
+        assert!(blocks.next_block().unwrap().is_some_and(|block| block.data == [7; 512]));
+        drop(blocks);
+        let error = pool.read(MIB, &mut [0; 512]).unwrap_err();
+        assert!(matches!(error, Error::Start(StartError::Busy(1..=5))), "{kind:?}: {error}");
+        pool.abandon().unwrap();
+        let mut data = [0; 512];
+        pool.read(MIB, &mut data).unwrap();
+        assert_eq!(data, [8; 512], "{kind:?}");
+    }
 }
 
 /// A socket that panics when it is first read after the handshake.

@@ -29,8 +29,8 @@ const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 ///
 /// Its calls may be answered in any order; a task that needs an order awaits one before it starts
 /// the next. At most 64 calls and 64 MiB are under way, or one longer call alone; further calls
-/// wait. See the [module](super) for what a dropped call means. When all clones are gone, the
-/// requests in flight are finished and the connection is closed.
+/// wait. See the [module](super) for what a dropped call means. When all clones are gone, what is in
+/// flight is given up, and the connection is closed with a goodbye.
 ///
 /// A task of its own receives whatever the server sends, whether or not anyone awaits the answers.
 ///
@@ -91,6 +91,10 @@ impl Client {
 
     /// Makes a handle of a driver, which must have no request in flight. Its task is spawned on the
     /// current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(driver: Driver<S>) -> Self {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
         let limits = driver.session().map(|session| session.config().limits).unwrap_or_default();
@@ -123,6 +127,10 @@ impl Client {
     /// connection is usable), and the errors of a connection.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Error> {
         let read = Transfer::new(ReadRequest::new(offset).of(length as u64));
+        if !read.is_nothing(self.export()) {
+            // before memory is taken for it
+            read.check(&self.checks)?;
+        }
         self.call(read.with(TransferBytes::Own(vec![0; length]))).await
     }
 

@@ -246,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
         self.in_time(Self::poll_exchange).await
     }
 
-    async fn finish_goodbye(&mut self) -> Result<(), Error> {
+    pub(super) async fn finish_goodbye(&mut self) -> Result<(), Error> {
         // what the server says, or that it closes first, is of no interest any more
         self.in_time(|io, cx| match io.poll_send(cx) {
             Ok(()) if io.connection.says_goodbye() => Poll::Pending,

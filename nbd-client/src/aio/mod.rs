@@ -31,11 +31,14 @@
 //!
 //! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by
 //!   the connection's task, and its answer is thrown away; whether a dropped write was carried out
-//!   is not known, unless a later read tells. The connection stays usable.
+//!   is not known, unless a later read tells. The connection stays usable. With the last handle all
+//!   is given up.
 //! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
 //!   goes on where the dropped one was.
-//! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. A
-//!   [`WriteBehind`] is stopped, since bytes may be lost: its later calls fail.
+//! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. With the pool
+//!   all is given up.
+//! - of [`WriteBehind`] and [`JoinedWrites`]: their later calls fail, since bytes may be lost, also
+//!   when the dropped call was never polled.
 //!
 //! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for
 //! each request, and for the whole job. A [`Canceller`](crate::transport::Canceller) is looked at

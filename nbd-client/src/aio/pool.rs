@@ -8,12 +8,13 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::connect::before;
 use super::driver::Driver;
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::options::Options;
 use crate::pipeline::{self, Block};
-use crate::pool::{Outbox, PoolOver, QueuedTransfer, Worker, connect_more};
+use crate::pool::{Job, Outbox, PoolOver, Worker, connect_more};
 use crate::session::{Cookie, take_all};
 use crate::stats::SessionStats;
 use crate::uri::Uri;
@@ -23,7 +24,10 @@ use crate::uri::Uri;
 ///
 /// A call that is dropped leaves its requests in flight, and whether they were carried out is not
 /// known: [`abandon`](Self::abandon) waits for them, and until then other calls fail with
-/// [`StartError::Busy`](crate::session::StartError::Busy).
+/// [`StartError::Busy`](crate::session::StartError::Busy). A pool that is dropped, or whose
+/// `disconnect` is, gives up what is in flight, and says goodbye in the background.
+///
+/// Calls that do not wait are those of [`PoolOver`].
 ///
 /// ```no_run
 /// use nbd_client::Options;
@@ -56,7 +60,7 @@ pub type JoinedWrites<'a> = pipeline::JoinedWrites<'a, TaskWorker>;
 /// A connection with a task of its own, as its pool sees it.
 #[derive(Debug)]
 pub struct TaskWorker {
-    jobs: UnboundedSender<QueuedTransfer>,
+    jobs: UnboundedSender<Job>,
 }
 
 impl TaskWorker {
@@ -73,20 +77,21 @@ impl TaskWorker {
 impl Worker for TaskWorker {
     fn begin(&mut self, number: Cookie, transfer: Transfer) {
         // fails only after the task has ended, which has reported why: the pool reads that next
-        self.jobs.send((number, transfer)).ok();
+        self.jobs.send(Job::Begin(number, transfer)).ok();
     }
 
     /// The channel has woken the task already.
     fn wake(&mut self) {}
 
-    /// Without a sender the task knows that no transfer follows.
-    fn end(self) {}
+    fn end(&mut self) {
+        self.jobs.send(Job::End).ok();
+    }
 }
 
 /// The task of a connection.
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut driver: Driver<S>,
-    jobs: UnboundedReceiver<QueuedTransfer>,
+    jobs: UnboundedReceiver<Job>,
     mut outbox: Outbox,
 ) {
     match serve(&mut driver, jobs, &mut outbox).await {
@@ -98,19 +103,28 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Serves transfers until the pool has no more of them and all are answered.
+/// Serves transfers until the pool has no more of them and all are answered, or it is gone.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     driver: &mut Driver<S>,
-    mut jobs: UnboundedReceiver<QueuedTransfer>,
+    mut jobs: UnboundedReceiver<Job>,
     outbox: &mut Outbox,
 ) -> Result<(), Error> {
-    let (mut is_closed, mut take_all) = (false, take_all);
+    let (mut is_ending, mut take_all) = (false, take_all);
     loop {
         let is_busy = driver.in_flight() > 0;
+        if is_ending && !is_busy {
+            return Ok(());
+        }
+        // while nothing is in flight, no longer than the whole job may take
+        let end = driver.io.connection.poll_timeout().filter(|_| !is_busy);
         tokio::select! {
-            job = jobs.recv(), if !is_closed => match job {
-                Some(job) => outbox.begin(&mut driver.io.connection, job)?,
-                None => is_closed = true,
+            job = before(end, jobs.recv()) => match job {
+                Some(Some(Job::Begin(number, transfer))) => {
+                    outbox.begin(&mut driver.io.connection, number, transfer)?;
+                }
+                Some(Some(Job::End)) => is_ending = true,
+                Some(Some(Job::GiveUp) | None) => return Ok(()),
+                None => driver.io.connection.handle_timeout(Instant::now())?,
             },
             event = driver.next_event(&mut take_all), if is_busy => {
                 let connection = &mut driver.io.connection;
@@ -120,9 +134,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     outbox.event(connection, event);
                     next = connection.poll(&mut take_all, Instant::now())?;
                 }
+                // after ESHUTDOWN it is due; the events are what counts
+                if driver.io.connection.says_goodbye() {
+                    driver.io.finish_goodbye().await.ok();
+                }
             }
-            // nothing to wait for and nothing to come
-            else => return Ok(()),
         }
         outbox.send();
     }
@@ -145,12 +161,16 @@ impl Pool {
         Self::of(first, others)
     }
 
-    /// A pool of connections to the same export: at least the first. None may have a request in
-    /// flight. Their tasks are spawned on the current runtime.
+    /// A pool of connections to the same export: at least the first. Their tasks are spawned on the
+    /// current runtime.
     ///
     /// # Errors
     ///
     /// As [`Pool::of`](crate::Pool::of).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn of<S>(first: Driver<S>, others: Vec<Driver<S>>) -> Result<Self, Error>
     where
         S: AsyncRead + AsyncWrite + Debug + Unpin + Send + 'static,
@@ -233,8 +253,8 @@ impl WriteBehind<'_> {
     /// # Errors
     ///
     /// As of the blocking [`WriteBehind`](crate::WriteBehind), here and in the other calls.
-    pub async fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        self.write_call(offset, data).await
+    pub fn write(&mut self, offset: u64, data: Vec<u8>) -> impl Future<Output = Result<(), Error>> {
+        self.write_call(offset, data)
     }
 
     /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server
@@ -243,8 +263,8 @@ impl WriteBehind<'_> {
     /// # Errors
     ///
     /// As [`Self::write`].
-    pub async fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.zero_call(offset, length).await
+    pub fn zero(&mut self, offset: u64, length: u64) -> impl Future<Output = Result<(), Error>> {
+        self.zero_call(offset, length)
     }
 
     /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
@@ -263,8 +283,8 @@ impl JoinedWrites<'_> {
     /// # Errors
     ///
     /// As of [`WriteBehind`], here and in the other calls.
-    pub async fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.write_call(offset, bytes).await
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), Error>> {
+        self.write_call(offset, bytes)
     }
 
     /// Starts to make a range read as zeroes. Never by a TRIM, which promises nothing.
@@ -272,8 +292,8 @@ impl JoinedWrites<'_> {
     /// # Errors
     ///
     /// As [`Self::write`].
-    pub async fn zero(&mut self, range: Range<u64>) -> Result<(), Error> {
-        self.zero_call(range).await
+    pub fn zero(&mut self, range: Range<u64>) -> impl Future<Output = Result<(), Error>> {
+        self.zero_call(range)
     }
 
     /// Waits until all of it is durable.

@@ -74,6 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connected for Driver<S> {
         self.session()
     }
 
+    fn in_flight(&self) -> usize {
+        self.in_flight()
+    }
+
     fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
         self.start(|session| session.start_block_status(request))
     }

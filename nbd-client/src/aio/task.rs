@@ -38,7 +38,7 @@ type WaitingCalls = BTreeMap<Cookie, Waiting>;
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
 /// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any
-/// more or the connection fails.
+/// more, the goodbye is asked for and all is answered, or the connection fails.
 pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut driver: Driver<S>,
     mut inbox: mpsc::Receiver<Message>,
@@ -50,8 +50,9 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         tokio::select! {
             message = inbox.recv(), if goodbye.is_none() => match message {
                 Some(Message::Call(call)) => begin(&mut driver.io.connection, &mut waiting, call),
-                Some(Message::Goodbye(answer)) => goodbye = Some(Some(answer)),
-                None => goodbye = Some(None),
+                Some(Message::Goodbye(answer)) => goodbye = Some(answer),
+                // nobody waits for an answer
+                None => break,
             },
             event = driver.next_event(&mut take_all), if busy => match event {
                 Ok(Some(event)) => {
@@ -60,7 +61,7 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    return give_up(&driver.io.connection, waiting, &mut inbox, goodbye.flatten(), &error);
+                    return give_up(&driver.io.connection, waiting, &mut inbox, goodbye, &error);
                 }
             },
             // nothing to wait for and nothing to come
@@ -68,7 +69,7 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     let closed = driver.disconnect().await;
-    if let Some(Some(answer)) = goodbye {
+    if let Some(answer) = goodbye {
         answer.send(closed).ok();
     }
 }

@@ -179,7 +179,7 @@ impl<T: Transport> BlockingDriver<T> {
         self.finish_goodbye(&mut Lent::default())
     }
 
-    fn finish_goodbye(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
+    pub(crate) fn finish_goodbye(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
         while self.connection.says_goodbye() {
             self.exchange(lent)?;
         }

@@ -12,6 +12,9 @@ pub trait Connected {
     /// The session of the connection.
     fn session(&self) -> Option<&Session>;
 
+    /// How many requests are in flight, or have events that were not taken.
+    fn in_flight(&self) -> usize;
+
     /// What may be in flight.
     fn limits(&self) -> SessionLimits {
         self.session().map(|session| session.config().limits).unwrap_or_default()
@@ -54,6 +57,10 @@ mod tests {
     impl Connected for OfSession {
         fn export(&self) -> &Export {
             self.0.export()
+        }
+
+        fn in_flight(&self) -> usize {
+            0
         }
 
         fn session(&self) -> Option<&Session> {

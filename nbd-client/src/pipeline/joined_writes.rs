@@ -45,7 +45,21 @@ impl<'a, W: Worker> JoinedWrites<'a, W> {
         Ok(Self { writes: WriteBehind::new(pool, options)?, offset: 0, bytes: Vec::new() })
     }
 
-    pub(crate) async fn write_call(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write_call(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+    ) -> impl Future<Output = Result<(), Error>> {
+        // now, so that a call is noticed that is never polled
+        let entered = self.writes.enter();
+        async move {
+            entered?;
+            let result = self.add(offset, bytes).await;
+            self.writes.leave(result).await
+        }
+    }
+
+    async fn add(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
         if self.end() != offset {
             self.send().await?;
             self.offset = offset;
@@ -63,20 +77,37 @@ impl<'a, W: Worker> JoinedWrites<'a, W> {
         Ok(())
     }
 
-    pub(crate) async fn zero_call(&mut self, range: Range<u64>) -> Result<(), Error> {
+    pub(crate) fn zero_call(&mut self, range: Range<u64>) -> impl Future<Output = Result<(), Error>> {
+        let entered = self.writes.enter();
+        async move {
+            entered?;
+            let result = self.add_zeroes(range).await;
+            self.writes.leave(result).await
+        }
+    }
+
+    async fn add_zeroes(&mut self, range: Range<u64>) -> Result<(), Error> {
         self.send().await?;
-        self.writes.zero_call(range.start, range.end.saturating_sub(range.start)).await
+        self.writes.zero_all(range.start, range.end.saturating_sub(range.start)).await
     }
 
     pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
-        self.send().await?;
-        self.writes.finish_call().await
+        self.writes.enter()?;
+        let result = match self.send().await {
+            Ok(()) => self.writes.finish_all().await,
+            failed => failed,
+        };
+        self.writes.leave(result).await
     }
 
     /// Waits until all writes have been answered, without a flush.
     pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
-        self.send().await?;
-        self.writes.wait_call().await
+        self.writes.enter()?;
+        let result = match self.send().await {
+            Ok(()) => self.writes.wait_for_all().await,
+            failed => failed,
+        };
+        self.writes.leave(result).await
     }
 
     /// The end of the bytes put together.
@@ -93,6 +124,6 @@ impl<'a, W: Worker> JoinedWrites<'a, W> {
         let (offset, end) = (self.offset, self.end());
         let bytes = core::mem::replace(&mut self.bytes, next);
         self.offset = end;
-        self.writes.write_call(offset, bytes).await
+        self.writes.write_all(offset, bytes).await
     }
 }

@@ -51,6 +51,8 @@ pub struct ReadAhead<'a, I, W = ThreadWorker> {
     /// The block that was handed out last.
     current: Vec<u8>,
     failed: bool,
+    /// The first error, until it is told.
+    error: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -93,21 +95,25 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             held: 0,
             current: Vec::new(),
             failed: false,
+            error: None,
         })
     }
 
     /// Puts the next block into `current` and says where it begins. After an error nothing is in
     /// flight, and no block follows.
     pub(crate) async fn advance(&mut self) -> Result<Option<u64>, Error> {
-        let advanced = self.advance_once().await;
-        if advanced.is_err() {
+        if !self.failed {
+            match self.advance_once().await {
+                Err(error) => self.error = Some(error),
+                advanced => return advanced,
+            }
+            self.failed = true;
             self.blocks.clear();
             self.range = 0..0;
-            self.failed = true;
-            // only the first error is reported
-            self.pool.abandon_all().await.ok();
         }
-        advanced
+        // of the others nothing is reported; a call that is dropped here leaves the error to the next
+        self.pool.abandon_all().await.ok();
+        self.error.take().map_or(Ok(None), Err)
     }
 
     /// The block that begins there and was put into `current`.
@@ -151,8 +157,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         loop {
             while self.range.is_empty() {
                 match self.ranges.next() {
-                    Some(next) if !self.failed => self.range = next,
-                    _ => return Ok(()),
+                    Some(next) => self.range = next,
+                    None => return Ok(()),
                 }
             }
             let Range { start: offset, end } = self.range;

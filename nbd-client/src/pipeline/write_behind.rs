@@ -40,9 +40,9 @@ const LONG_ZERO: u64 = 1 << 30;
 /// Without `finish` nothing is known of the last writes.
 ///
 /// It runs on a [`Pool`](crate::Pool), or on an `aio::Pool`, where its calls are awaited. There a
-/// call that is dropped may have been done in part: what follows it fails with [`Error::Stopped`],
-/// so that no `finish` speaks for bytes that were lost. The requests in flight are waited for by the
-/// pool's `abandon`.
+/// call that is dropped may have been done in part: what follows it fails with the error that the
+/// call was about to return, or with [`Error::Stopped`], so that no `finish` speaks for bytes that
+/// were lost. The requests in flight are waited for by the pool's `abandon`.
 #[derive(Debug)]
 #[must_use]
 pub struct WriteBehind<'a, W = ThreadWorker> {
@@ -57,6 +57,8 @@ pub struct WriteBehind<'a, W = ThreadWorker> {
     read: Option<Vec<u8>>,
     /// During a call, and after one that failed or was dropped.
     is_stopped: bool,
+    /// The first error, until it is told.
+    error: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
             partial: None,
             read: None,
             is_stopped: false,
+            error: None,
         })
     }
 
@@ -108,16 +111,27 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         buffer
     }
 
-    pub(crate) async fn write_call(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        self.enter()?;
-        let result = self.write_all(offset, data).await;
-        self.leave(result).await
+    pub(crate) fn write_call(
+        &mut self,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> impl Future<Output = Result<(), Error>> {
+        // now, so that a call is noticed that is never polled
+        let entered = self.enter();
+        async move {
+            entered?;
+            let result = self.write_all(offset, data).await;
+            self.leave(result).await
+        }
     }
 
-    pub(crate) async fn zero_call(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.enter()?;
-        let result = self.zero_all(offset, length).await;
-        self.leave(result).await
+    pub(crate) fn zero_call(&mut self, offset: u64, length: u64) -> impl Future<Output = Result<(), Error>> {
+        let entered = self.enter();
+        async move {
+            entered?;
+            let result = self.zero_all(offset, length).await;
+            self.leave(result).await
+        }
     }
 
     /// Waits for all that was started.
@@ -130,34 +144,33 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     /// Waits for all that was started, and then flushes.
     pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
         self.enter()?;
-        let result = match self.wait_for_all().await {
-            Ok(()) => self.flush().await,
-            failed => failed,
-        };
+        let result = self.finish_all().await;
         self.leave(result).await
     }
 
     /// Begins a call, unless an earlier one failed or was dropped before its end.
-    fn enter(&mut self) -> Result<(), Error> {
-        if core::mem::replace(&mut self.is_stopped, true) { Err(Error::Stopped) } else { Ok(()) }
+    pub(super) fn enter(&mut self) -> Result<(), Error> {
+        if core::mem::replace(&mut self.is_stopped, true) {
+            return Err(self.error.take().unwrap_or(Error::Stopped));
+        }
+        Ok(())
     }
 
     /// Ends a call. After a failure the writer stays stopped, and nothing is in flight.
-    async fn leave(&mut self, result: Result<(), Error>) -> Result<(), Error> {
-        if result.is_err() {
-            self.in_flight.clear();
-            self.partial = None;
-            // only the first error is reported
-            self.pool.abandon_all().await.ok();
-        } else {
-            self.is_stopped = false;
-        }
-        result
+    pub(super) async fn leave(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        self.is_stopped = result.is_err();
+        let Err(error) = result else { return Ok(()) };
+        self.in_flight.clear();
+        self.partial = None;
+        // of the others nothing is reported; a call that is dropped here leaves the error to the next
+        self.error = Some(error);
+        self.pool.abandon_all().await.ok();
+        self.error.take().map_or(Ok(()), Err)
     }
 
     // ---- whole blocks
 
-    async fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+    pub(super) async fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let end = self.check(offset, data.len() as u64)?;
         let (joined, whole) = self.split(offset, end).await?;
         if whole == (offset..end) {
@@ -180,7 +193,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         self.join(whole.end, part(whole.end, end)).await
     }
 
-    async fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+    pub(super) async fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let end = self.check(offset, length)?;
         let (joined, whole) = self.split(offset, end).await?;
         // parts of a block, whose length is that of a block at most
@@ -196,10 +209,12 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         self.join(whole.end, &zeroes(whole.end, end)).await
     }
 
-    /// The end of a range that lies inside the export.
+    /// The end of a range, which lies inside the export if it is not empty.
     fn check(&self, offset: u64, length: u64) -> Result<u64, Error> {
-        self.pool.checks.check_writable(offset, length)?;
-        Ok(offset + length)
+        if length > 0 {
+            self.pool.checks.check_writable(offset, length)?;
+        }
+        Ok(offset.saturating_add(length))
     }
 
     /// Divides a range: returns the end of its bytes that belong to the partial block, and the whole
@@ -295,7 +310,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         }
     }
 
-    async fn wait_for_all(&mut self) -> Result<(), Error> {
+    pub(super) async fn wait_for_all(&mut self) -> Result<(), Error> {
         self.write_partial().await?;
         while !self.in_flight.is_empty() {
             self.receive().await?;
@@ -303,8 +318,9 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         Ok(())
     }
 
-    /// Only after all writes were answered: FLUSH covers no others.
-    async fn flush(&mut self) -> Result<(), Error> {
+    /// Flushes after all writes were answered: FLUSH covers no others.
+    pub(super) async fn finish_all(&mut self) -> Result<(), Error> {
+        self.wait_for_all().await?;
         if self.pool.export().flags.can_flush() {
             self.start(Transfer::new(RequestInfo::FLUSH)).await?;
         }

@@ -33,7 +33,8 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Disagreement`] where they differ in size, flags, block sizes or headers, or where
-    /// there are others and the server does not say that several are safe.
+    /// there are others and the server does not say that several are safe. [`Error::Start`] where
+    /// one of them has a request in flight.
     pub fn of<T>(first: Client<T>, others: Vec<Client<T>>) -> Result<Self, Error>
     where
         T: Transport + Send + core::fmt::Debug + 'static,

@@ -12,7 +12,7 @@ mod worker;
 use alloc::collections::VecDeque;
 
 pub use blocking::more_connections;
-pub(crate) use reports::{Outbox, QueuedTransfer};
+pub(crate) use reports::{Job, Outbox};
 use reports::{Reports, WorkerReport};
 pub use worker::ThreadWorker;
 pub(crate) use worker::Worker;
@@ -21,7 +21,7 @@ use crate::connection::{Connected, check_same};
 use crate::error::Error;
 use crate::export::Export;
 use crate::number_map::NumberMap;
-use crate::session::{BufferPool, Cookie, Event, Session, SessionConfig, SessionLimits};
+use crate::session::{BufferPool, Cookie, Event, Session, SessionConfig, SessionLimits, StartError};
 use crate::stats::SessionStats;
 
 /// Several connections to one export, each with a thread of its own, used as one: requests go to
@@ -47,7 +47,10 @@ use crate::stats::SessionStats;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// When one connection is lost, all are given up: what its requests did is not known.
+/// When one connection is lost, all are given up: what its requests did is not known. A pool that is
+/// dropped gives up what is in flight, and says goodbye in the background.
+///
+/// Calls that do not wait are those of [`PoolOver`].
 pub type Pool = PoolOver<ThreadWorker>;
 
 /// A pool, named by what moves the bytes of its connections: [`Pool`] has threads, and `aio::Pool`
@@ -83,6 +86,11 @@ impl<W: Worker> PoolOver<W> {
         mut start: impl FnMut(C, Outbox) -> Result<W, Error>,
     ) -> Result<Self, Error> {
         check_same(first.export(), others.iter().map(C::export))?;
+        // their answers would be taken for those of the pool
+        let busy: usize = core::iter::once(&first).chain(&others).map(C::in_flight).sum();
+        if busy > 0 {
+            return Err(StartError::Busy(busy).into());
+        }
         if !others.is_empty() && !first.export().flags.can_multi_conn() {
             return Err(Error::Disagreement("content (it is not safe to use several at a time)"));
         }
@@ -117,10 +125,10 @@ impl<W: Worker> PoolOver<W> {
         self.checks.export()
     }
 
-    /// How many transfers are in flight.
+    /// How many transfers are in flight, or have a result that was not taken.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() + self.events.iter().filter(|event| event.is_last()).count()
     }
 
     pub(crate) async fn abandon_all(&mut self) -> Result<(), Error> {
@@ -133,10 +141,11 @@ impl<W: Worker> PoolOver<W> {
     }
 
     pub(crate) async fn end_all(mut self) -> Result<Vec<SessionStats>, Error> {
+        // the others are told by the drop
         self.lost.take().map_or(Ok(()), Err)?;
         let count = self.members.len();
         // all are told before any is waited for
-        self.members.drain(..).for_each(|member| member.worker.end());
+        self.members.iter_mut().for_each(|member| member.worker.end());
         let mut ends = Vec::new();
         while ends.len() < count {
             ends.extend(self.reports.wait().await.into_iter().filter_map(|report| match report {

@@ -10,11 +10,20 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Transfer};
 use crate::error::Error;
+use crate::frame::During;
 use crate::session::{Cookie, Event, RequestError, RequestFault};
 use crate::stats::SessionStats;
 
-/// A transfer and its number in the pool.
-pub(crate) type QueuedTransfer = (Cookie, Transfer);
+/// What a pool says to the worker of a connection.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A transfer, and its number in the pool.
+    Begin(Cookie, Transfer),
+    /// Answer what was begun, say goodbye and end.
+    End,
+    /// The pool is gone: say goodbye and end.
+    GiveUp,
+}
 
 /// News of a connection. The last of each is that it has ended, or that it is lost.
 #[derive(Debug)]
@@ -82,8 +91,8 @@ impl Drop for Outbox {
     /// A panic of a transport, or a runtime that ends, must not leave the pool waiting for answers.
     fn drop(&mut self) {
         if !self.has_ended {
-            let panicking = std::thread::panicking();
-            self.end(Err(if panicking { Error::Panicked } else { Error::GivenUp }));
+            let is_panic = std::thread::panicking();
+            self.end(Err(if is_panic { Error::Panicked } else { Error::Cancelled(During::ReplyHeader) }));
         }
     }
 }
@@ -109,8 +118,12 @@ impl Outbox {
     }
 
     /// Begins a transfer. One that cannot be begun, since the server is going down, has failed.
-    pub(crate) fn begin(&mut self, connection: &mut Connection, job: QueuedTransfer) -> Result<(), Error> {
-        let (number, transfer) = job;
+    pub(crate) fn begin(
+        &mut self,
+        connection: &mut Connection,
+        number: Cookie,
+        transfer: Transfer,
+    ) -> Result<(), Error> {
         let info = connection.session().map(|session| transfer.terms(session.export().flags));
         match (connection.begin(Some(number), transfer, Instant::now()), info) {
             (Err(Error::Start(reason)), Some(request)) => {

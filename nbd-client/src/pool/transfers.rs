@@ -16,10 +16,10 @@ impl<W: Worker> PoolOver<W> {
         }
     }
 
-    /// An error if requests are in flight.
+    /// An error if requests are in flight, or have events that were not taken.
     pub(crate) fn check_idle(&mut self) -> Result<(), Error> {
         self.check_alive()?;
-        match self.in_flight.len() {
+        match self.in_flight() {
             0 => Ok(()),
             in_flight => Err(StartError::Busy(in_flight).into()),
         }

@@ -12,9 +12,9 @@ use core::time::Duration;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Instant;
 
-use super::{Outbox, QueuedTransfer};
+use super::{Job, Outbox};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::Transfer;
+use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::frame::During;
 use crate::session::{Cookie, take_all};
@@ -38,8 +38,8 @@ pub trait Worker {
     /// Lets it begin all transfers.
     fn wake(&mut self);
 
-    /// Lets it answer its requests, close the connection and end.
-    fn end(self);
+    /// Lets it answer its requests, say goodbye and end. One that is dropped only says goodbye.
+    fn end(&mut self);
 }
 
 /// A connection with a thread of its own, as its pool sees it.
@@ -48,7 +48,7 @@ pub struct ThreadWorker {
     /// Transfers queued since the thread was last woken.
     unannounced: usize,
     unannounced_bytes: u64,
-    jobs: Sender<QueuedTransfer>,
+    jobs: Sender<Job>,
     waker: Option<Waker>,
 }
 
@@ -75,7 +75,7 @@ impl Worker for ThreadWorker {
         self.unannounced += 1;
         self.unannounced_bytes += transfer.request.moves();
         // fails only after the thread has ended, which has reported why: the pool reads that next
-        self.jobs.send((number, transfer)).ok();
+        self.jobs.send(Job::Begin(number, transfer)).ok();
         if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
             self.wake();
         }
@@ -90,19 +90,30 @@ impl Worker for ThreadWorker {
         }
     }
 
-    fn end(self) {
-        // without a sender the thread knows that no transfer follows, once it looks
-        drop(self.jobs);
-        if let Some(waker) = &self.waker {
-            waker.wake();
-        }
+    fn end(&mut self) {
+        self.tell(Job::End);
+    }
+}
+
+impl ThreadWorker {
+    fn tell(&mut self, job: Job) {
+        // fails only after the thread has ended
+        self.jobs.send(job).ok();
+        self.unannounced += 1;
+        self.wake();
+    }
+}
+
+impl Drop for ThreadWorker {
+    fn drop(&mut self) {
+        self.tell(Job::GiveUp);
     }
 }
 
 /// The thread's side of a worker.
 struct Work<T> {
     driver: BlockingDriver<T>,
-    jobs: Receiver<QueuedTransfer>,
+    jobs: Receiver<Job>,
     outbox: Outbox,
 }
 
@@ -118,28 +129,30 @@ impl<T: Transport> Work<T> {
         }
     }
 
-    /// Serves transfers until the pool has no more of them and all are answered.
+    /// Serves transfers until the pool has no more of them and all are answered, or it is gone.
     fn serve(&mut self, waker: Option<&Waker>) -> Result<(), Error> {
-        let mut is_closed = false;
+        let mut is_ending = false;
         loop {
             if let Some(waker) = waker {
                 // before the last look for work: work that comes after that look ends the wait
                 waker.will_wait();
             }
             loop {
-                let is_idle = self.driver.connection.is_idle() && !is_closed;
+                let is_idle = self.driver.connection.is_idle() && !is_ending;
                 match if is_idle { self.wait_for_job()? } else { self.jobs.try_recv() } {
-                    Ok(job) => self.outbox.begin(&mut self.driver.connection, job)?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        is_closed = true;
-                        break;
+                    Ok(Job::Begin(number, transfer)) => {
+                        self.outbox.begin(&mut self.driver.connection, number, transfer)?;
                     }
+                    Ok(Job::End) => is_ending = true,
+                    Ok(Job::GiveUp) | Err(TryRecvError::Disconnected) => return Ok(()),
+                    Err(TryRecvError::Empty) => break,
                 }
             }
             while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
                 self.outbox.event(&mut self.driver.connection, event);
             }
+            // after ESHUTDOWN it is due; the events are what counts
+            self.driver.finish_goodbye(&mut Lent::default()).ok();
             if self.driver.connection.is_idle() || self.outbox.len() >= BATCH {
                 self.outbox.send();
             }
@@ -151,14 +164,14 @@ impl<T: Transport> Work<T> {
                 if !self.driver.exchange_or_wake(hold)? {
                     self.outbox.send();
                 }
-            } else if is_closed {
+            } else if is_ending {
                 return Ok(());
             }
         }
     }
 
     /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
-    fn wait_for_job(&mut self) -> Result<Result<QueuedTransfer, TryRecvError>, Error> {
+    fn wait_for_job(&mut self) -> Result<Result<Job, TryRecvError>, Error> {
         self.outbox.send();
         loop {
             let Some(end) = self.driver.connection.poll_timeout() else {

@@ -27,6 +27,10 @@ impl<T: Transport> Connected for Client<T> {
         self.session()
     }
 
+    fn in_flight(&self) -> usize {
+        self.in_flight()
+    }
+
     fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
         self.start(|session| session.start_block_status(request))
     }

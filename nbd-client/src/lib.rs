@@ -52,8 +52,8 @@
 //! | small writes that follow each other | [`JoinedWrites`](pipeline::JoinedWrites) | `aio::JoinedWrites` |
 //! | a whole [`copy`] | [`copy::Copy`] | none: it has threads of its own, so run it in one |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
-//! | any stream of bytes | [`Client::over`] | `aio::Driver::over` |
-//! | end a job | [`Canceller`](transport::Canceller) | drop the future |
+//! | any stream of bytes | [`Client::over`], [`Surveyor::open`] | `aio::Driver::over`, `aio::Surveyor::open` |
+//! | end a job | [`Canceller`](transport::Canceller) | drop the future, and what it uses |
 //!
 //! # Reading and writing
 //!

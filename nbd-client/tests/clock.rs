@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
 use nbd_client::frame::command;
-use nbd_client::session::{ReadRequest, take_all};
+use nbd_client::session::{ReadRequest, WriteRequest, take_all};
+use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Error, Options};
+use nbd_extents::{Context, Contexts};
 use proptest::prelude::*;
 use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
-use testkit::clients::{AnyClient, Kind};
+use testkit::clients::{AnyClient, Kind, SurveyKind};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
@@ -126,6 +128,35 @@ proptest! {
         }
     }
 
+    /// One long write: 64 KiB of payload that were sent restart the limit, fewer do not.
+    #[test]
+    fn sent_payload_is_progress(steps in steps(), limit in 1..1000_u64, job in prop::option::of(1..20_000_u64)) {
+        let start = Instant::now();
+        let (limit, job) = (Duration::from_millis(limit), job.map(|job| start + Duration::from_millis(job)));
+        let mut connection = opened(Options::new().request_timeout(limit).deadline(job), start);
+        let request = WriteRequest::new(0);
+        connection.start(start, |session| session.start_write(&request, vec![7; 1 << 20])).unwrap();
+        // a structured server's request has a header of 28 bytes
+        connection.sent(28, start);
+        let (mut now, mut restarted, mut moved) = (start, start, 0);
+        for step in steps {
+            match step {
+                Step::Wait(time) => now += Duration::from_millis(time),
+                Step::Bytes(count) => {
+                    let count = count.min(connection.output().map(<[u8]>::len).sum());
+                    connection.sent(count, now);
+                    moved += count as u64;
+                    if moved >= PROGRESS {
+                        (restarted, moved) = (now, 0);
+                    }
+                }
+            }
+            if !tick(&mut connection, now, restarted + limit, job) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Several short reads: each whole answer restarts the limit, and bytes of a header do not.
     #[test]
     fn whole_answers_are_progress(
@@ -223,6 +254,33 @@ fn requests_that_wait_for_others_are_not_late() {
         let started = Instant::now();
         connect(kind, &server, &Options::new().request_timeout(LIMIT)).zero(0, 8 * 64 * MIB).unwrap();
         assert!(started.elapsed() > LIMIT * 2, "{kind:?}");
+    }
+}
+
+/// One status that takes longer than the limit, as of a fragmented image on a slow disk, is late
+/// unless the caller gives it more time.
+#[test]
+fn a_slow_status_needs_a_longer_limit() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
+        conn.serve(|conn, request| {
+            conn.pause(LIMIT * 2)?;
+            conn.honest(request, 0)
+        })
+    })
+    .unwrap();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    for kind in SurveyKind::ALL {
+        let survey = |limit| {
+            let options = Options::new().request_timeout(limit);
+            let mut surveyor = kind.connect(&uri, &options, &wanted, Order::Together).unwrap();
+            let settled = surveyor.survey_options().unwrap();
+            surveyor.survey(settled)
+        };
+        let late = survey(LIMIT).unwrap_err();
+        assert!(matches!(late, SurveyorError::Client(Error::Timeout { .. })), "{kind:?}: {late}");
+        assert!(!survey(LIMIT * 8).unwrap().is_empty(), "{kind:?}");
     }
 }
 

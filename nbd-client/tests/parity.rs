@@ -1,9 +1,13 @@
 //! What one client can do, the other can: the table in the crate's documentation, as code that
 //! compiles.
+#![cfg(unix)]
+
+use std::os::unix::net::UnixStream;
 
 use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
 use nbd_client::session::{TrimRequest, ZeroRequest, take_all};
 use nbd_client::survey::{self, Order, SurveyorError};
+use nbd_client::transport::Socket;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, Uri, WriteBehind, aio};
 use nbd_extents::Contexts;
 use nbd_extents::stream::ExtentStream;
@@ -50,6 +54,16 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         Pool::of(Client::connect(uri, options)?, Vec::new())?.disconnect().map(drop)
     };
     pools()?;
+    let over = |stream: UnixStream| -> Result<(), SurveyorError> {
+        let mut stream = Some(stream);
+        let connect = |options: &Options| {
+            let stream = stream.take().ok_or(Error::GivenUp)?;
+            let socket = Socket::try_from(stream).map_err(|_| Error::GivenUp)?;
+            Client::over(socket, "", options)
+        };
+        Surveyor::open(options, contexts, Order::Together, connect)?.disconnect()
+    };
+    let _ = over;
     survey::map(uri, options, contexts)?;
     let mut surveyor = Surveyor::connect(uri, options, contexts, Order::BitmapFirst)?;
     let _ = surveyor.connection_stats().count();
@@ -103,6 +117,15 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         aio::Pool::of(aio::Driver::connect(uri, options).await?, Vec::new())?.disconnect().await.map(drop)
     };
     pools().await?;
+    let over = async |stream: tokio::net::UnixStream| -> Result<(), SurveyorError> {
+        let mut stream = Some(stream);
+        let connect = |options: Options| {
+            let stream = stream.take();
+            async move { aio::Driver::over(stream.ok_or(Error::GivenUp)?, "", &options).await }
+        };
+        aio::Surveyor::open(options, contexts, Order::Together, connect).await?.disconnect().await
+    };
+    let _ = over;
     aio::map(uri, options, contexts).await?;
     let mut surveyor = aio::Surveyor::connect(uri, options, contexts, Order::BitmapFirst).await?;
     let _ = surveyor.connection_stats().count();

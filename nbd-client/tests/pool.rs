@@ -348,7 +348,11 @@ fn lists_that_cannot_be() {
             })
         })
         .unwrap();
-        Client::list_exports(&server.uri().parse().unwrap(), &Options::new())
+        let uri = server.uri().parse().unwrap();
+        let listed = Client::list_exports(&uri, &Options::new());
+        let by_async = testkit::clients::runtime().block_on(aio::Client::list_exports(&uri, &Options::new()));
+        assert_eq!(format!("{listed:?}"), format!("{by_async:?}"));
+        listed
     };
     let name = |length: u32, name: &[u8]| (2, [&length.to_be_bytes()[..], name].concat());
     let ack = (1, vec![]);

@@ -10,10 +10,11 @@ use nbd_client::frame::{Headers, UnexpectedEof};
 use nbd_client::session::{ChunkOffer, Event, Session, SessionConfig, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::{Canceller, Socket, Transport};
-use nbd_client::{Client, Error, Options, Surveyor, Uri};
+use nbd_client::{Client, Error, Options, Surveyor, Uri, aio};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Survey, SurveyOptions};
+use testkit::clients::{AnySurveyor, runtime};
 use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
 
 const M: u64 = 1 << 20;
@@ -291,11 +292,43 @@ fn read(server: &ScriptedServer) -> (Vec<String>, Option<SurveyorError>) {
     }
 }
 
+/// The same by the asynchronous client, which receives as much as comes.
+fn read_async(server: &ScriptedServer) -> (Vec<String>, Option<SurveyorError>) {
+    let runtime = runtime();
+    let path = server.path().to_owned();
+    // over a stream, where nothing is asked for a second time
+    let connect = |options: Options| {
+        let path = path.clone();
+        async move {
+            let stream = tokio::net::UnixStream::connect(path).await.unwrap();
+            let stream: aio::BoxedStream = Box::new(stream);
+            aio::Driver::over(stream, "", &options).await
+        }
+    };
+    let (options, contexts) = (Options::new(), contexts());
+    match runtime.block_on(aio::Surveyor::open(&options, &contexts, Order::Together, connect)) {
+        Ok(surveyor) => {
+            let mut surveyor = AnySurveyor::Async(runtime, Box::new(surveyor));
+            let settled = surveyor.survey_options().unwrap();
+            let run = surveyor.run(settled, usize::MAX).unwrap();
+            (run.extents.iter().map(ToString::to_string).collect(), run.error)
+        }
+        Err(error) => (Vec::new(), Some(error)),
+    }
+}
+
 #[test]
 fn the_whole_client_a_byte_at_a_time_and_cut_at_every_byte() {
     for stream in STREAMS {
         for cut in 0.. {
             let (extents, error) = read(&serve(stream, cut));
+            let by_async = read_async(&serve(stream, cut));
+            assert_eq!(
+                format!("{by_async:?}"),
+                format!("{:?}", (&extents, &error)),
+                "{}, cut at {cut}",
+                stream.name
+            );
             match error {
                 None => {
                     assert_eq!(extents, own(stream.map), "{}", stream.name);

@@ -8,17 +8,21 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use nbd_client::aio::{self, BoxedStream};
 use nbd_client::session::{RequestError, RequestFault, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::{Canceller, Socket};
 use nbd_client::{Client, Error, Options, Surveyor};
-use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts};
+use testkit::clients::{AnySurveyor, SurveyKind, runtime};
 
 const READ_ONLY: u16 = 3;
 const WRITABLE: u16 = 1;
 const INFO: u32 = 3;
 const SIZE: u64 = 1 << 20;
+/// This peer answers before it is asked. That is a fault unless the request is under way by the time
+/// that the answer is read, as it is with the blocking client, which sends when a request starts.
+const SENT_AT_ONCE: [SurveyKind; 1] = [SurveyKind::Blocking];
 
 fn option_reply(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).unwrap();
@@ -58,7 +62,7 @@ fn status(id: u32, length: u32, flags: u32) -> Vec<u8> {
 }
 
 /// A server that says `words` and then nothing; what it was sent can be received at the end.
-fn server(words: Vec<u8>) -> (Socket, Receiver<Vec<u8>>) {
+fn server(words: Vec<u8>) -> (UnixStream, Receiver<Vec<u8>>) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -68,11 +72,11 @@ fn server(words: Vec<u8>) -> (Socket, Receiver<Vec<u8>>) {
         theirs.read_to_end(&mut heard).ok();
         sender.send(heard).ok();
     });
-    (Socket::try_from(ours).unwrap(), receiver)
+    (ours, receiver)
 }
 
 fn connect(words: Vec<u8>, options: &Options) -> Result<Client, Error> {
-    Client::over(server(words).0, "", options)
+    Client::over(Socket::try_from(server(words).0).unwrap(), "", options)
 }
 
 fn options() -> Options {
@@ -85,11 +89,49 @@ fn allocation() -> Contexts {
 
 /// A bitmap-first survey without extended headers: one connection for the bitmap and one for the
 /// rest.
-fn two_connections(bitmap: &[u8], details: &[u8]) -> Result<Surveyor, SurveyorError> {
+fn two_connections(kind: SurveyKind, bitmap: &[u8], details: &[u8]) -> Result<AnySurveyor, SurveyorError> {
     let wanted = allocation().require(Context::bitmap("b")).unwrap();
-    let mut connections = [bitmap.to_vec(), details.to_vec()].into_iter();
-    Surveyor::open(&options(), &wanted, Order::BitmapFirst, |options| {
-        connect(connections.next().expect("two connections at most"), options)
+    open(
+        kind,
+        &options(),
+        &wanted,
+        Order::BitmapFirst,
+        [bitmap.to_vec(), details.to_vec()].map(server_stream),
+    )
+}
+
+fn server_stream(words: Vec<u8>) -> UnixStream {
+    server(words).0
+}
+
+/// A surveyor over these streams, one connection after the other.
+fn open<const COUNT: usize>(
+    kind: SurveyKind,
+    options: &Options,
+    wanted: &Contexts,
+    order: Order,
+    streams: [UnixStream; COUNT],
+) -> Result<AnySurveyor, SurveyorError> {
+    let mut streams = streams.into_iter();
+    let mut next = || streams.next().expect("no more connections");
+    Ok(match kind {
+        SurveyKind::Blocking => {
+            let connect = |options: &Options| Client::over(Socket::try_from(next()).unwrap(), "", options);
+            AnySurveyor::Blocking(Box::new(Surveyor::open(options, wanted, order, connect)?))
+        }
+        SurveyKind::Async => {
+            let runtime = runtime();
+            let connect = |options: Options| {
+                let stream = next();
+                stream.set_nonblocking(true).unwrap();
+                async move {
+                    let stream: BoxedStream = Box::new(tokio::net::UnixStream::from_std(stream).unwrap());
+                    aio::Driver::over(stream, "", &options).await
+                }
+            };
+            let surveyor = runtime.block_on(aio::Surveyor::open(options, wanted, order, connect))?;
+            AnySurveyor::Async(runtime, Box::new(surveyor))
+        }
     })
 }
 
@@ -105,47 +147,51 @@ fn details_side(flags: u16, size: u64, minimum: u32) -> Vec<u8> {
 
 #[test]
 fn of_two_connections_the_stricter_terms_hold() {
-    let mut surveyor =
-        two_connections(&bitmap_side(READ_ONLY, SIZE, 1), &details_side(WRITABLE, SIZE, 1 << 16)).unwrap();
-    assert!(!surveyor.is_read_only(), "one of them may change");
-    let options = surveyor.survey_options().unwrap();
-    let error = surveyor.survey(options.clone()).unwrap_err();
-    assert!(error.to_string().contains("writable"), "{error}");
-    let ranged = options.range(65535..65537).unwrap().allow_writable();
-    let mut extents = surveyor.survey(ranged).unwrap();
-    let first = extents.next_extent().unwrap().unwrap();
-    assert_eq!((first.range(), first.to_string().as_str()), (65535..65537, "65535..65537 dirty,zero,hole"));
+    for kind in SENT_AT_ONCE {
+        let (bitmap, details) = (bitmap_side(READ_ONLY, SIZE, 1), details_side(WRITABLE, SIZE, 1 << 16));
+        let mut surveyor = two_connections(kind, &bitmap, &details).unwrap();
+        assert!(!surveyor.is_read_only(), "one of them may change");
+        let options = surveyor.survey_options().unwrap();
+        let error = surveyor.survey(options.clone()).unwrap_err();
+        assert!(error.to_string().contains("writable"), "{error}");
+        let ranged = options.range(65535..65537).unwrap().allow_writable();
+        let first = surveyor.run(ranged, 1).unwrap().extents[0];
+        let text = first.to_string();
+        assert_eq!((first.range(), text.as_str()), (65535..65537, "65535..65537 dirty,zero,hole"));
+    }
 }
 
 #[test]
 fn two_connections_to_exports_of_different_size_are_refused() {
-    let error = two_connections(&bitmap_side(READ_ONLY, SIZE, 1), &details_side(READ_ONLY, SIZE * 2, 1));
-    let error = error.unwrap_err();
-    assert!(matches!(error, SurveyorError::Client(Error::Disagreement("size"))), "{error}");
+    for kind in SurveyKind::ALL {
+        let (bitmap, details) = (bitmap_side(READ_ONLY, SIZE, 1), details_side(READ_ONLY, SIZE * 2, 1));
+        let error = two_connections(kind, &bitmap, &details).unwrap_err();
+        assert!(matches!(error, SurveyorError::Client(Error::Disagreement("size"))), "{kind:?}: {error}");
+    }
 }
 
 #[test]
 fn a_second_connection_that_fails_says_why_it_was_needed() {
-    let error = two_connections(&bitmap_side(READ_ONLY, SIZE, 1), b"NBDMAG").unwrap_err();
-    assert!(matches!(error, SurveyorError::SecondConnection(_)), "{error}");
-    assert!(error.to_string().contains("second connection"), "{error}");
+    for kind in SurveyKind::ALL {
+        let error = two_connections(kind, &bitmap_side(READ_ONLY, SIZE, 1), b"NBDMAG").unwrap_err();
+        assert!(matches!(error, SurveyorError::SecondConnection(_)), "{kind:?}: {error}");
+        assert!(error.to_string().contains("second connection"), "{error}");
+    }
 }
 
 #[test]
 fn only_the_surveys_contexts_are_asked_for() {
-    let words = handshake(&[(0, "base:allocation")], READ_ONLY, SIZE, &[]);
-    let (socket, heard) = server([words, status(0, 1 << 20, 0)].concat());
-    let mut socket = Some(socket);
-    let named = options().require_context("base:allocation").want_context("x:y");
-    let mut surveyor = Surveyor::open(&named, &allocation(), Order::Together, |options| {
-        Client::over(socket.take().unwrap(), "", options)
-    })
-    .unwrap();
-    let options = surveyor.survey_options().unwrap();
-    assert_eq!(surveyor.survey(options).unwrap().collect_vec().unwrap().len(), 1);
-    drop(surveyor);
-    let heard = heard.recv().unwrap();
-    assert!(!heard.windows(3).any(|part| part == b"x:y"));
+    for kind in SENT_AT_ONCE {
+        let words = handshake(&[(0, "base:allocation")], READ_ONLY, SIZE, &[]);
+        let (stream, heard) = server([words, status(0, 1 << 20, 0)].concat());
+        let named = options().require_context("base:allocation").want_context("x:y");
+        let mut surveyor = open(kind, &named, &allocation(), Order::Together, [stream]).unwrap();
+        let options = surveyor.survey_options().unwrap();
+        assert_eq!(surveyor.survey(options).unwrap().len(), 1);
+        drop(surveyor);
+        let heard = heard.recv().unwrap();
+        assert!(!heard.windows(3).any(|part| part == b"x:y"), "{kind:?}");
+    }
 }
 
 #[test]
@@ -187,15 +233,15 @@ fn a_reply_without_status_is_no_success() {
 
 #[test]
 fn a_server_that_shuts_down_is_told_goodbye() {
-    let words = handshake(&[(0, "base:allocation")], READ_ONLY, SIZE, &[]);
-    let (socket, heard) = server([words, chunk(1, 0x8001, &[0, 0, 0, 108, 0, 0])].concat());
-    let mut socket = Some(socket);
-    let open = |options: &Options| Client::over(socket.take().unwrap(), "", options);
-    let mut surveyor = Surveyor::open(&options(), &allocation(), Order::Together, open).unwrap();
-    let options = surveyor.survey_options().unwrap();
-    surveyor.survey(options).unwrap().next_extent().unwrap_err();
-    drop(surveyor);
-    let heard = heard.recv().unwrap();
-    let disc = &heard[heard.len() - 28..];
-    assert_eq!(disc[..8], [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 2], "the last word is DISC");
+    for kind in SENT_AT_ONCE {
+        let words = handshake(&[(0, "base:allocation")], READ_ONLY, SIZE, &[]);
+        let (stream, heard) = server([words, chunk(1, 0x8001, &[0, 0, 0, 108, 0, 0])].concat());
+        let mut surveyor = open(kind, &options(), &allocation(), Order::Together, [stream]).unwrap();
+        let options = surveyor.survey_options().unwrap();
+        surveyor.survey(options).unwrap_err();
+        drop(surveyor);
+        let heard = heard.recv().unwrap();
+        let disc = &heard[heard.len() - 28..];
+        assert_eq!(disc[..8], [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 2], "{kind:?}: the last word is DISC");
+    }
 }

@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-pub(crate) fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
@@ -285,6 +285,13 @@ impl AnySurveyor {
         match self {
             Self::Blocking(surveyor) => surveyor.export(),
             Self::Async(_, surveyor) => surveyor.export(),
+        }
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Blocking(surveyor) => surveyor.is_read_only(),
+            Self::Async(_, surveyor) => surveyor.is_read_only(),
         }
     }
 

@@ -97,11 +97,26 @@ impl SurveyorOver<Driver> {
         order: Order,
     ) -> Result<Self, SurveyorError> {
         let connect = |options: Options| async move { Driver::connect(uri, &options).await };
-        survey::open((options, contexts, order), connect, Driver::disconnect).await
+        Self::open(options, contexts, order, connect).await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
+    /// As [`connect`](super::Surveyor::connect), over connections that `connect` makes, given the
+    /// options with the contexts to ask for: once, or up to three times for [`Order::BitmapFirst`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect`, and of the negotiation.
+    pub async fn open<F: Future<Output = Result<Driver<S>, Error>>>(
+        options: &Options,
+        contexts: &Contexts,
+        order: Order,
+        connect: impl FnMut(Options) -> F,
+    ) -> Result<Self, SurveyorError> {
+        survey::open((options, contexts, order), connect, Driver::disconnect).await
+    }
+
     /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::write_behind::call;
 use super::{PipelineOptions, WriteBehind};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
@@ -50,13 +51,20 @@ impl<'a, W: Worker> JoinedWrites<'a, W> {
         offset: u64,
         bytes: &[u8],
     ) -> impl Future<Output = Result<(), Error>> {
-        // now, so that a call is noticed that is never polled
-        let entered = self.writes.enter();
-        async move {
-            entered?;
-            let result = self.add(offset, bytes).await;
-            self.writes.leave(result).await
-        }
+        call!(self.writes, self.add(offset, bytes))
+    }
+
+    pub(crate) fn zero_call(&mut self, range: Range<u64>) -> impl Future<Output = Result<(), Error>> {
+        call!(self.writes, self.add_zeroes(range))
+    }
+
+    pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
+        call!(self.writes, self.finish_all()).await
+    }
+
+    /// Waits until all writes have been answered, without a flush.
+    pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
+        call!(self.writes, self.wait_for_all()).await
     }
 
     async fn add(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
@@ -77,37 +85,19 @@ impl<'a, W: Worker> JoinedWrites<'a, W> {
         Ok(())
     }
 
-    pub(crate) fn zero_call(&mut self, range: Range<u64>) -> impl Future<Output = Result<(), Error>> {
-        let entered = self.writes.enter();
-        async move {
-            entered?;
-            let result = self.add_zeroes(range).await;
-            self.writes.leave(result).await
-        }
-    }
-
     async fn add_zeroes(&mut self, range: Range<u64>) -> Result<(), Error> {
         self.send().await?;
         self.writes.zero_all(range.start, range.end.saturating_sub(range.start)).await
     }
 
-    pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
-        self.writes.enter()?;
-        let result = match self.send().await {
-            Ok(()) => self.writes.finish_all().await,
-            failed => failed,
-        };
-        self.writes.leave(result).await
+    async fn wait_for_all(&mut self) -> Result<(), Error> {
+        self.send().await?;
+        self.writes.wait_for_all().await
     }
 
-    /// Waits until all writes have been answered, without a flush.
-    pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
-        self.writes.enter()?;
-        let result = match self.send().await {
-            Ok(()) => self.writes.wait_for_all().await,
-            failed => failed,
-        };
-        self.writes.leave(result).await
+    async fn finish_all(&mut self) -> Result<(), Error> {
+        self.send().await?;
+        self.writes.finish_all().await
     }
 
     /// The end of the bytes put together.

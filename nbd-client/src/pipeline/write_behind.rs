@@ -8,6 +8,20 @@ use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 
+/// A call of a writer. It begins now and not when it is polled, so that one is noticed that is
+/// dropped before.
+macro_rules! call {
+    ($writer:expr, $work:expr) => {{
+        let entered = $writer.enter();
+        async move {
+            entered?;
+            let result = $work.await;
+            $writer.leave(result).await
+        }
+    }};
+}
+pub(super) use call;
+
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
 /// longer one.
 const LONG_ZERO: u64 = 1 << 30;
@@ -116,36 +130,21 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         offset: u64,
         data: Vec<u8>,
     ) -> impl Future<Output = Result<(), Error>> {
-        // now, so that a call is noticed that is never polled
-        let entered = self.enter();
-        async move {
-            entered?;
-            let result = self.write_all(offset, data).await;
-            self.leave(result).await
-        }
+        call!(self, self.write_all(offset, data))
     }
 
     pub(crate) fn zero_call(&mut self, offset: u64, length: u64) -> impl Future<Output = Result<(), Error>> {
-        let entered = self.enter();
-        async move {
-            entered?;
-            let result = self.zero_all(offset, length).await;
-            self.leave(result).await
-        }
+        call!(self, self.zero_all(offset, length))
     }
 
     /// Waits for all that was started.
     pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
-        self.enter()?;
-        let result = self.wait_for_all().await;
-        self.leave(result).await
+        call!(self, self.wait_for_all()).await
     }
 
     /// Waits for all that was started, and then flushes.
     pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
-        self.enter()?;
-        let result = self.finish_all().await;
-        self.leave(result).await
+        call!(self, self.finish_all()).await
     }
 
     /// Begins a call, unless an earlier one failed or was dropped before its end.

@@ -130,7 +130,11 @@ proptest! {
 
     /// One long write: 64 KiB of payload that were sent restart the limit, fewer do not.
     #[test]
-    fn sent_payload_is_progress(steps in steps(), limit in 1..1000_u64, job in prop::option::of(1..20_000_u64)) {
+    fn sent_payload_is_progress(
+        steps in steps(),
+        limit in 1..1000_u64,
+        job in prop::option::of(1..20_000_u64),
+    ) {
         let start = Instant::now();
         let (limit, job) = (Duration::from_millis(limit), job.map(|job| start + Duration::from_millis(job)));
         let mut connection = opened(Options::new().request_timeout(limit).deadline(job), start);

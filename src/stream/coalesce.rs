@@ -161,4 +161,19 @@ mod tests {
             assert_eq!(seen, one_by_one, "{wanted}");
         }
     }
+
+    /// A tie of another status can stand between equal neighbours, which touch when it is dropped.
+    #[test]
+    fn neighbours_of_a_dropped_tie_are_joined() {
+        let list = |odd: [u64; 2]| -> Vec<_> {
+            let lengths = [3, 3, 3, 3, 3, 3, odd[0], odd[1]];
+            lengths.into_iter().cycle().zip(0..).map(|(length, nth)| (length, nth & 1)).take(1600).collect()
+        };
+        let (left, right) = (list([2, 4]), list([4, 2]));
+        let side = |list| place(Descriptors::new(list), 0);
+        let stream = || side(&left).merge(side(&right), |a, b| a ^ b).coalesce();
+        let one_by_one: Vec<_> = stream().into_iter().map(Result::unwrap).collect();
+        assert_eq!(one_by_one.len(), 401, "cut only where the lists differ");
+        assert_eq!(stream().collect_vec().unwrap(), one_by_one);
+    }
 }

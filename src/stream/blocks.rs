@@ -68,6 +68,7 @@ pub(super) fn try_fold<S: ExtentStream, A, E: From<S::Error>>(
 
 /// Like [`try_fold`], for a reader of any stream: there may be a merge deeper down, which the
 /// stream's own way reads in blocks.
+#[cfg(feature = "alloc")]
 #[inline]
 pub(crate) fn try_fold_numbered<S: ExtentStream, A, E: From<S::Error>>(
     mut stream: S,

@@ -16,7 +16,7 @@ use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{AnyClient, Kind, SurveyKind};
 use testkit::pools::{AnyPool, PoolKind};
-use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
@@ -187,6 +187,32 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
         let error = client.next_event(&mut take_all).unwrap_err();
         assert!(matches!(error, Error::Io { .. } | Error::ConnectionLost(_)), "{error}");
         assert!(matches!(client.next_event(&mut take_all), Err(Error::GivenUp)));
+    }
+}
+
+/// Both answers came in one piece, and the second waits to be polled when the client says goodbye.
+#[test]
+fn a_goodbye_may_come_while_answers_wait() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        let requests = [conn.request()?, conn.request()?];
+        let answers =
+            requests.map(|request| bytes::extended_chunk(DONE, 0, request.cookie, request.offset, &[]));
+        conn.send(&answers.concat())?;
+        conn.pause(Duration::from_millis(200))?;
+        conn.send(&[0x66])?;
+        conn.pause(Duration::from_millis(200))?;
+        conn.serve(zeroes)
+    })
+    .unwrap();
+    for kind in Kind::WITH_EVENTS {
+        let mut client = connect(kind, &server, &Options::new());
+        for nth in 0..10 {
+            let data = vec![7; if nth < 2 { 512 } else { MIB as usize }];
+            client.start(|session| session.start_write(&WriteRequest::new(nth * MIB), data)).unwrap();
+        }
+        client.next_event(&mut take_all).unwrap().unwrap();
+        client.disconnect().unwrap();
     }
 }
 

@@ -176,6 +176,61 @@ fn the_other_connections_of_a_lost_pool_are_closed() {
     }
 }
 
+/// A request fails, and then the server hangs up: the first is told, then the other.
+#[test]
+fn a_connection_that_is_lost_after_a_failure_is_told() {
+    for kind in PoolKind::ALL {
+        let server = ScriptedServer::start(|conn| {
+            conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
+            let first = conn.request()?;
+            conn.request()?;
+            conn.error(&first, 5, "bad sector", DONE)?;
+            conn.pause(Duration::from_millis(50))?;
+            conn.hang_up()
+        })
+        .unwrap();
+        let mut pool = pool(kind, &server, 1).unwrap();
+        let error = pool.read_ahead([0..512, 1024..1536], PipelineOptions::default()).unwrap().error();
+        assert!(error.to_string().ends_with("EIO: bad sector"), "{kind:?}: {error}");
+        let error = pool.read(0, &mut [0; 512]).unwrap_err();
+        assert!(!matches!(error, Error::GivenUp), "{kind:?}: {error}");
+        assert_eq!(error.class(), ErrorClass::Connection, "{kind:?}: {error}");
+    }
+}
+
+/// The second answer drips until the first has been taken: a report waits for others, and not for
+/// as long as bytes come.
+#[test]
+fn an_answer_is_handed_on_while_another_one_drips() {
+    for kind in PoolKind::ALL {
+        let taken = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&taken);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().flags(FLAGS).size(64 * MIB))?;
+            let requests = [conn.request()?, conn.request()?];
+            conn.data(&requests[0], requests[0].offset, &[7; 512], DONE)?;
+            let mut answer =
+                bytes::extended_header(DONE, 1, requests[1].cookie, requests[1].offset, 65536 + 8);
+            answer.extend(requests[1].offset.to_be_bytes());
+            answer.resize(answer.len() + 65536, 8);
+            for (nth, byte) in answer.iter().enumerate() {
+                if theirs.load(Ordering::SeqCst) {
+                    return conn.send(&answer[nth..]).and_then(|()| conn.stall());
+                }
+                conn.send(&[*byte])?;
+                conn.pause(Duration::from_millis(1))?;
+            }
+            panic!("the first answer was not taken in {} ms", answer.len());
+        })
+        .unwrap();
+        let mut pool = pool(kind, &server, 1).unwrap();
+        let mut blocks = pool.read_ahead([0..512, MIB..MIB + 65536], PipelineOptions::default()).unwrap();
+        assert!(blocks.next_block().unwrap().is_some_and(|block| block.data == [7; 512]), "{kind:?}");
+        taken.store(true, Ordering::SeqCst);
+        assert!(blocks.next_block().unwrap().is_some_and(|block| block.data == [8; 65536]), "{kind:?}");
+    }
+}
+
 /// Its answer would be taken for that of the pool's request with the same number.
 #[tokio::test]
 async fn a_connection_with_a_request_in_flight_is_refused() {

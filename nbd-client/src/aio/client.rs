@@ -231,7 +231,7 @@ impl Client {
     /// the answer.
     async fn call(&self, transfer: Transfer) -> Result<Vec<u8>, Error> {
         if transfer.is_nothing(self.export()) {
-            return Ok(Vec::new());
+            return if self.calls.is_closed() { Err(Error::GivenUp) } else { Ok(Vec::new()) };
         }
         transfer.check(&self.checks)?;
         let closed = |_| Error::GivenUp;

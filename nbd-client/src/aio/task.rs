@@ -64,6 +64,8 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
                     return give_up(&driver.io.connection, waiting, &mut inbox, goodbye, &error);
                 }
             },
+            // the call for the goodbye was dropped
+            () = given_up(&mut goodbye), if busy && goodbye.is_some() => break,
             // nothing to wait for and nothing to come
             else => break,
         }
@@ -71,6 +73,13 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     let closed = driver.disconnect().await;
     if let Some(answer) = goodbye {
         answer.send(closed).ok();
+    }
+}
+
+/// Waits until nobody waits for the goodbye.
+async fn given_up(goodbye: &mut Option<oneshot::Sender<Result<(), Error>>>) {
+    if let Some(answer) = goodbye {
+        answer.closed().await;
     }
 }
 

@@ -18,7 +18,8 @@ impl Connection {
     /// after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
-        debug_assert!(self.start == self.end || self.awaits_nothing(), "bytes wait to be polled");
+        let is_idle = self.awaits_nothing() || self.says_goodbye;
+        debug_assert!(self.start == self.end || is_idle, "bytes wait to be polled");
         let Self { stage, transfers, buffer, most, direct, tls, .. } = self;
         let buffer = buffer.get_mut(..*most).unwrap_or_default();
         *direct = 0;

@@ -370,7 +370,7 @@ impl Connection {
         match &self.stage {
             Stage::Handshake(..) if self.is_open() => Phase::Idle,
             Stage::Handshake(..) => Phase::Handshake,
-            Stage::Open(..) if self.says_goodbye => Phase::Goodbye,
+            Stage::Open(..) if self.says_goodbye() => Phase::Goodbye,
             Stage::Open(session) => match session.in_flight() {
                 0 if !session.has_output() => Phase::Idle,
                 requests => Phase::Waiting { requests, flushes: session.flushes_in_flight() },

@@ -112,7 +112,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             self.range = 0..0;
         }
         // of the others nothing is reported; a call that is dropped here leaves the error to the next
-        self.pool.abandon_all().await.ok();
+        self.pool.abandon_quietly().await;
         self.error.take().map_or(Ok(None), Err)
     }
 

@@ -12,9 +12,11 @@ use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 /// dropped before.
 macro_rules! call {
     ($writer:expr, $work:expr) => {{
-        let entered = $writer.enter();
+        let was_stopped = $writer.enter();
         async move {
-            entered?;
+            if was_stopped {
+                return Err($writer.cause());
+            }
             let result = $work.await;
             $writer.leave(result).await
         }
@@ -147,12 +149,14 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         call!(self, self.finish_all()).await
     }
 
-    /// Begins a call, unless an earlier one failed or was dropped before its end.
-    pub(super) fn enter(&mut self) -> Result<(), Error> {
-        if core::mem::replace(&mut self.is_stopped, true) {
-            return Err(self.error.take().unwrap_or(Error::Stopped));
-        }
-        Ok(())
+    /// Begins a call. True if an earlier one failed or was dropped before its end.
+    pub(super) fn enter(&mut self) -> bool {
+        core::mem::replace(&mut self.is_stopped, true)
+    }
+
+    /// Why no call can begin.
+    pub(super) fn cause(&mut self) -> Error {
+        self.error.take().unwrap_or(Error::Stopped)
     }
 
     /// Ends a call. After a failure the writer stays stopped, and nothing is in flight.
@@ -163,7 +167,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         self.partial = None;
         // of the others nothing is reported; a call that is dropped here leaves the error to the next
         self.error = Some(error);
-        self.pool.abandon_all().await.ok();
+        self.pool.abandon_quietly().await;
         self.error.take().map_or(Ok(()), Err)
     }
 

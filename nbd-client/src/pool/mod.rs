@@ -48,7 +48,9 @@ use crate::stats::SessionStats;
 /// ```
 ///
 /// When one connection is lost, all are given up: what its requests did is not known. A pool that is
-/// dropped gives up what is in flight, and says goodbye in the background.
+/// dropped gives up what is in flight, and says goodbye in the background; over a transport without a
+/// [waker](crate::transport::Transport::waker) only when the server has sent something or its time is
+/// out.
 ///
 /// Calls that do not wait are those of [`PoolOver`].
 pub type Pool = PoolOver<ThreadWorker>;
@@ -138,6 +140,14 @@ impl<W: Worker> PoolOver<W> {
             }
         }
         Ok(())
+    }
+
+    /// The same after an error that says more than these. A connection that is lost meanwhile is told
+    /// by the next call.
+    pub(crate) async fn abandon_quietly(&mut self) {
+        if let Err(error) = self.abandon_all().await {
+            self.lost = Some(error);
+        }
     }
 
     pub(crate) async fn end_all(mut self) -> Result<Vec<SessionStats>, Error> {

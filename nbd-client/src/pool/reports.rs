@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -56,7 +57,7 @@ impl Reports {
 
     /// The side of one worker.
     pub(super) fn outbox(&self) -> Outbox {
-        Outbox { batch: Vec::new(), reports: self.clone(), has_ended: false }
+        Outbox { batch: Vec::new(), oldest: None, reports: self.clone(), has_ended: false }
     }
 
     /// All reports that are there already.
@@ -83,6 +84,8 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     batch: Vec<WorkerReport>,
+    /// When the first of them came.
+    oldest: Option<Instant>,
     reports: Reports,
     has_ended: bool,
 }
@@ -103,8 +106,19 @@ impl Outbox {
         self.batch.len()
     }
 
+    /// How long the oldest report has waited that is not handed over.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.oldest.map(|oldest| oldest.elapsed())
+    }
+
+    fn push(&mut self, report: WorkerReport) {
+        self.oldest.get_or_insert_with(Instant::now);
+        self.batch.push(report);
+    }
+
     /// Hands the reports over.
     pub(crate) fn send(&mut self) {
+        self.oldest = None;
         if self.batch.is_empty() {
             return;
         }
@@ -128,7 +142,7 @@ impl Outbox {
         match (connection.begin(Some(number), transfer, Instant::now()), info) {
             (Err(Error::Start(reason)), Some(request)) => {
                 let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
-                self.batch.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
+                self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
             (begun, _) => begun.map(drop),
@@ -140,10 +154,10 @@ impl Outbox {
         if event.is_last() {
             let spare = connection.spare_buffer();
             if spare.capacity() > 0 {
-                self.batch.push(WorkerReport::Spare(spare));
+                self.push(WorkerReport::Spare(spare));
             }
         }
-        self.batch.push(WorkerReport::Event(event));
+        self.push(WorkerReport::Event(event));
     }
 
     /// The last report, of a connection that is lost.

@@ -153,14 +153,15 @@ impl<T: Transport> Work<T> {
             }
             // after ESHUTDOWN it is due; the events are what counts
             self.driver.finish_goodbye(&mut Lent::default()).ok();
-            if self.driver.connection.is_idle() || self.outbox.len() >= BATCH {
+            let is_late = self.outbox.age().is_some_and(|age| age >= HOLD);
+            if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
                 self.outbox.send();
             }
             if !self.driver.connection.is_idle() {
                 if waker.is_none() {
                     self.outbox.send();
                 }
-                let hold = (self.outbox.len() > 0).then_some(HOLD);
+                let hold = self.outbox.age().map(|age| HOLD.saturating_sub(age));
                 if !self.driver.exchange_or_wake(hold)? {
                     self.outbox.send();
                 }

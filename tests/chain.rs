@@ -401,6 +401,12 @@ fn layers_without_names_are_tied_by_sizes_and_checksums() {
     assert_eq!(loose.unchecked().count(), 4);
     assert!(loose.unchecked().all(|unchecked| unchecked.layer == layer(1)));
     assert_eq!(chain(vec![full.clone()]).unwrap().unchecked().count(), 0, "a full is compared with nothing");
+    // what only one side states is compared with nothing
+    let mut named = next(Some(8), None);
+    (named.disk, named.parent) = (Some(1), Some(ParentLayer { id: Some(1), size: Some(8), checksum: None }));
+    let one_sided = chain(vec![full.clone(), named]).unwrap();
+    let facts: Vec<_> = one_sided.unchecked().map(|unchecked| unchecked.fact).collect();
+    assert_eq!(facts, [ChainFact::Disk, ChainFact::ParentName, ChainFact::ParentChecksum]);
 
     let refused = |layers| chain(layers).unwrap_err();
     assert_eq!(

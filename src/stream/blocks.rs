@@ -270,15 +270,15 @@ mod tests {
         assert_eq!(inner, 1..count - 2, "all but the first and the last two are complete");
     }
 
-    /// Whatever adapters only look at the status, and however the stream is held, the merge is read
-    /// in blocks.
+    /// Whatever adapters only look at the status, the merge is read in blocks, but for one that is
+    /// borrowed.
     #[test]
     fn adapters_and_boxes_hand_blocks_on() {
         let (left, right) = (list(1000), list(1000));
         let merge = side(&left).merge(side(&right), |a, b| a | b);
         let mut adapted = merge.map_status(|status| status > 0).filter(|_| true).err_into::<StreamError>();
         assert!(is_long(&mut adapted));
-        assert!(is_long(&mut &mut adapted));
+        assert!(!is_long(&mut &mut adapted), "it may be read on after a reader that stopped in a block");
         let covering = |dirty: bool| {
             let merge = side(&left).merge(side(&right), |a, b| a | b);
             merge.filter(move |&status| !dirty || status > 0).covering(0..512_000)

@@ -15,7 +15,8 @@ use crate::kernel::{Consumed, Side};
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<S, T> {
     stream: S,
-    /// The range of the current extent; empty before the first, [`ENDED`] after the last.
+    /// The range of the current extent; empty before the first, [`ENDED`] after the last. After a
+    /// block it starts where the merge stands in the extent.
     start: u64,
     end: u64,
     /// Its status; `None` before the first extent and after the last.
@@ -46,7 +47,7 @@ impl<S: ExtentStream> Cursor<S, S::Status> {
         Ok(())
     }
 
-    /// The start of the current extent.
+    /// The start of the current extent, or after a block the position of the merge in it.
     #[inline(always)]
     pub(super) fn start(&self) -> u64 {
         self.start
@@ -97,9 +98,9 @@ impl<S: ExtentStream> Cursor<S, S::Status> {
     }
 }
 
-/// The start of all current extents, where one of them starts beyond the position of the merge:
-/// there is a gap, which all streams must have. Otherwise the first byte that a stream leaves out is
-/// described by the lowest of them.
+/// Where some current extent starts beyond the position of the merge: the byte at which all go on, if
+/// they share the gap. Otherwise an error about the first bytes that one stream describes and another
+/// leaves out.
 pub(super) fn beyond_gap(
     position: u64,
     rests: impl Iterator<Item = Option<Range<u64>>> + Clone,

@@ -99,7 +99,7 @@ pub trait ExtentSource {
 /// A borrowed stream is one, and a boxed one, `Box<dyn ExtentStream>` among them: for a merge of
 /// streams of different types.
 macro_rules! forward {
-    ($($(#[$when:meta])? $pointer:ty;)*) => {$(
+    ($($(#[$when:meta])? $pointer:ty { $($blocks:tt)* })*) => {$(
         $(#[$when])?
         impl<S: ExtentSource + ?Sized> ExtentSource for $pointer {
             type Status = S::Status;
@@ -114,26 +114,32 @@ macro_rules! forward {
                 (**self).lists()
             }
 
-            fn blocks(&mut self) -> Option<&mut dyn Blocks> {
-                (**self).blocks()
-            }
-
             fn status_of(&self, code: u64) -> Option<S::Status> {
                 (**self).status_of(code)
             }
+
+            $($blocks)*
         }
     )*};
 }
 
 forward! {
-    &mut S;
-    #[cfg(feature = "alloc")] Box<S>;
+    // A borrowed stream may be read on after a reader that stopped, who would have consumed all of a
+    // block: it is read one by one.
+    &mut S {}
+    #[cfg(feature = "alloc")]
+    Box<S> {
+        fn blocks(&mut self) -> Option<&mut dyn Blocks> {
+            (**self).blocks()
+        }
+    }
 }
 
 #[cfg(test)]
 #[cfg(feature = "alloc")]
 mod tests {
     use super::*;
+    use crate::error::StreamError;
     use crate::stream::place;
     use crate::wire::Descriptors;
 
@@ -151,13 +157,25 @@ mod tests {
 
     /// Otherwise a program that keeps its streams in boxes would be many times slower, unnoticed.
     #[test]
-    fn borrowed_and_boxed_streams_are_read_in_blocks_too() {
+    fn boxed_streams_are_read_in_blocks_and_borrowed_ones_are_not() {
         use crate::stream::ExtentStream as _;
 
         let mut list = place(Descriptors::new(&[(512, 3)]), 0);
         assert!(is_list(&mut list) && is_list(Box::new(list.clone())));
         assert_eq!((status_of(&mut list, 5), status_of(Box::new(list.clone()), 5)), (Some(5), Some(5)));
         let mut merge = list.clone().merge(list, |one, other| one + other);
-        assert!(is_merge(&mut merge) && is_merge(Box::new(merge)));
+        assert!(!is_merge(&mut merge) && is_merge(Box::new(merge)));
+    }
+
+    /// A reader of a long merge stops in what would be a block: nothing after that is lost.
+    #[test]
+    fn a_borrowed_merge_goes_on_after_the_reader_that_stopped() {
+        use crate::stream::ExtentStream as _;
+
+        let list = place(Descriptors::new(&[(8, 3); 4000]), 0);
+        let mut merge = list.clone().merge(list, |one, other| one + other);
+        let stop = |count, _| if count == 600 { Err(None::<StreamError>) } else { Ok(count + 1) };
+        assert_eq!((&mut merge).map_err(Some).try_fold(0, stop), Err(None));
+        assert_eq!(merge.next_extent().unwrap().map(|extent| extent.start()), Some(601 * 8));
     }
 }

@@ -77,7 +77,8 @@ impl Queue {
         self.len = self.taken;
     }
 
-    /// Adds extents from byte `start` on, until there are `most`, or as many as fit.
+    /// Checks that byte `start` follows the last extent, makes room, and returns the writer, which
+    /// takes extents until there are `most` in all, or as many as fit.
     ///
     /// This is a second guard after the merge: a gap or an overlap here would lose data.
     #[inline]

@@ -249,7 +249,7 @@ mod tests {
         let mut layer = answer(&[100, 100, 100], &mut Budget::new(1000));
         for (offset, left) in [(0, 3), (99, 3), (100, 2), (250, 1), (299, 1), (300, 0)] {
             layer.skip_to(offset);
-            assert_eq!(layer.left(), left, "behind {offset}");
+            assert_eq!(layer.left(), left, "after a skip to {offset}");
         }
     }
 

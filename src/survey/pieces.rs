@@ -257,3 +257,22 @@ impl Pieces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settled bytes are asked again only between open ones that the request reaches.
+    #[test]
+    fn a_span_ends_before_settled_bytes_that_nothing_open_follows() {
+        let mut pieces = Pieces::default();
+        let known = Answer::new(Status::UNKNOWN);
+        pieces.push(0..100, known, PieceState::Open);
+        pieces.push(100..200, known, PieceState::Settled);
+        pieces.push(200..300, known, PieceState::Open);
+        assert_eq!(pieces.span_end(0, 200, true, 100), Some(100), "the next open one is out of reach");
+        assert_eq!(pieces.span_end(0, 300, true, 100), Some(300));
+        assert_eq!(pieces.span_end(0, 300, true, 99), Some(100));
+        assert_eq!(pieces.span_end(0, 300, false, 100), Some(100));
+    }
+}

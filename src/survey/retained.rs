@@ -244,6 +244,14 @@ mod tests {
         Layer::new(budget.hold(payload.unwrap()), Form::Extended, BITMAP, 0, usable)
     }
 
+    /// Also of a range whose bounds make no sum of 64 bits.
+    #[test]
+    fn the_safe_status_covers_a_range_at_the_end_of_the_largest_export() {
+        let range = 6 << 60..(1 << 63) - 1;
+        let extent = coarse(BITMAP, &range).next_extent().unwrap();
+        assert_eq!(extent.map(|extent| extent.range()), Some(range));
+    }
+
     #[test]
     fn what_ends_at_the_byte_skipped_to_is_left_behind() {
         let mut layer = answer(&[100, 100, 100], &mut Budget::new(1000));

@@ -1,5 +1,5 @@
 //! Memory of the hostile cases: each input of the corpus, and thousands made from them, run while an
-//! allocator counts. The corpus has the rows of SERVER-BEHAVIOUR.md (`row-`). An input of a few hundred
+//! allocator counts. The corpus has most rows of SERVER-BEHAVIOUR.md (`row-`). An input of a few hundred
 //! bytes can claim gigabytes; the memory held must follow its length and not its claims.
 
 use nbd_extents_fuzz_bodies as bodies;
@@ -26,6 +26,8 @@ fn what_a_peer_claims_is_not_allocated() {
     replay("session", |data| within(256 << 10, bodies::session::session, data));
     replay("wire", |data| within(256 << 10, bodies::wire::wire, data));
     replay("survey", |data| within(1 << 20, bodies::survey::survey, data));
+    replay("streams", |data| within(1 << 20, bodies::streams::streams, data));
+    replay("tls", |data| within(1 << 20, bodies::tls::tls, data));
     replay("sparse_stream", |data| within(1 << 20, bodies::sparse_stream::sparse_stream, data));
     replay("formats", |data| within(1 << 20, bodies::formats::formats, data));
     replay("chains", |data| within(256 << 10, bodies::chains::chains, data));

@@ -20,7 +20,7 @@ const M: u64 = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add.
 /// Of requests, and of the goodbye.
-const LIMIT: Duration = Duration::from_millis(400);
+const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Surveys the disk, and returns the extents that were handed out and what ended it.

@@ -274,15 +274,15 @@ async fn a_job_that_is_dropped_says_goodbye() {
     let uri = &server.uri().parse().unwrap();
     let options = &Options::new();
     let hurry = Duration::from_millis(300);
-    let pool = async {
-        let mut pool = aio::Pool::connect(uri, options, 2).await.unwrap();
-        pool.write(0, &[9; 512]).await.unwrap();
-    };
-    tokio::time::timeout(hurry, pool).await.unwrap_err();
+    let mut pool = aio::Pool::connect(uri, options, 2).await.unwrap();
+    // the future owns the pool
+    let write = async move { pool.write(0, &[9; 512]).await };
+    tokio::time::timeout(hurry, write).await.unwrap_err();
     for _ in 0..2 {
         gone.recv_timeout(Duration::from_secs(10)).expect("a connection of the pool is still there");
     }
-    let flush = async { aio::Client::connect(uri, options).await.unwrap().flush().await };
+    let client = aio::Client::connect(uri, options).await.unwrap();
+    let flush = async move { client.flush().await };
     tokio::time::timeout(hurry, flush).await.unwrap_err();
     gone.recv_timeout(Duration::from_secs(10)).expect("the client is still there");
     let mut ended = aio::Pool::connect(uri, options, 1).await.unwrap();

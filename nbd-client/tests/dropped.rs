@@ -290,8 +290,8 @@ async fn a_job_that_is_dropped_says_goodbye() {
     tokio::time::timeout(hurry, ended.disconnect()).await.unwrap_err();
     gone.recv_timeout(Duration::from_secs(10)).expect("a pool is there whose goodbye was dropped");
     let ended = aio::Client::connect(uri, options).await.unwrap();
-    poll_and_drop(ended.flush(), 0).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // long enough for it to be sent
+    tokio::time::timeout(hurry, ended.flush()).await.unwrap_err();
     tokio::time::timeout(hurry, ended.disconnect()).await.unwrap_err();
     gone.recv_timeout(Duration::from_secs(10)).expect("a client is there whose goodbye was dropped");
 }

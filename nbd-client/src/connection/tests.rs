@@ -791,14 +791,19 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert!(talk.connection.says_goodbye());
     let end = talk.now + Duration::from_secs(5);
     assert_eq!(talk.connection.poll_timeout(), Some(end));
+    assert!(talk.connection.handle_timeout(end - Duration::from_nanos(1)).is_ok());
     let asked = talk.asked();
     assert_eq!(asked.iter().map(|request| request.command).collect::<Vec<_>>(), [command::DISC]);
     assert!(!talk.connection.says_goodbye());
+    assert_eq!(talk.connection.poll_timeout(), None, "it has been said");
+    assert!(talk.connection.handle_timeout(end).is_ok());
     let now = talk.now;
     let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
     assert!(matches!(error, Error::Start(StartError::Ending)), "{error}");
-    assert!(talk.connection.handle_timeout(end - Duration::from_nanos(1)).is_ok());
-    let error = talk.connection.handle_timeout(end).unwrap_err();
+
+    let mut late = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
+    late.connection.disconnect(late.now);
+    let error = late.connection.handle_timeout(late.now + Duration::from_secs(5)).unwrap_err();
     assert!(
         matches!(error, Error::Timeout { during: During::Send, after } if after == Duration::from_secs(5))
     );

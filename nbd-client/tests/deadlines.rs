@@ -115,9 +115,8 @@ fn cancelling_from_another_thread() {
     }
 }
 
-/// ESHUTDOWN fails the request, and a client MUST then say goodbye.
-#[test]
-fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
+/// A server that fails every request with ESHUTDOWN, and says whether it then heard a goodbye.
+fn going_down() -> (ScriptedServer, mpsc::Receiver<bool>) {
     let (seen, said) = mpsc::channel();
     let server = ScriptedServer::start(move |conn| {
         conn.handshake(&Good::compact())?;
@@ -125,7 +124,14 @@ fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
         seen.send(ended.is_ok()).ok();
         Ok(())
     });
-    let uri = server.as_ref().unwrap().uri().parse().unwrap();
+    (server.unwrap(), said)
+}
+
+/// ESHUTDOWN fails the request, and a client MUST then say goodbye.
+#[test]
+fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
+    let (server, said) = going_down();
+    let uri = server.uri().parse().unwrap();
     for kind in Kind::ALL {
         let mut client = kind.connect(&uri, &Options::new().request_timeout(LIMIT)).unwrap();
         let error = client.read(0, 512).unwrap_err();
@@ -142,14 +148,8 @@ fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
 
 #[test]
 fn a_survey_of_a_server_that_shuts_down_says_goodbye() {
-    let (seen, said) = mpsc::channel();
-    let server = ScriptedServer::start(move |conn| {
-        conn.handshake(&Good::compact())?;
-        let ended = conn.serve(|conn, request| conn.error(request, 108, "going down", DONE));
-        seen.send(ended.is_ok()).ok();
-        Ok(())
-    });
-    let uri = server.as_ref().unwrap().uri().parse().unwrap();
+    let (server, said) = going_down();
+    let uri = server.uri().parse().unwrap();
     let options = Options::new().require_context("base:allocation");
     for kind in Kind::WITH_EVENTS {
         let mut client = kind.connect(&uri, &options).unwrap();

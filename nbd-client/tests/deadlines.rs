@@ -6,14 +6,17 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nbd_client::copy::{Copy, CopyError, CopyOptions};
+use nbd_client::frame::command;
 use nbd_client::session::{RequestError, RequestFault, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
-use nbd_client::{Error, ErrorClass, Options};
+use nbd_client::{Error, ErrorClass, Options, Surveyor};
+use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{Kind, SurveyKind};
 use testkit::endings::{self, Ending};
-use testkit::scripted::{DONE, Good, ScriptedServer};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer};
 
 const M: u64 = 1 << 20;
 
@@ -115,12 +118,15 @@ fn cancelling_from_another_thread() {
     }
 }
 
-/// A server that fails every request with ESHUTDOWN, and says whether it then heard a goodbye.
-fn going_down() -> (ScriptedServer, mpsc::Receiver<bool>) {
+/// A server of a short disk that fails a command with ESHUTDOWN, and says whether it then heard a goodbye.
+fn going_down(fails: u16) -> (ScriptedServer, mpsc::Receiver<bool>) {
     let (seen, said) = mpsc::channel();
     let server = ScriptedServer::start(move |conn| {
-        conn.handshake(&Good::compact())?;
-        let ended = conn.serve(|conn, request| conn.error(request, 108, "going down", DONE));
+        conn.handshake(&Good::compact().size(64 << 10))?;
+        let ended = conn.serve(|conn, request| match request.command {
+            command if command == fails => conn.error(request, 108, "going down", DONE),
+            _ => conn.honest(request, 0),
+        });
         seen.send(ended.is_ok()).ok();
         Ok(())
     });
@@ -130,7 +136,7 @@ fn going_down() -> (ScriptedServer, mpsc::Receiver<bool>) {
 /// ESHUTDOWN fails the request, and a client MUST then say goodbye.
 #[test]
 fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
-    let (server, said) = going_down();
+    let (server, said) = going_down(command::READ);
     let uri = server.uri().parse().unwrap();
     for kind in Kind::ALL {
         let mut client = kind.connect(&uri, &Options::new().request_timeout(LIMIT)).unwrap();
@@ -148,12 +154,12 @@ fn a_server_that_shuts_down_gets_its_goodbye_from_each_client() {
 
 #[test]
 fn a_survey_of_a_server_that_shuts_down_says_goodbye() {
-    let (server, said) = going_down();
+    let (server, said) = going_down(command::BLOCK_STATUS);
     let uri = server.uri().parse().unwrap();
     let options = Options::new().require_context("base:allocation");
     for kind in Kind::WITH_EVENTS {
         let mut client = kind.connect(&uri, &options).unwrap();
-        let mut ask = || client.block_status(&StatusRequest::new(0, M)).unwrap_err();
+        let mut ask = || client.block_status(&StatusRequest::new(0, 512)).unwrap_err();
         assert!(
             matches!(ask(), Error::Request(RequestError { fault: RequestFault::Server { .. }, .. })),
             "{kind:?}"
@@ -161,4 +167,24 @@ fn a_survey_of_a_server_that_shuts_down_says_goodbye() {
         assert_eq!(said.recv_timeout(PATIENCE), Ok(true), "{kind:?}: no DISC came");
         assert_eq!(ask().class(), ErrorClass::Server, "no more requests");
     }
+}
+
+#[test]
+fn a_copy_of_a_server_that_shuts_down_says_goodbye() {
+    let (server, said) = going_down(command::READ);
+    let target = ScriptedServer::start(|conn| {
+        // HAS_FLAGS, SEND_FLUSH
+        conn.handshake(&Good::compact().flags(1 | 1 << 2))?;
+        conn.serve(Conn::done)
+    })
+    .unwrap();
+    let (source, target) = (server.uri().parse().unwrap(), target.uri().parse().unwrap());
+    let options = Options::new();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let surveyor = Surveyor::connect(&source, &options, &wanted, Order::Together).unwrap();
+    let settled = surveyor.survey_options().unwrap();
+    let copy = Copy::connect(surveyor, (&source, &options), (&target, &options), 1).unwrap();
+    let error = copy.run(Full::new(), settled, &CopyOptions::new()).unwrap_err();
+    assert!(matches!(&error, CopyError::Source(Error::Request(error)) if error.is_shutdown()), "{error}");
+    assert_eq!(said.recv_timeout(PATIENCE), Ok(true), "no DISC came");
 }

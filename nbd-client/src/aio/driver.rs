@@ -53,9 +53,6 @@ const SLICES: usize = 16;
 pub struct Driver<S = BoxedStream> {
     pub(super) io: DrivenStream<S>,
     export: Export,
-    /// The event after which a goodbye was due. It is handed out when that has been sent, so that a
-    /// call that is dropped loses neither.
-    held: Option<Event>,
 }
 
 /// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
@@ -107,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn begin(stream: S, connection: Connection) -> Result<Self, Error> {
         let io = DrivenStream::open(stream, connection).await?;
         let export = io.connection.export().cloned().ok_or(Error::GivenUp)?;
-        Ok(Self { io, export, held: None })
+        Ok(Self { io, export })
     }
 
     /// What the handshake found out.
@@ -129,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.io.connection.in_flight() + usize::from(self.held.is_some())
+        self.io.connection.in_flight()
     }
 
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer
@@ -167,21 +164,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         &mut self,
         admit: &mut impl FnMut(&ChunkOffer) -> Admission,
     ) -> Result<Option<Event>, Error> {
-        let Self { io, held, .. } = self;
-        io.connection.clock.come_back(Instant::now());
-        let visit = Visit(io);
-        while held.is_none() {
-            *held = visit.0.connection.poll(admit, Instant::now())?;
-            if held.is_some() || visit.0.connection.is_idle() {
-                break;
+        self.io.connection.clock.come_back(Instant::now());
+        let visit = Visit(&mut self.io);
+        loop {
+            let event = visit.0.connection.poll(admit, Instant::now())?;
+            if event.is_some() || visit.0.connection.is_idle() {
+                return Ok(event);
             }
             visit.0.exchange().await?;
         }
-        // after ESHUTDOWN the goodbye is due; the event is what counts
-        if visit.0.connection.says_goodbye() {
-            visit.0.finish_goodbye().await.ok();
-        }
-        Ok(held.take())
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in
@@ -193,7 +184,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub async fn disconnect(mut self) -> Result<(), Error> {
         self.io.connection.check_alive()?;
         self.io.connection.disconnect(Instant::now());
-        self.io.finish_goodbye().await?;
+        while self.io.connection.says_goodbye() {
+            self.io.exchange().await?;
+        }
         // the server may have closed first
         self.io.stream.shutdown().await.ok();
         Ok(())
@@ -243,24 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
 
     /// Moves bytes once, both ways, in the time that is left.
     async fn exchange(&mut self) -> Result<(), Error> {
-        self.in_time(Self::poll_exchange).await
-    }
-
-    pub(super) async fn finish_goodbye(&mut self) -> Result<(), Error> {
-        // what the server says, or that it closes first, is of no interest any more
-        self.in_time(|io, cx| match io.poll_send(cx) {
-            Ok(()) if io.connection.says_goodbye() => Poll::Pending,
-            sent => Poll::Ready(sent),
-        })
-        .await
-    }
-
-    async fn in_time(
-        &mut self,
-        mut step: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<(), Error>>,
-    ) -> Result<(), Error> {
         let end = self.connection.poll_timeout();
-        let moved = before(end, poll_fn(|cx| step(self, cx))).await;
+        let moved = before(end, poll_fn(|cx| self.poll_exchange(cx))).await;
         moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))
     }
 
@@ -269,6 +246,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let had_output = self.connection.has_output();
         self.poll_send(cx)?;
+        if self.connection.has_said_goodbye() {
+            // that the server closes then is no error
+            return Poll::Ready(Ok(()));
+        }
         match self.poll_receive(cx) {
             Poll::Pending if had_output && !self.connection.has_output() => Poll::Ready(Ok(())),
             received => received,
@@ -300,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
         let count = space.filled().len();
         Poll::Ready(match read {
             Ok(()) => self.connection.received(count, Instant::now()),
-            Err(source) => Err(self.connection.receive_failed(source)),
+            Err(source) => self.connection.receive_failed(source),
         })
     }
 }

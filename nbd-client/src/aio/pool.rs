@@ -134,10 +134,6 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     outbox.event(connection, event);
                     next = connection.poll(&mut take_all, Instant::now())?;
                 }
-                // after ESHUTDOWN it is due; the events are what counts
-                if driver.io.connection.says_goodbye() {
-                    driver.io.finish_goodbye().await.ok();
-                }
             }
         }
         outbox.send();

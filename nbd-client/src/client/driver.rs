@@ -26,7 +26,7 @@ impl<T: Transport> BlockingDriver<T> {
     /// Drives a handshake to its end.
     pub(crate) fn open(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
         let mut driver = Self { transport, connection };
-        options.canceller.check().map_err(|error| driver.failed(error))?;
+        options.canceller.check().or_else(|error| driver.failed(error))?;
         while !driver.connection.is_open() {
             if let Err(error) = driver.connection.poll(&mut take_all, Instant::now()) {
                 // a last message, if there is one; the error is what counts
@@ -45,8 +45,6 @@ impl<T: Transport> BlockingDriver<T> {
         loop {
             let event = self.connection.poll_in(lent, Instant::now())?;
             if event.is_some() || self.connection.is_idle() {
-                // after ESHUTDOWN the goodbye is due; the event is what counts
-                self.finish_goodbye(lent).ok();
                 return Ok(event);
             }
             self.exchange(lent)?;
@@ -76,16 +74,19 @@ impl<T: Transport> BlockingDriver<T> {
         if self.connection.has_output() {
             self.send(lent)?;
         }
+        if self.connection.has_said_goodbye() {
+            return Ok(true);
+        }
         let wanted = Ready { read: true, write: self.connection.has_output() };
         let (end, now) = (self.connection.poll_timeout(), Instant::now());
         let soon =
             most.and_then(|most| now.checked_add(most)).filter(|&soon| end.is_none_or(|end| soon < end));
-        self.transport.set_deadline(soon.or(end)).map_err(|error| self.failed(error))?;
+        self.transport.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
         let ready = match self.transport.wait(wanted) {
             Ok(ready) => ready,
             Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
             Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
-            Err(error) => return Err(self.failed(error)),
+            Err(error) => return self.failed(error).map(|()| true),
         };
         if ready.read {
             self.receive(lent)?;
@@ -112,7 +113,7 @@ impl<T: Transport> BlockingDriver<T> {
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
         if Cancelled::is(&error) || error.kind() == ErrorKind::TimedOut {
-            return Err(self.failed(error));
+            return self.failed(error);
         }
         self.connection.send_failed(error)
     }
@@ -143,32 +144,32 @@ impl<T: Transport> BlockingDriver<T> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return self.failed(error).map(|()| false),
             }
         }
     }
 
     fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
         self.set_deadline()?;
-        uninterrupted(|| self.transport.wait(wanted)).map_err(|error| self.failed(error))
+        let ready = uninterrupted(|| self.transport.wait(wanted));
+        ready.or_else(|error| self.failed(error).map(|()| Ready::default()))
     }
 
     /// Before each call that may wait: bytes that were sent meanwhile may have given more time.
     pub(crate) fn set_deadline(&mut self) -> Result<(), Error> {
         let end = self.connection.poll_timeout();
-        self.transport.set_deadline(end).map_err(|error| self.failed(error))
+        self.transport.set_deadline(end).or_else(|error| self.failed(error))
     }
 
-    /// The error of a transport, by its meaning.
-    pub(crate) fn failed(&mut self, error: io::Error) -> Error {
+    /// Tells the connection of a transport's error, by its meaning.
+    pub(crate) fn failed(&mut self, error: io::Error) -> Result<(), Error> {
         let during = self.connection.during();
         if Cancelled::is(&error) {
-            return self.connection.give_up(Error::Cancelled(during));
+            return self.connection.fail(Error::Cancelled(during));
         }
         if error.kind() == ErrorKind::TimedOut {
             // the kernel's clock may be a little early, and a transport may have limits of its own
-            let timeout = self.connection.handle_timeout(Instant::now() + SLACK);
-            return timeout.err().unwrap_or_else(|| self.connection.receive_failed(error));
+            self.connection.handle_timeout(Instant::now() + SLACK)?;
         }
         self.connection.receive_failed(error)
     }
@@ -176,12 +177,8 @@ impl<T: Transport> BlockingDriver<T> {
     /// Says goodbye, within the time for it.
     pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
         self.connection.disconnect(Instant::now());
-        self.finish_goodbye(&mut Lent::default())
-    }
-
-    pub(crate) fn finish_goodbye(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
         while self.connection.says_goodbye() {
-            self.exchange(lent)?;
+            self.exchange(&mut Lent::default())?;
         }
         Ok(())
     }

@@ -22,12 +22,16 @@ impl Connection {
 
     pub(crate) fn poll_in(&mut self, lent: &mut Lent<'_>, now: Instant) -> Result<Option<Event>, Error> {
         loop {
+            self.note(now);
+            // before the last events are handed out: who has them may never poll again
+            self.obey_shutdown(now);
+            if self.says_goodbye() {
+                return Ok(None);
+            }
             if let Some(event) = self.take_event() {
                 if let Event::Read { data, .. } = &event {
                     self.most = if data.len() > GATHER { BUFFER } else { GATHER };
                 }
-                self.note(now);
-                self.obey_shutdown(now);
                 return Ok(Some(event));
             }
             if self.is_given_up {
@@ -35,8 +39,6 @@ impl Connection {
             }
             let moved = if self.would_be_unasked() { Ok(false) } else { self.process_input(lent) };
             if !moved.map_err(|error| self.give_up(error))? {
-                self.note(now);
-                self.obey_shutdown(now);
                 return Ok(None);
             }
         }

@@ -54,7 +54,8 @@ impl Connection {
         now: Instant,
     ) -> Result<(), Error> {
         if count == 0 {
-            return Err(self.ended());
+            let error = self.ended();
+            return self.fail(error);
         }
         if let Some(tls) = &mut self.tls {
             tls.received(count);
@@ -76,8 +77,9 @@ impl Connection {
     }
 
     /// Says that receiving failed.
-    pub(crate) fn receive_failed(&mut self, source: io::Error) -> Error {
-        self.lost(Error::io(self.during(), source))
+    pub(crate) fn receive_failed(&mut self, source: io::Error) -> Result<(), Error> {
+        let error = self.lost(Error::io(self.during(), source));
+        self.fail(error)
     }
 
     pub(super) fn ended(&mut self) -> Error {

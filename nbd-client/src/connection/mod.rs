@@ -113,6 +113,8 @@ pub struct Connection {
     /// An error has ended it.
     is_given_up: bool,
     says_goodbye: bool,
+    /// The goodbye is due to ESHUTDOWN, and the events before it are what counts.
+    obeys_shutdown: bool,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Connection {
             send_error: None,
             is_given_up: false,
             says_goodbye: false,
+            obeys_shutdown: false,
         })
     }
 
@@ -226,10 +229,17 @@ impl Connection {
         self.says_goodbye || self.is_given_up || is_listed
     }
 
-    /// True while the goodbye is being sent.
+    /// True while the goodbye is being sent. Until then [`poll`](Self::poll) has no event: after
+    /// ESHUTDOWN the last ones wait for it.
     #[must_use]
     pub fn says_goodbye(&self) -> bool {
         self.says_goodbye && self.has_output()
+    }
+
+    /// True if the goodbye is sent, or cannot be: nothing else is waited for. The events that waited
+    /// for it can be polled.
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        self.says_goodbye && !self.has_output()
     }
 
     /// The part of the conversation that is under way, for errors.
@@ -318,6 +328,7 @@ impl Connection {
         if let Stage::Open(session) = &mut self.stage {
             session.disconnect();
             self.says_goodbye = true;
+            self.obeys_shutdown = false;
             self.clock.restart(now);
         }
     }
@@ -330,6 +341,7 @@ impl Connection {
             && session.in_flight() == 0
         {
             self.disconnect(now);
+            self.obeys_shutdown = true;
         }
     }
 
@@ -342,6 +354,17 @@ impl Connection {
     pub(crate) fn give_up(&mut self, error: Error) -> Error {
         self.is_given_up = true;
         error
+    }
+
+    /// The same where bytes could not be moved. A goodbye that only ESHUTDOWN asked for is left out
+    /// then, so that the events that wait for it can be polled.
+    pub(crate) fn fail(&mut self, error: Error) -> Result<(), Error> {
+        let error = self.give_up(error);
+        if !self.obeys_shutdown || self.is_idle() {
+            return Err(error);
+        }
+        self.send_error = Some(error);
+        Ok(())
     }
 
     // ---- the clock
@@ -363,7 +386,7 @@ impl Connection {
         }
         let during = if self.says_goodbye { During::Send } else { self.during() };
         let error = self.clock.timeout(during, now);
-        Err(self.give_up(error))
+        self.fail(error)
     }
 
     fn phase(&self) -> Phase {
@@ -378,8 +401,11 @@ impl Connection {
         }
     }
 
+    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before it.
     fn note(&mut self, now: Instant) {
-        if let Stage::Open(session) = &self.stage {
+        if let Stage::Open(session) = &self.stage
+            && !self.says_goodbye
+        {
             let stats = session.stats();
             self.clock.note(now, stats.done + stats.failed, session.payload_moved());
         }

@@ -56,12 +56,12 @@ impl Connection {
             self.send_error = Some(error);
             return Ok(());
         }
-        Err(self.give_up(error))
+        self.fail(error)
     }
 
-    /// True if the server takes no more bytes.
+    /// True if the server takes no more bytes, and may have said why.
     pub(crate) const fn send_failed_before(&self) -> bool {
-        self.send_error.is_some()
+        self.send_error.is_some() && !self.is_given_up
     }
 }
 

@@ -776,7 +776,7 @@ fn a_server_that_takes_no_more_bytes_may_have_said_why() {
     assert!(talk.connection.check_alive().is_err() && !talk.connection.send_failed_before());
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     talk.begin_transfer(trim(0, 1));
-    let error = talk.connection.receive_failed(Other.into());
+    let error = talk.connection.receive_failed(Other.into()).unwrap_err();
     assert!(error.to_string().contains("reply"), "{error}");
     assert!(talk.connection.check_alive().is_err());
 }
@@ -812,19 +812,88 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert_eq!(short.connection.poll_timeout(), Some(short.now + Duration::from_secs(2)));
 }
 
-/// After ESHUTDOWN every answer that is due is awaited, and then the goodbye follows.
+/// A goodbye has its time, whatever of a long write is sent before it.
 #[test]
-fn a_server_that_goes_down_is_left_after_its_last_answer() {
+fn bytes_that_are_sent_give_a_goodbye_no_more_time() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let long = WriteRequest::new(0);
+    talk.connection.start(talk.now, |it| it.start_write(&long, vec![1; 1 << 20])).unwrap();
+    talk.connection.disconnect(talk.now);
+    let end = talk.now + Duration::from_secs(5);
+    for nth in 1..5 {
+        talk.connection.sent(100 << 10, talk.now + Duration::from_secs(nth));
+        assert_eq!(talk.connection.poll_timeout(), Some(end));
+    }
+    assert!(matches!(talk.connection.handle_timeout(end), Err(Error::Timeout { .. })));
+}
+
+/// Two requests, the first of which was answered with ESHUTDOWN: the second one.
+fn going_down(options: &Options) -> (Talk, Cookie) {
+    let mut talk = Talk::open(Terms::new(USUAL), options);
     let now = talk.now;
     let first = talk.connection.start(now, |session| session.start_flush()).unwrap();
     let second = talk.connection.start(now, |session| session.start_flush()).unwrap();
     assert_eq!(talk.asked().len(), 2);
-    talk.hear(&bytes::simple_reply(Errno::ESHUTDOWN.0, first.get()));
+    let events = talk.hear(&bytes::simple_reply(Errno::ESHUTDOWN.0, first.get()));
+    assert!(matches!(events[..], [Event::Failed { cookie, .. }] if cookie == first), "{events:?}");
+    (talk, second)
+}
+
+/// After ESHUTDOWN every answer that is due is awaited, and then the goodbye follows. The last event
+/// waits for it: its caller may never poll again.
+#[test]
+fn a_server_that_goes_down_is_left_after_its_last_answer() {
+    let (mut talk, second) = going_down(&Options::new());
     assert_eq!(talk.asked(), []);
-    assert_eq!(talk.hear(&bytes::simple_reply(0, second.get())), [Event::Done { cookie: second }]);
+    assert_eq!(talk.hear(&bytes::simple_reply(0, second.get())), []);
+    assert!(talk.connection.says_goodbye() && !talk.connection.has_said_goodbye());
+    assert!(!talk.connection.is_idle(), "an event waits");
     assert_eq!(talk.asked()[0].command, command::DISC);
-    assert!(talk.connection.is_idle());
+    assert!(!talk.connection.says_goodbye() && talk.connection.has_said_goodbye());
+    assert_eq!(talk.events(), [Event::Done { cookie: second }]);
+    assert!(talk.connection.is_idle() && talk.connection.check_alive().is_ok());
+    // nothing of the goodbye counts against the rest
+    assert_eq!(talk.connection.poll_timeout(), None);
+    assert!(talk.connection.handle_timeout(talk.now + LIMIT * 100).is_ok());
+}
+
+/// However that goodbye fails: it is left out, and the event that waited for it comes.
+#[test]
+fn a_goodbye_that_cannot_be_sent_holds_no_event_back() {
+    type Fault = fn(&mut Talk) -> Result<(), Error>;
+    let faults: [Fault; 6] = [
+        |talk| talk.connection.send_failed(ErrorKind::BrokenPipe.into()),
+        |talk| talk.connection.send_failed(ErrorKind::Other.into()),
+        |talk| talk.connection.receive_failed(ErrorKind::ConnectionReset.into()),
+        |talk| talk.connection.received(0, talk.now),
+        |talk| talk.connection.fail(Error::Cancelled(During::Send)),
+        |talk| talk.connection.handle_timeout(talk.now + Duration::from_secs(5)),
+    ];
+    for fault in faults {
+        let (mut talk, second) = going_down(&Options::new());
+        assert_eq!(talk.hear(&bytes::simple_reply(0, second.get())), []);
+        assert!(talk.connection.says_goodbye());
+        fault(&mut talk).unwrap();
+        assert!(!talk.connection.has_output() && !talk.connection.send_failed_before());
+        assert_eq!(
+            talk.connection.poll(&mut take_all, talk.now).unwrap(),
+            Some(Event::Done { cookie: second })
+        );
+        assert!(talk.connection.is_idle());
+        assert!(matches!(talk.connection.poll(&mut take_all, talk.now), Err(Error::GivenUp)));
+    }
+    // one that the caller asked for has an error
+    for fault in faults {
+        let (mut talk, _) = going_down(&Options::new());
+        talk.connection.disconnect(talk.now);
+        fault(&mut talk).unwrap_err();
+    }
+    // and so has what happens later
+    let (mut talk, second) = going_down(&Options::new());
+    talk.hear(&bytes::simple_reply(0, second.get()));
+    talk.take_output();
+    assert_eq!(talk.events().len(), 1);
+    assert!(matches!(talk.connection.received(0, talk.now), Err(Error::GivenUp)));
 }
 
 /// The parts of the clock that the tests with real replies (`tests/clock.rs`) do not tell apart.

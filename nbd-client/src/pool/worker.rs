@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::{Job, Outbox};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Lent, Transfer};
+use crate::connection::Transfer;
 use crate::error::Error;
 use crate::frame::During;
 use crate::session::{Cookie, take_all};
@@ -151,8 +151,6 @@ impl<T: Transport> Work<T> {
             while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
                 self.outbox.event(&mut self.driver.connection, event);
             }
-            // after ESHUTDOWN it is due; the events are what counts
-            self.driver.finish_goodbye(&mut Lent::default()).ok();
             let is_late = self.outbox.age().is_some_and(|age| age >= HOLD);
             if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
                 self.outbox.send();

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::queue::{Piece, Queue};
 use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Connected, Lent, Transfer};
+use crate::connection::{Connected, Connection, Lent, Transfer};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
@@ -210,6 +210,11 @@ impl Lane {
         let lent = &mut Lent::default();
         self.source.send(lent).map_err(|error| self.source_error(error))?;
         self.target.send(lent).map_err(|error| self.target_error(error))?;
+        let has_last_events =
+            |connection: &Connection| connection.has_said_goodbye() && !connection.is_idle();
+        if has_last_events(&self.source.connection) || has_last_events(&self.target.connection) {
+            return Ok(());
+        }
         let waited = self.wait()?;
         self.now = Instant::now();
         let [source, target] = waited.unwrap_or([Ready { read: true, write: false }; 2]);
@@ -244,7 +249,7 @@ impl Lane {
             Ok(ready) => Ok(Some(ready)),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
-            Err(error) => Err(CopyError::Source(source.failed(error))),
+            Err(error) => source.failed(error).map(|()| Some(<_>::default())).map_err(CopyError::Source),
         }
     }
 

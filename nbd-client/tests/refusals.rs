@@ -264,3 +264,33 @@ fn an_export_without_block_status_can_be_taken_for_data() {
     assert_eq!(map, nbd_client::survey::map(&uri, &options, &wanted).unwrap());
     assert_eq!(map.run_count(), 1);
 }
+
+/// A call that cannot be asked for names itself, before anything is sent, whatever the client.
+#[test]
+fn what_cannot_be_asked_for_is_named_alike() {
+    let beyond = |kind: Kind, flags: u16| {
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(MIB).flags(flags))?;
+            conn.serve(|_, request| panic!("{request:?} was sent"))
+        })
+        .unwrap();
+        let mut client = connect(kind, &server);
+        let zero = client.zero(MIB - 512, 1024).unwrap_err().to_string();
+        let write = client.write(MIB, &[7; 512]).unwrap_err().to_string();
+        let read = client.read(MIB - 512, 513).unwrap_err().to_string();
+        client.disconnect().unwrap();
+        [zero, write, read]
+    };
+    for kind in Kind::WITH_CALLS {
+        let [zero, write, read] = beyond(kind, WRITABLE);
+        assert_eq!(zero, "WRITE_ZEROES of 1024 bytes at 1048064 goes beyond the end at 1048576", "{kind:?}");
+        assert_eq!(write, "WRITE of 512 bytes at 1048576 goes beyond the end at 1048576", "{kind:?}");
+        assert_eq!(read, "READ of 513 bytes at 1048064 goes beyond the end at 1048576", "{kind:?}");
+        // a server without WRITE_ZEROES gets writes
+        let [zero, ..] = beyond(kind, WRITABLE & !(1 << 6));
+        assert_eq!(zero, "WRITE of 1024 bytes at 1048064 goes beyond the end at 1048576", "{kind:?}");
+        let [zero, write, _] = beyond(kind, WRITABLE | 1 << 1);
+        assert_eq!(zero, "WRITE_ZEROES on a read-only export", "{kind:?}");
+        assert_eq!(write, "WRITE on a read-only export", "{kind:?}");
+    }
+}

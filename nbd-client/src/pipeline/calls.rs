@@ -3,7 +3,7 @@
 use super::{JoinedWrites, PipelineOptions, ReadAhead, WriteBehind};
 use crate::error::Error;
 use crate::pool::{PoolOver, Worker};
-use crate::session::ReadRequest;
+use crate::session::{ReadRequest, WriteRequest};
 
 impl<W: Worker> PoolOver<W> {
     pub(crate) async fn read_call(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
@@ -26,7 +26,7 @@ impl<W: Worker> PoolOver<W> {
     pub(crate) async fn write_call(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.check_idle()?;
         if !data.is_empty() {
-            self.checks.check_writable(offset, data.len() as u64)?;
+            self.checks.check_writable(WriteRequest::new(offset).of(data.len() as u64))?;
         }
         let mut writes = JoinedWrites::new(self, PipelineOptions::default())?;
         writes.write_call(offset, data).await?;

@@ -174,7 +174,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     // ---- whole blocks
 
     pub(super) async fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        let end = self.check(offset, data.len() as u64)?;
+        let end = self.check(WriteRequest::new(offset).of(data.len() as u64))?;
         let (joined, whole) = self.split(offset, end).await?;
         if whole == (offset..end) {
             // nothing to join: the buffer is sent as it is, without a copy
@@ -197,7 +197,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     }
 
     pub(super) async fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        let end = self.check(offset, length)?;
+        let zeroes = Transfer::zero(offset, length);
+        let end = self.check(zeroes.terms(self.pool.export().flags))?;
         let (joined, whole) = self.split(offset, end).await?;
         // parts of a block, whose length is that of a block at most
         let zeroes = |from: u64, to: u64| vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
@@ -212,12 +213,12 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         self.join(whole.end, &zeroes(whole.end, end)).await
     }
 
-    /// The end of a range, which lies inside the export if it is not empty.
-    fn check(&self, offset: u64, length: u64) -> Result<u64, Error> {
-        if length > 0 {
-            self.pool.checks.check_writable(offset, length)?;
+    /// The end of a request's range, which lies inside the export if it is not empty.
+    fn check(&self, request: RequestInfo) -> Result<u64, Error> {
+        if request.length > 0 {
+            self.pool.checks.check_writable(request)?;
         }
-        Ok(offset.saturating_add(length))
+        Ok(request.offset.saturating_add(request.length))
     }
 
     /// Divides a range: returns the end of its bytes that belong to the partial block, and the whole

@@ -281,7 +281,11 @@ fn ranges_of_requests() {
         assert!(started(&config, RequestInfo::new(Command::BlockStatus, offset, length)).is_ok());
     }
     let session = Session::new(config);
-    assert!(session.check_writable(0, 10_000).is_ok() && session.check_writable(1, 10_000).is_err());
+    assert!(session.check_writable(WriteRequest::new(0).of(10_000)).is_ok());
+    for request in [WriteRequest::new(1).of(10_000), ZeroRequest::new(1, 10_000).0] {
+        let past = Err(StartError::PastEnd { request, size: 10_000 });
+        assert_eq!(session.check_writable(request), past);
+    }
 }
 
 /// Each command and flag needs the server's word for it, and changes need a writable export.
@@ -319,7 +323,9 @@ fn commands_that_are_not_offered() {
         assert!(started(&read_only, RequestInfo::new(command, 0, 1)).is_ok());
     }
     assert!(started(&read_only, RequestInfo::FLUSH).is_ok());
-    assert!(Session::new(read_only).check_writable(0, 1).is_err());
+    let request = ZeroRequest::new(0, 1).0;
+    let refused = Err(StartError::ReadOnly(Command::WriteZeroes));
+    assert_eq!(Session::new(read_only).check_writable(request), refused);
 }
 
 /// The bounds on what is in flight, each to the byte; one request alone may be longer.

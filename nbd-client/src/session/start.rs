@@ -270,8 +270,7 @@ impl Session {
     }
 
     /// An error if a range cannot be written at all, in whole blocks or not.
-    pub(crate) fn check_writable(&self, offset: u64, length: u64) -> Result<(), StartError> {
-        let request = WriteRequest::new(offset).of(length);
+    pub(crate) fn check_writable(&self, request: RequestInfo) -> Result<(), StartError> {
         if self.export().flags.is_read_only() {
             return Err(StartError::ReadOnly(request.command));
         }

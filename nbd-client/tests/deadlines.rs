@@ -118,6 +118,48 @@ fn cancelling_from_another_thread() {
     }
 }
 
+/// The deadline of the job is absolute: it holds for the goodbye, and for what is begun after it, also
+/// if nothing was in flight when it passed.
+#[test]
+fn a_job_that_is_out_of_time_says_so_when_it_ends() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| conn.data(request, request.offset, &[7; 512], DONE))
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let is_late = |error: &Error| matches!(error, Error::OutOfTime(_));
+    // connections that are made in time, and left alone until it is over
+    let after = |time: Duration| Options::new().deadline(Some(Instant::now() + time));
+    let soon = Duration::from_millis(700);
+    let (mut ended, mut asked, mut surveyors) = (Vec::new(), Vec::new(), Vec::new());
+    for kind in Kind::ALL {
+        ended.push((kind, kind.connect(&uri, &after(soon)).unwrap()));
+        let mut client = kind.connect(&uri, &after(soon)).unwrap();
+        assert_eq!(client.read(0, 512).unwrap(), [7; 512], "{kind:?}");
+        asked.push((kind, client));
+    }
+    for kind in SurveyKind::ALL {
+        surveyors.push((kind, kind.connect(&uri, &after(soon), &wanted, Order::Together).unwrap()));
+    }
+    thread::sleep(soon);
+    for (kind, client) in ended {
+        let error = client.disconnect().unwrap_err();
+        assert!(is_late(&error), "{kind:?}: {error}");
+    }
+    for (kind, mut client) in asked {
+        let error = client.read(0, 512).unwrap_err();
+        assert!(is_late(&error), "{kind:?}: {error}");
+        let error = client.disconnect().unwrap_err();
+        assert!(matches!(error, Error::GivenUp), "{kind:?}, which has said so: {error}");
+    }
+    for (kind, surveyor) in surveyors {
+        let error = surveyor.disconnect().unwrap_err();
+        assert!(matches!(&error, SurveyorError::Client(error) if is_late(error)), "{kind:?}: {error}");
+    }
+}
+
 /// A server of a short disk that fails a command with ESHUTDOWN, and says whether it then heard a goodbye.
 fn going_down(fails: u16) -> (ScriptedServer, mpsc::Receiver<bool>) {
     let (seen, said) = mpsc::channel();

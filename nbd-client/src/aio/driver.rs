@@ -182,8 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
-        self.io.connection.check_alive()?;
-        self.io.connection.disconnect(Instant::now());
+        self.io.connection.disconnect(Instant::now())?;
         while self.io.connection.says_goodbye() {
             self.io.exchange().await?;
         }
@@ -236,6 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
 
     /// Moves bytes once, both ways, in the time that is left.
     async fn exchange(&mut self) -> Result<(), Error> {
+        // a stream that always has bytes would never be late
+        self.connection.handle_timeout(Instant::now())?;
         let end = self.connection.poll_timeout();
         let moved = before(end, poll_fn(|cx| self.poll_exchange(cx))).await;
         moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))

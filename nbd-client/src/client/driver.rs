@@ -176,7 +176,7 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Says goodbye, within the time for it.
     pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
-        self.connection.disconnect(Instant::now());
+        self.connection.disconnect(Instant::now())?;
         while self.connection.says_goodbye() {
             self.exchange(&mut Lent::default())?;
         }

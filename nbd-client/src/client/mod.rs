@@ -189,7 +189,6 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub fn disconnect(mut self) -> Result<(), Error> {
-        self.driver.connection.check_alive()?;
         self.driver.disconnect()
     }
 

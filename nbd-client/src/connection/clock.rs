@@ -88,12 +88,17 @@ impl Clock {
         limit.into_iter().chain(self.limits.deadline).min()
     }
 
+    /// True once the whole job is to be over.
+    pub(super) fn is_out_of_time(&self, now: Instant) -> bool {
+        self.limits.deadline.is_some_and(|end| end <= now)
+    }
+
     /// The limit that has ended the wait by now.
     pub(crate) fn timeout(&self, during: During, now: Instant) -> Error {
-        match self.limits.deadline {
-            Some(end) if end <= now => Error::OutOfTime(during),
-            _ => Error::Timeout { during, after: now.saturating_duration_since(self.restarted) },
+        if self.is_out_of_time(now) {
+            return Error::OutOfTime(during);
         }
+        Error::Timeout { during, after: now.saturating_duration_since(self.restarted) }
     }
 
     /// The limit of the most patient request in flight: a server may do one at a time, and the

@@ -229,7 +229,7 @@ impl Connection {
         self.says_goodbye || self.is_given_up || is_listed
     }
 
-    /// True while the goodbye is being sent. Until then [`poll`](Self::poll) has no event: after
+    /// True while the goodbye is being sent. [`poll`](Self::poll) has no event meanwhile: after
     /// ESHUTDOWN the last ones wait for it.
     #[must_use]
     pub fn says_goodbye(&self) -> bool {
@@ -247,6 +247,7 @@ impl Connection {
     pub fn during(&self) -> During {
         match &self.stage {
             Stage::Handshake(handshake) => handshake.eof().during,
+            Stage::Open(_) if self.says_goodbye => During::Send,
             Stage::Open(session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
         }
     }
@@ -257,8 +258,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection
-    /// or before it is open.
+    /// [`Error::Start`] if it cannot be asked, [`Error::OutOfTime`] after the end of the whole job,
+    /// [`Error::GivenUp`] after an error of the connection or before it is open.
     pub fn start(
         &mut self,
         now: Instant,
@@ -282,12 +283,14 @@ impl Connection {
     }
 
     fn open_session(&mut self, now: Instant) -> Result<(&mut Session, &mut Transfers), Error> {
+        self.check_alive()?;
+        self.check_deadline(now)?;
         if self.is_idle() {
             self.clock.restart(now);
         }
         match &mut self.stage {
-            Stage::Open(session) if !self.is_given_up => Ok((session, &mut self.transfers)),
-            _ => Err(Error::GivenUp),
+            Stage::Open(session) => Ok((session, &mut self.transfers)),
+            Stage::Handshake(..) => Err(Error::GivenUp),
         }
     }
 
@@ -324,11 +327,22 @@ impl Connection {
 
     /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be
     /// started any more.
-    pub fn disconnect(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfTime`] after the end of the whole job, to which the goodbye belongs, and
+    /// [`Error::GivenUp`] after an error of the connection.
+    pub fn disconnect(&mut self, now: Instant) -> Result<(), Error> {
+        self.check_alive()?;
+        self.obeys_shutdown = false;
+        self.begin_goodbye(now);
+        self.check_deadline(now)
+    }
+
+    fn begin_goodbye(&mut self, now: Instant) {
         if let Stage::Open(session) = &mut self.stage {
             session.disconnect();
             self.says_goodbye = true;
-            self.obeys_shutdown = false;
             self.clock.restart(now);
         }
     }
@@ -340,7 +354,7 @@ impl Connection {
             && session.must_disconnect()
             && session.in_flight() == 0
         {
-            self.disconnect(now);
+            self.begin_goodbye(now);
             self.obeys_shutdown = true;
         }
     }
@@ -348,6 +362,15 @@ impl Connection {
     /// An error if the connection can be used no more.
     pub(crate) const fn check_alive(&self) -> Result<(), Error> {
         if self.is_given_up { Err(Error::GivenUp) } else { Ok(()) }
+    }
+
+    /// An error if the whole job is to be over by now: nothing begins after that, and the goodbye
+    /// neither.
+    fn check_deadline(&mut self, now: Instant) -> Result<(), Error> {
+        if self.clock.is_out_of_time(now) {
+            return Err(self.give_up(Error::OutOfTime(self.during())));
+        }
+        Ok(())
     }
 
     /// No error of a connection is forgotten: later bytes would not be in step.
@@ -384,8 +407,7 @@ impl Connection {
         if self.poll_timeout().is_none_or(|end| now < end) {
             return Ok(());
         }
-        let during = if self.says_goodbye { During::Send } else { self.during() };
-        let error = self.clock.timeout(during, now);
+        let error = self.clock.timeout(self.during(), now);
         self.fail(error)
     }
 

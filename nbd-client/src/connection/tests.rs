@@ -767,7 +767,7 @@ fn a_server_that_takes_no_more_bytes_may_have_said_why() {
         let mut talk = Talk::begin(&Options::new());
         assert!(fails(&mut talk, kind).is_err() && talk.connection.check_alive().is_err());
         let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
-        talk.connection.disconnect(talk.now);
+        talk.connection.disconnect(talk.now).unwrap();
         assert!(fails(&mut talk, kind).is_err());
     }
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
@@ -787,7 +787,7 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert_eq!(talk.connection.poll_timeout(), None, "nothing is awaited");
     assert!(!talk.connection.says_goodbye());
     talk.now += Duration::from_secs(100);
-    talk.connection.disconnect(talk.now);
+    talk.connection.disconnect(talk.now).unwrap();
     assert!(talk.connection.says_goodbye());
     let end = talk.now + Duration::from_secs(5);
     assert_eq!(talk.connection.poll_timeout(), Some(end));
@@ -802,13 +802,13 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert!(matches!(error, Error::Start(StartError::Ending)), "{error}");
 
     let mut late = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
-    late.connection.disconnect(late.now);
+    late.connection.disconnect(late.now).unwrap();
     let error = late.connection.handle_timeout(late.now + Duration::from_secs(5)).unwrap_err();
     assert!(
         matches!(error, Error::Timeout { during: During::Send, after } if after == Duration::from_secs(5))
     );
     let mut short = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(Duration::from_secs(2)));
-    short.connection.disconnect(short.now);
+    short.connection.disconnect(short.now).unwrap();
     assert_eq!(short.connection.poll_timeout(), Some(short.now + Duration::from_secs(2)));
 }
 
@@ -818,13 +818,39 @@ fn bytes_that_are_sent_give_a_goodbye_no_more_time() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     let long = WriteRequest::new(0);
     talk.connection.start(talk.now, |it| it.start_write(&long, vec![1; 1 << 20])).unwrap();
-    talk.connection.disconnect(talk.now);
+    talk.connection.disconnect(talk.now).unwrap();
     let end = talk.now + Duration::from_secs(5);
     for nth in 1..5 {
         talk.connection.sent(100 << 10, talk.now + Duration::from_secs(nth));
         assert_eq!(talk.connection.poll_timeout(), Some(end));
     }
     assert!(matches!(talk.connection.handle_timeout(end), Err(Error::Timeout { .. })));
+}
+
+/// The deadline of the whole job is absolute: after it nothing begins, though nothing was in flight
+/// when it passed, and the goodbye neither.
+#[test]
+fn nothing_begins_after_the_deadline_of_the_job() {
+    let deadline = Instant::now() + Duration::from_secs(3000);
+    let before = deadline - Duration::from_nanos(1);
+    let open = || Talk::open(Terms::new(USUAL), &Options::new().deadline(Some(deadline)));
+    let is_late = |result: Result<(), Error>| matches!(result, Err(Error::OutOfTime(_)));
+
+    assert!(open().connection.disconnect(before).is_ok());
+    let mut talk = open();
+    assert!(matches!(talk.connection.disconnect(deadline), Err(Error::OutOfTime(During::Send))));
+    assert!(matches!(talk.connection.disconnect(deadline), Err(Error::GivenUp)));
+
+    assert!(open().connection.start(before, |session| session.start_flush()).is_ok());
+    let mut talk = open();
+    assert!(is_late(talk.connection.start(deadline, |session| session.start_flush()).map(drop)));
+    assert!(!talk.connection.has_output() && talk.connection.is_idle());
+    assert!(matches!(talk.connection.disconnect(deadline), Err(Error::GivenUp)));
+    assert!(!talk.connection.has_output(), "no goodbye after an error");
+
+    let mut talk = open();
+    assert!(talk.connection.begin(None, trim(0, 1), before).is_ok());
+    assert!(is_late(talk.connection.begin(None, trim(0, 1), deadline).map(drop)));
 }
 
 /// Two requests, the first of which was answered with ESHUTDOWN: the second one.
@@ -885,7 +911,7 @@ fn a_goodbye_that_cannot_be_sent_holds_no_event_back() {
     // one that the caller asked for has an error
     for fault in faults {
         let (mut talk, _) = going_down(&Options::new());
-        talk.connection.disconnect(talk.now);
+        talk.connection.disconnect(talk.now).unwrap();
         fault(&mut talk).unwrap_err();
     }
     // and so has what happens later
@@ -1117,7 +1143,7 @@ fn a_limit_before_the_deadline_of_the_job_is_a_timeout() {
     assert!(matches!(error, Error::Timeout { after, .. } if after == LIMIT), "{error}");
     // A request that is not sent yet is waited for.
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
-    talk.connection.disconnect(talk.now);
+    talk.connection.disconnect(talk.now).unwrap();
     assert!(talk.connection.poll_timeout().is_some());
     // So is the rest of a write that the server has refused already: no request is in flight.
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));

@@ -33,7 +33,10 @@ def run(*command, **options):
 
 
 def qemu_io(disk, commands):
-    run("qemu-io", "--cache=unsafe", "-f", "qcow2", disk, input="\n".join(commands) + "\n", text=True, stdout=subprocess.DEVNULL)
+    run(
+        "qemu-io", "--cache=unsafe", "-f", "qcow2", disk, input="\n".join(commands) + "\n",
+        text=True, stdout=subprocess.DEVNULL,
+    )
 
 
 class Server:
@@ -58,9 +61,13 @@ class Server:
 
 def run_backup(uri, to, *options):
     """Returns the seconds and the report; on failure, the exit code and the message."""
-    report = to + ".report" if to != os.devnull else os.path.join(tempfile.gettempdir(), "report-%d" % os.getpid())
+    beside = os.path.join(tempfile.gettempdir(), "report-%d" % os.getpid())
+    report = beside if to == os.devnull else to + ".report"
     start = time.monotonic()
-    done = subprocess.run([PROGRAM, "backup", *options, "--report", report, uri, to], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [PROGRAM, "backup", *options, "--report", report, uri, to],
+        stderr=subprocess.PIPE, text=True,
+    )
     seconds = time.monotonic() - start
     if done.returncode != 0:
         return done.returncode, done.stderr.strip()
@@ -93,10 +100,12 @@ def compare_ways(uri):
     seconds = {way: statistics.median(times[way]) for way in ways}
     print("%-16s %10s %14s %16s" % ("incremental 2", "seconds", "on the wire", "stream, bytes"))
     for way in ways:
-        print("%-16s %10.3f %14d %16d" % (way, seconds[way], reports[way]["received"], reports[way]["stream"]))
+        report = reports[way]
+        print("%-16s %10.3f %14d %16d" % (way, seconds[way], report["received"], report["stream"]))
     a, b = ways
     ratio = lambda key: reports[a][key] / reports[b][key]
-    print("%-16s %9.1fx %13.1fx %15.1fx" % ("times better", seconds[a] / seconds[b], ratio("received"), ratio("stream")))
+    ratios = (seconds[a] / seconds[b], ratio("received"), ratio("stream"))
+    print("%-16s %9.1fx %13.1fx %15.1fx" % ("times better", *ratios))
 
 
 def main():
@@ -114,7 +123,9 @@ def main():
         run("qemu-img", "bitmap", "--add", disk, "b1")
         qemu_io(disk, ["write -q -P %d %dM 64M" % (n % 250 + 2, 16 + n * 64) for n in range(mib // 64)])
         with Server(disk, "-r", "-B", "b1") as uri:
-            seconds, report = back_up(uri, path("first"), "--bitmap", "b1", "--checkpoint", "b1", "--after", path("full"))
+            seconds, report = back_up(
+                uri, path("first"), "--bitmap", "b1", "--checkpoint", "b1", "--after", path("full")
+            )
         print("incremental 1    %10.3f %14d %16d  the data" % (seconds, report["received"], report["stream"]))
 
         run("qemu-img", "bitmap", "--disable", disk, "b1")

@@ -58,7 +58,10 @@ def main():
         source, target = path("source"), path("target")
         with qemu_nbd(source, "-f", "qcow2", "-B", "b0", path("disk.qcow2")) as disk:
             with nbdkit(target, "null", str(SIZE)) as null:
-                copy = lambda count: [PROGRAM, "copy", "--quiet", "--bitmap", "b0", "--connections", count, disk, null]
+                copy = lambda count: [
+                    PROGRAM, "copy", "--quiet", "--bitmap", "b0", "--connections", count,
+                    disk, null,
+                ]
                 last = ["--parent", "last", "--previous-size", str(SIZE)]
                 backup = [PROGRAM, "backup", "--quiet", "--bitmap", "b0", *last, disk]
                 floor = lambda to: [path("floor"), source, to, str(COUNT), str(STEP)]

@@ -33,7 +33,8 @@ struct __attribute__((packed)) request {
 
 static struct request request(int command, uint64_t nth, uint64_t step)
 {
-    return (struct request){htobe32(MAGIC), 0, htobe16(command), htobe64(nth), htobe64(nth * step), htobe32(LENGTH)};
+    return (struct request){htobe32(MAGIC),     0, htobe16(command), htobe64(nth),
+                            htobe64(nth * step), htobe32(LENGTH)};
 }
 
 static void check(int fine, const char *what)

@@ -54,13 +54,18 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         image, socket = os.path.join(folder, "disk.qcow2"), os.path.join(folder, "nbd.sock")
         make_image(image)
-        server = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "8", "-B", "b0", "-f", "qcow2", "-k", socket, image])
+        server = subprocess.Popen(
+            ["qemu-nbd", "-r", "-t", "-e", "8", "-B", "b0", "-f", "qcow2", "-k", socket, image]
+        )
         try:
             while not os.path.exists(socket):
                 time.sleep(0.05)
             uri = "nbd+unix:///?socket=" + socket
             ours = [[PROGRAM, "map", uri, "--bitmap", "b0", "--json"]]
-            theirs = [["nbdinfo", "--json", "--map=" + name, uri] for name in ("base:allocation", "qemu:dirty-bitmap:b0")]
+            theirs = [
+                ["nbdinfo", "--json", "--map=" + name, uri]
+                for name in ("base:allocation", "qemu:dirty-bitmap:b0")
+            ]
             timed(ours), timed(theirs)  # the server's caches
             rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
         finally:

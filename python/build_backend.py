@@ -30,7 +30,10 @@ def build_sdist(sdist_directory, config_settings=None):
             if file == "Cargo.toml":
                 data = trimmed(data.decode()).encode()
             elif file == "pyproject.toml":
-                data = data.replace(b'build-backend = "build_backend"\nbackend-path = ["."]', b'build-backend = "maturin"')
+                data = data.replace(
+                    b'build-backend = "build_backend"\nbackend-path = ["."]',
+                    b'build-backend = "maturin"',
+                )
             member.size = len(data)
             new.addfile(member, io.BytesIO(data))
     os.replace(path + ".new", path)

@@ -116,8 +116,11 @@ int main(int argc, char **argv)
 
     while ((more = nbdx_survey_next_request(reply.survey, &reply.id, &offset, &length)) == 1) {
         nbd_extent_callback callback = {.callback = on_extents, .user_data = &reply};
-        if (nbd_block_status(nbd, length, offset, callback, 0) == -1)
-            errx(1, "%s", *nbdx_survey_error(reply.survey) ? nbdx_survey_error(reply.survey) : nbd_get_error());
+        if (nbd_block_status(nbd, length, offset, callback, 0) == -1) {
+            /* where the survey refused the reply, libnbd's error says only that the callback failed */
+            const char *refused = nbdx_survey_error(reply.survey);
+            errx(1, "%s", *refused ? refused : nbd_get_error());
+        }
         if (nbdx_survey_reply_done(reply.survey, reply.id) == -1)
             errx(1, "%s", nbdx_survey_error(reply.survey));
         while ((count = nbdx_survey_read(reply.survey, extents, 512)) > 0)

@@ -34,7 +34,10 @@ func (s *server) size() (sum uint64) {
 	return sum
 }
 
-func (s *server) blockStatus(count, offset uint64, callback func(string, uint64, []nbdextents.Entry) error) error {
+// onContext is libnbd's callback: the entries of one context, from offset on.
+type onContext func(context string, offset uint64, entries []nbdextents.Entry) error
+
+func (s *server) blockStatus(count, offset uint64, callback onContext) error {
 	for _, context := range s.order {
 		var entries []nbdextents.Entry
 		position := uint64(0)
@@ -76,7 +79,7 @@ func dirtyBytes(rows []row) (sum uint64) {
 func kubevirtToday(s *server) (rows []row, err error) {
 	for current := uint64(0); current < s.size(); {
 		lists, farthest := map[string][]row{}, current
-		err := s.blockStatus(s.size()-current, current, func(context string, offset uint64, entries []nbdextents.Entry) error {
+		take := func(context string, offset uint64, entries []nbdextents.Entry) error {
 			for _, e := range entries {
 				lists[context] = append(lists[context], row{offset, e.Length, e.Flags&1 != 0, e.Flags&2 != 0})
 				offset += e.Length
@@ -85,8 +88,8 @@ func kubevirtToday(s *server) (rows []row, err error) {
 				farthest = offset
 			}
 			return nil
-		})
-		if err != nil {
+		}
+		if err := s.blockStatus(s.size()-current, current, take); err != nil {
 			return nil, err
 		}
 		a, b := lists[allocation], lists[bitmap]
@@ -223,7 +226,9 @@ func vmsyncToday(s *server, context string, step uint64) (rows []row, err error)
 
 // changedExtents replaces vmsync's listing: actions in place of a bool, so that zeroes are written without
 // being read.
-func changedExtents(s *server, survey *nbdextents.Survey, policy *nbdextents.Policy, bitmaps uint32) ([]nbdextents.Action, error) {
+func changedExtents(
+	s *server, survey *nbdextents.Survey, policy *nbdextents.Policy, bitmaps uint32,
+) ([]nbdextents.Action, error) {
 	disk, err := nbdextents.NewMap(0, bitmaps)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,9 @@ type Map struct {
 // NewMap makes an empty map that starts at byte start. bitmaps has the bits of the bitmaps that its
 // extents know, for example those that Survey.Bitmaps returns.
 func NewMap(start uint64, bitmaps uint32) (*Map, error) {
-	c, err := made("NewMap", func() *C.nbdx_map { return C.nbdx_map_new(C.uint64_t(start), C.uint32_t(bitmaps)) })
+	c, err := made("NewMap", func() *C.nbdx_map {
+		return C.nbdx_map_new(C.uint64_t(start), C.uint32_t(bitmaps))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,8 @@ func TestSurveyMapPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plan.Close()
-	if n, err := plan.Read(actions[:1]); n != 1 || err != nil || actions[0].Start != 4096 || actions[0].Length != 2048 {
+	n, err := plan.Read(actions[:1])
+	if n != 1 || err != nil || actions[0].Start != 4096 || actions[0].Length != 2048 {
 		t.Fatal(n, err, actions[0])
 	}
 	position, err := plan.Position()
@@ -115,7 +116,8 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rest.Close()
-	if request, ok, err := rest.NextRequest(); err != nil || !ok || request.Offset != 4096 || request.Length != 4096 {
+	request, ok, err := rest.NextRequest()
+	if err != nil || !ok || request.Offset != 4096 || request.Length != 4096 {
 		t.Fatal(request, ok, err)
 	}
 	if _, err := nbdextents.NewSurveyWithOptions(16384, options); err == nil {
@@ -135,7 +137,8 @@ func TestErrorsCarryTheWordsOfTheLibrary(t *testing.T) {
 	if err := survey.Extents32(1, allocation, 0, nil); err == nil {
 		t.Fatal("there is no such request")
 	}
-	if _, err := nbdextents.NewSurvey(8192, "x:y"); !errors.As(err, &failure) || !strings.Contains(failure.Message, "x:y") {
+	_, err := nbdextents.NewSurvey(8192, "x:y")
+	if !errors.As(err, &failure) || !strings.Contains(failure.Message, "x:y") {
 		t.Fatal(err)
 	}
 	if _, err := nbdextents.NewIncremental(8192, 4096, 1, true); err == nil {
@@ -146,7 +149,8 @@ func TestErrorsCarryTheWordsOfTheLibrary(t *testing.T) {
 // C ends a string at a NUL: the name before it would be taken for the whole one.
 func TestNamesWithANulAreRefused(t *testing.T) {
 	const name = bitmap + "\x00x"
-	if _, err := nbdextents.NewSurvey(8192, allocation, name); err == nil || !strings.Contains(err.Error(), `\x00x`) {
+	_, err := nbdextents.NewSurvey(8192, allocation, name)
+	if err == nil || !strings.Contains(err.Error(), `\x00x`) {
 		t.Fatal(err)
 	}
 	optional := nbdextents.Options{Contexts: []nbdextents.Context{{Name: name, Optional: true, Granted: true}}}

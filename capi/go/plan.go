@@ -37,7 +37,8 @@ func NewFull(ontoZeroes bool) (*Policy, error) {
 // error, unless allowGrown: then all beyond the old end is dirty, whatever the bitmaps say.
 func NewIncremental(previousSize, size uint64, bitmaps uint32, allowGrown bool) (*Policy, error) {
 	return newPolicy("NewIncremental", func() *C.nbdx_policy {
-		return C.nbdx_policy_incremental(C.uint64_t(previousSize), C.uint64_t(size), C.uint32_t(bitmaps), flag(allowGrown))
+		return C.nbdx_policy_incremental(
+			C.uint64_t(previousSize), C.uint64_t(size), C.uint32_t(bitmaps), flag(allowGrown))
 	})
 }
 
@@ -101,7 +102,9 @@ func NewPlan(m *Map, policy *Policy, blockSize uint64, options PlanOptions) (*Pl
 	if m.c == nil || policy.c == nil {
 		return nil, ErrClosed
 	}
-	c, err := made("NewPlan", func() *C.nbdx_plan { return C.nbdx_plan_new(m.c, policy.c, C.uint64_t(blockSize)) })
+	c, err := made("NewPlan", func() *C.nbdx_plan {
+		return C.nbdx_plan_new(m.c, policy.c, C.uint64_t(blockSize))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -66,8 +66,8 @@ func (s *Survey) Extents32(id uint64, context string, offset uint64, entries []u
 	}
 	name := C.CString(context)
 	defer C.free(unsafe.Pointer(name))
-	list := (*C.uint32_t)(first(entries))
-	if C.nbdx_survey_extents32(s.c, C.uint64_t(id), name, C.uint64_t(offset), list, C.size_t(len(entries))) != 0 {
+	list, count := (*C.uint32_t)(first(entries)), C.size_t(len(entries))
+	if C.nbdx_survey_extents32(s.c, C.uint64_t(id), name, C.uint64_t(offset), list, count) != 0 {
 		return s.failure("Extents32")
 	}
 	return nil
@@ -83,7 +83,8 @@ func (s *Survey) Extents64(id uint64, context string, offset uint64, entries []E
 	}
 	name := C.CString(context)
 	defer C.free(unsafe.Pointer(name))
-	if C.nbdx_survey_extents64(s.c, C.uint64_t(id), name, C.uint64_t(offset), first(entries), C.size_t(len(entries))) != 0 {
+	list, count := first(entries), C.size_t(len(entries))
+	if C.nbdx_survey_extents64(s.c, C.uint64_t(id), name, C.uint64_t(offset), list, count) != 0 {
 		return s.failure("Extents64")
 	}
 	return nil

@@ -25,7 +25,8 @@ def make_image(path):
     run("qemu-img", "create", "-q", "-f", "qcow2", path, "6M")
     run("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 1M", "-c", "write -P 2 4M 1M", path)
     run("qemu-img", "bitmap", "--add", path, BITMAP)
-    run("qemu-io", "-f", "qcow2", "-c", "write -P 3 1M 64k", "-c", "write -z 4M 512k", "-c", "write -zu 2M 1M", path)
+    changes = ["-c", "write -P 3 1M 64k", "-c", "write -z 4M 512k", "-c", "write -zu 2M 1M"]
+    run("qemu-io", "-f", "qcow2", *changes, path)
 
 
 def exactly(sock, count):
@@ -60,8 +61,10 @@ def record(path, extended):
     option(sock, OPT_EXTENDED if extended else OPT_STRUCTURED)
     string = lambda text: struct.pack(">I", len(text)) + text.encode()
     query = string("") + struct.pack(">I", len(CONTEXTS)) + b"".join(map(string, CONTEXTS))
-    contexts = [(struct.unpack(">I", p[:4])[0], p[4:].decode()) for k, p in option(sock, OPT_SET_META, query) if k == REP_META]
-    infos = [p for k, p in option(sock, OPT_GO, string("") + struct.pack(">H", 0)) if k == REP_INFO and p[:2] == b"\0\0"]
+    granted = [p for kind, p in option(sock, OPT_SET_META, query) if kind == REP_META]
+    contexts = [(struct.unpack(">I", p[:4])[0], p[4:].decode()) for p in granted]
+    answers = option(sock, OPT_GO, string("") + struct.pack(">H", 0))
+    infos = [p for kind, p in answers if kind == REP_INFO and p[:2] == b"\0\0"]
     size = struct.unpack(">Q", infos[0][2:10])[0]
     if extended:
         sock.sendall(struct.pack(">IHHQQQ", 0x21E41C71, 0, 7, 1, 0, size))
@@ -71,7 +74,8 @@ def record(path, extended):
     done = False
     while not done:
         header = exactly(sock, 32 if extended else 20)
-        flags, length = struct.unpack(">H", header[4:6])[0], int.from_bytes(header[24 if extended else 16:], "big")
+        flags = struct.unpack(">H", header[4:6])[0]
+        length = int.from_bytes(header[24 if extended else 16:], "big")
         lines.append("payload " + exactly(sock, length).hex())
         done = flags & 1
     sock.close()
@@ -83,7 +87,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         image, path = os.path.join(folder, "disk.qcow2"), os.path.join(folder, "sock")
         make_image(image)
-        server = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "8", "-A", "-B", BITMAP, "-f", "qcow2", "-k", path, image])
+        options = ["-r", "-t", "-e", "8", "-A", "-B", BITMAP, "-f", "qcow2", "-k", path]
+        server = subprocess.Popen(["qemu-nbd", *options, image])
         try:
             while not os.path.exists(path):
                 time.sleep(0.05)

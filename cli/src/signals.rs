@@ -1,5 +1,5 @@
-//! Signals that end the program: what is to be done before, and then the end that the caller of the
-//! program expects of such a signal.
+//! Signals that end the program: it cleans up first, and then ends as its caller expects of such a
+//! signal.
 
 use core::ffi::c_int;
 use std::fs;

@@ -6,8 +6,8 @@
 
 A run makes a checkpoint of the domain and starts a backup job; libvirt then serves a frozen view of
 each disk. `backup` writes one folder for each checkpoint, with a file for each disk; `copy` brings
-the disk {disk} of the target up to date. The first run takes everything. Later runs take what has
-changed since the last run that was whole, and a disk without bitmap, such as a raw one, as a whole.
+the disk {disk} of the target up to date. The first run takes everything. Later runs take the changes
+since the last run that was whole; a disk without a bitmap, such as a raw one, they take whole.
 A run that fails leaves nothing that looks whole: no folder, and no checkpoint. Its changes are part
 of the next run, since libvirt gives them back to the checkpoint before.
 
@@ -95,7 +95,7 @@ class Job:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def check(self):
-        """Fails unless the job still runs: else what was read may be newer than the checkpoint."""
+        """Fails unless the job still runs: else its data may be newer than the checkpoint."""
         if "Backup" not in virsh("domjobinfo", self.domain):
             raise Failed("libvirt has ended the job before everything was read")
 

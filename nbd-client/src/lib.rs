@@ -81,7 +81,7 @@
 //! payload have moved; a byte a second is no progress. FLUSH has no limit unless
 //! [set](Options::flush_timeout). [`Options::deadline`] is absolute.
 //!
-//! # What holds of any server
+//! # Promises against any server
 //!
 //! Nothing that a server sends makes this crate panic, loop for ever or use unbounded memory. Three
 //! things can go wrong, and they are three types: a [`RequestError`](session::RequestError) leaves

@@ -7,7 +7,8 @@
     target/python/fresh/bin/python python/benches/ratios.py
 
 Medians of rounds for what asks a server, the fastest round for what only computes; all take turns, so
-that a busy machine slows them alike. All answers are compared before anything is timed. Needs NumPy and qemu-utils.
+that a busy machine slows them alike. All answers are compared before anything is timed. Needs NumPy
+and qemu-utils.
 """
 
 import glob
@@ -193,7 +194,10 @@ def surveys(folder):
     image, path = folder / "disk.qcow2", folder / "s"
     images.create(image, 1200 << 20, cluster="4k")
     writes = "".join(f"write -q {nth * 4096} 4k\n" for nth in range(0, CLUSTERS, 2))
-    subprocess.run(["qemu-io", "--cache=unsafe", image], input=writes, text=True, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["qemu-io", "--cache=unsafe", image], input=writes, text=True, check=True,
+        stdout=subprocess.DEVNULL,
+    )
     images.add_bitmap(image, "b0")
     images.qemu_io(image, "write 1M 4k", "write 1100M 4k")
     program = os.environ.get("NBD_EXTENTS", TARGET / "release/nbd-extents")
@@ -205,7 +209,9 @@ def surveys(folder):
             "program": lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL),
             "survey": lambda: nbd_extents.survey(uri, ["b0"]),
             "json": lambda: nbd_extents.survey(uri, ["b0"]).to_json(),
-            "process": lambda: subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL),
+            "process": lambda: subprocess.run(
+                [sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL
+            ),
             "pure": lambda: pure_python(path),
         }
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,5 +1,5 @@
-//! `Map`: a disk's map in memory, as a Python object. What is asked of a map, but for formats,
-//! plans and saved maps, which have files of their own.
+//! `Map`: a disk's map in memory, as a Python object. Formats, plans and saved maps have files of
+//! their own.
 
 use std::sync::Arc;
 

@@ -64,16 +64,22 @@ def test_a_chain_of_backups_restores_the_disk(folder, seed, bitmap_first):
     assert disk == content(image, folder)
 
     images.add_bitmap(image, "b0", "-g", "4096")
-    images.qemu_io(image, "write -P 5 1M 300k", "write -z 3M 64k", "discard 5M 1M", f"write -P 9 {SIZE - 4096} 4k")
+    images.qemu_io(
+        image,
+        "write -P 5 1M 300k", "write -z 3M 64k", "discard 5M 1M", f"write -P 9 {SIZE - 4096} 4k",
+    )
     with images.qemu_nbd(image, folder / "b", "-B", "b0"):
         uri = images.uri(folder / "b")
-        totals = nbd_extents.backup(uri, str(changed), ["b0"], checkpoint="monday", after=full, bitmap_first=bitmap_first)
+        totals = nbd_extents.backup(
+            uri, str(changed), ["b0"], checkpoint="monday", after=full, bitmap_first=bitmap_first
+        )
         assert totals == nbd_extents.survey(uri, ["b0"]).totals()
     meta = restore(disk, changed.read_bytes())
     assert meta["incremental"] is True and "sunday" in json.dumps(meta) and "monday" in json.dumps(meta)
     assert disk == content(image, folder)
     assert totals["copy"] + totals["zero"] < SIZE / 2
-    assert sorted(path.name for path in folder.iterdir() if "partial" in path.name or "tmp" in path.name) == []
+    names = [path.name for path in folder.iterdir()]
+    assert [name for name in names if "partial" in name or "tmp" in name] == []
 
 
 def test_what_does_not_fit(folder):
@@ -93,7 +99,10 @@ def test_what_does_not_fit(folder):
             nbd_extents.backup(uri, folder / "no" / "folder", checkpoint="c")
         with pytest.raises(OtherError, match="regular file"):
             nbd_extents.backup(uri, folder)
-        for wrong in ({"after": full}, {"previous_size": 1}, {"grown": True}, {"bitmap_first": True}, {"timeout": -1}):
+        for wrong in (
+            {"after": full}, {"previous_size": 1}, {"grown": True}, {"bitmap_first": True},
+            {"timeout": -1},
+        ):
             with pytest.raises(ValueError):
                 nbd_extents.backup(uri, folder / "next", **wrong)
         with pytest.raises(ValueError):
@@ -199,5 +208,7 @@ def test_ctrl_c_ends_a_backup_and_leaves_no_file(folder):
 def test_progress(folder):
     seen = []
     with images.qemu_nbd(dirty_image(folder, 2), folder / "s"):
-        totals = nbd_extents.backup(images.uri(folder / "s"), folder / "full", progress=lambda *now: seen.append(now))
+        totals = nbd_extents.backup(
+            images.uri(folder / "s"), folder / "full", progress=lambda *now: seen.append(now)
+        )
     assert seen[-1] == (totals["copy"], totals["copy"])

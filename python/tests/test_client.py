@@ -67,7 +67,10 @@ def test_a_plan_is_read(folder, disk):
             read = [(offset, len(data)) for offset, data in client.blocks(ranges)]
             assert sum(length for _, length in read) == sum(length for _, length in ranges)
             assert read[0][0] == 1 << 20 and read[-1] == (SIZE - 4096, 4096)
-            for wrong, error in [([5], TypeError), ([(0, SIZE + 1)], ValueError), ([(2**63, 2**63)], ValueError), ([(-1, 1)], OverflowError), (5, TypeError)]:
+            for wrong, error in [
+                ([5], TypeError), ([(0, SIZE + 1)], ValueError), ([(2**63, 2**63)], ValueError),
+                ([(-1, 1)], OverflowError), (5, TypeError),
+            ]:
                 with pytest.raises(error):
                     client.blocks(wrong)
 
@@ -91,7 +94,10 @@ def test_writes(folder):
     with images.qemu_nbd(path, folder / "s", image_format="raw", read_only=False):
         with Client(images.uri(folder / "s")) as client:
             assert not client.read_only
-            for offset, data in [(0, b"\1" * 512), (4096, bytearray(b"\2" * 512)), (1 << 20, memoryview(b"\3" * (3 << 20)))]:
+            for offset, data in [
+                (0, b"\1" * 512), (4096, bytearray(b"\2" * 512)),
+                (1 << 20, memoryview(b"\3" * (3 << 20))),
+            ]:
                 client.write(offset, data)
                 expected[offset : offset + len(data)] = data
             client.zero(8 << 20, 4 << 20)

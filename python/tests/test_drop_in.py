@@ -32,7 +32,10 @@ def fragmented(tmp_path_factory):
     image = tmp_path_factory.mktemp("image") / "fragmented.qcow2"
     images.create(image, 1536 * MIB, cluster="4k")
     data = "".join(f"write -q {nth * 8192} 4096\n" for nth in range(150_000))
-    subprocess.run(["qemu-io", "--cache=unsafe", image], input=data, text=True, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["qemu-io", "--cache=unsafe", image], input=data, text=True, check=True,
+        stdout=subprocess.DEVNULL,
+    )
     images.add_bitmap(image, "b0", "-g", "4096")
     images.qemu_io(image, "write -P 1 0 4096", f"write -P 1 {1200 * MIB} 4096")
     return image

@@ -144,7 +144,9 @@ def test_start():
     merged = nbd_extents.merge(DIRTY, ZERO, start=1 << 40)
     assert (merged.start, merged.end, merged.size) == (1 << 40, (1 << 40) + 12288, 12288)
     assert next(iter(merged)).start == 1 << 40
-    for start, error in [(-1, OverflowError), (2**64, OverflowError), (2**63, OverflowError), ("0", TypeError)]:
+    for start, error in [
+        (-1, OverflowError), (2**64, OverflowError), (2**63, OverflowError), ("0", TypeError),
+    ]:
         with pytest.raises(error):
             nbd_extents.merge(DIRTY, ZERO, start=start)
 
@@ -152,7 +154,10 @@ def test_start():
 def test_a_wrong_argument_leaves_the_request_outstanding():
     survey = nbd_extents.Survey(8192, ["base:allocation"])
     request = survey.next_request()
-    for entries, error in [([8192], ValueError), ([-1, 0], OverflowError), ([2**64, 0], OverflowError), (None, TypeError)]:
+    for entries, error in [
+        ([8192], ValueError), ([-1, 0], OverflowError), ([2**64, 0], OverflowError),
+        (None, TypeError),
+    ]:
         with pytest.raises(error):
             survey.extents(request, "base:allocation", 0, entries)
     with pytest.raises(ValueError, match="byte"):

@@ -181,7 +181,10 @@ def hostile(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["garbage", "wrong cookie", "wrong context", "empty list", "length of 0", "cut list", "nothing", "huge chunk", "error"],
+    [
+        "garbage", "wrong cookie", "wrong context", "empty list", "length of 0", "cut list",
+        "nothing", "huge chunk", "error",
+    ],
 )
 def test_a_hostile_server(folder, name):
     with serve(folder / "s", hostile(name)) as uri:

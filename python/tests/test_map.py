@@ -49,7 +49,8 @@ def test_a_map_of_many_extents_is_read_to_its_end():
 def test_extents():
     extent = Extent(4096, 512, True, False)
     assert (extent.start, extent.length, extent.end) == (4096, 512, 4608)
-    assert (extent.dirty, extent.zero, extent.hole, extent.depth, extent.bitmaps) == (True, False, None, None, 1)
+    seen = (extent.dirty, extent.zero, extent.hole, extent.depth, extent.bitmaps)
+    assert seen == (True, False, None, None, 1)
     assert extent == Extent(4096, 512, dirty=True, zero=False, hole=None)
     assert extent != Extent(4096, 512) and extent != (4096, 512, True, False, None)
     assert len({extent, Extent(4096, 512, True, False), Extent(0, 1)}) == 2
@@ -106,7 +107,8 @@ def test_actions_totals_and_plans(seed):
 
     planned = ["skip"] * len(model)
     for step in map.plan(block_size=BLOCK, max_copy=2 * BLOCK):
-        assert step.action in ("copy", "zero") and step.length <= (2 * BLOCK if step.action == "copy" else 1 << 30)
+        assert step.action in ("copy", "zero")
+        assert step.length <= (2 * BLOCK if step.action == "copy" else 1 << 30)
         for block in range(step.start // BLOCK, step.end // BLOCK):
             assert planned[block] == "skip", "steps do not overlap"
             planned[block] = step.action
@@ -142,7 +144,9 @@ def test_formats():
         {"start": 4096, "length": 4096, "dirty": False, "zero": True},
     ]
     assert map.to_json() == map.to_json("imageio") == map.to_json("imageio-dirty")
-    assert json.loads(map.to_json("imageio-zero"))[1] == {"start": 4096, "length": 4096, "zero": True, "hole": False}
+    assert json.loads(map.to_json("imageio-zero"))[1] == {
+        "start": 4096, "length": 4096, "zero": True, "hole": False,
+    }
     with pytest.raises(NotThereError, match="hole"):
         map.to_format("imageio-dirty")
     with pytest.raises(ValueError, match="there are imageio-zero"):
@@ -184,7 +188,10 @@ QEMU_IMG = """[{ "start": 0, "length": 4096, "depth": 0, "present": true, "zero"
 
 
 def test_text_that_is_no_map():
-    for text in ("", "[", "{}", "[]", '[{"start": 0}]', '[{"start": 0, "length": 18446744073709551616, "zero": true}]'):
+    for text in (
+        "", "[", "{}", "[]", '[{"start": 0}]',
+        '[{"start": 0, "length": 18446744073709551616, "zero": true}]',
+    ):
         with pytest.raises(BrokenRulesError):
             Map.from_format(text, "imageio-zero")
     with pytest.raises(BrokenRulesError):
@@ -226,7 +233,10 @@ def full(blocks):
 
 def incremental(blocks):
     """The same with `.` for clean blocks."""
-    return merge([(BLOCK, block != ".") for block in blocks], [(BLOCK, 3 * (block == "Z")) for block in blocks])
+    return merge(
+        [(BLOCK, block != ".") for block in blocks],
+        [(BLOCK, 3 * (block == "Z")) for block in blocks],
+    )
 
 
 def test_chains():

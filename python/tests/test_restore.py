@@ -35,7 +35,9 @@ def chain(folder):
 def target(folder, size=SIZE, **options):
     """A raw disk full of old bytes, exported writable."""
     (folder / "target").write_bytes(b"\xee" * size)
-    return images.qemu_nbd(folder / "target", folder / "t", image_format="raw", **{"read_only": False, **options})
+    return images.qemu_nbd(
+        folder / "target", folder / "t", image_format="raw", **{"read_only": False, **options}
+    )
 
 
 def test_a_chain_is_restored_to_each_of_its_points(folder, chain):
@@ -43,7 +45,9 @@ def test_a_chain_is_restored_to_each_of_its_points(folder, chain):
     for count in (1, 2, 3):
         seen = []
         with target(folder, SIZE + 4096):
-            described = nbd_extents.restore(images.uri(folder / "t"), files[:count], progress=lambda *now: seen.append(now))
+            described = nbd_extents.restore(
+                images.uri(folder / "t"), files[:count], progress=lambda *now: seen.append(now)
+            )
         restored = (folder / "target").read_bytes()
         assert restored[:SIZE] == disks[count - 1]
         assert restored[SIZE:] == b"\xee" * 4096, "beyond the disk the target stays as it is"
@@ -106,7 +110,10 @@ def test_no_chain(folder, chain):
         refused(NotThereError, [full, folder / "nothing"])
         refused(ValueError, [full], base="sunday", target_is_zero=True)
         refused(ValueError, [monday], target_is_zero=True)
-        for damaged in (whole[:-1], whole[: len(whole) // 2], whole + b"x", b"", bytes(100), whole.replace(b"\5", b"\6", 1)):
+        for damaged in (
+            whole[:-1], whole[: len(whole) // 2], whole + b"x", b"", bytes(100),
+            whole.replace(b"\5", b"\6", 1),
+        ):
             monday.write_bytes(damaged)
             refused(BrokenRulesError, [full, monday])
     assert (folder / "target").read_bytes() == b"\xee" * SIZE, "nothing was written"

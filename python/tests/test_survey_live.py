@@ -99,7 +99,9 @@ def test_depth(folder):
     assert list(map.columns("depth")["depth"]) == [extent.depth for extent in map]
 
 
-@pytest.mark.parametrize("offset, length", [(0, 4096), (4096, 8192), (1 << 20, None), (777, 12345), (SIZE, 0), (0, 0)])
+@pytest.mark.parametrize(
+    "offset, length", [(0, 4096), (4096, 8192), (1 << 20, None), (777, 12345), (SIZE, 0), (0, 0)]
+)
 def test_a_part_of_the_disk(folder, offset, length):
     image = dirty_image(folder, 3)
     socket = folder / "s"
@@ -111,7 +113,10 @@ def test_a_part_of_the_disk(folder, offset, length):
     assert part == whole.slice(offset, end)
 
 
-@pytest.mark.parametrize("offset, length", [(SIZE + 1, None), (0, SIZE + 1), (SIZE, 1), (2**63, 2**63), (2**64 - 1, 2**64 - 1)])
+@pytest.mark.parametrize(
+    "offset, length",
+    [(SIZE + 1, None), (0, SIZE + 1), (SIZE, 1), (2**63, 2**63), (2**64 - 1, 2**64 - 1)],
+)
 def test_a_range_that_leaves_the_disk(folder, offset, length):
     socket = folder / "s"
     with images.qemu_nbd(dirty_image(folder, 3), socket):

@@ -79,7 +79,10 @@ def test_nbdkit_and_writes(folder, authorities):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"tls_hostname": "localhost"}, {"tls_hostname": "127.0.0.1"}, {"tls_verify_peer": 0}, {"x_tls_fingerprint": "its own"}],
+    [
+        {"tls_hostname": "localhost"}, {"tls_hostname": "127.0.0.1"}, {"tls_verify_peer": 0},
+        {"x_tls_fingerprint": "its own"},
+    ],
     ids=str,
 )
 def test_who_is_trusted(folder, authorities, parameters):
@@ -126,7 +129,9 @@ def test_both_sides_must_want_it(folder, authorities):
             nbd_extents.survey(trusted(folder / "plain", authorities[0]))
 
 
-@pytest.mark.parametrize("parameter", ["tls-verify-peer=2", "tls-type=psk", "tls-hostname=", "x-tls-fingerprint=12"])
+@pytest.mark.parametrize(
+    "parameter", ["tls-verify-peer=2", "tls-type=psk", "tls-hostname=", "x-tls-fingerprint=12"]
+)
 def test_parameters_that_are_none(parameter):
     with pytest.raises(ValueError, match=parameter.split("=")[0]):
         nbd_extents.survey(f"nbds://localhost/?{parameter}")

@@ -144,7 +144,8 @@ def render(text, functions, start, end):
         for mutant in function.mutants:
             at, to = (text.offset(place) for place in mutant.span)
             body = text.text[opening:at] + mutant.replacement + text.text[to:closing]
-            out.append(f"\n/*mutant {mutant.number}*/ {mutant.number} => {{\n{body}\n}} /*end {mutant.number}*/")
+            number = mutant.number
+            out.append(f"\n/*mutant {number}*/ {number} => {{\n{body}\n}} /*end {number}*/")
         original = render(text, inner, opening, closing)
         out.append(f"\n/*mutant {first}*/ _ => {{ /*end {first}*/\n{original}\n}}\n}} ")
         position = closing

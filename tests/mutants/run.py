@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Would a test notice a fault? Tries cargo-mutants' mutants of the modules in which a silent fault loses data.
+"""Would a test notice a fault?
+
+Tries cargo-mutants' mutants of the modules in which a silent fault loses data.
 
     ci/mutants [MODULE...]          all mutants of these modules (default: of all), which takes hours
     ci/mutants --sample N [MODULE...]   N of them, the same N each time
@@ -60,10 +62,11 @@ MODULES = {
     "sparse_stream": ("nbd-extents-backup", "backup/src/sparse_stream",
                       ["sparse_stream", "backups"]),
     "connection": ("nbd-client", "nbd-client/src/connection",
-                   ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals", "pipeline",
-                    "pool", "tls", "transport"]),
+                   ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals",
+                    "pipeline", "pool", "tls", "transport"]),
     "session": ("nbd-client", "nbd-client/src/session",
-                ["drive", "refusals", "data_faults", "pipeline", "server_behaviour_data", "server_behaviour_streams"]),
+                ["drive", "refusals", "data_faults", "pipeline", "server_behaviour_data",
+                 "server_behaviour_streams"]),
 }
 # the folder of the package whose test programs have sockets, beside its unit tests
 SOCKETS = "nbd-client"
@@ -101,7 +104,8 @@ def list_mutants(modules):
             name = re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
             seen[name] += 1
             name += f" (#{seen[name]})" if seen[name] > 1 else ""
-            module = next(module for folder, module in folders.items() if entry["file"].startswith(f"{folder}/"))
+            module = next(module for folder, module in folders.items()
+                          if entry["file"].startswith(f"{folder}/"))
             span = {key: tuple(place(entry_span[end]) for end in ("start", "end"))
                     for key, entry_span in [("function", entry["function"]["span"]), ("span", entry["span"])]}
             # the arms of a match cannot be of several types that have no name
@@ -109,7 +113,8 @@ def list_mutants(modules):
             found.append(rewrite.Mutant(0, name, entry["file"], package, module,
                                         span["function"], span["span"], entry["replacement"], is_fixed))
     # the mutants of one function get neighbouring numbers
-    found.sort(key=lambda mutant: (list(MODULES).index(mutant.module), mutant.file, mutant.function, mutant.span))
+    order = list(MODULES)
+    found.sort(key=lambda mutant: (order.index(mutant.module), mutant.file, mutant.function, mutant.span))
     for number, mutant in enumerate(found, 1):
         mutant.number = number
     return found
@@ -147,7 +152,8 @@ def write_if_new(path, text):
 
 def cargo(*arguments):
     """Runs cargo on the copy, with what the project's own builds have left of other crates."""
-    environment = {**os.environ, "RUSTC_WORKSPACE_WRAPPER": str(WRAPPER), "CARGO_TARGET_DIR": str(ROOT / "target")}
+    environment = {**os.environ, "RUSTC_WORKSPACE_WRAPPER": str(WRAPPER),
+                   "CARGO_TARGET_DIR": str(ROOT / "target")}
     # what has mutants is compiled quickly, what makes random cases runs quickly
     quick = [f"--config=profile.dev.package.{package}.opt-level=1" for package in ("proptest", "rand_chacha")]
     return run("cargo", *arguments, *quick, "--message-format=json", cwd=TREE, env=environment)
@@ -186,8 +192,8 @@ def refused(output, by_number):
                 found.add(number)
             elif first := rewrite.function_of_line(source, span["line_start"]):
                 # the plain body does not compile inside a match: the function cannot be switched
-                found |= {n for n, other in by_number.items()
-                          if (other.file, other.function) == (by_number[first].file, by_number[first].function)}
+                at = (by_number[first].file, by_number[first].function)
+                found |= {n for n, other in by_number.items() if (other.file, other.function) == at}
     return found
 
 
@@ -222,7 +228,8 @@ def programs_of(output):
     """The test programs that cargo has built."""
     programs = []
     for message in messages(output):
-        if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
+        is_program = message.get("reason") == "compiler-artifact" and message.get("executable")
+        if is_program and message["profile"]["test"]:
             folder = pathlib.Path(message["manifest_path"]).parent
             programs.append(Program(message["executable"], folder))
     return programs
@@ -272,13 +279,15 @@ class Program:
         A mutant that loops is caught by the processor's time, which a busy machine does not change; one
         that waits for ever by the clock, which gets far more than the tests take.
         """
-        environment = {**os.environ, **SETTINGS, **(more or {}), "MUTANT": str(mutant), "RUSTC_BOOTSTRAP": "1",
+        environment = {**os.environ, **SETTINGS, **(more or {}),
+                       "MUTANT": str(mutant), "RUSTC_BOOTSTRAP": "1",
                        "PROPTEST_CASES": CASES.get(self.name, SETTINGS["PROPTEST_CASES"]),
                        "CARGO_MANIFEST_DIR": str(self.folder)}
         limits = ["prlimit", f"--cpu={math.ceil(seconds)}", f"--as={MEMORY}", "--"]
-        command = [*limits, self.path, "-q", "--test-threads=1", "-Zunstable-options", "--fail-fast", "--exact", *tests]
-        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        options = ["-q", "--test-threads=1", "-Zunstable-options", "--fail-fast", "--exact"]
+        process = subprocess.Popen([*limits, self.path, *options, *tests], cwd=self.folder, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
         timer = threading.Timer(clock, kill_group, [process.pid])
         timer.start()
         try:
@@ -342,11 +351,13 @@ def explained():
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", choices=[[], *MODULES], metavar="MODULE")
     parser.add_argument("--sample", type=int, help="try this number of mutants, spread over the modules")
     parser.add_argument("--named", type=pathlib.Path, help="try the mutants whose names are in this file")
-    parser.add_argument("--slowest", type=float, default=60, help="leave out tests that take longer (seconds)")
+    parser.add_argument("--slowest", type=float, default=60,
+                        help="leave out tests that take longer (seconds)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true", help="add new survivors to survivors.md")
@@ -376,7 +387,10 @@ def main():
 
 
 def run_programs(mutants, with_units, args):
-    """Tries the mutants on the unit tests or on the other programs: (survivors, mutants that do not compile)."""
+    """Tries the mutants on the unit tests or on the other programs.
+
+    Returns the survivors, and the mutants that do not compile.
+    """
     output, compiled = compile_all(mutants, ["test", "--no-run"], *arguments_of(mutants, with_units))
     first = first_of_functions(compiled)
     say(f"{len(compiled)} mutants against the {'unit tests' if with_units else 'other tests'}")
@@ -398,7 +412,10 @@ def run_programs(mutants, with_units, args):
 
 
 def report(viable, survivors, args):
-    """Prints the counts by module; ends with 1 when a survivor is not explained or a module is below the floor."""
+    """Prints the counts by module.
+
+    Ends with 1 when a survivor is not explained or a module is below the floor.
+    """
     known, failed = explained(), False
     for module in MODULES:
         total = sum(mutant.module == module for mutant in viable)

@@ -1,7 +1,8 @@
 """A reader of sparse streams, written from backup/src/sparse_stream/FORMAT.md alone.
 
-It reads lines from standard input. Each is a JSON list of the files of one chain, oldest first. For each it prints one
-line: "refused" and why, or "restored" and the bytes of the disk after the restore, in hexadecimal digits.
+It reads lines from standard input. Each is a JSON list of the files of one chain, oldest first. For
+each it prints one line: "refused" and why, or "restored" and the bytes of the restored disk, in
+hexadecimal digits.
 """
 
 import json

@@ -1,6 +1,7 @@
 """XXH3 with 128 bits, seed 0 and the default secret, from the xxHash specification.
 
-For inputs of 17 bytes and more: no stream is shorter. It is slow, and shares no code with any other implementation.
+It takes inputs of 17 bytes and more, for no stream is shorter. It is slow, and shares no code with any
+other implementation.
 """
 
 import struct

@@ -136,6 +136,7 @@ int main()
     CHECK((replaced(server, 0, 8 * M) == Zeroed{{2 * M, M}, {4 * M, M}, {6 * M, 2 * M}}));
 
     // a part of the image: cut at its edges, although the server answers beyond them
-    CHECK((replaced(server, 2 * M + 4096, 5 * M) == Zeroed{{2 * M + 4096, M - 4096}, {4 * M, M}, {6 * M, M + 4096}}));
+    CHECK((replaced(server, 2 * M + 4096, 5 * M) ==
+           Zeroed{{2 * M + 4096, M - 4096}, {4 * M, M}, {6 * M, M + 4096}}));
     return 0;
 }

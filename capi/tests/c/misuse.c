@@ -247,7 +247,7 @@ static void maps_policies_and_plans(void)
     nbdx_policy_free(layer);
 }
 
-/* Steps before an error reach the caller: the position of the plan is behind them. */
+/* Steps before an error reach the caller: the position of the plan is after them. */
 static void a_plan_that_fails(void)
 {
     const uint32_t data = NBDX_ZERO_KNOWN | NBDX_HOLE_KNOWN, known = NBDX_DEPTH_KNOWN;

@@ -67,15 +67,17 @@ class Guest:
         for _ in range(count):
             start = rng.randrange(size)
             length = min(rng.choice([1, 8, 128, 300, 2048]), size - start)
-            what = rng.choice([f"write -q -P {rng.randrange(1, 256)}", "write -q -z", "write -q -z -u", "discard -q"])
-            self.io(disk, f"{what} {start * 512} {length * 512}")
+            write = f"write -q -P {rng.randrange(1, 256)}"
+            command = rng.choice([write, "write -q -z", "write -q -z -u", "discard -q"])
+            self.io(disk, f"{command} {start * 512} {length * 512}")
 
     def freeze(self, folder):
         """Copies what every disk holds now."""
         folder.mkdir()
         for disk in self.disks:
             self.io(disk, "flush")
-            run("qemu-img", "convert", "-U", "-f", self.disks[disk][0], "-O", "raw", self.image(disk), folder / disk)
+            formats = ["-f", self.disks[disk][0], "-O", "raw"]
+            run("qemu-img", "convert", "-U", *formats, self.image(disk), folder / disk)
 
     @staticmethod
     def destroy():
@@ -203,8 +205,8 @@ def a_run_that_is_not_whole_leaves_nothing_that_looks_whole():
         machine.scribble("vda", 20, "second")
 
         abort = f"{' '.join(VIRSH)} domjobabort {GUEST} >/dev/null 2>&1 || true; sleep 1"
-        refused(state, first, pull("backup", GUEST, state, code=1, program=slow_program("early", before=abort)))
-        refused(state, first, pull("backup", GUEST, state, code=1, program=slow_program("late", after=abort)))
+        for program in (slow_program("early", before=abort), slow_program("late", after=abort)):
+            refused(state, first, pull("backup", GUEST, state, code=1, program=program))
 
         scratch_full(machine, state, first)
 
@@ -235,8 +237,10 @@ def scratch_full(machine, state, first):
     scratch.mkdir()
     run("mount", "-t", "tmpfs", "-o", "size=2M", "tmp", scratch)
     device = "/machine/peripheral/ua-vda/virtio-backend"
-    write = f"{' '.join(VIRSH)} qemu-monitor-command {GUEST} --hmp 'qemu-io -d {device} \"write -q -P 7 '$n'M 1M\"'"
-    program = slow_program("full", before=f"for n in $(seq 0 39); do {write} >/dev/null; done; df {scratch} >&2")
+    monitor = f"{' '.join(VIRSH)} qemu-monitor-command {GUEST} --hmp"
+    write = f"{monitor} 'qemu-io -d {device} \"write -q -P 7 '$n'M 1M\"'"
+    fill = f"for n in $(seq 0 39); do {write} >/dev/null; done; df {scratch} >&2"
+    program = slow_program("full", before=fill)
     machine.freeze(frozen)
     env = dict(os.environ, NBD_EXTENTS=str(program))
     command = ["python3", HERE / "pull_backup.py", "backup", GUEST, state, "--scratch", scratch]
@@ -298,7 +302,8 @@ def the_flow_of_the_bug():
         for name, more in (("by the bitmap alone", ["--ignore-zero-status"]), ("merged", [])):
             (WORK / "job.xml").write_text(f"""<domainbackup mode='pull'><incremental>{first}</incremental>
                 <server transport='unix' socket='{WORK}/nbd.sock'/>
-                <disks><disk name='vda' backup='yes' type='file'><scratch file='{WORK}/scratch'/></disk></disks>
+                <disks><disk name='vda' backup='yes' type='file'>
+                <scratch file='{WORK}/scratch'/></disk></disks>
                 </domainbackup>""")
             virsh("backup-begin", GUEST, WORK / "job.xml")
             begun = time.monotonic()

@@ -1,7 +1,8 @@
-"""Restores sparse streams onto a new raw file: restore.py DISK STREAM... Prints the meta frame of each, one JSON object a line.
+"""Restores sparse streams onto a new raw file.
 
-It reads as ovirt-imageio's reader does (frames of 40 bytes, split at two spaces, the meta frame first, until the stop frame), and shares no code with
-the crates under test.
+`restore.py DISK STREAM...` prints the meta frame of each stream, one JSON object a line. It reads as
+ovirt-imageio's reader does: frames of 40 bytes, split at two spaces, the meta frame first, until the stop
+frame. It shares no code with the crates under test.
 """
 
 import json

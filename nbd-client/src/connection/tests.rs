@@ -156,7 +156,7 @@ impl Talk {
         self.hear(&reply)
     }
 
-    /// What is asked until the end of a transfer by a server that takes everything, in order.
+    /// The requests of a transfer, in order, to a server that takes everything.
     fn all_asked(&mut self, transfer: Transfer) -> Vec<(u16, u16, u64, u64)> {
         self.all_asked_of(transfer, |_| 0).0
     }
@@ -423,7 +423,7 @@ fn the_first_error_ends_a_transfer_once_all_its_requests_are_answered() {
     assert!(talk.connection.spare_buffer().capacity() >= 10 * MIB as usize, "its memory comes back");
 }
 
-/// What was refused for its length or its kind is not asked again once the transfer has failed.
+/// A request refused for its length or kind is not sent again once its transfer has failed.
 #[test]
 fn a_failed_transfer_asks_nothing_again() {
     for (transfer, errno) in

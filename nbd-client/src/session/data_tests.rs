@@ -1,5 +1,5 @@
-//! Reads, writes and the other commands: what may be asked, what goes out, and what answers do, by a
-//! table for each bound and by a model that writes bytes.
+//! Reads, writes and the other commands: requests that are allowed, the bytes sent, the effect of each
+//! answer. A table judges each bound, and a model that writes bytes judges the rest.
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
@@ -107,7 +107,7 @@ fn answers_to_a_read_are_whole_once_and_inside_of_it() {
         }
         let empty = Some(RequestFault::BadContent { kind: HOLE, length: 12 });
         assert_eq!(fault(&[part(DONE, HOLE, &hole(1000, 0))]), empty);
-        // The first fault counts, and what comes after it is read past.
+        // The first fault counts; the chunks after it are skipped.
         let error = [&5_u32.to_be_bytes()[..], &2_u16.to_be_bytes(), b"no"].concat();
         let failed = fault(&[part(0, 0x8001, &error), part(0, DATA, &whole), part(DONE, DATA, &whole)]);
         assert!(matches!(failed, Some(RequestFault::Server { errno: Errno(5), .. })), "{failed:?}");
@@ -160,7 +160,7 @@ fn simple_replies_to_reads() {
     assert_eq!(feed(&mut session, &simple(0, 1), 1000), Err(ProtocolError::WrongHeaders(0x6744_6698)));
 }
 
-/// What goes out: header and payload, byte for byte.
+/// The bytes sent, header and payload, are those of the protocol.
 #[test]
 fn requests_on_the_wire() {
     for headers in [Headers::Structured, Headers::Extended] {
@@ -328,7 +328,7 @@ fn commands_that_are_not_offered() {
     assert_eq!(Session::new(read_only).check_writable(request), refused);
 }
 
-/// The bounds on what is in flight, each to the byte; one request alone may be longer.
+/// The bounds on requests in flight, each to the byte; one request alone may be longer.
 #[test]
 fn requests_and_bytes_in_flight_are_bounded() {
     let mut config = structured();
@@ -479,7 +479,7 @@ fn answers_before_the_question() {
     assert_eq!(cut(128, 0), Ok(1));
 }
 
-/// Where the stream ends, an error says what was under way and how much of it had come.
+/// Where the stream ends within a message, the error names the message and the bytes that had come.
 #[test]
 fn ends_of_the_stream_within_an_answer() {
     let mut session = Session::new(structured());

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!((output.first_header, output.headers.len()), (0, 0));
     }
 
-    /// What was sent may end anywhere, several pieces after the one in which it began.
+    /// One write of the transport may end anywhere, several pieces after the one in which it began.
     #[test]
     fn a_count_may_span_pieces() {
         let mut output = filled();

@@ -222,7 +222,7 @@ impl Session {
 
     fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) -> Result<(), ProtocolError> {
         self.input.begin(chunk, role, keep);
-        // Without payload it is whole already, and no hole, for which alone what is lent matters.
+        // Without payload the chunk is whole already. It is no hole, so the lent buffer does not matter.
         match self.input.advance(0) {
             Ok(InputStep::Body(body)) => self.complete(&body, &mut []),
             _ => Ok(()),

@@ -2,10 +2,10 @@
 //!
 //! Real servers only misbehave when nobody looks. A [`ScriptedServer`] listens on a unix socket and
 //! serves each connection with a closure, the script, which has a [`Conn`]: read what the client
-//! asks, send what should come. Nothing is checked for sense on the way out. What is not the point
-//! of a test is left to [`Good`], the terms of a server that behaves: [`Conn::handshake`] keeps
-//! them, and [`Conn::handshake_with`] lets a script answer single options in its own way. [`bytes`]
-//! has the messages as plain bytes, for what goes straight to a decoder.
+//! asks, send what should come. Nothing is checked for sense on the way out. Messages that are not
+//! the point of a test are left to [`Good`], the terms of a server that behaves:
+//! [`Conn::handshake`] keeps them, and [`Conn::handshake_with`] lets a script answer single options
+//! in its own way. [`bytes`] has the messages as plain bytes, for tests of a decoder alone.
 //!
 //! ```
 //! use testkit::scripted::{DONE, Good, ScriptedServer};

@@ -44,7 +44,9 @@ type reply struct {
 }
 
 //export onExtents
-func onExtents(user unsafe.Pointer, context *C.char, offset C.uint64_t, entries *C.uint32_t, nr C.size_t, _ *C.int) C.int {
+func onExtents(
+	user unsafe.Pointer, context *C.char, offset C.uint64_t, entries *C.uint32_t, nr C.size_t, _ *C.int,
+) C.int {
 	r := cgo.Handle(uintptr(user)).Value().(*reply)
 	list := unsafe.Slice((*uint32)(unsafe.Pointer(entries)), int(nr))
 	if r.err = r.take(C.GoString(context), uint64(offset), list); r.err != nil {

@@ -39,8 +39,8 @@ impl SurveyArgs {
         }
     }
 
-    /// Reports on stderr how much of an export the server did not describe, where that is no failure.
-    /// Leaves out the bytes beyond the last whole block, which no request can reach.
+    /// Says on stderr which bytes were taken for data because the server did not describe them: the
+    /// whole export where it has no block status, and with `--safe-on-failure` the count of the rest.
     pub(crate) fn remark_on_assumed(&self, assumes_data: bool, stats: &SurveyStats) {
         if assumes_data {
             remark("the server has no block status: all of the export is taken for data");

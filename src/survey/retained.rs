@@ -1,5 +1,6 @@
-//! Answers of earlier replies about bytes still to be done, on an export that may change. They are
-//! compared with the next answer about the same bytes, and the safer of the two holds.
+//! Descriptors that went beyond the merged part of their reply, kept for an export that may change.
+//!
+//! The bytes that they describe are requested again. The safer of the old answer and the new one holds.
 //!
 //! At most two lists per context are retained, a long one and a short one: a newer list is joined
 //! to one of them. No answer is ever dropped: if a list exceeds the free budget, or if joining it

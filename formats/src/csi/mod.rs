@@ -17,8 +17,8 @@
 //!   both spellings (`byteOffset`), numbers in quotes, and the types by name; one list of records,
 //!   or records one after the other. The writer writes as `snapshot-metadata-lister -o json` does.
 //! - The records do not say which call they answer: each has a format of its own, `csi-delta` and
-//!   `csi-allocated`. Neither says which bytes read as zero. Whether those that are not allocated
-//!   do, depends on the driver, and the caller says ([`Unallocated`]).
+//!   `csi-allocated`. Neither says which bytes read as zero. With some drivers bytes that are not
+//!   allocated read as zeroes, with others they do not: the caller says which ([`Unallocated`]).
 
 mod decode;
 mod encode;

@@ -17,25 +17,28 @@ fn safe(text: &ServerText) {
     assert_eq!(shown, text.as_str());
     assert_eq!(shown.is_empty(), text.is_empty());
     assert_printable(&shown);
-    // a byte that is not UTF-8 becomes three, an escaped one at most six
-    assert!(shown.len() <= 10 * ServerText::MAX);
+    // one byte becomes at most six, as in `\u{1b}`
+    assert!(shown.len() <= 6 * ServerText::MAX);
+    // a longer one would be capped again
     if shown.len() <= ServerText::MAX {
         assert_eq!(ServerText::from(shown.as_str()), *text);
     }
 }
 
+/// The payload of an error chunk: the error (4 bytes), the length of the message (2), the message; and
+/// with kind 0x8002 an offset (8). Bytes after that are counted as slop.
 fn error_chunk(kind: u16, data: &[u8]) {
-    let tail = if kind == 0x8002 { 8 } else { 0 };
+    let offset_len = if kind == 0x8002 { 8 } else { 0 };
     match ErrorChunk::decode(kind, data, data.len() as u64) {
         Ok(chunk) => {
-            let claimed = usize::from(u16::from_be_bytes([data[4], data[5]]));
+            let message_len = usize::from(u16::from_be_bytes([data[4], data[5]]));
             assert_eq!(chunk.errno.to_be_bytes(), data[..4]);
-            assert_eq!(chunk.text, ServerText::new(&data[6..6 + claimed]));
-            assert_eq!(chunk.offset.is_some(), tail > 0);
-            assert_eq!(6 + tail + claimed as u64 + chunk.slop, data.len() as u64);
+            assert_eq!(chunk.text, ServerText::new(&data[6..6 + message_len]));
+            assert_eq!(chunk.offset.is_some(), offset_len > 0);
+            assert_eq!(6 + message_len as u64 + offset_len + chunk.slop, data.len() as u64);
             safe(&chunk.text);
         }
-        Err(ErrorChunkFault::TooShort) => assert!((data.len() as u64) < 6 + tail),
+        Err(ErrorChunkFault::TooShort) => assert!((data.len() as u64) < 6 + offset_len),
         Err(ErrorChunkFault::MessageTooLong { claimed, room }) => {
             assert_eq!(claimed, u16::from_be_bytes([data[4], data[5]]));
             assert!(room < u64::from(claimed));

@@ -1,9 +1,8 @@
-//! Transfers: ranges of any length, cut into requests, in the best way that the server turns out to
-//! have.
+//! Transfers: reads, writes and zeroes of any length, cut into the requests that the server accepts.
 //!
-//! A transfer is one entry in the caller's books, whatever becomes of it on the wire: requests that
-//! the server finds too long are halved, zeroes go down from FAST_ZERO to WRITE_ZEROES to writing
-//! them, and a failed part ends the whole.
+//! The caller starts one transfer and gets one answer, however many requests it takes. Requests that
+//! the server finds too long are halved. Zeroes are tried by FAST_ZERO, then by WRITE_ZEROES, then by
+//! writing them. The transfer fails when one of its requests fails otherwise.
 
 use alloc::collections::VecDeque;
 use core::ops::Range;

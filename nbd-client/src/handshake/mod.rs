@@ -10,7 +10,8 @@
 //! hello -> [STARTTLS] -> LIST -> finished, where only the exports are asked for
 //! ```
 //!
-//! A missing context is reported after GO, so that a missing export is called by its own name.
+//! Of an export that does not exist, all contexts are missing too. Only the answer to GO tells the two
+//! cases apart, so a missing context becomes an error after GO.
 
 mod config;
 mod draft;

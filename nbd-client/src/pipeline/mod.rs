@@ -1,13 +1,15 @@
-//! Pipelines for copy tools: a sequence of ranges read ahead and handed out in order, and writes
-//! that are not waited for one by one, of whole blocks or of small pieces.
+//! Pipelines for copy tools: they keep several reads or writes in flight at once.
 //!
-//! All keep a few requests in flight on a [`Pool`](crate::Pool), of one connection or several, and
-//! hold no more memory than [`PipelineOptions`] allow. The pool's threads receive whatever was
-//! asked for, whatever the program does meanwhile: a server never waits for a consumer that has
-//! stopped.
+//! [`ReadAhead`] reads a list of ranges ahead of its caller and hands out their blocks in order.
+//! [`WriteBehind`] takes writes and lets the caller go on before they are answered. [`JoinedWrites`]
+//! first joins small writes to whole blocks.
+//!
+//! Each sends its requests over a [`Pool`](crate::Pool) of one connection or several, and holds no
+//! more memory than [`PipelineOptions`] allow. The pool receives replies even while the program does
+//! something else, so a server never waits for a consumer that has stopped.
 //!
 //! Each is written once, as a future over the pool. A program that blocks has calls that wait for
-//! the future; one that is asynchronous awaits it (`aio::Pool`).
+//! the future; an asynchronous one awaits it (`aio::Pool`).
 
 mod blocking;
 mod calls;

@@ -726,13 +726,14 @@ fn a_list_of_contexts_goes_out_with_its_length() {
     assert_eq!(session.stats().bytes_sent, 48);
 }
 
-/// Owners are forgotten with their requests.
+/// Requests 1 and 2 are parts of transfer 9. Requests 3 and 4 are flushes of no transfer: only these
+/// count as unowned, until each is answered.
 #[test]
-fn parts_of_transfers_that_are_over_are_counted_no_more() {
+fn requests_of_no_transfer_are_counted_until_they_are_answered() {
     let mut session = Session::new(structured());
-    let terms = RequestInfo::new(Command::Trim, 0, 1);
-    session.start_for(9, |session| session.start_plain(terms)).unwrap();
-    session.start_for(9, |session| session.start_plain(terms)).unwrap();
+    let trim = RequestInfo::new(Command::Trim, 0, 1);
+    session.start_for(9, |session| session.start_plain(trim)).unwrap();
+    session.start_for(9, |session| session.start_plain(trim)).unwrap();
     session.start_flush().unwrap();
     session.start_flush().unwrap();
     let counted = session.stats().bytes_sent;

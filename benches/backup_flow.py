@@ -2,12 +2,14 @@
 """The flow of oVirt bug 1971185, from a full backup to a restored chain: the gain of asking for
 zeroes along with the dirty bitmap.
 
-A disk of 4 GiB gets 3 GiB of data; an incremental backup is taken. The guest then zeroes these
+A disk of 4 GiB gets 3 GiB of data, and an incremental backup is taken. The guest then zeroes these
 3 GiB (`write -z`; with --discard a TRIM) and writes 480 small blocks all over them, as a file
-system does with its metadata. The next incremental is taken twice, several times in turn: by the dirty bitmap
-alone (zero status ignored), and by bitmap and zero status. The script prints how many times smaller
-and faster the second is, restores the chain, the last incremental into a new qcow2 on its backing
-file, and compares. Last, a disk whose bitmap is gone: the backup falls back to a full one.
+system does with its metadata.
+
+The next incremental is taken in two ways, which take turns for several rounds: by the dirty bitmap
+alone, and by the bitmap and the zero status. The script prints how many times smaller and faster the
+second way is. It restores the chain, the last incremental into a new qcow2 on its backing file, and
+compares the disks. At the end it deletes the bitmap: an incremental is then refused, and a full one made.
 
 Needs qemu-utils, `cargo build --release`, and 10 GiB in the folder for temporary files (TMPDIR).
 A first argument gives another size of the data, in MiB.

@@ -56,7 +56,10 @@ impl Clock {
         self.all_turns(count, call).into_iter().map(median).collect()
     }
 
-    /// The same, but returns the seconds of each turn of each function.
+    /// Calls each of `count` functions in turns; returns the seconds of each turn of each function.
+    ///
+    /// A slow function has fewer turns: after the first `FEW`, none once its turns add up to `ENOUGH`
+    /// seconds.
     pub(crate) fn all_turns(self, count: usize, mut call: impl FnMut(usize)) -> Vec<Vec<f64>> {
         let mut times = vec![Vec::new(); count];
         for round in 0..ROUNDS {

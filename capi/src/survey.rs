@@ -114,7 +114,8 @@ impl nbdx_survey {
         place.map(|place| self.requests.remove(place)).ok_or_else(|| not_outstanding(number))
     }
 
-    /// The request's id in the survey, after the checks that need no entry.
+    /// Checks the context, the request and the number of entries of a call, before an entry is read.
+    /// Returns the id that the survey knows the request by.
     fn expects(&mut self, number: u64, context: &str, pairs: usize) -> Result<RequestId, CallFailure> {
         if !self.contexts.iter().any(|known| known == context) {
             return Err(CallFailure::new(format_args!(

@@ -241,6 +241,8 @@ fn export_name_and_then_the_end() {
     .is(Fatal, Fatal);
 }
 
+/// A handshake that is cut at any byte is a lost connection. The first cut beyond its end, some 150
+/// bytes on, leaves it whole.
 #[test]
 fn cut_at_every_byte() {
     let script = |cut| {

@@ -332,11 +332,15 @@ def batches(tests):
 
 
 def verdict(mutant, first, tests):
-    """`None` when no test catches the mutant, else the program of the test that did."""
+    """The program whose tests caught the mutant; `None` when none did.
+
+    Only the tests that reach the function run; `first` is the number of the function's first mutant.
+    """
     for batch in batches(test for test in tests if first in test.reached):
         program = batch[0].program
         limit = 2 + 5 * sum(test.seconds for test in batch)
         clock = 20 + limit + 5 * sum(test.waited for test in batch)
+        # a busy machine can fail a test over a socket: it catches only what it catches twice
         tries = 2 if program.has_sockets else 1
         names = [test.name for test in batch]
         if not any(program.call(mutant.number, names, limit, clock)[0] for _ in range(tries)):

@@ -279,7 +279,8 @@ static void a_plan_that_fails(void)
     nbdx_map_free(map);
 }
 
-/* A map that a survey's extents cannot follow takes none of them: they can be read all the same. */
+/* The survey's extents begin at byte 0, and the map at byte 512: the map refuses them all, and they can
+ * still be read from the survey. */
 static void a_map_elsewhere(void)
 {
     const uint32_t entries[] = {4096, 1};

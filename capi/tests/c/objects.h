@@ -12,7 +12,8 @@ struct objects {
     nbdx_plan *plan;
 };
 
-/* Memory for any argument that is read or written, and a place in it where none of them may stand. */
+/* SPACE is memory for any argument that is read or written. UNALIGNED is an address that no argument of
+ * more than a byte may have. */
 static uint64_t memory[64];
 #define SPACE ((void *) memory)
 #define UNALIGNED ((void *) ((char *) memory + 1))

@@ -107,7 +107,7 @@ fn outcome(source: &str, linking: Linking, arguments: &[&str]) -> Output {
         .arg(folder.join("include"));
     match linking {
         Linking::Shared => compile.arg(&library.shared),
-        // the libraries that Rust's own needs
+        // the system libraries that Rust's standard library needs
         Linking::Static => compile.arg(&library.archive).args(["-ldl", "-lm"]),
     };
     let compiled = compile.output().unwrap();

@@ -19,7 +19,8 @@ fn within(limit: usize, body: fn(&[u8]), data: &[u8]) {
     assert!(held <= limit, "{held} bytes for an input of {}", data.len());
 }
 
-/// One test: the allocator counts the whole process.
+/// The limits leave room for the model of each body, and are far below the gigabytes that inputs claim.
+/// All bodies are one test, since the allocator counts the whole process.
 #[test]
 fn what_a_peer_claims_is_not_allocated() {
     replay("handshake", |data| within(256 << 10, bodies::handshake::handshake, data));

@@ -102,8 +102,10 @@ impl SurveyorOver<Driver> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
-    /// As [`connect`](super::Surveyor::connect), over connections that `connect` makes, given the
-    /// options with the contexts to ask for: once, or up to three times for [`Order::BitmapFirst`].
+    /// As [`Surveyor::connect`](super::Surveyor::connect), over connections of the caller's making.
+    ///
+    /// Calls `connect` once, or up to three times for [`Order::BitmapFirst`], each time with the
+    /// options that name the contexts to negotiate.
     ///
     /// # Errors
     ///

@@ -65,6 +65,7 @@ fn connect_tcp(
     Err(failure)
 }
 
+/// Connects to one address. `canceller` can end the wait.
 fn connect_one(
     address: SocketAddr,
     timeout: Duration,
@@ -73,6 +74,7 @@ fn connect_one(
     let socket =
         Arc::new(socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
     canceller.attach(&socket)?;
+    // a timeout of zero would be refused as a wrong argument, not as a connection out of time
     socket.connect_timeout(&address.into(), timeout.max(Duration::from_millis(1)))?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket)

@@ -1,15 +1,17 @@
 //! Memory of reads: it follows the pace and not the disk, and what a dropped call was to have is
-//! given back. One test in a process of its own, since it looks at all of the process.
+//! given back. One test in a process of its own, since it looks at all of the process. Calls of the
+//! blocking client cannot be dropped: the second half is of the asynchronous one.
 #![cfg(target_os = "linux")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nbd_client::Options;
 use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::{Options, Pool, ReadAhead, WriteBehind};
+use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{DONE, Good, ScriptedServer};
 
 const MIB: u64 = 1 << 20;
@@ -23,8 +25,8 @@ fn peak() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
 }
 
-fn read(pool: &mut Pool, size: u64) {
-    let mut blocks = ReadAhead::new(pool, Some(0..size), PipelineOptions::default()).unwrap();
+fn read(pool: &mut AnyPool, size: u64) {
+    let mut blocks = pool.read_ahead(Some(0..size), PipelineOptions::default()).unwrap();
     let mut total = 0;
     while let Some(block) = blocks.next_block().unwrap() {
         total += block.data.len() as u64;
@@ -32,8 +34,8 @@ fn read(pool: &mut Pool, size: u64) {
     assert_eq!(total, size);
 }
 
-fn write(pool: &mut Pool, size: u64) {
-    let mut writes = WriteBehind::new(pool, PipelineOptions::default()).unwrap();
+fn write(pool: &mut AnyPool, size: u64) {
+    let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
     for at in (0..size).step_by(4 << 20) {
         // memory of its own each time, which the pipeline is not to collect
         writes.write(at, vec![7; 4 << 20]).unwrap();
@@ -52,13 +54,14 @@ fn it_follows_the_pace_and_not_the_disk() {
     })
     .unwrap();
     let uri = server.uri().parse().unwrap();
-    let mut one = Pool::connect(&uri, &Options::new(), 1).unwrap();
-    let mut pool = Pool::connect(&uri, &Options::new(), 2).unwrap();
+    let sizes = PoolKind::ALL.into_iter().flat_map(|kind| [(kind, 1), (kind, 2)]);
+    let mut pools: Vec<_> =
+        sizes.map(|(kind, count)| kind.connect(&uri, &Options::new(), count).unwrap()).collect();
     let mut use_all = |size: u64| {
-        read(&mut one, size);
-        read(&mut pool, size);
-        write(&mut one, size);
-        write(&mut pool, size);
+        for pool in &mut pools {
+            read(pool, size);
+            write(pool, size);
+        }
         peak()
     };
     let (small, large) = (use_all(64 * MIB), use_all(384 * MIB));

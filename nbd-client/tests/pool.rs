@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, option_type};
@@ -13,11 +15,13 @@ use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::StartError;
 use nbd_client::transport::{Canceller, Socket, Transport};
 use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri, aio};
+use testkit::clients::{Kind, runtime};
 use testkit::image::{MIB, Recipe};
 use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{DONE, Good, Reaction, ScriptedServer, bytes};
 use testkit::server::{Server, folder};
 use testkit::tools;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
 const FLAGS: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
@@ -310,6 +314,38 @@ impl Transport for Panicking {
     }
 }
 
+/// The same for a runtime.
+#[derive(Debug)]
+struct PanickingStream {
+    stream: tokio::net::UnixStream,
+    is_armed: Arc<AtomicBool>,
+}
+
+impl AsyncRead for PanickingStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.is_armed.load(Ordering::SeqCst), "the test asks for a panic");
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PanickingStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// It is a fault of the program, which is said, and not that the server had ended the connection.
 #[test]
 fn a_transport_that_panics_ends_the_pool_and_is_blamed_on_no_server() {
@@ -330,6 +366,20 @@ fn a_transport_that_panics_ends_the_pool_and_is_blamed_on_no_server() {
     assert!(matches!(error, Error::Panicked), "{error}");
     assert_eq!(error.class(), ErrorClass::Other);
     assert!(matches!(pool.read(0, &mut [0; 512]), Err(Error::GivenUp)));
+
+    let runtime = runtime();
+    let is_armed = Arc::new(AtomicBool::new(false));
+    runtime.block_on(async {
+        let path = server.uri().split_once("socket=").unwrap().1.to_owned();
+        let stream = tokio::net::UnixStream::connect(path).await.unwrap();
+        let stream = PanickingStream { stream, is_armed: Arc::clone(&is_armed) };
+        let driver = aio::Driver::over(stream, "", &Options::new()).await.unwrap();
+        let mut pool = aio::Pool::of(driver, Vec::new()).unwrap();
+        is_armed.store(true, Ordering::SeqCst);
+        let error = pool.read(0, &mut [0; 512]).await.unwrap_err();
+        assert!(matches!(error, Error::Panicked), "{error}");
+        assert!(matches!(pool.read(0, &mut [0; 512]).await, Err(Error::GivenUp)));
+    });
 }
 
 #[test]
@@ -370,20 +420,24 @@ fn exports_and_contexts_of_real_servers() {
     let server =
         Server::qemu_nbd_writable(&image, &["-r", "-x", "disk", "-D", "the disk\nof it", "-A", "-B", "b0"]);
     let uri = server.uri("disk").parse().unwrap();
-    let exports = Client::list_exports(&uri, &Options::new()).unwrap();
-    assert_eq!(exports.len(), 1);
-    assert_eq!(exports[0].name, "disk");
-    assert!(exports[0].description.as_ref().unwrap().to_string().starts_with("the disk"));
-    let mut contexts = Client::list_contexts(&uri, &Options::new()).unwrap();
-    contexts.sort();
-    assert_eq!(contexts, ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"]);
+    for kind in Kind::WITH_LISTS {
+        let exports = kind.list_exports(&uri, &Options::new()).unwrap();
+        assert_eq!(exports.len(), 1, "{kind:?}");
+        assert_eq!(exports[0].name, "disk");
+        assert!(exports[0].description.as_ref().unwrap().to_string().starts_with("the disk"));
+        let mut contexts = kind.list_contexts(&uri, &Options::new()).unwrap();
+        contexts.sort();
+        assert_eq!(contexts, ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"]);
+    }
 
     let script = "case $1 in list_exports) echo INTERLEAVED; echo a; echo first; echo b; echo \
         second;; get_size) echo 512;; pread) head -c $3 /dev/zero;; *) exit 2;; esac";
     let server = Server::nbdkit_script(&format!("#!/bin/sh\n{script}\n"));
-    let exports = Client::list_exports(&server.uri("").parse().unwrap(), &Options::new()).unwrap();
-    let names: Vec<_> = exports.iter().map(|export| export.name.as_str()).collect();
-    assert_eq!(names, ["a", "b"]);
+    for kind in Kind::WITH_LISTS {
+        let exports = kind.list_exports(&server.uri("").parse().unwrap(), &Options::new()).unwrap();
+        let names: Vec<_> = exports.iter().map(|export| export.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"], "{kind:?}");
+    }
 }
 
 /// Replies to LIST, as (type, payload), and the error that they end in.
@@ -404,10 +458,9 @@ fn lists_that_cannot_be() {
         })
         .unwrap();
         let uri = server.uri().parse().unwrap();
-        let listed = Client::list_exports(&uri, &Options::new());
-        let by_async = testkit::clients::runtime().block_on(aio::Client::list_exports(&uri, &Options::new()));
-        assert_eq!(format!("{listed:?}"), format!("{by_async:?}"));
-        listed
+        let [blocking, other] = Kind::WITH_LISTS.map(|kind| kind.list_exports(&uri, &Options::new()));
+        assert_eq!(format!("{blocking:?}"), format!("{other:?}"));
+        blocking
     };
     let name = |length: u32, name: &[u8]| (2, [&length.to_be_bytes()[..], name].concat());
     let ack = (1, vec![]);

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::Headers;
-use nbd_client::session::StatusRequest;
-use nbd_client::{Client, Error, ErrorClass, Options, Uri};
+use nbd_client::session::{Event, StatusRequest, take_all};
+use nbd_client::{Error, ErrorClass, Options, Uri};
+use testkit::clients::{AnyClient, Kind};
 use testkit::tools::require_qemu;
 
 const CONTEXTS: [&str; 3] = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"];
@@ -60,20 +61,20 @@ fn options() -> Options {
 }
 
 /// The descriptors of each context: length and flags.
-fn survey(client: &mut Client, request: &StatusRequest<'_>) -> BTreeMap<String, Vec<(u64, u64)>> {
+fn survey(client: &mut AnyClient, request: &StatusRequest<'_>) -> BTreeMap<String, Vec<(u64, u64)>> {
     let names: BTreeMap<u32, String> =
         client.export().contexts.iter().map(|context| (context.id, context.name.clone())).collect();
     let wide = client.export().headers == Headers::Extended;
     let mut found = BTreeMap::new();
-    client
-        .block_status(request, &mut |context: u32, payload: &[u8]| {
-            let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte));
-            let (skip, width) = if wide { (8, 8) } else { (4, 4) };
-            let pairs = payload[skip..].chunks(2 * width);
-            let pairs = pairs.map(|pair| (number(&pair[..width]), number(&pair[width..])));
-            found.insert(names[&context].clone(), pairs.collect());
-        })
-        .unwrap();
+    client.start(|session| session.start_block_status(request)).unwrap();
+    while let Some(event) = client.next_event(&mut take_all).unwrap() {
+        let Event::Status { context, payload, .. } = event else { continue };
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, &byte| sum << 8 | u64::from(byte));
+        let (skip, width) = if wide { (8, 8) } else { (4, 4) };
+        let pairs = payload[skip..].chunks(2 * width);
+        let pairs = pairs.map(|pair| (number(&pair[..width]), number(&pair[width..])));
+        found.insert(names[&context].clone(), pairs.collect());
+    }
     found
 }
 
@@ -84,8 +85,11 @@ fn qemu_answers_with_extended_and_compact_headers() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (_server, uri) = serve(dir.path());
-    for (extended, headers) in [(true, Headers::Extended), (false, Headers::Structured)] {
-        let mut client = Client::connect(&uri, &options().extended_headers(extended).strict(true)).unwrap();
+    let forms = [(true, Headers::Extended), (false, Headers::Structured)];
+    for (kind, (extended, headers)) in
+        Kind::WITH_EVENTS.into_iter().flat_map(|kind| forms.map(|form| (kind, form)))
+    {
+        let mut client = kind.connect(&uri, &options().extended_headers(extended).strict(true)).unwrap();
         let export = client.export();
         assert_eq!((export.size(), export.headers, export.missing.len()), (6 << 20, headers, 0));
         assert!(export.flags.is_read_only() && export.flags.can_multi_conn());
@@ -110,15 +114,17 @@ fn qemu_leaves_contexts_out_in_the_payload_form() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (_server, uri) = serve(dir.path());
-    let mut client = Client::connect(&uri, &options()).unwrap();
-    if client.export().headers != Headers::Extended {
-        println!("skipped: this qemu-nbd has no extended headers");
-        return;
+    for kind in Kind::WITH_EVENTS {
+        let mut client = kind.connect(&uri, &options()).unwrap();
+        if client.export().headers != Headers::Extended {
+            println!("skipped: this qemu-nbd has no extended headers");
+            return;
+        }
+        assert!(client.export().payload_status());
+        let bitmap = client.export().context(CONTEXTS[2]).unwrap().id;
+        let found = survey(&mut client, &StatusRequest::new(0, 2 << 20).only(&[bitmap]));
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [CONTEXTS[2]], "{kind:?}");
     }
-    assert!(client.export().payload_status());
-    let bitmap = client.export().context(CONTEXTS[2]).unwrap().id;
-    let found = survey(&mut client, &StatusRequest::new(0, 2 << 20).only(&[bitmap]));
-    assert_eq!(found.into_keys().collect::<Vec<_>>(), [CONTEXTS[2]]);
 }
 
 #[test]
@@ -128,15 +134,19 @@ fn qemu_names_what_it_has_when_something_is_missing() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (_server, uri) = serve(dir.path());
-    let error = Client::connect(&uri, &options().require_context("qemu:dirty-bitmap:b1")).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::NotThere);
+    let missing = options().require_context("qemu:dirty-bitmap:b1");
     let expected = "the export has no meta context \"qemu:dirty-bitmap:b1\"; \
                     it has base:allocation, qemu:allocation-depth, qemu:dirty-bitmap:b0";
-    assert_eq!(error.to_string(), expected);
-
     let unknown = Uri::new(uri.address().clone(), "nosuch", None).unwrap();
-    let error = Client::connect(&unknown, &options()).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::NotThere, "{error}");
-    assert!(matches!(error, Error::Handshake(_)), "{error}");
-    assert!(Client::connect(&uri, &options()).is_ok(), "the server lives");
+    for kind in Kind::ALL {
+        // a pool asks for no contexts
+        if !kind.is_pool() {
+            let error = kind.connect(&uri, &missing).unwrap_err();
+            assert_eq!((error.class(), error.to_string().as_str()), (ErrorClass::NotThere, expected));
+        }
+        let error = kind.connect(&unknown, &options()).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::NotThere, "{kind:?}: {error}");
+        assert!(matches!(error, Error::Handshake(_)), "{kind:?}: {error}");
+        assert!(kind.connect(&uri, &options()).is_ok(), "{kind:?}: the server lives");
+    }
 }

@@ -4,13 +4,17 @@
 //! where a call makes several requests, or over [`Kind::WITH_EVENTS`] where the test itself starts
 //! requests and takes their events. Surveys have [`SurveyKind`].
 
-use nbd_client::export::Export;
+use std::os::unix::net::UnixStream;
+
+use nbd_client::aio::BoxedStream;
+use nbd_client::export::{Export, ListedExport};
 use nbd_client::session::{
     ChunkOffer, Cookie, Event, ReadRequest, Session, StartError, StatusRequest, TrimRequest, WriteRequest,
     ZeroRequest, take_all,
 };
 use nbd_client::stats::SessionStats;
 use nbd_client::survey::{Order, SurveyorError};
+use nbd_client::transport::Socket;
 use nbd_client::{Admission, Client, Error, Options, Surveyor, Uri, aio};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Contexts, Extent, ResumePoint, Status, SurveyOptions, SurveyStats};
@@ -37,6 +41,9 @@ impl Kind {
     /// Those whose callers start requests and take events.
     pub const WITH_EVENTS: [Self; 2] = [Self::Blocking, Self::AsyncDriver];
 
+    /// Those that can list what a server has.
+    pub const WITH_LISTS: [Self; 2] = [Self::Blocking, Self::Async];
+
     pub fn is_pool(self) -> bool {
         matches!(self, Self::Pool | Self::AsyncPool)
     }
@@ -58,6 +65,55 @@ impl Kind {
             }
         })
     }
+}
+
+impl Kind {
+    pub fn list_exports(self, uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
+        match self {
+            Self::Blocking => Client::list_exports(uri, options),
+            Self::Async => runtime().block_on(aio::Client::list_exports(uri, options)),
+            _ => panic!("a client without lists"),
+        }
+    }
+
+    pub fn list_contexts(self, uri: &Uri, options: &Options) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Blocking => Client::list_contexts(uri, options),
+            Self::Async => runtime().block_on(aio::Client::list_contexts(uri, options)),
+            _ => panic!("a client without lists"),
+        }
+    }
+
+    /// The same over a stream that is connected.
+    pub fn over(self, stream: UnixStream, options: &Options) -> Result<AnyClient, Error> {
+        Ok(match self {
+            Self::Blocking => {
+                let socket = Socket::try_from(stream).unwrap();
+                AnyClient::Blocking(Box::new(Client::over(socket, "", options)?))
+            }
+            Self::Pool => AnyClient::Pool(AnyPool::over(PoolKind::Blocking, stream, options)?),
+            Self::AsyncPool => AnyClient::Pool(AnyPool::over(PoolKind::Async, stream, options)?),
+            Self::Async => {
+                let runtime = runtime();
+                let client = runtime.block_on(async {
+                    Ok::<_, Error>(aio::Client::of(aio::Driver::over(boxed(stream), "", options).await?))
+                })?;
+                AnyClient::Async(runtime, client)
+            }
+            Self::AsyncDriver => {
+                let runtime = runtime();
+                let driver =
+                    runtime.block_on(async { aio::Driver::over(boxed(stream), "", options).await })?;
+                AnyClient::AsyncDriver(runtime, Box::new(driver))
+            }
+        })
+    }
+}
+
+/// A stream for a runtime, which must be entered.
+pub(crate) fn boxed(stream: UnixStream) -> BoxedStream {
+    stream.set_nonblocking(true).unwrap();
+    Box::new(tokio::net::UnixStream::from_std(stream).unwrap())
 }
 
 pub fn runtime() -> Runtime {
@@ -183,6 +239,14 @@ impl AnyClient {
         }
     }
 
+    pub fn in_flight(&self) -> usize {
+        match self {
+            Self::Blocking(client) => client.in_flight(),
+            Self::AsyncDriver(_, driver) => driver.in_flight(),
+            _ => panic!("a client without requests of its own"),
+        }
+    }
+
     pub fn start(
         &mut self,
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
@@ -257,6 +321,34 @@ impl SurveyKind {
             Self::Async => {
                 let runtime = runtime();
                 let surveyor = runtime.block_on(aio::Surveyor::connect(uri, options, contexts, order))?;
+                AnySurveyor::Async(runtime, Box::new(surveyor))
+            }
+        })
+    }
+
+    /// The same over streams that are connected, one connection after the other.
+    pub fn over<const COUNT: usize>(
+        self,
+        options: &Options,
+        contexts: &Contexts,
+        order: Order,
+        streams: [UnixStream; COUNT],
+    ) -> Result<AnySurveyor, SurveyorError> {
+        let mut streams = streams.into_iter();
+        let mut next = || streams.next().expect("no more connections");
+        Ok(match self {
+            Self::Blocking => {
+                let connect =
+                    |options: &Options| Client::over(Socket::try_from(next()).unwrap(), "", options);
+                AnySurveyor::Blocking(Box::new(Surveyor::open(options, contexts, order, connect)?))
+            }
+            Self::Async => {
+                let runtime = runtime();
+                let connect = |options: Options| {
+                    let stream = next();
+                    async move { aio::Driver::over(boxed(stream), "", &options).await }
+                };
+                let surveyor = runtime.block_on(aio::Surveyor::open(options, contexts, order, connect))?;
                 AnySurveyor::Async(runtime, Box::new(surveyor))
             }
         })

@@ -25,6 +25,7 @@ pub mod endings;
 pub mod image;
 pub mod model;
 pub mod naive;
+pub mod peer;
 pub mod pki;
 pub mod pools;
 pub mod random;

@@ -2,14 +2,16 @@
 //! judges both. All calls block, whatever the pool.
 
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 
 use nbd_client::export::Export;
 use nbd_client::pipeline::{Block, JoinedWrites, PipelineOptions};
 use nbd_client::stats::SessionStats;
-use nbd_client::{Error, Options, Pool, ReadAhead, Uri, WriteBehind, aio};
+use nbd_client::transport::Socket;
+use nbd_client::{Client, Error, Options, Pool, ReadAhead, Uri, WriteBehind, aio};
 use tokio::runtime::Runtime;
 
-use crate::clients::runtime;
+use crate::clients::{boxed, runtime};
 
 /// The kinds of pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,25 @@ impl PoolKind {
                 let runtime = runtime();
                 let pool = runtime.block_on(aio::Pool::connect(uri, options, connections))?;
                 AnyPool::Async(runtime, Box::new(pool))
+            }
+        })
+    }
+}
+
+impl AnyPool {
+    /// A pool of one connection, over a stream that is connected.
+    pub(crate) fn over(kind: PoolKind, stream: UnixStream, options: &Options) -> Result<Self, Error> {
+        Ok(match kind {
+            PoolKind::Blocking => {
+                let client = Client::over(Socket::try_from(stream).unwrap(), "", options)?;
+                Self::Blocking(Box::new(Pool::of(client, Vec::new())?))
+            }
+            PoolKind::Async => {
+                let runtime = runtime();
+                let pool = runtime.block_on(async {
+                    aio::Pool::of(aio::Driver::over(boxed(stream), "", options).await?, Vec::new())
+                })?;
+                Self::Async(runtime, Box::new(pool))
             }
         })
     }

@@ -52,13 +52,8 @@ pub(super) async fn prepare(
 }
 
 /// Connects to the server of a URI, within the time for connecting.
-pub(super) async fn stream(
-    uri: &Uri,
-    options: &Options,
-    connection: &Connection,
-) -> Result<BoxedStream, Error> {
+pub(super) async fn stream(uri: &Uri, connection: &Connection) -> Result<BoxedStream, Error> {
     let during = During::Connect;
-    options.canceller.check().map_err(|_| Error::Cancelled(during))?;
     let address = uri.address();
     let connected = before(connection.poll_timeout(), open(address)).await;
     let connected = connected.ok_or_else(|| connection.clock.timeout(during, Instant::now()))?;
@@ -79,9 +74,19 @@ async fn open(address: &Address) -> io::Result<BoxedStream> {
             use std::ffi::OsStr;
             use std::os::unix::ffi::OsStrExt;
 
+            use crate::transport::RETRY;
+
             // a name that starts with a NUL is one of the abstract namespace
-            let stream = tokio::net::UnixStream::connect(OsStr::from_bytes(name.as_bytes())).await?;
-            Ok(Box::new(stream))
+            let path = OsStr::from_bytes(name.as_bytes());
+            loop {
+                match tokio::net::UnixStream::connect(path).await {
+                    // a full backlog
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        tokio::time::sleep(RETRY).await
+                    }
+                    connected => return Ok(Box::new(connected?)),
+                }
+            }
         }
         #[cfg(not(unix))]
         Address::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets on this system")),

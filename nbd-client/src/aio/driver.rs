@@ -77,7 +77,7 @@ impl Driver<BoxedStream> {
             let export = uri.export().to_owned();
             let connection =
                 prepare(options, move |options| Connection::new(&export, options, started)).await?;
-            Self::begin(stream(uri, options, &connection).await?, connection).await
+            Self::begin(stream(uri, &connection).await?, connection).await
         };
         let error = match connect(options).await {
             Err(error) => error,
@@ -197,7 +197,7 @@ pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<Lis
     let started = Instant::now();
     let options = &options.for_uri(uri);
     let connection = prepare(options, move |options| Connection::listing(options, started)).await?;
-    let stream = stream(uri, options, &connection).await?;
+    let stream = stream(uri, &connection).await?;
     let mut io = DrivenStream::open(stream, connection).await?;
     // the goodbye; the list is there already
     io.send().await.ok();

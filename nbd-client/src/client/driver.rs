@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Lent};
 use crate::error::Error;
-use crate::options::Options;
 use crate::session::{Event, take_all};
 use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
 
@@ -24,9 +23,8 @@ pub(crate) struct BlockingDriver<T> {
 
 impl<T: Transport> BlockingDriver<T> {
     /// Drives a handshake to its end.
-    pub(crate) fn open(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn open(transport: T, connection: Connection) -> Result<Self, Error> {
         let mut driver = Self { transport, connection };
-        options.canceller.check().or_else(|error| driver.failed(error))?;
         while !driver.connection.is_open() {
             if let Err(error) = driver.connection.poll(&mut take_all, Instant::now()) {
                 // a last message, if there is one; the error is what counts

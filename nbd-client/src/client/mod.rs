@@ -64,7 +64,7 @@ impl Client<Socket> {
         let connect = |options: &Options| {
             // what is wrong with the options or their files is known before anything is sent
             let connection = Connection::new(uri.export(), options, started)?;
-            Self::begin(connect_socket(uri, options, &connection)?, connection, options)
+            Self::begin(connect_socket(uri, options, &connection)?, connection)
         };
         connect(options).or_else(|error| match options.after_hang_up(&error) {
             Some(options) => connect(&options),
@@ -92,7 +92,7 @@ impl Client<Socket> {
         let options = &options.for_uri(uri);
         let connection = Connection::listing(options, started)?;
         let socket = connect_socket(uri, options, &connection)?;
-        let mut driver = BlockingDriver::open(socket, connection, options)?;
+        let mut driver = BlockingDriver::open(socket, connection)?;
         driver.send(&mut crate::connection::Lent::default()).ok();
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
@@ -141,11 +141,11 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Client::connect`], except those of connecting.
     pub fn over(transport: T, export: &str, options: &Options) -> Result<Self, Error> {
-        Self::begin(transport, Connection::new(export, options, Instant::now())?, options)
+        Self::begin(transport, Connection::new(export, options, Instant::now())?)
     }
 
-    fn begin(transport: T, connection: Connection, options: &Options) -> Result<Self, Error> {
-        let driver = BlockingDriver::open(transport, connection, options)?;
+    fn begin(transport: T, connection: Connection) -> Result<Self, Error> {
+        let driver = BlockingDriver::open(transport, connection)?;
         let export = driver.connection.export().cloned().ok_or(Error::GivenUp)?;
         Ok(Self { driver, export })
     }

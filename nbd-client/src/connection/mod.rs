@@ -131,7 +131,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Handshake`] for names that cannot be sent, [`Error::Tls`] for certificates that
-    /// cannot be used.
+    /// cannot be used, [`Error::Cancelled`] if the options' canceller has fired.
     pub fn new(export: &str, options: &Options, now: Instant) -> Result<Self, Error> {
         Self::with(options.handshake(export), options, now)
     }
@@ -144,6 +144,7 @@ impl Connection {
     }
 
     fn with(mut config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
+        options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
         let setup = TlsSetup::of(options)?;
         config.start_tls = setup.is_some();
         Ok(Self {

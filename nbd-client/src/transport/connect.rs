@@ -14,7 +14,7 @@ use super::{Canceller, Socket, timed_out};
 use crate::uri::{Address, UnixSocket};
 
 /// How often a unix socket with a full backlog is tried again.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 /// How often a cancellation is looked for while a name is resolved.
 const LOOK_UP: Duration = Duration::from_millis(50);
 

@@ -10,6 +10,8 @@ mod wake;
 mod with_deadline;
 
 pub use cancel::{Cancelled, Canceller};
+#[cfg(all(unix, feature = "tokio"))]
+pub(crate) use connect::RETRY;
 pub(crate) use socket::SLACK;
 pub use socket::Socket;
 pub use wake::Waker;

@@ -350,7 +350,7 @@ fn errors_of_the_source_and_refusals_come_through() {
     assert_eq!(
         checked,
         Err(DecideError::Stream(StreamError::Gap { range: 8..16 })),
-        "adapters go on behind it"
+        "adapters go on after it"
     );
     let none = from_iter([extent(0, 8, Status::UNKNOWN)]).explain(SingleLayer::new()).collect_vec();
     assert_eq!(none, Err(DecideError::Policy(PolicyError::NoDepth { range: 0..8 })));

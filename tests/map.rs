@@ -231,8 +231,8 @@ fn overlaps_and_strays_are_refused() {
     assert_eq!(overlap, Err(StreamError::Overlap { start: 5, expected: 10 }));
     let stray = ExtentMap::within(from_iter([extent(5, 30)]), 0..20);
     assert_eq!(stray, Err(StreamError::OutOfRange { extent: 5..30, range: 0..20 }));
-    let behind_a_gap = ExtentMap::covering(from_iter([extent(5, 30)]), 0..20);
-    assert_eq!(behind_a_gap, Err(StreamError::Gap { range: 0..5 }), "the first fault");
+    let after_a_gap = ExtentMap::covering(from_iter([extent(5, 30)]), 0..20);
+    assert_eq!(after_a_gap, Err(StreamError::Gap { range: 0..5 }), "the first fault");
     let part = ExtentMap::covering(from_iter([extent(10, 20)]), 10..20).unwrap();
     assert_eq!(
         part.as_slice().parts(usize::MAX).count(),

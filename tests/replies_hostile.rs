@@ -237,7 +237,7 @@ fn row_12_past_the_end_of_all_exports() {
 }
 
 #[test]
-fn row_14_one_extra_descriptor_behind_the_request() {
+fn row_14_one_extra_descriptor_beyond_the_request() {
     let chunks = with_bitmap(base(&[(ASKED, 0), (4096, 3)]));
     for strictness in BOTH {
         taken(strictness, &chunks, u64::from(ASKED), |f| f.extra_descriptors);

@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn descriptors_are_placed_one_behind_the_other(
+    fn descriptors_are_placed_one_after_the_other(
         lengths in prop::collection::vec((1_u64..9, 0_u64..4), 1..12),
         start in 0_u64..9,
     ) {

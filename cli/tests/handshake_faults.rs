@@ -306,7 +306,7 @@ fn two_connections_that_disagree_about_the_size() {
 /// Bytes after the answer to STARTTLS were not encrypted by the server that was asked: somebody put
 /// them there, in one piece with the answer or in a later one.
 #[test]
-fn bytes_behind_the_answer_to_starttls() {
+fn bytes_after_the_answer_to_starttls() {
     let answer = [bytes::hello(3), bytes::option_reply(5, ACK, &[])].concat();
     let planted = bytes::option_reply(11, ACK, &[]);
     for together in [true, false] {
@@ -320,7 +320,7 @@ fn bytes_behind_the_answer_to_starttls() {
             assert_eq!(handshake.status(), HandshakeStatus::NeedsTls);
             handshake.feed(&planted)
         };
-        let attack = HandshakeError::BytesBehindStartTls(planted.len());
+        let attack = HandshakeError::BytesAfterStartTls(planted.len());
         assert_eq!(fed, Err(attack.clone()));
         handshake.tls_started();
         assert_eq!(handshake.feed(&planted), Err(attack), "it does not go on");

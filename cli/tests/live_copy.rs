@@ -1,7 +1,6 @@
-//! `copy` between real servers: an incremental onto the previous copy gives the same disk, over
-//! random rounds and any minimum block of either side, also while the source's owner writes on, and
-//! after a copy that was killed. What cannot work ends with the right code, and says what the
-//! target holds.
+//! `copy` between real servers. An incremental onto the previous copy gives the same disk: in random
+//! rounds, with any minimum block on either side, while the guest writes on, and after a copy that was
+//! killed. A copy that cannot work ends with the right code and says what the target holds.
 #![cfg(unix)]
 
 mod support;

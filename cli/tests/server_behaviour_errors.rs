@@ -27,7 +27,7 @@ fn row_32_error_and_done() {
 }
 
 #[test]
-fn row_33_error_behind_a_status_chunk() {
+fn row_33_error_after_a_status_chunk() {
     Case::replies(Good::compact(), |conn, request| {
         conn.status(request, 0, &[(M, 0), (3 * M, 3)], 0)?;
         conn.error(request, EINVAL, "", DONE)
@@ -60,7 +60,7 @@ fn row_35_message_longer_than_its_chunk() {
 }
 
 #[test]
-fn row_36_slop_behind_the_message() {
+fn row_36_slop_after_the_message() {
     let slop = |conn: &mut Conn, request: &SeenRequest| {
         conn.chunk(request, DONE, ERROR, &[&bytes::error(5, b"short")[..], &[0; 1000]].concat())
     };

@@ -44,7 +44,7 @@ fn refusing(options: &'static [u32], kind: u32, good: Good) -> Case {
 }
 
 #[test]
-fn row_49_contexts_behind_the_ack() {
+fn row_49_contexts_after_the_ack() {
     at(SET, Good::compact(), |conn| {
         conn.ack(SET)?;
         conn.grant(SET, 0, b"base:allocation")

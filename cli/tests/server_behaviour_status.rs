@@ -180,7 +180,7 @@ fn row_13_final_extent_past_the_request() {
 }
 
 #[test]
-fn row_14_one_extra_extent_behind_the_request() {
+fn row_14_one_extra_extent_beyond_the_request() {
     Case::replies(Good::compact(), |conn, request| conn.status(request, 0, &[(M, 0), (M, 3)], DONE))
         .length(M)
         .prints([content(0, M, false)])
@@ -188,7 +188,7 @@ fn row_14_one_extra_extent_behind_the_request() {
 }
 
 #[test]
-fn row_15_list_that_goes_on_behind_the_request() {
+fn row_15_list_that_goes_on_beyond_the_request() {
     for list in [vec![(M, 0), (M, 3), (M, 0)], vec![(2 * M, 0), (M, 3)]] {
         Case::replies(Good::compact(), move |conn, request| conn.status(request, 0, &list, DONE))
             .length(M)

@@ -16,8 +16,8 @@
 //!   `hole`.
 //! - `zero` is missing from dirty extents before version 2.2.0: it is not known then, and has to be
 //!   taken for false.
-//! - The text has no end of line. CloudStack's has no blanks either; it is read alike and written
-//!   as ovirt-imageio writes.
+//! - The text has no end of line. CloudStack's has no blanks either. The reader takes both; the
+//!   writer writes as ovirt-imageio does.
 
 use crate::objects::{Fields, FlatObject};
 use crate::row::row;

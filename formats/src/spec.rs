@@ -23,8 +23,8 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// The attributes that a row says of a range of which these are known. Fails with the attribute
-    /// that it must say and that is not known.
+    /// The known attributes that a row of this format can state. Fails with the first attribute that
+    /// the format demands and that is not known.
     pub(crate) fn row(&self, known: &Attributes) -> Result<Attributes, Attribute> {
         use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
         let says = |attribute| self.must.contains(&attribute) || self.may.contains(&attribute);
@@ -37,7 +37,7 @@ impl Spec {
             compressed: known.compressed.filter(|_| says(Compressed)),
             host_offset: known.host_offset.filter(|_| says(HostOffset)),
         };
-        // the images that were looked at are qemu's word for the layer where it has no number
+        // of bytes that no layer holds qemu states the number of images searched, not a layer
         let layer_is_said = row.layer.or(row.searched.map(|_| ImageLayer::Absent)).is_some();
         let said = |&&attribute: &&Attribute| attribute == Layer && layer_is_said || row.knows(attribute);
         match self.must.iter().find(|attribute| !said(attribute)) {

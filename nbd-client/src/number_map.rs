@@ -1,7 +1,7 @@
 //! Maps whose keys are numbers that this crate counts up itself, such as cookies.
 //!
 //! A peer only looks such a number up, and cannot choose which ones are in the map, so no hash has
-//! to withstand it. The usual one took a third of the instructions of a request.
+//! to withstand it. The hash of std took a third of the instructions of a request.
 
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;

@@ -170,7 +170,7 @@ fn chunks_without_content() {
 
 /// Data that came before an error are worth nothing.
 #[test]
-fn an_error_behind_the_data() {
+fn an_error_after_the_data() {
     fails(
         |conn, request| {
             conn.data(request, AT, &[BYTE; LENGTH], 0)?;

@@ -314,7 +314,7 @@ fn plaintext_after_starttls() {
         for error in errors(&uri.to_string()) {
             assert_eq!(error.class(), ErrorClass::Connection, "{error}");
             match error {
-                Error::Handshake(HandshakeError::BytesBehindStartTls(20)) => assert!(!is_late),
+                Error::Handshake(HandshakeError::BytesAfterStartTls(20)) => assert!(!is_late),
                 Error::Tls(TlsError::Broken { established: false, .. }) => assert!(is_late),
                 other => panic!("{other}"),
             }

@@ -152,6 +152,7 @@ impl Layer {
     /// Skips the descriptors that end at or before `offset`.
     pub(super) fn skip_to(&mut self, offset: u64) {
         let mut kept = (self.index, self.position);
+        // a block of one descriptor at a time, since it may be the one to keep
         while self.next_block(&mut [(0, 0)], |flags| flags) > 0 && self.position <= offset {
             kept = (self.index, self.position);
         }

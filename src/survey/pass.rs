@@ -138,9 +138,8 @@ impl Pass {
         self.flight.iter().any(|reply| reply.id == id)
     }
 
-    /// Moves extents to the queue until that has `most`, as far as all bytes before them have been
-    /// answered: the rest of the open window, or else the next piece. Returns `false` if there is
-    /// none.
+    /// Moves extents to the queue, until it has `most`: those left in the open window, or else those of
+    /// the next piece. Returns `false` if neither is there, because the next bytes have no answer yet.
     pub(super) fn read(&mut self, queue: &mut Queue, most: usize) -> Result<bool, StreamError> {
         if self.window.read(queue, most)? {
             return Ok(true);

@@ -88,7 +88,8 @@ impl Passes {
         }
     }
 
-    /// Moves extents to the queue in order, with their details or clean: see [`Pass::read`].
+    /// Moves extents to the queue in order, as [`Pass::read`]. In a bitmap-first survey the main pass
+    /// waits for the bitmaps' pass, which tells it the dirty ranges that need details.
     pub(super) fn read(&mut self, queue: &mut Queue) -> Result<bool, StreamError> {
         loop {
             if self.main.read(queue, MOST)? {

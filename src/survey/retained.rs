@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_at_the_byte_skipped_to_is_left_behind() {
+    fn descriptors_that_end_at_the_byte_skipped_to_are_skipped() {
         let mut layer = answer(&[100, 100, 100], &mut Budget::new(1000));
         for (offset, left) in [(0, 3), (99, 3), (100, 2), (250, 1), (299, 1), (300, 0)] {
             layer.skip_to(offset);

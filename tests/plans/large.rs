@@ -192,7 +192,8 @@ fn gaps_at_the_edge() {
     assert_eq!(steps(1024, 2048).unwrap(), [(0, 2048), (2048, 4096)]);
 }
 
-/// However a gap is cut, it counts by its joined pieces; at most 8 are held.
+/// A gap is read through whatever the number of its extents, if equal neighbours join to at most 8
+/// pieces. With more the plan holds no more of them: the gap is not joined.
 #[test]
 fn gaps_of_many_pieces() {
     let requests = |gap: &[Action]| {
@@ -205,5 +206,6 @@ fn gaps_of_many_pieces() {
     let zero = Action::Zero { may_unmap: true };
     assert_eq!(requests(&[Action::Skip; 1000]), 1);
     assert_eq!(requests(&[zero, Action::Skip].repeat(4)), 1);
+    // ten pieces: two copies and five zeroes
     assert_eq!(requests(&[zero, Action::Skip].repeat(5)), 2 + 5);
 }

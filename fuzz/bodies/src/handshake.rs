@@ -45,7 +45,7 @@ pub fn handshake(data: &[u8]) {
     assert_eq!(run(&config, input, &Cuts::Whole, tls_at).0, outcome);
     if let Some(at) = tls_at.filter(|&at| at < input.len()) {
         let (refused, _) = run(&config, input, &Cuts::Whole, None);
-        assert_eq!(refused.end, Err(HandshakeError::BytesBehindStartTls(input.len() - at)));
+        assert_eq!(refused.end, Err(HandshakeError::BytesAfterStartTls(input.len() - at)));
     }
 }
 
@@ -146,7 +146,7 @@ fn check(config: &HandshakeConfig, outcome: &HandshakeOutcome) {
     }
     match &outcome.end {
         Ok(End::Export { export, forgiven, .. }) => {
-            assert!(rest.is_empty(), "{rest:?} behind the options");
+            assert!(rest.is_empty(), "{rest:?} after the options");
             check_export(config, export);
             assert!(!config.strictness.is_strict() || forgiven.total() == 0, "{forgiven:?}");
         }

@@ -281,7 +281,7 @@ impl<'a> SessionRun<'a> {
 
     fn event(&mut self, event: &Event) {
         let asked = self.asked.get_mut(&event.cookie().get()).expect("an event of no request");
-        assert!(!asked.ended, "an event behind the last: {event:?}");
+        assert!(!asked.ended, "an event after the last: {event:?}");
         let limit = self.case.config.limits.max_payload;
         match event {
             Event::Status { context, payload, .. } => {

@@ -115,7 +115,7 @@ fn round_trip(form: Form, context: u32, list: &[Descriptor], data: &[u8]) {
     let mut out = vec![0xa5; data.len() + 1];
     let used = encode_into(form, context, list.iter().copied(), &mut out);
     assert_eq!(used.ok(), encoded.ok().map(|encoded| encoded.len()));
-    assert_eq!(out.last(), Some(&0xa5), "written behind the end");
+    assert_eq!(out.last(), Some(&0xa5), "written beyond the end");
     if fault.is_none() {
         let short = encode_into(form, context, list.iter().copied(), &mut out[..data.len() - 1]);
         assert!(matches!(short, Err(EncodeError::NoRoom { needed, available })

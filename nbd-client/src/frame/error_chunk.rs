@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn offset_is_behind_the_message() {
+    fn offset_is_after_the_message() {
         let chunk = decode(0x8002, b"\0\0\0\x05\0\x01a\0\0\0\0\0\0\x01\0").unwrap();
         assert_eq!(chunk.offset, Some(256));
     }

@@ -131,10 +131,10 @@ pub enum HandshakeError {
     TooOldForTls,
     /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack. How many there are.
     #[error(
-        "{0} unencrypted bytes behind the answer to STARTTLS: somebody in between may have added them, \
+        "{0} unencrypted bytes after the answer to STARTTLS: somebody in between may have added them, \
          or the server does not know TLS well"
     )]
-    BytesBehindStartTls(usize),
+    BytesAfterStartTls(usize),
     /// The server refused an option that cannot be done without.
     #[error("the server refused {option}: {reason}{}", text.tail())]
     Refused {
@@ -193,12 +193,12 @@ impl HandshakeError {
     /// ```
     /// use nbd_client::handshake::HandshakeError;
     ///
-    /// assert!(HandshakeError::BytesBehindStartTls(20).is_about_tls());
+    /// assert!(HandshakeError::BytesAfterStartTls(20).is_about_tls());
     /// ```
     #[must_use]
     pub const fn is_about_tls(&self) -> bool {
         match self {
-            Self::BytesBehindStartTls(..) | Self::TooOldForTls => true,
+            Self::BytesAfterStartTls(..) | Self::TooOldForTls => true,
             Self::Refused { option, reason, .. } => {
                 option.0 == option_type::STARTTLS || matches!(reason, Refusal::TlsRequired)
             }

@@ -249,7 +249,7 @@ impl Handshake {
             }
         }
         if self.stage == Stage::StartTls && !rest.is_empty() {
-            return Err(HandshakeError::BytesBehindStartTls(rest.len()));
+            return Err(HandshakeError::BytesAfterStartTls(rest.len()));
         }
         Ok(input.len() - rest.len())
     }

@@ -132,7 +132,7 @@ fn a_server_with_its_bytes_cut_anywhere_is_an_end_of_file_with_numbers() {
 }
 
 #[test]
-fn bytes_behind_the_end_are_left_alone() {
+fn bytes_beyond_the_end_are_left_alone() {
     let server = [HELLO, &rep(11, ACK, &[]), &go_ok(), b"reply"].concat();
     let mut handshake = Handshake::new(config(&[])).unwrap();
     assert_eq!(handshake.feed(&server), Ok(server.len() - 5));
@@ -180,7 +180,7 @@ fn client_flags_are_those_of_the_server() {
 }
 
 #[test]
-fn row_49_contexts_behind_the_ack() {
+fn row_49_contexts_after_the_ack() {
     let parts = [rep(11, ACK, &[]), rep(10, ACK, &[]), meta(10, 0, NAMES[2])];
     // Nothing was granted, so the next option is LIST.
     let error = error_of(&NAMES[2..], &parts);
@@ -494,7 +494,7 @@ fn shutdown_ends_the_handshake_at_any_option() {
 }
 
 #[test]
-fn starttls_waits_for_the_caller_and_bears_no_byte_behind_its_answer() {
+fn starttls_waits_for_the_caller_and_bears_no_byte_after_its_answer() {
     let mut wish = config(&[]);
     wish.start_tls = true;
     let start = || {
@@ -510,10 +510,10 @@ fn starttls_waits_for_the_caller_and_bears_no_byte_behind_its_answer() {
     assert_eq!(handshake.take_output(), b"IHAVEOPT\0\0\0\x0b\0\0\0\0");
 
     let injected = [rep(5, ACK, &[]), rep(11, ACK, &[])].concat();
-    assert_eq!(start().feed(&injected), Err(HandshakeError::BytesBehindStartTls(20)));
+    assert_eq!(start().feed(&injected), Err(HandshakeError::BytesAfterStartTls(20)));
     let mut late = start();
     late.feed(&injected[..20]).unwrap();
-    assert_eq!(late.feed(&injected[20..]), Err(HandshakeError::BytesBehindStartTls(20)));
+    assert_eq!(late.feed(&injected[20..]), Err(HandshakeError::BytesAfterStartTls(20)));
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Outbox {
         self.batch.push(report);
     }
 
-    /// Hands the reports over.
+    /// Hands the batch of reports to their reader, and wakes it.
     pub(crate) fn send(&mut self) {
         self.oldest = None;
         if self.batch.is_empty() {

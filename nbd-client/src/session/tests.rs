@@ -452,7 +452,7 @@ fn row_35_a_message_longer_than_its_chunk_is_fatal() {
 }
 
 #[test]
-fn row_36_slop_behind_a_message_is_skipped_and_counted() {
+fn row_36_slop_after_a_message_is_skipped_and_counted() {
     let slop = [error_payload(5, "x"), vec![0xa5; 100_000]].concat();
     let (events, result, stats) = run(&compact(&[0]), 1, &[structured(DONE, ERROR, 1, &slop)]);
     assert_eq!((events.len(), result, stats.forgiven.of(Tolerated::ErrorSlop)), (1, Ok(()), 1));

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times a download over a slow line beside nbdcopy: each read takes 50 ms longer than the server.
+"""Times a download over a slow line beside nbdcopy: each answer to a read comes 50 ms late.
 
-`nbd-extents backup` into a pipe and `nbdcopy` to null: read the same export of 256 MiB (or as many MiB
-as the second argument says) over one connection, with 64 requests of 256 KiB in flight each, from
-nbdkit with its delay filter.
+`nbd-extents backup` into a pipe and `nbdcopy` to its `null:` read the same export of 256 MiB (or as
+many MiB as the second argument says), each over one connection with 64 requests of 256 KiB in flight.
+nbdkit serves it with its delay filter.
 
 Needs nbdkit and nbdcopy (Debian: libnbd-bin), and `cargo build --release`. Prints the times of 5
 alternating rounds (or as many as the first argument says) and the ratio of the shortest. Ends with 1

@@ -61,7 +61,7 @@ fn main() {
     if measures {
         measure(&Disk::new(extents));
     }
-    // A chain of 200 layers needs some extents per layer, or it may have nothing to copy.
+    // with fewer extents a chain of 200 layers may have nothing to copy
     let largest = if measures { 1 << 20 } else { 1 << 16 };
     doubling("map-build", largest, |extents| {
         let disk = Disk::new(extents);

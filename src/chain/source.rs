@@ -42,8 +42,9 @@ impl Source {
         }
     }
 
-    /// The same as an action of the layer that a merge makes, so that the result of one merge can
-    /// be a layer of the next.
+    /// The action for this range in one layer that stands for the whole merge.
+    ///
+    /// With it the result of one merge can be a layer of the next.
     ///
     /// ```
     /// use nbd_extents::Action;

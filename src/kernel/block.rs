@@ -187,8 +187,8 @@ impl Block {
         if self.is_joined && self.len > 2 { 1..self.len - 2 } else { self.len..self.len }
     }
 
-    /// The merged segments in these places. With `COUNTED` their number ends the loop, otherwise the
-    /// guard after the last of all: a compiler does not vectorize such a loop.
+    /// The merged segments in these places. A loop over them ends after their number if `COUNTED`,
+    /// otherwise at the guard after the last of all cuts. A compiler vectorizes only the counted loop.
     #[inline]
     pub(crate) fn segments<const COUNTED: bool>(
         &self,

@@ -39,10 +39,12 @@ pub fn handshake(data: &[u8]) {
     let config = config(&mut bytes);
     let pieces = Cuts::read(&mut bytes);
     let input = bytes.rest();
+    // byte by byte first: this run finds the offset at which TLS begins, which no piece may cross
     let (outcome, tls_at) = run(&config, input, &Cuts::Bytewise, None);
     check(&config, &outcome);
     assert_eq!(run(&config, input, &pieces, tls_at).0, outcome);
     assert_eq!(run(&config, input, &Cuts::Whole, tls_at).0, outcome);
+    // one that crosses it is an attack, and refused
     if let Some(at) = tls_at.filter(|&at| at < input.len()) {
         let (refused, _) = run(&config, input, &Cuts::Whole, None);
         assert_eq!(refused.end, Err(HandshakeError::BytesAfterStartTls(input.len() - at)));

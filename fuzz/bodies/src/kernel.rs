@@ -8,7 +8,7 @@
 //! skip:1      extents read one by one first
 //! two lists   runs:1 (modulo 8) {length:4 count:1 flags:1}*, of the flags
 //!             the low 4 bits in even places, the high 4 bits in odd ones
-//! an odd one  kind:1 (modulo 8; above 5: none) place:2, in the left list
+//! a fault     kind:1 (modulo 8; above 5: none) place:2, one descriptor of the left list
 //! ```
 
 #[path = "../../../tests/support/kernel.rs"]

@@ -1141,11 +1141,19 @@ fn a_limit_before_the_deadline_of_the_job_is_a_timeout() {
     talk.begin_transfer(trim(0, 1));
     let error = talk.connection.handle_timeout(talk.now + LIMIT).unwrap_err();
     assert!(matches!(error, Error::Timeout { after, .. } if after == LIMIT), "{error}");
-    // A request that is not sent yet is waited for.
+}
+
+#[test]
+fn a_goodbye_that_is_not_sent_yet_has_a_limit() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
     talk.connection.disconnect(talk.now).unwrap();
     assert!(talk.connection.poll_timeout().is_some());
-    // So is the rest of a write that the server has refused already: no request is in flight.
+}
+
+/// The server refuses a write of which only the header is sent. No request is in flight then, and the
+/// limit holds for the rest of its payload.
+#[test]
+fn the_rest_of_a_refused_write_has_a_limit() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
     let cookie = talk.connection.start(talk.now, |it| it.start_write(&WriteRequest::new(0), vec![1; 9]));
     let header = talk.connection.output().next().unwrap().len();

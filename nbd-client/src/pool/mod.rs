@@ -1,8 +1,9 @@
 //! Several connections to one export, for servers that say that their connections see one another's
 //! writes (CAN_MULTI_CONN).
 //!
-//! A pool is written once, as futures over the reports of its connections. Their bytes are moved by
-//! threads, and a program that blocks waits for the futures; or by the tasks of `aio::Pool`.
+//! A pool is written once, as futures over the reports of its connections. In [`Pool`] threads move
+//! the bytes of the connections, and blocking calls wait for the futures. In `aio::Pool` tasks move the
+//! bytes, and the program awaits the futures.
 
 mod blocking;
 mod reports;

@@ -1,7 +1,7 @@
 //! Decodes eight descriptors at a time, in 512-bit registers, and drops cuts eight at a time. The
 //! twins in safe Rust (`kernel/decode.rs`, `kernel/keep.rs`, `kernel/block.rs`) do the same one by
-//! one; a compiler makes a chain of additions of a decoding loop, since it does not find that eight
-//! sums are three steps, and cannot make a loop that keeps some of its input wider.
+//! one. A compiler cannot vectorize them: it makes eight additions in a row where three steps are
+//! enough, and it has no wider form of a loop that keeps only some of its input.
 //!
 //! ```text
 //! decode:

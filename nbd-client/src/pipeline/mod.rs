@@ -84,9 +84,10 @@ impl PipelineOptions {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
     }
 
-    /// Whether more than half of the room is in use.
-    pub(crate) const fn is_half_full(&self, requests: usize, held: u64) -> bool {
-        requests > self.requests / 2 || held > self.bytes / 2
+    /// Whether more than three quarters of the room are in use. Until then no more requests are begun,
+    /// and then several at a time: to wake a thread and a server for each costs more than they do.
+    pub(crate) const fn is_nearly_full(&self, requests: usize, held: u64) -> bool {
+        requests > self.requests - self.requests / 4 || held > self.bytes - self.bytes / 4
     }
 
     /// The part of one of `count` connections in the bytes that all of them hold.

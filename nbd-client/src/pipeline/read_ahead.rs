@@ -142,10 +142,10 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         }
     }
 
-    /// Starts requests as long as there is room, once half of it is free: several are handed to the
-    /// pool at a time.
+    /// Starts requests as long as there is room, once a quarter of it is free: several are handed to
+    /// the pool at a time.
     fn fill(&mut self) -> Result<(), Error> {
-        if self.options.is_half_full(self.blocks.len(), self.held) {
+        if self.options.is_nearly_full(self.blocks.len(), self.held) {
             return Ok(());
         }
         let filled = self.start_all();

@@ -35,7 +35,7 @@ impl Lane {
             self.begin_ragged(piece)?;
         }
         // several at a time, once there is room for several
-        if self.options.is_half_full(self.in_flight(), self.held) {
+        if self.options.is_nearly_full(self.in_flight(), self.held) {
             return Ok(());
         }
         loop {

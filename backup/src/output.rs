@@ -9,7 +9,7 @@ mod disk;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -19,6 +19,8 @@ use disk::DiskWriter;
 
 /// Links that are followed before they are taken for a loop, as on Linux.
 const MAX_LINKS: usize = 40;
+/// Short writes to a pipe or device go out together; one of this length goes straight out.
+const BUFFER: usize = 256 << 10;
 
 /// The place of a backup that is being written.
 ///
@@ -49,7 +51,7 @@ enum Place {
     /// A file beside `path`.
     Beside { writer: DiskWriter, file: NamedTempFile, path: PathBuf },
     /// A pipe or device, which cannot be replaced, or standard output.
-    Direct { file: File, path: PathBuf },
+    Direct { file: BufWriter<File>, path: PathBuf },
 }
 
 /// The regular files that a backup may replace.
@@ -154,11 +156,7 @@ impl OutputFile {
         #[cfg(windows)]
         let stdout = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
         match stdout {
-            Ok(stdout) => {
-                let file = File::from(stdout);
-                widen_pipe(&file);
-                Ok(Self(Place::Direct { file, path }))
-            }
+            Ok(stdout) => Ok(Self(Place::direct(File::from(stdout), path))),
             Err(error) => Err(OutputError::File { path, error }),
         }
     }
@@ -191,9 +189,10 @@ impl OutputFile {
     /// As [`commit`](Self::commit).
     pub fn commit_while<G>(self, hold: impl FnOnce() -> G) -> Result<(), OutputError> {
         match self.0 {
-            Place::Direct { file, path } => {
-                sync_direct(&file).map_err(|error| OutputError::File { path, error })
-            }
+            Place::Direct { mut file, path } => file
+                .flush()
+                .and_then(|()| sync_direct(file.get_ref()))
+                .map_err(|error| OutputError::File { path, error }),
             Place::Beside { writer, file, path } => writer
                 .finish()
                 .and_then(|()| file.as_file().sync_all())
@@ -209,6 +208,11 @@ impl OutputFile {
 }
 
 impl Place {
+    fn direct(file: File, path: PathBuf) -> Self {
+        widen_pipe(&file);
+        Self::Direct { file: BufWriter::with_capacity(BUFFER, file), path }
+    }
+
     fn open(path: PathBuf) -> io::Result<Self> {
         let old = match fs::metadata(&path) {
             Ok(old) => Some(old),
@@ -217,8 +221,7 @@ impl Place {
         };
         if old.as_ref().is_some_and(|old| !old.is_file()) || is_descriptor(&path) {
             let file = File::options().write(true).truncate(true).open(&path)?;
-            widen_pipe(&file);
-            return Ok(Self::Direct { file, path });
+            return Ok(Self::direct(file, path));
         }
         if old.is_some() {
             // A file that may not be written may not be replaced either, whatever its folder

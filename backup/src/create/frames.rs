@@ -1,19 +1,17 @@
 //! The frames of a backup, with zeroes that touch joined into one frame.
 
 use core::ops::Range;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 
 use super::BackupError;
 use crate::sparse_stream::{Frame, Meta, Writer};
 
 /// Zeroes are looked for in blocks of this size: file systems and qcow2 images mostly keep to it.
 const BLOCK: usize = 4096;
-/// Short frames are written together; a payload of this size goes straight out.
-const BUFFER: usize = 256 << 10;
 
 /// A stream being written. Dropped without [`finish`](Self::finish), it has no stop frame and is not whole.
 pub(super) struct FrameOutput<W: Write> {
-    out: BufWriter<W>,
+    out: W,
     writer: Writer,
     /// A range of zeroes not yet written: the next may touch its end.
     zeroes: Option<Range<u64>>,
@@ -23,9 +21,8 @@ pub(super) struct FrameOutput<W: Write> {
 }
 
 impl<W: Write> FrameOutput<W> {
-    pub(super) fn new(out: W, meta: &Meta, detect_zeroes: bool) -> Result<Self, BackupError> {
+    pub(super) fn new(mut out: W, meta: &Meta, detect_zeroes: bool) -> Result<Self, BackupError> {
         let (writer, first) = Writer::new(meta)?;
-        let mut out = BufWriter::with_capacity(BUFFER, out);
         out.write_all(&first).map_err(BackupError::Write)?;
         Ok(Self { out, writer, zeroes: None, detect_zeroes, length: first.len() as u64 })
     }
@@ -60,13 +57,13 @@ impl<W: Write> FrameOutput<W> {
         Ok(())
     }
 
-    /// Writes the last frame, and gives back the output and the length of the stream.
+    /// Writes the last frame, and gives back the output, flushed, and the length of the stream.
     pub(super) fn finish(mut self) -> Result<(W, u64), BackupError> {
         self.flush_zeroes()?;
         let stop = self.writer.stop()?;
         self.length += put(&mut self.out, &stop)?;
-        let out = self.out.into_inner().map_err(|error| BackupError::Write(error.into_error()))?;
-        Ok((out, self.length))
+        self.out.flush().map_err(BackupError::Write)?;
+        Ok((self.out, self.length))
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), BackupError> {

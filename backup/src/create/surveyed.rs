@@ -21,11 +21,12 @@ use crate::sparse_stream::Meta;
 /// ```no_run
 /// use nbd_client::Options;
 /// use nbd_extents_backup::Backup;
+/// use std::io::BufWriter;
 ///
 /// // to any writer: here a pipe
 /// let disk = Backup::full().survey(&"nbd://localhost/disk".parse()?, &Options::new())?;
 /// eprintln!("{} bytes to copy", disk.totals().copy);
-/// let (_stdout, report) = disk.write(std::io::stdout())?;
+/// let (_stdout, report) = disk.write(BufWriter::new(std::io::stdout()))?;
 /// eprintln!("a stream of {} bytes", report.length);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -106,8 +107,10 @@ impl SurveyedBackup {
         self.figures.assumes_data
     }
 
-    /// Reads the data, and writes the stream to `out`: several kilobytes at a time, in order. Gives
-    /// `out` back; it is not flushed, and the stream is not whole before that.
+    /// Reads the data, and writes the stream to `out`, in order. Gives `out` back, flushed.
+    ///
+    /// Each frame is two writes, one of them short: `out` should have a buffer, as an
+    /// [`OutputFile`](crate::OutputFile) has.
     ///
     /// # Errors
     ///

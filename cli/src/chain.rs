@@ -44,6 +44,6 @@ fn words(source: Source, files: &[PathBuf]) -> String {
     match (source, name) {
         (Source::Copy { .. }, Some(name)) => name,
         (Source::Zero { .. }, Some(name)) => format!("zeroes, by {name}"),
-        _ => "what is there already".to_owned(),
+        _ => "no backup: it stays as it is".to_owned(),
     }
 }

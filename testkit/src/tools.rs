@@ -1,12 +1,15 @@
-//! Which tools of others a test needs, and what happens where they are missing.
+//! The programs that a test needs, and the end of the test where one is not installed.
 
 use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// True where every tool is there. Where one is missing the test is to return: skipped with a line
-/// on stderr at a developer's desk, but failed (this panics) where `CI=true`, so that CI cannot
-/// pass by testing nothing.
+/// True if all of these programs are installed. Otherwise it says on stderr which are missing, and the
+/// test must return: it is skipped.
+///
+/// # Panics
+///
+/// If a program is missing and `CI=true`, so that CI cannot pass by testing nothing.
 pub fn require(names: &[&str]) -> bool {
     let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
     if missing.is_empty() {

@@ -10,21 +10,21 @@ const STEP: u64 = 64 << 10;
 const SIZE: u64 = 4 * STEP;
 const BUDGET: usize = 1000;
 
-/// Two contexts with the ids 0 and 1. The first request is answered, so that the next three can go
+/// Two contexts with the ids 0 and 1. The first request is answered, so that the next ones can go
 /// out together.
-fn three_in_flight() -> (Survey, [Request; 3]) {
+fn in_flight<const N: usize>() -> (Survey, [Request; N]) {
     let wanted =
         Contexts::new().require(Context::Allocation).unwrap().require(Context::bitmap("b0")).unwrap();
     let granted = wanted.negotiate([(0, "base:allocation"), (1, "qemu:dirty-bitmap:b0")]).unwrap();
     let export = ExportParams::new(SIZE, Form::Extended).unwrap().read_only(true);
-    let options = SurveyOptions::new(export).max_request(STEP).budget(BUDGET).in_flight(3);
+    let options = SurveyOptions::new(export).max_request(STEP).budget(BUDGET).in_flight(N);
     let mut survey = Survey::together(options, granted).unwrap();
     let first = survey.next_request().unwrap().unwrap();
     answer(&mut survey, &first, [1, 1]);
     assert_eq!(survey.next_extent(), Ok(None), "it may still grow");
-    let three = [(); 3].map(|()| survey.next_request().unwrap().unwrap());
-    assert_eq!(three.each_ref().map(Request::offset), [STEP, 2 * STEP, 3 * STEP]);
-    (survey, three)
+    let requests = [(); N].map(|()| survey.next_request().unwrap().unwrap());
+    assert!(requests.iter().map(Request::offset).eq((1..=N as u64).map(|nth| nth * STEP)));
+    (survey, requests)
 }
 
 /// A chunk of clean data with this number of descriptors, 8 + 16 bytes each: pieces of 512 bytes
@@ -72,7 +72,7 @@ fn finish(mut survey: Survey, in_flight: &[&Request]) -> nbd_extents::SurveyStat
 
 #[test]
 fn the_last_answer_gives_way_and_no_more() {
-    let (mut survey, [first, second, third]) = three_in_flight();
+    let (mut survey, [first, second, third]) = in_flight::<3>();
     answer(&mut survey, &second, [18, 1]); // 320 bytes
     answer(&mut survey, &third, [18, 1]);
     // 408 bytes do not fit beside the 640 held; dropping 320 of these is enough
@@ -84,9 +84,46 @@ fn the_last_answer_gives_way_and_no_more() {
     assert_eq!((stats.requests, stats.dropped, stats.failed), (5, 1, 0));
 }
 
+/// The bytes of both later answers count, and both are needed.
+#[test]
+fn all_later_answers_give_way_where_one_is_not_enough() {
+    let (mut survey, [first, second, third]) = in_flight::<3>();
+    answer(&mut survey, &second, [18, 1]); // 320 bytes
+    answer(&mut survey, &third, [18, 1]);
+    assert_eq!(chunk(&mut survey, &first, 0, 44), Admission::Take); // 712 bytes
+    assert_eq!(survey.stats().dropped, 2);
+    assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
+    survey.reply_done(first.id()).unwrap();
+    let stats = finish(survey, &[]);
+    assert_eq!((stats.requests, stats.dropped, stats.failed), (6, 2, 0));
+}
+
+/// A reply whose last descriptor ends beyond its request answers two pieces, and its bytes count once: dropping
+/// both would not be enough, so that neither is dropped.
+#[test]
+fn an_answer_of_two_pieces_counts_once() {
+    let (mut survey, [first, second]) = in_flight::<2>();
+    for id in 0..2 {
+        let lengths = [512; 7].into_iter().chain([2 * STEP - 7 * 512]);
+        let list: Vec<_> = lengths.map(|length| Descriptor { length, flags: 0 }).collect();
+        let payload = encode(Form::Extended, id, list);
+        let payload = payload.unwrap();
+        assert_eq!(survey.admit(second.id(), payload.len() as u64), Admission::Take);
+        survey.chunk(second.id(), payload).unwrap();
+    }
+    survey.reply_done(second.id()).unwrap();
+    assert_eq!(survey.next_request(), Ok(None), "all of the disk is answered or asked about");
+    // 272 bytes are held: the budget is too small for 1016 even without these
+    assert_eq!(survey.admit(first.id(), 1016), Admission::Drain);
+    assert_eq!(survey.stats().dropped, 0);
+    survey.reply_failed(first.id()).unwrap();
+    let stats = finish(survey, &[]);
+    assert_eq!((stats.requests, stats.dropped, stats.failed), (4, 0, 1));
+}
+
 #[test]
 fn what_has_come_of_a_later_reply_gives_way() {
-    let (mut survey, [first, second, third]) = three_in_flight();
+    let (mut survey, [first, second, third]) = in_flight::<3>();
     assert_eq!(chunk(&mut survey, &second, 0, 40), Admission::Take); // 648 bytes
     assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
     assert_eq!(chunk(&mut survey, &first, 1, 1), Admission::Take);
@@ -100,7 +137,7 @@ fn what_has_come_of_a_later_reply_gives_way() {
 
 #[test]
 fn nothing_gives_way_where_it_would_not_be_enough() {
-    let (mut survey, [first, second, third]) = three_in_flight();
+    let (mut survey, [first, second, third]) = in_flight::<3>();
     answer(&mut survey, &second, [18, 1]);
     assert_eq!(chunk(&mut survey, &first, 0, 40), Admission::Take);
     // it holds 648 bytes, and another 648 do not fit beside them
@@ -114,7 +151,7 @@ fn nothing_gives_way_where_it_would_not_be_enough() {
 /// The budget is held by a reply that will be read earlier: no reason to shrink the requests.
 #[test]
 fn what_came_too_early_is_asked_again_as_it_was() {
-    let (mut survey, [first, second, third]) = three_in_flight();
+    let (mut survey, [first, second, third]) = in_flight::<3>();
     answer(&mut survey, &second, [40, 1]); // 672 bytes
     assert_eq!(chunk(&mut survey, &third, 0, 40), Admission::Drain);
     survey.reply_done(third.id()).unwrap();

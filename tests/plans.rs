@@ -325,6 +325,20 @@ fn actions_that_do_not_cover_the_disk_are_an_error_never_a_skip() {
     assert_eq!(plan(&[], disk.resume(PlanPosition { offset: 4096, size: 4096 }).unwrap()), Ok(0));
 }
 
+/// A copy is of 32 MiB and a zero of 1 GiB unless the options or a larger block say otherwise.
+#[test]
+fn requests_have_their_usual_length_or_that_of_a_larger_block() {
+    let lengths = |size, block, action| -> Vec<u64> {
+        let steps = plan_of(&[extent(0, size, action)], options(size, block));
+        steps.iter().map(PlanStep::length).collect()
+    };
+    let zero = Action::Zero { may_unmap: true };
+    assert_eq!(lengths(64 << 20, 512, Action::Copy), [32 << 20; 2]);
+    assert_eq!(lengths(128 << 20, 64 << 20, Action::Copy), [64 << 20; 2]);
+    assert_eq!(lengths(2 << 30, 512, zero), [1 << 30; 2]);
+    assert_eq!(lengths(4 << 30, 2 << 30, zero), [2 << 30; 2]);
+}
+
 #[test]
 fn after_an_error_a_plan_is_over_and_keeps_its_place() {
     let list = [extent(0, 1024, Action::Copy), extent(2048, 4096, Action::Copy)];

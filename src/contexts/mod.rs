@@ -347,6 +347,16 @@ mod tests {
     }
 
     #[test]
+    fn queries_name_each_context_and_whether_it_is_required() {
+        let contexts = both().optional(Context::Depth).unwrap();
+        let queries: Vec<_> = contexts.queries().collect();
+        let expected =
+            [("base:allocation", true), ("qemu:dirty-bitmap:b0", true), ("qemu:allocation-depth", false)];
+        assert_eq!(queries, expected);
+        assert!(contexts.names().eq(expected.map(|(name, _)| name)));
+    }
+
+    #[test]
     fn a_context_is_wanted_once() {
         let twice = both().optional(Context::bitmap("b0")).unwrap_err();
         assert_eq!(twice, ContextError::Twice { name: "qemu:dirty-bitmap:b0".into() });

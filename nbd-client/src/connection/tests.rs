@@ -496,6 +496,26 @@ fn transfers_share_what_may_be_in_flight() {
     assert_eq!(talk.asked()[0].command, command::TRIM);
 }
 
+/// A transfer that has its part again goes first; an answer to one that waits after it does not
+/// bring that one to the front.
+#[test]
+fn an_answer_changes_nothing_in_the_order_of_those_that_wait() {
+    let limits = SessionLimits { max_in_flight: 3, ..Default::default() };
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
+    let offsets = |asked: &[Asked]| asked.iter().map(|request| request.offset >> 19).collect::<Vec<_>>();
+    talk.begin_transfer(read(0, 3 * MIB));
+    talk.begin_transfer(read(100 * MIB, 5 * MIB));
+    let first = talk.asked();
+    assert_eq!(offsets(&first), [0, 2, 4]);
+    talk.answer(&first[0], 0);
+    let second = talk.asked();
+    assert_eq!(offsets(&second), [200]);
+    talk.answer(&first[1], 22);
+    assert_eq!(offsets(&talk.asked()), [2], "half of the part that was too long");
+    talk.answer(&second[0], 0);
+    assert_eq!(offsets(&talk.asked()), [3], "its other half");
+}
+
 /// Reads and writes of memory that the caller keeps.
 #[test]
 fn lent_bytes_are_read_into_and_written_from_where_they_are() {

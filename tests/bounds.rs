@@ -68,8 +68,9 @@ struct Costs {
     peak: usize,
 }
 
-/// Surveys a disk of this number of blocks, each of which differs from its neighbours.
-fn survey(blocks: u64, contexts: u64) -> Costs {
+/// Surveys a disk of this number of blocks, each of which differs from its neighbours. A chunk has
+/// at most `cap` descriptors.
+fn survey(blocks: u64, contexts: u64, cap: u64) -> Costs {
     let size = blocks * BLOCK;
     let wanted = wanted(contexts);
     let names: Vec<(u32, String)> = (0..).zip(wanted.names().map(str::to_owned)).collect();
@@ -82,7 +83,7 @@ fn survey(blocks: u64, contexts: u64) -> Costs {
             let range = request.offset()..request.offset() + request.length();
             for (id, context) in (0..).zip(0..contexts) {
                 let grain = grain(context);
-                let end = range.end.min((range.start / grain + CAP) * grain);
+                let end = range.end.min((range.start / grain + cap) * grain);
                 let count = end.div_ceil(grain) - range.start / grain;
                 descriptors += count;
                 let length = 8 + 16 * count;
@@ -125,7 +126,7 @@ fn a_survey_costs_in_proportion_to_descriptors_and_contexts() {
             if contexts == 33 && blocks == 100_000 && !is_long() {
                 continue;
             }
-            let costs = survey(blocks, contexts);
+            let costs = survey(blocks, contexts, CAP);
             eprintln!("{blocks} blocks, {contexts} contexts: {costs:?}");
             assert!(costs.peak <= BUDGET + CONSTANT, "{} bytes", costs.peak);
             // every block differs from the one before it in the first context
@@ -149,6 +150,45 @@ fn a_survey_costs_in_proportion_to_descriptors_and_contexts() {
             last = Some((blocks, costs));
         }
     }
+}
+
+/// With chunks of 32 descriptors a thousand blocks take tens of requests already, so that a debug
+/// build sees the growth: ten times the blocks cost ten times the requests and the descriptors and
+/// no more memory, and each context at most as many descriptors and bytes as the first.
+#[test]
+fn costs_of_a_survey_grow_linearly() {
+    let _alone = alone();
+    let mut of_one = Vec::new();
+    for contexts in [1, 2, 33] {
+        let blocks = if contexts < 33 || is_long() { sizes() } else { &sizes()[..2] };
+        let mut last: Option<(u64, Costs)> = None;
+        for (nth, &blocks) in blocks.iter().enumerate() {
+            let costs = survey(blocks, contexts, 32);
+            eprintln!("{blocks} blocks, {contexts} contexts, chunks of 32: {costs:?}");
+            assert_eq!(costs.extents, blocks);
+            if let Some((fewer, cheaper)) = last {
+                let ratio = blocks / fewer;
+                assert_in_proportion(costs.requests, cheaper.requests, ratio);
+                assert_in_proportion(costs.descriptors, cheaper.descriptors, ratio);
+                assert!(costs.peak <= cheaper.peak * 5 / 4, "{costs:?} after {cheaper:?}");
+            }
+            last = Some((blocks, costs));
+            if contexts == 1 {
+                of_one.push(costs);
+            }
+            // the first context has the shortest extents
+            let one = of_one[nth];
+            assert_in_proportion(costs.requests, one.requests, 1);
+            assert!(costs.descriptors <= contexts * one.descriptors * 5 / 4, "{costs:?} after {one:?}");
+            assert!(costs.peak as u64 <= contexts * one.peak as u64, "{costs:?} after {one:?}");
+        }
+    }
+}
+
+/// `more` is `ratio` times `fewer`, but for a quarter.
+fn assert_in_proportion(more: u64, fewer: u64, ratio: u64) {
+    assert!(more * 4 <= ratio * fewer * 5, "{more} is more than {ratio} times {fewer}");
+    assert!(more * 4 >= ratio * fewer * 3, "{more} is less than {ratio} times {fewer}");
 }
 
 /// A merge asks its closure once for each stream and extent, and holds nothing of its input.

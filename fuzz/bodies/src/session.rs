@@ -11,7 +11,8 @@
 //!                128 all commands in turn: READ, WRITE, BLOCK_STATUS, FLUSH, WRITE_ZEROES, TRIM,
 //!                CACHE
 //! 1  requests:1  (modulo 4, plus 1) in flight at the start; offsets 0, 4194304, ..., cookies
-//!                1, 2, ...; 128 simple headers (with all commands and without extended headers)
+//!                1, 2, ...; 4 reads ask for one chunk (DF); 128 simple headers (with all commands and
+//!                without extended headers)
 //! 2  pieces      see pieces.rs
 //! .. the server's bytes
 //! ```
@@ -62,6 +63,7 @@ struct SessionCase {
     recycle: bool,
     follow: bool,
     all_commands: bool,
+    df: bool,
     requests: usize,
 }
 
@@ -111,7 +113,8 @@ impl SessionCase {
         config.export.flags = TransmissionFlags::new(FLAGS | u16::from(flag(2)) << 12);
         let requests = usize::from(second % 4) + 1;
         let (recycle, follow, all_commands) = (flag(5), flag(6), flag(7));
-        Self { config, drain_odd: flag(4), recycle, follow, all_commands, requests }
+        let df = second & 4 != 0 && headers != Headers::Simple;
+        Self { config, drain_odd: flag(4), recycle, follow, all_commands, df, requests }
     }
 
     /// The command of the nth request.
@@ -186,7 +189,10 @@ impl<'a> SessionRun<'a> {
     fn ask(&mut self, command: Command, offset: u64) -> Result<Cookie, StartError> {
         let session = &mut self.session;
         match command {
-            Command::Read => session.start_read(&ReadRequest::new(offset), vec![STALE; MOVED]),
+            Command::Read => {
+                let request = ReadRequest::new(offset);
+                session.start_read(&if self.case.df { request.df() } else { request }, vec![STALE; MOVED])
+            }
             Command::Write => session.start_write(&WriteRequest::new(offset), vec![1; MOVED]),
             Command::Flush => session.start_flush(),
             Command::Trim => session.start_trim(&TrimRequest::new(offset, LENGTH)),

@@ -1,8 +1,34 @@
 //! Runs each fuzz target over its committed corpus (`fuzz/corpus`) and over inputs made from it.
 //! A failure names the input; `cargo fuzz run -s none NAME` finds more.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use nbd_extents_fuzz_bodies as bodies;
 use nbd_extents_fuzz_bodies::replay::replay;
+use testkit::behaviour::rows;
+
+/// The rows whose shortest case is too long for a corpus, with the reason.
+const WITHOUT_SEED: [(&str, &str); 1] = [("87", "8193 chunks, 240 kB; `bounds.rs` makes them")];
+
+/// Rows of SERVER-BEHAVIOUR.md are where fuzzing starts, and what `bounds.rs` measures.
+#[test]
+fn each_row_of_the_table_has_a_seed() {
+    let mut seeds = BTreeSet::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    for target in std::fs::read_dir(folder).unwrap() {
+        for file in std::fs::read_dir(target.unwrap().path()).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            // `row-03-04-05-malformed` is of three rows
+            let numbers = name.strip_prefix("row-").unwrap_or_default().split('-');
+            seeds.extend(numbers.map_while(|part| part.parse::<u32>().ok()));
+        }
+    }
+    let numbers = rows().into_keys().map(|row| row.trim_end_matches(char::is_alphabetic).to_owned());
+    let missing: BTreeSet<String> =
+        numbers.filter(|row| !seeds.contains(&row.parse().unwrap())).collect();
+    assert_eq!(missing, WITHOUT_SEED.map(|(row, _)| row.to_owned()).into());
+}
 
 #[test]
 fn chains() {

@@ -98,8 +98,8 @@ fn all_later_answers_give_way_where_one_is_not_enough() {
     assert_eq!((stats.requests, stats.dropped, stats.failed), (6, 2, 0));
 }
 
-/// A reply whose last descriptor ends beyond its request answers two pieces, and its bytes count once: dropping
-/// both would not be enough, so that neither is dropped.
+/// A reply whose last descriptor ends beyond its request answers two pieces, and its bytes count
+/// once: dropping both would not be enough, so that neither is dropped.
 #[test]
 fn an_answer_of_two_pieces_counts_once() {
     let (mut survey, [first, second]) = in_flight::<2>();

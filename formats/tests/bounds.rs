@@ -1,6 +1,6 @@
 //! What reading and writing a list holds in memory: no more for 10^7 rows than for 10^3, in every
-//! format and in the list of actions. `BOUNDS=long cargo test --release -p nbd-extents-formats --test bounds` goes to 10^7 rows,
-//! otherwise the longest lists are left out.
+//! format and in the list of actions. `BOUNDS=long cargo test --release -p nbd-extents-formats --test
+//! bounds` goes to 10^7 rows, otherwise the longest lists are left out.
 
 use std::io::{self, Read, Write};
 
@@ -106,7 +106,9 @@ fn lists_are_read_and_written_in_constant_memory() {
             check(&format.to_string(), count, write, |list| extents(format.read(list, reading)));
         }
         let decided = || {
-            let kind = |known: Attributes| if known.dirty == Some(true) { ActionKind::Copy } else { ActionKind::Skip };
+            let kind = |known: Attributes| {
+                if known.dirty == Some(true) { ActionKind::Copy } else { ActionKind::Skip }
+            };
             from_iter(rows(count)).map_status(kind)
         };
         let write = |out: &mut dyn Write| drop(actions::writer(out, writing).write_all(decided()).unwrap());

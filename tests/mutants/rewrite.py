@@ -9,6 +9,9 @@ cargo-mutants lists mutants as spans and replacements. A function with the mutan
         _ => { the body as it is }
     } }
 
+The arms of a match have one type. Where the function returns `impl Iterator`, each body has a type of its
+own, so that the arms are wrapped: `Left(7's)`, `Right(Left(8's))`, `Right(Right(the body as it is))`.
+
 Each arm starts on a line of its own, so that the line of a compiler error says which mutant does not compile.
 """
 
@@ -27,6 +30,35 @@ pub(crate) mod mutant_switch {
     const UNREAD: u32 = u32::MAX;
     const RECORDING: u32 = u32::MAX - 1;
     static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
+    /// The names that replacements use, for a crate without std.
+    pub(crate) mod names {
+        pub(crate) use std::prelude::rust_2024::*;
+        pub(crate) use std::{borrow::Cow, collections::*, format, rc::Rc, sync::Arc, vec};
+    }
+
+    /// One of two iterators over the same items.
+    #[derive(Clone)]
+    pub(crate) enum Either<A, B> {
+        Left(A),
+        Right(B),
+    }
+
+    impl<A: Iterator, B: Iterator<Item = A::Item>> Iterator for Either<A, B> {
+        type Item = A::Item;
+
+        fn next(&mut self) -> Option<A::Item> {
+            match self {
+                Either::Left(iterator) => iterator.next(),
+                Either::Right(iterator) => iterator.next(),
+            }
+        }
+    }
+
+    /// Says of what an iterator is, since an arm of its own does not.
+    pub(crate) fn over<T, I: Iterator<Item = T>>(iterator: I) -> I {
+        iterator
+    }
+
     static REACHED: [AtomicBool; 65536] = [const { AtomicBool::new(false) }; 65536];
 
     pub(crate) const fn chosen(first: u32) -> u32 {
@@ -78,7 +110,8 @@ class Mutant:
     function: tuple  # the span of the function: ((line, column), (line, column))
     span: tuple
     replacement: str
-    is_fixed: bool  # its function cannot be switched
+    is_body: bool  # the whole body is replaced
+    return_type: str  # `-> R`, as cargo-mutants prints it
 
 
 @dataclass
@@ -87,6 +120,7 @@ class Function:
 
     start: int
     end: int
+    return_type: str
     mutants: list = field(default_factory=list)
 
 
@@ -124,7 +158,7 @@ def switched(source, mutants, originals_only):
         if mutant.number in originals_only:
             continue
         start, end = (text.offset(place) for place in mutant.function)
-        functions.setdefault((start, end), Function(start, end)).mutants.append(mutant)
+        functions.setdefault((start, end), Function(start, end, mutant.return_type)).mutants.append(mutant)
     ordered = sorted(functions.values(), key=lambda function: (function.start, -function.end))
     return render(text, ordered, 0, len(source))
 
@@ -141,16 +175,65 @@ def render(text, functions, start, end):
         first = function.mutants[0].number
         out.append(text.text[position:opening])
         out.append(f" match crate::mutant_switch::chosen({first}) {{")
-        for mutant in function.mutants:
+        for nth, mutant in enumerate(function.mutants):
             at, to = (text.offset(place) for place in mutant.span)
             body = text.text[opening:at] + mutant.replacement + text.text[to:closing]
-            number = mutant.number
-            out.append(f"\n/*mutant {number}*/ {number} => {{\n{body}\n}} /*end {number}*/")
+            if mutant.is_body:
+                body = "use crate::mutant_switch::names::*;" + typed(body, mutant.return_type)
+            before, after = wrapped(function, nth)
+            arm = f"{mutant.number} => {before}{{\n{body}\n}}{after},"
+            out.append(f"\n/*mutant {mutant.number}*/ {arm} /*end {mutant.number}*/")
         original = render(text, inner, opening, closing)
-        out.append(f"\n/*mutant {first}*/ _ => {{ /*end {first}*/\n{original}\n}}\n}} ")
+        before, after = wrapped(function, len(function.mutants))
+        out.append(f"\n/*mutant {first}*/ _ => {before}{{ /*end {first}*/\n{original}\n}}{after},\n}} ")
         position = closing
     out.append(text.text[position:end])
     return "".join(out)
+
+
+def item_of(return_type):
+    """The items of a function that returns `impl Iterator`; `None` for any other."""
+    found = re.match(r"-> impl \w*Iterator<Item ?=\s*", return_type)
+    if not found:
+        return None
+    depth, end = 1, found.end()
+    while depth:
+        depth += {"<": 1, ">": -1}.get(return_type[end], 0)
+        end += 1
+    return return_type[found.end():end - 1]
+
+
+def typed(body, return_type):
+    """A body that names its items, so that a reference to other bytes is taken for one."""
+    item = item_of(return_type)
+    return body if item is None else body.replace("::iter::once(", f"::iter::once::<{item}>(")
+
+
+def wrapped(function, nth):
+    """What stands before and after the arm of the nth mutant of a function; the last one is its body."""
+    item = item_of(function.return_type)
+    if item is None:
+        return "", ""
+    either = "crate::mutant_switch::Either::"
+    sides = ["Right"] * nth + ["Left"] * (nth < len(function.mutants))
+    before = "".join(f"{either}{side}(" for side in sides) + f"crate::mutant_switch::over::<{item}, _>("
+    return before, ")" * (len(sides) + 1)
+
+
+def without_words(source):
+    """The source with its comments and literals blanked out."""
+    blank = lambda token: token.group() if token.group() in "{}" else re.sub(r"[^\n]", " ", token.group())
+    return TOKEN.sub(blank, source)
+
+
+def closing(text, opening):
+    """The end of the brackets that open here, in a text without comments and literals."""
+    depth = 0
+    for at in range(opening, len(text)):
+        depth += (text[at] in "{([") - (text[at] in "})]")
+        if depth == 0:
+            return at + 1
+    return len(text)
 
 
 def with_switch(source):

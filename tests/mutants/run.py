@@ -8,7 +8,7 @@ Tries cargo-mutants' mutants of the modules in which a silent fault loses data.
 
 A mutant that no test catches must stand in tests/mutants/survivors.md with its reason, or the run fails. So
 does a module of which less than 95% are caught. `--list` prints the modules, `--write` adds what survived to
-the file, to be explained there.
+the file, to be explained there. At its end the run counts what it did not try, by reason.
 
 All mutants are compiled into one set of test programs (rewrite.py), which run once for each mutant with its
 number in the environment: first the unit tests, then the other programs with the mutants that are left. A
@@ -28,7 +28,6 @@ import math
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,41 +35,18 @@ import tempfile
 import threading
 import time
 
+import listing
 import rewrite
+from modules import CRATES, MODULES, ROOT, SOCKETS, TREE, WORK
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-WORK = ROOT / "target/mutants"
-TREE = WORK / "tree"
 WRAPPER = ROOT / "tests/mutants/rustc"
 SURVIVORS = ROOT / "tests/mutants/survivors.md"
 FLOOR = 95
+# why a mutant is not tried
+UNVIABLE = "mutants that do not compile"
+UNSWITCHED = "mutants of functions whose body does not compile inside of a match"
 # bytes of address space, so that a mutant that grows without end fails soon
 MEMORY = 8 << 30
-# module: its package, its files, and the test programs that are tried beside the unit tests
-MODULES = {
-    "wire": ("nbd-extents", "src/wire", ["budget", "replies", "replies_hostile", "kernel"]),
-    "stream": ("nbd-extents", "src/stream",
-               ["streams", "streams_hostile", "stream_adapters", "chained_lists", "decided_lists", "kernel"]),
-    "kernel": ("nbd-extents", "src/kernel", ["kernel", "streams", "chained_lists", "decided_lists"]),
-    "survey": ("nbd-extents", "src/survey",
-               ["survey", "survey_entries", "survey_faults", "survey_in_flight", "survey_writable", "replies",
-                "replies_hostile", "budget", "changing_export", "progress"]),
-    "contexts": ("nbd-extents", "src/contexts", ["survey", "survey_entries", "survey_faults"]),
-    "action": ("nbd-extents", "src/action", ["actions", "decided_lists", "plans"]),
-    "plan": ("nbd-extents", "src/plan", ["plans"]),
-    "chain": ("nbd-extents", "src/chain", ["chain"]),
-    "sparse_stream": ("nbd-extents-backup", "backup/src/sparse_stream",
-                      ["sparse_stream", "backups"]),
-    "connection": ("nbd-client", "nbd-client/src/connection",
-                   ["clock", "drive", "deadlines", "dropped", "drained", "data_faults", "refusals",
-                    "pipeline", "pool", "tls", "transport"]),
-    "session": ("nbd-client", "nbd-client/src/session",
-                ["drive", "refusals", "data_faults", "pipeline", "server_behaviour_data",
-                 "server_behaviour_streams"]),
-}
-# the folder of the package whose test programs have sockets, beside its unit tests
-SOCKETS = "nbd-client"
-CRATES = {"nbd-extents": "src", "nbd-extents-backup": "backup/src", "nbd-client": "nbd-client/src"}
 # Fewer random cases than CI's: each mutant runs them anew.
 SETTINGS = {"PROPTEST_CASES": "64", "BACKUP_ROUNDS": "40", "RUST_BACKTRACE": "0"}
 # Each case of this program runs each kernel of the processor on every form of descriptors.
@@ -85,52 +61,7 @@ def run(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
-def place(point):
-    return point["line"], point["column"]
-
-
-def list_mutants(modules):
-    """The mutants of the modules, numbered from 1 on."""
-    found, seen = [], collections.Counter()
-    for package in sorted({MODULES[module][0] for module in modules}):
-        folders = {MODULES[module][1]: module for module in modules if MODULES[module][0] == package}
-        listed = run("cargo", "mutants", "--list", "--json", "-p", package,
-                     *(argument for folder in folders for argument in ("-f", f"{folder}/**")), cwd=ROOT)
-        if listed.returncode != 0:
-            sys.exit(listed.stderr)
-        # outside of functions there are constants alone, which the compiler evaluates
-        for entry in (entry for entry in json.loads(listed.stdout) if entry["function"]):
-            # without lines and columns, which change with every edit; equal names are counted
-            name = re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
-            seen[name] += 1
-            name += f" (#{seen[name]})" if seen[name] > 1 else ""
-            module = next(module for folder, module in folders.items()
-                          if entry["file"].startswith(f"{folder}/"))
-            span = {key: tuple(place(entry_span[end]) for end in ("start", "end"))
-                    for key, entry_span in [("function", entry["function"]["span"]), ("span", entry["span"])]}
-            # the arms of a match cannot be of several types that have no name
-            is_fixed = entry["function"]["return_type"].startswith("-> impl ")
-            found.append(rewrite.Mutant(0, name, entry["file"], package, module,
-                                        span["function"], span["span"], entry["replacement"], is_fixed))
-    # the mutants of one function get neighbouring numbers
-    order = list(MODULES)
-    found.sort(key=lambda mutant: (order.index(mutant.module), mutant.file, mutant.function, mutant.span))
-    for number, mutant in enumerate(found, 1):
-        mutant.number = number
-    return found
-
-
-def copy_tree():
-    """A copy of the files that git knows, as they are now."""
-    files = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
-    shutil.rmtree(TREE, ignore_errors=True)
-    for file in files:
-        if (ROOT / file).is_file():
-            (TREE / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, TREE / file)
-
-
-def write_mutants(mutants, unviable):
+def write_mutants(mutants, left_out):
     """Writes the switched sources into the copy."""
     by_file = collections.defaultdict(list)
     for mutant in mutants:
@@ -140,7 +71,7 @@ def write_mutants(mutants, unviable):
         source = (ROOT / root).read_text()
         (TREE / root).write_text(rewrite.with_switch(source))
     for file, its in by_file.items():
-        text = rewrite.switched((ROOT / file).read_text(), its, unviable)
+        text = rewrite.switched((ROOT / file).read_text(), its, left_out)
         # arms within arms: what is inlined would be compiled once for each pair of mutants
         write_if_new(TREE / file, re.sub(r"#\[inline(\(always\))?\]", "#[inline(never)]", text))
 
@@ -177,8 +108,8 @@ def arguments_of(mutants, with_units):
 
 
 def refused(output, by_number):
-    """The numbers of the mutants that the compiler's errors are about."""
-    found = set()
+    """The mutants that the compiler's errors are about, by number, with the reason to leave them out."""
+    found = {}
     for message in messages(output):
         if message.get("reason") != "compiler-message" or message["message"]["level"] != "error":
             continue
@@ -189,38 +120,41 @@ def refused(output, by_number):
             source = path.read_text()
             number = rewrite.mutant_of_line(source, span["line_start"])
             if number is not None:
-                found.add(number)
+                found.setdefault(number, UNVIABLE)
             elif first := rewrite.function_of_line(source, span["line_start"]):
-                # the plain body does not compile inside a match: the function cannot be switched
+                # the plain body does not compile inside a match
                 at = (by_number[first].file, by_number[first].function)
-                found |= {n for n, other in by_number.items() if (other.file, other.function) == at}
+                its = (n for n, other in by_number.items() if (other.file, other.function) == at)
+                found |= dict.fromkeys(its, UNSWITCHED)
     return found
 
 
 def fingerprint(mutant):
     """What says that a mutant is the same as in an earlier run."""
-    return [hashlib.sha256((ROOT / mutant.file).read_bytes()).hexdigest(), mutant.name]
+    content = (ROOT / mutant.file).read_bytes() + pathlib.Path(rewrite.__file__).read_bytes()
+    return f"{hashlib.sha256(content).hexdigest()} {mutant.name}"
 
 
 def compile_all(mutants, command, *targets):
-    """Builds the targets with those mutants that compile: (cargo's output, the mutants)."""
+    """Builds the targets with those mutants that compile: (cargo's output, the reasons of the others)."""
     by_number = {mutant.number: mutant for mutant in mutants}
-    cache = WORK / "unviable.json"
-    known = json.loads(cache.read_text()) if cache.exists() else []
-    unviable = {mutant.number for mutant in mutants if mutant.is_fixed or fingerprint(mutant) in known}
+    cache = WORK / "left_out.json"
+    known = json.loads(cache.read_text()) if cache.exists() else {}
+    prints = {n: fingerprint(mutant) for n, mutant in by_number.items()}
+    left_out = {n: known[fingerprint] for n, fingerprint in prints.items() if fingerprint in known}
     for _ in range(40):
-        write_mutants(mutants, unviable)
+        write_mutants(mutants, left_out)
         output = cargo(*command, *targets)
         if output.returncode == 0:
-            return output, [mutant for mutant in mutants if mutant.number not in unviable]
-        more = refused(output, by_number) - unviable
+            return output, left_out
+        more = {n: reason for n, reason in refused(output, by_number).items() if n not in left_out}
         if not more:
             errors = [m["message"]["rendered"] for m in messages(output) if m["reason"] == "compiler-message"]
             sys.exit("the mutated tree does not compile:\n" + "".join(errors)[-4000:] + output.stderr[-2000:])
-        unviable |= more
-        known += [fingerprint(by_number[number]) for number in more]
+        left_out |= more
+        known |= {prints[n]: reason for n, reason in more.items()}
         cache.write_text(json.dumps(known))
-        say(f"  {len(unviable)} mutants do not compile")
+        say(f"  {len(left_out)} mutants do not compile")
     sys.exit("some mutants still do not compile")
 
 
@@ -372,35 +306,42 @@ def main():
     args = arguments()
     if args.list:
         return say("\n".join(MODULES))
-    mutants = list_mutants(args.modules or list(MODULES))
+    modules = args.modules or list(MODULES)
+    mutants, untried = listing.list_mutants(modules)
     say(f"{len(mutants)} mutants; compiling")
     if args.sample:
         step = max(1, len(mutants) // args.sample)
         mutants = mutants[step // 2::step][:args.sample]
     if args.named:
-        names = args.named.read_text().splitlines()
-        mutants = [mutant for mutant in mutants if any(mutant.name in name for name in names)]
-    copy_tree()
+        names = set(args.named.read_text().splitlines())
+        mutants = [mutant for mutant in mutants if mutant.name in names]
     viable = survivors = mutants
     for with_units in (True, False):
         survivors, left_out = run_programs(survivors, with_units, args)
-        viable = [mutant for mutant in viable if mutant not in left_out]
+        viable = [mutant for mutant in viable if mutant.number not in left_out]
+        untried.update(left_out.values())
         if not survivors:
             break
+    for reason, number in sorted(untried.items()):
+        say(f"not tried: {number} {reason}")
     report(viable, survivors, args)
 
 
 def run_programs(mutants, with_units, args):
     """Tries the mutants on the unit tests or on the other programs.
 
-    Returns the survivors, and the mutants that do not compile.
+    Returns the survivors, and the reasons of those that are left out, by number.
     """
-    output, compiled = compile_all(mutants, ["test", "--no-run"], *arguments_of(mutants, with_units))
+    output, left_out = compile_all(mutants, ["test", "--no-run"], *arguments_of(mutants, with_units))
+    compiled = [mutant for mutant in mutants if mutant.number not in left_out]
     first = first_of_functions(compiled)
     say(f"{len(compiled)} mutants against the {'unit tests' if with_units else 'other tests'}")
     survivors = []
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        tests = [test for test in measure(programs_of(output), pool) if test.seconds <= args.slowest]
+        tests = measure(programs_of(output), pool)
+        for test in (test for test in tests if test.seconds > args.slowest):
+            say(f"  {test.program.name} {test.name} takes {test.seconds:.0f} s and is left out")
+        tests = [test for test in tests if test.seconds <= args.slowest]
         task = lambda mutant: (mutant, verdict(mutant, first[mutant.number], tests))
         for done, (mutant, caught_by) in enumerate(pool.map(task, compiled), 1):
             if caught_by is None:
@@ -411,7 +352,6 @@ def run_programs(mutants, with_units, args):
                 say(f"  {caught_by.name} catches {mutant.name}")
             if done % 100 == 0:
                 say(f"  {done} of {len(compiled)}, {len(survivors)} not caught")
-    left_out = [mutant for mutant in mutants if mutant not in compiled]
     return survivors, left_out
 
 

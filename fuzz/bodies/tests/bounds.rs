@@ -3,9 +3,9 @@
 //! a case of its own here: it needs 8193 chunks. An input of a few hundred bytes can claim gigabytes;
 //! the memory held must follow its length and not its claims.
 
-use nbd_extents_fuzz_bodies as bodies;
 use nbd_client::frame::Headers;
 use nbd_client::session::{Event, ReadRequest, RequestFault, Session, SessionConfig, take_all};
+use nbd_extents_fuzz_bodies as bodies;
 use nbd_extents_fuzz_bodies::replay::replay;
 use peak_alloc::PeakAlloc;
 

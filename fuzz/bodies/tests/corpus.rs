@@ -25,8 +25,7 @@ fn each_row_of_the_table_has_a_seed() {
         }
     }
     let numbers = rows().into_keys().map(|row| row.trim_end_matches(char::is_alphabetic).to_owned());
-    let missing: BTreeSet<String> =
-        numbers.filter(|row| !seeds.contains(&row.parse().unwrap())).collect();
+    let missing: BTreeSet<String> = numbers.filter(|row| !seeds.contains(&row.parse().unwrap())).collect();
     assert_eq!(missing, WITHOUT_SEED.map(|(row, _)| row.to_owned()).into());
 }
 

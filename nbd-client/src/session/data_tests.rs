@@ -368,6 +368,13 @@ fn requests_and_bytes_in_flight_are_bounded() {
 }
 
 #[test]
+fn a_usual_session_may_write_and_knows_no_more_than_each_server() {
+    let usual = SessionConfig::new(Headers::Structured, [7]).export;
+    assert_eq!((usual.size, usual.flags), (i64::MAX as u64, TransmissionFlags::new(1)));
+    assert_eq!((usual.headers, usual.contexts[0].id, usual.contexts.len()), (Headers::Structured, 7, 1));
+}
+
+#[test]
 fn limits_that_two_agree_on_are_the_lower_ones() {
     let one = SessionLimits {
         max_payload: 1,
@@ -567,6 +574,7 @@ fn many_headers_go_out_as_they_were_put_in() {
         expected.extend(nth.to_be_bytes());
         // The queue never runs dry: one header and a few bytes of the next are always left.
         let output = session.output().collect::<Vec<_>>().concat();
+        assert_eq!((sent.len() + output.len()) as u64, 28 * nth);
         let count = output.len().saturating_sub(33);
         sent.extend_from_slice(&output[..count]);
         session.sent(count);

@@ -30,7 +30,7 @@ use workloads::RANDOM;
 /// A disk as a server describes it: the payload of each context, whose ids are 0, 1, 2 and so on.
 struct Disk {
     size: u64,
-    /// What the handshake has left, which every survey of a connection starts from.
+    /// The result of the handshake, from which every survey of a connection starts.
     contexts: Negotiated,
     payloads: Vec<Vec<u8>>,
 }

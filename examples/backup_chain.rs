@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a backup does with the disk from byte 0 on, by lengths in MiB.
+/// The actions of a backup from byte 0 on, by lengths in MiB.
 fn backup(parts: &[(u64, Action)]) -> Result<Vec<Extent<Action>>, ExtentError> {
     let mut end = 0;
     let mut extents = Vec::new();

@@ -270,7 +270,7 @@ fn beside(path: &Path, old: Option<&Metadata>) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// What any new file is made with; the umask takes its part away.
+/// The permissions of any new file: all but those that the umask takes away.
 fn new_file() -> Option<Permissions> {
     #[cfg(unix)]
     return Some(std::os::unix::fs::PermissionsExt::from_mode(0o666));

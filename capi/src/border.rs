@@ -37,7 +37,7 @@ impl<E: Error> From<E> for CallFailure {
     }
 }
 
-/// What a function returns to C, and the value that says that it failed.
+/// A type that functions return to C, with its value for a failure.
 pub(crate) trait Returned {
     const FAILED: Self;
 }
@@ -68,7 +68,7 @@ impl Journal {
 
 /// An object that C holds by a pointer.
 pub(crate) trait Object {
-    /// What an argument of this type is called in a message.
+    /// The name of an argument of this type in a message.
     const NAME: &'static str;
     fn journal(&self) -> &Journal;
 }

@@ -82,7 +82,7 @@ pub struct nbdx_resume_point {
     pub export_size: u64,
 }
 
-/// What a survey cost.
+/// The cost of a survey.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct nbdx_stats {
@@ -118,7 +118,7 @@ pub struct nbdx_forgiven {
     pub count: u64,
 }
 
-/// What a map has of one status.
+/// The bytes and extents of one status in a map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct nbdx_total {
@@ -162,7 +162,7 @@ pub struct nbdx_change {
     pub in_after: u32,
 }
 
-/// What to do with a range of the disk.
+/// An action for a range of the disk.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct nbdx_action {

@@ -47,7 +47,7 @@ impl nbdx_map {
         Ok(Self { journal: Journal::default(), map: Arc::new(map), bitmaps: status::bitmaps(bitmaps) })
     }
 
-    /// What the map is now, for a plan.
+    /// The map as it is now, shared with a plan.
     pub(crate) fn share(&self) -> Arc<ExtentMap<Status>> {
         Arc::clone(&self.map)
     }
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn nbdx_map_read(
     unsafe { border::read(map, work) }
 }
 
-/// What a policy does with the bytes from a byte on.
+/// The actions of a policy for the bytes from a byte on.
 ///
 /// # Safety
 ///

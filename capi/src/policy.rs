@@ -102,7 +102,7 @@ pub extern "C" fn nbdx_policy_incremental(
     })
 }
 
-/// What one layer of an image holds.
+/// A policy for the bytes that one layer of an image holds.
 #[unsafe(no_mangle)]
 pub extern "C" fn nbdx_policy_single_layer() -> *mut nbdx_policy {
     make(|| Ok(PolicyKind::SingleLayer(SingleLayer::new())))

@@ -12,7 +12,7 @@ use super::layout::{
 const KNOWN: u32 = NBDX_DIRTY_KNOWN | NBDX_ZERO_KNOWN | NBDX_HOLE_KNOWN | NBDX_DEPTH_KNOWN;
 const FLAGS: u32 = KNOWN | NBDX_DIRTY | NBDX_ZERO | NBDX_HOLE;
 
-/// What C sees of a status.
+/// A status as C sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub(crate) flags: u32,

@@ -214,7 +214,7 @@ pub unsafe extern "C" fn nbdx_survey_with_options(options: *const nbdx_options) 
     border::make(|| nbdx_survey::new(&unsafe { options::chosen(options) }?))
 }
 
-/// What to ask the server now.
+/// The next request to the server.
 ///
 /// # Safety
 ///
@@ -409,7 +409,7 @@ pub unsafe extern "C" fn nbdx_survey_resume_point(
     unsafe { border::read(survey, work) }
 }
 
-/// What the survey has cost.
+/// The cost of the survey up to now.
 ///
 /// # Safety
 ///

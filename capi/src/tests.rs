@@ -1,5 +1,5 @@
-//! What only the inside can show: that every function of the header stops a panic, and that the numbers of
-//! the header are those of the code. What C sees is tested in C, in `tests/`.
+//! Tests that need the inside: every function of the header stops a panic, and the numbers of the header
+//! are those of the code. The behaviour in C is tested in C, in `tests/`.
 
 use core::ffi::{CStr, c_char};
 use core::mem::offset_of;
@@ -77,7 +77,7 @@ impl Objects {
     }
 }
 
-/// What a function returned, as far as the guard decides it.
+/// The return value of a function, as the guard decides it.
 enum Returned {
     Number(isize),
     Pointer(*const u8),

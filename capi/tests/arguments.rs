@@ -33,7 +33,7 @@ const FINE: [(&str, &str); 16] = [
     ("nbdx_policy_incremental", "bitmaps"),
 ];
 
-/// What a parameter of C is, as far as it can be wrong.
+/// The kinds of parameters in C, by the ways in which they can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// An object of the library: its type without `nbdx_`.
@@ -98,7 +98,7 @@ impl Parameter {
         }
     }
 
-    /// What can be wrong: an argument, and a part of the message.
+    /// Bad arguments, each with a part of the message.
     fn bad(&self) -> Vec<(&'static str, &'static str)> {
         match self.kind {
             Kind::Object(_) => vec![("NULL", " is NULL")],

@@ -24,7 +24,7 @@ fn ceph_keeps_holes_of_undefined_content() {
     run("drop_in_ceph.cpp", Linking::Shared, &[]);
 }
 
-/// What qemu-nbd 10.0.2 answered for the demo's disk: the same map in both forms of replies.
+/// Captured replies of qemu-nbd 10.0.2 for the demo's disk: both forms give the same map.
 #[test]
 fn captured_replies_give_the_map_of_the_disk() {
     let map = "0 1048576 clean data depth 1\n\

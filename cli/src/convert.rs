@@ -63,7 +63,7 @@ pub(crate) struct ConvertArgs {
     page: NonZeroU64,
 }
 
-/// What may be taken for known: nobody can assume that bytes are clean or zero.
+/// An attribute that the user may assume. Nobody can assume that bytes are clean or zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Assumed {
     Dirty,

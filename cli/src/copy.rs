@@ -139,9 +139,9 @@ fn failure(error: CopyError, args: &CopyArgs, options: &nbd_client::Options) -> 
     }
 }
 
-/// What to do after a copy that ended early.
+/// The advice after a copy that ended early.
 const AGAIN: &str = "run the same copy again";
-/// What to do about a target that loses data.
+/// The advice about a target that loses data.
 const DISTRUST: &str = "do not rely on it; check the target's storage and its server, or copy to another \
     target";
 

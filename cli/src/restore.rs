@@ -15,7 +15,7 @@ use crate::progress::{ProgressArgs, Watch};
 use crate::streams;
 use crate::values::parse_uri;
 
-/// What a target is compared with.
+/// The name of the disk that a target is compared with.
 const DISK: &str = "disk in the stream";
 
 /// Restores a chain of backups onto an export: a full one, then its incrementals

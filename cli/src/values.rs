@@ -54,7 +54,7 @@ pub(crate) fn parse_uri(text: &str) -> Result<Uri, String> {
     })
 }
 
-/// What may be meant by a text that is no URI.
+/// A guess at the meaning of a text that is no URI.
 fn uri_hint(text: &str) -> &'static str {
     let path = Path::new(text);
     if text.starts_with("nbd:") {

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// What one backup is: its kind, checkpoint, bitmaps and figures.
+/// One backup in a line: its kind, checkpoint, bitmaps and figures.
 fn line(contents: &Contents) -> String {
     let meta = contents.meta();
     let mut line = if meta.incremental { "incremental" } else { "full" }.to_owned();

@@ -11,7 +11,7 @@ fn convert(args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
     (done.code, done.stdout, done.stderr)
 }
 
-/// What the other programs printed, as the crate of the formats keeps it.
+/// Lists that other programs printed, from the data of the formats crate.
 fn data(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../formats/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What a newcomer sees first: the map that ships with the crate. It must be the map of the
+//! The first thing that a newcomer sees: the map that ships with the crate. It must be the map of the
 //! captured replies, whichever form they came in, and no script may get it by mistake.
 
 mod support;
@@ -12,7 +12,7 @@ use support::run::map;
 const COMPACT: &str = include_str!("../demo/compact.hex");
 const EXTENDED: &str = include_str!("../demo/extended.hex");
 
-/// What ovirt-imageio answers for this disk: start, length, dirty, zero.
+/// The answer of ovirt-imageio for this disk: start, length, dirty, zero.
 const IMAGEIO: [(u64, u64, bool, bool); 8] = [
     (0, 1_048_576, false, false),
     (1_048_576, 65_536, true, false),

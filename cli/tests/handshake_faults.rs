@@ -87,7 +87,7 @@ fn unknown_handshake_flags() {
     map(&[&server.unwrap().uri(), "--json"], Duration::from_secs(1)).fails(4, "during the handshake");
 }
 
-/// What each error of each option comes to, by the exit code of the program.
+/// The exit code of the program for each error of each option.
 fn code_of_refusal(option: u32, error: u32) -> i32 {
     match (option, error) {
         (_, 7) => 5,         // shutting down, at any time

@@ -30,7 +30,7 @@ fn copy(source: &str, target: &str, options: &[&str]) -> Ended {
     Ended { code: done.status.code(), stderr: done.stderr }
 }
 
-/// What qemu-img says of two disks.
+/// Compares two disks by qemu-img.
 #[track_caller]
 fn assert_identical(source: &Image, target: &Path, seed: u64) {
     let mut compare = Command::new("qemu-img");

@@ -144,7 +144,7 @@ fn golden() -> Recipe {
     Recipe::qcow2(64 * KIB, 6 * MIB, steps)
 }
 
-/// What ovirt-imageio prints for that disk.
+/// The output of ovirt-imageio for that disk.
 fn golden_zero() -> Vec<Value> {
     list(json!([
         {"start": 0, "length": 1_114_112, "zero": false, "hole": false},
@@ -157,7 +157,7 @@ fn golden_zero() -> Vec<Value> {
     ]))
 }
 
-/// What ovirt-imageio prints for that disk and its bitmap.
+/// The output of ovirt-imageio for that disk and its bitmap.
 fn golden_dirty() -> Vec<Value> {
     list(json!([
         {"start": 0, "length": 1_048_576, "dirty": false, "zero": false},

@@ -1,6 +1,5 @@
-//! What the one line of a failure tells: the numbers, the names that there are, the input that is
-//! meant, and the option that helps. Section F of the faults found from outside, row by row, as far
-//! as no real server is needed.
+//! The one line of a failure has the numbers, the names that there are, the input that is meant, and
+//! the option that helps. No test here needs a real server.
 #![cfg(target_os = "linux")]
 
 mod hostile;
@@ -257,7 +256,7 @@ fn report_has_the_duration_and_the_number_of_extents() {
     assert!(seconds > 0.0 && seconds < 60.0, "{report}");
 }
 
-/// What a newcomer types wrongly is answered with what to type.
+/// A usual mistake of newcomers is answered with the right text.
 #[test]
 fn text_that_is_no_uri_is_answered_with_what_may_be_meant() {
     let folder = folder();

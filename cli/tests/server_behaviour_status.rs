@@ -271,7 +271,7 @@ fn row_22_hole_without_zero_must_be_read() {
     Case::replies(Good::compact(), |conn, request| conn.honest(request, 1)).check("22");
 }
 
-/// What the server says of less than a block holds; the rest of the block is data, and in a bitmap
+/// A status for less than a block is taken; the rest of the block is data, and in a bitmap
 /// dirty.
 #[test]
 fn row_23_length_that_cuts_a_block() {

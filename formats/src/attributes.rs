@@ -1,12 +1,12 @@
-//! What any of the formats can say of a range: the common ground on which they are read, converted
-//! and merged.
+//! The attributes of a range that any of the formats can state: the common ground on which lists are
+//! read, converted and merged.
 
 use std::collections::BTreeSet;
 
 use nbd_extents::{Allocation, BitmapIndex, Depth, Dirtiness, Status};
 use thiserror::Error;
 
-/// What a list says of a range, each part `None` where the list does not say it.
+/// The attributes of a range in a list, each `None` where the list does not state it.
 ///
 /// ```
 /// use nbd_extents_formats::Attributes;
@@ -181,9 +181,9 @@ impl Attributes {
         self.known().filter(|&attribute| !self.agrees(there, attribute)).collect()
     }
 
-    /// What two lists say together of the same bytes.
+    /// Combines the attributes of the same bytes from two lists.
     ///
-    /// What only one of them says is taken over. Where they contradict each other, the safer answer
+    /// An attribute that only one of them states is taken over. Where they contradict each other, the safer answer
     /// holds: not zero, dirty; and of a layer, a compression or an offset in doubt nothing is
     /// known.
     ///
@@ -250,7 +250,7 @@ impl Attributes {
 }
 
 impl From<Status> for Attributes {
-    /// What a survey's status says; dirty is the union of its bitmaps.
+    /// The attributes in a survey's status; dirty is the union of its bitmaps.
     fn from(status: Status) -> Self {
         Self {
             zero: status.zero(),

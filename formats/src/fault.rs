@@ -107,7 +107,7 @@ pub enum Fault {
     Unexpected {
         /// The byte; `None` at the end of the input.
         found: Option<u8>,
-        /// What could stand here.
+        /// The values that could stand here.
         expected: &'static str,
     },
     /// A row or a line is longer than this limit in bytes, which no program reaches.
@@ -202,7 +202,7 @@ pub enum ListWriteError {
     Lost {
         /// The name of the format.
         format: &'static str,
-        /// What would be lost.
+        /// The attributes that would be lost.
         lost: BTreeSet<Attribute>,
         /// The first byte of the range.
         start: u64,

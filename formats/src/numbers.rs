@@ -10,7 +10,7 @@ use crate::{Attribute, Attributes, Fault, ImageLayer, ReadOptions, WriteOptions}
 
 /// The meaning of a number.
 pub trait Numbers: Send + 'static {
-    /// What a row must say, and may say as well.
+    /// The attributes that a row must state, and those that it may state.
     const SAYS: (&'static [Attribute], &'static [Attribute]);
     /// The words of the first numbers.
     const WORDS: &'static [&'static str];

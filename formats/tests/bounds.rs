@@ -1,4 +1,4 @@
-//! What reading and writing a list holds in memory: no more for 10^7 rows than for 10^3, in every
+//! The memory of reading and writing a list: no more for 10^7 rows than for 10^3, in every
 //! format and in the list of actions. `BOUNDS=long cargo test --release -p nbd-extents-formats --test
 //! bounds` goes to 10^7 rows, otherwise the longest lists are left out.
 

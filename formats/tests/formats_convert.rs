@@ -12,8 +12,8 @@ use nbd_extents_formats::{
 };
 use proptest::prelude::*;
 
-/// What a format must say, what it can say, and whether it can number layers: the table of the
-/// module page, by hand.
+/// The attributes that a format must and can state, and whether it can number layers: the table of
+/// the module page, by hand.
 fn can(format: Format) -> (&'static [Attribute], &'static [Attribute], bool) {
     use Attribute::{Compressed, Dirty, Hole, HostOffset, Layer, Searched, Zero};
     match format {

@@ -88,7 +88,7 @@ pub enum Error {
     Panicked,
 }
 
-/// What kind of failure an [`Error`] is: enough to choose an exit code.
+/// The kind of failure of an [`Error`]: enough to choose an exit code.
 ///
 /// ```
 /// use nbd_client::{Error, ErrorClass};

@@ -1,4 +1,4 @@
-//! What a handshake finds out about an export.
+//! An export, as its server describes it in the handshake.
 
 use core::fmt;
 
@@ -18,7 +18,7 @@ pub struct Export {
     pub description: Option<String>,
     /// Size in bytes, at most `i64::MAX`.
     pub(crate) size: u64,
-    /// What the server can do with it.
+    /// The commands and properties that the server announced.
     pub flags: TransmissionFlags,
     /// Block sizes, if the server advertised usable ones.
     pub block_size: Option<BlockSizes>,
@@ -29,8 +29,8 @@ pub struct Export {
     /// The contexts asked for that the server does not have, in the order in which they were asked
     /// for.
     pub missing: Vec<String>,
-    /// What the server offers, if it was asked: on request, or because a context was missing.
-    /// `None` also when it would not say.
+    /// The contexts that the server offers, if it was asked: on request, or because a context was
+    /// missing. `None` also when it would not say.
     pub offered: Option<Vec<String>>,
     /// The TLS of the connection; `None` for one in plaintext.
     pub tls: Option<TlsInfo>,
@@ -69,7 +69,7 @@ impl Export {
 pub struct ListedExport {
     /// Its name; empty is the default export. Raw: make it a [`ServerText`] before printing it.
     pub name: String,
-    /// What the server says of it, if anything.
+    /// The server's description, if it has one.
     pub description: Option<ServerText>,
 }
 

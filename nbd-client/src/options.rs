@@ -1,4 +1,4 @@
-//! What a caller wants of a connection.
+//! The choices of a caller about a connection.
 
 use core::time::Duration;
 use std::time::Instant;

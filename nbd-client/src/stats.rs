@@ -1,4 +1,4 @@
-//! What a connection counted: traffic, and what it forgave.
+//! The counters of a connection: its traffic, and the faults that it forgave.
 //!
 //! A lenient client (the default) goes on after some faults of real servers. It never does so
 //! silently: each kind has a counter here, and an event with the feature `tracing`.
@@ -95,7 +95,7 @@ impl ToleratedCounts {
     }
 }
 
-/// What a session counted since it began.
+/// The counters of a session since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionStats {

@@ -30,9 +30,9 @@ use crate::tls::{FingerprintError, TlsOptions};
 /// The port of NBD.
 pub const DEFAULT_PORT: u16 = 10809;
 
-/// What stays readable in a path or a parameter: unreserved characters and the slash.
+/// Characters that stay readable in a path or a parameter: unreserved ones and the slash.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-/// What stays readable in the name of a host.
+/// Characters that stay readable in the name of a host.
 const HOST: &AsciiSet = &ENCODE.add(b'/');
 
 /// A parsed NBD URI. `Display` gives a URI that parses to the same value.
@@ -160,7 +160,7 @@ pub enum UriError {
         parameter: String,
         /// Its value.
         value: String,
-        /// What it can have.
+        /// The values that it can have.
         expected: &'static str,
     },
     /// A value that is no fingerprint.

@@ -104,7 +104,8 @@ async fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
 }
 
-/// What a server said before it hung up is heard, though the rest of a write can no longer be sent.
+/// The last answer of a server that hangs up is heard, though the rest of a write can no longer be
+/// sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn last_words_are_heard() {
     let server = ScriptedServer::start(|conn| {
@@ -196,7 +197,7 @@ async fn a_range_that_is_not_in_whole_blocks_is_refused_before_the_wire() {
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "something was sent");
 }
 
-/// What the client itself has in flight never goes beyond the limits of its session.
+/// The requests that the client itself has in flight stay within the limits of its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_wait_where_the_session_allows_less() {
     let server = ScriptedServer::start(|conn| {

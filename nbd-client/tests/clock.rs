@@ -54,7 +54,7 @@ fn opened(options: Options, now: Instant) -> Connection {
     connection
 }
 
-/// What happens next: time passes, or bytes of the server come.
+/// The next event: time passes, or bytes of the server come.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),

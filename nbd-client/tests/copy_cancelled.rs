@@ -99,7 +99,7 @@ fn is_cancelled(error: &CopyError) -> bool {
     }
 }
 
-/// What the monitor says of a target that was all old.
+/// The monitor's figures for a target that was all old.
 fn check_target(target: &[u8], source: &[u8], monitor: &CopyMonitor) {
     let now = monitor.progress();
     let copied = target.iter().filter(|&&byte| byte != OLD).count() as u64;

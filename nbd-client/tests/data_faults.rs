@@ -19,10 +19,10 @@ const LENGTH: usize = 8192;
 const HALF: u32 = 4096;
 const AT: u64 = 1 << 20;
 const MIDDLE: u64 = AT + HALF as u64;
-/// What an honest server has there.
+/// The byte that an honest server has there.
 const BYTE: u8 = 0xa5;
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// What a busy machine may add.
+/// The time that a busy machine may add.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = fn(&mut Conn, &SeenRequest) -> Result<()>;

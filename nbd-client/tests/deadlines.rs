@@ -21,7 +21,7 @@ use testkit::scripted::{Conn, DONE, Good, ScriptedServer};
 const M: u64 = 1 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// What a busy machine may add.
+/// The time that a busy machine may add.
 /// Of requests, and of the goodbye.
 const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -25,7 +25,7 @@ const FLAGS: u16 = 1 | 1 << 2 | 1 << 8;
 const READ_ONLY: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a server has seen: requests that it has read whole, those whose answers are sent whole, and
+/// The counts of a server: requests that it has read whole, those whose answers are sent whole, and
 /// bytes of reads.
 #[derive(Debug, Default)]
 struct Seen {

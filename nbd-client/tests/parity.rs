@@ -1,4 +1,4 @@
-//! What one client can do, the other can: the table in the crate's documentation, as code that
+//! Both clients can do the same: the table in the crate's documentation, as code that
 //! compiles.
 #![cfg(unix)]
 

@@ -102,7 +102,7 @@ proptest! {
     }
 }
 
-/// What comes in order is joined: nothing but the ends has to be read.
+/// Pieces that come in order are joined: nothing but the ends has to be read.
 #[test]
 fn neighbours_are_joined_and_not_read() {
     for kind in PoolKind::ALL {

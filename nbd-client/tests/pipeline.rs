@@ -31,7 +31,7 @@ fn pools(server: &ScriptedServer) -> [AnyPool; 2] {
     PoolKind::ALL.map(|kind| kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap())
 }
 
-/// What the disk of these tests holds: bytes that tell their place.
+/// The content of the disk in these tests: bytes that tell their place.
 fn content(offset: u64, length: u64) -> Vec<u8> {
     (offset..offset + length).map(|at| (at / 4096 * 31 + at % 251) as u8).collect()
 }
@@ -305,7 +305,7 @@ fn writes_that_overlap_are_done_one_after_the_other() {
     }
 }
 
-/// What the server was asked for zeroes, as (command, flags, offset, length).
+/// The requests for zeroes that a server got, as (command, flags, offset, length).
 type Zeroes = Vec<(u16, u16, u64, u64)>;
 
 /// A server that refuses FAST_ZERO, and WRITE_ZEROES as well if it is told to.

@@ -55,7 +55,7 @@ fn write(client: &mut AnyClient) -> core::result::Result<(), Error> {
     client.write(AT, &[1; LENGTH as usize])
 }
 
-/// What becomes of the first request, for a lenient and a strict client; what follows is answered
+/// The outcome of the first request, for a lenient and a strict client; later ones are answered
 /// honestly. Where a request fails the connection has to stay in step, and where the connection
 /// fails it has to stay so.
 fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {

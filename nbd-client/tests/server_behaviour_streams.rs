@@ -21,7 +21,7 @@ const M: u64 = 1 << 20;
 const BASE: u32 = 0;
 const BITMAP: u32 = 2;
 
-/// What a chunk says: kind, context, descriptors.
+/// The content of a chunk: kind, context, descriptors.
 type Chunk = (u32, Vec<(u64, u64)>);
 
 /// A conversation: the chunks that answer a request, by its offset and length. All of them are

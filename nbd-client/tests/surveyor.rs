@@ -1,6 +1,5 @@
-//! What lies between a connection and a survey: which contexts are asked for, what two connections
-//! may differ in, and what a handshake's oddities must not lead to. The peer is a thread that says
-//! its piece.
+//! The steps between a connection and a survey: the contexts that are asked for, the facts in which two
+//! connections may differ, and odd handshakes that must do no harm. The peer is a thread with a script.
 #![cfg(unix)]
 
 use nbd_client::session::{RequestError, RequestFault, StatusRequest};

@@ -151,7 +151,7 @@ fn changes_equal_those_in_plaintext() {
     }
 }
 
-/// What GnuTLS' servers do with a client that they do not like: qemu-nbd hangs up without an
+/// Servers with GnuTLS refuse a client in two ways: qemu-nbd hangs up without an
 /// alert, nbdkit sends one.
 #[test]
 fn clients_that_they_refuse_learn_why() {

@@ -38,7 +38,7 @@ impl BlockTruth {
     }
 }
 
-/// What a client would do with a range in an incremental backup.
+/// The treatment of a range in an incremental backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
     Copy,

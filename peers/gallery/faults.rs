@@ -2,7 +2,7 @@
 
 use crate::disk::{BlockTruth, KnownDisk};
 
-/// What a server does beyond answering well.
+/// The ways in which a server departs from a good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     /// At most this many descriptors of each context in a reply.
@@ -29,10 +29,10 @@ pub enum Behaviour {
     HalfRead,
 }
 
-/// What there is to judge.
+/// The result that is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged {
-    /// What an incremental backup would copy, zero and skip.
+    /// The ranges that an incremental backup would copy, zero and skip.
     Incremental,
     /// The bytes of a full copy.
     Copy,

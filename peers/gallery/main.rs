@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!control_holds || ours < asked || asked < faults::all().len()))
 }
 
-/// What the program or walk of a column makes of a fault, each with a server of its own.
+/// The result of a fault for the program or walk of a column, with a server of its own.
 fn ask(column: usize, fault: &KnownFault, program: &std::path::Path, side: &mut LibnbdSide) -> PeerAnswer {
     let server = server::start(fault);
     let (uri, socket) = (server.uri(), server.path());

@@ -1,4 +1,4 @@
-//! What became of a client, and what that is worth.
+//! The end of a client's run, and the verdict about it.
 
 use core::fmt;
 use core::ops::Range;
@@ -9,7 +9,7 @@ use crate::disk::{KnownDisk, Treatment};
 /// The time that a client has; one that needs longer is said to hang.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// What a client made of a server.
+/// The answer of a client about a server's disk.
 #[derive(Clone, Debug)]
 pub enum PeerAnswer {
     Actions(Vec<(Range<u64>, Treatment)>),
@@ -22,7 +22,7 @@ pub enum PeerAnswer {
     NotDone,
 }
 
-/// What a cell of the table says.
+/// The content of a cell of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Right,

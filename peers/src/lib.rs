@@ -1,5 +1,5 @@
-//! What the differential fuzzer and the gallery of faults share: libnbd in a process of its own, and
-//! the words for what a client made of a session.
+//! Shared by the differential fuzzer and the gallery of faults: libnbd in a process of its own, and the
+//! words for a client's account of a session.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "names that say it all; the rest has its comment")]

@@ -103,7 +103,7 @@ fn sources(layers: Vec<Layer>) -> Result<Vec<PySource>, Failure> {
     Ok(sources.into_iter().map(PySource::from).collect())
 }
 
-/// What a layer holds. `below` is the size of the disk in the layer below an incremental.
+/// The actions of a layer. `below` is the size of the disk in the layer below an incremental.
 fn actions(map: &PyMap, below: Option<u64>) -> Result<ExtentMap<Action>, Failure> {
     match below {
         // a full backup has all bytes, whatever a bitmap says

@@ -245,7 +245,7 @@ impl PyClient {
     }
 }
 
-/// What an item of `blocks` asks to read.
+/// The range that an item of `blocks` asks to read.
 fn range(item: &Bound<'_, PyAny>) -> PyResult<Option<Range<u64>>> {
     if let Ok(step) = item.cast::<PyStep>() {
         return Ok(step.get().copied_range());

@@ -123,7 +123,7 @@ pub(crate) fn options(
     })
 }
 
-/// What a survey asks: all of it is required.
+/// The contexts of a survey, all of them required.
 pub(crate) fn contexts(bitmaps: &[String], depth: bool) -> Result<Contexts, Failure> {
     let depth = depth.then_some(Context::Depth);
     let bitmaps = bitmaps.iter().map(Context::bitmap);

@@ -1,4 +1,4 @@
-//! What a backup does with a map: actions, totals and plans, decided by the library's policies.
+//! From a map to a backup: actions, totals and plans, decided by the library's policies.
 
 use core::ops::Range;
 
@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use crate::errors::Failure;
 use crate::map::PyMap;
 
-/// What to do with a range: "copy", "zero", or in `Map.actions` also "skip".
+/// An action for a range: "copy", "zero", or in `Map.actions` also "skip".
 ///
 /// It unpacks into `action, start, length`.
 #[pyclass(name = "Step", module = "nbd_extents", frozen, eq, hash)]
@@ -95,7 +95,7 @@ impl PyStep {
 
 #[pymethods]
 impl PyMap {
-    /// What a backup does with each range, as a list of steps.
+    /// The action of a backup for each range, as a list of steps.
     ///
     /// Without bitmaps the backup is full: what does not read as zero is copied, zeroes are zeroed.
     /// With bitmaps it is an incremental: the same for dirty bytes, and clean ones are skipped.

@@ -10,7 +10,7 @@ use crate::entries::Entries;
 use crate::errors::Failure;
 use crate::extent::PyExtent;
 
-/// What a survey asks next: `length` bytes from byte `offset` on.
+/// The next request of a survey: the status of `length` bytes from byte `offset` on.
 #[pyclass(name = "Request", module = "nbd_extents", frozen, eq, hash)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PyRequest {
@@ -71,7 +71,7 @@ impl PySurvey {
         Ok(Self { survey })
     }
 
-    /// What to ask the server now, or None while enough is in flight and when all has been asked.
+    /// The next request, or None while enough is in flight and when all has been asked.
     fn next_request(&mut self) -> PyResult<Option<PyRequest>> {
         let request = self.survey.next_request().map_err(Failure::from)?;
         Ok(request.map(|request| PyRequest {

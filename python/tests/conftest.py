@@ -1,4 +1,4 @@
-"""What all tests share: a folder with a short name, since the path of a socket has at most 107 bytes."""
+"""Shared by all tests: a folder with a short name, since the path of a socket has at most 107 bytes."""
 
 import pathlib
 import sys

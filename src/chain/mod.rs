@@ -91,7 +91,7 @@ use crate::stream::ExtentStream;
 #[derive(Clone)]
 pub struct Chain<I, S> {
     layers: Vec<(ChainLayer<I>, S)>,
-    /// What lies below the first layer; `None` where that one is a full backup.
+    /// The layer below the first one; `None` where that one is a full backup.
     base: Option<ChainLayer<I>>,
     growth_is_zero: bool,
 }

@@ -47,7 +47,7 @@ impl<S> Check<S> {
     }
 }
 
-/// What is wrong with an extent of a stream that is described up to `position`. The lowest byte
+/// The fault of an extent of a stream that is described up to `position`. The lowest byte
 /// with a fault is named: an extent beyond a gap that leaves the range as well is a gap first.
 pub(crate) fn check(
     next: &Range<u64>,

@@ -40,7 +40,7 @@ use crate::stream::{ExtentStream, from_iter};
 /// # Ok::<(), StreamError>(())
 /// ```
 pub trait ExtentSource {
-    /// What is known of each range.
+    /// The status of each range.
     type Status;
     /// How reading can fail. It must be able to carry a [`StreamError`], which the adapters report.
     type Error: From<StreamError>;

@@ -12,7 +12,7 @@ use crate::scripted::bytes::{context, export_info, hello, option_reply};
 /// The first bytes of a request.
 const REQUEST: [u8; 4] = [0x25, 0x60, 0x95, 0x13];
 
-/// What the peer says, and how it ends.
+/// The bytes of the peer, and the end of its side.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub handshake: Vec<u8>,

@@ -10,7 +10,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-/// What happens to the bytes of the server.
+/// The treatment of the server's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayFault {
     /// Nothing.

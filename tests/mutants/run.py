@@ -130,7 +130,7 @@ def refused(output, by_number):
 
 
 def fingerprint(mutant):
-    """What says that a mutant is the same as in an earlier run."""
+    """Equal for a mutant that is the same as in an earlier run."""
     content = (ROOT / mutant.file).read_bytes() + pathlib.Path(rewrite.__file__).read_bytes()
     return f"{hashlib.sha256(content).hexdigest()} {mutant.name}"
 

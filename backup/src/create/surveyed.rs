@@ -51,7 +51,7 @@ pub(super) struct SurveyFigures {
     pub(super) received: u64,
 }
 
-/// What a backup did.
+/// The figures of a finished backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupReport {

@@ -48,7 +48,7 @@ impl Error for FrameError {
     }
 }
 
-/// What can be wrong with a frame that is read, or would be with one that is to be written. Ranges
+/// The faults of a frame, one that is read or one that is to be written. Ranges
 /// and offsets are bytes of the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

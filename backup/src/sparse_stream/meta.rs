@@ -321,7 +321,7 @@ impl MetaError {
 mod tests {
     use super::*;
 
-    /// What imageio wrote, byte for byte.
+    /// A meta frame of ovirt-imageio, byte for byte.
     const IMAGEIO: &str = "{\n    \"virtual-size\": 6442450944,\n    \"data-size\": 1288486912,\n    \
                            \"date\": \"2020-07-09T20:33:34.349705\",\n    \"incremental\": false\n}";
 

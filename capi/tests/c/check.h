@@ -1,4 +1,4 @@
-/* What the C tests share: checks that say where they failed, and a server's replies. */
+/* Shared by the C tests: checks that say where they failed, and a server's replies. */
 #ifndef CHECK_H
 #define CHECK_H
 

@@ -79,11 +79,11 @@ pub(crate) enum MapFormat {
     Table,
     /// One JSON array as of ovirt-imageio; with --totals one object
     Json,
-    /// What nbdinfo --map --json prints, of one context; also with --totals
+    /// The output of nbdinfo --map --json, of one context; also with --totals
     Nbdinfo,
 }
 
-/// What to show of a map.
+/// The parts of a map that the command can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MapContent {
     Map,

@@ -42,7 +42,7 @@ pub(super) fn run(args: &MapArgs, out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a program does that has an NBD client of its own: negotiate, feed the replies, read the
+/// Does the work of a program with an NBD client of its own: negotiate, feed the replies, read the
 /// extents.
 fn survey(capture: &Capture) -> Result<Survey, SurveyError> {
     let wanted = Contexts::new().require(Context::Allocation)?.require(Context::bitmap(BITMAP))?;

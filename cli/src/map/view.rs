@@ -10,7 +10,7 @@ pub(super) enum Shown {
     Change { dirty: bool, zero: bool },
     /// Without: does it read as zero, is it in no layer of the image?
     Content { zero: bool, hole: bool },
-    /// What a backup does with it.
+    /// The action of a backup.
     Action(Action),
 }
 

@@ -1,4 +1,4 @@
-//! What the library makes of a server, put in one of the table's words by nothing but what it did.
+//! Puts a survey of a server into one of the table's words, by its results alone.
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, Ordering};

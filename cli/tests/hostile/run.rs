@@ -14,7 +14,7 @@ const MOST_MEMORY: u64 = 64 << 20;
 /// The most address space, in KiB, for those peaks that are over before anyone looks: beyond it the
 /// program would abort.
 const MOST_SPACE: &str = "131072";
-/// What a busy machine may add to a deadline.
+/// The time that a busy machine may add to a deadline.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A run that has ended.

@@ -113,7 +113,7 @@ impl Client {
         client
     }
 
-    /// What the handshake found out.
+    /// The export, as the server described it in the handshake.
     #[must_use]
     pub fn export(&self) -> &Export {
         self.checks.export()

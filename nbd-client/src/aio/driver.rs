@@ -107,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(Self { io, export })
     }
 
-    /// What the handshake found out.
+    /// The export, as the server described it in the handshake.
     #[must_use]
     pub const fn export(&self) -> &Export {
         &self.export

@@ -11,7 +11,7 @@ use crate::connection::{Connection, Transfer};
 use crate::error::Error;
 use crate::session::{Cookie, Event, take_all};
 
-/// What handles say to the task.
+/// A message from a handle to the task.
 pub(super) enum Message {
     Call(Call),
     /// No more calls; answered when the connection is closed.

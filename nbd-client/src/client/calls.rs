@@ -189,7 +189,7 @@ impl<T: Transport> Client<T> {
     }
 
     /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
-    /// What it holds is of no meaning.
+    /// Its content has no meaning.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
         let mut buffer = self.driver.connection.spare_buffer();

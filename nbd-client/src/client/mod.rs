@@ -150,7 +150,7 @@ impl<T: Transport> Client<T> {
         Ok(Self { driver, export })
     }
 
-    /// What the handshake found out.
+    /// The export, as the server described it in the handshake.
     #[must_use]
     pub const fn export(&self) -> &Export {
         &self.export

@@ -1,4 +1,4 @@
-//! What surveys and pools ask of either client.
+//! The calls of either client that surveys and pools need.
 
 use crate::error::Error;
 use crate::export::Export;
@@ -6,7 +6,7 @@ use crate::session::{Cookie, Session, SessionLimits, StatusRequest};
 
 /// A connection after its handshake: the blocking `Client`, or the asynchronous `Driver`.
 pub trait Connected {
-    /// What the handshake found out.
+    /// The export, as the server described it in the handshake.
     fn export(&self) -> &Export;
 
     /// The session of the connection.
@@ -15,7 +15,7 @@ pub trait Connected {
     /// How many requests are in flight, or have events that were not taken.
     fn in_flight(&self) -> usize;
 
-    /// What may be in flight.
+    /// The limits on requests in flight.
     fn limits(&self) -> SessionLimits {
         self.session().map(|session| session.config().limits).unwrap_or_default()
     }

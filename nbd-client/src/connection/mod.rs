@@ -51,7 +51,7 @@ const BUFFER: usize = 4 << 10;
 /// receive each by a call of its own.
 const GATHER: usize = 64 << 10;
 
-/// What a caller lends to a connection for as long as a call lasts: its judgement of status, and the
+/// Loans of a caller to a connection for as long as a call lasts: its judgement of status, and the
 /// buffers of a blocking call.
 #[derive(Default)]
 pub(crate) struct Lent<'a> {

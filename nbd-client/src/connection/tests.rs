@@ -40,7 +40,7 @@ struct Asked {
 struct Talk {
     connection: Connection,
     now: Instant,
-    /// What the caller lends: its buffer for a read, and the data of its write.
+    /// The loans of the caller: its buffer for a read, and the data of its write.
     read: Vec<u8>,
     write: Vec<u8>,
 }
@@ -1020,7 +1020,7 @@ fn the_deadline_of_the_job_ends_any_wait() {
     assert!(matches!(error, Error::OutOfTime(During::ReplyHeader)), "{error}");
 }
 
-/// What an error says was under way.
+/// Each error names the step of the conversation that was under way.
 #[test]
 fn the_place_of_an_error_is_where_the_conversation_stands() {
     let talk = Talk::begin(&Options::new());

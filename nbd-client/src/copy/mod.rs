@@ -132,7 +132,7 @@ impl Copy {
         &self.surveyor
     }
 
-    /// What the handshake with the target found out.
+    /// The export of the target, as its server described it in the handshake.
     #[must_use]
     pub const fn target(&self) -> &Export {
         &self.target

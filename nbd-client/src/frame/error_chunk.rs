@@ -10,7 +10,7 @@
 use super::{Fields, chunk_type};
 use crate::text::ServerText;
 
-/// What an error chunk says.
+/// The content of an error chunk.
 ///
 /// ```
 /// use nbd_client::frame::{ErrorChunk, chunk_type};
@@ -53,7 +53,7 @@ pub enum ErrorChunkFault {
     MessageTooLong {
         /// The message's length as claimed, in bytes.
         claimed: u16,
-        /// What the payload has for it, in bytes.
+        /// The bytes that the payload has for it.
         room: u64,
     },
 }

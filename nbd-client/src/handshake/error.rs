@@ -158,7 +158,7 @@ pub enum HandshakeError {
     ContextMissing {
         /// The context asked for.
         name: ServerText,
-        /// What the server offers, if it said so.
+        /// The contexts that the server offers, if it said so.
         offered: Option<Box<[ServerText]>>,
     },
     /// This context is required, but the server has no structured replies and so no block status.
@@ -290,7 +290,7 @@ impl Refusal {
     }
 }
 
-/// What a server offers, at most a handful of it, in one line.
+/// The contexts that a server offers, at most eight of them, in one line.
 fn offer(names: Option<&[ServerText]>) -> String {
     const SHOWN: usize = 8;
 

@@ -34,7 +34,7 @@ use crate::frame::{
 use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
 
-/// What the machine is waiting for.
+/// The message that the machine is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Magic,
@@ -51,7 +51,7 @@ enum Stage {
     Finished,
 }
 
-/// What a handshake needs to go on.
+/// The next step of a handshake, as its caller sees it.
 ///
 /// ```
 /// use nbd_client::Export;
@@ -222,7 +222,7 @@ impl Handshake {
         is_listed.then_some(self.draft.exports)
     }
 
-    /// What it means that the server closed the connection now.
+    /// The error if the server closes the connection now.
     #[must_use]
     pub fn eof(&self) -> UnexpectedEof {
         let during = match self.stage {

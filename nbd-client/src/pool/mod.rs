@@ -122,7 +122,7 @@ impl<W: Worker> PoolOver<W> {
         self.members.len()
     }
 
-    /// What the handshake found out.
+    /// The export, as the server described it in the handshake.
     #[must_use]
     pub const fn export(&self) -> &Export {
         self.checks.export()

@@ -1,4 +1,4 @@
-//! What the connections of a pool tell it: a queue that threads and tasks fill, and that the pool
+//! The reports of a pool's connections: a queue that threads and tasks fill, and that the pool
 //! awaits.
 
 use alloc::collections::VecDeque;
@@ -15,7 +15,7 @@ use crate::frame::During;
 use crate::session::{Cookie, Event, RequestError, RequestFault};
 use crate::stats::SessionStats;
 
-/// What a pool says to the worker of a connection.
+/// A message from a pool to the worker of a connection.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A transfer, and its number in the pool.

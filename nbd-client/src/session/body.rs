@@ -11,7 +11,7 @@ const STEP: usize = 64 << 10;
 /// The most memory kept for the next payload, in bytes.
 const KEPT: usize = 4 << 20;
 
-/// What a payload is read for.
+/// The use of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Only the context's number is wanted yet.
@@ -42,7 +42,7 @@ pub(super) struct Body {
     filled: u64,
 }
 
-/// What a few more bytes brought.
+/// The result of a few more bytes.
 #[derive(Debug)]
 pub(super) enum InputStep {
     More,

@@ -1,4 +1,4 @@
-//! What a session has to know before it begins: the terms of the handshake, and the bounds that the
+//! The facts that a session needs before it begins: the terms of the handshake, and the bounds that the
 //! caller sets.
 
 use super::StartError;
@@ -81,7 +81,7 @@ impl SessionLimits {
         Ok(())
     }
 
-    /// What both allow.
+    /// The lower of both limits, one by one.
     pub(crate) fn lower(self, other: Self) -> Self {
         Self {
             max_payload: self.max_payload.min(other.max_payload),
@@ -93,7 +93,7 @@ impl SessionLimits {
     }
 }
 
-/// What a session has to know of the handshake.
+/// The results of the handshake that a session needs.
 ///
 /// ```
 /// use nbd_client::Strictness;
@@ -115,7 +115,7 @@ impl SessionLimits {
 pub struct SessionConfig {
     /// The export, as the handshake described it.
     pub export: Export,
-    /// What to do about violations.
+    /// The treatment of violations of the protocol.
     pub strictness: Strictness,
     /// Bounds on what the server sends.
     pub limits: SessionLimits,

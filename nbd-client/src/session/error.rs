@@ -1,4 +1,4 @@
-//! What a server can do wrong: a request failed, or the connection is broken.
+//! The faults of a server: a request has failed, or the connection is broken.
 
 use core::fmt;
 
@@ -81,7 +81,7 @@ impl fmt::Display for Errno {
 pub struct RequestError {
     /// The request, or the part of a long one.
     pub request: RequestInfo,
-    /// What was wrong with its answer.
+    /// The fault of its answer.
     pub fault: RequestFault,
 }
 

@@ -1,4 +1,4 @@
-//! What a session tells its caller, and what it asks before it takes a payload.
+//! The events of a session, and its question before it takes a payload.
 
 use core::fmt;
 

@@ -240,7 +240,7 @@ impl Session {
         &self.stats
     }
 
-    /// What it means that the server closed the connection now: `None` if nothing is lost by it.
+    /// The error if the server closes the connection now: `None` if nothing is lost by it.
     ///
     /// ```
     /// use nbd_client::frame::{During, Headers};

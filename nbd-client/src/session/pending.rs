@@ -26,7 +26,7 @@ pub(super) struct Pending {
     pub(super) bytes: u64,
 }
 
-/// What a request is to be answered with.
+/// The answer that a request expects.
 #[derive(Debug)]
 pub(super) enum ExpectedAnswer {
     /// A chunk for each context.
@@ -148,7 +148,7 @@ pub(super) fn is_status(kind: u16, headers: Headers) -> bool {
     kind == chunk_type::BLOCK_STATUS || kind == chunk_type::BLOCK_STATUS_EXT && headers == Headers::Extended
 }
 
-/// What a status chunk's context is to its request.
+/// The relation of a status chunk's context to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     First,

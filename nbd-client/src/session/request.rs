@@ -1,4 +1,4 @@
-//! What can be asked of a server in the transmission phase.
+//! The requests of the transmission phase.
 
 use core::fmt;
 
@@ -88,7 +88,7 @@ impl fmt::Display for Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RequestInfo {
-    /// What it asks for.
+    /// The command.
     pub command: Command,
     /// Command flags, see [`command_flag`].
     pub flags: u16,

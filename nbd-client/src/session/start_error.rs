@@ -1,4 +1,4 @@
-//! What a caller can do wrong: requests that are refused before the wire.
+//! The faults of a caller: requests that are refused before they reach the wire.
 
 use super::{Command, ProtocolError, RequestInfo};
 

@@ -72,7 +72,7 @@ fn asking(options: &Options, contexts: &Contexts) -> Options {
 
 const ALLOCATION: &str = "base:allocation";
 
-/// What the handshake granted of these contexts.
+/// The contexts among these that the handshake granted.
 pub(super) fn negotiated(contexts: &Contexts, export: &Export) -> Result<Negotiated, SurveyorError> {
     let granted = export.contexts.iter().map(|context| (context.id, &context.name));
     let contexts = contexts.negotiate(granted).map_err(|error| match &export.offered {

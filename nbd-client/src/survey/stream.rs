@@ -85,7 +85,7 @@ struct Failure {
     undrained: Vec<SurveySide>,
 }
 
-/// What the caller of a stream, or its driver, has to do next.
+/// The next step of the caller of a stream, or of its driver.
 #[derive(Debug)]
 pub(crate) enum SurveyStep {
     Extent(Extent<Status>),

@@ -69,7 +69,7 @@ impl<C: Connected> SurveyorOver<C> {
         Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
     }
 
-    /// What the handshake found out about the export.
+    /// The export, as the server described it in the handshake.
     #[must_use]
     pub fn export(&self) -> &Export {
         self.main.connection.export()

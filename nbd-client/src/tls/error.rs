@@ -67,7 +67,7 @@ pub enum TlsError {
     ClientCertificate {
         /// The certificate that was sent; `None` if there was none to send.
         certificate: Option<PathBuf>,
-        /// What the server said or did.
+        /// The words or the fault of the server.
         reason: String,
     },
     /// The server ended TLS with an alert.
@@ -104,15 +104,15 @@ pub enum FileFault {
     /// It cannot be read.
     #[error("{reason}: {needed}")]
     Unreadable {
-        /// What the system says.
+        /// The error of the system, in words.
         reason: String,
-        /// What the file is needed for.
+        /// The purpose of the file.
         needed: &'static str,
     },
     /// It does not hold what it should.
     #[error("no {expected} in PEM form in it")]
     NothingInIt {
-        /// What it should hold.
+        /// The content that it should have.
         expected: &'static str,
     },
     /// Its contents cannot be used.

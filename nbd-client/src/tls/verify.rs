@@ -17,7 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use super::peer::{CertificateText, fingerprint_of, time_of};
 use super::{CertificateFault, Fingerprint, PeerCheck, TlsError};
 
-/// What one connection's handshake showed.
+/// The facts that the handshake of one connection showed.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     /// The fault of the server's certificate.

@@ -122,7 +122,7 @@ pub trait Transport: Read + Write {
     }
 }
 
-/// What can be done without waiting, see [`Transport::wait`].
+/// The directions that need no waiting, see [`Transport::wait`].
 ///
 /// ```
 /// # #[cfg(unix)] {

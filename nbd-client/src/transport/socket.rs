@@ -41,7 +41,7 @@ pub struct Socket {
     inner: Arc<socket2::Socket>,
     canceller: Canceller,
     deadline: Option<Instant>,
-    /// What the kernel was told last; `None` is no timeout.
+    /// The timeout that the kernel was told last; `None` is none.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     /// A byte comes here when another thread calls.
@@ -175,7 +175,7 @@ impl Socket {
         self.read_vectored(bufs)
     }
 
-    /// What the result of a call means: a cancellation looks like an end of file or a reset, a
+    /// Translates the result of a call: a cancellation looks like an end of file or a reset, a
     /// timeout like a blocking call.
     fn judge(&self, result: io::Result<usize>) -> io::Result<usize> {
         self.canceller.check()?;

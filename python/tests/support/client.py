@@ -44,7 +44,7 @@ class Client:
                 return replies
 
     def block_status(self, offset, length, flags=0):
-        """What each context says from `offset` on: a dict of lists of (length, flags)."""
+        """The descriptors of each context from `offset` on: a dict of lists of (length, flags)."""
         self.cookie += 1
         request = (wire.REQUEST, flags, wire.CMD_BLOCK_STATUS, self.cookie, offset, length)
         self.sock.sendall(struct.pack(">IHHQQI", *request))

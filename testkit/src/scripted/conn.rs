@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 /// The longest data of an option that is read: far more than any client has reason to send.
 const LONGEST: u32 = 1 << 20;
 
-/// What a script did about an option, see [`Conn::handshake_with`].
+/// The reaction of a script to an option, see [`Conn::handshake_with`].
 ///
 /// ```
 /// use nbd_client::frame::option_type;

@@ -8,8 +8,8 @@ use nbd_client::frame::{Headers, option_reply_type, option_type};
 const UNSUPPORTED: u32 = option_reply_type::ERROR_BIT + 1;
 const NO_ZEROES_REPLY: usize = 124;
 
-/// What a server that behaves offers: an export of one size, whatever name is asked for, with these
-/// contexts.
+/// The terms of a server that behaves: an export of one size, whatever name is asked for, with
+/// these contexts.
 ///
 /// ```
 /// use testkit::scripted::Good;

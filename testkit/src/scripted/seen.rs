@@ -1,4 +1,4 @@
-//! What the client sent, decoded.
+//! The messages of the client, decoded.
 
 use nbd_client::frame::{command, command_flag};
 
@@ -101,7 +101,7 @@ pub struct SeenRequest {
     pub length: u64,
     /// The contexts that the payload form names.
     pub contexts: Option<Vec<u32>>,
-    /// What a WRITE brings.
+    /// The payload of a WRITE.
     pub data: Vec<u8>,
 }
 

@@ -41,13 +41,13 @@ pub struct ScriptedServer {
     path: PathBuf,
     /// The folder to remove in the end, if it was made for this.
     folder: Option<PathBuf>,
-    /// What the URI says of TLS.
+    /// The TLS options of the URI.
     tls: Option<TlsOptions>,
     shared: Arc<ServerShared>,
     listening: Option<JoinHandle<()>>,
 }
 
-/// What the threads of one server share.
+/// The state that the threads of one server share.
 #[derive(Debug, Default)]
 pub(super) struct ServerShared {
     state: Mutex<ServerState>,

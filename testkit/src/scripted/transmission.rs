@@ -1,4 +1,4 @@
-//! What a script does once the handshake is over: reads requests, and sends replies or what looks
+//! The steps of a script after the handshake: it reads requests, and sends replies or bytes that look
 //! like them.
 
 use std::io::Result;

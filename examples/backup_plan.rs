@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     source[1000..1010].fill(0xbb); // the guest writes,
     source[2048..3072].fill(0); // and discards
 
-    // What a survey says of that: dirty in blocks of 512 bytes, and zero where the guest has
+    // The extents of a survey of that: dirty in blocks of 512 bytes, and zero where the guest has
     // discarded.
     let statuses = [
         status(0..512, false, false)?,

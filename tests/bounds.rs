@@ -131,7 +131,7 @@ fn a_survey_costs_in_proportion_to_descriptors_and_contexts() {
             assert!(costs.peak <= BUDGET + CONSTANT, "{} bytes", costs.peak);
             // every block differs from the one before it in the first context
             assert_eq!(costs.extents, blocks);
-            // What a context describes beyond the shortest one is sent again. The shortest is cut
+            // Descriptors of a context beyond the shortest one are sent again. The shortest is cut
             // three times as finely as the longest, so a descriptor is sent four times at most.
             let once: u64 = (0..contexts).map(|context| (blocks * BLOCK).div_ceil(grain(context))).sum();
             assert!(costs.descriptors <= 4 * once + 100 * contexts, "{} for {once}", costs.descriptors);

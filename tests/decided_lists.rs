@@ -52,7 +52,7 @@ fn size((allocation, _): &Lists) -> u64 {
     allocation.iter().map(|(length, _)| length).sum()
 }
 
-/// Copies what is dirty, in zones of `zone` bytes, in every second of which it refuses zeroes.
+/// Copies dirty bytes, in zones of `zone` bytes, in every second of which it refuses zeroes.
 #[derive(Debug)]
 struct Zones {
     zone: u64,

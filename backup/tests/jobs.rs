@@ -47,7 +47,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// A full backup of the disk, and an incremental of what follows.
+    /// A full backup of the disk, and an incremental of later writes.
     fn chain(&self) -> Vec<PathBuf> {
         let (full, changes) = (self.path("full"), self.path("changes"));
         let server = Server::qemu_nbd(&self.disk, &[]);

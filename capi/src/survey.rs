@@ -79,7 +79,7 @@ impl nbdx_survey {
             match self.survey.next_extent() {
                 Ok(Some(extent)) => place.write(masks.extent(&extent)),
                 Ok(None) => break,
-                // the survey is over: the next call says so, and what was read before reaches the caller
+                // the survey is over: the next call says so, and the extents read before reach the caller
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error.into()),
             };

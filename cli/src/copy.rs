@@ -1,4 +1,4 @@
-//! `copy`: from one export to another, all of it or what is dirty. The library does the work.
+//! `copy`: from one export to another, all bytes or the dirty ones. The library does the work.
 
 use nbd_client::copy::{Copy, CopyError, CopyMonitor, CopyOptions, CopyProgress};
 use nbd_client::survey::Order;

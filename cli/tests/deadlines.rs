@@ -25,7 +25,7 @@ fn what_was_found_before_the_end_is_printed_and_the_list_stays_open() {
     for ending in all {
         let run = map(&[&endings::server(ending).uri(), "--json"], TIMEOUT);
         run.fails(4, "");
-        // What it prints waits for its neighbour, as what the survey hands out does.
+        // Its output is held until the next extent is known, and so are the extents of the survey.
         let list = r#"[{"start": 0, "length": 1048576, "zero": false, "hole": false}"#;
         assert_eq!(run.stdout, list, "{run}");
     }

@@ -204,7 +204,7 @@ fn a_copy_that_ends_before_its_first_write_says_that_the_target_is_as_it_was() {
     copy(&stalled(), &memory("64M", &[]), &["--timeout", "1"]).fails(4, &["ran out", AS_IT_WAS]);
 }
 
-/// A server that forgets what was written to it.
+/// A server that forgets the bytes written to it.
 #[test]
 fn verification_finds_a_target_that_does_not_hold_what_was_written() {
     if !require(&["nbdkit"]) {

@@ -31,7 +31,7 @@ fn fixed() -> Recipe {
         Step::Zero { at: 2 * MIB, length: 128 * KIB },
         Step::Write { at: 3 * MIB, length: 64 * KIB },
         Step::Discard { at: 256 * KIB, length: 64 * KIB },
-        // What the guest writes from here on belongs to the next checkpoint.
+        // Writes of the guest from here on belong to the next checkpoint.
         Step::Freeze { name: "b0" },
     ];
     Recipe::qcow2(64 * KIB, SIZE, steps)

@@ -297,7 +297,7 @@ fn row_67_no_hello() {
 #[test]
 fn row_69_flags_without_has_flags() {
     Case::options(Good::compact().flags(2), |_, _| Ok(Reaction::Honest)).says("HAS_FLAGS").check("69");
-    // What EXPORT_NAME says is held to the same.
+    // The answer to EXPORT_NAME is judged alike.
     refusing(&[GO], UNSUPPORTED, Good::compact().flags(2)).says("HAS_FLAGS").check("69");
 }
 

@@ -211,7 +211,7 @@ fn row_48_more_than_the_one_extent_asked_for() {
 }
 
 /// As qemu does when one context fails and another does not. The request failed either way; the row
-/// is about what follows.
+/// is about the chunks after the error.
 #[test]
 fn row_68_chunks_of_a_failed_request_after_its_end() {
     let fails = |conn: &mut Conn, request: &SeenRequest| {

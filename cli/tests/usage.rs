@@ -85,7 +85,7 @@ fn values_that_are_none_say_which_ones_are() {
 }
 
 /// The parameters of the NBD URI specification that ask for TLS: on a plain URI they would promise
-/// what is not done.
+/// an encryption that is not there.
 #[test]
 fn parameters_of_tls_are_told_from_unknown_ones() {
     for parameter in ["tls-type=x509", "tls-hostname=host", "tls-verify-peer=0", "tls-certificates=/pki"] {

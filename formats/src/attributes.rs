@@ -183,9 +183,9 @@ impl Attributes {
 
     /// Combines the attributes of the same bytes from two lists.
     ///
-    /// An attribute that only one of them states is taken over. Where they contradict each other, the safer answer
-    /// holds: not zero, dirty; and of a layer, a compression or an offset in doubt nothing is
-    /// known.
+    /// An attribute that only one of them states is taken over. Where they contradict each other, the
+    /// safer answer holds: not zero, dirty. A layer, a compression or an offset in doubt becomes
+    /// unknown.
     ///
     /// ```
     /// use nbd_extents_formats::Attributes;

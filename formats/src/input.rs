@@ -202,8 +202,8 @@ impl<R: Read + ?Sized> Input<R> {
             let mut json = Deserializer::from_slice(rest);
             let parsed = parse(&mut json);
             let length = json.into_iter::<IgnoredAny>().byte_offset();
-            // What ends or is wrong at the end of the buffer may go on in the next chunk: of a number
-            // that is cut, serde_json says now that it is whole, now that it is wrong.
+            // A value that ends at the end of the buffer, or is wrong there, may go on in the next
+            // chunk: a number that is cut is whole to serde_json, or wrong, as it happens.
             let cut = match &parsed {
                 Ok(_) => length == rest.len(),
                 Err(error) => offset(rest, error.line(), error.column()) + 1 >= rest.len(),

@@ -187,7 +187,7 @@ proptest! {
 
     #[test]
     fn what_is_left_out_is_never_less_safe(disk in disk()) {
-        // dirty stays dirty and what is not zero stays so, whatever is lost on the way and whatever
+        // dirty stays dirty and data stays data, whatever is lost on the way and whatever
         // is taken for known
         let size = disk.last().unwrap().end();
         let assume = Assume { dirty: true, data: true };

@@ -1,4 +1,4 @@
-//! Bad input to every reader: a typed error that says what is wrong and where. Read as the user
+//! Bad input to every reader: a typed error that names the fault and its place. Read as the user
 //! sees it.
 
 use std::error::Error;
@@ -224,7 +224,7 @@ fn a_size_demands_coverage_of_every_format() {
             other => panic!("no row for {other}"),
         };
         assert_eq!(read(format, &text, Some(512)), Ok(()), "{format}");
-        // an extent list says so of what it leaves out, and what is beyond the disk is cut off
+        // an extent list may leave out ranges, and its rows beyond the disk are cut off
         if format != Format::Extentlist {
             let short = fault(read(format, &text, Some(1024)));
             let gap = matches!(&short, Fault::Extents(StreamError::Gap { range }) if *range == (512..1024));

@@ -155,8 +155,8 @@ async fn disconnecting_waits_for_those_who_wait() {
     assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
 }
 
-/// A write that is dropped half sent is sent to its end: what follows is in step. Dropped more
-/// often than there are places, it costs none.
+/// A write that is dropped half sent is sent to its end: later requests are in step. Dropped
+/// writes give their places back, however many there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_write_leaves_the_connection_in_step() {
     let server = ScriptedServer::start(|conn| {

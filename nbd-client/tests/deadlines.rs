@@ -85,7 +85,8 @@ fn a_server_that_answers_a_byte_a_second() {
     ends_in_time(endings::drips, true, TIMED_OUT);
 }
 
-/// A blocked read wakes up at once, the error says what it is, and what was handed out stays.
+/// A blocked read wakes up at once, the error says that it was cancelled, and the extents
+/// handed out before stay true.
 #[test]
 fn cancelling_from_another_thread() {
     for ending in [endings::stops as Ending, endings::stops_in_a_payload, endings::drips] {
@@ -118,8 +119,8 @@ fn cancelling_from_another_thread() {
     }
 }
 
-/// The deadline of the job is absolute: it holds for the goodbye, and for what is begun after it, also
-/// if nothing was in flight when it passed.
+/// The deadline of the job is absolute: it holds for the goodbye, and for requests begun after it,
+/// also if nothing was in flight when it passed.
 #[test]
 fn a_job_that_is_out_of_time_says_so_when_it_ends() {
     let server = ScriptedServer::start(|conn| {

@@ -140,7 +140,7 @@ fn pace() -> PipelineOptions {
     PipelineOptions::default()
 }
 
-/// Both refuse the same address in the same words; and what is awaited can be spawned.
+/// Both refuse the same address in the same words; and the futures can be spawned.
 #[tokio::test]
 async fn both_columns_compile_and_fail_alike() {
     let uri: Uri = "nbd+unix:///?socket=/nowhere/nbd.sock".parse().unwrap();

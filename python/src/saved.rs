@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::errors::Failure;
 use crate::map::PyMap;
 
-/// The first bytes of a saved map. The last of them is the version of what follows.
+/// The first bytes of a saved map. The last of them is the version of the rest.
 const MAGIC: &[u8; 8] = b"NBDXMAP\x01";
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-"""Entries of every shape are read alike, and what is wrong with them is said in Python's terms."""
+"""Entries of every shape are read alike, and their faults are named in Python's terms."""
 
 import array
 

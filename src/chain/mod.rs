@@ -84,8 +84,8 @@ use crate::stream::ExtentStream;
 /// A full backup and the incrementals on top of it, oldest first: see the [module](self).
 ///
 /// `I` names disks and layers, `S` reads the actions of a layer. Each stream must cover its
-/// layer's disk exactly once, which is checked while it is read. Where an index lists only what is
-/// stored, say so: `stream.fill(0..size, Action::Skip)`. A full backup that skipped zeroes because
+/// layer's disk exactly once, which is checked while it is read. Where an index lists only stored
+/// ranges, fill the rest: `stream.fill(0..size, Action::Skip)`. A full backup that skipped zeroes because
 /// its target had none but zeroes must say `Zero` there, since for a chain a skipped byte is a byte
 /// that it does not have.
 #[derive(Clone)]

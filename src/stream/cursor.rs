@@ -11,7 +11,7 @@ use crate::kernel::{Consumed, Side};
 ///
 /// So a step of a merge writes nothing here but the extents that it reads. An extent that ends at
 /// the position has been consumed, and the next one is due. `T` is the status; a parameter, so that
-/// what holds a cursor can derive `Clone`.
+/// a type with a cursor can derive `Clone`.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<S, T> {
     stream: S,

@@ -210,7 +210,7 @@ def typed(body, return_type):
 
 
 def wrapped(function, nth):
-    """What stands before and after the arm of the nth mutant of a function; the last one is its body."""
+    """The text before and after the arm of the nth mutant of a function; the last one is its body."""
     item = item_of(function.return_type)
     if item is None:
         return "", ""

@@ -72,7 +72,7 @@ def write_mutants(mutants, left_out):
         (TREE / root).write_text(rewrite.with_switch(source))
     for file, its in by_file.items():
         text = rewrite.switched((ROOT / file).read_text(), its, left_out)
-        # arms within arms: what is inlined would be compiled once for each pair of mutants
+        # arms within arms: inlined code would be compiled once for each pair of mutants
         write_if_new(TREE / file, re.sub(r"#\[inline(\(always\))?\]", "#[inline(never)]", text))
 
 
@@ -85,7 +85,7 @@ def cargo(*arguments):
     """Runs cargo on the copy, with what the project's own builds have left of other crates."""
     environment = {**os.environ, "RUSTC_WORKSPACE_WRAPPER": str(WRAPPER),
                    "CARGO_TARGET_DIR": str(ROOT / "target")}
-    # what has mutants is compiled quickly, what makes random cases runs quickly
+    # crates with mutants are to compile quickly, those that make random cases to run quickly
     quick = [f"--config=profile.dev.package.{package}.opt-level=1" for package in ("proptest", "rand_chacha")]
     return run("cargo", *arguments, *quick, "--message-format=json", cwd=TREE, env=environment)
 

@@ -138,7 +138,7 @@ int main(int argc, char **argv)
     survey = nbdx_survey_new(capture.size, names, capture.contexts);
     CHECK(survey != NULL);
     CHECK(nbdx_survey_next_request(survey, &id, &offset, &length) == 1);
-    /* that is what was asked when the replies were captured */
+    /* the request whose replies were captured */
     CHECK(offset == 0 && length == capture.size);
     for (i = 0; i < capture.payloads; i++) {
         const unsigned char *payload = capture.bytes[i];

@@ -130,7 +130,7 @@ fn converse(client: &mut TlsClient, mut server: ServerConnection, edits: &[u8], 
         let output = client.output();
         let mut unread = output.as_slice();
         while !unread.is_empty() {
-            // it may dislike what comes of the edits
+            // it may refuse the edited bytes
             let read = server.read_tls(&mut unread).is_ok();
             let Some(state) = server.process_new_packets().ok().filter(|_| read) else { break };
             was_asked |= state.plaintext_bytes_to_read() > 0;

@@ -27,7 +27,7 @@ fn within(limit: usize, body: fn(&[u8]), data: &[u8]) {
     assert!(held <= limit, "{held} bytes for an input of {}", data.len());
 }
 
-/// A read of 1 MiB, answered a byte at a time, every second byte. What is remembered of the pieces
+/// A read of 1 MiB, answered a byte at a time, every second byte. The memory of the pieces
 /// stops at 8192 of them, 16 bytes each in a table that doubles.
 fn row_87_more_separate_pieces_than_are_remembered() {
     let mut session = Session::new(SessionConfig::new(Headers::Structured, []));

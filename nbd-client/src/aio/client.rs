@@ -29,8 +29,8 @@ const UNITS_IN_FLIGHT: u32 = (64 << 20) / 4096;
 ///
 /// Its calls may be answered in any order; a task that needs an order awaits one before it starts
 /// the next. At most 64 calls and 64 MiB are under way, or one longer call alone; further calls
-/// wait. See the [module](super) for what a dropped call means. When all clones are gone, what is in
-/// flight is given up, and the connection is closed with a goodbye.
+/// wait. See the [module](super) for what a dropped call means. When all clones are gone, the
+/// requests in flight are given up, and the connection is closed with a goodbye.
 ///
 /// A task of its own receives whatever the server sends, whether or not anyone awaits the answers.
 ///

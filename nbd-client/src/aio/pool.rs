@@ -25,7 +25,7 @@ use crate::uri::Uri;
 /// A call that is dropped leaves its requests in flight, and whether they were carried out is not
 /// known: [`abandon`](Self::abandon) waits for them, and until then other calls fail with
 /// [`StartError::Busy`](crate::session::StartError::Busy). A pool that is dropped, or whose
-/// `disconnect` is, gives up what is in flight, and says goodbye in the background.
+/// `disconnect` is, gives up its requests in flight, and says goodbye in the background.
 ///
 /// Calls that do not wait are those of [`PoolOver`].
 ///

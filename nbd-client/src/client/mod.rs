@@ -62,7 +62,7 @@ impl Client<Socket> {
         let started = Instant::now();
         let options = &options.for_uri(uri);
         let connect = |options: &Options| {
-            // what is wrong with the options or their files is known before anything is sent
+            // a fault of the options or their files is known before anything is sent
             let connection = Connection::new(uri.export(), options, started)?;
             Self::begin(connect_socket(uri, options, &connection)?, connection)
         };

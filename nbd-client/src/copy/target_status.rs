@@ -12,7 +12,7 @@ use crate::frame::Headers;
 const MOST: usize = 1024;
 
 /// The parts of `range` that a status payload calls zero, in order. An answer that breaks the
-/// protocol calls nothing zero from its fault on: making zero what is zero does no harm.
+/// protocol calls nothing zero from its fault on: zeroes written over zeroes do no harm.
 pub(super) fn zero_ranges(range: &Range<u64>, payload: &[u8], headers: Headers) -> Vec<Range<u64>> {
     if headers == Headers::Extended {
         parse_extended(payload).map_or_else(|_| Vec::new(), |status| zeroes(range, status.descriptors()))

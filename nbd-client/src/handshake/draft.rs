@@ -88,7 +88,7 @@ impl Draft {
         Ok(())
     }
 
-    /// A lenient client goes on without what is malformed and can be done without.
+    /// A lenient client goes on without a malformed value that it can do without.
     fn unless_forgiven<V>(
         &mut self,
         kind: Tolerated,

@@ -56,7 +56,7 @@ const LONG_ZERO: u64 = 1 << 30;
 /// Without `finish` nothing is known of the last writes.
 ///
 /// It runs on a [`Pool`](crate::Pool), or on an `aio::Pool`, where its calls are awaited. There a
-/// call that is dropped may have been done in part: what follows it fails with the error that the
+/// call that is dropped may have been done in part: the next call fails with the error that the
 /// call was about to return, or with [`Error::Stopped`], so that no `finish` speaks for bytes that
 /// were lost. The requests in flight are waited for by the pool's `abandon`.
 #[derive(Debug)]

@@ -48,8 +48,8 @@ use crate::stats::SessionStats;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// When one connection is lost, all are given up: what its requests did is not known. A pool that is
-/// dropped gives up what is in flight, and says goodbye in the background; over a transport without a
+/// When one connection is lost, all are given up: the effect of its requests is not known. A pool that is
+/// dropped gives up its requests in flight, and says goodbye in the background; over a transport without a
 /// [waker](crate::transport::Transport::waker) only when the server has sent something or its time is
 /// out.
 ///

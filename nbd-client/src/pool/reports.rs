@@ -20,7 +20,7 @@ use crate::stats::SessionStats;
 pub(crate) enum Job {
     /// A transfer, and its number in the pool.
     Begin(Cookie, Transfer),
-    /// Answer what was begun, say goodbye and end.
+    /// Answer all that was begun, say goodbye and end.
     End,
     /// The pool is gone: say goodbye and end.
     GiveUp,

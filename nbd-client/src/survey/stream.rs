@@ -120,7 +120,7 @@ impl<'a, C: Connected> SurveyStream<'a, C> {
         self.requests.survey.stats()
     }
 
-    /// Decides what comes next. No step is lost where its caller stops waiting and asks again.
+    /// Decides the next step. None is lost where its caller stops waiting and asks again.
     pub(crate) fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
         let Self { surveyor, requests } = self;
         loop {

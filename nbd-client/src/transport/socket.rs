@@ -157,7 +157,7 @@ impl Socket {
         }
     }
 
-    /// Reads what is there; [`io::ErrorKind::WouldBlock`] if that is nothing.
+    /// Reads the bytes that are there; [`io::ErrorKind::WouldBlock`] if there are none.
     pub(crate) fn read_now(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         #[cfg(unix)]
         {

@@ -29,7 +29,7 @@ impl Dress {
     }
 }
 
-/// A frame: its header and what follows up to the next header.
+/// A frame: its header and the bytes up to the next header.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Header, payload and the payload's line end.

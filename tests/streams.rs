@@ -30,7 +30,7 @@ fn lists() -> impl Strategy<Value = Vec<Extent<u8>>> {
     })
 }
 
-/// The same bytes with other statuses, cut elsewhere.
+/// Lists over the same bytes with other statuses, cut elsewhere.
 fn with_same_coverage(list: Vec<Extent<u8>>) -> impl Strategy<Value = (Vec<Extent<u8>>, Vec<Extent<u8>>)> {
     prop::collection::vec(0_u8..3, SIZE).prop_map(move |statuses| {
         let dense = from_extents(&list, SIZE);

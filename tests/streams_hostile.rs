@@ -101,7 +101,7 @@ fn fill_takes_the_first_end_for_the_end() {
     ends_with(Undead(unfused()).fill(0..30, 9), &[extent(0, 10, 1), extent(10, 30, 9)]);
 }
 
-/// The same with an adapter of the crate: `place_iter` over an iterator that is not fused.
+/// A fill over an adapter of the crate: `place_iter` over an iterator that is not fused.
 #[test]
 fn fill_over_place_never_overlaps() {
     let descriptors = Unfused(vec![

@@ -17,8 +17,8 @@ pub(crate) fn fold<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     merged::<R>(workload).fold(0, add).unwrap()
 }
 
-/// The same by hand: one `next_extent` after the other, the only way for a caller who wants to stop
-/// in the middle.
+/// As [`fold`], by hand: one `next_extent` after the other, the only way for a caller who wants to
+/// stop in the middle.
 pub(crate) fn step<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     let mut merged = merged::<R>(workload);
     let mut hash = 0;
@@ -70,7 +70,7 @@ pub(crate) fn decide<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     copied(statuses::<R>(workload))
 }
 
-/// The same, with a check in between that every byte of the disk is described.
+/// As [`decide`], with a check in between that every byte of the disk is described.
 pub(crate) fn decide_covering<R: Raw>(workload: &Workload, _: &mut [Segment]) -> u64 {
     copied(statuses::<R>(workload).covering(0..workload.size))
 }

@@ -14,7 +14,7 @@ pub(crate) fn fold(disk: &Disk) -> u64 {
     merged.fold(0, add).unwrap()
 }
 
-/// The same, one `next_extent` after the other.
+/// As [`fold`], by one `next_extent` after the other.
 pub(crate) fn step(disk: &Disk) -> u64 {
     let mut merged = allocation(&disk.allocation).merge(bitmap(&disk.bitmap), both);
     let mut hash = 0;

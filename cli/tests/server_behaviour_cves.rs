@@ -42,7 +42,7 @@ fn cve_2023_5871_64_bit_flags_do_not_end_the_program() {
     .is(Accept, Accept);
 }
 
-/// The same in a context that is a number: no depth of 2^32 and more becomes 0.
+/// Flags of 64 bits in a context that is a number: no depth of 2^32 and more becomes 0.
 #[test]
 fn cve_2023_5871_64_bit_depths_are_not_cut() {
     for (depth, hole) in [(0, true), (1, false), (1 << 32, false), (u64::MAX << 32, false)] {
@@ -81,8 +81,8 @@ fn status_chunk_without_any_context_negotiated() {
     }
 }
 
-/// The same through the client, which does not read what nobody asked for, and through the program,
-/// which has no map without a context.
+/// A status chunk without any context, to the client, which does not read what nobody asked for,
+/// and through the program, which has no map without a context.
 #[test]
 fn status_chunk_without_any_context_negotiated_over_a_socket() {
     let server = ScriptedServer::start(|conn| {

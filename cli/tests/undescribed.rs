@@ -70,7 +70,7 @@ fn block_status_that_keeps_failing_ends_the_run_unless_the_safe_status_is_asked_
     assert!(stderr.contains("did not describe 4194304 bytes"), "{stderr}");
 }
 
-/// The same for an incremental: a range in doubt is dirty, and read.
+/// With `--safe-on-failure` an incremental goes on: a range in doubt is dirty, and read.
 #[test]
 fn range_in_doubt_is_dirty_and_data() {
     let good = Good::compact().context(1, "qemu:dirty-bitmap:b0");

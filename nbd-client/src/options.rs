@@ -87,7 +87,7 @@ impl Options {
         self
     }
 
-    /// The same without any context.
+    /// These options without any context.
     pub(crate) fn without_contexts(mut self) -> Self {
         self.handshake.contexts.clear();
         self

@@ -145,7 +145,7 @@ async fn a_dropped_call_leaves_the_connection_usable() {
     client.disconnect().await.unwrap();
 }
 
-/// The same of a survey: it goes on where the dropped call was.
+/// A survey goes on where a dropped call was.
 #[tokio::test]
 async fn a_survey_loses_nothing_by_dropped_calls() {
     if !require_qemu() {

@@ -74,7 +74,7 @@ async fn a_server_that_shuts_down_gets_its_goodbye() {
     assert!(matches!(later, Err(Error::Start(StartError::Ending))), "{later:?}");
 }
 
-/// The same of a survey with several requests on the wire.
+/// A server that shuts down gets a goodbye from a survey with several requests on the wire.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
     let (server, told) = telling(|conn, tell| {

@@ -78,7 +78,7 @@ fn fails(answer: Answer, is_it: fn(&RequestFault) -> bool) {
     }
 }
 
-/// The same, where nothing comes after it.
+/// As [`fails`], where nothing comes after it.
 #[track_caller]
 fn ends(answer: Answer, is_it: fn(&Error) -> bool) {
     for (kind, good) in all() {

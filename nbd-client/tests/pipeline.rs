@@ -189,7 +189,7 @@ fn a_server_that_waits_for_us_to_read_does_not_wait_for_ever() {
     }
 }
 
-/// The same for one long write, whose answers come while it is still being sent.
+/// One long write, whose answers come while it is still being sent.
 #[test]
 fn a_long_write_is_answered_piece_by_piece() {
     let disk = Disk::new(64 * MIB);

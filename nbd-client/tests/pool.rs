@@ -314,7 +314,7 @@ impl Transport for Panicking {
     }
 }
 
-/// The same for a runtime.
+/// A stream of a runtime that panics.
 #[derive(Debug)]
 struct PanickingStream {
     stream: tokio::net::UnixStream,

@@ -62,7 +62,7 @@ fn check(row: &str, goods: &[Good], call: Call, answer: Answer) {
     check_kinds(row, &Kind::ALL, goods, call, answer);
 }
 
-/// The same, where the call is a single request with its events.
+/// As [`check`], where the call is a single request with its events.
 fn check_events(row: &str, goods: &[Good], call: Call, answer: Answer) {
     check_kinds(row, &Kind::WITH_EVENTS, goods, call, answer);
 }

@@ -292,7 +292,7 @@ fn read(server: &ScriptedServer) -> (Vec<String>, Option<SurveyorError>) {
     }
 }
 
-/// The same by the asynchronous client, which receives as much as comes.
+/// As [`read`], by the asynchronous client, which receives as much as comes.
 fn read_async(server: &ScriptedServer) -> (Vec<String>, Option<SurveyorError>) {
     let runtime = runtime();
     let path = server.path().to_owned();

@@ -70,7 +70,7 @@ fn errors(uri: &str) -> Vec<Error> {
         .into()
 }
 
-/// The same, as errors of TLS with the exit code of TLS.
+/// As [`errors`], all of them errors of TLS with the exit code of TLS.
 fn tls_errors(uri: &str) -> Vec<TlsError> {
     let errors = errors(uri).into_iter();
     errors

@@ -28,7 +28,7 @@ pub(super) const CUTS: usize = 2 * SLOTS;
 
 /// The keys of one side that are merged after a run: another run may follow.
 const NARROW: usize = 16;
-/// The same in the first block.
+/// The keys of one side that are merged in the first block.
 const FIRST: usize = 256;
 /// The keys of one side that are merged where there are no runs.
 const WIDE: usize = SLOTS - 1;

@@ -34,7 +34,7 @@ const TIES_AT_ONCE: usize = 512;
 const WITHIN_AT_ONCE: usize = 1008;
 /// Descriptors that are decoded before they are judged.
 const LARGE: usize = 128;
-/// The same at the end of a run.
+/// Descriptors that are decoded before they are judged at the end of a run.
 const SMALL: usize = 16;
 /// The shortest run within a coarser extent. Shorter ones are merged faster than they are found:
 /// with 16, lists of uneven lengths took a seventh longer.

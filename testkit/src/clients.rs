@@ -84,7 +84,7 @@ impl Kind {
         }
     }
 
-    /// The same over a stream that is connected.
+    /// As [`Self::connect`], over a stream that is connected.
     pub fn over(self, stream: UnixStream, options: &Options) -> Result<AnyClient, Error> {
         Ok(match self {
             Self::Blocking => {
@@ -326,7 +326,7 @@ impl SurveyKind {
         })
     }
 
-    /// The same over streams that are connected, one connection after the other.
+    /// As [`Self::connect`], over connected streams, one connection after the other.
     pub fn over<const COUNT: usize>(
         self,
         options: &Options,

@@ -21,7 +21,7 @@ pub fn peak_memory(child: Child) -> u64 {
     peak
 }
 
-/// The same of a process that may fail, and its exit code.
+/// As [`peak_memory`], of a process that may fail. Returns its exit code too.
 pub fn peak_memory_and_code(mut child: Child) -> (u64, Option<i32>) {
     let file = format!("/proc/{}/status", child.id());
     let mut peak = 0;

@@ -59,7 +59,7 @@ impl Identity {
         Arc::new(builder.with_single_cert(self.chain(), self.private_key()).expect("certificate and key"))
     }
 
-    /// The same, of a server that speaks TLS 1.2 alone.
+    /// As [`Self::server`], of a server that speaks TLS 1.2 alone.
     pub fn server_of_version_1_2(&self) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
         let config = builder.with_no_client_auth().with_single_cert(self.chain(), self.private_key());
@@ -193,7 +193,7 @@ impl Pki {
         Self::with_server(&["localhost", "127.0.0.1"], |_| {})
     }
 
-    /// The same, but the server's certificate is for `names`, and changed by `edit`.
+    /// As [`Self::new`], but the server's certificate is for `names`, and changed by `edit`.
     pub fn with_server(names: &[&str], edit: impl FnOnce(&mut CertificateParams)) -> Self {
         let authority = Authority::new("test authority");
         let server = authority.issue("test server", names, 2, edit);

@@ -48,7 +48,8 @@ pub fn qcow2(seed: u64, cluster: u64, size: u64) -> Recipe {
     Recipe::qcow2(cluster, size, steps)
 }
 
-/// The same over a backing file of `base_size` bytes, which may end before or after the disk does.
+/// As [`qcow2`], over a backing file of `base_size` bytes, which may end before or after the
+/// disk.
 pub fn backed(seed: u64, cluster: u64, size: u64, base_size: u64) -> Recipe {
     let format = ImageFormat::Qcow2 { cluster: 64 * KIB };
     let steps = scatter(&mut Rng::new(!seed), format, base_size, 20);

@@ -84,7 +84,7 @@ pub(crate) fn drive(survey: Survey, server: &mut Server) -> Result<Run, SurveyEr
     drive_with(survey, server, |_| {})
 }
 
-/// The same, calling `before` for each reply.
+/// As [`drive`], calling `before` for each reply.
 pub(crate) fn drive_with(
     mut survey: Survey,
     server: &mut Server,

@@ -33,7 +33,7 @@ fn fast<S: ExtentStream<Error = StreamError>>(stream: S) -> Answer<S::Status> {
     (extents, error)
 }
 
-/// The same with an accumulator, for which other code is generated. Extents before an error are
+/// As [`fast`], with an accumulator, for which other code is generated. Extents before an error are
 /// lost with it.
 fn folded<S: ExtentStream<Error = StreamError>>(stream: S) -> Result<Vec<Extent<S::Status>>, StreamError> {
     stream.fold(Vec::new(), |mut extents, extent| {

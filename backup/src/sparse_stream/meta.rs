@@ -93,7 +93,7 @@ impl Meta {
         Self { incremental: true, ..Self::full(virtual_size, data_size, date) }
     }
 
-    /// The same without a checksum: the bytes that imageio itself would write.
+    /// This stream without a checksum: the bytes that imageio itself would write.
     ///
     /// Nothing then protects the stream's bytes, and no later stream can say for sure what it is
     /// based on.

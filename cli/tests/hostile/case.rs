@@ -156,7 +156,7 @@ impl Case {
         self.check_words(number.parse().ok(), lenient, strict);
     }
 
-    /// The same, where the table has no row.
+    /// As [`Self::check`], for a case of which the table has no row.
     #[track_caller]
     pub(crate) fn is(self, lenient: RowVerdict, strict: RowVerdict) {
         self.check_words(None, lenient, strict);

@@ -78,7 +78,7 @@ impl Run {
         assert!(finished.is_err(), "finished output of a failed run: {self}");
     }
 
-    /// The same, and the line on stderr holds these words.
+    /// As [`Self::fails`], and the line on stderr holds these words.
     #[track_caller]
     pub(crate) fn fails_saying(&self, code: i32, words: &[&str]) {
         self.fails(code);

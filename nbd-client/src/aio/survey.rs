@@ -140,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
         Ok(self.into_driver().await?.disconnect().await?)
     }
 
-    /// The same as a handle for many tasks, for reading what the survey has found.
+    /// As [`Self::into_driver`], but a handle for many tasks, for reading what the survey has
+    /// found.
     ///
     /// # Errors
     ///

@@ -64,9 +64,9 @@ impl<T: Transport> BlockingDriver<T> {
         self.receive(lent)
     }
 
-    /// The same for a thread that can be woken: sends, waits for either direction or its waker, and
-    /// reads if it can. `false` when nothing has happened for `most`, which a transport without a
-    /// [waker](Transport::waker) does not keep.
+    /// As [`Self::exchange`], for a thread that can be woken: sends, waits for either direction or
+    /// its waker, and reads if it can. `false` when nothing has happened for `most`, which a
+    /// transport without a [waker](Transport::waker) does not keep.
     pub(crate) fn exchange_or_wake(&mut self, most: Option<Duration>) -> Result<bool, Error> {
         let lent = &mut Lent::default();
         if self.connection.has_output() {

@@ -14,8 +14,8 @@ impl Connection {
         if direct.is_empty() { buffer } else { direct }
     }
 
-    /// The same in two parts: the rest of a large payload, or nothing, and the buffer for the bytes
-    /// after it.
+    /// As [`Self::space`], in two parts: the rest of a large payload, or nothing, and the buffer
+    /// for the bytes after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
         let is_idle = self.awaits_nothing() || self.says_goodbye;
@@ -46,7 +46,7 @@ impl Connection {
         self.received_in(count, &mut Lent::default(), now)
     }
 
-    /// The same with buffers that are lent.
+    /// As [`Self::received`], with buffers that are lent.
     pub(crate) fn received_in(
         &mut self,
         count: usize,

@@ -380,8 +380,8 @@ impl Connection {
         error
     }
 
-    /// The same where bytes could not be moved. A goodbye that only ESHUTDOWN asked for is left out
-    /// then, so that the events that wait for it can be polled.
+    /// As [`Self::give_up`], where bytes could not be moved. A goodbye that only ESHUTDOWN asked
+    /// for is left out then, so that the events that wait for it can be polled.
     pub(crate) fn fail(&mut self, error: Error) -> Result<(), Error> {
         let error = self.give_up(error);
         if !self.obeys_shutdown || self.is_idle() {

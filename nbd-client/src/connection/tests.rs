@@ -161,7 +161,7 @@ impl Talk {
         self.all_asked_of(transfer, |_| 0).0
     }
 
-    /// The same, by a server of the caller's, and the last event.
+    /// As [`Self::all_asked`], by a server of the caller's. Returns the last event too.
     fn all_asked_of(
         &mut self,
         transfer: Transfer,

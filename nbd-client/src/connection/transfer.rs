@@ -56,7 +56,7 @@ impl Transfer {
         Self { request, bytes: TransferBytes::Lent, is_zero: false }
     }
 
-    /// The same with bytes of its own, as many as the request is long.
+    /// This request with other bytes, as many as it is long.
     pub(crate) fn with(self, bytes: TransferBytes) -> Self {
         Self { bytes, ..self }
     }

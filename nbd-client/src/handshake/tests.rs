@@ -69,7 +69,7 @@ fn run_in_pieces(config: HandshakeConfig, server: &[u8], piece: usize) -> Outcom
     (Ok(handshake.take_export().unwrap()), sent)
 }
 
-/// The same whether the bytes come at once or one by one.
+/// Runs a handshake twice, with the bytes at once and one by one: the outcome is the same.
 fn run_config(config: HandshakeConfig, parts: &[Vec<u8>]) -> Outcome {
     let server = [HELLO, &parts.concat()].concat();
     let whole = run_in_pieces(config.clone(), &server, server.len());

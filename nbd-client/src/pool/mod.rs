@@ -143,8 +143,8 @@ impl<W: Worker> PoolOver<W> {
         Ok(())
     }
 
-    /// The same after an error that says more than these. A connection that is lost meanwhile is told
-    /// by the next call.
+    /// As [`Self::abandon_all`], after an error that says more than these. A connection that is
+    /// lost meanwhile is told by the next call.
     pub(crate) async fn abandon_quietly(&mut self) {
         if let Err(error) = self.abandon_all().await {
             self.lost = Some(error);

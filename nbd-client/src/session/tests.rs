@@ -111,7 +111,7 @@ fn run_in_pieces(
     (events, Ok(()), stats)
 }
 
-/// The same whether the bytes come at once, one by one, or in odd pieces.
+/// Runs a session with the bytes at once, one by one and in odd pieces: the outcome is the same.
 fn run(config: &SessionConfig, requests: u64, parts: &[Vec<u8>]) -> Outcome {
     let server = parts.concat();
     let whole = run_in_pieces(config, requests, &server, server.len().max(1), Admission::Take);

@@ -43,7 +43,7 @@ impl Disk {
         Self::of_blocks(GRAINS[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 3][rng.below(16)]], rng)
     }
 
-    /// The same, of changes in blocks of `grain` bytes.
+    /// As [`Self::random`], of changes in blocks of `grain` bytes.
     pub fn of_blocks(grain: usize, rng: &mut SeededNumbers) -> Self {
         let blocks = if grain == 65536 { 2 } else { 12 };
         let size = |rng: &mut SeededNumbers| 1 + rng.below(blocks * grain + grain / 2 + 3);

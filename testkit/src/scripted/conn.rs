@@ -295,7 +295,8 @@ impl Conn {
         self.handshake_with(good, |_, _| Ok(Reaction::Honest))
     }
 
-    /// The same, but each option is shown to `special` first, which may answer in its own way.
+    /// As [`Self::handshake`], but each option is shown to `special` first, which may answer in its
+    /// own way.
     ///
     /// # Errors
     ///

@@ -48,7 +48,7 @@ impl Good {
         }
     }
 
-    /// The same with extended headers, for clients that ask for them.
+    /// As [`Self::compact`], with extended headers for clients that ask for them.
     #[must_use]
     pub fn extended() -> Self {
         Self { headers: Headers::Extended, ..Self::compact() }

@@ -81,8 +81,8 @@ impl ScriptedServer {
         Ok(server)
     }
 
-    /// The same over TLS: [`Conn::hello`] starts it, and the rest of the script notices nothing.
-    /// `options` are those of the server's URI.
+    /// As [`Self::start`], over TLS: [`Conn::hello`] starts it, and the rest of the script notices
+    /// nothing. `options` are those of the server's URI.
     ///
     /// # Errors
     ///
@@ -97,8 +97,8 @@ impl ScriptedServer {
         Ok(server)
     }
 
-    /// The same, on the socket `nbd.sock` in this folder. Its path has to be short: a socket's has
-    /// room for some 100 bytes.
+    /// As [`Self::start`], on the socket `nbd.sock` in this folder. Its path has to be short: a
+    /// socket's has room for some 100 bytes.
     ///
     /// # Errors
     ///

@@ -140,8 +140,16 @@ fn completions_load() {
     assert_eq!(done.stdout.lines().collect::<Vec<_>>(), ["--bitmap", "--bitmap-first"]);
 }
 
-/// Runs the program with a pipe that nobody reads in the place of stdout, of stderr, or of both.
-fn without_reader(arguments: &[&str], stdout: bool, stderr: bool) -> Finished {
+/// The streams of a program that are pipes which nobody reads.
+#[derive(Clone, Copy, PartialEq)]
+enum Unread {
+    Stdout,
+    Stderr,
+    Both,
+}
+
+/// Runs the program with pipes that nobody reads.
+fn without_reader(arguments: &[&str], unread: Unread) -> Finished {
     let closed = || {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
@@ -150,8 +158,8 @@ fn without_reader(arguments: &[&str], stdout: bool, stderr: bool) -> Finished {
     let (first, rest) = arguments.split_first().unwrap();
     let mut command = program(first);
     command.args(rest).stdin(Stdio::null());
-    command.stdout(if stdout { closed() } else { Stdio::null() });
-    command.stderr(if stderr { closed() } else { Stdio::piped() });
+    command.stdout(if unread != Unread::Stderr { closed() } else { Stdio::null() });
+    command.stderr(if unread != Unread::Stdout { closed() } else { Stdio::piped() });
     let output = command.spawn().unwrap().wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     Finished { status: output.status, stdout: String::new(), stderr }
@@ -162,9 +170,9 @@ fn reader_that_goes_away_is_no_failure_of_help_and_manual() {
     let mut texts = vec![vec!["--help"], vec!["--version"], vec!["completions", "bash"], vec!["man"]];
     texts.extend(COMMANDS.iter().flat_map(|command| [vec![*command, "--help"], vec!["man", *command]]));
     for text in texts {
-        let done = without_reader(&text, true, false);
+        let done = without_reader(&text, Unread::Stdout);
         assert_eq!((done.status.code(), done.stderr.as_str()), (Some(0), ""), "{text:?}");
-        assert_eq!(without_reader(&text, true, true).status.code(), Some(0), "{text:?}");
+        assert_eq!(without_reader(&text, Unread::Both).status.code(), Some(0), "{text:?}");
     }
 }
 
@@ -188,16 +196,16 @@ fn full_output_disk_is_a_failure_of_help_and_manual() {
 #[test]
 fn reader_that_goes_away_makes_nothing_panic() {
     let map = ["map", "--demo"];
-    assert_eq!(without_reader(&map, false, true).status.code(), Some(0));
-    let done = without_reader(&map, true, false);
+    assert_eq!(without_reader(&map, Unread::Stderr).status.code(), Some(0));
+    let done = without_reader(&map, Unread::Stdout);
     // Output that nobody reads is nothing to talk about; the remark says where the replies come
     // from.
     assert_eq!((done.status.code(), done.stderr.lines().count()), (Some(1), 1), "{}", done.stderr);
     assert!(done.stderr.contains("no server asked"), "{}", done.stderr);
     for wrong in [&["convert"][..], &["map"], &["map", "--demo", "--format", "nbdinfo", "--actions"], &["no"]]
     {
-        assert_eq!(without_reader(wrong, true, true).status.code(), Some(2), "{wrong:?}");
+        assert_eq!(without_reader(wrong, Unread::Both).status.code(), Some(2), "{wrong:?}");
     }
-    assert_eq!(without_reader(&["map", "nbd+unix:///?socket=/none"], true, true).status.code(), Some(4));
-    assert_eq!(without_reader(&["verify", "/none"], true, true).status.code(), Some(3));
+    assert_eq!(without_reader(&["map", "nbd+unix:///?socket=/none"], Unread::Both).status.code(), Some(4));
+    assert_eq!(without_reader(&["verify", "/none"], Unread::Both).status.code(), Some(3));
 }

@@ -672,6 +672,16 @@ proptest! {
 
 // ---- the connection
 
+/// With a cookie of the caller's as well as with one of the connection's.
+#[test]
+fn a_transfer_beyond_the_end_is_not_begun() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    for cookie in [None, Some(Cookie::numbered(9))] {
+        let error = talk.connection.begin(cookie, read(1 << 40, 1), talk.now).unwrap_err();
+        assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
+    }
+}
+
 #[test]
 fn nothing_can_be_started_before_the_handshake_is_over_or_after_an_error() {
     let mut talk = Talk::begin(&Options::new());
@@ -684,11 +694,7 @@ fn nothing_can_be_started_before_the_handshake_is_over_or_after_an_error() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     assert!(start(&mut talk).is_none());
     assert!(!talk.connection.is_idle() && talk.connection.check_alive().is_ok());
-    let error = talk.connection.begin(None, read(1 << 40, 1), now).unwrap_err();
-    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
-    let error = talk.connection.begin(Some(Cookie::numbered(9)), read(1 << 40, 1), now).unwrap_err();
-    assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
-    // A reply to no request is the end.
+    // A reply to no request is a protocol error, and nothing can be started after it.
     talk.connection.space()[..16].copy_from_slice(&bytes::simple_reply(0, 77));
     talk.connection.received(16, now).unwrap();
     let error = talk.connection.poll(&mut take_all, now).unwrap_err();

@@ -2,7 +2,7 @@
 """Times a download over a slow line beside nbdcopy: each answer to a read comes 50 ms late.
 
 `nbd-extents backup` into a pipe and `nbdcopy` to its `null:` read the same export of 256 MiB (or as
-many MiB as the second argument says), each over one connection with 64 requests of 256 KiB in flight.
+many MiB as the second argument says), each over one connection with 16 MiB in flight.
 nbdkit serves it with its delay filter.
 
 Needs nbdkit and nbdcopy (Debian: libnbd-bin), and `cargo build --release`. Prints the times of 5

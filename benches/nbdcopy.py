@@ -10,16 +10,11 @@ interleaved rounds, their ratio, and the peak memory of both.
 """
 
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 import program
-
-ROUNDS = 5
-PROGRAM = program.path()
+from servers import compare, qemu_nbd
 
 
 def make_disk(path, mib):
@@ -29,40 +24,16 @@ def make_disk(path, mib):
             disk.write(block)
 
 
-def timed(command):
-    """Wall seconds, and peak memory in MiB."""
-    start = time.monotonic()
-    with open(os.devnull, "w") as null:
-        child = subprocess.Popen(command, stdout=null)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit("%s: exit %d" % (" ".join(command), child.returncode))
-    return time.monotonic() - start, usage.ru_maxrss / 1024
-
-
 def main():
     mib = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
     with tempfile.TemporaryDirectory() as folder:
-        disk, socket = os.path.join(folder, "disk"), os.path.join(folder, "s")
+        disk = os.path.join(folder, "disk")
         make_disk(disk, mib)
-        server = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "8", "-f", "raw", "-k", socket, disk])
-        try:
-            while not os.path.exists(socket):
-                time.sleep(0.05)
-            uri = "nbd+unix:///?socket=" + socket
-            ours = [PROGRAM, "backup", uri, os.devnull]
-            theirs = ["nbdcopy", "--connections=1", uri, "null:"]
-            timed(ours), timed(theirs)  # the server's caches
-            rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
-        finally:
-            server.terminate()
-            server.wait()
-    a = statistics.median(round[0][0] for round in rounds)
-    b = statistics.median(round[1][0] for round in rounds)
-    print("nbd-extents backup       %.3f s  peak %4.0f MiB" % (a, max(round[0][1] for round in rounds)))
-    print("nbdcopy, one connection  %.3f s  peak %4.0f MiB" % (b, max(round[1][1] for round in rounds)))
-    print("ratio                    %.2f" % (a / b))
+        with qemu_nbd(os.path.join(folder, "socket"), "-f", "raw", disk) as uri:
+            compare(
+                ("nbd-extents backup", [[program.path(), "backup", uri, os.devnull]]),
+                ("nbdcopy, one connection", [["nbdcopy", "--connections=1", uri, "null:"]]),
+            )
 
 
 if __name__ == "__main__":

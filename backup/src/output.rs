@@ -1,5 +1,5 @@
-//! Where a backup goes: a file beside the one that was named, which gets its name when it is whole
-//! and on disk.
+//! The output of a backup: a new file beside the named one. It gets that name when it is whole and on
+//! disk.
 //!
 //! Only a regular file is replaced, and unless the caller says otherwise only one that is a backup
 //! or empty: a name that is mistyped does not cost a disk image. A pipe, a device or a descriptor of

@@ -139,6 +139,7 @@ impl<P: Numbers> Pages<P> {
         }
     }
 
+    /// Takes the end of a page. Its `next_offset` must be the end of its last extent.
     fn close(&mut self) -> Result<(), Fault> {
         let next = next_of(&self.page)?;
         if self.page.head.value(ROWS).is_none() {

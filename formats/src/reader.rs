@@ -159,13 +159,14 @@ impl<R: Read, T: Copy> ListReader<R, T> {
         }
     }
 
-    /// The gap between the last row and the end of the disk.
+    /// The gap between the last row and the end of the disk, whose size the list gives, or the caller.
     fn rest(&mut self, listed: Option<u64>) -> Result<Option<Extent<T>>, Fault> {
         if let (Some(listed), Some(given)) = (listed, self.size)
             && listed != given
         {
             return Err(Fault::Size { listed, given });
         }
+        // such a format has a row for each byte, so a list without a row is no list of this disk
         let all_are_listed = self.decoder.unlisted.is_none();
         let position = self.position.ok_or(Fault::EmptyList)?;
         match listed.or(self.size) {

@@ -1,4 +1,4 @@
-//! Maps as bytes, for what a backup tool keeps between two runs.
+//! Maps as bytes, for backup tools that keep a map between two runs.
 //!
 //! ```text
 //! magic and version | postcard: bitmaps, size of the disk, map | CRC-32 of all before it

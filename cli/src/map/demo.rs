@@ -1,5 +1,5 @@
-//! The map that ships with the program: replies of a real qemu-nbd, as they came over the wire,
-//! through the library alone.
+//! The map that ships with the program: the library merges replies of a real qemu-nbd, as they came
+//! over the wire. There is no client and no server.
 //!
 //! `demo/README.md` says which disk it was, and `demo/capture.py` makes the captures anew.
 

@@ -70,7 +70,7 @@ impl Reading {
 }
 
 impl Pending {
-    /// A request without payload whose header ends there in the output.
+    /// A request without payload. `header_end` is the position in the output at which its header ends.
     pub(super) fn new(info: RequestInfo, owner: u64, answer: ExpectedAnswer, header_end: u64) -> Self {
         let due = match &answer {
             ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,

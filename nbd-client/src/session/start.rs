@@ -338,10 +338,10 @@ impl Session {
         started
     }
 
-    // ---- into the books and out to the wire
+    // ---- recorded, and out to the wire
 
-    /// Puts a request that was checked into the books, and its header into the output. The caller
-    /// puts `payload` bytes after it.
+    /// Records a request that was checked, and puts its header into the output. The caller puts
+    /// `payload` bytes after it.
     fn enter(&mut self, terms: RequestInfo, answer: ExpectedAnswer, payload: u64) -> Cookie {
         let cookie = self.requests.next_number();
         let RequestInfo { command, flags, offset, length } = terms;

@@ -9,7 +9,7 @@
 //! prefetch     asks for memory before it is needed
 //! ```
 //!
-//! The processor is looked at once. Without the feature, `dispatch` only calls, and the others do
+//! The processor's features are looked up once. Without the feature, `dispatch` only calls, and the others do
 //! nothing.
 
 #[cfg(all(feature = "simd", target_arch = "x86_64"))]

@@ -3,7 +3,6 @@
 //! Nothing here waits for room to write without reading at the same time. A server that stops
 //! reading until its answers are read would otherwise wait for the client, and the client for it.
 
-use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Instant;
 
@@ -65,9 +64,9 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     /// As [`Self::exchange`], for a thread that can be woken: sends, waits for either direction or
-    /// its waker, and reads if it can. `false` when nothing has happened for `most`, which a
+    /// its waker, and reads if it can. `false` when nothing has happened until `until`, which a
     /// transport without a [waker](Transport::waker) does not keep.
-    pub(crate) fn exchange_or_wake(&mut self, most: Option<Duration>) -> Result<bool, Error> {
+    pub(crate) fn exchange_or_wake(&mut self, until: Option<Instant>) -> Result<bool, Error> {
         let lent = &mut Lent::default();
         if self.connection.has_output() {
             self.send(lent)?;
@@ -76,9 +75,8 @@ impl<T: Transport> BlockingDriver<T> {
             return Ok(true);
         }
         let wanted = Ready { read: true, write: self.connection.has_output() };
-        let (end, now) = (self.connection.poll_timeout(), Instant::now());
-        let soon =
-            most.and_then(|most| now.checked_add(most)).filter(|&soon| end.is_none_or(|end| soon < end));
+        let end = self.connection.poll_timeout();
+        let soon = until.filter(|&until| end.is_none_or(|end| until < end));
         self.transport.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
         let ready = match self.transport.wait(wanted) {
             Ok(ready) => ready,

@@ -8,7 +8,6 @@
 //! To wake the other thread costs more than the request itself, so both sides hand over several
 //! transfers and several events at a time.
 
-use core::time::Duration;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Instant;
 
@@ -22,10 +21,6 @@ use crate::transport::{Transport, Waker};
 
 /// Reports that are handed over at once, while more requests are in flight.
 const BATCH: usize = 16;
-/// How long a report may wait for others. The timer that ends the wait is nearly always stopped
-/// before; one of 1 ms, earlier than the system's own, has to be set in hardware each time, which in
-/// a virtual machine cost 2 us for each extent of 16 KiB.
-const HOLD: Duration = Duration::from_millis(5);
 /// Transfers, or bytes of them, that are handed over at once.
 const TRANSFERS: usize = 8;
 const BYTES: u64 = 512 << 10;
@@ -151,7 +146,7 @@ impl<T: Transport> Work<T> {
             while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
                 self.outbox.event(&mut self.driver.connection, event);
             }
-            let is_late = self.outbox.age().is_some_and(|age| age >= HOLD);
+            let is_late = self.outbox.due().is_some_and(|due| due <= Instant::now());
             if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
                 self.outbox.send();
             }
@@ -159,8 +154,7 @@ impl<T: Transport> Work<T> {
                 if waker.is_none() {
                     self.outbox.send();
                 }
-                let hold = self.outbox.age().map(|age| HOLD.saturating_sub(age));
-                if !self.driver.exchange_or_wake(hold)? {
+                if !self.driver.exchange_or_wake(self.outbox.due())? {
                     self.outbox.send();
                 }
             } else if is_ending {

@@ -2,25 +2,30 @@
 //! connection is in its documented state afterwards.
 #![cfg(target_os = "linux")]
 
+use core::fmt::Debug;
 use core::future::poll_fn;
 use core::task::Poll;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
-use nbd_client::survey::Order;
+use nbd_client::session::{Event, ReadRequest, StartError, TrimRequest, WriteRequest, ZeroRequest, take_all};
+use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
-use nbd_client::{Client, Error, Options, Pool, ReadAhead, WriteBehind};
+use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, Uri, WriteBehind};
+use nbd_extents::stream::ExtentStream as _;
 use nbd_extents::{Context, Contexts, Extent, Status};
+use testkit::pki::Pki;
+use testkit::random::Rng;
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
-/// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
-const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6;
+/// HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, SEND_CACHE.
+const WRITABLE: u16 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 10;
 
 /// Bytes that tell their place.
 fn content(offset: u64, length: u64) -> Vec<u8> {
@@ -112,7 +117,11 @@ async fn a_client_stays_usable() {
     for times in 0..12 {
         poll_and_drop(client.read(0, 4 << 20), times).await;
         poll_and_drop(client.write(0, vec![9; 4 << 20]), times).await;
+        poll_and_drop(client.write_fua(0, vec![9; 4 << 20]), times).await;
         poll_and_drop(client.zero(0, 64 * MIB), times).await;
+        poll_and_drop(client.write_zeroes(&ZeroRequest::new(0, 64 * MIB)), times).await;
+        poll_and_drop(client.trim(&TrimRequest::new(0, 64 * MIB)), times).await;
+        poll_and_drop(client.cache(0, 64 * MIB), times).await;
         poll_and_drop(client.flush(), times).await;
         assert!(client.read(MIB, 4096).await.unwrap() == content(MIB, 4096), "after {times} polls");
     }
@@ -308,6 +317,131 @@ fn a_blocking_pool_that_is_dropped_says_goodbye() {
     }
 }
 
+/// Counts the connections that its clients have not closed.
+fn counting(open: &Arc<AtomicUsize>, tls: Option<&Pki>) -> ScriptedServer {
+    let open = Arc::clone(open);
+    let serve = move |conn: &mut Conn| {
+        open.fetch_add(1, Ordering::SeqCst);
+        let served =
+            conn.handshake(&Good::extended().size(64 * MIB).flags(3)).and_then(|()| conn.serve(answer));
+        open.fetch_sub(1, Ordering::SeqCst);
+        served
+    };
+    match tls {
+        Some(pki) => ScriptedServer::start_tls(pki.server.server(None), pki.client(), serve),
+        None => ScriptedServer::start(serve),
+    }
+    .unwrap()
+}
+
+async fn connect_survey(uri: &Uri, order: Order) -> Result<aio::Surveyor, SurveyorError> {
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    aio::Surveyor::connect(uri, &Options::new(), &wanted, order).await
+}
+
+/// Whatever of connecting and of a goodbye is dropped: the connection is closed.
+#[tokio::test]
+async fn a_connection_that_is_dropped_is_closed() {
+    async fn ends<V, E: Debug>(future: impl Future<Output = Result<V, E>>, times: usize) {
+        assert!(
+            poll_and_drop(future, times).await.is_none_or(|ended| ended.map_err(|e| panic!("{e:?}")).is_ok())
+        );
+    }
+    let (open, pki) = (Arc::new(AtomicUsize::new(0)), Pki::new());
+    let servers = [counting(&open, None), counting(&open, Some(&pki))];
+    let options = &Options::new();
+    let wanted = &Contexts::new().require(Context::Allocation).unwrap();
+    for (server, times) in servers.iter().flat_map(|server| (0..16).map(move |times| (server, times))) {
+        let uri: &Uri = &server.uri().parse().unwrap();
+        let driver = async || aio::Driver::connect(uri, options).await.unwrap();
+        ends(aio::Driver::connect(uri, options), times).await;
+        ends(aio::Client::connect(uri, options), times).await;
+        ends(aio::Client::list_exports(uri, options), times).await;
+        ends(aio::Client::list_contexts(uri, options), times).await;
+        ends(aio::Pool::connect(uri, options, 2), times).await;
+        ends(connect_survey(uri, Order::BitmapFirst), times).await;
+        ends(aio::map(uri, options, wanted), times).await;
+        let stream = tokio::net::UnixStream::connect(server.path()).await.unwrap();
+        let over = Options::new().tls(pki.client());
+        let over = if uri.tls().is_some() { &over } else { options };
+        ends(aio::Driver::over(stream, "", over), times).await;
+        let connect = |options: Options| async move { aio::Driver::connect(uri, &options).await };
+        ends(aio::Surveyor::open(options, wanted, Order::Together, connect), times).await;
+
+        ends(driver().await.disconnect(), times).await;
+        ends(aio::Client::of(driver().await).disconnect(), times).await;
+        ends(aio::Pool::of(driver().await, Vec::new()).unwrap().disconnect(), times).await;
+        let surveyor = async || connect_survey(uri, Order::Together).await.unwrap();
+        ends(surveyor().await.disconnect(), times).await;
+        ends(surveyor().await.into_driver(), times).await;
+        ends(surveyor().await.into_client(), times).await;
+        let end = Instant::now() + Duration::from_secs(20);
+        while open.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < end, "{} are open after {times} polls", open.load(Ordering::SeqCst));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Joined writes lose no byte without a word, whichever of their calls is dropped.
+#[tokio::test]
+async fn joined_writes_are_stopped_and_their_pool_is_not() {
+    let server = server(WRITABLE);
+    let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 2).await.unwrap();
+    let pace = PipelineOptions::default().requests(2);
+    let mut dropped = 0;
+    for (call, times) in (0..3).flat_map(|call| (0..12).map(move |times| (call, times))) {
+        let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
+        writes.write(0, &[9; 8 << 20]).await.unwrap();
+        let is_whole = match call {
+            0 => {
+                poll_and_drop(writes.write(8 * MIB, &[9; 8 << 20]), times).await.map(Result::unwrap).is_some()
+            }
+            1 => poll_and_drop(writes.zero(8 * MIB..64 * MIB), times).await.map(Result::unwrap).is_some(),
+            _ => true,
+        };
+        if is_whole {
+            dropped += usize::from(poll_and_drop(writes.finish(), times).await.map(Result::unwrap).is_none());
+        } else {
+            dropped += 1;
+            assert!(matches!(writes.finish().await, Err(Error::Stopped)), "call {call}, {times} polls");
+        }
+        pool.abandon().await.unwrap();
+        assert_eq!(pool.in_flight(), 0);
+    }
+    assert!(dropped > 3, "{dropped} calls were dropped");
+    pool.disconnect().await.unwrap();
+}
+
+/// A whole pipeline that is dropped at a random time: its pool is usable when that is abandoned.
+#[tokio::test]
+async fn a_job_can_be_dropped_at_any_time() {
+    let server = server(WRITABLE);
+    let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 2).await.unwrap();
+    let mut rng = Rng::new(13);
+    for _ in 0..60 {
+        let pause = Duration::from_micros(rng.below(20_000));
+        let job = async {
+            loop {
+                let mut blocks =
+                    aio::ReadAhead::new(&mut pool, Some(0..4 * MIB), PipelineOptions::default())?;
+                while blocks.next_block().await?.is_some() {}
+                let mut writes = aio::WriteBehind::new(&mut pool, PipelineOptions::default())?;
+                writes.write(0, vec![9; 4 << 20]).await?;
+                writes.zero(MIB, 32 * MIB).await?;
+                writes.finish().await?;
+            }
+        };
+        let job: Result<Result<(), Error>, _> = tokio::time::timeout(pause, job).await;
+        assert!(job.is_err(), "{job:?}");
+        pool.abandon().await.unwrap();
+        let mut data = [0; 4096];
+        pool.read(MIB, &mut data).await.unwrap();
+        assert!(data[..] == content(MIB, 4096));
+    }
+    pool.disconnect().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_pool_is_usable_when_what_was_dropped_is_abandoned() {
     let server = server(WRITABLE);
@@ -320,6 +454,8 @@ async fn a_pool_is_usable_when_what_was_dropped_is_abandoned() {
             Err(Error::Start(StartError::Busy(count))) => assert_eq!((count, busy > 0), (busy, true)),
             done => assert_eq!((done.unwrap(), busy), ((), 0)),
         }
+        pool.abandon().await.unwrap();
+        poll_and_drop(pool.write(100, &[9; 4 << 20]), times).await;
         pool.abandon().await.unwrap();
         poll_and_drop(pool.zero(0, 64 * MIB), times).await;
         pool.abandon().await.unwrap();
@@ -355,6 +491,14 @@ async fn a_survey_goes_on_where_it_was() {
             }
         }
         assert_eq!(*expected.get_or_insert_with(|| extents.clone()), extents, "after {times} polls");
+        // a call that collects loses what it has, and the rest follows
+        let settled = surveyor.survey_options().unwrap().max_request(4 * MIB);
+        let mut stream = surveyor.survey(settled).unwrap();
+        let rest = match poll_and_drop(stream.collect_vec(), times).await {
+            Some(all) => all.unwrap(),
+            None => stream.collect_vec().await.unwrap(),
+        };
+        assert!(extents.ends_with(&rest), "after {times} polls");
         surveyor.disconnect().await.unwrap();
     }
 }
@@ -376,7 +520,22 @@ fn a_job_can_be_cancelled_at_any_time() {
         });
         let cancelled = |error: &Error| matches!(error, Error::Cancelled(..) | Error::GivenUp);
         match Client::connect(&uri, &options) {
-            Ok(mut client) if nth % 2 == 0 => {
+            Ok(client) if nth % 4 == 2 => {
+                let wanted = Contexts::new().require(Context::Allocation).unwrap();
+                drop(client);
+                let mut jobs = core::iter::repeat_with(|| -> Result<(), SurveyorError> {
+                    let mut surveyor = Surveyor::connect(&uri, &options, &wanted, Order::Together)?;
+                    let settled = surveyor.survey_options()?.max_request(4 * MIB).allow_writable();
+                    let mut stream = surveyor.survey(settled)?;
+                    while stream.next_extent()?.is_some() {}
+                    Ok(())
+                });
+                let Some(SurveyorError::Client(error)) = jobs.find_map(Result::err) else {
+                    panic!("another error")
+                };
+                assert!(cancelled(&error), "{error}");
+            }
+            Ok(mut client) if nth % 4 == 0 => {
                 let error = core::iter::repeat_with(|| client.read(0, &mut vec![0; 1 << 20]))
                     .find_map(Result::err)
                     .unwrap();

@@ -111,11 +111,13 @@ fn a_connection_that_is_right() {
         client.zero(0, SIZE).unwrap();
         client.flush().unwrap();
     }
-    let client = Client::connect(&server.uri().parse().unwrap(), &options()).unwrap();
-    let tls = client.export().tls.clone().unwrap();
-    assert_eq!((tls.protocol.as_str(), tls.subject.as_str()), ("TLS 1.3", "CN=test server"));
-    assert_eq!(tls.check, PeerCheck::Authority);
-    assert!(tls.cipher.starts_with("TLS_") && tls.fingerprint.is_some(), "{tls:?}");
+    for kind in Kind::ALL {
+        let client = kind.connect(&server.uri().parse().unwrap(), &options()).unwrap();
+        let tls = client.export().tls.clone().unwrap();
+        assert_eq!((tls.protocol.as_str(), tls.subject.as_str()), ("TLS 1.3", "CN=test server"));
+        assert_eq!(tls.check, PeerCheck::Authority);
+        assert!(tls.cipher.starts_with("TLS_") && tls.fingerprint.is_some(), "{tls:?}");
+    }
 }
 
 #[test]
@@ -634,8 +636,10 @@ fn the_end_of_a_handshake_over_tls() {
         kind.connect(&uri, &options()).err().unwrap();
         assert_eq!(ends.recv().unwrap(), Ok(()), "{kind:?}");
     }
-    Client::list_exports(&uri, &options()).unwrap();
-    assert_eq!(ends.recv().unwrap(), Ok(()), "a list");
+    for kind in Kind::WITH_LISTS {
+        kind.list_exports(&uri, &options()).unwrap();
+        assert_eq!(ends.recv().unwrap(), Ok(()), "{kind:?}: a list");
+    }
 }
 
 /// After DISC nothing is owed: a server that just hangs up, as qemu does, is no error. And ours
@@ -645,14 +649,27 @@ fn goodbye_over_tls() {
     let pki = Pki::new();
     let (server, ends) = server_and_ends(&pki, serve);
     let uri: Uri = server.uri().parse().unwrap();
-    let client = Client::connect(&uri, &options()).unwrap();
-    client.disconnect().unwrap();
-    assert_eq!(ends.recv().unwrap(), Ok(()), "blocking");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        nbd_client::aio::Client::connect(&uri, &options()).await.unwrap().disconnect().await.unwrap();
+    for kind in Kind::ALL {
+        kind.connect(&uri, &options()).unwrap().disconnect().unwrap();
+        assert_eq!(ends.recv().unwrap(), Ok(()), "{kind:?}");
+    }
+}
+
+/// After ESHUTDOWN the goodbye and close_notify come while the client is still there.
+#[test]
+fn goodbye_over_tls_to_a_server_that_goes_down() {
+    let pki = Pki::new();
+    let (server, ends) = server_and_ends(&pki, |conn| {
+        conn.handshake(&Good::extended().size(SIZE).flags(WRITABLE))?;
+        conn.serve(|conn, request| conn.error(request, 108, "going down", DONE))
     });
-    assert_eq!(ends.recv().unwrap(), Ok(()), "async");
+    let uri: Uri = server.uri().parse().unwrap();
+    for kind in Kind::ALL {
+        let mut client = kind.connect(&uri, &options()).unwrap();
+        let error = client.read(0, 512).unwrap_err();
+        assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{kind:?}: {error}");
+        assert_eq!(ends.recv().unwrap(), Ok(()), "{kind:?}");
+    }
 }
 
 #[test]

@@ -176,7 +176,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
         }
     }
 
-    /// All extents that are left.
+    /// All extents that are left. A call that is dropped loses those that it has collected; the next
+    /// one goes on after them.
     ///
     /// # Errors
     ///

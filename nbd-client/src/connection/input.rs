@@ -90,15 +90,14 @@ impl Connection {
         self.lost(eof.map_or(Error::GivenUp, Error::from))
     }
 
-    /// Ends the connection with the error that explains its loss best.
+    /// The error that explains a loss of the connection best.
     fn lost(&mut self, error: Error) -> Error {
         // in a handshake over TLS the place where it ended says more than that sending failed
         let send_error = self.send_error.take().filter(|_| self.is_open());
         let error = send_error.unwrap_or(error);
-        let error = match &self.tls {
+        match &self.tls {
             Some(tls) => tls.explain(error),
             None => error,
-        };
-        self.give_up(error)
+        }
     }
 }

@@ -381,14 +381,13 @@ impl Connection {
     }
 
     /// As [`Self::give_up`], where bytes could not be moved. A goodbye that only ESHUTDOWN asked
-    /// for is left out then, so that the events that wait for it can be polled.
+    /// for is left out then, and all goes on as if it had been sent: the server is going anyway.
     pub(crate) fn fail(&mut self, error: Error) -> Result<(), Error> {
-        let error = self.give_up(error);
-        if !self.obeys_shutdown || self.is_idle() {
-            return Err(error);
+        if self.obeys_shutdown && !self.is_idle() {
+            self.send_error = Some(error);
+            return Ok(());
         }
-        self.send_error = Some(error);
-        Ok(())
+        Err(self.give_up(error))
     }
 
     // ---- the clock

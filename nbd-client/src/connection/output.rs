@@ -61,7 +61,7 @@ impl Connection {
 
     /// True if the server takes no more bytes, and may have said why.
     pub(crate) const fn send_failed_before(&self) -> bool {
-        self.send_error.is_some() && !self.is_given_up
+        self.send_error.is_some() && !self.says_goodbye
     }
 }
 

@@ -47,12 +47,14 @@
 //! | survey with options, in two orders | [`Surveyor`] | `aio::Surveyor` |
 //! | read, write, zero, trim, cache, flush | [`Client`] | `aio::Client`, a handle for many tasks |
 //! | requests that are answered later | [`Client::start`], [`Client::next_event`] | `aio::Driver::start` and `next_event` |
+//! | the status of a range, as it comes | [`Client::block_status`] | events of the same two |
 //! | several connections used as one | [`Pool`], received by threads | `aio::Pool`, received by tasks |
 //! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | `aio::ReadAhead`, `aio::WriteBehind` |
 //! | small writes that follow each other | [`JoinedWrites`](pipeline::JoinedWrites) | `aio::JoinedWrites` |
 //! | a whole [`copy`] | [`copy::Copy`] | none: it has threads of its own, so run it in one |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
 //! | any stream of bytes | [`Client::over`], [`Surveyor::open`] | `aio::Driver::over`, `aio::Surveyor::open` |
+//! | connections made by the program | [`Pool::of`], [`pool::more_connections`] | `aio::Pool::of`, `aio::more_connections` |
 //! | end a job | [`Canceller`](transport::Canceller) | drop the future, and what it uses |
 //!
 //! # Reading and writing

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nbd_client::frame::command;
 use nbd_client::{Error, Options, Uri};
 use testkit::clients::{AnyClient, Kind};
+use testkit::peer::{self, Peer};
 use testkit::pki::Pki;
 use testkit::random::Rng;
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
@@ -206,4 +207,39 @@ fn every_client_says_the_same_of_a_server() {
             });
         }
     });
+}
+
+/// A handshake that ends at any byte, or has another byte there: all say the same of it, or find the
+/// same export.
+#[test]
+fn every_client_says_the_same_of_a_handshake() {
+    let contexts = [(1, "base:allocation"), (7, "qemu:dirty-bitmap:b0")];
+    let infos = [bytes::block_size_info([1, 4096, 1 << 25]), b"\0\x02a disk".to_vec()];
+    let honest = peer::handshake(&contexts, WRITABLE, 64 * MIB, &infos);
+    let options = Options::new()
+        .extended_headers(false)
+        .require_context("base:allocation")
+        .want_context("qemu:dirty-bitmap:b0");
+    let judge = |handshake: &[u8], context: &str| {
+        let told = Kind::ALL.map(|kind| {
+            let peer = Peer { closes: true, ..Peer::new(handshake.to_vec(), Vec::new()) };
+            match kind.over(peer.stream(), &options) {
+                Ok(client) => format!("{:?}", client.export()),
+                Err(Error::Io { .. }) => "lost".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        });
+        for (kind, told_by) in Kind::ALL.iter().zip(&told) {
+            assert_eq!(told_by, &told[0], "{kind:?}, {context}");
+        }
+    };
+    for at in 0..honest.len() {
+        judge(&honest[..at], &format!("cut at {at}"));
+        for change in [0x01, 0x80] {
+            let mut changed = honest.clone();
+            changed[at] ^= change;
+            judge(&changed, &format!("byte {at} changed by {change}"));
+        }
+    }
+    judge(&honest, "honest");
 }

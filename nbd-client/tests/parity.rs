@@ -2,10 +2,12 @@
 //! compiles.
 #![cfg(unix)]
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 
 use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
-use nbd_client::session::{TrimRequest, ZeroRequest, take_all};
+use nbd_client::pool::more_connections;
+use nbd_client::session::{StatusRequest, TrimRequest, ZeroRequest, take_all};
 use nbd_client::survey::{self, Order, SurveyorError};
 use nbd_client::transport::Socket;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, Uri, WriteBehind, aio};
@@ -28,7 +30,13 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.flush()?;
         client.start(|session| session.start_flush())?;
         client.next_event(&mut take_all)?;
-        let _ = client.stats();
+        client.abandon()?;
+        let buffer = client.buffer(512);
+        client.recycle_buffer(buffer);
+        client.recycle(Vec::new());
+        let _ = (client.stats(), client.in_flight());
+        client.block_status(&StatusRequest::new(0, 512), |_, _| {})?;
+        let _ = client.canceller();
         client.disconnect()
     };
     calls()?;
@@ -51,7 +59,9 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         writes.finish()?;
         pool.abandon()?;
         pool.disconnect()?;
-        Pool::of(Client::connect(uri, options)?, Vec::new())?.disconnect().map(drop)
+        let first = Client::connect(uri, options)?;
+        let others = more_connections(first.export(), 3, uri, options)?;
+        Pool::of(first, others)?.disconnect().map(drop)
     };
     pools()?;
     let over = |stream: UnixStream| -> Result<(), SurveyorError> {
@@ -67,8 +77,12 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
     survey::map(uri, options, contexts)?;
     let mut surveyor = Surveyor::connect(uri, options, contexts, Order::BitmapFirst)?;
     let _ = surveyor.connection_stats().count();
+    let _ = (surveyor.export().size(), surveyor.is_read_only(), surveyor.assumes_data());
     let settled = surveyor.survey_options()?;
-    surveyor.survey(settled)?.collect_vec()?;
+    let mut extents = surveyor.survey(settled)?;
+    extents.next_extent()?;
+    let _ = (extents.stats(), extents.as_survey().resume_point());
+    extents.collect_vec()?;
     let client = surveyor.into_client()?;
     Surveyor::over(client, contexts)?.disconnect()
 }
@@ -91,8 +105,13 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         let mut driver = aio::Driver::connect(uri, options).await?;
         driver.start(|session| session.start_flush())?;
         driver.next_event(&mut take_all).await?;
-        let _ = driver.stats();
-        driver.disconnect().await
+        driver.abandon().await?;
+        let buffer = driver.buffer(512);
+        driver.recycle_buffer(buffer);
+        driver.recycle(Vec::new());
+        let _ = (driver.stats(), driver.in_flight());
+        let _ = aio::Client::of(driver);
+        Ok(())
     };
     calls().await?;
     let pools = async || -> Result<(), Error> {
@@ -114,7 +133,9 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         writes.finish().await?;
         pool.abandon().await?;
         pool.disconnect().await?;
-        aio::Pool::of(aio::Driver::connect(uri, options).await?, Vec::new())?.disconnect().await.map(drop)
+        let first = aio::Driver::connect(uri, options).await?;
+        let others = aio::more_connections(first.export(), 3, uri, options).await?;
+        aio::Pool::of(first, others)?.disconnect().await.map(drop)
     };
     pools().await?;
     let over = async |stream: tokio::net::UnixStream| -> Result<(), SurveyorError> {
@@ -129,8 +150,12 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
     aio::map(uri, options, contexts).await?;
     let mut surveyor = aio::Surveyor::connect(uri, options, contexts, Order::BitmapFirst).await?;
     let _ = surveyor.connection_stats().count();
+    let _ = (surveyor.export().size(), surveyor.is_read_only(), surveyor.assumes_data());
     let settled = surveyor.survey_options()?;
-    surveyor.survey(settled)?.collect_vec().await?;
+    let mut extents = surveyor.survey(settled)?;
+    extents.next_extent().await?;
+    extents.collect_vec().await?;
+    let _ = (extents.stats(), extents.as_survey().resume_point());
     let driver = surveyor.into_driver().await?;
     aio::Surveyor::over(driver, contexts)?.into_client().await?.disconnect().await?;
     Ok(())
@@ -149,4 +174,79 @@ async fn both_columns_compile_and_fail_alike() {
     let other = tokio::spawn(task).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), other.to_string());
     assert_eq!(error.class(), other.class());
+}
+
+/// The methods of one kind of client, as the committed listing of the public interface has them: of
+/// lines that contain one of `places`, followed by the method's name.
+fn methods(listing: &str, places: &[&str]) -> BTreeSet<String> {
+    let named = |line: &str, place: &str| {
+        let (_, after) = line.split_once(place)?;
+        let end = after.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+        Some(after[..end].to_owned()).filter(|name| !name.is_empty())
+    };
+    let lines = listing.lines().filter(|line| line.starts_with("pub ") && line.contains("fn "));
+    lines.flat_map(|line| places.iter().filter_map(move |place| named(line, place))).collect()
+}
+
+/// No method is missing on one side, but for those with a reason; and both columns above name each.
+#[test]
+fn no_method_is_missing_on_one_side() {
+    let listing = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../api/nbd-client.txt"));
+    let listing = listing.unwrap().replace("nbd_client::", "");
+    let of = |places: &[&str]| methods(&listing, places);
+    let source = include_str!("parity.rs");
+    let (blocking, asynchronous) = source.split_once("async fn asynchronous").unwrap();
+    let both: [(BTreeSet<String>, BTreeSet<String>, &[&str]); 4] = [
+        (
+            of(&[" client::Client<T>::", " client::Client<transport::Socket>::"]),
+            of(&[" aio::Client::", " aio::Driver<S>::", " aio::Driver<aio::BoxedStream>::"]),
+            // a dropped future is cancelled; the events of a request are its status; a handle is made of
+            // a driver
+            &["canceller", "block_status", "of"],
+        ),
+        (
+            of(&[" pool::PoolOver<pool::ThreadWorker>::", " pool::PoolOver<W>::"]),
+            of(&[" pool::PoolOver<aio::TaskWorker>::", " pool::PoolOver<W>::"]),
+            &[],
+        ),
+        (
+            of(&[" ReadAhead<'_, I>::", " WriteBehind<'_>::", " pipeline::JoinedWrites<'_>::"]),
+            of(&[
+                " ReadAhead<'_, I, aio::TaskWorker>::",
+                " WriteBehind<'_, aio::TaskWorker>::",
+                " pipeline::JoinedWrites<'_, aio::TaskWorker>::",
+            ]),
+            &[],
+        ),
+        (
+            of(&[
+                " survey::SurveyorOver<client::Client>::",
+                " survey::SurveyorOver<client::Client<T>>::",
+                " survey::SurveyorOver<C>::",
+                " survey::SurveyStream<'a, C>::",
+                " survey::SurveyStream<'_, client::Client<T>>::",
+            ]),
+            of(&[
+                " survey::SurveyorOver<aio::Driver>::",
+                " survey::SurveyorOver<aio::Driver<S>>::",
+                " survey::SurveyorOver<C>::",
+                " survey::SurveyStream<'a, C>::",
+                " survey::SurveyStream<'_, aio::Driver<S>>::",
+            ]),
+            // ExtentStream has the blocking ones; what is left of a survey is a client or a driver
+            &["pull", "next_extent", "collect_vec", "into_driver"],
+        ),
+    ];
+    for (one, other, with_reason) in both {
+        assert!(!one.is_empty() && !other.is_empty(), "the listing has another form");
+        let differing: Vec<_> = one.symmetric_difference(&other).collect();
+        assert!(differing.iter().all(|name| with_reason.contains(&name.as_str())), "{differing:?}");
+        for (column, names) in [(blocking, one), (asynchronous, other)] {
+            let is_named = |name: &String| {
+                name == "pull" || [".", "::"].iter().any(|dot| column.contains(&format!("{dot}{name}(")))
+            };
+            let missing: Vec<_> = names.iter().filter(|name| !is_named(name)).collect();
+            assert!(missing.is_empty(), "the parity test does not call {missing:?}");
+        }
+    }
 }

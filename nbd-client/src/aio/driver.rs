@@ -37,7 +37,8 @@ const SLICES: usize = 16;
 /// let uri = "nbd://localhost/disk".parse().unwrap();
 /// let mut driver = Driver::connect(&uri, &Options::new()).await?;
 /// for block in 0..16 {
-///     driver.start(|session| session.start_read(&ReadRequest::new(block << 20), vec![0; 1 << 20]))?;
+///     let buffer = driver.buffer(1 << 20);
+///     driver.start(|session| session.start_read(&ReadRequest::new(block << 20), buffer))?;
 /// }
 /// while let Some(event) = driver.next_event(&mut take_all).await? {
 ///     match event {
@@ -145,6 +146,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(cookie)
     }
 
+    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
+    /// What it holds is of no meaning.
+    #[must_use]
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
+        self.io.connection.buffer(length)
+    }
+
+    /// Gives back the memory of a read's data, to be used for the next.
+    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        self.io.connection.recycle_buffer(buffer);
+    }
+
     /// Gives back the memory of a status event's payload, to be used for the next.
     pub fn recycle(&mut self, payload: Vec<u8>) {
         self.io.connection.recycle(payload);
@@ -173,6 +186,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             visit.0.exchange().await?;
         }
+    }
+
+    /// Waits until no request is in flight, and forgets their results, see
+    /// [`Client::abandon`](crate::Client::abandon).
+    ///
+    /// # Errors
+    ///
+    /// The errors of a connection. Requests that failed are forgotten as well.
+    pub async fn abandon(&mut self) -> Result<(), Error> {
+        while let Some(event) = self.next_event(&mut take_all).await? {
+            self.io.connection.forget(event);
+        }
+        Ok(())
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in

@@ -54,5 +54,5 @@ mod task;
 pub use client::Client;
 pub use connect::BoxedStream;
 pub use driver::Driver;
-pub use pool::{JoinedWrites, Pool, ReadAhead, TaskWorker, WriteBehind};
+pub use pool::{JoinedWrites, Pool, ReadAhead, TaskWorker, WriteBehind, more_connections};
 pub use survey::{SurveyStream, Surveyor, map};

@@ -12,6 +12,7 @@ use super::connect::before;
 use super::driver::Driver;
 use crate::connection::Transfer;
 use crate::error::Error;
+use crate::export::Export;
 use crate::options::Options;
 use crate::pipeline::{self, Block};
 use crate::pool::{Job, Outbox, PoolOver, Worker, connect_more};
@@ -151,9 +152,8 @@ impl Pool {
     pub async fn connect(uri: &Uri, options: &Options, connections: usize) -> Result<Self, Error> {
         let options = options.clone().without_contexts();
         let first = Driver::connect(uri, &options).await?;
-        let hurried = options.hurried();
         let more = connections.saturating_sub(1);
-        let others = connect_more(first.export(), more, || Driver::connect(uri, &hurried)).await?;
+        let others = more_connections(first.export(), more, uri, &options).await?;
         Self::of(first, others)
     }
 
@@ -229,6 +229,22 @@ impl Pool {
     pub async fn disconnect(self) -> Result<Vec<SessionStats>, Error> {
         self.end_all().await
     }
+}
+
+/// Up to `most` further connections to an export that one connection has found, see
+/// [`pool::more_connections`](crate::pool::more_connections).
+///
+/// # Errors
+///
+/// As [`Driver::connect`].
+pub async fn more_connections(
+    export: &Export,
+    most: usize,
+    uri: &Uri,
+    options: &Options,
+) -> Result<Vec<Driver>, Error> {
+    let hurried = options.hurried();
+    connect_more(export, most, || Driver::connect(uri, &hurried)).await
 }
 
 impl<I: Iterator<Item = Range<u64>>> ReadAhead<'_, I> {

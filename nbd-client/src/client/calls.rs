@@ -180,21 +180,11 @@ impl<T: Transport> Client<T> {
         sent.map(|()| cookie)
     }
 
-    /// The longest read or write that can be answered in one chunk, in bytes: what the server says,
-    /// at most 32 MiB, within the limits of
-    /// [`Options::session_limits`](crate::Options::session_limits), in whole blocks.
-    #[must_use]
-    pub fn longest_payload(&self) -> u32 {
-        self.session().map_or(0, Session::longest_payload)
-    }
-
     /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
     /// Its content has no meaning.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let mut buffer = self.driver.connection.spare_buffer();
-        buffer.resize(length, 0);
-        buffer
+        self.driver.connection.buffer(length)
     }
 
     /// Gives back the memory of a read's data, to be used for the next.
@@ -231,11 +221,7 @@ impl<T: Transport> Client<T> {
     /// The errors of a connection. Requests that failed are forgotten as well.
     pub fn abandon(&mut self) -> Result<(), Error> {
         while let Some(event) = self.next_event(&mut take_all)? {
-            match event {
-                Event::Read { data, .. } => self.recycle_buffer(data),
-                Event::Status { payload, .. } => self.recycle(payload),
-                _ => {}
-            }
+            self.driver.connection.forget(event);
         }
         Ok(())
     }

@@ -176,12 +176,6 @@ impl<T: Transport> Client<T> {
         self.driver
     }
 
-    /// True if the server said that it is going down: [`Self::disconnect`] is due.
-    #[must_use]
-    pub fn must_disconnect(&self) -> bool {
-        self.session().is_some_and(Session::must_disconnect)
-    }
-
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in
     /// flight are given up.
     ///

@@ -41,7 +41,7 @@ use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, Session, StartError};
+use crate::session::{Admit, Cookie, Event, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
 
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
@@ -300,6 +300,22 @@ impl Connection {
         match &mut self.stage {
             Stage::Open(session) => session.spare_buffer(),
             _ => Vec::new(),
+        }
+    }
+
+    /// A buffer of `length` bytes in such memory, if there is some.
+    pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
+        let mut buffer = self.spare_buffer();
+        buffer.resize(length, 0);
+        buffer
+    }
+
+    /// Gives the memory of an event back.
+    pub(crate) fn forget(&mut self, event: Event) {
+        match event {
+            Event::Read { data, .. } => self.recycle_buffer(data),
+            Event::Status { payload, .. } => self.recycle(payload),
+            _ => {}
         }
     }
 

@@ -1,5 +1,5 @@
-//! One random fault, or several, judged by every kind of client: what each call returns is the same,
-//! word for word, over plain bytes and over TLS.
+//! One random fault, or several, judged by every kind of client: each call returns the same, word for
+//! word, over plain bytes and over TLS.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -21,7 +21,7 @@ const WRITABLE: u16 = 1 | 1 << 2 | 1 << 3 | 1 << 6;
 const LIMIT: Duration = Duration::from_secs(1);
 const SEEDS: u64 = 96;
 
-/// What a server does with one request.
+/// A server's answer to one request.
 #[derive(Clone, Debug)]
 enum Deed {
     Answer,
@@ -111,7 +111,7 @@ fn answer(request: &SeenRequest, cookie: u64) -> Vec<u8> {
     bytes::extended_chunk(DONE, 1, cookie, request.offset, &payload)
 }
 
-/// What a client did, in words. Left out are times, the numbers that a client gives to its requests,
+/// The result of a call in words. Left out are times, the numbers that a client gives to its requests,
 /// how a lost connection is noticed (by sending or by receiving, which is a matter of who is first),
 /// and who refuses a request after ESHUTDOWN (the pool's connection, or the client).
 fn told(result: core::result::Result<Vec<u8>, Error>) -> String {

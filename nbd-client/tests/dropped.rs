@@ -339,7 +339,7 @@ async fn connect_survey(uri: &Uri, order: Order) -> Result<aio::Surveyor, Survey
     aio::Surveyor::connect(uri, &Options::new(), &wanted, order).await
 }
 
-/// Whatever of connecting and of a goodbye is dropped: the connection is closed.
+/// A dropped call that connects or says goodbye leaves no connection open.
 #[tokio::test]
 async fn a_connection_that_is_dropped_is_closed() {
     async fn ends<V, E: Debug>(future: impl Future<Output = Result<V, E>>, times: usize) {

@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
-    /// What it holds is of no meaning.
+    /// Its content has no meaning.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
         self.io.connection.buffer(length)

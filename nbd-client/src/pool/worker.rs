@@ -59,7 +59,7 @@ impl ThreadWorker {
         let bell = waker.clone();
         std::thread::Builder::new()
             .name("nbd-pool".to_owned())
-            .spawn(move || Work { driver, jobs: theirs, outbox }.run(bell.as_ref()))
+            .spawn(move || Work { driver, jobs: theirs, outbox, is_ending: false }.run(bell.as_ref()))
             .map_err(failed)?;
         Ok(Self { unannounced: 0, unannounced_bytes: 0, jobs, waker })
     }
@@ -110,6 +110,8 @@ struct Work<T> {
     driver: BlockingDriver<T>,
     jobs: Receiver<Job>,
     outbox: Outbox,
+    /// It ends when all that was begun is answered.
+    is_ending: bool,
 }
 
 impl<T: Transport> Work<T> {
@@ -126,41 +128,61 @@ impl<T: Transport> Work<T> {
 
     /// Serves transfers until the pool has no more of them and all are answered, or it is gone.
     fn serve(&mut self, waker: Option<&Waker>) -> Result<(), Error> {
-        let mut is_ending = false;
         loop {
             if let Some(waker) = waker {
                 // before the last look for work: work that comes after that look ends the wait
                 waker.will_wait();
             }
-            loop {
-                let is_idle = self.driver.connection.is_idle() && !is_ending;
-                match if is_idle { self.wait_for_job()? } else { self.jobs.try_recv() } {
-                    Ok(Job::Begin(number, transfer)) => {
-                        self.outbox.begin(&mut self.driver.connection, number, transfer)?;
-                    }
-                    Ok(Job::End) => is_ending = true,
-                    Ok(Job::GiveUp) | Err(TryRecvError::Disconnected) => return Ok(()),
-                    Err(TryRecvError::Empty) => break,
-                }
+            if !self.begin_all()? {
+                return Ok(());
             }
-            while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
-                self.outbox.event(&mut self.driver.connection, event);
-            }
-            let is_late = self.outbox.due().is_some_and(|due| due <= Instant::now());
-            if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
-                self.outbox.send();
-            }
+            self.report_events()?;
             if !self.driver.connection.is_idle() {
-                if waker.is_none() {
-                    self.outbox.send();
-                }
-                if !self.driver.exchange_or_wake(self.outbox.due())? {
-                    self.outbox.send();
-                }
-            } else if is_ending {
+                self.exchange(waker.is_some())?;
+            } else if self.is_ending {
                 return Ok(());
             }
         }
+    }
+
+    /// Begins the transfers that have come. Waits for one while nothing is in flight. `false` when the
+    /// pool is gone.
+    fn begin_all(&mut self) -> Result<bool, Error> {
+        loop {
+            let waits = self.driver.connection.is_idle() && !self.is_ending;
+            match if waits { self.wait_for_job()? } else { self.jobs.try_recv() } {
+                Ok(Job::Begin(number, transfer)) => {
+                    self.outbox.begin(&mut self.driver.connection, number, transfer)?;
+                }
+                Ok(Job::End) => self.is_ending = true,
+                Ok(Job::GiveUp) | Err(TryRecvError::Disconnected) => return Ok(false),
+                Err(TryRecvError::Empty) => return Ok(true),
+            }
+        }
+    }
+
+    /// Takes the events that are there, and hands them over when it is time.
+    fn report_events(&mut self) -> Result<(), Error> {
+        while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
+            self.outbox.event(&mut self.driver.connection, event);
+        }
+        let is_late = self.outbox.due().is_some_and(|due| due <= Instant::now());
+        if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
+            self.outbox.send();
+        }
+        Ok(())
+    }
+
+    /// Moves bytes, and waits no longer than reports may. Without a waker it cannot tell how long that
+    /// will be.
+    fn exchange(&mut self, can_be_woken: bool) -> Result<(), Error> {
+        if !can_be_woken {
+            self.outbox.send();
+        }
+        if !self.driver.exchange_or_wake(self.outbox.due())? {
+            self.outbox.send();
+        }
+        Ok(())
     }
 
     /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.

@@ -84,6 +84,9 @@ impl Meaning {
     }
 }
 
+/// Room for decoded descriptors: their ends, and a value for the flags of each.
+pub(super) type Cuts<'a, T> = (&'a mut [u64], &'a mut [T]);
+
 /// The usable descriptors of one payload at their offsets, and the place from which they are read
 /// on. Clones share the payload.
 #[derive(Clone, Debug)]
@@ -153,16 +156,16 @@ impl Layer {
     pub(super) fn skip_to(&mut self, offset: u64) {
         let mut kept = (self.index, self.position);
         // a block of one descriptor at a time, since it may be the one to keep
-        while self.next_block(&mut [(0, 0)], |flags| flags) > 0 && self.position <= offset {
+        while self.next_block((&mut [0], &mut [0]), |flags| flags) > 0 && self.position <= offset {
             kept = (self.index, self.position);
         }
         (self.index, self.position) = kept;
     }
 
-    /// Reads as many descriptors as `cuts` holds: their ends, and `show` applied to their flags.
+    /// Reads as many descriptors as `cuts` has room for: their ends, and `show` applied to their flags.
     /// Returns their number.
     #[inline]
-    pub(super) fn next_block<T>(&mut self, cuts: &mut [(u64, T)], show: impl Fn(u64) -> T) -> usize {
+    pub(super) fn next_block<T>(&mut self, cuts: Cuts<'_, T>, show: impl Fn(u64) -> T) -> usize {
         let Self { payload, form, usable, index, position, .. } = self;
         let list = payload.as_slice().get(form.header_size()..).unwrap_or_default();
         let left = *index..usable.descriptors;
@@ -182,20 +185,20 @@ fn decode<R: RawDescriptor, T>(
     list: Option<&[R]>,
     position: &mut u64,
     most: u64,
-    cuts: &mut [(u64, T)],
+    (ends, shown): Cuts<'_, T>,
     show: impl Fn(u64) -> T,
 ) -> usize {
     let list = list.unwrap_or_default();
-    let count = list.len().min(cuts.len());
-    let mut end = *position;
-    for (raw, cut) in list.iter().zip(&mut *cuts) {
+    let count = list.len().min(ends.len());
+    let mut next = *position;
+    for ((raw, end), shown) in list.iter().zip(&mut *ends).zip(shown) {
         let descriptor = raw.read();
         // `Rules` have found that no sum overflows
-        end = end.wrapping_add(descriptor.length);
-        *cut = (end, show(descriptor.flags));
+        next = next.wrapping_add(descriptor.length);
+        (*end, *shown) = (next, show(descriptor.flags));
     }
-    *position = end.min(most);
-    if let Some((end, _)) = count.checked_sub(1).and_then(|last| cuts.get_mut(last)) {
+    *position = next.min(most);
+    if let Some(end) = count.checked_sub(1).and_then(|last| ends.get_mut(last)) {
         *end = *position;
     }
     count
@@ -207,12 +210,11 @@ impl ExtentSource for Layer {
     type Error = StreamError;
 
     fn pull(&mut self) -> Result<Option<Extent<u64>>, StreamError> {
-        let (start, meaning, mut cut) = (self.position, self.meaning, [(0, 0)]);
-        if self.next_block(&mut cut, |flags| meaning.known_flags(flags)) == 0 {
+        let (start, meaning, mut flags) = (self.position, self.meaning, [0]);
+        if self.next_block((&mut [0], &mut flags), |flags| meaning.known_flags(flags)) == 0 {
             return Ok(None);
         }
-        let [(end, flags)] = cut;
-        Ok(Some(Extent::from_range(start..end, flags)?))
+        Ok(Some(Extent::from_range(start..self.position, flags[0])?))
     }
 }
 

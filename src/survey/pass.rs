@@ -156,7 +156,7 @@ impl Pass {
                 Ok(true)
             }
             None => {
-                self.window.rest();
+                self.window.release_unused();
                 Ok(false)
             }
         }
@@ -386,18 +386,22 @@ impl Pass {
         Ok(())
     }
 
-    /// Opens the range of a reply that did not fit, and shrinks the next request unless room will
-    /// become free. If a single block is already too large, frees room or fails.
+    /// Opens the range of a reply that did not fit, to request it again.
+    ///
+    /// Where nothing will become free, the next request must be shorter, or, if this one was about
+    /// a single block, retained answers make room. If there are none either, the survey fails.
     fn ask_again(&mut self, reply: &Reply, cx: &mut PassContext) -> Result<(), SurveyError> {
         cx.stats.failed += 1;
         self.pieces.reopen(reply.id);
         if reply.evicted {
+            // it was dropped for one that is read earlier, and is no sign of a stall
             return Ok(());
         }
         self.count_progress(0, cx)?;
         let Reply { asked, wanted, hopeless, .. } = reply;
         let (length, block) = (asked.end - asked.start, cx.options.export.block());
         if !hopeless && *wanted <= self.share(&cx.budget) as u64 {
+            // it fits as soon as other payloads have been read
             return Ok(());
         }
         if length > block {
@@ -437,7 +441,7 @@ impl Pass {
         if end < question.end || advanced >= STRIDE {
             self.count_progress(advanced, cx).inspect_err(|_| self.pieces.reopen(id))?;
         }
-        let unused = layers.iter().map(|layer| layer.bytes_beyond(end)).sum();
+        let unused = layers.iter().filter(|one| one.end() > end).map(|one| one.bytes_beyond(end)).sum();
         let asked = question.end - question.start;
         self.sizer.learn(advanced, asked, payload_bytes(&layers), unused, &cx.options);
         let fresh = layers.len();

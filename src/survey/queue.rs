@@ -77,10 +77,15 @@ impl Queue {
         self.len = self.taken;
     }
 
-    /// Checks that byte `start` follows the last extent, makes room, and returns the writer, which
-    /// takes extents until there are `most` in all, or as many as fit.
+    /// Begins to add extents, the first of which starts at byte `start`.
     ///
-    /// This is a second guard after the merge: a gap or an overlap here would lose data.
+    /// Extents that were not taken move to the front. There is room until the queue has `most`, or
+    /// as many as fit.
+    ///
+    /// # Errors
+    ///
+    /// A gap or an overlap before `start`. This is a second guard after the merge: either would
+    /// lose data.
     #[inline]
     pub(super) fn fill_from(&mut self, start: u64, most: usize) -> Result<Filling<'_>, StreamError> {
         let expected = self.end;

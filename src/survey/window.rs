@@ -15,7 +15,7 @@
 //! the step. So descriptors are decoded in small blocks, and the step within a block is an addition,
 //! not a branch: of two contexts with 2,000 descriptors each, a branch made 16 of 13 ns.
 
-#![allow(clippy::indexing_slicing, reason = "an index in a block is below its length, see `past`")]
+#![allow(clippy::indexing_slicing, reason = "an index in a block is below its length, see `pass`")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::layer::{Answer, Layer, PackedAnswer};
-use super::queue::{Cut, Queue};
+use super::queue::Queue;
 use crate::error::StreamError;
 use crate::status::Status;
 
@@ -37,14 +37,19 @@ pub(super) type ReplyLayers = SmallVec<[Layer; 4]>;
 const BLOCK: usize = 16;
 
 /// One layer, decoded block by block. The blocks cover the disk up to `u64::MAX`.
+///
+/// Ends and answers are apart: each step of the merge waits for the load of an end, which is one
+/// cycle shorter from an array of numbers.
 #[derive(Clone, Debug)]
 struct DecodedLayer {
     /// The layer, after the block.
     layer: Layer,
     /// The answers for the flags that nearly all descriptors have: 0 to 3.
     usual: [PackedAnswer; 4],
-    /// The descriptors of the block.
-    block: [Cut; BLOCK],
+    /// The ends of the descriptors of the block.
+    ends: [u64; BLOCK],
+    /// Their answers.
+    answers: [PackedAnswer; BLOCK],
     /// The index of the current descriptor in the block.
     current: usize,
 }
@@ -54,45 +59,28 @@ impl DecodedLayer {
         let mut decoded = Self {
             usual: [0, 1, 2, 3].map(|flags| layer.meaning.answer(flags).pack()),
             layer: layer.clone(),
-            block: [(0, [0; 2]); BLOCK],
+            ends: [0; BLOCK],
+            answers: [[0; 2]; BLOCK],
             current: 0,
         };
         decoded.decode();
         decoded
     }
 
-    /// Decodes the next block. After the last descriptor comes a cut up to `u64::MAX`, for the bytes
-    /// that the layer does not describe: it ends the block, and is never passed.
+    /// Decodes the next block. The last descriptor is followed by an end at `u64::MAX`, for the bytes
+    /// that the layer does not describe, which is never passed.
     #[inline(never)]
     fn decode(&mut self) {
-        let Self { layer, usual, block, .. } = self;
+        let Self { layer, usual, ends, answers, .. } = self;
         let meaning = layer.meaning;
         let answer = |flags| match usize::try_from(flags).ok().and_then(|flags| usual.get(flags)) {
             Some(usual) => *usual,
             None => meaning.answer(flags).pack(),
         };
-        let count = layer.next_block(block, answer);
-        if let Some(cut) = block.get_mut(count) {
-            *cut = (u64::MAX, meaning.elsewhere().pack());
+        let count = layer.next_block((ends, answers), answer);
+        if count < BLOCK {
+            (ends[count], answers[count]) = (u64::MAX, meaning.elsewhere().pack());
         }
-    }
-
-    /// The end of a descriptor in the block, and its answer.
-    #[inline(always)]
-    fn cut(&self, current: usize) -> Cut {
-        self.block[current]
-    }
-
-    /// The index after `current` if that descriptor ends at or before `position`, in the next block
-    /// if necessary.
-    #[inline(always)]
-    fn past(&mut self, current: usize, position: u64) -> usize {
-        let next = current + usize::from(self.cut(current).0 <= position);
-        if next < BLOCK {
-            return next;
-        }
-        self.decode();
-        0
     }
 }
 
@@ -124,10 +112,11 @@ impl Window {
             self.layers.clear();
             self.layers.extend(reply.iter().map(DecodedLayer::new));
         }
-        for layer in &mut self.layers {
-            while layer.cut(layer.current).0 <= range.start {
-                layer.current = layer.past(layer.current, range.start);
+        for mut head in self.layers.iter_mut().map(Head::of) {
+            while head.end <= range.start {
+                head.pass(range.start);
             }
+            head.layer.current = head.current;
         }
         (self.left, self.known) = (range, known.pack());
         self.reply = Some(reply);
@@ -135,74 +124,89 @@ impl Window {
 
     /// Moves the next extents to the queue, until that has `most`. Returns `false` if none is left.
     pub(super) fn read(&mut self, queue: &mut Queue, most: usize) -> Result<bool, StreamError> {
-        let Self { layers, known, left, .. } = self;
+        let &mut Self { ref mut layers, ref mut left, known, disjoint, .. } = self;
         if left.is_empty() {
             return Ok(false);
         }
-        let out = (queue, most);
         let or = |a: PackedAnswer, b: PackedAnswer| [a[0] | b[0], a[1] | b[1]];
         let safer = |a, b| Answer::unpack(a).join(&Answer::unpack(b)).pack();
         // Of a few layers a compiler knows the number, and keeps the changing values in registers.
         match layers.as_mut_slice() {
-            [one] if self.disjoint => merge::<false>([one], [0], left, *known, or, out),
-            [one, two] if self.disjoint => merge::<false>([one, two], [0; 2], left, *known, or, out),
-            [one, two, three] if self.disjoint => {
-                merge::<false>([one, two, three], [0; 3], left, *known, or, out)
-            }
+            [a] if disjoint => merge::<false>([a].map(Head::of), left, known, or, (queue, most)),
+            [a, b] if disjoint => merge::<false>([a, b].map(Head::of), left, known, or, (queue, most)),
+            [a, b, c] if disjoint => merge::<false>([a, b, c].map(Head::of), left, known, or, (queue, most)),
             _ => {
-                let layers: SmallVec<[_; 8]> = layers.iter_mut().collect();
-                let current: SmallVec<[_; 8]> = SmallVec::from_elem(0, layers.len());
-                if self.disjoint {
-                    merge::<false>(layers, current, left, *known, or, out)
+                let heads: SmallVec<[_; 8]> = layers.iter_mut().map(Head::of).collect();
+                if disjoint {
+                    merge::<false>(heads, left, known, or, (queue, most))
                 } else {
-                    merge::<true>(layers, current, left, *known, safer, out)
+                    merge::<true>(heads, left, known, safer, (queue, most))
                 }
             }
         }?;
         Ok(true)
     }
 
-    /// Drops a reply that no piece refers to any more, so that it no longer counts.
-    pub(super) fn rest(&mut self) {
+    /// Releases the reply if no piece refers to it any more, so that its payloads leave the budget.
+    pub(super) fn release_unused(&mut self) {
         if self.reply.take_if(|open| Arc::strong_count(open) == 1).is_some() {
             self.layers.clear();
         }
     }
 }
 
-/// The merge itself. `current` has a place for the index of each layer in its block.
+/// The current descriptor of a layer. The loop of the merge keeps its index and its end in registers.
+struct Head<'a> {
+    layer: &'a mut DecodedLayer,
+    current: usize,
+    end: u64,
+}
+
+impl<'a> Head<'a> {
+    fn of(layer: &'a mut DecodedLayer) -> Self {
+        Self { current: layer.current, end: layer.ends[layer.current], layer }
+    }
+
+    /// Goes on to the next descriptor if the current one ends at or before `position`.
+    #[inline(always)]
+    fn pass(&mut self, position: u64) {
+        self.current += usize::from(self.end <= position);
+        if self.current >= BLOCK {
+            self.layer.decode();
+            self.current = 0;
+        }
+        self.end = self.layer.ends[self.current];
+    }
+}
+
+/// The merge itself: up to the end of `left`, or until the queue has `most` extents.
 #[inline(never)]
 fn merge<'a, const DISPUTES: bool>(
-    mut layers: impl AsMut<[&'a mut DecodedLayer]>,
-    mut current: impl AsMut<[usize]>,
+    mut heads: impl AsMut<[Head<'a>]>,
     left: &mut Range<u64>,
     known: PackedAnswer,
     join: impl Fn(PackedAnswer, PackedAnswer) -> PackedAnswer,
     (queue, most): (&mut Queue, usize),
 ) -> Result<(), StreamError> {
-    let (layers, current) = (layers.as_mut(), current.as_mut());
-    layers.iter().zip(&mut *current).for_each(|(layer, current)| *current = layer.current);
-    let (mut start, end) = (left.start, left.end);
+    let (heads, Range { mut start, end }) = (heads.as_mut(), left.clone());
     let mut queue = queue.fill_from(start, most)?;
-    while start < end && queue.has_room() {
-        // Each step waits for the index of the step before: the end of the window is no part of that.
+    while queue.has_room() {
+        // Each step waits for the ends of the step before; the end of the window is kept out of that.
         let (mut next, mut all) = (u64::MAX, known);
-        for (layer, current) in layers.iter().zip(&*current) {
-            let (end, answer) = layer.cut(*current);
-            (next, all) = (next.min(end), join(all, answer));
+        for Head { layer, current, end } in &*heads {
+            (next, all) = (next.min(*end), join(all, layer.answers[*current]));
         }
         start = next.min(end);
         queue.push::<DISPUTES>(start, all);
-        // A descriptor that goes on after the window is the first one of the next window.
-        if next <= end {
-            for (layer, current) in layers.iter_mut().zip(&mut *current) {
-                *current = layer.past(*current, next);
-            }
+        // `open` passes the descriptors that end with the window before it opens the next one.
+        if next >= end {
+            break;
         }
+        heads.iter_mut().for_each(|head| head.pass(next));
     }
-    left.start = start;
     queue.finish(start);
-    layers.iter_mut().zip(current).for_each(|(layer, current)| layer.current = *current);
+    left.start = start;
+    heads.iter_mut().for_each(|head| head.layer.current = head.current);
     Ok(())
 }
 

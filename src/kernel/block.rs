@@ -60,7 +60,7 @@ pub struct Block {
     /// The OR of the flags of the left and of the right side.
     flags: [u64; 2],
     /// The byte up to which the statuses of the codes hold.
-    until: u64,
+    statuses_hold_until: u64,
 }
 
 /// A merged segment: its range, and the code of the flags of both sides.
@@ -84,7 +84,7 @@ impl Block {
             width: FIRST,
             keep: None,
             flags: [0; 2],
-            until: u64::MAX,
+            statuses_hold_until: u64::MAX,
         }
     }
 
@@ -107,8 +107,8 @@ impl Block {
     /// Leaves to the scalar merge whatever ends beyond this byte, where codes get other statuses.
     /// The reader will be asked for its wishes anew if it is another byte than before.
     pub(crate) fn hold_until(&mut self, end: u64) {
-        if self.until != end {
-            self.until = end;
+        if self.statuses_hold_until != end {
+            self.statuses_hold_until = end;
             self.keep = self.keep.as_ref().map(|_| Keep::new());
         }
     }
@@ -130,11 +130,8 @@ impl Block {
         let width = self.width;
         self.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
         let may_have_ties = run.is_none();
-        let merged = match run {
-            Some(run) => run,
-            None => self.mixed(left, right, width).ok_or(NextBlock::Scalar)?,
-        };
-        if merged.progress.position > self.until.min(until) {
+        let merged = run.or_else(|| self.mixed(left, right, width)).ok_or(NextBlock::Scalar)?;
+        if merged.progress.position > self.statuses_hold_until.min(until) {
             return Err(NextBlock::Scalar);
         }
         if self.keep.as_ref().is_some_and(|keep| !keep.knows(merged.flags)) {

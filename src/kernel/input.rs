@@ -2,7 +2,7 @@
 //! follows.
 //!
 //! ```text
-//!            start        end
+//!            start    list_start
 //!              |           |
 //! |----flags----------------|----list[0]----|--list[1]--| ...
 //!              ^ the merge  ^ the list starts
@@ -25,7 +25,7 @@ pub(super) struct Input<'a, R> {
     /// The position of the merge.
     pub(super) start: u64,
     /// The start of the list; beyond `start` where the merge stands in a descriptor.
-    pub(super) end: u64,
+    pub(super) list_start: u64,
     /// The flags of that descriptor.
     pub(super) flags: u64,
 }
@@ -44,13 +44,13 @@ pub struct Consumed {
 impl<R: RawDescriptor> Input<'_, R> {
     /// Whether the merge stands in a descriptor, whose rest is the first key.
     pub(super) fn is_begun(&self) -> bool {
-        self.start < self.end
+        self.start < self.list_start
     }
 
     /// The end of that rest, and its flags; zeroes if there is none. `None` where a number does not
     /// fit a key.
     pub(super) fn rest(&self) -> Option<Decoded> {
-        let end = self.end.checked_sub(self.start)?;
+        let end = self.list_start.checked_sub(self.start)?;
         let flags = if self.is_begun() { self.flags } else { 0 };
         (end < LONGEST && flags < FLAGS).then_some(Decoded { end, flags })
     }
@@ -59,10 +59,10 @@ impl<R: RawDescriptor> Input<'_, R> {
     /// the first of the list. `None` where there is none, or it does not fit a key.
     pub(super) fn current(&self) -> Option<Consumed> {
         let current = if self.is_begun() {
-            Consumed { count: 0, end: self.end, flags: self.flags }
+            Consumed { count: 0, end: self.list_start, flags: self.flags }
         } else {
             let first = self.list.first()?.read();
-            Consumed { count: 1, end: self.end.checked_add(first.length)?, flags: first.flags }
+            Consumed { count: 1, end: self.list_start.checked_add(first.length)?, flags: first.flags }
         };
         (current.end <= MAX_END && current.flags < FLAGS).then_some(current)
     }

@@ -102,18 +102,22 @@ impl Keep {
     }
 
     /// Asks about all codes made of these flags and of those seen before, and fills the tables.
+    ///
+    /// The class of a code is the lowest code that it may be joined with, or else the code itself.
     #[cold]
     pub(super) fn ask(&mut self, flags: [u64; 2], questions: &Questions<'_>) {
         let [a, b] = self.seen.unwrap_or_default();
         let [left, right] = [a | flags[0], b | flags[1]];
         self.seen = Some([left, right]);
         let codes = || subsets(left).flat_map(move |a| subsets(right).map(move |b| code_of(a, b)));
+        // a bit for each code that is not wanted
         let mut dead = 0_u64;
         for code in codes() {
             self.classes[code as usize] = if !(questions.wants)(code) {
                 dead |= 1 << code;
                 [DEAD; 2]
             } else if !(questions.joins)(code, code) {
+                // not equal to itself: no neighbour has a class of `NONE`
                 [code as u8, NONE]
             } else {
                 let equal = |&lower: &u64| dead >> lower & 1 == 0 && (questions.joins)(lower, code);

@@ -103,7 +103,7 @@ pub(crate) fn merge(
 }
 
 fn input<'a, R>(side: &Side<'a>, list: &'a [R]) -> Input<'a, R> {
-    Input { list, start: side.start, end: side.wire.position, flags: side.wire.flags }
+    Input { list, start: side.start, list_start: side.wire.position, flags: side.wire.flags }
 }
 
 #[cfg(test)]

@@ -94,18 +94,18 @@ fn within<R: RawDescriptor, const FINER: u32, const COARSER: u32>(
     keep: Option<&Keep>,
 ) -> Option<Merged> {
     let current = coarser.current()?;
-    let rest = current.end - coarser.start;
+    let room = current.end - coarser.start;
     let begun = finer.rest()?.end;
     let probe = finer.list.get(..PROBE)?.iter().fold(begun, |sum, raw| sum.saturating_add(raw.read().length));
-    if probe >= rest {
+    if probe >= room {
         return None;
     }
-    let rejected = keep.and_then(|keep| pass(finer, rest, |bits| keep.rejects(FINER, bits, current.flags)));
+    let rejected = keep.and_then(|keep| pass(finer, room, |bits| keep.rejects(FINER, bits, current.flags)));
     let run = match rejected {
         Some(rejected) => rejected,
-        None => read::<R, FINER>(finer, rest, current.flags << COARSER, cuts)?,
+        None => read::<R, FINER>(finer, room, current.flags << COARSER, cuts)?,
     };
-    let position = finer.start + run.decoded.end.min(rest);
+    let position = finer.start + run.decoded.end.min(room);
     let finer = finer.whole(run.count, finer.start + run.decoded.end)?;
     let (mut sides, mut flags) = ([finer, current], [run.decoded.flags, current.flags]);
     if FINER == RIGHT {
@@ -127,12 +127,12 @@ struct Run {
     decoded: Decoded,
 }
 
-/// Decodes a run into cuts. The last is made at the end of the coarser extent, `rest`, if a
-/// descriptor reaches it; the rest of that descriptor begins the next block.
+/// Decodes a run into cuts. The last is made at the end of the coarser extent, after `room`
+/// bytes, if a descriptor reaches it; the rest of that descriptor begins the next block.
 #[inline(always)]
 fn read<R: RawDescriptor, const FINER: u32>(
     finer: &Input<'_, R>,
-    rest: u64,
+    room: u64,
     code: u64,
     cuts: &mut [u64; CUTS],
 ) -> Option<Run> {
@@ -148,11 +148,11 @@ fn read<R: RawDescriptor, const FINER: u32>(
             && let Some(next) = decode::<R, FINER>(block, all.end, code, keys)
         {
             all.flags |= next.flags;
-            if next.end >= rest {
-                let before = keys.partition_point(|key| key >> CODE_BITS < rest);
+            if next.end >= room {
+                let before = keys.partition_point(|key| key >> CODE_BITS < room);
                 let last = keys.get_mut(before)?;
                 all.end = *last >> CODE_BITS;
-                *last = join(rest << CODE_BITS, *last & CODE);
+                *last = join(room << CODE_BITS, *last & CODE);
                 count += before + 1;
                 return Some(Run { count, len: first + count, decoded: all });
             }
@@ -164,16 +164,19 @@ fn read<R: RawDescriptor, const FINER: u32>(
     Some(Run { count, len: first + count, decoded: all })
 }
 
-/// Passes over descriptors as long as the reader rejects them. `rejects` gets the OR of their
-/// flags.
+/// Passes over descriptors as long as the reader rejects them, without a cut. `rejects` gets the OR
+/// of their flags.
+///
+/// Many at once must end before the coarser extent does, within `room`. The one descriptor that
+/// reaches its end or goes on after it is passed alone, so that it is the last of the run.
 #[inline(always)]
-fn pass<R: RawDescriptor>(finer: &Input<'_, R>, rest: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
+fn pass<R: RawDescriptor>(finer: &Input<'_, R>, room: u64, rejects: impl Fn(u64) -> bool) -> Option<Run> {
     let (mut all, mut count) = (finer.rest()?, 0);
     for size in [LARGE, SMALL, 1] {
-        while all.end < rest
+        while all.end < room
             && let Some(block) = finer.list.get(count..count + size)
             && let Some(next) = measure(block, all)
-            && (next.end < rest || size == 1)
+            && (next.end < room || size == 1)
             && rejects(next.flags)
         {
             count += size;

@@ -90,8 +90,12 @@ fn apart<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Reads all of a stream, in blocks while they pay: `take` takes an extent in, and `take_block` the
-/// segments of a block. `f` is what both work with.
+/// Reads all of a stream, in blocks while they pay. `take` adds an extent to the state, `take_block`
+/// the segments of a block; both get `f`, the reader's function, or what they need in its place.
+///
+/// Where the blocks stop (an error, the end, numbers that fit no key), the scalar merge yields
+/// [`SCALAR`] extents before a block is tried again. Once too little is left for blocks, it reads
+/// the rest.
 #[inline(always)]
 pub(super) fn read_all<S: ExtentStream, A, F, E: From<S::Error>>(
     mut stream: S,
@@ -110,6 +114,7 @@ pub(super) fn read_all<S: ExtentStream, A, F, E: From<S::Error>>(
                     continue;
                 }
                 for _ in 0..SCALAR {
+                    // at the end the stream is no longer long, which ends the outer loop
                     let Some(extent) = stream.next_extent()? else { break };
                     acc = take(acc, extent, &mut f)?;
                 }

@@ -42,7 +42,8 @@ impl<A: ExtentStream, B: ExtentStream, F> Merge<A, B, F> {
 
     /// The end of the last extent that was yielded, in bytes; 0 before the first.
     ///
-    /// At the end of [`merge_shortest`](ExtentStream::merge_shortest) this is where to request the
+    /// A gap that both streams have is yielded by no extent, so the position stays before it. At the
+    /// end of [`merge_shortest`](ExtentStream::merge_shortest) this is where to request the
     /// rest from.
     #[must_use]
     pub const fn position(&self) -> u64 {

@@ -124,6 +124,10 @@ pub trait ExtentStream: ExtentSource {
 
     /// Like [`fold`](Self::fold), but ends at the first error, `f`'s or the stream's.
     ///
+    /// Like `fold` it consumes the stream, which may be read in blocks. To read on after an error of
+    /// `f`, call it on `&mut stream`: a borrowed stream is read extent by extent, and stands after the
+    /// last extent that `f` got.
+    ///
     /// # Errors
     ///
     /// The first error of `f`, or the stream's error as an `E`.

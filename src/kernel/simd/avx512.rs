@@ -129,6 +129,7 @@ pub(super) fn drop_cuts(
     len: usize,
     may_have_ties: bool,
 ) -> usize {
+    debug_assert!((1..CUTS).contains(&len), "the last cut is stored by the round after it");
     // By code: both classes, in the low two bytes of a place of either register.
     let table = keep.map(|keep| keep.classes.as_ptr().cast());
     // SAFETY: 64 times two bytes are two registers, and such a load needs no alignment.

@@ -80,7 +80,7 @@ impl CallBytes<'_> {
 struct World {
     options: *mut nbdx_options,
     survey: *mut nbdx_survey,
-    /// Where the next extent of the survey must start, once it has given one.
+    /// The start that the next extent of the survey must have, once it has given one.
     position: Option<u64>,
     /// The requests that were made, ended or not.
     requests: Vec<(u64, u64, u64)>,

@@ -70,7 +70,7 @@ pub struct nbdx_entry {
     pub flags: u64,
 }
 
-/// Where a survey can be resumed.
+/// A point at which a survey can be resumed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct nbdx_resume_point {

@@ -272,7 +272,7 @@ pub unsafe extern "C" fn nbdx_map_totals(
     unsafe { border::read(map, work) }
 }
 
-/// Where two maps differ, from a byte on.
+/// The differences of two maps, from a byte on.
 ///
 /// # Safety
 ///

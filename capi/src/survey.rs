@@ -385,7 +385,7 @@ pub unsafe extern "C" fn nbdx_survey_bitmaps(survey: *const nbdx_survey, bitmaps
     unsafe { border::read(survey, work) }
 }
 
-/// Where another survey can go on.
+/// The point at which another survey can go on.
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! Where `backup` writes: a regular file is replaced once the backup is whole, everything else is
+//! The output of `backup`: a regular file is replaced once the backup is whole, everything else is
 //! written as it is, and a run that fails or is ended by a signal leaves the folder as it was.
 #![cfg(target_os = "linux")]
 

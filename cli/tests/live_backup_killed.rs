@@ -22,7 +22,7 @@ use testkit::tools::require_qemu;
 
 /// More than pipes, sockets and the read-ahead hold together.
 const SIZE: u64 = 64 * MIB;
-/// Where it is held.
+/// The byte at which it is held.
 const MIDDLE: usize = 4 << 20;
 
 fn disk(folder: &TempDir) -> Image {

@@ -30,7 +30,7 @@ pub struct Attributes {
     pub searched: Option<u32>,
     /// Whether the bytes are stored compressed.
     pub compressed: Option<bool>,
-    /// Where the image's file holds the bytes as they are, in bytes.
+    /// The offset in the image's file at which it holds the bytes as they are.
     pub host_offset: Option<u64>,
 }
 

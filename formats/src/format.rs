@@ -47,7 +47,7 @@ macro_rules! formats {
                 }
             }
 
-            /// Where lists of the format come from, in a few words.
+            /// The origin of lists in this format, in a few words.
             ///
             /// ```
             /// use nbd_extents_formats::Format;

@@ -111,7 +111,7 @@ struct Pages<P> {
     page: Nested,
     /// The `next_offset` of the last page that has ended.
     next: Option<Option<u64>>,
-    /// Where the last extent ended.
+    /// The end of the last extent.
     end: Option<u64>,
     numbers: PhantomData<P>,
 }

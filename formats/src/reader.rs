@@ -44,9 +44,9 @@ pub struct ListReader<R, T = Attributes> {
     decoder: Decoder<T>,
     /// The size that the caller has given.
     size: Option<u64>,
-    /// Where the first extent starts.
+    /// The start of the first extent.
     start: u64,
-    /// Where the next extent must start; `None` if it may start anywhere.
+    /// The start that the next extent must have; `None` if it may start anywhere.
     position: Option<u64>,
     /// The extent that follows a gap.
     pending: Option<Extent<T>>,

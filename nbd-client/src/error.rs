@@ -27,7 +27,7 @@ pub enum Error {
     /// No connection came about.
     #[error("cannot connect to {address}: {source}")]
     Connect {
-        /// Where to.
+        /// The address.
         address: String,
         /// Why not.
         source: Arc<io::Error>,

@@ -55,7 +55,7 @@ pub struct Uri {
     export: String,
 }
 
-/// Where a server listens.
+/// The address at which a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
@@ -200,7 +200,7 @@ impl Uri {
         Ok(Self { tls, address, export })
     }
 
-    /// Where the server listens.
+    /// The address at which the server listens.
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address

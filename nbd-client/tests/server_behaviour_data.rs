@@ -15,7 +15,7 @@ const DATA: u16 = 1;
 const HOLE: u16 = 2;
 const EIO: u32 = 5;
 const ESHUTDOWN: u32 = 108;
-/// Where the read of each row is, and how long it is.
+/// The offset and the length of the read in each row.
 const AT: u64 = 4096;
 const LENGTH: u64 = 1024;
 

@@ -42,7 +42,7 @@ pub enum Judged {
 #[derive(Debug)]
 pub struct KnownFault {
     pub name: &'static str,
-    /// Where it was seen.
+    /// The program or report in which it was seen.
     pub source: &'static str,
     pub subject: Judged,
     pub disk: KnownDisk,

@@ -34,7 +34,7 @@ impl SeenExport {
 /// The content of a reply that a client accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// Of each context, every list that came: (length, flags) after (length, flags).
+    /// Every list that came, by context: (length, flags) after (length, flags).
     pub lists: BTreeMap<usize, Vec<Vec<u32>>>,
     /// FNV-1a of the data of a read.
     pub hash: Option<u64>,

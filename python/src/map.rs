@@ -156,8 +156,8 @@ impl PyMap {
         columns::make(py, &self.map, &names)
     }
 
-    /// Where two maps differ: a list of `(before, after)` extents over the same bytes. One of the
-    /// two is None where only the other map describes them.
+    /// The differences of two maps: a list of `(before, after)` extents over the same bytes. One of
+    /// the two is None where only the other map describes them.
     ///
     /// >>> from nbd_extents import merge
     /// >>> old, new = merge([8192, 0], [8192, 3]), merge([8192, 0], [4096, 0, 4096, 3])

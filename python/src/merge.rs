@@ -59,7 +59,7 @@ fn merged<D: RawDescriptor, Z: RawDescriptor>(
     ExtentMap::covering(both, start..end)
 }
 
-/// Where a list ends. One that is too long for any disk is refused before it is merged.
+/// The end of a list. One that is too long for any disk is refused before it is merged.
 fn end_of<R: RawDescriptor>(list: &[R], start: u64) -> Result<u64, StreamError> {
     // the usual list in one quick pass; the sum saturates, so none that is too long slips through
     let end = Descriptors::new(list).fold(start, |end, entry| end.saturating_add(entry.length));

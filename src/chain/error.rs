@@ -53,7 +53,7 @@ pub enum ChainError {
         layer: LayerName,
         /// The name of the layer that should come right before it.
         parent: String,
-        /// Where that one stands.
+        /// The position of that one.
         parent_position: usize,
     },
     /// The first layer is an incremental that does not name its parent, and nothing lies below it.
@@ -79,7 +79,7 @@ pub enum ChainError {
     Twice {
         /// The layer, where it stands again.
         layer: LayerName,
-        /// Where it stands first.
+        /// The position at which it stands first.
         first: usize,
     },
     /// A disk is larger than any can be.

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::action::Action;
 
-/// Where the bytes of a range come from. Layers are counted in their chain, the oldest being 0.
+/// The source of the bytes of a range. Layers are counted in their chain, the oldest being 0.
 ///
 /// ```
 /// use nbd_extents::chain::Source;

@@ -18,7 +18,7 @@ use crate::action::Action;
 use crate::extent::Extent;
 use crate::stream::{Check, Clip, ExtentSource, ExtentStream};
 
-/// Where each byte comes from in a restore or a merge: a stream of [`Source`]s. See
+/// The source of each byte in a restore or a merge: a stream of [`Source`]s. See
 /// [`Chain::restore`](super::Chain::restore) and [`Chain::merge`](super::Chain::merge), which make
 /// it.
 ///

@@ -98,7 +98,7 @@ impl<S: ExtentStream> Cursor<S, S::Status> {
     }
 }
 
-/// Where some current extent starts beyond the position of the merge: the byte at which all go on, if
+/// For an extent that starts beyond the position of the merge: the byte at which all go on, if
 /// they share the gap. Otherwise an error about the first bytes that one stream describes and another
 /// leaves out.
 pub(super) fn beyond_gap(

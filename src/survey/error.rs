@@ -74,15 +74,15 @@ pub enum SurveyError {
     /// The entries of a reply start at another offset than the request.
     #[error("the entries start at byte {got}, but the request starts at byte {expected}")]
     WrongOffset {
-        /// Where the request starts, in bytes.
+        /// The start of the request, in bytes.
         expected: u64,
-        /// Where the entries start, in bytes.
+        /// The start of the entries, in bytes.
         got: u64,
     },
     /// A reply breaks the protocol; nothing of it is used.
     #[error("the reply about byte {offset}: {fault}")]
     Reply {
-        /// Where the request started, in bytes.
+        /// The start of the request, in bytes.
         offset: u64,
         /// The violation.
         fault: ReplyFault,
@@ -102,7 +102,7 @@ pub enum SurveyError {
     /// The reply to a request for a single block does not fit the budget.
     #[error("the reply about {length} bytes at byte {offset} does not fit the budget of {budget} bytes")]
     OverBudget {
-        /// Where the request started, in bytes.
+        /// The start of the request, in bytes.
         offset: u64,
         /// The number of bytes it asked about.
         length: u64,
@@ -203,7 +203,7 @@ pub enum ReplyFault {
         context: String,
         /// The descriptor's place in the list, from 0.
         index: usize,
-        /// Where it ends, in bytes.
+        /// Its end, in bytes.
         end: u64,
         /// The export's size, in bytes.
         size: u64,
@@ -215,9 +215,9 @@ pub enum ReplyFault {
         context: String,
         /// The descriptor's place in the list, from 0.
         index: usize,
-        /// Where it starts, in bytes.
+        /// Its start, in bytes.
         start: u64,
-        /// Where the request ends, in bytes.
+        /// The end of the request, in bytes.
         end: u64,
     },
     /// Flags use bits that a 32-bit context does not have.

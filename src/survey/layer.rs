@@ -60,7 +60,7 @@ pub(super) const DISPUTED: u64 = 1 << 63;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meaning {
     pub(super) kind: ContextKind,
-    /// Of an earlier reply: nothing is said of the bytes beyond its end.
+    /// True for a layer of an earlier reply: nothing is said of the bytes beyond its end.
     pub(super) retained: bool,
     /// Joined from several replies: flags may carry [`DISPUTED`], and have no meaningless bits.
     joined: bool,

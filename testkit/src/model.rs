@@ -27,7 +27,7 @@ pub struct ModelStatus {
     pub zero: Option<bool>,
     /// Allocation depth; None where the server does not offer it.
     pub depth: Option<u32>,
-    /// Of each bitmap, in the order asked for.
+    /// The flag of each bitmap, in the order asked for.
     pub dirty: Vec<bool>,
 }
 

@@ -45,7 +45,7 @@ pub struct NaiveDescriptor {
     pub flags: u32,
 }
 
-/// Of each context asked for, in that order, its answer; None where the server does not offer the
+/// The answer of each context asked for, in that order; None where the server does not offer the
 /// context.
 pub type Answer = Vec<Option<NaiveDescriptor>>;
 

@@ -234,9 +234,9 @@ impl Contents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StreamFact {
-    /// That its bytes are those that were written: there is no checksum.
+    /// The bytes of the stream: it has no checksum, so they may have changed.
     Bytes,
-    /// That no data frame is missing: `data-size` is only a limit.
+    /// The number of data frames: `data-size` is only a limit, so some may be missing.
     DataSize,
 }
 

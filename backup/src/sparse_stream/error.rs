@@ -88,7 +88,7 @@ pub enum FrameFault {
     /// A frame goes back.
     #[error("a frame for byte {start} of the disk comes after one that ends at byte {expected}")]
     Overlap {
-        /// Where the frame starts.
+        /// The start of the frame.
         start: u64,
         /// The lowest byte where it could start.
         expected: u64,
@@ -96,7 +96,7 @@ pub enum FrameFault {
     /// A frame leaves the disk.
     #[error("a frame of {length} bytes for byte {start} leaves a disk of {size} bytes")]
     PastEnd {
-        /// Where the frame starts.
+        /// The start of the frame.
         start: u64,
         /// Its length.
         length: u64,
@@ -150,7 +150,7 @@ pub enum FrameFault {
     /// The stream ends before its stop frame: its writer or its carrier has failed.
     #[error("the stream ends {part}, before its stop frame: it is not whole")]
     Truncated {
-        /// Where in a frame.
+        /// The part of a frame.
         part: FramePart,
     },
     /// Bytes follow the stop frame.

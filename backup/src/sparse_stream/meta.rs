@@ -68,7 +68,7 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Of a full backup, with a checksum.
+    /// The meta frame of a full backup with a checksum.
     #[must_use]
     pub fn full(virtual_size: u64, data_size: u64, date: impl Into<String>) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Meta {
         }
     }
 
-    /// Of an incremental backup, with a checksum.
+    /// The meta frame of an incremental backup with a checksum.
     #[must_use]
     pub fn incremental(virtual_size: u64, data_size: u64, date: impl Into<String>) -> Self {
         Self { incremental: true, ..Self::full(virtual_size, data_size, date) }

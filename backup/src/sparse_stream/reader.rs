@@ -82,7 +82,7 @@ pub enum Event<'a> {
     },
     /// Bytes of a data frame, in order.
     Payload {
-        /// Where they belong on the disk.
+        /// Their offset on the disk.
         offset: u64,
         /// The bytes; never none.
         bytes: &'a [u8],

@@ -262,7 +262,7 @@ fn a_reader_counts_what_it_has_taken() {
     assert_eq!(reader.finish().unwrap().length, bytes.len() as u64);
 }
 
-/// Where in a frame a stream ends, to the byte, and the same error after the first one.
+/// A stream that ends early names the part of the frame, to the byte, and later calls fail alike.
 #[test]
 fn a_stream_that_ends_early_says_in_which_part() {
     let bytes = stream(&Meta::full(5, 5, "now"), &[(0, 5, Some(7))]);

@@ -36,7 +36,7 @@ pub(crate) fn declarations(header: &str) -> BTreeSet<String> {
     found
 }
 
-/// Where the built libraries lie.
+/// The folders of the built libraries.
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) shared: PathBuf,

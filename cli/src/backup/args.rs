@@ -38,7 +38,7 @@ pub(crate) struct BackupArgs {
     /// The export: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH
     #[arg(value_parser = parse_uri, long_help = uri_help!("The export"))]
     pub(super) uri: Uri,
-    /// Where the backup goes; - is standard output
+    /// The file of the backup; - is standard output
     pub(super) file: PathBuf,
     /// Replace FILE even if it is no backup, and the report's file if it is no report
     #[arg(long)]

@@ -11,7 +11,7 @@ use nbd_extents::{Context, Contexts};
 use testkit::behaviour::RowVerdict;
 use testkit::clients::{AnySurveyor, Kind, SurveyKind};
 
-/// Where the fault is.
+/// The phase of the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Handshake,

@@ -34,7 +34,7 @@ struct Waiting {
 
 type WaitingCalls = BTreeMap<Cookie, Waiting>;
 
-/// Where the answer to a call goes.
+/// The sender of the answer to a call.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
 /// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any
@@ -97,7 +97,7 @@ fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, call: Call) {
     }
 }
 
-/// Of calls that were dropped nothing more is sent.
+/// Sends nothing more of calls that were dropped.
 fn cancel_dropped(connection: &mut Connection, waiting: &mut WaitingCalls) {
     let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
     dropped.for_each(|(&cookie, _)| connection.transfers.cancel(cookie));

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::session::take_all;
 
 impl Connection {
-    /// Where the next bytes of the server go; never empty. [`Self::received`] comes next.
+    /// The buffer for the next bytes of the server; never empty. [`Self::received`] comes next.
     pub fn space(&mut self) -> &mut [u8] {
         let [direct, buffer] = self.space_in(&mut []);
         if direct.is_empty() { buffer } else { direct }

@@ -57,7 +57,7 @@ const GATHER: usize = 64 << 10;
 pub(crate) struct Lent<'a> {
     /// Judges chunks of status; without it all are taken.
     pub(crate) admit: Option<&'a mut Admit<'a>>,
-    /// Where its reads go.
+    /// The buffer for its reads.
     pub(crate) read: &'a mut [u8],
     /// The data of its writes.
     pub(crate) write: &'a [u8],

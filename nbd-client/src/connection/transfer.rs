@@ -34,7 +34,7 @@ const NEVER_TOO_LONG: u64 = 64 << 10;
 pub(crate) enum TransferBytes {
     /// Its own.
     Own(Vec<u8>),
-    /// Those of a read, in a buffer that the session keeps. The transfer gets it with the first
+    /// The bytes of a read, in a buffer that the session keeps. The transfer gets it with the first
     /// byte: the buffer that was used last is still in the processor's cache.
     Spare,
     /// The caller's, which are lent with each call, or none.

@@ -50,7 +50,7 @@ pub enum CopyError {
     /// The bytes read back are not the bytes written.
     #[error("the target does not hold what was written to it: {length} bytes at {offset} differ")]
     Differs {
-        /// Where the range begins that differs, in bytes.
+        /// The start of the range that differs, in bytes.
         offset: u64,
         /// Bytes of the range.
         length: u64,

@@ -28,7 +28,7 @@ pub struct RequestHeader {
     pub command: u16,
     /// The number that the answer repeats.
     pub cookie: u64,
-    /// Where on the export, in bytes.
+    /// The offset on the export, in bytes.
     pub offset: u64,
     /// How much of the export in bytes, or with `PAYLOAD_LEN` the bytes that follow the header.
     pub length: u64,

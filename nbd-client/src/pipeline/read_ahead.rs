@@ -67,7 +67,7 @@ struct PendingBlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Block<'a> {
-    /// Where it begins, in bytes.
+    /// Its offset, in bytes.
     pub offset: u64,
     /// Its content.
     pub data: &'a [u8],

@@ -51,7 +51,7 @@ pub(super) struct Reports(Arc<Mutex<ReportQueue>>);
 #[derive(Debug, Default)]
 struct ReportQueue {
     reports: VecDeque<WorkerReport>,
-    /// Of the pool that waits for a report.
+    /// The waker of the pool, if it waits for a report.
     waker: Option<Waker>,
 }
 

@@ -71,7 +71,7 @@ impl ReplyInput {
         Some((chunk.cookie, position(filled)?, position(chunk.length)?))
     }
 
-    /// Where the next bytes go unless they are [data](Self::data); never empty.
+    /// The buffer for the next bytes, unless they are [data](Self::data); never empty.
     pub(super) fn space(&mut self) -> &mut [u8] {
         let Some(body) = self.body else {
             let want = self.head_len();

@@ -14,7 +14,8 @@ pub(super) struct Pending {
     pub(super) info: RequestInfo,
     /// The transfer that it is a part of; 0 is none.
     pub(super) owner: u64,
-    /// Where its header and its last byte end in the output, counted from the start of the session.
+    /// The ends of its header and of its last byte in the output, counted from the start of the
+    /// session.
     pub(super) header_end: u64,
     pub(super) end: u64,
     pub(super) answer: ExpectedAnswer,
@@ -49,7 +50,7 @@ pub(super) struct Reading {
     pub(super) covered: Coverage,
 }
 
-/// Where the data of a read go.
+/// The buffer for the data of a read.
 #[derive(Debug)]
 pub(super) enum ReadPlace {
     /// Into this buffer, which has the read's length.

@@ -40,8 +40,9 @@ impl Session {
         Ok(input.len() - rest.len())
     }
 
-    /// Where the next bytes of the server go, for callers that read straight into it. Never empty,
-    /// and never more than belongs to one header or one payload. [`Self::advance`] comes next.
+    /// The buffer for the next bytes of the server, for callers that read straight into it. Never
+    /// empty, and never more than belongs to one header or one payload. [`Self::advance`] comes
+    /// next.
     pub fn space(&mut self) -> &mut [u8] {
         self.space_in(&mut [])
     }

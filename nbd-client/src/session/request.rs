@@ -92,7 +92,7 @@ pub struct RequestInfo {
     pub command: Command,
     /// Command flags, see [`command_flag`].
     pub flags: u16,
-    /// Where its range begins, in bytes.
+    /// The start of its range, in bytes.
     pub offset: u64,
     /// Bytes of its range; 0 for FLUSH.
     pub length: u64,

@@ -254,7 +254,7 @@ impl SurveyRequests {
     }
 }
 
-/// Where a request belongs, and its form on the wire.
+/// The connection of a request, and its form on the wire.
 fn route<'a, C>(surveyor: &SurveyorOver<C>, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
     let mut status = StatusRequest::new(request.offset(), request.length());
     if request.one_extent() {

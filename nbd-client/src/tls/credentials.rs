@@ -87,7 +87,7 @@ impl ResolvesClientCert for ClientCertificate {
     }
 }
 
-/// Where the certificates are.
+/// The folder of the certificates.
 #[derive(Debug)]
 enum Folder {
     /// The one that the caller named, or a default one that has certificates.
@@ -218,7 +218,7 @@ fn is_encrypted(key: &[u8]) -> bool {
     key.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"Proc-Type: 4,ENCRYPTED"))
 }
 
-/// Where libnbd looks for certificates.
+/// The folders in which libnbd looks for certificates.
 fn default_folders() -> Vec<PathBuf> {
     #[cfg(unix)]
     if rustix::process::geteuid().is_root() {

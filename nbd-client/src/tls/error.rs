@@ -41,7 +41,7 @@ pub enum TlsError {
          (?x-tls-fingerprint=HEX)"
     )]
     NoAuthority {
-        /// Where one was looked for.
+        /// The places that were searched.
         looked: String,
     },
     /// The name that the certificate should have can be no host's.
@@ -142,7 +142,7 @@ pub enum CertificateFault {
     UnknownAuthority {
         /// The subject of the authority.
         issuer: String,
-        /// Where the trusted authorities come from.
+        /// The source of the trusted authorities.
         authorities: String,
         /// Its fingerprint.
         fingerprint: Fingerprint,

@@ -72,7 +72,7 @@ pub enum PeerCheck {
     Fingerprint,
     /// None: the caller did not want any.
     Nothing,
-    /// That of the caller's own configuration of rustls.
+    /// The verification of the caller's own configuration of rustls.
     Custom,
 }
 

@@ -75,7 +75,7 @@ impl TlsSession {
 
     // ---- from the server
 
-    /// Where the next bytes of the server go; never empty.
+    /// The buffer for the next bytes of the server; never empty.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         self.incoming.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -326,7 +326,7 @@ struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     end: usize,
-    /// Where each record ends, and its plaintext in bytes. A server may answer a request as soon as
+    /// The end of each record, and its plaintext in bytes. A server may answer a request as soon as
     /// it has the last record of it.
     records: VecDeque<(usize, usize)>,
 }

@@ -66,8 +66,8 @@ impl Cap {
     /// The number of runs that fit.
     const fn most(self) -> usize {
         let palette = STATUSES * size_of::<Option<Action>>();
-        // 63 runs at 9 bytes each, and one sample of 8 bytes: with the samples of samples there are
-        // no more
+        // Each 64 runs have a sample of 8 bytes, each 64 samples another one, and so on: together at
+        // most one for each 63 runs.
         const GROUP: usize = FANOUT - 1;
         const BYTES: usize = GROUP * (size_of::<u64>() + size_of::<u8>()) + size_of::<u64>();
         let room = self.bytes - palette;

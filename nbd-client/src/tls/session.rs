@@ -298,11 +298,12 @@ impl TlsSession {
         TlsError::ClientCertificate { certificate: self.setup.certificate.clone(), reason }
     }
 
-    /// The error of a server that hangs up before it has said anything over TLS: most do so where
-    /// they do not accept the client's certificate, some without an alert.
+    /// The error for a server that hangs up before it has said anything over TLS. Most servers hang up
+    /// on a client whose certificate they refuse, some of them without an alert.
     pub(crate) fn explain(&self, hang_up: Error) -> Error {
         let Some(during) = hang_up.hung_up_during() else { return hang_up };
-        // a server may also dislike the option, and is asked again without it
+        // a server that knows no extended headers may hang up for that, whatever the certificate: it
+        // is asked again without them
         let may_be_option = during == During::Option(OptionName(option_type::EXTENDED_HEADERS))
             && self.setup.certificate.is_some();
         if self.has_received || may_be_option || !self.setup.observed.was_asked() {

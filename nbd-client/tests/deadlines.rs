@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::copy::{Copy, CopyError, CopyOptions};
-use nbd_client::frame::command;
-use nbd_client::session::{RequestError, RequestFault, StatusRequest};
+use nbd_client::frame::{During, command};
+use nbd_client::session::{RequestError, RequestFault, StatusRequest, WriteRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
 use nbd_client::{Error, ErrorClass, Options, Surveyor};
@@ -16,14 +16,17 @@ use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{Kind, SurveyKind};
 use testkit::endings::{self, Ending};
+use testkit::pki::Pki;
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer};
 
 const M: u64 = 1 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The time that a busy machine may add.
 /// Of requests, and of the goodbye.
 const LIMIT: Duration = Duration::from_secs(1);
+/// The kernel's clock may be a little early.
+const EARLY: Duration = Duration::from_millis(50);
+/// The time that a busy machine may add.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Surveys the disk, and returns the extents that were handed out and what ended it.
@@ -52,7 +55,7 @@ fn ends_in_time(ending: Ending, waits: bool, is_typed: fn(&Error) -> bool) {
         let SurveyorError::Client(error) = error else { panic!("{kind:?}: {error}") };
         assert!(is_typed(&error), "{kind:?}: {error:?}");
         assert_eq!(error.class(), ErrorClass::Connection);
-        let least = if waits { TIMEOUT - Duration::from_millis(50) } else { Duration::ZERO };
+        let least = if waits { TIMEOUT - EARLY } else { Duration::ZERO };
         assert!((least..TIMEOUT + PATIENCE).contains(&took), "{kind:?}: {took:?}");
     }
 }
@@ -230,4 +233,46 @@ fn a_copy_of_a_server_that_shuts_down_says_goodbye() {
     let error = copy.run(Full::new(), settled, &CopyOptions::new()).unwrap_err();
     assert!(matches!(&error, CopyError::Source(Error::Request(error)) if error.is_shutdown()), "{error}");
     assert_eq!(said.recv_timeout(PATIENCE), Ok(true), "no DISC came");
+}
+
+/// A goodbye that waits for a long write to be sent has its time and no more, whatever the server
+/// does meanwhile, and the call says so.
+#[test]
+fn a_goodbye_that_cannot_be_sent_ends_in_time() {
+    type Script = fn(&mut Conn) -> std::io::Result<()>;
+    let scripts: [(&str, Script); 3] = [
+        ("stops", |conn| conn.pause(PATIENCE)),
+        ("reads slowly", |conn| {
+            loop {
+                conn.read(64 << 10)?;
+                conn.pause(Duration::from_millis(20))?;
+            }
+        }),
+        ("sends for ever", |conn| conn.send_for_ever(&[7; 4096])),
+    ];
+    let pki = Pki::new();
+    for (name, script) in scripts {
+        let serve = move |conn: &mut Conn| {
+            // HAS_FLAGS, SEND_FLUSH
+            conn.handshake(&Good::compact().size(64 * M).flags(1 | 1 << 2))?;
+            script(conn)
+        };
+        let plain = ScriptedServer::start(serve).unwrap();
+        let tls = ScriptedServer::start_tls(pki.server.server(None), pki.client(), serve).unwrap();
+        for (server, kind) in
+            [&plain, &tls].into_iter().flat_map(|server| Kind::WITH_EVENTS.map(|kind| (server, kind)))
+        {
+            let options = Options::new().request_timeout(LIMIT);
+            let mut client = kind.connect(&server.uri().parse().unwrap(), &options).unwrap();
+            client.start(|session| session.start_write(&WriteRequest::new(0), vec![7; 16 << 20])).unwrap();
+            let started = Instant::now();
+            let error = client.disconnect().unwrap_err();
+            let took = started.elapsed();
+            assert!(
+                matches!(error, Error::Timeout { during: During::Send, .. }),
+                "{kind:?}, a server that {name}: {error}"
+            );
+            assert!((LIMIT - EARLY..LIMIT + PATIENCE).contains(&took), "{kind:?}, {name}: {took:?}");
+        }
+    }
 }

@@ -8,6 +8,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +17,11 @@ use nbd_client::frame::During;
 use nbd_client::session::{Event, StatusRequest, take_all};
 use nbd_client::transport::{Canceller, Socket, WithDeadline};
 use nbd_client::uri::{Address, UnixSocket};
-use nbd_client::{Client, Error, ErrorClass, Options, Uri};
-use testkit::clients::{AnyClient, Kind};
+use nbd_client::{Client, Error, ErrorClass, Options, Uri, aio};
+use testkit::clients::{AnyClient, Kind, runtime};
 use testkit::peer::{self, Peer};
 use testkit::scripted::bytes::structured_chunk;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Structured replies, context 0, 1 MiB.
 fn handshake() -> Vec<u8> {
@@ -353,4 +356,77 @@ fn any_stream_will_do() {
     let mut chunks = 0;
     client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| chunks += 1).unwrap();
     assert_eq!(chunks, 1);
+}
+
+/// A stream that always has a byte, and takes its time for each.
+#[derive(Debug)]
+struct Drip(std::io::Cursor<Vec<u8>>);
+
+impl Read for Drip {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        thread::sleep(Duration::from_millis(5));
+        let first = buffer.len().min(1);
+        self.0.read(&mut buffer[..first])
+    }
+}
+
+impl Write for Drip {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Drip {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut byte = [0];
+        let count = self.read(&mut byte)?;
+        buffer.put_slice(&byte[..count]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Drip {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// No wait is needed for a deadline to pass: of a stream that is always ready as well.
+#[test]
+fn a_stream_that_is_never_waited_for_is_out_of_time_as_well() {
+    let drip = || Drip(std::io::Cursor::new(handshake()));
+    for deadline in [None, Some(Duration::from_millis(300))] {
+        let connecting = Duration::from_millis(if deadline.is_some() { 60_000 } else { 300 });
+        let end = |after| Instant::now() + after;
+        let options = || options().connect_timeout(connecting).deadline(deadline.map(end));
+        let started = Instant::now();
+        let blocking = Client::over(WithDeadline::new(drip()), "", &options()).unwrap_err();
+        assert_timely(started);
+        let started = Instant::now();
+        let other =
+            runtime().block_on(async { aio::Driver::over(drip(), "", &options()).await }).unwrap_err();
+        assert_timely(started);
+        for error in [blocking, other] {
+            match deadline {
+                None => assert!(matches!(error, Error::Timeout { .. }), "{error}"),
+                Some(_) => assert!(matches!(error, Error::OutOfTime(_)), "{error}"),
+            }
+        }
+    }
 }

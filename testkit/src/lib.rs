@@ -21,6 +21,7 @@ pub mod backups;
 pub mod behaviour;
 pub mod clients;
 pub mod command;
+pub mod dropping;
 pub mod endings;
 pub mod image;
 pub mod model;

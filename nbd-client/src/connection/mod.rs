@@ -31,6 +31,7 @@ pub(crate) use clock::TimeLimits;
 pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
+use core::fmt;
 use std::time::Instant;
 
 use clock::{Clock, Phase};
@@ -90,7 +91,6 @@ pub(crate) struct Lent<'a> {
 /// assert!(error.to_string().starts_with("timed out during the handshake, at EXTENDED_HEADERS"));
 /// # Ok::<(), nbd_client::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Connection {
     stage: Stage,
     options: Options,
@@ -117,7 +117,14 @@ pub struct Connection {
     obeys_shutdown: bool,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Connection {
+    /// Without the bytes, of which there are many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connection");
+        shown.field("during", &self.during()).field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
 enum Stage {
     /// Finished, it is a list of exports, which was all that was wanted; the goodbye is to be sent.
     Handshake(Box<Handshake>),

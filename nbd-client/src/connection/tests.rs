@@ -838,6 +838,28 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert_eq!(short.connection.poll_timeout(), Some(short.now + Duration::from_secs(2)));
 }
 
+/// The memory of any event is had again, in a buffer of the length that is wanted.
+#[test]
+fn an_event_that_is_forgotten_leaves_its_memory() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    assert_eq!(talk.connection.buffer(100).len(), 100);
+    let data = Vec::with_capacity(5000);
+    let place = data.as_ptr();
+    talk.connection.forget(Event::Read { cookie: Cookie::numbered(1), data });
+    let again = talk.connection.buffer(4096);
+    assert_eq!((again.as_ptr(), again.len()), (place, 4096));
+    talk.connection.forget(Event::Done { cookie: Cookie::numbered(1) });
+    assert!(talk.connection.spare_buffer().is_empty());
+}
+
+/// A client is shown without the buffers that it holds.
+#[test]
+fn a_connection_is_shown_in_few_words() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.begin_transfer(trim(0, 1));
+    assert_eq!(format!("{:?}", talk.connection), "Connection { during: ReplyHeader, in_flight: 1, .. }");
+}
+
 /// A goodbye has its time, whatever of a long write is sent before it.
 #[test]
 fn bytes_that_are_sent_give_a_goodbye_no_more_time() {

@@ -157,7 +157,8 @@ impl Options {
         self
     }
 
-    /// The end of the whole job, whatever it is doing then (default: none).
+    /// The end of the whole job, whatever it is doing then (default: none). Nothing begins after it,
+    /// and the goodbye neither: [`Client::disconnect`](crate::Client::disconnect) says so.
     pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
         self.time.deadline = deadline;
         self

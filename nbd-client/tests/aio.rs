@@ -10,6 +10,7 @@ use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::stream::ExtentStream;
 use nbd_extents::{Context, Contexts, Extent, Status};
+use testkit::clients::Kind;
 use testkit::image::{Recipe, Step};
 use testkit::random;
 use testkit::scripted::{DONE, Good, ScriptedServer};
@@ -202,12 +203,14 @@ async fn a_stalled_server_is_a_timeout_for_all_who_wait() {
 }
 
 /// Without a hello the time for connecting runs out.
-#[tokio::test]
-async fn a_silent_server_is_a_timeout() {
+#[test]
+fn a_silent_server_is_a_timeout() {
     let server = ScriptedServer::start(|conn| conn.stall()).unwrap();
     let options = Options::new().connect_timeout(Duration::from_millis(300));
-    let error = aio::Driver::connect(&server.uri().parse().unwrap(), &options).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    for kind in Kind::ALL {
+        let error = kind.connect(&server.uri().parse().unwrap(), &options).unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error:?}");
+    }
 }
 
 /// A server that hangs up with requests in flight.

@@ -1,6 +1,7 @@
-//! The asynchronous client where server or caller do not keep step: shutdown, disconnecting while
-//! others wait, dropped writes, a caller that is busy elsewhere, limits lower than what it would
-//! have in flight.
+//! The asynchronous client with several calls at once, or dropped ones, where server or caller do not
+//! keep step: shutdown, disconnecting while others wait, dropped writes, a caller that is busy
+//! elsewhere, limits lower than what it would have in flight. One call at a time judges both clients,
+//! in `out_of_step.rs`.
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
@@ -10,9 +11,7 @@ use std::time::Duration;
 use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, take_all};
-use nbd_client::survey::Order;
 use nbd_client::{Error, Options};
-use nbd_extents::{Context, Contexts};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const MIB: u64 = 1 << 20;
@@ -25,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn answer(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
     match request.command {
         command::READ => conn.data(request, request.offset, &vec![7; request.length as usize], DONE),
-        command::BLOCK_STATUS => conn.honest(request, 0),
         _ => conn.done(request),
     }
 }
@@ -72,54 +70,6 @@ async fn a_server_that_shuts_down_gets_its_goodbye() {
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
     let later = client.read(0, 512).await;
     assert!(matches!(later, Err(Error::Start(StartError::Ending))), "{later:?}");
-}
-
-/// A server that shuts down gets a goodbye from a survey with several requests on the wire.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
-    let (server, told) = telling(|conn, tell| {
-        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
-        // the survey begins with one request, and asks ahead when that is answered
-        let first = conn.request()?;
-        answer(conn, &first)?;
-        let (one, other) = (conn.request()?, conn.request()?);
-        conn.error(&one, ESHUTDOWN, "going down", DONE)?;
-        answer(conn, &other)?;
-        loop {
-            let request = conn.request()?;
-            if request.command == command::DISC {
-                return tell.send(true).map_err(std::io::Error::other);
-            }
-            conn.error(&request, ESHUTDOWN, "going down", DONE)?;
-        }
-    });
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
-    let settled = surveyor.survey_options().unwrap().max_request(MIB);
-    let mut extents = surveyor.survey(settled).unwrap();
-    while let Ok(extent) = extents.next_extent().await {
-        assert!(extent.is_some(), "the survey came to an end");
-    }
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
-}
-
-/// The last answer of a server that hangs up is heard, though the rest of a write can no longer be
-/// sent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn last_words_are_heard() {
-    let server = ScriptedServer::start(|conn| {
-        conn.handshake(&good())?;
-        let request = conn.request_header()?;
-        conn.error(&request, ESHUTDOWN, "going down", DONE)?;
-        conn.hang_up()
-    })
-    .unwrap();
-    for _ in 0..8 {
-        let client = connect(&server, &Options::new()).await;
-        let result = client.write(0, vec![7; 16 << 20]).await;
-        assert!(is_shutdown(&result), "{result:?}");
-    }
 }
 
 /// One task says goodbye while the requests of others are in flight: those are answered, and later
@@ -180,23 +130,6 @@ async fn a_dropped_write_leaves_the_connection_in_step() {
     client.disconnect().await.unwrap();
 }
 
-/// A call in many pieces that cannot be done as a whole is refused as a whole.
-#[tokio::test]
-async fn a_range_that_is_not_in_whole_blocks_is_refused_before_the_wire() {
-    let (server, told) = telling(|conn, tell| {
-        conn.handshake(&good().block_sizes([4096, 4096, 1 << 20]))?;
-        tell.send(conn.request()?.command == command::DISC).unwrap();
-        Ok(())
-    });
-    let client = connect(&server, &Options::new()).await;
-    let refused = client.write(0, vec![9; (3 << 20) + 512]).await;
-    assert!(matches!(refused, Err(Error::Start(StartError::Unaligned { .. }))), "{refused:?}");
-    let refused = client.read(63 * MIB, 2 << 20).await;
-    assert!(matches!(refused, Err(Error::Start(StartError::PastEnd { .. }))), "{refused:?}");
-    client.disconnect().await.unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "something was sent");
-}
-
 /// The requests that the client itself has in flight stay within the limits of its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_wait_where_the_session_allows_less() {
@@ -230,24 +163,6 @@ async fn calls_wait_where_the_session_allows_less() {
         }
         client.flush().await.unwrap();
         client.disconnect().await.unwrap();
-    }
-    // a survey likewise
-    let mut limits = SessionLimits::default();
-    limits.max_in_flight = 3;
-    let server = ScriptedServer::start(|conn| {
-        conn.handshake(&Good::compact().size(64 * MIB).flags(3))?;
-        conn.serve(answer)
-    })
-    .unwrap();
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let options = Options::new().session_limits(limits);
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = aio::Surveyor::connect(&uri, &options, &wanted, Order::Together).await.unwrap();
-    for complete in [false, false, true] {
-        let settled = surveyor.survey_options().unwrap().max_request(MIB);
-        let mut extents = surveyor.survey(settled).unwrap();
-        assert!(extents.next_extent().await.unwrap().is_some());
-        while complete && extents.next_extent().await.unwrap().is_some() {}
     }
 }
 

@@ -13,6 +13,10 @@
 //! context, checks nothing, and shares no code with the crate. Both give the same hash of the ends
 //! and the dirty bytes. The survey joins equal neighbours, so both hash only the bytes at which the
 //! status changes.
+//!
+//! With 200 descriptors a processor remembers which list of `naive` is cut next, and how well hangs
+//! on the address at which the linker puts that loop: 5.1 to 6.1 ns a descriptor for one and the same
+//! code, while the survey's time hardly changes. So a ratio of 1.7 in one build can be 1.9 in the next.
 
 #[path = "measure/mod.rs"]
 mod measure;

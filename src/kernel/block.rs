@@ -127,6 +127,7 @@ impl Block {
     ) -> Result<Progress, NextBlock> {
         self.start = left.start;
         let run = runs::any(left, right, &mut self.keys.cuts, self.keep.as_ref());
+        // after a run another may follow, so the block that finds none is short; then they grow again
         let width = self.width;
         self.width = if run.is_some() { NARROW } else { WIDE.min(2 * width) };
         let may_have_ties = run.is_none();

@@ -47,13 +47,13 @@ impl<S> Check<S> {
     }
 }
 
-/// The fault of an extent of a stream that is described up to `position`. The lowest byte
-/// with a fault is named: an extent beyond a gap that leaves the range as well is a gap first.
+/// Finds the fault of the next extent of a stream that has described its range up to `position`. The
+/// lowest byte with a fault is named: an extent beyond a gap that leaves the range as well is a gap first.
 pub(crate) fn check(
     next: &Range<u64>,
     position: u64,
     range: &Range<u64>,
-    gaps: bool,
+    may_have_gaps: bool,
 ) -> Result<(), StreamError> {
     let outside = || StreamError::OutOfRange { extent: next.clone(), range: range.clone() };
     if next.start < range.start {
@@ -63,7 +63,7 @@ pub(crate) fn check(
         return Err(StreamError::Overlap { start: next.start, expected: position });
     }
     let missing = position..next.start.min(range.end);
-    if !gaps && !missing.is_empty() {
+    if !may_have_gaps && !missing.is_empty() {
         return Err(StreamError::Gap { range: missing });
     }
     if next.end > range.end.max(range.start) {

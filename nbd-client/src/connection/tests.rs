@@ -847,7 +847,8 @@ fn an_event_that_is_forgotten_leaves_its_memory() {
     let place = data.as_ptr();
     talk.connection.forget(Event::Read { cookie: Cookie::numbered(1), data });
     let again = talk.connection.buffer(4096);
-    assert_eq!((again.as_ptr(), again.len()), (place, 4096));
+    // an allocator may give a freed place again, but not its whole length
+    assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 4096, 5000));
     talk.connection.forget(Event::Done { cookie: Cookie::numbered(1) });
     assert!(talk.connection.spare_buffer().is_empty());
 }

@@ -25,12 +25,12 @@ const SEEDS: u64 = 96;
 #[derive(Clone, Debug)]
 enum Deed {
     Answer,
-    /// In pieces of so many bytes, with pauses.
+    /// Answers in pieces of this length, with pauses.
     Drip(usize),
     Fail(u32),
-    /// Sends so many bytes of the answer, and hangs up.
+    /// Sends this number of bytes of the answer, and hangs up.
     Cut(usize),
-    /// Sends so many bytes of the answer, and stops.
+    /// Sends this number of bytes of the answer, and stops.
     Stall(usize),
     /// One byte of the answer is another.
     Flip(usize),

@@ -233,7 +233,7 @@ fn no_method_is_missing_on_one_side() {
                 " survey::SurveyStream<'a, C>::",
                 " survey::SurveyStream<'_, aio::Driver<S>>::",
             ]),
-            // ExtentStream has the blocking ones; what is left of a survey is a client or a driver
+            // ExtentStream has the blocking ones; a survey ends as a client or a driver
             &["pull", "next_extent", "collect_vec", "into_driver"],
         ),
     ];

@@ -203,7 +203,7 @@ impl PyMapIterator {
 
     fn __next__(&mut self) -> Option<PyExtent> {
         let next = self.batch.next().or_else(|| {
-            // a look-up of the position costs more than an extent, so many are read after it
+            // a look-up of the position costs more than an extent: a batch is read after each
             let rest = self.map.slice(self.position..);
             let batch: Vec<_> = rest.extents().take(BATCH).collect();
             self.position = batch.last().map_or(self.position, Extent::end);

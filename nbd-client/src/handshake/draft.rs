@@ -14,7 +14,7 @@ const GO: OptionName = OptionName(option_type::GO);
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     strictness: Strictness,
-    /// The facts known of it so far.
+    /// The facts known of it by now.
     pub(super) export: Export,
     /// Contexts granted and asked for, in the server's order.
     pub(super) granted: Vec<MetaContext>,

@@ -607,9 +607,9 @@ fn jobs() -> impl Strategy<Value = Vec<Job>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
-    /// One transfer after the other over a disk of bytes, by a server that answers in any order, has
-    /// a longest request and some ways to write zeroes: reads are the disk, and the disk is what
-    /// was written.
+    /// One transfer after the other, over a disk of bytes. The server answers in any order, and has a
+    /// longest request and some ways to write zeroes. Reads give the bytes of the disk, and the disk
+    /// gets the bytes of the writes.
     #[test]
     fn transfers_do_to_a_disk_what_they_say(
         jobs in jobs(),

@@ -26,7 +26,7 @@ impl WriteBehind<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if any request started before it failed; all of them have then been waited
+    /// [`Error::Request`] if a request of this pipeline has failed; all of them have then been waited
     /// for, and the connection is usable. [`Error::Start`] for a range that cannot be written,
     /// [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {

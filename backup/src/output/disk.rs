@@ -143,6 +143,7 @@ struct Chunk {
 }
 
 impl Chunk {
+    /// An empty chunk. Its memory has a block more than it holds, so that one begins in it.
     fn new() -> Self {
         let mut memory: Vec<u8> = Vec::with_capacity(CHUNK + BLOCK);
         let address = memory.as_ptr().addr();

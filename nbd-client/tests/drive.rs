@@ -22,7 +22,7 @@ const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
 const WRITABLE: u16 = 1 | 1 << 2 | 1 << 6 | 1 << 8;
 const ESHUTDOWN: u32 = 108;
-const TIMEOUT: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient {
     kind.connect(&server.uri().parse().unwrap(), options).unwrap()

@@ -5,7 +5,9 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
+use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nbd_client::aio;
@@ -13,6 +15,9 @@ use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, take_all};
 use nbd_client::{Error, Options};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES.
@@ -99,9 +104,9 @@ async fn disconnecting_waits_for_those_who_wait() {
         assert_eq!(other.await.unwrap().unwrap(), [7; 512]);
     }
     assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
-    let result = tokio::time::timeout(PATIENCE, later.write(0, vec![1; 8 << 20])).await.unwrap();
+    let result = timeout(PATIENCE, later.write(0, vec![1; 8 << 20])).await.unwrap();
     assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
-    let result = tokio::time::timeout(PATIENCE, later.disconnect()).await.unwrap();
+    let result = timeout(PATIENCE, later.disconnect()).await.unwrap();
     assert!(matches!(result, Err(Error::GivenUp)), "{result:?}");
 }
 
@@ -122,7 +127,7 @@ async fn a_dropped_write_leaves_the_connection_in_step() {
     .unwrap();
     let client = connect(&server, &Options::new()).await;
     for _ in 0..100 {
-        let hasty = tokio::time::timeout(Duration::from_micros(500), client.write(0, vec![9; 1 << 20])).await;
+        let hasty = timeout(Duration::from_micros(500), client.write(0, vec![9; 1 << 20])).await;
         assert!(hasty.is_err(), "it should not have been answered yet");
     }
     assert_eq!(client.read(0, 512).await.unwrap(), [7; 512]);
@@ -200,11 +205,84 @@ async fn a_caller_that_takes_its_time_is_no_timeout() {
     let started = std::time::Instant::now();
     // calls that are dropped do not give it more time
     let error = loop {
-        match tokio::time::timeout(Duration::from_millis(20), connection.next_event(&mut take_all)).await {
+        match timeout(Duration::from_millis(20), connection.next_event(&mut take_all)).await {
             Ok(result) => break result.unwrap_err(),
             Err(_) => assert!(started.elapsed() < PATIENCE, "it is never late"),
         }
     };
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     assert!(started.elapsed() >= TIMEOUT - Duration::from_millis(50), "{:?}", started.elapsed());
+}
+
+/// A stream that is never done with closing: one with a buffer of its own, whose peer has stopped.
+#[derive(Debug)]
+struct NeverClosed(UnixStream);
+
+impl AsyncRead for NeverClosed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for NeverClosed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// A goodbye ends in its time, also when the stream cannot be closed.
+#[tokio::test]
+async fn a_goodbye_does_not_wait_for_a_stream_that_is_never_closed() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&good())?;
+        conn.serve(answer)
+    })
+    .unwrap();
+    let stream = async || NeverClosed(UnixStream::connect(server.path()).await.unwrap());
+    let options = Options::new().request_timeout(TIMEOUT);
+    let driver = async || aio::Driver::over(stream().await, "", &options).await.unwrap();
+    timeout(PATIENCE, driver().await.disconnect()).await.unwrap().unwrap();
+    let client = aio::Client::of(driver().await);
+    timeout(PATIENCE, client.disconnect()).await.unwrap().unwrap();
+    let pool = aio::Pool::of(driver().await, vec![]).unwrap();
+    timeout(PATIENCE, pool.disconnect()).await.unwrap().unwrap();
+}
+
+/// A write that waits for its place among those in flight is not sent once its call is dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_write_that_waits_for_its_place_is_not_sent() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good())?;
+        let first = conn.request()?;
+        // until the other call is dropped
+        conn.pause(TIMEOUT)?;
+        conn.done(&first)?;
+        conn.serve(|conn, request| {
+            tell.send(request.command == command::WRITE).ok();
+            conn.done(request)
+        })
+    });
+    let mut limits = SessionLimits::default();
+    limits.max_in_flight = 1;
+    let client = connect(&server, &Options::new().session_limits(limits)).await;
+    let other = client.clone();
+    let first = tokio::spawn(async move { other.zero(0, MIB).await });
+    tokio::time::sleep(TIMEOUT / 4).await;
+    timeout(TIMEOUT / 4, client.write(0, vec![9; 4096])).await.unwrap_err();
+    first.await.unwrap().unwrap();
+    client.flush().await.unwrap();
+    client.disconnect().await.unwrap();
+    assert_eq!(told.iter().next(), Some(false), "the flush comes next");
 }

@@ -1,7 +1,7 @@
 //! Clients against scripted peers: deadlines, cancellation, ends of file, and the ways to a server.
 //! No real server is needed.
 //!
-//! Three tests are of the blocking client alone. A [`Canceller`] ends its waits, where an
+//! Four tests are of the blocking client alone. A [`Canceller`] ends its waits, where an
 //! asynchronous program drops the future (`dropped.rs`); and a `Transport` of one's own exists for
 //! it alone, since any `AsyncRead` and `AsyncWrite` will do for the other.
 #![cfg(unix)]
@@ -17,10 +17,11 @@ use nbd_client::frame::During;
 use nbd_client::session::{Event, StatusRequest, take_all};
 use nbd_client::transport::{Canceller, Socket, WithDeadline};
 use nbd_client::uri::{Address, UnixSocket};
-use nbd_client::{Client, Error, ErrorClass, Options, Uri, aio};
+use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri, aio};
 use testkit::clients::{AnyClient, Kind, runtime};
 use testkit::peer::{self, Peer};
 use testkit::scripted::bytes::structured_chunk;
+use testkit::scripted::{Good, ScriptedServer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Structured replies, context 0, 1 MiB.
@@ -356,6 +357,46 @@ fn any_stream_will_do() {
     let mut chunks = 0;
     client.block_status(&StatusRequest::new(0, 4096), &mut |_: u32, _: &[u8]| chunks += 1).unwrap();
     assert_eq!(chunks, 1);
+}
+
+/// A stream that takes its time for each write, and takes a part of it.
+#[derive(Debug)]
+struct SlowWriter(UnixStream);
+
+impl Read for SlowWriter {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for SlowWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        thread::sleep(Duration::from_millis(100));
+        self.0.write(&bytes[..bytes.len().min(128 << 10)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The whole write takes three times the limit, but some of it goes all the time.
+#[test]
+fn a_slow_line_is_no_dead_one_while_it_takes_bytes() {
+    let server = ScriptedServer::start(|conn| {
+        // HAS_FLAGS, SEND_FLUSH
+        conn.handshake(&Good::extended().size(64 << 20).flags(1 | 1 << 2))?;
+        conn.serve(|conn, request| conn.done(request))
+    })
+    .unwrap();
+    let connect = || {
+        let stream = UnixStream::connect(server.path()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let options = Options::new().request_timeout(Duration::from_secs(1));
+        Client::over(WithDeadline::new(SlowWriter(stream)), "", &options).unwrap()
+    };
+    connect().write(0, &vec![1; 4 << 20]).unwrap();
+    Pool::of(connect(), vec![]).unwrap().write(0, &vec![1; 4 << 20]).unwrap();
 }
 
 /// A stream that always has a byte, and takes its time for each.

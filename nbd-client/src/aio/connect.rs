@@ -1,16 +1,18 @@
 //! From a URI to a stream of bytes, and through the handshake.
 
 use core::fmt::Debug;
+use core::net::SocketAddr;
 use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::frame::During;
 use crate::options::Options;
+use crate::transport::{no_address, share, timed_out};
 use crate::uri::{Address, Uri};
 
 /// A stream of bytes in both directions.
@@ -55,17 +57,22 @@ pub(super) async fn prepare(
 pub(super) async fn stream(uri: &Uri, connection: &Connection) -> Result<BoxedStream, Error> {
     let during = During::Connect;
     let address = uri.address();
-    let connected = before(connection.poll_timeout(), open(address)).await;
-    let connected = connected.ok_or_else(|| connection.clock.timeout(during, Instant::now()))?;
-    let stream = connected.map_err(|source| Error::connect(address, source))?;
+    let end = connection.poll_timeout();
+    let connected = before(end, open(address, end)).await.unwrap_or_else(|| Err(timed_out()));
+    let stream = connected.map_err(|source| match source.kind() {
+        io::ErrorKind::TimedOut => connection.clock.timeout(during, Instant::now()),
+        _ => Error::connect(address, source),
+    })?;
     crate::trace::event!(info, "connected", address = address);
     Ok(stream)
 }
 
-async fn open(address: &Address) -> io::Result<BoxedStream> {
+/// Connects to an address until `end`, and only to one of several before that.
+async fn open(address: &Address, end: Option<Instant>) -> io::Result<BoxedStream> {
     match address {
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+            let stream = connect_to_one(&addresses, end).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream))
         }
@@ -93,10 +100,54 @@ async fn open(address: &Address) -> io::Result<BoxedStream> {
     }
 }
 
+/// Tries the addresses of a host, each with its share of the time left.
+async fn connect_to_one(addresses: &[SocketAddr], end: Option<Instant>) -> io::Result<TcpStream> {
+    let mut failure = no_address();
+    for (tried, address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let left = end.map(|end| end.saturating_duration_since(now));
+        let end = left.map(|left| now + share(left, addresses.len() - tried));
+        match before(end, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => failure = error,
+            None => failure = timed_out(),
+        }
+    }
+    Err(failure)
+}
+
 /// Waits for a future until a point in time, which may be never. `None` if it was too late.
 pub(super) async fn before<F: Future>(end: Option<Instant>, future: F) -> Option<F::Output> {
     match end {
         Some(end) => tokio::time::timeout_at(end.into(), future).await.ok(),
         None => Some(future.await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    /// A host whose first address is silent, since the backlog of its listener is full.
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next() {
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let first = silent.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&first, Duration::from_millis(200)) {
+            waiting.push(stream);
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let second = listener.local_addr().unwrap();
+        let end = || Some(Instant::now() + Duration::from_secs(2));
+        let connected = connect_to_one(&[first, second], end()).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), second);
+        let error = connect_to_one(&[second, first][1..], end()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(connect_to_one(&[], end()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

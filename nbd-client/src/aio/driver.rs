@@ -209,11 +209,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
         self.io.connection.disconnect(Instant::now())?;
+        let end = self.io.connection.goodbye_end();
         while self.io.connection.says_goodbye() {
             self.io.exchange().await?;
         }
-        // the server may have closed first
-        self.io.stream.shutdown().await.ok();
+        // The server may have closed first, or a stream with a buffer of its own may wait for it.
+        before(end, self.io.stream.shutdown()).await;
         Ok(())
     }
 }

@@ -29,9 +29,9 @@
 //! A future can be dropped before it is ready, by a timeout or a `select!`. What that means is the
 //! same for every call:
 //!
-//! - of [`Client`]: a request that has not been sent is not sent. One that has been is finished by
-//!   the connection's task, and its answer is thrown away; whether a dropped write was carried out
-//!   is not known, unless a later read tells. The connection stays usable. With the last handle all
+//! - of [`Client`]: a request that waits for its place among those in flight is not sent. Any other
+//!   is finished by the connection's task, and its answer is thrown away; whether a dropped write was
+//!   carried out is not known, unless a later read tells. The connection stays usable. With the last handle all
 //!   is given up.
 //! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
 //!   goes on where the dropped one was.

@@ -92,8 +92,9 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Sends until everything is sent or nothing more goes without waiting.
     pub(crate) fn send(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
-        self.set_deadline()?;
         while self.connection.has_output() {
+            // each time: bytes that were sent may have given more time
+            self.set_deadline()?;
             let slices: Vec<IoSlice<'_>> =
                 self.connection.output_in(lent.write).take(SLICES).map(IoSlice::new).collect();
             match self.transport.write_now(&slices) {
@@ -104,11 +105,15 @@ impl<T: Transport> BlockingDriver<T> {
                 Err(error) => return self.send_failed(error),
             }
         }
+        self.set_deadline()?;
         uninterrupted(|| self.transport.flush()).or_else(|error| self.send_failed(error))
     }
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
-        if Cancelled::is(&error) || error.kind() == ErrorKind::TimedOut {
+        // before the end of the time it is the system that gave up
+        let soon = Instant::now() + SLACK;
+        let is_late = || self.connection.poll_timeout().is_some_and(|end| end <= soon);
+        if Cancelled::is(&error) || error.kind() == ErrorKind::TimedOut && is_late() {
             return self.failed(error);
         }
         self.connection.send_failed(error)

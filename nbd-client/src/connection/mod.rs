@@ -415,6 +415,12 @@ impl Connection {
 
     // ---- the clock
 
+    /// When the time of a goodbye that was begun is over, also once it has been said.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn goodbye_end(&self) -> Option<Instant> {
+        self.clock.end(Phase::Goodbye)
+    }
+
     /// When [`Self::handle_timeout`] is due; `None` is never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -163,10 +163,11 @@ impl Transfers {
         self.events.pop_front()
     }
 
-    /// Asks for no more parts of a transfer. It ends with the answers to those in flight.
+    /// Asks for no more parts of a transfer. It ends with the answers to those in flight, or when it
+    /// is its turn.
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel(&mut self, cookie: Cookie) {
-        if let Some(job) = self.jobs.get_mut(&cookie.get()).filter(|job| job.in_flight > 0) {
+        if let Some(job) = self.jobs.get_mut(&cookie.get()) {
             job.ask_no_more();
         }
     }

@@ -39,6 +39,12 @@ impl Socket {
     }
 }
 
+/// The time for the next of the addresses that are untried: an equal part of the time left, so that
+/// one that is silent leaves some for the others.
+pub(crate) fn share(left: Duration, untried: usize) -> Duration {
+    left / u32::try_from(untried).unwrap_or(u32::MAX).max(1)
+}
+
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(timed_out()) } else { Ok(left) }
@@ -51,18 +57,21 @@ fn connect_tcp(
     canceller: &Canceller,
 ) -> io::Result<Arc<socket2::Socket>> {
     let addresses = resolve(host, port, deadline, canceller)?;
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
+    let mut failure = no_address();
+    let count = addresses.len();
+    for (tried, address) in addresses.into_iter().enumerate() {
         canceller.check()?;
-        let share = time_left(deadline)? / untried.max(1);
-        untried = untried.saturating_sub(1);
-        match connect_one(address, share, canceller) {
+        match connect_one(address, share(time_left(deadline)?, count - tried), canceller) {
             Ok(socket) => return Ok(socket),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+/// The error of a host without addresses.
+pub(crate) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the host has no address")
 }
 
 /// Connects to one address. `canceller` can end the wait.

@@ -12,6 +12,8 @@ mod with_deadline;
 pub use cancel::{Cancelled, Canceller};
 #[cfg(all(unix, feature = "tokio"))]
 pub(crate) use connect::RETRY;
+#[cfg(feature = "tokio")]
+pub(crate) use connect::{no_address, share};
 pub(crate) use socket::SLACK;
 pub use socket::Socket;
 pub use wake::Waker;
@@ -146,6 +148,6 @@ pub struct Ready {
 }
 
 /// The error of a call that is out of time.
-fn timed_out() -> io::Error {
+pub(crate) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "deadline passed")
 }

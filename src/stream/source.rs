@@ -110,10 +110,6 @@ macro_rules! forward {
                 (**self).pull()
             }
 
-            fn lists(&mut self) -> Option<&mut dyn Lists> {
-                (**self).lists()
-            }
-
             fn status_of(&self, code: u64) -> Option<S::Status> {
                 (**self).status_of(code)
             }
@@ -124,11 +120,15 @@ macro_rules! forward {
 }
 
 forward! {
-    // A borrowed stream may be read on after a reader that stopped, who would have consumed all of a
-    // block: it is read one by one.
+    // A borrowed stream may be read on after a reader that stopped, of the stream itself or of a merge
+    // above it, who would have consumed all of a block: it is read one by one.
     &mut S {}
     #[cfg(feature = "alloc")]
     Box<S> {
+        fn lists(&mut self) -> Option<&mut dyn Lists> {
+            (**self).lists()
+        }
+
         fn blocks(&mut self) -> Option<&mut dyn Blocks> {
             (**self).blocks()
         }
@@ -161,7 +161,7 @@ mod tests {
         use crate::stream::ExtentStream as _;
 
         let mut list = place(Descriptors::new(&[(512, 3)]), 0);
-        assert!(is_list(&mut list) && is_list(Box::new(list.clone())));
+        assert!(!is_list(&mut list) && is_list(Box::new(list.clone())));
         assert_eq!((status_of(&mut list, 5), status_of(Box::new(list.clone()), 5)), (Some(5), Some(5)));
         let mut merge = list.clone().merge(list, |one, other| one + other);
         assert!(!is_merge(&mut merge) && is_merge(Box::new(merge)));
@@ -177,5 +177,18 @@ mod tests {
         let stop = |count, _| if count == 600 { Err(None::<StreamError>) } else { Ok(count + 1) };
         assert_eq!((&mut merge).map_err(Some).try_fold(0, stop), Err(None));
         assert_eq!(merge.next_extent().unwrap().map(|extent| extent.start()), Some(601 * 8));
+    }
+
+    /// Nor is it of the sides that a merge has borrowed.
+    #[test]
+    fn borrowed_sides_go_on_after_the_reader_that_stopped() {
+        use crate::stream::ExtentStream as _;
+
+        let mut list = place(Descriptors::new(&[(8, 3); 4000]), 0);
+        let mut other = list.clone();
+        let merge = (&mut list).merge(&mut other, |one, other| one + other).map_err(Some);
+        let stop = |count, _| if count == 600 { Err(None::<StreamError>) } else { Ok(count + 1) };
+        assert_eq!(merge.try_fold(0, stop), Err(None));
+        assert_eq!([list.position(), other.position()], [601 * 8; 2]);
     }
 }

@@ -85,6 +85,19 @@ fn details_about_the_next_dirty_range_are_remembered() {
     assert_eq!(survey.complete().unwrap().disagreements, 1);
 }
 
+/// A short answer counts beside a much longer one that is remembered as well.
+#[test]
+fn a_short_list_beside_a_long_one_is_not_forgotten() {
+    let mut survey = together(1);
+    let mut seen = Vec::new();
+    let long = [(4096, 0); 256];
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &long)], &mut seen);
+    answer(&mut survey, &[(0, &[(4096, 0)]), (1, &[(16384, 1)])], &mut seen);
+    let rest = MIB - 8192;
+    answer(&mut survey, &[(0, &[(rest, 0)]), (1, &[(rest, 0)])], &mut seen);
+    assert_eq!(seen, ["0..4096 clean,data", "4096..20480 dirty,data", "20480..1048576 clean,data"]);
+}
+
 #[test]
 fn three_answers_disagree_and_the_safest_holds() {
     let mut survey = together(1);

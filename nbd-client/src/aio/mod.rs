@@ -30,9 +30,9 @@
 //! same for every call:
 //!
 //! - of [`Client`]: a request that waits for its place among those in flight is not sent. Any other
-//!   is finished by the connection's task, and its answer is thrown away; whether a dropped write was
-//!   carried out is not known, unless a later read tells. The connection stays usable. With the last handle all
-//!   is given up.
+//!   is finished by the connection's task, and its answer is thrown away; whether a dropped write
+//!   was carried out is not known, unless a later read tells. The connection stays usable. With the
+//!   last handle all is given up.
 //! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
 //!   goes on where the dropped one was.
 //! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. With the pool

@@ -96,6 +96,7 @@ impl Columns {
                 "the flags {flags:#x} and the depth {depth} state what they call unknown"
             )));
         }
+        // dirtiness is known just where a bitmap was asked for
         if bitmaps & !mask(asked) != 0 || is(NBDX_DIRTY_KNOWN) == asked.is_empty() {
             return Err(CallFailure::new(format_args!(
                 "the flags {flags:#x} and bitmaps {bitmaps:#x} do not fit the bitmaps {:#x} of the map",

@@ -115,6 +115,7 @@ impl Policy for Incremental {
 
     fn decide(&self, extent: &Extent<Status>) -> Result<Decision, PolicyError> {
         let status = extent.status();
+        // none crosses the old size: the stream cuts extents at the end of the base
         if extent.end() > self.baseline.size() {
             return Ok(self.zeroes.bring(status, Cause::Grown));
         }

@@ -125,7 +125,8 @@ impl Keep {
                 [class as u8; 2]
             };
         }
-        // for each side that may be the finer one: its flags, the other's, and the code of one of each
+        // In the order of `rejected`, first with the right side as the finer one: the flags of the finer
+        // side, those of the coarser one, and the code of one of each.
         let mirrored: fn(u64, u64) -> u64 = |finer, coarser| code_of(coarser, finer);
         let sides = [(right, left, mirrored), (left, right, code_of as fn(_, _) -> _)];
         for (rejected, (finer, coarser, code)) in self.rejected.iter_mut().zip(sides) {

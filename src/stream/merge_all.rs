@@ -102,6 +102,7 @@ where
             gap |= cursor.start() > position;
         }
         let rests = || self.streams.iter().map(|cursor| cursor.rest(position));
+        // a stream that has ended has no gap: the merge ends there too
         let may_end = || self.shortest && self.streams.iter().any(|cursor| cursor.status().is_none());
         let start = if gap && !may_end() { beyond_gap(position, rests())? } else { position };
         let (mut end, mut merged) = (u64::MAX, None::<S::Status>);

@@ -191,7 +191,7 @@ impl Pass {
         }))
     }
 
-    /// Decides whether a request may go out now.
+    /// Decides whether a request may go out now. `awaits` says that an earlier range is awaited already.
     ///
     /// With nothing in flight it always may. Otherwise the number of requests is limited, and all
     /// but the request for the first missing range must also expect a reply that fits the budget.

@@ -51,7 +51,7 @@ where
             PlanStep::Copy { range } => {
                 let mut at = range.start;
                 while at < range.end {
-                    // No block where one is due would be a fault of the reader: the plan is the same.
+                    // Both walks are of the same plan, so a block is there.
                     let block = blocks.next_block()?.ok_or(Error::GivenUp)?;
                     let length = block.data.len() as u64;
                     if let Some(limit) = &mut limit {

@@ -58,27 +58,6 @@ fn a_survey_says_goodbye_to_a_server_that_shuts_down() {
     }
 }
 
-/// The last answer of a server that hangs up is heard, though the rest of a write can no longer be
-/// sent.
-#[test]
-fn last_words_are_heard() {
-    let server = ScriptedServer::start(|conn| {
-        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
-        let request = conn.request_header()?;
-        conn.error(&request, ESHUTDOWN, "going down", DONE)?;
-        conn.hang_up()
-    })
-    .unwrap();
-    let uri = server.uri().parse().unwrap();
-    for kind in Kind::ALL {
-        for _ in 0..8 {
-            let mut client = kind.connect(&uri, &Options::new()).unwrap();
-            let error = client.write(0, &vec![7; 16 << 20]).unwrap_err();
-            assert!(error.request().is_some_and(|error| error.is_shutdown()), "{kind:?}: {error}");
-        }
-    }
-}
-
 /// A call in many pieces that cannot be done as a whole is refused as a whole. (A pool writes parts of
 /// blocks.)
 #[test]

@@ -110,13 +110,7 @@ impl<T: Transport> BlockingDriver<T> {
     }
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
-        // before the end of the time it is the system that gave up
-        let soon = Instant::now() + SLACK;
-        let is_late = || self.connection.poll_timeout().is_some_and(|end| end <= soon);
-        if Cancelled::is(&error) || error.kind() == ErrorKind::TimedOut && is_late() {
-            return self.failed(error);
-        }
-        self.connection.send_failed(error)
+        self.failed_or(error, Connection::send_failed)
     }
 
     /// One read, straight to where the connection wants it.
@@ -164,6 +158,15 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Tells the connection of a transport's error, by its meaning.
     pub(crate) fn failed(&mut self, error: io::Error) -> Result<(), Error> {
+        self.failed_or(error, Connection::receive_failed)
+    }
+
+    /// Tells it of a cancellation, or that the time is over; of any other error by `tell`.
+    fn failed_or(
+        &mut self,
+        error: io::Error,
+        tell: impl FnOnce(&mut Connection, io::Error) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let during = self.connection.during();
         if Cancelled::is(&error) {
             return self.connection.fail(Error::Cancelled(during));
@@ -172,7 +175,7 @@ impl<T: Transport> BlockingDriver<T> {
             // the kernel's clock may be a little early, and a transport may have limits of its own
             self.connection.handle_timeout(Instant::now() + SLACK)?;
         }
-        self.connection.receive_failed(error)
+        tell(&mut self.connection, error)
     }
 
     /// Says goodbye, within the time for it.

@@ -10,7 +10,6 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::frame::During;
 use crate::options::Options;
 use crate::transport::{no_address, share, timed_out};
 use crate::uri::{Address, Uri};
@@ -55,14 +54,10 @@ pub(super) async fn prepare(
 
 /// Connects to the server of a URI, within the time for connecting.
 pub(super) async fn stream(uri: &Uri, connection: &Connection) -> Result<BoxedStream, Error> {
-    let during = During::Connect;
     let address = uri.address();
     let end = connection.poll_timeout();
     let connected = before(end, open(address, end)).await.unwrap_or_else(|| Err(timed_out()));
-    let stream = connected.map_err(|source| match source.kind() {
-        io::ErrorKind::TimedOut => connection.clock.timeout(during, Instant::now()),
-        _ => Error::connect(address, source),
-    })?;
+    let stream = connected.map_err(|source| connection.connect_error(address, source, Instant::now()))?;
     crate::trace::event!(info, "connected", address = address);
     Ok(stream)
 }

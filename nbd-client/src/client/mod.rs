@@ -14,11 +14,10 @@ use std::time::Instant;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
-use crate::frame::During;
 use crate::options::Options;
 use crate::session::{Session, StartError};
 use crate::stats::SessionStats;
-use crate::transport::{Cancelled, Canceller, SLACK, Socket, Transport};
+use crate::transport::{Canceller, SLACK, Socket, Transport};
 use crate::uri::Uri;
 
 /// A connection to one export.
@@ -121,14 +120,8 @@ fn connect_socket(uri: &Uri, options: &Options, connection: &Connection) -> Resu
     // A timeout beyond the clock's range is as good as this.
     let end = connection.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
     let connected = Socket::connect(uri.address(), end, &options.canceller).map_err(|source| {
-        if Cancelled::is(&source) {
-            Error::Cancelled(During::Connect)
-        } else if source.kind() == std::io::ErrorKind::TimedOut {
-            // the kernel's clock may be a little early
-            connection.clock.timeout(During::Connect, Instant::now() + SLACK)
-        } else {
-            Error::connect(uri.address(), source)
-        }
+        // the kernel's clock may be a little early
+        connection.connect_error(uri.address(), source, Instant::now() + SLACK)
     });
     connected.inspect(|_| crate::trace::event!(info, "connected", address = uri.address()))
 }

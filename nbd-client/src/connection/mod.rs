@@ -32,6 +32,7 @@ pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
 use core::fmt;
+use std::io;
 use std::time::Instant;
 
 use clock::{Clock, Phase};
@@ -44,6 +45,8 @@ use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Event, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
+use crate::transport::Cancelled;
+use crate::uri::Address;
 
 /// Small replies come in one read, and so does a large payload with the header after it: only bytes
 /// in this buffer are copied.
@@ -411,6 +414,17 @@ impl Connection {
             return Ok(());
         }
         Err(self.give_up(error))
+    }
+
+    /// The error of a connection that did not come about.
+    pub(crate) fn connect_error(&self, address: &Address, source: io::Error, now: Instant) -> Error {
+        if Cancelled::is(&source) {
+            Error::Cancelled(During::Connect)
+        } else if source.kind() == io::ErrorKind::TimedOut {
+            self.clock.timeout(During::Connect, now)
+        } else {
+            Error::connect(address, source)
+        }
     }
 
     // ---- the clock

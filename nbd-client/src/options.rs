@@ -3,12 +3,11 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::connection::TimeLimits;
 use crate::error::Error;
 use crate::frame::{During, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
 use crate::session::SessionLimits;
-use crate::tls::TlsOptions;
+use crate::tls::{RustlsConfig, TlsOptions};
 use crate::transport::Canceller;
 use crate::uri::{Address, Uri};
 use nbd_extents::Strictness;
@@ -38,8 +37,19 @@ pub struct Options {
     pub(crate) session_limits: SessionLimits,
     pub(crate) canceller: Canceller,
     pub(crate) tls: Option<TlsOptions>,
-    #[cfg(feature = "tls")]
-    pub(crate) tls_config: Option<alloc::sync::Arc<rustls::ClientConfig>>,
+    pub(crate) tls_config: Option<RustlsConfig>,
+}
+
+/// The limits of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeLimits {
+    /// For the connection and its handshake together.
+    pub(crate) connect: Duration,
+    /// For requests in flight to make progress.
+    pub(crate) request: Duration,
+    pub(crate) flush: Option<Duration>,
+    /// The end of the whole job.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Default for Options {
@@ -57,7 +67,6 @@ impl Default for Options {
             session_limits: SessionLimits::default(),
             canceller: Canceller::new(),
             tls: None,
-            #[cfg(feature = "tls")]
             tls_config: None,
         }
     }

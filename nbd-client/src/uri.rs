@@ -25,7 +25,7 @@ use core::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use crate::frame::MAX_STRING;
-use crate::tls::{FingerprintError, TlsOptions};
+use crate::tls::TlsOptions;
 
 /// The port of NBD.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -163,9 +163,6 @@ pub enum UriError {
         /// The values that it can have.
         expected: &'static str,
     },
-    /// A value that is no fingerprint.
-    #[error("?x-tls-fingerprint=: {0}")]
-    BadFingerprint(#[from] FingerprintError),
     /// A parameter that this crate does not know.
     #[error("unknown parameter {0:?} in the URI")]
     UnknownParameter(String),
@@ -282,14 +279,20 @@ fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOpt
         }
         match name.as_str() {
             "socket" => socket = Some(value),
+            // libnbd's, for pre-shared keys
+            "tls-psk-file" | "tls-username" if tls => return Err(UriError::TlsType("psk".to_owned())),
+            "tls-type" if tls && matches!(&*value, b"psk" | b"anon") => {
+                return Err(UriError::TlsType(String::from_utf8_lossy(&value).into_owned()));
+            }
             "tls-certificates" | "tls-hostname" | "tls-verify-peer" | "tls-type" | "x-tls-fingerprint" => {
                 if !tls {
                     return Err(UriError::UnexpectedTls(name));
                 }
-                options = options.parameter(&name, value)?;
+                options = options.parameter(&name, &value).map_err(|expected| {
+                    let value = String::from_utf8_lossy(&value).into_owned();
+                    UriError::BadValue { parameter: name.clone(), value, expected }
+                })?;
             }
-            // libnbd's, for pre-shared keys
-            "tls-psk-file" | "tls-username" if tls => return Err(UriError::TlsType("psk".to_owned())),
             _ => return Err(UriError::UnknownParameter(key.to_owned())),
         }
         seen.push(name);

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::frame::During;
+use crate::options::TimeLimits;
 
 /// Payload that is progress, in bytes, sent and received together.
 const PROGRESS: u64 = 64 << 10;
@@ -27,18 +28,6 @@ pub(super) enum Phase {
         flushes: usize,
     },
     Goodbye,
-}
-
-/// The limits that a caller sets.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TimeLimits {
-    /// For the connection and its handshake together.
-    pub(crate) connect: Duration,
-    /// For requests in flight to make progress.
-    pub(crate) request: Duration,
-    pub(crate) flush: Option<Duration>,
-    /// The end of the whole job.
-    pub(crate) deadline: Option<Instant>,
 }
 
 #[derive(Debug)]

@@ -95,9 +95,7 @@ impl Connection {
         // in a handshake over TLS the place where it ended says more than that sending failed
         let send_error = self.send_error.take().filter(|_| self.is_open());
         let error = send_error.unwrap_or(error);
-        match &self.tls {
-            Some(tls) => tls.explain(error),
-            None => error,
-        }
+        let explained = error.hung_up_during().and_then(|during| self.tls.as_ref()?.explain(during));
+        explained.map_or(error, Error::Tls)
     }
 }

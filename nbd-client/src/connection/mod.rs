@@ -27,7 +27,6 @@ mod output;
 mod tests;
 mod transfer;
 
-pub(crate) use clock::TimeLimits;
 pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
@@ -155,7 +154,8 @@ impl Connection {
 
     fn with(mut config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
         options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
-        let setup = TlsSetup::of(options)?;
+        let rustls = options.tls_config.as_ref();
+        let setup = options.tls.as_ref().map(|tls| TlsSetup::new(tls, rustls)).transpose()?;
         config.start_tls = setup.is_some();
         Ok(Self {
             stage: Stage::Handshake(Box::new(Handshake::new(config)?)),

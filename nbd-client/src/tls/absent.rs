@@ -1,15 +1,17 @@
 //! The same names without the feature: there is no session, and so nothing to do.
 
-use super::{Progress, TlsError, TlsInfo};
-use crate::error::Error;
-use crate::options::Options;
+use super::{Progress, TlsError, TlsInfo, TlsOptions};
+use crate::frame::During;
+
+#[derive(Clone, Debug)]
+pub(crate) enum RustlsConfig {}
 
 #[derive(Debug)]
 pub(crate) enum TlsSetup {}
 
 impl TlsSetup {
-    pub(crate) fn of(options: &Options) -> Result<Option<Self>, TlsError> {
-        if options.tls.is_some() { Err(TlsError::NotBuilt) } else { Ok(None) }
+    pub(crate) fn new(_wanted: &TlsOptions, _config: Option<&RustlsConfig>) -> Result<Self, TlsError> {
+        Err(TlsError::NotBuilt)
     }
 }
 
@@ -53,7 +55,7 @@ impl TlsSession {
         match *self {}
     }
 
-    pub(crate) fn explain(&self, _hang_up: Error) -> Error {
+    pub(crate) fn explain(&self, _during: During) -> Option<TlsError> {
         match *self {}
     }
 }

@@ -13,7 +13,6 @@ use rustls::{ClientConfig, InconsistentKeys, RootCertStore, SignatureScheme};
 
 use super::verify::{Judge, Observed, PeerVerifier};
 use super::{FileFault, PeerCheck, TlsError, TlsOptions};
-use crate::options::Options;
 
 const AUTHORITY: &str = "ca-cert.pem";
 const CERTIFICATE: &str = "client-cert.pem";
@@ -22,6 +21,9 @@ const REVOKED: &str = "ca-crl.pem";
 
 /// The name to expect of a server that was not reached by a name.
 const LOCAL: &str = "localhost";
+
+/// A configuration of rustls that the caller made.
+pub(crate) type RustlsConfig = Arc<ClientConfig>;
 
 /// Everything that one connection needs to begin TLS.
 #[derive(Debug)]
@@ -35,17 +37,16 @@ pub(crate) struct TlsSetup {
 }
 
 impl TlsSetup {
-    /// Reads the files; `None` if there is to be no TLS. Each connection reads them anew, so that a
-    /// certificate that was renewed is used.
-    pub(crate) fn of(options: &Options) -> Result<Option<Self>, TlsError> {
-        let Some(wanted) = &options.tls else { return Ok(None) };
+    /// Reads the files, unless the caller has a configuration. Each connection reads them anew, so
+    /// that a certificate that was renewed is used.
+    pub(crate) fn new(wanted: &TlsOptions, config: Option<&RustlsConfig>) -> Result<Self, TlsError> {
         let host = wanted.hostname.as_deref().unwrap_or(LOCAL);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| TlsError::BadHostname { name: host.to_owned() })?;
         let observed = Arc::new(Observed::default());
-        if let Some(config) = &options.tls_config {
+        if let Some(config) = config {
             let config = Arc::clone(config);
-            return Ok(Some(Self { config, name, check: PeerCheck::Custom, certificate: None, observed }));
+            return Ok(Self { config, name, check: PeerCheck::Custom, certificate: None, observed });
         }
         let folder = Folder::find(wanted);
         let provider = Arc::new(ring::default_provider());
@@ -64,7 +65,7 @@ impl TlsSetup {
             .with_client_cert_resolver(Arc::new(resolver));
         // a session is never continued: each connection verifies the server anew
         config.resumption = Resumption::disabled();
-        Ok(Some(Self { config: Arc::new(config), name, check, certificate, observed }))
+        Ok(Self { config: Arc::new(config), name, check, certificate, observed })
     }
 }
 

@@ -40,9 +40,9 @@ pub use info::{Fingerprint, FingerprintError, PeerCheck, TlsInfo};
 pub use options::TlsOptions;
 
 #[cfg(not(feature = "tls"))]
-pub(crate) use absent::{TlsSession, TlsSetup};
+pub(crate) use absent::{RustlsConfig, TlsSession, TlsSetup};
 #[cfg(feature = "tls")]
-pub(crate) use credentials::TlsSetup;
+pub(crate) use credentials::{RustlsConfig, TlsSetup};
 #[cfg(feature = "tls")]
 pub(crate) use session::TlsSession;
 

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Fingerprint;
-use crate::uri::UriError;
+use super::{Fingerprint, FingerprintError};
 
 /// The certificates to use, and the server to expect.
 ///
@@ -77,25 +76,21 @@ impl TlsOptions {
         self
     }
 
-    /// One parameter of a URI, percent-decoded.
-    pub(crate) fn parameter(self, name: &str, value: Vec<u8>) -> Result<Self, UriError> {
-        let text = String::from_utf8_lossy(&value).into_owned();
-        let bad =
-            |expected| Err(UriError::BadValue { parameter: name.to_owned(), value: text.clone(), expected });
-        match (name, text.as_str()) {
+    /// One parameter of a URI, percent-decoded. The error says what would be expected.
+    pub(crate) fn parameter(self, name: &str, value: &[u8]) -> Result<Self, &'static str> {
+        match (name, &*String::from_utf8_lossy(value)) {
             ("tls-hostname", name) if !name.is_empty() => Ok(self.hostname(name)),
+            ("tls-hostname", _) => Err("the name of a host"),
             ("tls-verify-peer", "0") => Ok(self.verify_peer(false)),
             ("tls-verify-peer", "1") => Ok(self.verify_peer(true)),
+            ("tls-verify-peer", _) => Err("0 or 1"),
             ("tls-type", "x509") => Ok(self),
-            ("tls-type", "psk" | "anon") => Err(UriError::TlsType(text)),
-            ("x-tls-fingerprint", text) => Ok(self.fingerprint(text.parse()?)),
-            ("tls-certificates", folder) if !folder.is_empty() => {
-                path_of(value).map_or_else(|| bad("a path"), |folder| Ok(self.certificates(folder)))
-            }
-            ("tls-hostname", _) => bad("the name of a host"),
-            ("tls-verify-peer", _) => bad("0 or 1"),
-            ("tls-type", _) => bad("x509"),
-            _ => bad("a folder"),
+            ("tls-type", _) => Err("x509"),
+            ("x-tls-fingerprint", text) => text.parse().map(|digits| self.fingerprint(digits)).map_err(
+                |_: FingerprintError| "a SHA-256 fingerprint, 64 hexadecimal digits with or without colons",
+            ),
+            ("tls-certificates", "") => Err("a folder"),
+            _ => path_of(value).map(|folder| self.certificates(folder)).ok_or("a path"),
         }
     }
 
@@ -132,14 +127,14 @@ fn bytes_of(path: &Path) -> Vec<u8> {
 
 /// A path of these bytes; `None` where the system has no such path.
 #[cfg(unix)]
-fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
+fn path_of(bytes: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
 
-    Some(std::ffi::OsString::from_vec(bytes).into())
+    Some(std::ffi::OsStr::from_bytes(bytes).into())
 }
 
 /// A path of these bytes; `None` where the system has no such path.
 #[cfg(not(unix))]
-fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
-    String::from_utf8(bytes).ok().map(PathBuf::from)
+fn path_of(bytes: &[u8]) -> Option<PathBuf> {
+    str::from_utf8(bytes).ok().map(PathBuf::from)
 }

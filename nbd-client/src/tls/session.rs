@@ -12,7 +12,6 @@ use rustls::{AlertDescription, ProtocolVersion};
 
 use super::peer::{CertificateText, fingerprint_of};
 use super::{CertificateFault, Progress, TlsError, TlsInfo, TlsSetup};
-use crate::error::Error;
 use crate::frame::{During, OptionName, option_type};
 
 /// Room for the longest handshake message of rustls (64 KiB) and the records around it; after the
@@ -298,18 +297,15 @@ impl TlsSession {
         TlsError::ClientCertificate { certificate: self.setup.certificate.clone(), reason }
     }
 
-    /// The error for a server that hangs up before it has said anything over TLS. Most servers hang up
-    /// on a client whose certificate they refuse, some of them without an alert.
-    pub(crate) fn explain(&self, hang_up: Error) -> Error {
-        let Some(during) = hang_up.hung_up_during() else { return hang_up };
+    /// The reason of a server that hangs up before it has said anything over TLS, if it is known.
+    /// Most servers hang up on a client whose certificate they refuse, some of them without an alert.
+    pub(crate) fn explain(&self, during: During) -> Option<TlsError> {
         // a server that knows no extended headers may hang up for that, whatever the certificate: it
         // is asked again without them
         let may_be_option = during == During::Option(OptionName(option_type::EXTENDED_HEADERS))
             && self.setup.certificate.is_some();
-        if self.has_received || may_be_option || !self.setup.observed.was_asked() {
-            return hang_up;
-        }
-        self.client_refused("it hung up".to_owned()).into()
+        let is_refusal = !self.has_received && !may_be_option && self.setup.observed.was_asked();
+        is_refusal.then(|| self.client_refused("it hung up".to_owned()))
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 use nbd_extents::Admission;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::connect::{BoxedStream, before, prepare, stream};
+use super::connect::{BoxedStream, before, connect};
+use crate::client::Dial;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
@@ -72,20 +73,17 @@ impl Driver<BoxedStream> {
     ///
     /// As [`Client::connect`](crate::Client::connect).
     pub async fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        let started = Instant::now();
-        let options = &options.for_uri(uri);
-        let connect = async |options: &Options| {
-            let export = uri.export().to_owned();
-            let connection =
-                prepare(options, move |options| Connection::new(&export, options, started)).await?;
-            Self::begin(stream(uri, &connection).await?, connection).await
+        let connect = async |dial: Dial| {
+            let (stream, connection) = connect(dial).await?;
+            Self::begin(stream, connection).await
         };
-        let error = match connect(options).await {
+        let dial = Dial::new(uri, options);
+        let error = match connect(dial.clone()).await {
             Err(error) => error,
             connected => return connected,
         };
-        match options.after_hang_up(&error) {
-            Some(options) => connect(&options).await,
+        match dial.after_hang_up(&error) {
+            Some(again) => connect(again).await,
             None => Err(error),
         }
     }
@@ -221,10 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
 /// Asks the server of a URI for its exports.
 pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
-    let started = Instant::now();
-    let options = &options.for_uri(uri);
-    let connection = prepare(options, move |options| Connection::listing(options, started)).await?;
-    let stream = stream(uri, &connection).await?;
+    let (stream, connection) = connect(Dial::listing(uri, options)).await?;
     let mut io = DrivenStream::open(stream, connection).await?;
     // the goodbye; the list is there already
     io.send().await.ok();

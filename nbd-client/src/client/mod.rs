@@ -4,11 +4,12 @@
 //! It never connects again by itself: what a lost connection means is the caller's to know.
 
 mod calls;
+mod dial;
 mod driver;
 
+pub(crate) use dial::Dial;
 pub(crate) use driver::BlockingDriver;
 
-use core::time::Duration;
 use std::time::Instant;
 
 use crate::connection::Connection;
@@ -17,7 +18,7 @@ use crate::export::{Export, ListedExport};
 use crate::options::Options;
 use crate::session::{Session, StartError};
 use crate::stats::SessionStats;
-use crate::transport::{Canceller, SLACK, Socket, Transport};
+use crate::transport::{Canceller, Socket, Transport};
 use crate::uri::Uri;
 
 /// A connection to one export.
@@ -58,15 +59,13 @@ impl Client<Socket> {
     /// [`Error::Connect`], [`Error::Timeout`], [`Error::Handshake`], [`Error::Tls`] and the other
     /// errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        let started = Instant::now();
-        let options = &options.for_uri(uri);
-        let connect = |options: &Options| {
-            // a fault of the options or their files is known before anything is sent
-            let connection = Connection::new(uri.export(), options, started)?;
-            Self::begin(connect_socket(uri, options, &connection)?, connection)
+        let connect = |dial: &Dial| {
+            let (transport, connection) = dial.connect(&options.canceller)?;
+            Self::begin(transport, connection)
         };
-        connect(options).or_else(|error| match options.after_hang_up(&error) {
-            Some(options) => connect(&options),
+        let dial = Dial::new(uri, options);
+        connect(&dial).or_else(|error| match dial.after_hang_up(&error) {
+            Some(again) => connect(&again),
             None => Err(error),
         })
     }
@@ -87,11 +86,8 @@ impl Client<Socket> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
-        let started = Instant::now();
-        let options = &options.for_uri(uri);
-        let connection = Connection::listing(options, started)?;
-        let socket = connect_socket(uri, options, &connection)?;
-        let mut driver = BlockingDriver::open(socket, connection)?;
+        let (transport, connection) = Dial::listing(uri, options).connect(&options.canceller)?;
+        let mut driver = BlockingDriver::open(transport, connection)?;
         driver.send(&mut crate::connection::Lent::default()).ok();
         driver.connection.into_exports().ok_or(Error::GivenUp)
     }
@@ -114,16 +110,6 @@ impl Client<Socket> {
     pub fn canceller(&self) -> Canceller {
         self.driver.transport.canceller()
     }
-}
-
-fn connect_socket(uri: &Uri, options: &Options, connection: &Connection) -> Result<Socket, Error> {
-    // A timeout beyond the clock's range is as good as this.
-    let end = connection.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
-    let connected = Socket::connect(uri.address(), end, &options.canceller).map_err(|source| {
-        // the kernel's clock may be a little early
-        connection.connect_error(uri.address(), source, Instant::now() + SLACK)
-    });
-    connected.inspect(|_| crate::trace::event!(info, "connected", address = uri.address()))
 }
 
 impl<T: Transport> Client<T> {

@@ -40,7 +40,7 @@ use transfer::Transfers;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::frame::During;
-use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
+use crate::handshake::{Handshake, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Event, Session, StartError};
 use crate::tls::{TlsInfo, TlsSession, TlsSetup};
@@ -142,18 +142,8 @@ impl Connection {
     /// [`Error::Handshake`] for names that cannot be sent, [`Error::Tls`] for certificates that
     /// cannot be used, [`Error::Cancelled`] if the options' canceller has fired.
     pub fn new(export: &str, options: &Options, now: Instant) -> Result<Self, Error> {
-        Self::with(options.handshake(export), options, now)
-    }
-
-    /// Begins a handshake that only asks for the exports.
-    pub(crate) fn listing(options: &Options, now: Instant) -> Result<Self, Error> {
-        let mut config = options.handshake("");
-        config.list_exports = true;
-        Self::with(config, options, now)
-    }
-
-    fn with(mut config: HandshakeConfig, options: &Options, now: Instant) -> Result<Self, Error> {
         options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
+        let mut config = options.handshake(export);
         let rustls = options.tls_config.as_ref();
         let setup = options.tls.as_ref().map(|tls| TlsSetup::new(tls, rustls)).transpose()?;
         config.start_tls = setup.is_some();

@@ -1108,7 +1108,9 @@ fn everything_is_in_flight_until_its_last_event_is_polled() {
 #[test]
 fn a_list_of_exports_ends_the_conversation() {
     let now = Instant::now();
-    let mut connection = Connection::listing(&Options::new().extended_headers(false), now).unwrap();
+    let mut listing = Options::new().extended_headers(false);
+    listing.handshake.list_exports = true;
+    let mut connection = Connection::new("", &listing, now).unwrap();
     let export = [&3_u32.to_be_bytes()[..], b"one"].concat();
     let hello =
         [bytes::hello(3), bytes::option_reply(3, 2, &export), bytes::option_reply(3, 1, &[])].concat();

@@ -14,7 +14,7 @@ use super::{Canceller, Socket, timed_out};
 use crate::uri::{Address, UnixSocket};
 
 /// How often a unix socket with a full backlog is tried again.
-pub(crate) const RETRY: Duration = Duration::from_millis(10);
+const RETRY: Duration = Duration::from_millis(10);
 /// How often a cancellation is looked for while a name is resolved.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
@@ -31,7 +31,8 @@ impl Socket {
     pub fn connect(address: &Address, deadline: Instant, canceller: &Canceller) -> io::Result<Self> {
         canceller.check()?;
         let result = match address {
-            Address::Tcp { host, port } => connect_tcp(host, *port, deadline, canceller),
+            Address::Tcp { host, port } => resolve(host, *port, deadline, canceller)
+                .and_then(|addresses| connect_to_one(&addresses, deadline, canceller)),
             Address::Unix(name) => connect_unix(name, deadline, canceller),
         };
         canceller.check()?;
@@ -39,39 +40,28 @@ impl Socket {
     }
 }
 
-/// The time for the next of the addresses that are untried: an equal part of the time left, so that
-/// one that is silent leaves some for the others.
-pub(crate) fn share(left: Duration, untried: usize) -> Duration {
-    left / u32::try_from(untried).unwrap_or(u32::MAX).max(1)
-}
-
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(timed_out()) } else { Ok(left) }
 }
 
-fn connect_tcp(
-    host: &str,
-    port: u16,
+/// Tries the addresses of a host, each with its share of the time left.
+fn connect_to_one(
+    addresses: &[SocketAddr],
     deadline: Instant,
     canceller: &Canceller,
 ) -> io::Result<Arc<socket2::Socket>> {
-    let addresses = resolve(host, port, deadline, canceller)?;
-    let mut failure = no_address();
-    let count = addresses.len();
-    for (tried, address) in addresses.into_iter().enumerate() {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (tried, &address) in addresses.iter().enumerate() {
         canceller.check()?;
-        match connect_one(address, share(time_left(deadline)?, count - tried), canceller) {
+        // an equal part of the time left, so that one that is silent leaves some for the others
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match connect_one(address, time_left(deadline)? / untried, canceller) {
             Ok(socket) => return Ok(socket),
             Err(error) => failure = error,
         }
     }
     Err(failure)
-}
-
-/// The error of a host without addresses.
-pub(crate) fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the host has no address")
 }
 
 /// Connects to one address. `canceller` can end the wait.
@@ -145,4 +135,31 @@ fn connect_unix(
 #[cfg(not(unix))]
 fn connect_unix(_: &UnixSocket, _: Instant, _: &Canceller) -> io::Result<Arc<socket2::Socket>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets on this system"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host whose first address is silent, since the backlog of its listener is full.
+    #[test]
+    fn a_silent_address_leaves_time_for_the_next() {
+        let silent = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let first = silent.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&first, Duration::from_millis(200)) {
+            waiting.push(stream);
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let second = listener.local_addr().unwrap();
+        let end = || Instant::now() + Duration::from_secs(2);
+        let canceller = &Canceller::new();
+        let connected = connect_to_one(&[first, second], end(), canceller).unwrap();
+        assert_eq!(connected.peer_addr().unwrap().as_socket(), Some(second));
+        let error = connect_to_one(&[second, first][1..], end(), canceller).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(connect_to_one(&[], end(), canceller).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -10,10 +10,6 @@ mod wake;
 mod with_deadline;
 
 pub use cancel::{Cancelled, Canceller};
-#[cfg(all(unix, feature = "tokio"))]
-pub(crate) use connect::RETRY;
-#[cfg(feature = "tokio")]
-pub(crate) use connect::{no_address, share};
 pub(crate) use socket::SLACK;
 pub use socket::Socket;
 pub use wake::Waker;

@@ -1,0 +1,58 @@
+//! From a URI to a connected socket, for both clients.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::options::Options;
+use crate::transport::{Canceller, SLACK, Socket};
+use crate::uri::{Address, Uri};
+
+/// A connection that is to be made, by a thread that may wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    address: Address,
+    export: String,
+    options: Options,
+    started: Instant,
+}
+
+impl Dial {
+    /// A connection to the export of a URI.
+    pub(crate) fn new(uri: &Uri, options: &Options) -> Self {
+        Self {
+            address: uri.address().clone(),
+            export: uri.export().to_owned(),
+            options: options.for_uri(uri),
+            started: Instant::now(),
+        }
+    }
+
+    /// A connection that only asks for the exports.
+    pub(crate) fn listing(uri: &Uri, options: &Options) -> Self {
+        let mut listing = Self { export: String::new(), ..Self::new(uri, options) };
+        listing.options.handshake.list_exports = true;
+        listing
+    }
+
+    /// How to ask once more after an error, if that may help.
+    pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
+        let options = self.options.after_hang_up(error)?;
+        Some(Self { options, ..self.clone() })
+    }
+
+    /// Connects within the time for it, until `canceller` ends it.
+    pub(crate) fn connect(&self, canceller: &Canceller) -> Result<(Socket, Connection), Error> {
+        // a fault of the options or their files is known before anything is sent
+        let connection = Connection::new(&self.export, &self.options, self.started)?;
+        // A timeout beyond the clock's range is as good as this.
+        let end = connection.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
+        let socket = Socket::connect(&self.address, end, canceller).map_err(|source| {
+            // the kernel's clock may be a little early
+            connection.connect_error(&self.address, source, Instant::now() + SLACK)
+        })?;
+        crate::trace::event!(info, "connected", address = self.address);
+        Ok((socket, connection))
+    }
+}

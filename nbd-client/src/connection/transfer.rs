@@ -238,7 +238,8 @@ impl Transfers {
                 self.ready.pop_front();
                 continue;
             }
-            match session.start_for(number, |session| job.start(terms, session)) {
+            let at = fit(terms.offset - job.transfer.request.offset);
+            match session.start_part(number, terms, at, job.transfer.is_zero) {
                 Ok(_) => {
                     job.in_flight += 1;
                     job.advance(length);
@@ -328,15 +329,6 @@ impl ActiveTransfer {
             Zeroing::Fast if self.transfer.is_zero && has_fast => ZeroRequest(self.transfer.request).fast().0,
             Zeroing::Data if self.transfer.is_zero => self.transfer.as_write(),
             _ => self.transfer.terms(flags),
-        }
-    }
-
-    fn start(&self, terms: RequestInfo, session: &mut Session) -> Result<Cookie, StartError> {
-        let at = fit(terms.offset - self.transfer.request.offset);
-        match terms.command {
-            Command::Read => session.start_lent_read(terms, at),
-            Command::Write => session.start_lent_write(terms, (!self.transfer.is_zero).then_some(at)),
-            _ => session.start_plain(terms),
         }
     }
 

@@ -516,7 +516,7 @@ fn ends_of_the_stream_within_an_answer() {
 fn parts_of_transfers_belong_to_their_owner() {
     let mut session = Session::new(structured());
     let terms = RequestInfo::new(Command::Read, 100, 64);
-    let cookie = session.start_for(9, |session| session.start_lent_read(terms, 8)).unwrap();
+    let cookie = session.start_part(9, terms, 8, false).unwrap();
     session.start_flush().unwrap();
     session.take_output();
     assert_eq!((session.unowned(), session.in_flight(), session.receiving_for()), (1, 2, 0));
@@ -532,7 +532,7 @@ fn parts_of_transfers_belong_to_their_owner() {
     assert_eq!(session.poll_owned(), Some((Event::Done { cookie }, 9)));
     assert_eq!(session.unowned(), 1);
     // A hole goes to the same place.
-    session.start_for(9, |session| session.start_lent_read(terms, 8)).unwrap();
+    session.start_part(9, terms, 8, false).unwrap();
     session.take_output();
     for &byte in &chunk(&structured(), DONE, HOLE, 3, 0, &hole(100, 64)) {
         session.space_in(&mut lent)[0] = byte;
@@ -620,7 +620,7 @@ proptest! {
         let mut place = vec![0xa5; length as usize + 3];
         let cookie = if lent {
             let terms = RequestInfo::new(Command::Read, offset, length);
-            session.start_for(4, |session| session.start_lent_read(terms, 3)).unwrap()
+            session.start_part(4, terms, 3, false).unwrap()
         } else {
             session.start_read(&ReadRequest::new(offset), vec![0xa5; length as usize]).unwrap()
         };
@@ -740,8 +740,8 @@ fn a_list_of_contexts_goes_out_with_its_length() {
 fn requests_of_no_transfer_are_counted_until_they_are_answered() {
     let mut session = Session::new(structured());
     let trim = RequestInfo::new(Command::Trim, 0, 1);
-    session.start_for(9, |session| session.start_plain(trim)).unwrap();
-    session.start_for(9, |session| session.start_plain(trim)).unwrap();
+    session.start_part(9, trim, 0, false).unwrap();
+    session.start_part(9, trim, 0, false).unwrap();
     session.start_flush().unwrap();
     session.start_flush().unwrap();
     let counted = session.stats().bytes_sent;

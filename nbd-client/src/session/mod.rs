@@ -72,8 +72,6 @@ pub struct Session {
     stats: SessionStats,
     /// Bytes of payload received since the session began.
     payload_received: u64,
-    /// The transfer whose parts are being started; 0 is none.
-    owner: u64,
     /// The server said that it is going down.
     shutting_down: bool,
     /// DISC was sent.
@@ -96,7 +94,6 @@ impl Session {
             events: VecDeque::new(),
             stats: SessionStats::default(),
             payload_received: 0,
-            owner: 0,
             shutting_down: false,
             disconnected: false,
             broken: None,

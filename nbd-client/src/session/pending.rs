@@ -37,48 +37,29 @@ pub(super) enum ExpectedAnswer {
         /// The contexts of which a chunk came.
         seen: Vec<u32>,
     },
-    /// Data and holes.
-    Read(Reading),
+    /// Data and holes: for the read's own buffer, or for the one that the caller lends, from `at` on.
+    Read { buffer: Option<Vec<u8>>, at: usize, covered: Coverage },
     /// Success or an error.
     Plain,
 }
 
-/// A read under way.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) place: ReadPlace,
-    pub(super) covered: Coverage,
-}
-
-/// The buffer for the data of a read.
-#[derive(Debug)]
-pub(super) enum ReadPlace {
-    /// Into this buffer, which has the read's length.
-    Own(Vec<u8>),
-    /// Into what the caller lends, from here.
-    Lent { at: usize },
-}
-
-impl Reading {
-    /// The bytes from `start` to `end` of the read; `None` where the caller did not lend them.
-    pub(super) fn room<'a>(&'a mut self, lent: &'a mut [u8], start: u64, end: u64) -> Option<&'a mut [u8]> {
-        let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
-        match &mut self.place {
-            ReadPlace::Own(buffer) => buffer.get_mut(start..end),
-            ReadPlace::Lent { at } => lent.get_mut(at.checked_add(start)?..at.checked_add(end)?),
+impl ExpectedAnswer {
+    /// How many chunks it has at least.
+    pub(super) fn due(&self) -> u64 {
+        match self {
+            Self::Status { contexts, .. } => contexts.len() as u64,
+            Self::Read { .. } => 1,
+            Self::Plain => 0,
         }
     }
 }
 
 impl Pending {
-    /// A request without payload. `header_end` is the position in the output at which its header ends.
-    pub(super) fn new(info: RequestInfo, owner: u64, answer: ExpectedAnswer, header_end: u64) -> Self {
-        let due = match &answer {
-            ExpectedAnswer::Status { contexts, .. } => contexts.len() as u64,
-            ExpectedAnswer::Read(_) => 1,
-            ExpectedAnswer::Plain => 0,
-        };
-        Self { info, owner, header_end, end: header_end, answer, error: None, chunks: 0, due, bytes: 0 }
+    /// The place for the bytes from `start` to `end` of a read; `None` if the caller did not lend it.
+    pub(super) fn room<'a>(&'a mut self, lent: &'a mut [u8], start: u64, end: u64) -> Option<&'a mut [u8]> {
+        let ExpectedAnswer::Read { buffer, at, .. } = &mut self.answer else { return None };
+        let position = |byte: u64| at.checked_add(usize::try_from(byte).ok()?);
+        buffer.as_deref_mut().unwrap_or(lent).get_mut(position(start)?..position(end)?)
     }
 
     /// True if a chunk of this type may answer the request. The 32-bit status chunk is wrong where
@@ -86,7 +67,7 @@ impl Pending {
     pub(super) fn takes(&self, kind: u16, headers: Headers) -> bool {
         match self.answer {
             ExpectedAnswer::Status { .. } => is_status(kind, headers),
-            ExpectedAnswer::Read(_) => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
+            ExpectedAnswer::Read { .. } => matches!(kind, chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE),
             ExpectedAnswer::Plain => false,
         }
     }
@@ -107,7 +88,7 @@ impl Pending {
 
     /// Notes content of a read, and says where in the read it begins.
     pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestFault> {
-        let ExpectedAnswer::Read(reading) = &mut self.answer else {
+        let ExpectedAnswer::Read { covered, .. } = &mut self.answer else {
             return Err(RequestFault::OutsideRead { offset, length });
         };
         let start = offset.checked_sub(self.info.offset);
@@ -115,10 +96,10 @@ impl Pending {
         let Some((start, end)) = range.filter(|&(_, end)| end <= self.info.length) else {
             return Err(RequestFault::OutsideRead { offset, length });
         };
-        if is_strict && self.info.has(command_flag::DF) && reading.covered.first_gap(1).is_none() {
+        if is_strict && self.info.has(command_flag::DF) && covered.first_gap(1).is_none() {
             return Err(RequestFault::Fragmented);
         }
-        match reading.covered.add(start, end) {
+        match covered.add(start, end) {
             Ok(()) => {
                 self.due += 1;
                 Ok(start)
@@ -135,8 +116,8 @@ impl Pending {
                 let missing = contexts.iter().find(|context| !seen.contains(context));
                 missing.map(|&context| RequestFault::MissingContext(context))
             }
-            ExpectedAnswer::Read(reading) => {
-                let gap = reading.covered.first_gap(self.info.length);
+            ExpectedAnswer::Read { covered, .. } => {
+                let gap = covered.first_gap(self.info.length);
                 gap.map(|gap| RequestFault::MissingData(self.info.offset.saturating_add(gap)))
             }
             ExpectedAnswer::Plain => None,
@@ -202,14 +183,6 @@ impl Requests {
 
     pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut Pending> {
         self.pending.get_mut(&cookie)
-    }
-
-    /// The read in flight of this number.
-    pub(super) fn reading(&mut self, cookie: u64) -> Option<&mut Reading> {
-        match self.pending.get_mut(&cookie) {
-            Some(Pending { answer: ExpectedAnswer::Read(reading), .. }) => Some(reading),
-            _ => None,
-        }
     }
 
     /// Ends a request; `None` if it was not in flight. An answer that is not whole is an error.

@@ -1,7 +1,7 @@
 //! The receiving half of a session: from headers to events.
 
 use super::body::{Body, InputStep, Role};
-use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading, Seen, is_status};
+use super::pending::{ExpectedAnswer, Pending, Seen, is_status};
 use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestFault, Session};
 use crate::frame::{
     ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Fields, Headers, ReplyHeader,
@@ -50,8 +50,8 @@ impl Session {
     /// Like [`space`](Self::space); the data of a read into a lent buffer goes to `lent`.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> &'a mut [u8] {
         if let Some((cookie, start, end)) = self.input.data()
-            && let Some(reading) = self.requests.reading(cookie)
-            && let Some(room) = reading.room(lent, start, end)
+            && let Some(pending) = self.requests.get_mut(cookie)
+            && let Some(room) = pending.room(lent, start, end)
         {
             return room;
         }
@@ -113,7 +113,7 @@ impl Session {
         };
         match (&pending.answer, error) {
             (ExpectedAnswer::Plain, 0) => {}
-            (ExpectedAnswer::Read(_), 0) if self.config.export.headers == Headers::Simple => {
+            (ExpectedAnswer::Read { .. }, 0) if self.config.export.headers == Headers::Simple => {
                 let length = pending.info.length;
                 // As if it were one chunk: the data begin at the read's own offset.
                 let chunk = ChunkHeader {
@@ -128,7 +128,7 @@ impl Session {
                 self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
                 return Ok(());
             }
-            (ExpectedAnswer::Read(_), 0) => return Err(ProtocolError::SimpleRead(cookie)),
+            (ExpectedAnswer::Read { .. }, 0) => return Err(ProtocolError::SimpleRead(cookie)),
             (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestFault::SimpleSuccess),
             (_, errno) => {
                 let (errno, text) = (Errno(errno), ServerText::default());
@@ -315,9 +315,8 @@ impl Session {
         };
         let size = u64::from(size);
         let Some(start) = self.cover(cookie, offset, size) else { return };
-        if let Some(reading) = self.requests.reading(cookie)
-            && let Some(room) = reading.room(lent, start, start + size)
-        {
+        let pending = self.requests.get_mut(cookie);
+        if let Some(room) = pending.and_then(|pending| pending.room(lent, start, start + size)) {
             room.fill(0);
         }
     }
@@ -366,7 +365,7 @@ impl Session {
         }
         let cookie = Cookie(cookie);
         let buffer = match answer {
-            ExpectedAnswer::Read(Reading { place: ReadPlace::Own(buffer), .. }) => Some(buffer),
+            ExpectedAnswer::Read { buffer, .. } => buffer,
             _ => None,
         };
         let last = match error {

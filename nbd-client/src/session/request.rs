@@ -109,7 +109,7 @@ impl RequestInfo {
         Self::new(Command::Cache, offset, length)
     }
 
-    const fn with(self, flag: u16) -> Self {
+    pub(super) const fn with(self, flag: u16) -> Self {
         Self { flags: self.flags | flag, ..self }
     }
 

@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 
 use super::config::COMPACT_EFFECT;
 use super::coverage::Coverage;
-use super::output::{QueuedBytes, SendQueue};
-use super::pending::{ExpectedAnswer, Pending, ReadPlace, Reading};
+use super::output::QueuedBytes;
+use super::pending::{ExpectedAnswer, Pending};
 use super::{
     Command, Cookie, ReadRequest, RequestInfo, Session, SessionConfig, StartError, StatusRequest,
     TrimRequest, WriteRequest, ZeroRequest,
@@ -21,11 +21,11 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent, and nothing changes.
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
-        let (terms, only) = (request.info, request.contexts);
+        let StatusRequest { info, contexts: only } = *request;
         if self.export().headers == Headers::Simple {
             return Err(StartError::NoStructuredReplies);
         }
-        self.check(terms)?;
+        self.check(info)?;
         let contexts = match only {
             None => Arc::clone(&self.contexts),
             Some(only) => self.check_contexts(only)?,
@@ -33,21 +33,14 @@ impl Session {
         if contexts.is_empty() {
             return Err(StartError::NoContexts);
         }
-        let answer = ExpectedAnswer::Status { contexts, seen: Vec::new() };
-        let Some(only) = only else { return Ok(self.enter(terms, answer, 0)) };
-        // The payload form: the header has the payload's length, and the payload the effect's
-        // length and the contexts.
-        let payload = 8 + 4 * only.len() as u64;
-        let flags = terms.flags | command_flag::PAYLOAD_LEN;
-        let cookie = self.enter(RequestInfo { flags, length: payload, ..terms }, answer, payload);
-        if let Some(pending) = self.requests.get_mut(cookie.get()) {
-            // the header had the payload's length
-            pending.info.length = terms.length;
+        let payload = only.map_or(0, |only| 8 + 4 * only.len() as u64);
+        let cookie = self.enter(0, info, ExpectedAnswer::Status { contexts, seen: Vec::new() }, payload);
+        if let Some(only) = only {
+            self.output.headers(|out| {
+                out.extend_from_slice(&info.length.to_be_bytes());
+                only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
+            });
         }
-        self.output.headers(|out| {
-            out.extend_from_slice(&terms.length.to_be_bytes());
-            only.iter().for_each(|context| out.extend_from_slice(&context.to_be_bytes()));
-        });
         Ok(cookie)
     }
 
@@ -81,18 +74,8 @@ impl Session {
             self.buffers.keep(buffer);
             return Err(error);
         }
-        Ok(self.enter_read(terms, ReadPlace::Own(buffer)))
-    }
-
-    /// Starts a read into the buffer of a transfer, from `at` on.
-    pub(crate) fn start_lent_read(&mut self, terms: RequestInfo, at: usize) -> Result<Cookie, StartError> {
-        self.check_part(terms)?;
-        Ok(self.enter_read(terms, ReadPlace::Lent { at }))
-    }
-
-    fn enter_read(&mut self, terms: RequestInfo, place: ReadPlace) -> Cookie {
-        let covered = Coverage::default();
-        self.enter(terms, ExpectedAnswer::Read(Reading { place, covered }), 0)
+        let answer = ExpectedAnswer::Read { buffer: Some(buffer), at: 0, covered: Coverage::default() };
+        Ok(self.enter(0, terms, answer, 0))
     }
 
     /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
@@ -108,29 +91,9 @@ impl Session {
             self.buffers.keep(data);
             return Err(error);
         }
-        Ok(self.enter_write(terms, |output| output.push(QueuedBytes::Payload(data))))
-    }
-
-    /// Starts a write from the buffer of a transfer, from `at` on, or of zeroes.
-    pub(crate) fn start_lent_write(
-        &mut self,
-        terms: RequestInfo,
-        at: Option<usize>,
-    ) -> Result<Cookie, StartError> {
-        self.check_part(terms)?;
-        let (owner, length) = (self.owner, usize::try_from(terms.length).unwrap_or(usize::MAX));
-        Ok(self.enter_write(terms, |output| match at {
-            Some(at) => output.push(QueuedBytes::Lent { owner, at, length }),
-            None => output.zeroes(length),
-        }))
-    }
-
-    fn enter_write(&mut self, terms: RequestInfo, put: impl FnOnce(&mut SendQueue)) -> Cookie {
-        let extended = self.export().headers == Headers::Extended;
-        let flags = terms.flags | if extended { command_flag::PAYLOAD_LEN } else { 0 };
-        let cookie = self.enter(RequestInfo { flags, ..terms }, ExpectedAnswer::Plain, terms.length);
-        put(&mut self.output);
-        cookie
+        let cookie = self.enter(0, terms, ExpectedAnswer::Plain, terms.length);
+        self.output.push(QueuedBytes::Payload(data));
+        Ok(cookie)
     }
 
     /// Starts to make a range read as zeroes.
@@ -170,9 +133,36 @@ impl Session {
     }
 
     /// Starts a request that moves no payload.
-    pub(crate) fn start_plain(&mut self, terms: RequestInfo) -> Result<Cookie, StartError> {
+    pub(super) fn start_plain(&mut self, terms: RequestInfo) -> Result<Cookie, StartError> {
         self.check(terms)?;
-        Ok(self.enter(terms, ExpectedAnswer::Plain, 0))
+        Ok(self.enter(0, terms, ExpectedAnswer::Plain, 0))
+    }
+
+    /// Starts a part of a transfer that was [checked](Self::check_whole). Its data are in the
+    /// transfer's buffer from `at` on, or zeroes.
+    pub(crate) fn start_part(
+        &mut self,
+        owner: u64,
+        terms: RequestInfo,
+        at: usize,
+        is_zero: bool,
+    ) -> Result<Cookie, StartError> {
+        self.check_part(terms)?;
+        let answer = match terms.command {
+            Command::Read => ExpectedAnswer::Read { buffer: None, at, covered: Coverage::default() },
+            _ => ExpectedAnswer::Plain,
+        };
+        if terms.command != Command::Write {
+            return Ok(self.enter(owner, terms, answer, 0));
+        }
+        let cookie = self.enter(owner, terms, answer, terms.length);
+        let length = usize::try_from(terms.length).unwrap_or(usize::MAX);
+        if is_zero {
+            self.output.zeroes(length);
+        } else {
+            self.output.push(QueuedBytes::Lent { owner, at, length });
+        }
+        Ok(cookie)
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
@@ -330,23 +320,18 @@ impl Session {
         Ok(Arc::from(only))
     }
 
-    /// Starts requests that are parts of a transfer.
-    pub(crate) fn start_for<V>(&mut self, owner: u64, start: impl FnOnce(&mut Self) -> V) -> V {
-        self.owner = owner;
-        let started = start(self);
-        self.owner = 0;
-        started
-    }
-
     // ---- recorded, and out to the wire
 
     /// Records a request that was checked, and puts its header into the output. The caller puts
-    /// `payload` bytes after it.
-    fn enter(&mut self, terms: RequestInfo, answer: ExpectedAnswer, payload: u64) -> Cookie {
+    /// `payload` bytes after it: where there are any, the header has their number.
+    fn enter(&mut self, owner: u64, info: RequestInfo, answer: ExpectedAnswer, payload: u64) -> Cookie {
         let cookie = self.requests.next_number();
-        let RequestInfo { command, flags, offset, length } = terms;
-        let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let headers = self.config.export.headers;
+        let is_counted = payload > 0 && headers == Headers::Extended;
+        let info = if is_counted { info.with(command_flag::PAYLOAD_LEN) } else { info };
+        let RequestInfo { command, flags, offset, .. } = info;
+        let length = if payload > 0 { payload } else { info.length };
+        let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
         let before = self.output.unsent;
         self.output.headers(|out| {
             let encoded = header.encode(headers, out);
@@ -355,8 +340,9 @@ impl Session {
         self.stats.requests += 1;
         self.stats.bytes_sent += self.output.unsent - before + payload;
         let header_end = self.output.position + self.output.unsent;
-        let pending = Pending::new(terms, self.owner, answer, header_end);
-        self.requests.enter(cookie, Pending { end: header_end + payload, ..pending });
+        let (end, due) = (header_end + payload, answer.due());
+        let pending = Pending { info, owner, header_end, end, answer, due, error: None, chunks: 0, bytes: 0 };
+        self.requests.enter(cookie, pending);
         event!(debug, "request sent", command = command, cookie = cookie, offset = offset, length = length);
         cookie
     }

@@ -92,10 +92,12 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     };
     match reason {
         // from a server that has it already it is a riddle, and shown as such
-        HandshakeError::Refused { reason: Refusal::TlsRequired, .. } if !uri.is_tls() => Failure::connection(
-            "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://, and \
+        HandshakeError::Refused { reason: Refusal::TLS_REQUIRED, .. } if !uri.is_tls() => {
+            Failure::connection(
+                "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://, and \
                 ?tls-certificates=DIR, a folder with ca-cert.pem, or ?x-tls-fingerprint=HEX",
-        ),
+            )
+        }
         HandshakeError::Refused { option: OptionName(STARTTLS), .. } => Failure::from(error).hint(
             ": it has no TLS, or does not want to use it. Start it with TLS; a URI without the s connects \
              without it, which anybody on the network can read and change",

@@ -56,7 +56,7 @@ impl Default for Options {
     /// See [`Options::new`].
     fn default() -> Self {
         Self {
-            handshake: HandshakeConfig::new(""),
+            handshake: HandshakeConfig::default(),
             assume_data: false,
             time: TimeLimits {
                 connect: Duration::from_secs(60),

@@ -272,7 +272,7 @@ fn a_server_without_tls_gets_nothing_but_starttls() {
         let Error::Handshake(HandshakeError::Refused { option, reason, .. }) = error else {
             panic!("{error}")
         };
-        assert_eq!((option, reason), (OptionName(STARTTLS), Refusal::Unsupported));
+        assert_eq!((option, reason), (OptionName(STARTTLS), Refusal::UNSUPPORTED));
         assert_eq!(seen.recv().unwrap(), (STARTTLS, 0, 2), "STARTTLS, then ABORT");
     }
 }
@@ -290,7 +290,7 @@ fn a_server_that_demands_tls_of_a_plain_uri() {
     for error in errors(&server.uri()) {
         assert_eq!(error.class(), ErrorClass::Connection, "{error}");
         let Error::Handshake(HandshakeError::Refused { reason, .. }) = error else { panic!("{error}") };
-        assert_eq!(reason, Refusal::TlsRequired);
+        assert_eq!(reason, Refusal::TLS_REQUIRED);
     }
 }
 

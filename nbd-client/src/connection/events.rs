@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{BUFFER, Connection, GATHER, Lent, Stage};
 use crate::error::Error;
+use crate::export::Export;
 use crate::handshake::HandshakeStatus;
 use crate::session::{Admit, Event, Session, SessionConfig, take_all};
 use crate::tls::{Progress, TlsSession};
@@ -155,8 +156,8 @@ impl Connection {
     /// The handshake is over. Where it has an export the session begins; a list of exports stays.
     fn open(&mut self) {
         let Stage::Handshake(handshake) = &mut self.stage else { return };
-        let Some((mut export, forgiven)) = handshake.take_export() else { return };
-        export.tls = self.tls_info.take();
+        let Some((export, forgiven)) = handshake.export() else { return };
+        let export = Export { tls: self.tls_info.take(), ..export.clone() };
         crate::trace::event!(info, "negotiated", size = export.size, contexts = export.contexts.len());
         let mut config = SessionConfig::of_export(export);
         config.strictness = self.options.handshake.strictness;

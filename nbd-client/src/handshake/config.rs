@@ -97,6 +97,13 @@ pub struct HandshakeConfig {
     pub limits: HandshakeLimits,
 }
 
+impl Default for HandshakeConfig {
+    /// A handshake for the server's default export.
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
 impl HandshakeConfig {
     /// A lenient handshake for this export, with extended headers if the server has them, and no
     /// context.

@@ -1,5 +1,7 @@
 //! Why a handshake failed.
 
+use core::fmt;
+
 use crate::export::BlockSizesError;
 use crate::frame::{OptionName, option_type};
 use crate::text::ServerText;
@@ -200,7 +202,7 @@ impl HandshakeError {
         match self {
             Self::BytesAfterStartTls(..) | Self::TooOldForTls => true,
             Self::Refused { option, reason, .. } => {
-                option.0 == option_type::STARTTLS || matches!(reason, Refusal::TlsRequired)
+                option.0 == option_type::STARTTLS || matches!(*reason, Refusal::TLS_REQUIRED)
             }
             _ => false,
         }
@@ -220,73 +222,46 @@ impl HandshakeError {
     }
 }
 
-/// Why a server refuses an option (NBD protocol, "Option reply types").
+/// Why a server refuses an option: the type of its reply, which has the error bit (NBD protocol,
+/// "Option reply types").
 ///
 /// ```
 /// use nbd_client::frame::{OptionName, option_type};
 /// use nbd_client::handshake::{HandshakeError, Refusal};
 ///
-/// let reason = Refusal::from_kind(0x8000_0005);
-/// assert_eq!(reason, Refusal::TlsRequired);
-/// let option = OptionName(option_type::GO);
+/// let (option, reason) = (OptionName(option_type::GO), Refusal::TLS_REQUIRED);
 /// let error = HandshakeError::Refused { option, reason, text: "".into() };
 /// assert_eq!(error.to_string(), "the server refused GO: TLS is required");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The server does not know the option.
-    #[error("not supported")]
-    Unsupported,
-    /// Forbidden by its administrator.
-    #[error("forbidden by policy")]
-    Policy,
-    /// It finds the request malformed.
-    #[error("invalid request")]
-    Invalid,
-    /// Its platform cannot.
-    #[error("not supported on its platform")]
-    Platform,
-    /// Only after STARTTLS.
-    #[error("TLS is required")]
-    TlsRequired,
-    /// No such export.
-    #[error("unknown export")]
-    UnknownExport,
-    /// It is going down.
-    #[error("it is shutting down")]
-    Shutdown,
-    /// Only to clients that ask for block sizes.
-    #[error("block sizes must be asked for")]
-    BlockSizeRequired,
-    /// The request is too big for it.
-    #[error("request too big")]
-    TooBig,
-    /// Only with extended headers, or already negotiated.
-    #[error("extended headers are required")]
-    ExtendedHeadersRequired,
-    /// An error number that is not in the protocol.
-    #[error("error {0:#010x}")]
-    Other(u32),
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Refusal(pub u32);
 
 impl Refusal {
-    /// The reason of an option reply of type `kind`, which has the error bit.
-    #[must_use]
-    pub const fn from_kind(kind: u32) -> Self {
-        match kind & 0x7fff_ffff {
-            1 => Self::Unsupported,
-            2 => Self::Policy,
-            3 => Self::Invalid,
-            4 => Self::Platform,
-            5 => Self::TlsRequired,
-            6 => Self::UnknownExport,
-            7 => Self::Shutdown,
-            8 => Self::BlockSizeRequired,
-            9 => Self::TooBig,
-            10 => Self::ExtendedHeadersRequired,
-            _ => Self::Other(kind),
-        }
+    /// The server does not know the option.
+    pub const UNSUPPORTED: Self = Self(0x8000_0001);
+    /// Only after STARTTLS.
+    pub const TLS_REQUIRED: Self = Self(0x8000_0005);
+    /// No such export.
+    pub const UNKNOWN_EXPORT: Self = Self(0x8000_0006);
+    /// The server is going down.
+    pub const SHUTDOWN: Self = Self(0x8000_0007);
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            0x8000_0001 => "not supported",
+            0x8000_0002 => "forbidden by policy",
+            0x8000_0003 => "invalid request",
+            0x8000_0004 => "not supported on its platform",
+            0x8000_0005 => "TLS is required",
+            0x8000_0006 => "unknown export",
+            0x8000_0007 => "it is shutting down",
+            0x8000_0008 => "block sizes must be asked for",
+            0x8000_0009 => "request too big",
+            0x8000_000a => "extended headers are required",
+            other => return write!(f, "error {other:#010x}"),
+        })
     }
 }
 

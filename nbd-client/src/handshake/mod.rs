@@ -14,8 +14,8 @@
 //! cases apart, so a missing context becomes an error after GO.
 
 mod config;
-mod draft;
 mod error;
+mod replies;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -23,10 +23,9 @@ mod tests;
 pub use config::{ContextRequest, HandshakeConfig, HandshakeLimits};
 pub use error::{HandshakeError, Refusal};
 
-use draft::Draft;
 use steps::Step;
 
-use crate::export::{Export, ListedExport};
+use crate::export::{Export, ListedExport, MetaContext};
 use crate::frame::{
     During, Fields, IHAVEOPT, MAX_STRING, NBDMAGIC, OLDSTYLE_MAGIC, OPTION_REPLY_MAGIC, OptionName,
     OptionReply, RequestHeader, UnexpectedEof, handshake_flag, option_reply_type,
@@ -34,21 +33,35 @@ use crate::frame::{
 use crate::stats::ToleratedCounts;
 use crate::text::ServerText;
 
-/// The message that the machine is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The piece that the machine is waiting for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
+    #[default]
     Magic,
     Style,
     Flags,
     /// The header of a reply to this step's option.
     Header(Step),
-    /// The payload of a reply of this type.
-    Payload(Step, u32),
+    /// The payload of a reply of this type and length.
+    Payload(Step, u32, usize),
     /// The caller, who has to encrypt the connection.
     StartTls,
-    /// The answer to EXPORT_NAME, which has no header.
-    ExportName,
+    /// The answer to EXPORT_NAME, which has no header, and its length.
+    ExportName(usize),
     Finished,
+}
+
+impl Stage {
+    /// The bytes of the piece.
+    const fn length(self) -> usize {
+        match self {
+            Self::Magic | Self::Style => 8,
+            Self::Flags => 2,
+            Self::Header(_) => OptionReply::LEN,
+            Self::Payload(_, _, length) | Self::ExportName(length) => length,
+            Self::StartTls | Self::Finished => 0,
+        }
+    }
 }
 
 /// The next step of a handshake, as its caller sees it.
@@ -70,8 +83,8 @@ enum Stage {
 ///         stream.write_all(&handshake.take_output())?;
 ///         fed.map_err(Error::other)?;
 ///     }
-///     let (export, _) = handshake.take_export().ok_or_else(|| Error::other("TLS was asked for"))?;
-///     Ok(export)
+///     let (export, _) = handshake.export().ok_or_else(|| Error::other("TLS was asked for"))?;
+///     Ok(export.clone())
 /// }
 ///
 /// let mut silent = std::io::Cursor::new(Vec::new());
@@ -84,7 +97,7 @@ pub enum HandshakeStatus {
     NeedsInput,
     /// An encrypted connection: see [`Handshake::tls_started`].
     NeedsTls,
-    /// Nothing: [`Handshake::take_export`].
+    /// Nothing: [`Handshake::export`].
     Finished,
 }
 
@@ -100,20 +113,29 @@ pub enum HandshakeStatus {
 /// assert_eq!(handshake.status(), HandshakeStatus::NeedsInput);
 /// # Ok::<(), nbd_client::handshake::HandshakeError>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Handshake {
     config: HandshakeConfig,
     stage: Stage,
-    /// The bytes received of the piece that the stage waits for, and the length of that piece.
+    /// The bytes received of the piece that the stage waits for.
     buffer: Vec<u8>,
-    want: usize,
     output: Vec<u8>,
     received: u64,
     /// Replies to the option under way.
     replies: u32,
     no_zeroes: bool,
-    draft: Draft,
-    export: Option<Export>,
+    /// The facts known of the export by now.
+    export: Export,
+    has_size: bool,
+    /// The contexts granted, in the server's order, those not asked for included.
+    granted: Vec<MetaContext>,
+    /// Why SET_META_CONTEXT was refused.
+    set_refused: Option<HandshakeError>,
+    /// The names that the LIST_META_CONTEXT under way has shown.
+    listing: Vec<String>,
+    /// The exports listed.
+    exports: Vec<ListedExport>,
+    forgiven: ToleratedCounts,
     error: Option<HandshakeError>,
 }
 
@@ -126,20 +148,7 @@ impl Handshake {
     /// cannot be sent.
     pub fn new(config: HandshakeConfig) -> Result<Self, HandshakeError> {
         config.check()?;
-        Ok(Self {
-            draft: Draft::new(config.strictness),
-            config,
-            stage: Stage::Magic,
-            buffer: Vec::new(),
-            // the length of NBDMAGIC
-            want: 8,
-            output: Vec::new(),
-            received: 0,
-            replies: 0,
-            no_zeroes: false,
-            export: None,
-            error: None,
-        })
+        Ok(Self { config, ..Self::default() })
     }
 
     /// Takes bytes of the server and says how many it took. It leaves those after the end of the
@@ -203,15 +212,15 @@ impl Handshake {
     /// ```
     pub fn tls_started(&mut self) {
         if self.stage == Stage::StartTls {
-            self.first_step();
+            self.stage = self.first_step();
         }
     }
 
-    /// The export and the faults forgiven, once, if the handshake is finished.
+    /// The export and the faults forgiven, if the handshake is finished and was for an export.
     #[must_use]
-    pub fn take_export(&mut self) -> Option<(Export, ToleratedCounts)> {
-        let forgiven = self.draft.forgiven;
-        self.export.take().map(|export| (export, forgiven))
+    pub fn export(&self) -> Option<(&Export, ToleratedCounts)> {
+        let is_agreed = !self.config.list_exports && self.stage == Stage::Finished;
+        is_agreed.then_some((&self.export, self.forgiven))
     }
 
     /// The server's exports, if they were [asked for](HandshakeConfig::list_exports) and the
@@ -219,7 +228,7 @@ impl Handshake {
     #[must_use]
     pub fn into_exports(self) -> Option<Vec<ListedExport>> {
         let is_listed = self.config.list_exports && self.stage == Stage::Finished;
-        is_listed.then_some(self.draft.exports)
+        is_listed.then_some(self.exports)
     }
 
     /// The error if the server closes the connection now.
@@ -227,25 +236,25 @@ impl Handshake {
     pub fn eof(&self) -> UnexpectedEof {
         let during = match self.stage {
             Stage::Magic | Stage::Style | Stage::Flags => During::Hello,
-            Stage::ExportName => During::ExportName,
-            Stage::Header(step) | Stage::Payload(step, _) => During::Option(step.name()),
+            Stage::ExportName(_) => During::ExportName,
+            Stage::Header(step) | Stage::Payload(step, ..) => During::Option(step.name()),
             Stage::StartTls => During::TlsHandshake,
             Stage::Finished => During::Handshake,
         };
-        UnexpectedEof { during, got: self.buffer.len() as u64, expected: self.want as u64 }
+        UnexpectedEof { during, got: self.buffer.len() as u64, expected: self.stage.length() as u64 }
     }
 
     fn consume(&mut self, input: &[u8]) -> Result<usize, HandshakeError> {
         let mut rest = input;
         while self.status() == HandshakeStatus::NeedsInput && !rest.is_empty() {
-            let missing = self.want.saturating_sub(self.buffer.len());
+            let missing = self.stage.length().saturating_sub(self.buffer.len());
             let (now, later) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
             self.buffer.extend_from_slice(now);
             self.received += now.len() as u64;
             rest = later;
             if now.len() == missing {
                 let piece = core::mem::take(&mut self.buffer);
-                self.piece(&piece)?;
+                self.stage = self.piece(&piece)?;
             }
         }
         if self.stage == Stage::StartTls && !rest.is_empty() {
@@ -254,38 +263,23 @@ impl Handshake {
         Ok(input.len() - rest.len())
     }
 
-    /// A whole piece of the kind that the stage waits for.
-    fn piece(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+    /// Takes the whole piece that the stage waits for, and returns the next stage.
+    fn piece(&mut self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         match self.stage {
-            Stage::Magic => self.magic(piece),
+            Stage::Magic if piece == NBDMAGIC.to_be_bytes() => Ok(Stage::Style),
+            Stage::Magic => Err(HandshakeError::NotNbd(ServerText::new(piece))),
             Stage::Style => self.style(piece),
             Stage::Flags => self.flags(piece),
             Stage::Header(step) => self.header(step, piece),
-            Stage::Payload(step, kind) => self.reply(step, kind, piece),
-            Stage::ExportName => self.export_name(piece),
-            Stage::StartTls | Stage::Finished => Ok(()),
+            Stage::Payload(step, kind, _) => self.reply(step, kind, piece),
+            Stage::ExportName(_) => self.export_name(piece),
+            Stage::StartTls | Stage::Finished => Ok(self.stage),
         }
     }
 
-    fn expect(&mut self, stage: Stage, want: usize) {
-        self.stage = stage;
-        self.want = want;
-    }
-
-    fn magic(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
-        if Fields(piece).u64() != Some(NBDMAGIC) {
-            return Err(HandshakeError::NotNbd(ServerText::new(piece)));
-        }
-        self.expect(Stage::Style, 8);
-        Ok(())
-    }
-
-    fn style(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+    fn style(&self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         match Fields(piece).u64() {
-            Some(IHAVEOPT) => {
-                self.expect(Stage::Flags, 2);
-                Ok(())
-            }
+            Some(IHAVEOPT) => Ok(Stage::Flags),
             Some(OLDSTYLE_MAGIC) if self.config.start_tls => Err(HandshakeError::TooOldForTls),
             Some(OLDSTYLE_MAGIC) => Err(HandshakeError::OldStyle),
             other => Err(HandshakeError::UnknownStyle(other.unwrap_or_default())),
@@ -293,7 +287,7 @@ impl Handshake {
     }
 
     /// Answers the server's flags with the same of ours: a server drops a client that sets others.
-    fn flags(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+    fn flags(&mut self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         let flags = Fields(piece).u16().unwrap_or_default();
         if flags & handshake_flag::FIXED_NEWSTYLE == 0 {
             if self.config.start_tls {
@@ -304,19 +298,14 @@ impl Handshake {
         self.no_zeroes = flags & handshake_flag::NO_ZEROES != 0;
         let ours = u32::from(flags & (handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES));
         self.output.extend_from_slice(&ours.to_be_bytes());
-        if self.config.start_tls {
-            self.start(Step::StartTls);
-        } else {
-            self.first_step();
-        }
-        Ok(())
+        Ok(if self.config.start_tls { self.start(Step::StartTls) } else { self.first_step() })
     }
 
     /// The header of an option reply. Its length is judged before a byte of the payload is awaited.
-    fn header(&mut self, step: Step, piece: &[u8]) -> Result<(), HandshakeError> {
+    fn header(&mut self, step: Step, piece: &[u8]) -> Result<Stage, HandshakeError> {
         let option = step.name();
         let Some(OptionReply { magic, option: got, kind, length }) = OptionReply::decode(piece) else {
-            return Ok(());
+            return Ok(self.stage);
         };
         let limits = self.config.limits;
         self.replies += 1;
@@ -341,54 +330,41 @@ impl Handshake {
         if self.received.saturating_add(u64::from(length)) > limits.total_bytes {
             return Err(HandshakeError::TooManyBytes(limits.total_bytes));
         }
-        if length == 0 {
-            return self.reply(step, kind, &[]);
+        match payload {
+            0 => self.reply(step, kind, &[]),
+            _ => Ok(Stage::Payload(step, kind, payload)),
         }
-        self.expect(Stage::Payload(step, kind), payload);
-        Ok(())
     }
 
     /// A whole reply to the option under way.
-    fn reply(&mut self, step: Step, kind: u32, payload: &[u8]) -> Result<(), HandshakeError> {
+    fn reply(&mut self, step: Step, kind: u32, payload: &[u8]) -> Result<Stage, HandshakeError> {
         if kind & option_reply_type::ERROR_BIT != 0 {
             return self.refused(step, kind, payload);
         }
         match (step, kind) {
             (_, option_reply_type::ACK) => return self.acknowledged(step),
-            (Step::SetContexts, option_reply_type::META_CONTEXT) => {
-                self.draft.grant(&self.config, payload)?
-            }
-            (Step::ListContexts | Step::ListQemuContexts, option_reply_type::META_CONTEXT) => {
-                self.draft.list(payload)?;
-            }
-            (Step::ListExports, option_reply_type::SERVER) => self.draft.server(payload)?,
-            (Step::Go, option_reply_type::INFO) => self.draft.info(payload)?,
+            (Step::SetContexts, option_reply_type::META_CONTEXT) => self.grant(payload)?,
+            (Step::ListContexts, option_reply_type::META_CONTEXT) => self.list(payload)?,
+            (Step::ListExports, option_reply_type::SERVER) => self.server(payload)?,
+            (Step::Go, option_reply_type::INFO) => self.info(payload)?,
             _ => return Err(HandshakeError::UnexpectedReply { option: step.name(), kind }),
         }
-        self.expect(Stage::Header(step), OptionReply::LEN);
-        Ok(())
+        Ok(Stage::Header(step))
     }
 
     /// Size and flags, with or without 124 zero bytes after them.
-    fn export_name(&mut self, piece: &[u8]) -> Result<(), HandshakeError> {
+    fn export_name(&mut self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         let size = piece.get(..10).unwrap_or_default();
-        self.draft.set_size(size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
+        self.set_size(size).unwrap_or(Err(HandshakeError::NoExportInfo))?;
         self.finish()
     }
 
-    fn finish(&mut self) -> Result<(), HandshakeError> {
-        match self.draft.finish(&self.config) {
-            Ok(export) => {
-                self.export = Some(export);
-                self.expect(Stage::Finished, 0);
-                Ok(())
-            }
-            Err(error) => {
-                // the transmission phase has begun: it ends with DISC, whose length fits any header
-                let encoded = RequestHeader::DISC.encode(self.draft.export.headers, &mut self.output);
-                debug_assert!(encoded.is_ok(), "DISC has no length");
-                Err(error)
-            }
-        }
+    fn finish(&mut self) -> Result<Stage, HandshakeError> {
+        self.complete_export().inspect_err(|_| {
+            // the transmission phase has begun: it ends with DISC, whose length fits any header
+            let encoded = RequestHeader::DISC.encode(self.export.headers, &mut self.output);
+            debug_assert!(encoded.is_ok(), "DISC has no length");
+        })?;
+        Ok(Stage::Finished)
     }
 }

@@ -1,63 +1,26 @@
-//! The findings of a handshake: the replies with content, checked one by one, until they
-//! make an [`Export`].
+//! The replies with content, checked one by one, until they make an [`Export`](crate::Export).
 
-use super::{HandshakeConfig, HandshakeError};
-use crate::export::{BlockSizes, Export, ListedExport, MetaContext, TransmissionFlags};
+use super::{Handshake, HandshakeError, Refusal};
+use crate::export::{BlockSizes, ListedExport, MetaContext, TransmissionFlags};
 use crate::frame::{Fields, Headers, MAX_STRING, OptionName, info_type, option_reply_type, option_type};
-use crate::stats::{Tolerated, ToleratedCounts};
+use crate::stats::Tolerated;
 use crate::text::ServerText;
-use nbd_extents::Strictness;
 
 const GO: OptionName = OptionName(option_type::GO);
 
-/// The export as far as it is known.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    strictness: Strictness,
-    /// The facts known of it by now.
-    pub(super) export: Export,
-    /// Contexts granted and asked for, in the server's order.
-    pub(super) granted: Vec<MetaContext>,
-    /// Contexts granted and not asked for: their names and numbers are taken all the same.
-    unasked: Vec<MetaContext>,
-    /// Replies of the LIST under way.
-    listing: Vec<String>,
-    /// Why SET was refused.
-    pub(super) set_refused: Option<HandshakeError>,
-    has_size: bool,
-    /// Exports listed.
-    pub(super) exports: Vec<ListedExport>,
-    pub(super) forgiven: ToleratedCounts,
-}
-
-impl Draft {
-    pub(super) fn new(strictness: Strictness) -> Self {
-        Self { strictness, ..Self::default() }
-    }
-
-    /// A context that SET granted.
-    pub(super) fn grant(&mut self, config: &HandshakeConfig, payload: &[u8]) -> Result<(), HandshakeError> {
+impl Handshake {
+    /// A context that SET granted. Names and numbers are taken also by those not asked for.
+    pub(super) fn grant(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::SET_META_CONTEXT), payload)?;
-        let mut known = self.granted.iter().chain(&self.unasked);
-        if known.any(|other| other.id == context.id || other.name == context.name) {
-            let name = context.name.as_str().into();
+        let name = ServerText::from(context.name.as_str());
+        if self.granted.iter().any(|other| other.id == context.id || other.name == context.name) {
             return Err(HandshakeError::DuplicateContext { name, id: context.id });
         }
-        if config.contexts.iter().any(|asked| asked.name == context.name) {
-            self.granted.push(context);
-        } else {
-            let error = HandshakeError::UnaskedContext(context.name.as_str().into());
-            self.forgive(Tolerated::UnaskedContext, error)?;
-            self.unasked.push(context);
-        }
+        let mut asked = self.config.contexts.iter();
+        let asked = asked.position(|asked| asked.name == context.name);
+        self.forgive(Tolerated::UnaskedContext, asked.ok_or(HandshakeError::UnaskedContext(name)))?;
+        self.granted.push(context);
         Ok(())
-    }
-
-    /// SET failed: contexts listed before the error are not granted.
-    pub(super) fn refuse_contexts(&mut self, error: HandshakeError) {
-        self.granted.clear();
-        self.unasked.clear();
-        self.set_refused = Some(error);
     }
 
     /// A context that LIST shows. Its number means nothing.
@@ -80,24 +43,17 @@ impl Draft {
         Ok(())
     }
 
-    fn forgive(&mut self, kind: Tolerated, error: HandshakeError) -> Result<(), HandshakeError> {
-        if self.strictness.is_strict() {
-            return Err(error);
-        }
-        self.forgiven.add(kind);
-        Ok(())
-    }
-
-    /// A lenient client goes on without a malformed value that it can do without.
-    fn unless_forgiven<V>(
+    /// The value, if it is good. A lenient client can do without it.
+    fn forgive<V>(
         &mut self,
         kind: Tolerated,
-        parsed: Result<V, HandshakeError>,
+        checked: Result<V, HandshakeError>,
     ) -> Result<Option<V>, HandshakeError> {
-        match parsed {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => self.forgive(kind, error).map(|()| None),
+        if checked.is_err() && !self.config.strictness.is_strict() {
+            self.forgiven.add(kind);
+            return Ok(None);
         }
+        checked.map(Some)
     }
 
     /// A LIST ended well: what it showed is on offer.
@@ -108,11 +64,6 @@ impl Draft {
                 offered.push(name);
             }
         }
-    }
-
-    /// A LIST failed: what it had shown does not count.
-    pub(super) fn refuse_list(&mut self) {
-        self.listing.clear();
     }
 
     /// True if a server as old as qemu 3.0 may have left something out of a plain list.
@@ -130,14 +81,13 @@ impl Draft {
             info_type::EXPORT => return self.set_size(rest).ok_or_else(bad)?,
             info_type::BLOCK_SIZE => {
                 let sizes = parse_block_size(rest).ok_or_else(bad)?;
-                self.export.block_size = self.unless_forgiven(Tolerated::BadBlockSize, sizes)?;
+                self.export.block_size = self.forgive(Tolerated::BadBlockSize, sizes)?;
             }
             info_type::NAME => {
-                self.export.canonical_name =
-                    self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
+                self.export.canonical_name = self.forgive(Tolerated::BadText, parse_text(GO, rest))?;
             }
             info_type::DESCRIPTION => {
-                self.export.description = self.unless_forgiven(Tolerated::BadText, parse_text(GO, rest))?;
+                self.export.description = self.forgive(Tolerated::BadText, parse_text(GO, rest))?;
             }
             _ => {}
         }
@@ -151,15 +101,14 @@ impl Draft {
         fields.end().map(|()| self.check_size(size, TransmissionFlags::new(bits)))
     }
 
-    fn check_size(&mut self, size: u64, mut flags: TransmissionFlags) -> Result<(), HandshakeError> {
+    fn check_size(&mut self, size: u64, flags: TransmissionFlags) -> Result<(), HandshakeError> {
         if i64::try_from(size).is_err() {
             return Err(HandshakeError::SizeTooLarge(size));
         }
-        if !flags.has_flags() {
-            self.forgive(Tolerated::NoHasFlags, HandshakeError::NoHasFlags(flags.bits()))?;
-            // the other bits mean nothing then: least of all that the export cannot change
-            flags = TransmissionFlags::new(0);
-        }
+        let checked =
+            if flags.has_flags() { Ok(flags) } else { Err(HandshakeError::NoHasFlags(flags.bits())) };
+        // without HAS_FLAGS the other bits mean nothing: least of all that the export cannot change
+        let flags = self.forgive(Tolerated::NoHasFlags, checked)?.unwrap_or_default();
         if core::mem::replace(&mut self.has_size, true) {
             return Err(HandshakeError::DuplicateExportInfo);
         }
@@ -167,32 +116,39 @@ impl Draft {
         Ok(())
     }
 
-    /// True if not every context asked for was granted.
-    pub(super) fn lacks_context(&self, config: &HandshakeConfig) -> bool {
-        self.granted.len() < config.contexts.len()
+    /// The granted context of this name.
+    fn granted(&self, name: &str) -> Option<&MetaContext> {
+        self.granted.iter().find(|context| context.name == name)
     }
 
-    /// The whole, once the server has agreed to serve.
-    pub(super) fn finish(&mut self, config: &HandshakeConfig) -> Result<Export, HandshakeError> {
+    /// True if not every context asked for was granted.
+    pub(super) fn lacks_context(&self) -> bool {
+        self.config.contexts.iter().any(|asked| self.granted(&asked.name).is_none())
+    }
+
+    /// Sorts the contexts into the export, once the server has agreed to serve it.
+    pub(super) fn complete_export(&mut self) -> Result<(), HandshakeError> {
         if !self.has_size {
             return Err(HandshakeError::NoExportInfo);
         }
-        self.export.name.clone_from(&config.export);
-        for asked in &config.contexts {
-            match self.granted.iter().find(|context| context.name == asked.name) {
-                Some(context) => self.export.contexts.push(context.clone()),
+        let (mut contexts, mut missing) = (Vec::new(), Vec::new());
+        for asked in &self.config.contexts {
+            match self.granted(&asked.name) {
+                Some(context) => contexts.push(context.clone()),
                 None if asked.required => return Err(self.why_missing(&asked.name)),
-                None => self.export.missing.push(asked.name.clone()),
+                None => missing.push(asked.name.clone()),
             }
         }
-        Ok(self.export.clone())
+        (self.export.contexts, self.export.missing) = (contexts, missing);
+        self.export.name.clone_from(&self.config.export);
+        Ok(())
     }
 
-    fn why_missing(&mut self, name: &str) -> HandshakeError {
+    fn why_missing(&self, name: &str) -> HandshakeError {
         let name = ServerText::from(name);
-        match self.set_refused.take() {
-            Some(HandshakeError::Refused { reason: super::Refusal::Unsupported, .. }) | None => {}
-            Some(error) => return error,
+        match &self.set_refused {
+            Some(HandshakeError::Refused { reason: Refusal::UNSUPPORTED, .. }) | None => {}
+            Some(error) => return error.clone(),
         }
         if self.export.headers == Headers::Simple {
             return HandshakeError::NoStructuredReplies(name);

@@ -50,7 +50,7 @@
 //! | the status of a range, as it comes | [`Client::block_status`] | events of the same two |
 //! | several connections used as one | [`Pool`], received by threads | `aio::Pool`, received by tasks |
 //! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | `aio::ReadAhead`, `aio::WriteBehind` |
-//! | small writes that follow each other | [`JoinedWrites`](pipeline::JoinedWrites) | `aio::JoinedWrites` |
+//! | small writes that follow each other | [`WriteBehind::write_joined`] | `aio::WriteBehind::write_joined` |
 //! | a whole [`copy`] | [`copy::Copy`] | none: it has threads of its own, so run it in one |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
 //! | any stream of bytes | [`Client::over`], [`Surveyor::open`] | `aio::Driver::over`, `aio::Surveyor::open` |

@@ -189,14 +189,36 @@ async fn a_write_that_was_never_polled_is_noticed() {
     let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
     drop(writes.zero(0, 512));
     assert!(matches!(writes.finish().await, Err(Error::Stopped)));
-    let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
-    drop(writes.write(0, &[9; 512]));
+    let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
+    drop(writes.write_joined(0, &[9; 512]));
     assert!(matches!(writes.finish().await, Err(Error::Stopped)));
-    let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
-    writes.write(0, &[9; 512]).await.unwrap();
-    drop(writes.zero(512..1024));
+    let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
+    writes.write_joined(0, &[9; 512]).await.unwrap();
+    drop(writes.zero(512, 512));
     assert!(matches!(writes.finish().await, Err(Error::Stopped)));
     pool.disconnect().await.unwrap();
+}
+
+/// The futures of a pool and its pipelines can move between threads, as tasks do.
+#[tokio::test]
+async fn calls_of_a_pool_can_be_made_in_a_task() {
+    let server = server(WRITABLE);
+    let mut pool = aio::Pool::connect(&server.uri().parse().unwrap(), &Options::new(), 1).await.unwrap();
+    let task = tokio::spawn(async move {
+        let mut writes = aio::WriteBehind::new(&mut pool, PipelineOptions::default())?;
+        writes.write(0, vec![9; 512]).await?;
+        writes.write_joined(512, &[9; 512]).await?;
+        writes.zero(1024, 512).await?;
+        writes.finish().await?;
+        let mut blocks = aio::ReadAhead::new(&mut pool, Some(0..512), PipelineOptions::default())?;
+        while blocks.next_block().await?.is_some() {}
+        pool.write(0, &[9; 512]).await?;
+        pool.zero(0, 512).await?;
+        pool.read(0, &mut [0; 512]).await?;
+        pool.flush().await?;
+        pool.disconnect().await.map(drop)
+    });
+    task.await.unwrap().unwrap();
 }
 
 /// Joined writes lose no byte without a word, whichever of their calls is dropped.
@@ -207,13 +229,14 @@ async fn joined_writes_are_stopped_and_their_pool_is_not() {
     let pace = PipelineOptions::default().requests(2);
     let mut dropped = 0;
     for (call, times) in (0..3).flat_map(|call| (0..12).map(move |times| (call, times))) {
-        let mut writes = aio::JoinedWrites::new(&mut pool, pace).unwrap();
-        writes.write(0, &[9; 8 << 20]).await.unwrap();
+        let mut writes = aio::WriteBehind::new(&mut pool, pace).unwrap();
+        writes.write_joined(0, &[9; 8 << 20]).await.unwrap();
         let is_whole = match call {
-            0 => {
-                poll_and_drop(writes.write(8 * MIB, &[9; 8 << 20]), times).await.map(Result::unwrap).is_some()
-            }
-            1 => poll_and_drop(writes.zero(8 * MIB..64 * MIB), times).await.map(Result::unwrap).is_some(),
+            0 => poll_and_drop(writes.write_joined(8 * MIB, &[9; 8 << 20]), times)
+                .await
+                .map(Result::unwrap)
+                .is_some(),
+            1 => poll_and_drop(writes.zero(8 * MIB, 56 * MIB), times).await.map(Result::unwrap).is_some(),
             _ => true,
         };
         if is_whole {

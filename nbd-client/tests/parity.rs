@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 
-use nbd_client::pipeline::{JoinedWrites, PipelineOptions};
+use nbd_client::pipeline::PipelineOptions;
 use nbd_client::pool::more_connections;
 use nbd_client::session::{StatusRequest, TrimRequest, ZeroRequest, take_all};
 use nbd_client::survey::{self, Order, SurveyorError};
@@ -51,11 +51,8 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         let mut writes = WriteBehind::new(&mut pool, pace())?;
         let data = writes.buffer(512);
         writes.write(0, data)?;
+        writes.write_joined(0, &[0; 512])?;
         writes.zero(0, 512)?;
-        writes.finish()?;
-        let mut writes = JoinedWrites::new(&mut pool, pace())?;
-        writes.write(0, &[0; 512])?;
-        writes.zero(0..512)?;
         writes.finish()?;
         pool.abandon()?;
         pool.disconnect()?;
@@ -125,11 +122,8 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         let mut writes = aio::WriteBehind::new(&mut pool, pace())?;
         let data = writes.buffer(512);
         writes.write(0, data).await?;
+        writes.write_joined(0, &[0; 512]).await?;
         writes.zero(0, 512).await?;
-        writes.finish().await?;
-        let mut writes = aio::JoinedWrites::new(&mut pool, pace())?;
-        writes.write(0, &[0; 512]).await?;
-        writes.zero(0..512).await?;
         writes.finish().await?;
         pool.abandon().await?;
         pool.disconnect().await?;
@@ -210,12 +204,8 @@ fn no_method_is_missing_on_one_side() {
             &[],
         ),
         (
-            of(&[" ReadAhead<'_, I>::", " WriteBehind<'_>::", " pipeline::JoinedWrites<'_>::"]),
-            of(&[
-                " ReadAhead<'_, I, aio::TaskWorker>::",
-                " WriteBehind<'_, aio::TaskWorker>::",
-                " pipeline::JoinedWrites<'_, aio::TaskWorker>::",
-            ]),
+            of(&[" ReadAhead<'_, I>::", " WriteBehind<'_>::"]),
+            of(&[" ReadAhead<'_, I, aio::TaskWorker>::", " WriteBehind<'_, aio::TaskWorker>::"]),
             &[],
         ),
         (

@@ -48,10 +48,12 @@ fn disk(block: u64, size: u64) -> (ScriptedServer, Disk) {
     (server.unwrap(), disk)
 }
 
-/// A write of bytes, or of zeroes; `follows` begins where the last one ended.
+/// A write of bytes, or of zeroes; `follows` begins where the last one ended, and `joined` may wait for
+/// the next one.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     follows: bool,
+    joined: bool,
     offset: u64,
     length: u64,
     byte: u8,
@@ -60,12 +62,9 @@ struct Piece {
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
     let length = prop_oneof![1..300_u64, 1..9000_u64, 1..200_000_u64, Just(512), Just(4096), Just(65536)];
     let offset = prop_oneof![0..SIZE, (0..SIZE / 512).prop_map(|at| at * 512), Just(SIZE)];
-    let piece = (any::<bool>(), offset, length, 0..4_u8).prop_map(|(follows, offset, length, byte)| Piece {
-        follows,
-        offset,
-        length,
-        byte,
-    });
+    let piece = (any::<[bool; 2]>(), offset, length, 0..4_u8).prop_map(
+        |([follows, joined], offset, length, byte)| Piece { follows, joined, offset, length, byte },
+    );
     prop::collection::vec(piece, 1..24)
 }
 
@@ -86,19 +85,40 @@ proptest! {
         let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
         let mut model = vec![0xee; size as usize];
         let mut last = 0;
-        for Piece { follows, offset, length, byte } in pieces {
+        for Piece { follows, joined, offset, length, byte } in pieces {
             let start = if follows { last } else { offset.min(size) };
             let end = (start + length).min(size);
             last = end;
             model[start as usize..end as usize].fill(byte);
             if byte == 0 {
                 writes.zero(start, end - start).unwrap();
+                continue;
+            }
+            let data = vec![byte; (end - start) as usize];
+            if joined {
+                writes.write_joined(start, &data).unwrap();
             } else {
-                writes.write(start, vec![byte; (end - start) as usize]).unwrap();
+                writes.write(start, data).unwrap();
             }
         }
         writes.finish().unwrap();
         prop_assert!(disk.lock().unwrap().0 == model, "another disk");
+    }
+}
+
+/// The rest of a block is read once, wherever in the block the bytes are.
+#[test]
+fn a_part_of_one_block_costs_one_read() {
+    for (kind, start) in PoolKind::ALL.into_iter().flat_map(|kind| [0, 512, 3584].map(|start| (kind, start)))
+    {
+        let (server, disk) = disk(4096, SIZE);
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        pool.write(4096 + start, &[7; 512]).unwrap();
+        let disk = disk.lock().unwrap();
+        assert_eq!(disk.1, 1, "{kind:?}, {start}");
+        let place = 4096 + start as usize..4608 + start as usize;
+        assert!(disk.0[place.clone()].iter().all(|&byte| byte == 7));
+        assert!(disk.0[..place.start].iter().chain(&disk.0[place.end..]).all(|&byte| byte == 0xee));
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
 use nbd_client::export::Export;
-use nbd_client::pipeline::{Block, JoinedWrites, PipelineOptions};
+use nbd_client::pipeline::{Block, PipelineOptions};
 use nbd_client::stats::SessionStats;
 use nbd_client::transport::Socket;
 use nbd_client::{Client, Error, Options, Pool, ReadAhead, Uri, WriteBehind, aio};
@@ -140,15 +140,6 @@ impl AnyPool {
             }
         })
     }
-
-    pub fn joined_writes(&mut self, options: PipelineOptions) -> Result<AnyJoinedWrites<'_>, Error> {
-        Ok(match self {
-            Self::Blocking(pool) => AnyJoinedWrites::Blocking(JoinedWrites::new(pool, options)?),
-            Self::Async(runtime, pool) => {
-                AnyJoinedWrites::Async(runtime, aio::JoinedWrites::new(pool, options)?)
-            }
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -191,28 +182,12 @@ impl AnyWriteBehind<'_> {
         call!(self, write(offset, data))
     }
 
+    pub fn write_joined(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        call!(self, write_joined(offset, bytes))
+    }
+
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         call!(self, zero(offset, length))
-    }
-
-    pub fn finish(self) -> Result<(), Error> {
-        call!(self, finish())
-    }
-}
-
-#[derive(Debug)]
-pub enum AnyJoinedWrites<'a> {
-    Blocking(JoinedWrites<'a>),
-    Async(&'a Runtime, aio::JoinedWrites<'a>),
-}
-
-impl AnyJoinedWrites<'_> {
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        call!(self, write(offset, bytes))
-    }
-
-    pub fn zero(&mut self, range: Range<u64>) -> Result<(), Error> {
-        call!(self, zero(range))
     }
 
     pub fn finish(self) -> Result<(), Error> {

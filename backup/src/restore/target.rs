@@ -4,8 +4,8 @@ use core::ops::Range;
 use std::thread;
 
 use nbd_client::copy::CopyMonitor;
-use nbd_client::pipeline::{JoinedWrites, PipelineOptions, RateLimit};
-use nbd_client::{Export, Options, Pool, Uri};
+use nbd_client::pipeline::{PipelineOptions, RateLimit};
+use nbd_client::{Export, Options, Pool, Uri, WriteBehind};
 
 use super::{Restore, RestoreError};
 use crate::sparse_stream::Event;
@@ -44,7 +44,7 @@ impl RestoreTarget {
     /// Begins to write a stream. Bytes from `end` on are left out, and with `skips_zeroes` all zeroes.
     pub(super) fn begin(&mut self, end: u64, skips_zeroes: bool) -> Result<StreamWrites<'_>, RestoreError> {
         Ok(StreamWrites {
-            writes: JoinedWrites::new(&mut self.pool, PipelineOptions::default())?,
+            writes: WriteBehind::new(&mut self.pool, PipelineOptions::default())?,
             monitor: &self.monitor,
             limit: &mut self.limit,
             end,
@@ -66,7 +66,7 @@ impl RestoreTarget {
 
 /// A stream on its way to the target.
 pub(super) struct StreamWrites<'a> {
-    writes: JoinedWrites<'a>,
+    writes: WriteBehind<'a>,
     monitor: &'a CopyMonitor,
     limit: &'a mut Option<RateLimit>,
     end: u64,
@@ -100,7 +100,7 @@ impl StreamWrites<'_> {
             return Ok(());
         }
         self.monitor.begin_to_write();
-        Ok(self.writes.write(offset, bytes)?)
+        Ok(self.writes.write_joined(offset, bytes)?)
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<(), RestoreError> {
@@ -108,7 +108,8 @@ impl StreamWrites<'_> {
             return Ok(());
         }
         self.monitor.begin_to_write();
-        self.monitor.add_zeroed(range.end - range.start);
-        Ok(self.writes.zero(range)?)
+        let length = range.end - range.start;
+        self.monitor.add_zeroed(length);
+        Ok(self.writes.zero(range.start, length)?)
     }
 }

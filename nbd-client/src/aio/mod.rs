@@ -37,8 +37,8 @@
 //!   goes on where the dropped one was.
 //! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. With the pool
 //!   all is given up.
-//! - of [`WriteBehind`] and [`JoinedWrites`]: their later calls fail, since bytes may be lost, also
-//!   when the dropped call was never polled.
+//! - of [`WriteBehind`]: its later calls fail, since bytes may be lost, also when the dropped call
+//!   was never polled.
 //!
 //! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for
 //! each request, and for the whole job. A [`Canceller`](crate::transport::Canceller) is looked at
@@ -54,5 +54,5 @@ mod task;
 pub use client::Client;
 pub use connect::BoxedStream;
 pub use driver::Driver;
-pub use pool::{JoinedWrites, Pool, ReadAhead, TaskWorker, WriteBehind, more_connections};
+pub use pool::{Pool, ReadAhead, TaskWorker, WriteBehind, more_connections};
 pub use survey::{SurveyStream, Surveyor, map};

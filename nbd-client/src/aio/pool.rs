@@ -14,7 +14,7 @@ use crate::connection::Transfer;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
-use crate::pipeline::{self, Block};
+use crate::pipeline::{self, Block, WriteCall};
 use crate::pool::{Job, Outbox, PoolOver, Worker, connect_more};
 use crate::session::{Cookie, take_all};
 use crate::stats::SessionStats;
@@ -53,10 +53,6 @@ pub type ReadAhead<'a, I> = pipeline::ReadAhead<'a, I, TaskWorker>;
 
 /// Writes that are not waited for one by one, see the blocking [`WriteBehind`](crate::WriteBehind).
 pub type WriteBehind<'a> = pipeline::WriteBehind<'a, TaskWorker>;
-
-/// Writes of bytes that follow each other in pieces, see the blocking
-/// [`JoinedWrites`](pipeline::JoinedWrites).
-pub type JoinedWrites<'a> = pipeline::JoinedWrites<'a, TaskWorker>;
 
 /// A connection with a task of its own, as its pool sees it.
 #[derive(Debug)]
@@ -190,7 +186,7 @@ impl Pool {
     ///
     /// As [`Pool::write`](crate::Pool::write).
     pub async fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.write_call(offset, data).await
+        self.write_call(WriteCall::Joined(offset, data)).await
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, in the best way that the server has.
@@ -199,7 +195,7 @@ impl Pool {
     ///
     /// As [`Pool::zero`](crate::Pool::zero).
     pub async fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.zero_call(offset, length).await
+        self.write_call(WriteCall::Zero(offset, length)).await
     }
 
     /// Makes durable whatever was written before, through any of the connections.
@@ -208,7 +204,7 @@ impl Pool {
     ///
     /// As [`Pool::flush`](crate::Pool::flush).
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.flush_call().await
+        self.write_call(WriteCall::Finish).await
     }
 
     /// Waits until no request is in flight, and forgets their results: after a call that was
@@ -254,8 +250,7 @@ impl<I: Iterator<Item = Range<u64>>> ReadAhead<'_, I> {
     ///
     /// As of the blocking [`ReadAhead`](crate::ReadAhead).
     pub async fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        let offset = self.advance().await?;
-        Ok(offset.map(|offset| self.block(offset)))
+        self.next_call().await
     }
 }
 
@@ -266,7 +261,16 @@ impl WriteBehind<'_> {
     ///
     /// As of the blocking [`WriteBehind`](crate::WriteBehind), here and in the other calls.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> impl Future<Output = Result<(), Error>> {
-        self.write_call(offset, data)
+        self.call(WriteCall::Data(offset, data))
+    }
+
+    /// Adds bytes to those that they follow, and writes them up to each multiple of 256 KiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn write_joined(&mut self, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), Error>> {
+        self.call(WriteCall::Joined(offset, bytes))
     }
 
     /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server
@@ -276,7 +280,7 @@ impl WriteBehind<'_> {
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> impl Future<Output = Result<(), Error>> {
-        self.zero_call(offset, length)
+        self.call(WriteCall::Zero(offset, length))
     }
 
     /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
@@ -284,36 +288,7 @@ impl WriteBehind<'_> {
     /// # Errors
     ///
     /// As [`Self::write`]. Only without an error is everything written.
-    pub async fn finish(self) -> Result<(), Error> {
-        self.finish_call().await
-    }
-}
-
-impl JoinedWrites<'_> {
-    /// Adds a piece, and starts the writes that are long enough.
-    ///
-    /// # Errors
-    ///
-    /// As of [`WriteBehind`], here and in the other calls.
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), Error>> {
-        self.write_call(offset, bytes)
-    }
-
-    /// Starts to make a range read as zeroes. Never by a TRIM, which promises nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::write`].
-    pub fn zero(&mut self, range: Range<u64>) -> impl Future<Output = Result<(), Error>> {
-        self.zero_call(range)
-    }
-
-    /// Waits until all of it is durable.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::write`]. Only without an error is everything written.
-    pub async fn finish(self) -> Result<(), Error> {
-        self.finish_call().await
+    pub async fn finish(mut self) -> Result<(), Error> {
+        self.call(WriteCall::Finish).await
     }
 }

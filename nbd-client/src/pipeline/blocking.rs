@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::{Block, JoinedWrites, ReadAhead, WriteBehind};
+use super::{Block, ReadAhead, WriteBehind, WriteCall};
 use crate::block_on::block_on;
 use crate::error::Error;
 use crate::pool::Pool;
@@ -16,8 +16,7 @@ impl<I: Iterator<Item = Range<u64>>> ReadAhead<'_, I> {
     /// connection is usable: the other requests in flight have been waited for. [`Error::Start`] for
     /// a range that cannot be read. Otherwise the errors of a connection. No block follows an error.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        let offset = block_on(self.advance())?;
-        Ok(offset.map(|offset| self.block(offset)))
+        block_on(self.next_call())
     }
 }
 
@@ -30,17 +29,28 @@ impl WriteBehind<'_> {
     /// for, and the connection is usable. [`Error::Start`] for a range that cannot be written,
     /// [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        block_on(self.write_call(offset, data))
+        block_on(self.call(WriteCall::Data(offset, data)))
+    }
+
+    /// Adds bytes to those that they follow. They are written up to each multiple of 256 KiB, and the
+    /// rest before anything else is, or by [`finish`](Self::finish).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn write_joined(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        block_on(self.call(WriteCall::Joined(offset, bytes)))
     }
 
     /// Starts to make `length` bytes from `offset` read as zeroes, in the best way that the server
     /// has: quickly (FAST_ZERO), else slowly, else by writing zeroes. The range may become a hole.
+    /// Never by a TRIM, which promises nothing.
     ///
     /// # Errors
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        block_on(self.zero_call(offset, length))
+        block_on(self.call(WriteCall::Zero(offset, length)))
     }
 
     /// Waits for all that was started, and then makes it durable (FLUSH, where the server has it).
@@ -48,37 +58,8 @@ impl WriteBehind<'_> {
     /// # Errors
     ///
     /// As [`Self::write`]. Only without an error is everything written.
-    pub fn finish(self) -> Result<(), Error> {
-        block_on(self.finish_call())
-    }
-}
-
-impl JoinedWrites<'_> {
-    /// Adds a piece, and starts the writes that are long enough.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::write`].
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        block_on(self.write_call(offset, bytes))
-    }
-
-    /// Starts to make a range read as zeroes. Never by a TRIM, which promises nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::zero`].
-    pub fn zero(&mut self, range: Range<u64>) -> Result<(), Error> {
-        block_on(self.zero_call(range))
-    }
-
-    /// Waits until all of it is durable.
-    ///
-    /// # Errors
-    ///
-    /// As [`WriteBehind::finish`].
-    pub fn finish(self) -> Result<(), Error> {
-        block_on(self.finish_call())
+    pub fn finish(mut self) -> Result<(), Error> {
+        block_on(self.call(WriteCall::Finish))
     }
 }
 
@@ -100,7 +81,7 @@ impl Pool {
     ///
     /// As [`Client::write`](crate::Client::write).
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        block_on(self.write_call(offset, data))
+        block_on(self.write_call(WriteCall::Joined(offset, data)))
     }
 
     /// Makes `length` bytes from `offset` read as zeroes, as
@@ -110,7 +91,7 @@ impl Pool {
     ///
     /// As [`Self::write`].
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        block_on(self.zero_call(offset, length))
+        block_on(self.write_call(WriteCall::Zero(offset, length)))
     }
 
     /// Makes durable whatever was written before, through any of the connections.
@@ -119,6 +100,6 @@ impl Pool {
     ///
     /// As [`Client::flush`](crate::Client::flush).
     pub fn flush(&mut self) -> Result<(), Error> {
-        block_on(self.flush_call())
+        block_on(self.write_call(WriteCall::Finish))
     }
 }

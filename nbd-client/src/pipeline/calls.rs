@@ -1,21 +1,19 @@
 //! Calls of a pool that are pipelines from their start to their end.
 
-use super::{JoinedWrites, PipelineOptions, ReadAhead, WriteBehind};
+use super::{PipelineOptions, ReadAhead, WriteBehind, WriteCall};
 use crate::error::Error;
 use crate::pool::{PoolOver, Worker};
-use crate::session::{ReadRequest, WriteRequest};
+use crate::session::ReadRequest;
 
 impl<W: Worker> PoolOver<W> {
     pub(crate) async fn read_call(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        self.check_idle()?;
         if !buffer.is_empty() {
             self.checks.check_whole(ReadRequest::new(offset).of(buffer.len() as u64))?;
         }
         let range = offset..offset.saturating_add(buffer.len() as u64);
         let mut blocks = ReadAhead::new(self, Some(range), PipelineOptions::default())?;
         let mut rest = buffer;
-        while let Some(at) = blocks.advance().await? {
-            let block = blocks.block(at);
+        while let Some(block) = blocks.next_call().await? {
             let Some((now, later)) = rest.split_at_mut_checked(block.data.len()) else { break };
             now.copy_from_slice(block.data);
             rest = later;
@@ -23,23 +21,10 @@ impl<W: Worker> PoolOver<W> {
         Ok(())
     }
 
-    pub(crate) async fn write_call(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.check_idle()?;
-        if !data.is_empty() {
-            self.checks.check_writable(WriteRequest::new(offset).of(data.len() as u64))?;
-        }
-        let mut writes = JoinedWrites::new(self, PipelineOptions::default())?;
-        writes.write_call(offset, data).await?;
-        writes.wait_call().await
-    }
-
-    pub(crate) async fn zero_call(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+    /// Makes one call of a writer, and waits for its end.
+    pub(crate) async fn write_call(&mut self, call: WriteCall<'_>) -> Result<(), Error> {
         let mut writes = WriteBehind::new(self, PipelineOptions::default())?;
-        writes.zero_call(offset, length).await?;
-        writes.wait_call().await
-    }
-
-    pub(crate) async fn flush_call(&mut self) -> Result<(), Error> {
-        WriteBehind::new(self, PipelineOptions::default())?.finish_call().await
+        writes.call(call).await?;
+        writes.call(WriteCall::Wait).await
     }
 }

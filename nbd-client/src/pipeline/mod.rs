@@ -1,8 +1,7 @@
 //! Pipelines for copy tools: they keep several reads or writes in flight at once.
 //!
 //! [`ReadAhead`] reads a list of ranges ahead of its caller and hands out their blocks in order.
-//! [`WriteBehind`] takes writes and lets the caller go on before they are answered. [`JoinedWrites`]
-//! first joins small writes to whole blocks.
+//! [`WriteBehind`] takes writes and lets the caller go on before they are answered.
 //!
 //! Each sends its requests over a [`Pool`](crate::Pool) of one connection or several, and holds no
 //! more memory than [`PipelineOptions`] allow. The pool receives replies even while the program does
@@ -13,15 +12,14 @@
 
 mod blocking;
 mod calls;
-mod joined_writes;
 mod rate_limit;
 mod read_ahead;
 mod write_behind;
 
-pub use joined_writes::JoinedWrites;
 pub use rate_limit::RateLimit;
 pub use read_ahead::{Block, ReadAhead};
 pub use write_behind::WriteBehind;
+pub(crate) use write_behind::WriteCall;
 
 use crate::session::SessionLimits;
 
@@ -106,4 +104,10 @@ impl PipelineOptions {
         let piece = u64::from(self.piece);
         (piece - offset % piece).min(end - offset)
     }
+}
+
+/// The length of bytes that are in memory, or will be.
+pub(crate) fn in_memory(length: u64) -> usize {
+    debug_assert!(usize::try_from(length).is_ok(), "{length} bytes are more than memory");
+    usize::try_from(length).unwrap_or(usize::MAX)
 }

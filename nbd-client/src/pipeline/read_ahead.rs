@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::ops::Range;
 
-use super::PipelineOptions;
+use super::{PipelineOptions, in_memory};
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
@@ -99,29 +99,23 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         })
     }
 
-    /// Puts the next block into `current` and says where it begins. After an error nothing is in
-    /// flight, and no block follows.
-    pub(crate) async fn advance(&mut self) -> Result<Option<u64>, Error> {
+    /// The next block. After an error nothing is in flight, and no block follows.
+    pub(crate) async fn next_call(&mut self) -> Result<Option<Block<'_>>, Error> {
         if !self.failed {
-            match self.advance_once().await {
+            match self.advance().await {
+                Ok(offset) => return Ok(offset.map(|offset| Block { offset, data: &self.current })),
                 Err(error) => self.error = Some(error),
-                advanced => return advanced,
             }
             self.failed = true;
             self.blocks.clear();
-            self.range = 0..0;
         }
         // of the others nothing is reported; a call that is dropped here leaves the error to the next
         self.pool.abandon_quietly().await;
         self.error.take().map_or(Ok(None), Err)
     }
 
-    /// The block that begins there and was put into `current`.
-    pub(crate) fn block(&self, offset: u64) -> Block<'_> {
-        Block { offset, data: &self.current }
-    }
-
-    async fn advance_once(&mut self) -> Result<Option<u64>, Error> {
+    /// Puts the next block into `current` and says where it begins.
+    async fn advance(&mut self) -> Result<Option<u64>, Error> {
         let last = core::mem::take(&mut self.current);
         self.held = self.held.saturating_sub(last.len() as u64);
         self.pool.buffers.keep(last);
@@ -148,32 +142,27 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         if self.options.is_nearly_full(self.blocks.len(), self.held) {
             return Ok(());
         }
-        let filled = self.start_all();
-        self.pool.announce();
-        filled
-    }
-
-    fn start_all(&mut self) -> Result<(), Error> {
         loop {
-            while self.range.is_empty() {
-                match self.ranges.next() {
-                    Some(next) => self.range = next,
-                    None => return Ok(()),
-                }
+            if self.range.is_empty() {
+                let Some(next) = self.ranges.next() else { break };
+                self.range = next;
+                continue;
             }
             let Range { start: offset, end } = self.range;
             let length = self.options.cut(offset, end);
             if !self.options.has_room(self.blocks.len(), self.held, length) {
-                return Ok(());
+                break;
             }
             let mut buffer = self.pool.buffers.take();
-            buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+            buffer.resize(in_memory(length), 0);
             let read = Transfer::new(ReadRequest::new(offset).of(length)).with(TransferBytes::Own(buffer));
             let cookie = self.pool.begin(read)?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;
         }
+        self.pool.announce();
+        Ok(())
     }
 
     /// Waits for one event.

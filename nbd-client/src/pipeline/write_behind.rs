@@ -2,27 +2,15 @@
 
 use core::ops::Range;
 
-use super::PipelineOptions;
+use super::{PipelineOptions, in_memory};
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 
-/// A call of a writer. It begins now and not when it is polled, so that one is noticed that is
-/// dropped before.
-macro_rules! call {
-    ($writer:expr, $work:expr) => {{
-        let was_stopped = $writer.enter();
-        async move {
-            if was_stopped {
-                return Err($writer.cause());
-            }
-            let result = $work.await;
-            $writer.leave(result).await
-        }
-    }};
-}
-pub(super) use call;
+/// Joined bytes are written up to each multiple of this, in bytes. Blocks end there too, since no minimum
+/// block is longer than 64 KiB.
+const LONGEST_JOINED: u64 = 256 << 10;
 
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
 /// longer one.
@@ -34,7 +22,8 @@ const LONG_ZERO: u64 = 1 << 30;
 /// up as if they had been done one after the other.
 ///
 /// Any range can be written, whatever the target's minimum block: neighbours are joined to whole
-/// blocks, and the rest of a block is read, modified and written.
+/// blocks, and the rest of a block is read, modified and written. Bytes that follow each other in small
+/// pieces, such as the payloads of a backup, are [joined](Self::write_joined) into long writes.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -48,6 +37,8 @@ const LONG_ZERO: u64 = 1 << 30;
 ///     writes.write(u64::from(block) << 20, data)?;
 /// }
 /// writes.zero(16 << 20, 16 << 20)?;
+/// writes.write_joined(32 << 20, b"one write of ")?;
+/// writes.write_joined((32 << 20) + 13, b"two pieces")?;
 /// // Only now is all of it written, and durable.
 /// writes.finish()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -65,36 +56,51 @@ pub struct WriteBehind<'a, W = ThreadWorker> {
     pool: &'a mut PoolOver<W>,
     options: PipelineOptions,
     in_flight: Vec<PendingWrite>,
-    /// Bytes of data in flight.
-    held: u64,
-    /// The end of the last write, where it is not the end of a block.
-    partial: Option<Partial>,
-    /// The block that [`Self::write_partial`] has read, to modify it.
-    read: Option<Vec<u8>>,
+    /// Bytes that are not written yet, since others may follow them.
+    joined: JoinedBytes,
+    /// The block that [`Self::read_block`] has read.
+    block: Option<Vec<u8>>,
     /// During a call, and after one that failed or was dropped.
     is_stopped: bool,
     /// The first error, until it is told.
     error: Option<Error>,
 }
 
+/// A call of a writer.
+#[derive(Debug)]
+pub(crate) enum WriteCall<'a> {
+    /// Write these bytes to this offset.
+    Data(u64, Vec<u8>),
+    /// Write them joined to those before and after them.
+    Joined(u64, &'a [u8]),
+    /// Make a range zero: its offset, and its length.
+    Zero(u64, u64),
+    /// Wait for all that was started.
+    Wait,
+    /// The same, and make it durable.
+    Finish,
+}
+
 #[derive(Debug)]
 struct PendingWrite {
     cookie: Cookie,
     range: Range<u64>,
-    /// Bytes of data.
-    moved: u64,
 }
 
-/// Bytes inside one block that are not written yet.
-#[derive(Debug)]
-struct Partial {
+/// Bytes that follow each other.
+#[derive(Debug, Default)]
+struct JoinedBytes {
+    /// The first byte of a block.
     offset: u64,
+    /// Those of that block which come before the joined ones have no meaning yet.
     bytes: Vec<u8>,
+    /// The number of bytes without a meaning.
+    skipped: usize,
 }
 
-impl Partial {
+impl JoinedBytes {
     fn end(&self) -> u64 {
-        self.offset.saturating_add(self.bytes.len() as u64)
+        self.offset + self.bytes.len() as u64
     }
 }
 
@@ -110,9 +116,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
             options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
             pool,
             in_flight: Vec::new(),
-            held: 0,
-            partial: None,
-            read: None,
+            joined: JoinedBytes::default(),
+            block: None,
             is_stopped: false,
             error: None,
         })
@@ -127,159 +132,150 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         buffer
     }
 
-    pub(crate) fn write_call(
-        &mut self,
-        offset: u64,
-        data: Vec<u8>,
-    ) -> impl Future<Output = Result<(), Error>> {
-        call!(self, self.write_all(offset, data))
-    }
-
-    pub(crate) fn zero_call(&mut self, offset: u64, length: u64) -> impl Future<Output = Result<(), Error>> {
-        call!(self, self.zero_all(offset, length))
-    }
-
-    /// Waits for all that was started.
-    pub(crate) async fn wait_call(mut self) -> Result<(), Error> {
-        call!(self, self.wait_for_all()).await
-    }
-
-    /// Waits for all that was started, and then flushes.
-    pub(crate) async fn finish_call(mut self) -> Result<(), Error> {
-        call!(self, self.finish_all()).await
-    }
-
-    /// Begins a call. True if an earlier one failed or was dropped before its end.
-    pub(super) fn enter(&mut self) -> bool {
-        core::mem::replace(&mut self.is_stopped, true)
-    }
-
-    /// Why no call can begin.
-    pub(super) fn cause(&mut self) -> Error {
-        self.error.take().unwrap_or(Error::Stopped)
-    }
-
-    /// Ends a call. After a failure the writer stays stopped, and nothing is in flight.
-    pub(super) async fn leave(&mut self, result: Result<(), Error>) -> Result<(), Error> {
-        self.is_stopped = result.is_err();
-        let Err(error) = result else { return Ok(()) };
-        self.in_flight.clear();
-        self.partial = None;
-        // of the others nothing is reported; a call that is dropped here leaves the error to the next
-        self.error = Some(error);
-        self.pool.abandon_quietly().await;
-        self.error.take().map_or(Ok(()), Err)
+    /// Makes a call, unless an earlier one failed or was dropped before its end. It begins now and not
+    /// when it is polled, so that one is noticed that is dropped before. After a failure nothing is in
+    /// flight.
+    pub(crate) fn call(&mut self, call: WriteCall<'_>) -> impl Future<Output = Result<(), Error>> {
+        let was_stopped = core::mem::replace(&mut self.is_stopped, true);
+        async move {
+            if was_stopped {
+                return Err(self.error.take().unwrap_or(Error::Stopped));
+            }
+            let result = match call {
+                WriteCall::Data(offset, data) => self.write_data(offset, data).await,
+                WriteCall::Joined(offset, bytes) => self.write_joined_bytes(offset, bytes).await,
+                WriteCall::Zero(offset, length) => self.zero_range(offset, length).await,
+                WriteCall::Wait => self.wait_for_all().await,
+                WriteCall::Finish => self.wait_and_flush().await,
+            };
+            self.is_stopped = result.is_err();
+            let Err(error) = result else { return Ok(()) };
+            // of the others nothing is reported; a call that is dropped here leaves the error to the next
+            self.error = Some(error);
+            self.pool.abandon_quietly().await;
+            self.error.take().map_or(Ok(()), Err)
+        }
     }
 
     // ---- whole blocks
 
-    pub(super) async fn write_all(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
-        let end = self.check(WriteRequest::new(offset).of(data.len() as u64))?;
-        let (joined, whole) = self.split(offset, end).await?;
-        if whole == (offset..end) {
+    async fn write_data(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
+        let range = self.check(WriteRequest::new(offset).of(data.len() as u64))?;
+        let blocks = self.whole_blocks(&range);
+        if blocks == range && !data.is_empty() {
             // nothing to join: the buffer is sent as it is, without a copy
-            return if data.is_empty() { Ok(()) } else { self.start_write(offset, data).await };
+            self.send_joined().await?;
+            return self.start_write(offset, data).await;
         }
-        let part = |from: u64, to: u64| {
-            let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-            let bytes = data.get(index(from)..index(to));
-            debug_assert!(bytes.is_some(), "bytes {from} to {to} of a write of {offset} to {end}");
-            bytes.unwrap_or_default()
-        };
-        self.join(offset, part(offset, joined)).await?;
-        self.join(joined, part(joined, whole.start)).await?;
-        if !whole.is_empty() {
-            let mut copy = self.buffer(part(whole.start, whole.end).len());
-            copy.copy_from_slice(part(whole.start, whole.end));
-            self.start_write(whole.start, copy).await?;
-        }
-        self.join(whole.end, part(whole.end, end)).await
+        let block = self.pool.export().minimum_block();
+        let (first, last) = data.split_at(in_memory(blocks.end - offset));
+        self.join(offset, first, block).await?;
+        self.join(blocks.end, last, block).await
     }
 
-    pub(super) async fn zero_all(&mut self, offset: u64, length: u64) -> Result<(), Error> {
+    async fn write_joined_bytes(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let Range { start: mut at, end } = self.check(WriteRequest::new(offset).of(bytes.len() as u64))?;
+        let mut rest = bytes;
+        while at < end {
+            let next = end.min((at + 1).next_multiple_of(LONGEST_JOINED));
+            let (now, later) = rest.split_at(in_memory(next - at));
+            self.join(at, now, LONGEST_JOINED).await?;
+            (at, rest) = (next, later);
+        }
+        Ok(())
+    }
+
+    async fn zero_range(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let zeroes = Transfer::zero(offset, length);
-        let end = self.check(zeroes.terms(self.pool.export().flags))?;
-        let (joined, whole) = self.split(offset, end).await?;
+        let range = self.check(zeroes.terms(self.pool.export().flags))?;
+        let blocks = self.whole_blocks(&range);
+        let block = self.pool.export().minimum_block();
         // parts of a block, whose length is that of a block at most
-        let zeroes = |from: u64, to: u64| vec![0; usize::try_from(to - from).unwrap_or(usize::MAX)];
-        self.join(offset, &zeroes(offset, joined)).await?;
-        self.join(joined, &zeroes(joined, whole.start)).await?;
-        let mut at = whole.start;
-        while at < whole.end {
-            let next = whole.end.min((at - at % LONG_ZERO).saturating_add(LONG_ZERO));
+        self.join(range.start, &vec![0; in_memory(blocks.start - range.start)], block).await?;
+        if !blocks.is_empty() {
+            self.send_joined().await?;
+        }
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let next = blocks.end.min((at + 1).next_multiple_of(LONG_ZERO));
             self.start(Transfer::zero(at, next - at)).await?;
             at = next;
         }
-        self.join(whole.end, &zeroes(whole.end, end)).await
+        self.join(blocks.end, &vec![0; in_memory(range.end - blocks.end)], block).await
     }
 
-    /// The end of a request's range, which lies inside the export if it is not empty.
-    fn check(&self, request: RequestInfo) -> Result<u64, Error> {
+    /// The range of a request, which lies inside the export if it is not empty.
+    fn check(&self, request: RequestInfo) -> Result<Range<u64>, Error> {
         if request.length > 0 {
             self.pool.checks.check_writable(request)?;
         }
-        Ok(request.offset.saturating_add(request.length))
+        Ok(request.offset..request.offset.saturating_add(request.length))
     }
 
-    /// Divides a range: returns the end of its bytes that belong to the partial block, and the whole
-    /// blocks after these. A partial block that the range does not continue is written first.
-    async fn split(&mut self, offset: u64, end: u64) -> Result<(u64, Range<u64>), Error> {
-        let mut joined = offset;
-        if let Some(partial) = &self.partial {
-            if partial.end() == offset {
-                joined = end.min(self.block_of(partial.offset).end);
-            } else if offset < end {
-                self.write_partial().await?;
-            }
-        }
-        let block = self.pool.export().minimum_block();
-        let last = if end == self.pool.export().size() { end } else { end - end % block };
-        let first = joined.div_ceil(block).saturating_mul(block).min(end);
-        Ok((joined, first..last.max(first)))
+    /// The whole blocks of a range; where it has none, an empty range after its part of the first block.
+    /// The last block of the export may be short.
+    fn whole_blocks(&self, range: &Range<u64>) -> Range<u64> {
+        let (block, size) = (self.pool.export().minimum_block(), self.pool.export().size());
+        let start = range.start.div_ceil(block).saturating_mul(block).min(range.end);
+        let end = if range.end == size { size } else { range.end - range.end % block };
+        start..end.max(start)
     }
 
-    /// The block in which a byte lies; at the end of the export there may be less than a whole one.
-    fn block_of(&self, offset: u64) -> Range<u64> {
-        let block = self.pool.export().minimum_block();
-        let start = offset - offset % block;
-        start..(start + block).min(self.pool.export().size())
-    }
-
-    /// Adds bytes to the partial block that they follow, or begins one. One that is full is
-    /// written.
-    async fn join(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// Adds bytes to those that they follow, and writes these if they end at a multiple of `multiple` or
+    /// at the end of the export. Bytes that they do not follow are written first.
+    async fn join(&mut self, offset: u64, bytes: &[u8], multiple: u64) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let partial = self.partial.get_or_insert_with(|| Partial { offset, bytes: Vec::new() });
-        debug_assert_eq!(partial.end(), offset, "a partial block with a gap");
-        partial.bytes.extend_from_slice(bytes);
-        let (first, end) = (partial.offset, partial.end());
-        if end == self.block_of(first).end { self.write_partial().await } else { Ok(()) }
+        if self.joined.end() != offset {
+            self.send_joined().await?;
+            let skipped = offset % self.pool.export().minimum_block();
+            let bytes = self.buffer(in_memory(skipped));
+            self.joined = JoinedBytes { offset: offset - skipped, bytes, skipped: in_memory(skipped) };
+        }
+        self.joined.bytes.extend_from_slice(bytes);
+        let end = self.joined.end();
+        if end.is_multiple_of(multiple) || end == self.pool.export().size() {
+            self.send_joined().await?;
+        }
+        Ok(())
     }
 
-    /// Writes the partial block, if there is one. If bytes of the block are missing, the block is
-    /// read first.
-    async fn write_partial(&mut self) -> Result<(), Error> {
-        let Some(Partial { offset, bytes }) = self.partial.take() else { return Ok(()) };
-        let block = self.block_of(offset);
-        if offset == block.start && bytes.len() as u64 == block.end - block.start {
-            return self.start_write(offset, bytes).await;
+    /// Writes the joined bytes, if there are some. The missing bytes of the first block and of the last
+    /// are read before.
+    async fn send_joined(&mut self) -> Result<(), Error> {
+        let JoinedBytes { offset, mut bytes, skipped } = core::mem::take(&mut self.joined);
+        if bytes.is_empty() {
+            return Ok(());
         }
-        let length = block.end - block.start;
-        let mut buffer = self.buffer(usize::try_from(length).unwrap_or(usize::MAX));
-        buffer.fill(0);
-        let read = Transfer::new(ReadRequest::new(block.start).of(length));
-        let cookie = self.start(read.with(TransferBytes::Own(buffer))).await?;
+        if skipped > 0 {
+            let block = self.read_block(offset).await?;
+            let (before, _) = block.split_at_checked(skipped).ok_or(Error::GivenUp)?;
+            bytes.get_mut(..skipped).ok_or(Error::GivenUp)?.copy_from_slice(before);
+            // if they end in this block, it is the only one, and whole now
+            bytes.extend_from_slice(block.get(bytes.len()..).unwrap_or_default());
+            self.pool.buffers.keep(block);
+        }
+        let end = offset + bytes.len() as u64;
+        let over = end % self.pool.export().minimum_block();
+        if over > 0 && end < self.pool.export().size() {
+            let block = self.read_block(end - over).await?;
+            bytes.extend_from_slice(block.get(in_memory(over)..).ok_or(Error::GivenUp)?);
+            self.pool.buffers.keep(block);
+        }
+        self.start_write(offset, bytes).await
+    }
+
+    /// Reads the block that begins there.
+    async fn read_block(&mut self, start: u64) -> Result<Vec<u8>, Error> {
+        let end = self.pool.export().size().min(start + self.pool.export().minimum_block());
+        let read = Transfer::new(ReadRequest::new(start).of(end - start));
+        let cookie = self.start(read.with(TransferBytes::Spare)).await?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
             self.receive().await?;
         }
-        let mut whole = self.read.take().ok_or(Error::GivenUp)?;
-        let at = usize::try_from(offset - block.start).unwrap_or(usize::MAX);
-        // a block of another length than was read must not go back without the new bytes
-        whole.get_mut(at..at + bytes.len()).ok_or(Error::GivenUp)?.copy_from_slice(&bytes);
-        self.start_write(block.start, whole).await
+        self.block.take().ok_or(Error::GivenUp)
     }
 
     // ---- requests
@@ -291,11 +287,10 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
 
     async fn start(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
         let RequestInfo { offset, length, .. } = transfer.request;
-        let (range, moved) = (offset..offset + length, transfer.request.moves());
-        self.wait_for_room(&range, moved).await?;
+        let range = offset..offset + length;
+        self.wait_for_room(&range, transfer.request.moves()).await?;
         let cookie = self.pool.begin(transfer)?;
-        self.held += moved;
-        self.in_flight.push(PendingWrite { cookie, range, moved });
+        self.in_flight.push(PendingWrite { cookie, range });
         Ok(cookie)
     }
 
@@ -306,7 +301,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         loop {
             let overlaps =
                 |other: &PendingWrite| other.range.start < range.end && range.start < other.range.end;
-            let has_room = self.options.has_room(self.in_flight.len(), self.held, moved);
+            let has_room = self.options.has_room(self.in_flight.len(), self.pool.bytes_in_flight, moved);
             if has_room && !self.in_flight.iter().any(overlaps) {
                 return Ok(());
             }
@@ -314,8 +309,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         }
     }
 
-    pub(super) async fn wait_for_all(&mut self) -> Result<(), Error> {
-        self.write_partial().await?;
+    async fn wait_for_all(&mut self) -> Result<(), Error> {
+        self.send_joined().await?;
         while !self.in_flight.is_empty() {
             self.receive().await?;
         }
@@ -323,7 +318,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     }
 
     /// Flushes after all writes were answered: FLUSH covers no others.
-    pub(super) async fn finish_all(&mut self) -> Result<(), Error> {
+    async fn wait_and_flush(&mut self) -> Result<(), Error> {
         self.wait_for_all().await?;
         if self.pool.export().flags.can_flush() {
             self.start(Transfer::new(RequestInfo::FLUSH)).await?;
@@ -334,21 +329,12 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     /// Waits for one event.
     async fn receive(&mut self) -> Result<(), Error> {
         match self.pool.next_event().await? {
-            Some(Event::Read { data, .. }) => self.read = Some(data),
-            Some(Event::Done { cookie }) => self.forget(cookie),
-            Some(Event::Failed { cookie, error }) => {
-                self.forget(cookie);
-                return Err(error.into());
-            }
+            Some(Event::Read { data, .. }) => self.block = Some(data),
+            Some(Event::Done { cookie }) => self.in_flight.retain(|request| request.cookie != cookie),
+            Some(Event::Failed { error, .. }) => return Err(error.into()),
             Some(Event::Status { .. } | Event::Drained { .. }) => {}
             None => return Err(Error::GivenUp),
         }
         Ok(())
-    }
-
-    fn forget(&mut self, cookie: Cookie) {
-        if let Some(index) = self.in_flight.iter().position(|request| request.cookie == cookie) {
-            self.held -= self.in_flight.swap_remove(index).moved;
-        }
     }
 }

@@ -66,7 +66,7 @@ pub struct PoolOver<W> {
     reports: Reports,
     /// Requests in flight: which connection has them, and their bytes of reads and writes.
     in_flight: NumberMap<Cookie, (usize, u64)>,
-    bytes_in_flight: u64,
+    pub(crate) bytes_in_flight: u64,
     events: VecDeque<Event>,
     pub(crate) buffers: BufferPool,
     /// The error of a connection until it is told, and [`Error::GivenUp`] from then on.

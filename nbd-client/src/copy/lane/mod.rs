@@ -17,7 +17,7 @@ use crate::connection::{Connected, Connection, Lent, Transfer};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
-use crate::pipeline::PipelineOptions;
+use crate::pipeline::{PipelineOptions, in_memory};
 use crate::session::{Cookie, Event, RequestInfo};
 use crate::transport::{Ready, Socket, Transport as _};
 
@@ -94,11 +94,6 @@ enum Write {
 
 fn length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
-}
-
-fn in_memory(length: u64) -> usize {
-    debug_assert!(usize::try_from(length).is_ok(), "a piece longer than memory");
-    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 impl Lane {

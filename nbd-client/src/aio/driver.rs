@@ -207,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
         self.io.connection.disconnect(Instant::now())?;
-        let end = self.io.connection.goodbye_end();
+        let end = self.io.connection.clock.goodbye_end();
         while self.io.connection.says_goodbye() {
             self.io.exchange().await?;
         }

@@ -10,25 +10,12 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::frame::During;
 use crate::options::TimeLimits;
+use crate::session::Session;
 
 /// Payload that is progress, in bytes, sent and received together.
 const PROGRESS: u64 = 64 << 10;
 /// The most time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
-
-/// The part of a connection that decides which limit applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Handshake,
-    /// Nothing is awaited.
-    Idle,
-    /// Requests are in flight, `flushes` of them FLUSH.
-    Waiting {
-        requests: usize,
-        flushes: usize,
-    },
-    Goodbye,
-}
 
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -71,10 +58,15 @@ impl Clock {
         }
     }
 
-    /// When time runs out; `None` is never.
-    pub(super) fn end(&self, phase: Phase) -> Option<Instant> {
-        let limit = self.limit(phase).and_then(|limit| self.restarted.checked_add(limit));
-        limit.into_iter().chain(self.limits.deadline).min()
+    /// When time runs out, under a limit if there is one; `None` is never.
+    pub(super) fn end(&self, limit: Option<Duration>) -> Option<Instant> {
+        let end = limit.and_then(|limit| self.restarted.checked_add(limit));
+        end.into_iter().chain(self.limits.deadline).min()
+    }
+
+    /// When the time of a goodbye that was begun is over, also once it has been said.
+    pub(crate) fn goodbye_end(&self) -> Option<Instant> {
+        self.end(Some(self.limits.request.min(GOODBYE)))
     }
 
     /// True once the whole job is to be over.
@@ -92,16 +84,14 @@ impl Clock {
 
     /// The limit of the most patient request in flight: a server may do one at a time, and the
     /// others wait for it.
-    fn limit(&self, phase: Phase) -> Option<Duration> {
-        match phase {
-            Phase::Handshake => Some(self.limits.connect),
-            Phase::Idle => None,
-            Phase::Waiting { flushes: 0, .. } => Some(self.limits.request),
-            Phase::Waiting { requests, flushes } if requests > flushes => {
-                self.limits.flush.map(|flush| flush.max(self.limits.request))
-            }
-            Phase::Waiting { .. } => self.limits.flush,
-            Phase::Goodbye => Some(self.limits.request.min(GOODBYE)),
+    pub(super) fn limit(&self, session: &Session) -> Option<Duration> {
+        let TimeLimits { request, flush, .. } = self.limits;
+        match (session.in_flight(), session.flushes_in_flight()) {
+            // nothing is awaited
+            (0, _) if !session.has_output() => None,
+            (_, 0) => Some(request),
+            (requests, flushes) if requests > flushes => flush.map(|flush| flush.max(request)),
+            _ => flush,
         }
     }
 }

@@ -34,7 +34,7 @@ use core::fmt;
 use std::io;
 use std::time::Instant;
 
-use clock::{Clock, Phase};
+use clock::Clock;
 use transfer::Transfers;
 
 use crate::error::Error;
@@ -419,16 +419,15 @@ impl Connection {
 
     // ---- the clock
 
-    /// When the time of a goodbye that was begun is over, also once it has been said.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn goodbye_end(&self) -> Option<Instant> {
-        self.clock.end(Phase::Goodbye)
-    }
-
     /// When [`Self::handle_timeout`] is due; `None` is never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.clock.end(self.phase())
+        match &self.stage {
+            Stage::Handshake(..) if self.is_open() => self.clock.end(None),
+            Stage::Handshake(..) => self.clock.end(Some(self.options.time.connect)),
+            Stage::Open(..) if self.says_goodbye() => self.clock.goodbye_end(),
+            Stage::Open(session) => self.clock.end(self.clock.limit(session)),
+        }
     }
 
     /// Says what the time is. The time that is left restarts with the server's progress.
@@ -442,18 +441,6 @@ impl Connection {
         }
         let error = self.clock.timeout(self.during(), now);
         self.fail(error)
-    }
-
-    fn phase(&self) -> Phase {
-        match &self.stage {
-            Stage::Handshake(..) if self.is_open() => Phase::Idle,
-            Stage::Handshake(..) => Phase::Handshake,
-            Stage::Open(..) if self.says_goodbye() => Phase::Goodbye,
-            Stage::Open(session) => match session.in_flight() {
-                0 if !session.has_output() => Phase::Idle,
-                requests => Phase::Waiting { requests, flushes: session.flushes_in_flight() },
-            },
-        }
     }
 
     /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before it.

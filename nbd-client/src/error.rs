@@ -8,7 +8,6 @@ use crate::frame::{During, UnexpectedEof};
 use crate::handshake::HandshakeError;
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 use crate::tls::TlsError;
-use crate::uri::Address;
 
 /// Why a call of [`Client`](crate::Client) failed.
 ///
@@ -122,10 +121,6 @@ pub enum ErrorClass {
 }
 
 impl Error {
-    pub(crate) fn connect(address: &Address, source: io::Error) -> Self {
-        Self::Connect { address: address.to_string(), source: source.into() }
-    }
-
     pub(crate) fn io(during: During, source: io::Error) -> Self {
         Self::Io { during, source: source.into() }
     }

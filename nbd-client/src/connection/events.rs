@@ -1,10 +1,13 @@
 //! From the bytes of the server to events: the handshake, TLS, and the session.
 
+use std::io::Read as _;
 use std::time::Instant;
 
+use super::transfer::Transfers;
 use super::{BUFFER, Connection, GATHER, Lent, Stage};
 use crate::error::Error;
 use crate::export::Export;
+use crate::frame::UnexpectedEof;
 use crate::handshake::HandshakeStatus;
 use crate::session::{Admit, Event, Session, SessionConfig, take_all};
 use crate::tls::{Progress, TlsSession};
@@ -38,8 +41,7 @@ impl Connection {
             if self.is_given_up {
                 return Err(Error::GivenUp);
             }
-            let moved = if self.would_be_unasked() { Ok(false) } else { self.process_input(lent) };
-            if !moved.map_err(|error| self.give_up(error))? {
+            if !self.process_input(lent).map_err(|error| self.give_up(error))? {
                 return Ok(None);
             }
         }
@@ -57,50 +59,42 @@ impl Connection {
             }
             self.transfers.take(event, owner, session);
         }
-        self.transfers.poll()
+        None
     }
 
-    /// True if bytes would be unasked. They wait for a request, which they may answer.
-    fn would_be_unasked(&self) -> bool {
-        self.is_open() && self.awaits_nothing()
-    }
-
-    pub(super) fn awaits_nothing(&self) -> bool {
-        self.session().is_none_or(|session| session.in_flight() == 0)
-    }
-
-    /// Processes some of the bytes that were received. Returns `false` if there are none, or too
-    /// few of them.
+    /// Processes some of the bytes that were received. Returns `false` if there are too few of them,
+    /// or if nothing waits for them.
     fn process_input(&mut self, lent: &mut Lent<'_>) -> Result<bool, Error> {
-        let Some(mut tls) = self.tls.take() else {
-            if self.start == self.end {
+        if self.stage.awaits_nothing() {
+            return Ok(false);
+        }
+        let Self { stage, transfers, buffer, filled, tls, .. } = self;
+        let Some(tls) = tls else {
+            let input = buffer.get(filled.clone()).unwrap_or_default();
+            if input.is_empty() {
                 return Ok(false);
             }
-            // taken out for as long as the rest of the connection works on it
-            let buffer = core::mem::take(&mut self.buffer);
-            let processed = self.process(buffer.get(self.start..self.end).unwrap_or_default(), lent);
-            self.buffer = buffer;
-            self.start += processed?;
+            filled.start += stage.process(input, transfers, lent)?;
+            self.begin_next_stage()?;
             return Ok(true);
         };
-        // TLS is taken out as well: it hands its plaintext to the rest of the connection
         let mut result = Ok(());
         let progress = tls.advance(&mut |plaintext| {
-            let processed = self.process_awaited(plaintext, lent);
-            processed.unwrap_or_else(|error| {
-                result = Err(error);
-                // nothing is read after an error: all is taken, so that `advance` returns
-                plaintext.len()
-            })
+            let mut rest = plaintext;
+            while result.is_ok() && !rest.is_empty() && !stage.awaits_nothing() {
+                match stage.process(rest, transfers, lent) {
+                    Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                    Err(error) => result = Err(error),
+                }
+            }
+            plaintext.len() - rest.len()
         });
-        let tls = self.tls.insert(tls);
         result?;
         match progress? {
             Progress::Blocked => return Ok(false),
-            Progress::Received => {}
+            Progress::Received => self.begin_next_stage()?,
             Progress::Established => {
-                self.tls_info = Some(tls.info());
-                if let Stage::Handshake(handshake) = &mut self.stage {
+                if let Stage::Handshake(handshake) = stage {
                     handshake.tls_started();
                 }
             }
@@ -109,61 +103,61 @@ impl Connection {
         Ok(true)
     }
 
-    /// Processes bytes as long as something waits for them, and says how many.
-    fn process_awaited(&mut self, input: &[u8], lent: &mut Lent<'_>) -> Result<usize, Error> {
-        let mut rest = input;
-        while !rest.is_empty() && !self.would_be_unasked() {
-            let count = self.process(rest, lent)?;
-            rest = rest.get(count..).unwrap_or_default();
+    /// Begins TLS where the server has agreed to it, and the session where the handshake is over and
+    /// has an export. A list of exports stays.
+    fn begin_next_stage(&mut self) -> Result<(), Error> {
+        let Stage::Handshake(handshake) = &mut self.stage else { return Ok(()) };
+        if handshake.status() == HandshakeStatus::NeedsTls
+            && let Some(setup) = self.setup.take()
+        {
+            // bytes that are still to be sent are plaintext
+            self.tls = Some(Box::new(TlsSession::new(setup, handshake.take_output())?));
         }
-        Ok(input.len() - rest.len())
+        let Some((export, forgiven)) = handshake.export() else { return Ok(()) };
+        let export = Export { tls: self.tls.as_ref().map(|tls| tls.info()), ..export.clone() };
+        crate::trace::event!(info, "negotiated", size = export.size, contexts = export.contexts.len());
+        let strictness = self.options.handshake.strictness;
+        let mut session =
+            Session::new(SessionConfig { export, strictness, limits: self.options.session_limits });
+        session.count_forgiven(forgiven);
+        self.stage = Stage::Open(Box::new(session));
+        Ok(())
+    }
+}
+
+impl Stage {
+    /// The error if the server closes the connection now: `None` if nothing is lost by it.
+    pub(super) fn eof(&self) -> Option<UnexpectedEof> {
+        match self {
+            Self::Handshake(handshake) => Some(handshake.eof()),
+            Self::Open(session) => session.eof(),
+        }
+    }
+
+    /// True if bytes would be unasked. They wait for a request, which they may answer.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        match self {
+            Self::Handshake(handshake) => handshake.status() == HandshakeStatus::Finished,
+            Self::Open(session) => session.in_flight() == 0,
+        }
     }
 
     /// Gives bytes to the handshake or the session, and says how many they took.
-    fn process(&mut self, input: &[u8], lent: &mut Lent<'_>) -> Result<usize, Error> {
-        match &mut self.stage {
-            Stage::Handshake(handshake) => {
-                let fed = handshake.feed(input)?;
-                match handshake.status() {
-                    HandshakeStatus::NeedsInput => {}
-                    HandshakeStatus::NeedsTls => self.start_tls()?,
-                    HandshakeStatus::Finished => self.open(),
-                }
-                Ok(fed)
-            }
-            Stage::Open(session) => {
+    fn process(
+        &mut self,
+        mut input: &[u8],
+        transfers: &mut Transfers,
+        lent: &mut Lent<'_>,
+    ) -> Result<usize, Error> {
+        match self {
+            Self::Handshake(handshake) => Ok(handshake.feed(input)?),
+            Self::Open(session) => {
                 // one piece at a time: each may belong to another buffer
-                let room = self.transfers.room(session, lent.read);
-                let space = session.space_in(room);
-                let count = space.len().min(input.len());
-                if let (Some(space), Some(input)) = (space.get_mut(..count), input.get(..count)) {
-                    space.copy_from_slice(input);
-                }
+                let room = transfers.room(session, lent.read);
+                let count = input.read(session.space_in(room)).unwrap_or_default();
                 session.advance_in(count, lent.admit.as_deref_mut().unwrap_or(&mut take_all), room)?;
                 Ok(count)
             }
         }
-    }
-
-    /// The server has agreed to TLS. Bytes that are still to be sent are plaintext.
-    fn start_tls(&mut self) -> Result<(), Error> {
-        if let (Some(setup), Stage::Handshake(handshake)) = (self.setup.take(), &mut self.stage) {
-            self.tls = Some(Box::new(TlsSession::new(setup, handshake.take_output())?));
-        }
-        Ok(())
-    }
-
-    /// The handshake is over. Where it has an export the session begins; a list of exports stays.
-    fn open(&mut self) {
-        let Stage::Handshake(handshake) = &mut self.stage else { return };
-        let Some((export, forgiven)) = handshake.export() else { return };
-        let export = Export { tls: self.tls_info.take(), ..export.clone() };
-        crate::trace::event!(info, "negotiated", size = export.size, contexts = export.contexts.len());
-        let mut config = SessionConfig::of_export(export);
-        config.strictness = self.options.handshake.strictness;
-        config.limits = self.options.session_limits;
-        let mut session = Session::new(config);
-        session.count_forgiven(forgiven);
-        self.stage = Stage::Open(Box::new(session));
     }
 }

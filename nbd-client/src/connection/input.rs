@@ -18,8 +18,8 @@ impl Connection {
     /// for the bytes after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
         // during a goodbye nothing that came is of interest any more
-        let is_idle = self.awaits_nothing() || self.says_goodbye;
-        debug_assert!(self.start == self.end || is_idle, "bytes wait to be polled");
+        let is_idle = self.stage.awaits_nothing() || self.says_goodbye;
+        debug_assert!(self.filled.is_empty() || is_idle, "bytes wait to be polled");
         let Self { stage, transfers, buffer, most, direct, tls, .. } = self;
         let buffer = buffer.get_mut(..*most).unwrap_or_default();
         *direct = 0;
@@ -62,7 +62,7 @@ impl Connection {
             return Ok(());
         }
         let direct = count.min(self.direct);
-        (self.start, self.end) = (0, (count - direct).min(self.buffer.len()));
+        self.filled = 0..(count - direct).min(self.buffer.len());
         if direct > 0
             && let Stage::Open(session) = &mut self.stage
         {
@@ -83,11 +83,7 @@ impl Connection {
     }
 
     pub(super) fn ended(&mut self) -> Error {
-        let eof = match &self.stage {
-            Stage::Handshake(handshake) => Some(handshake.eof()),
-            Stage::Open(session) => session.eof(),
-        };
-        self.lost(eof.map_or(Error::GivenUp, Error::from))
+        self.lost(self.stage.eof().map_or(Error::GivenUp, Error::from))
     }
 
     /// The error that explains a loss of the connection best.

@@ -31,6 +31,7 @@ pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
 use core::fmt;
+use core::ops::Range;
 use std::io;
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Event, Session, StartError};
-use crate::tls::{TlsInfo, TlsSession, TlsSetup};
+use crate::tls::{TlsSession, TlsSetup};
 use crate::transport::Cancelled;
 use crate::uri::Address;
 
@@ -100,8 +101,7 @@ pub struct Connection {
     pub(crate) transfers: Transfers,
     buffer: Box<[u8]>,
     /// The part of the buffer that is filled and not yet processed.
-    start: usize,
-    end: usize,
+    filled: Range<usize>,
     /// The part of the buffer that may be filled.
     most: usize,
     /// Bytes of the space that were not the buffer's.
@@ -109,7 +109,6 @@ pub struct Connection {
     /// TLS that is to be started, and then the session of it.
     setup: Option<TlsSetup>,
     tls: Option<Box<TlsSession>>,
-    tls_info: Option<TlsInfo>,
     /// The error of a server that takes no more bytes. It may have said why before.
     send_error: Option<Error>,
     /// An error has ended it.
@@ -153,13 +152,11 @@ impl Connection {
             clock: Clock::new(now, options.time),
             transfers: Transfers::default(),
             buffer: vec![0; GATHER].into(),
-            start: 0,
-            end: 0,
+            filled: 0..0,
             most: BUFFER,
             direct: 0,
             setup,
             tls: None,
-            tls_info: None,
             send_error: None,
             is_given_up: false,
             says_goodbye: false,
@@ -246,11 +243,10 @@ impl Connection {
     /// The part of the conversation that is under way, for errors.
     #[must_use]
     pub fn during(&self) -> During {
-        match &self.stage {
-            Stage::Handshake(handshake) => handshake.eof().during,
-            Stage::Open(_) if self.says_goodbye => During::Send,
-            Stage::Open(session) => session.eof().map_or(During::ReplyHeader, |eof| eof.during),
+        if self.says_goodbye {
+            return During::Send;
         }
+        self.stage.eof().map_or(During::ReplyHeader, |eof| eof.during)
     }
 
     // ---- requests
@@ -297,10 +293,7 @@ impl Connection {
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
     pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
-        match &mut self.stage {
-            Stage::Open(session) => session.spare_buffer(),
-            _ => Vec::new(),
-        }
+        if let Stage::Open(session) = &mut self.stage { session.spare_buffer() } else { Vec::new() }
     }
 
     /// A buffer of `length` bytes in such memory, if there is some.
@@ -413,7 +406,7 @@ impl Connection {
         } else if source.kind() == io::ErrorKind::TimedOut {
             self.clock.timeout(During::Connect, now)
         } else {
-            Error::connect(address, source)
+            Error::Connect { address: address.to_string(), source: source.into() }
         }
     }
 

@@ -112,8 +112,9 @@ struct ActiveTransfer {
     /// Ranges that the server refused and that are asked for in another way, the next one last.
     again: Vec<Range<u64>>,
     in_flight: usize,
-    /// The length to which a request was halved that the server found too long, in bytes.
-    longest: Option<u64>,
+    /// The length to which requests were halved that the server found too long, in bytes; `u64::MAX`
+    /// while there was none.
+    longest: u64,
     error: Option<RequestError>,
 }
 
@@ -123,7 +124,6 @@ pub(crate) struct Transfers {
     jobs: NumberMap<u64, ActiveTransfer>,
     /// Transfers with open ranges, in order.
     ready: VecDeque<u64>,
-    events: VecDeque<Event>,
     zeroing: Zeroing,
     /// The longest requests that the server took after it had found longer ones too long, in bytes.
     learned: HashMap<Command, u64>,
@@ -145,7 +145,7 @@ impl Transfers {
             again: Vec::new(),
             transfer,
             in_flight: 0,
-            longest: None,
+            longest: u64::MAX,
             error: None,
         };
         self.jobs.insert(cookie.get(), job);
@@ -154,13 +154,9 @@ impl Transfers {
         cookie
     }
 
-    /// Transfers whose last event has not been polled.
+    /// Transfers under way.
     pub(super) fn len(&self) -> usize {
-        self.jobs.len() + self.events.iter().filter(|event| event.is_last()).count()
-    }
-
-    pub(super) fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.jobs.len()
     }
 
     /// Asks for no more parts of a transfer. It ends with the answers to those in flight, or when it
@@ -185,10 +181,8 @@ impl Transfers {
 
     /// The transfer's own bytes to write; `None` if the caller lends them.
     pub(super) fn data(&self, owner: u64) -> Option<&[u8]> {
-        match &self.jobs.get(&owner)?.transfer.bytes {
-            TransferBytes::Own(bytes) => Some(bytes),
-            _ => None,
-        }
+        let TransferBytes::Own(bytes) = &self.jobs.get(&owner)?.transfer.bytes else { return None };
+        Some(bytes)
     }
 
     /// The buffer for the reply under way: the transfer's own, now that something for it comes, or
@@ -205,10 +199,7 @@ impl Transfers {
             buffer.resize(fit(transfer.request.length), 0);
             transfer.bytes = TransferBytes::Own(buffer);
         }
-        match &mut transfer.bytes {
-            TransferBytes::Own(bytes) => bytes,
-            TransferBytes::Spare | TransferBytes::Lent => lent,
-        }
+        if let TransferBytes::Own(bytes) = &mut transfer.bytes { bytes } else { lent }
     }
 
     /// Starts requests as long as the session has room for them.
@@ -224,9 +215,8 @@ impl Transfers {
                 continue;
             };
             let whole = job.terms(self.zeroing, session.export().flags);
-            let learned = self.learned.get(&whole.command).copied();
-            let known = [job.longest, learned].into_iter().flatten();
-            let longest = known.fold(longest_piece(whole, session), u64::min);
+            let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
+            let longest = longest_piece(whole, session).min(job.longest).min(learned);
             let length = longest.min(open.end - open.start);
             let terms = RequestInfo { offset: open.start, length, ..whole };
             // alone on the connection it is never refused for its size
@@ -263,32 +253,28 @@ impl Transfers {
             Event::Failed { error, .. } => {
                 let RequestInfo { command, offset, length, .. } = error.request;
                 let range = offset..offset.saturating_add(length);
-                let zeroing =
-                    if error.request.has(command_flag::FAST_ZERO) { Zeroing::Plain } else { Zeroing::Data };
-                let is_zero = job.transfer.is_zero && command == Command::WriteZeroes;
-                let too_long =
-                    error.errno().is_some_and(|errno| matches!(errno, Errno::EINVAL | Errno::EOVERFLOW))
-                        && length > NEVER_TOO_LONG;
-                if is_zero && error.errno() == Some(Errno::ENOTSUP) && job.error.is_none() {
-                    self.zeroing = self.zeroing.max(zeroing);
-                    job.again.push(range);
-                } else if too_long && job.error.is_none() {
-                    let block = session.export().minimum_block();
-                    let half = (length / 2 - length / 2 % block).max(block);
-                    job.longest = Some(job.longest.map_or(half, |longest| longest.min(half)));
-                    job.again.push(range);
-                } else {
-                    job.fail(error);
+                match error.errno().filter(|_| job.error.is_none()) {
+                    Some(Errno::ENOTSUP) if job.transfer.is_zero && command == Command::WriteZeroes => {
+                        let is_fast = error.request.has(command_flag::FAST_ZERO);
+                        self.zeroing = self.zeroing.max(if is_fast { Zeroing::Plain } else { Zeroing::Data });
+                        job.again.push(range);
+                    }
+                    Some(Errno::EINVAL | Errno::EOVERFLOW) if length > NEVER_TOO_LONG => {
+                        let block = session.export().minimum_block();
+                        let half = (length / 2 - length / 2 % block).max(block);
+                        job.longest = job.longest.min(half);
+                        job.again.push(range);
+                    }
+                    _ => job.fail(error),
                 }
             }
-            _ => {
-                if let Some(longest) = job.longest {
-                    // the server took the shorter one, so its length was the reason
-                    let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
-                    let learned = self.learned.entry(command).or_insert(longest);
-                    *learned = longest.min(*learned);
-                }
+            // the server took a shorter one, so the length was the reason
+            _ if job.longest < u64::MAX => {
+                let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
+                let learned = self.learned.entry(command).or_insert(job.longest);
+                *learned = job.longest.min(*learned);
             }
+            _ => {}
         }
         if job.next_open().is_some() && !self.ready.contains(&owner) {
             self.ready.push_front(owner);
@@ -305,7 +291,7 @@ impl Transfers {
         let cookie = Cookie::numbered(number);
         if let TransferBytes::Own(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {
-                self.events.push_back(Event::Read { cookie, data });
+                session.event(Event::Read { cookie, data });
             } else {
                 if job.error.is_some() {
                     // a write that failed early may still have bytes to send
@@ -314,7 +300,7 @@ impl Transfers {
                 session.recycle_buffer(data);
             }
         }
-        self.events.push_back(match job.error {
+        session.event(match job.error {
             None => Event::Done { cookie },
             Some(error) => Event::Failed { cookie, error },
         });
@@ -339,13 +325,11 @@ impl ActiveTransfer {
 
     /// The first `length` bytes of the next range are asked for.
     fn advance(&mut self, length: u64) {
-        if let Some(again) = self.again.last_mut() {
-            again.start += length;
-            self.again.pop_if(|again| again.is_empty());
-        } else if let Some(rest) = &mut self.rest {
-            rest.start += length;
-            self.rest.take_if(|rest| rest.is_empty());
+        if let Some(open) = self.again.last_mut().or(self.rest.as_mut()) {
+            open.start += length;
         }
+        self.again.pop_if(|again| again.is_empty());
+        self.rest.take_if(|rest| rest.is_empty());
     }
 
     /// The first error ends it: nothing more is asked for.

@@ -180,7 +180,8 @@ impl Session {
         self.requests.flushes
     }
 
-    /// How many requests that are not parts of transfers have a last event that was not polled.
+    /// How many requests that are not parts of transfers, and transfers that are over, have a last
+    /// event that was not polled.
     pub(crate) fn unowned(&self) -> usize {
         let is_unowned = |(event, owner): &&(Event, u64)| *owner == 0 && event.is_last();
         self.requests.len() - self.requests.owned + self.events.iter().filter(is_unowned).count()

@@ -389,8 +389,9 @@ impl Session {
         Ok(())
     }
 
-    /// An event of block status, which no transfer asks for.
-    fn event(&mut self, event: Event) {
+    /// An event that is the caller's: of block status, which no transfer asks for, or the last one of
+    /// a transfer.
+    pub(crate) fn event(&mut self, event: Event) {
         self.events.push_back((event, 0));
     }
 }

@@ -10,13 +10,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::connect::before;
 use super::driver::Driver;
-use crate::connection::Transfer;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 use crate::pipeline::{self, Block, WriteCall};
 use crate::pool::{Job, Outbox, PoolOver, Worker, connect_more};
-use crate::session::{Cookie, take_all};
+use crate::session::take_all;
 use crate::stats::SessionStats;
 use crate::uri::Uri;
 
@@ -72,17 +71,13 @@ impl TaskWorker {
 }
 
 impl Worker for TaskWorker {
-    fn begin(&mut self, number: Cookie, transfer: Transfer) {
+    fn queue(&mut self, job: Job) {
         // fails only after the task has ended, which has reported why: the pool reads that next
-        self.jobs.send(Job::Begin(number, transfer)).ok();
+        self.jobs.send(job).ok();
     }
 
     /// The channel has woken the task already.
     fn wake(&mut self) {}
-
-    fn end(&mut self) {
-        self.jobs.send(Job::End).ok();
-    }
 }
 
 /// The task of a connection.

@@ -154,14 +154,13 @@ impl<W: Worker> PoolOver<W> {
     pub(crate) async fn end_all(mut self) -> Result<Vec<SessionStats>, Error> {
         // the others are told by the drop
         self.lost.take().map_or(Ok(()), Err)?;
-        let count = self.members.len();
         // all are told before any is waited for
-        self.members.iter_mut().for_each(|member| member.worker.end());
+        self.members.iter_mut().for_each(|member| member.worker.queue(Job::End));
+        self.announce();
         let mut ends = Vec::new();
-        while ends.len() < count {
+        while ends.len() < self.members.len() {
             ends.extend(self.reports.wait().await.into_iter().filter_map(|report| match report {
-                WorkerReport::Ended(stats) => Some(Ok(stats)),
-                WorkerReport::Lost(error) => Some(Err(error)),
+                WorkerReport::Ended(ended) => Some(ended),
                 WorkerReport::Event(_) | WorkerReport::Spare(_) => None,
             }));
         }

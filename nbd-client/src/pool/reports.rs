@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::future::poll_fn;
-use core::task::{Context, Poll, Waker};
+use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,7 +22,7 @@ const HOLD: Duration = Duration::from_millis(5);
 
 /// A message from a pool to the worker of a connection.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub enum Job {
     /// A transfer, and its number in the pool.
     Begin(Cookie, Transfer),
     /// Answer all that was begun, say goodbye and end.
@@ -31,17 +31,15 @@ pub(crate) enum Job {
     GiveUp,
 }
 
-/// News of a connection. The last of each is that it has ended, or that it is lost.
+/// News of a connection. The last of each is that it has ended.
 #[derive(Debug)]
 pub(super) enum WorkerReport {
     /// An event of the transfer with this number of the pool.
     Event(Event),
     /// Memory of a payload that was sent.
     Spare(Vec<u8>),
-    /// The connection was closed when the pool asked for it.
-    Ended(SessionStats),
-    /// The connection cannot be used again.
-    Lost(Error),
+    /// The connection was closed when the pool asked for it, or it is lost.
+    Ended(Result<SessionStats, Error>),
 }
 
 /// The reports of all workers to their pool, in order.
@@ -65,32 +63,27 @@ impl Reports {
         Outbox { batch: Vec::new(), due: None, reports: self.clone(), has_ended: false }
     }
 
-    /// All reports that are there already.
-    pub(super) fn take(&self) -> VecDeque<WorkerReport> {
-        core::mem::take(&mut self.lock().reports)
-    }
-
     /// All reports, at least one of which is waited for. A call that is dropped loses none.
     pub(super) async fn wait(&self) -> VecDeque<WorkerReport> {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn poll(&self, cx: &Context<'_>) -> Poll<VecDeque<WorkerReport>> {
-        let mut queue = self.lock();
-        if queue.reports.is_empty() {
-            queue.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(core::mem::take(&mut queue.reports))
+        poll_fn(|cx| {
+            let mut queue = self.lock();
+            if queue.reports.is_empty() {
+                queue.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(core::mem::take(&mut queue.reports))
+        })
+        .await
     }
 }
 
 /// The reports of one worker, which are handed over several at a time.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    batch: Vec<WorkerReport>,
-    /// When they have to be handed over.
-    due: Option<Instant>,
+    /// Those that are not handed over.
+    pub(super) batch: Vec<WorkerReport>,
+    /// When they have to be.
+    pub(super) due: Option<Instant>,
     reports: Reports,
     has_ended: bool,
 }
@@ -106,16 +99,6 @@ impl Drop for Outbox {
 }
 
 impl Outbox {
-    /// The number of reports that are not handed over.
-    pub(super) fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// When the reports that are not handed over have to be; `None` if there are none.
-    pub(super) const fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
     fn push(&mut self, report: WorkerReport) {
         self.due.get_or_insert_with(|| Instant::now() + HOLD);
         self.batch.push(report);
@@ -143,14 +126,14 @@ impl Outbox {
         number: Cookie,
         transfer: Transfer,
     ) -> Result<(), Error> {
-        let info = connection.session().map(|session| transfer.terms(session.export().flags));
-        match (connection.begin(Some(number), transfer, Instant::now()), info) {
-            (Err(Error::Start(reason)), Some(request)) => {
+        let request = transfer.request;
+        match connection.begin(Some(number), transfer, Instant::now()) {
+            Err(Error::Start(reason)) => {
                 let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
                 self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
-            (begun, _) => begun.map(drop),
+            begun => begun.map(drop),
         }
     }
 
@@ -174,9 +157,9 @@ impl Outbox {
         self.end(Err(error));
     }
 
-    /// The last report, of a connection that was closed.
+    /// The last report.
     pub(crate) fn end(&mut self, ended: Result<SessionStats, Error>) {
-        self.batch.push(ended.map_or_else(WorkerReport::Lost, WorkerReport::Ended));
+        self.batch.push(WorkerReport::Ended(ended));
         self.has_ended = true;
         self.send();
     }

@@ -1,7 +1,7 @@
 //! Transfers of a pool: checked here, handed to the connection with the fewest, and their events
 //! under the pool's numbers.
 
-use super::{PoolOver, Worker, WorkerReport};
+use super::{Job, PoolOver, Worker, WorkerReport};
 use crate::connection::Transfer;
 use crate::error::Error;
 use crate::session::{Cookie, Event, StartError};
@@ -26,7 +26,6 @@ impl<W: Worker> PoolOver<W> {
     }
 
     pub(crate) fn begin(&mut self, transfer: Transfer) -> Result<Cookie, Error> {
-        self.look();
         self.check_alive()?;
         transfer.check(&self.checks)?;
         let moved = transfer.request.moves();
@@ -35,7 +34,7 @@ impl<W: Worker> PoolOver<W> {
         let next = self.members.iter_mut().enumerate().min_by_key(|(_, member)| member.load);
         let Some((index, member)) = next else { return Err(Error::GivenUp) };
         member.load += 1;
-        member.worker.begin(number, transfer);
+        member.worker.queue(Job::Begin(number, transfer));
         self.in_flight.insert(number, (index, moved));
         self.bytes_in_flight += moved;
         Ok(number)
@@ -58,13 +57,6 @@ impl<W: Worker> PoolOver<W> {
         }
     }
 
-    /// Takes the news that are there already.
-    pub(crate) fn look(&mut self) {
-        for report in self.reports.take() {
-            self.take(report);
-        }
-    }
-
     /// Wakes the connections to begin all queued transfers. Otherwise some stay queued, to be begun
     /// together with others, until the pool waits for an event.
     pub(crate) fn announce(&mut self) {
@@ -73,28 +65,22 @@ impl<W: Worker> PoolOver<W> {
 
     fn take(&mut self, report: WorkerReport) {
         match report {
-            WorkerReport::Event(event) => self.note(event),
+            WorkerReport::Event(event) => {
+                // The connection numbers its transfers as the pool does. The data of a read come with its
+                // last event, so that no request is in flight here that the connection has forgotten.
+                if event.is_last()
+                    && let Some((member, moved)) = self.in_flight.remove(&event.cookie())
+                {
+                    self.bytes_in_flight -= moved;
+                    if let Some(member) = self.members.get_mut(member) {
+                        member.load -= 1;
+                    }
+                }
+                self.events.push_back(event);
+            }
             WorkerReport::Spare(buffer) => self.buffers.keep(buffer),
-            // no worker ends before it is told to
-            WorkerReport::Ended(_) => {}
-            // the first one says why, once the events before it are taken
-            WorkerReport::Lost(error) => {
-                self.lost.get_or_insert(error);
-            }
+            // the first error says why, once the events before it are taken
+            WorkerReport::Ended(ended) => self.lost = self.lost.take().or(ended.err()),
         }
-    }
-
-    /// An event of a connection, which numbers its transfers as the pool does. The data of a read come
-    /// with its last event, so that no request is in flight here that the connection has forgotten.
-    fn note(&mut self, event: Event) {
-        if event.is_last()
-            && let Some((member, moved)) = self.in_flight.remove(&event.cookie())
-        {
-            self.bytes_in_flight -= moved;
-            if let Some(member) = self.members.get_mut(member) {
-                member.load = member.load.saturating_sub(1);
-            }
-        }
-        self.events.push_back(event);
     }
 }

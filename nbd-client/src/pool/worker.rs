@@ -8,41 +8,38 @@
 //! To wake the other thread costs more than the request itself, so both sides hand over several
 //! transfers and several events at a time.
 
+use core::time::Duration;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Instant;
 
 use super::{Job, Outbox};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::Transfer;
 use crate::error::Error;
 use crate::frame::During;
-use crate::session::{Cookie, take_all};
+use crate::session::take_all;
 use crate::transport::{Transport, Waker};
 
 /// Reports that are handed over at once, while more requests are in flight.
 const BATCH: usize = 16;
-/// Transfers, or bytes of them, that are handed over at once.
-const TRANSFERS: usize = 8;
+/// Bytes of transfers that are handed over at once, and those that a short transfer counts for.
 const BYTES: u64 = 512 << 10;
+const SHORT: u64 = BYTES / 8;
 
-/// Moves the bytes of one connection, whether or not anyone takes the events.
+/// Moves the bytes of one connection, whether or not anyone takes the events. One that is dropped says
+/// goodbye.
 pub trait Worker {
-    /// Queues a transfer, which may begin only when the worker is [woken](Self::wake).
-    fn begin(&mut self, number: Cookie, transfer: Transfer);
+    /// Queues a job, which may begin only when the worker is [woken](Self::wake).
+    fn queue(&mut self, job: Job);
 
-    /// Lets it begin all transfers.
+    /// Lets it begin all jobs.
     fn wake(&mut self);
-
-    /// Lets it answer its requests, say goodbye and end. One that is dropped only says goodbye.
-    fn end(&mut self);
 }
 
 /// A connection with a thread of its own, as its pool sees it.
 #[derive(Debug)]
 pub struct ThreadWorker {
-    /// Transfers queued since the thread was last woken.
-    unannounced: usize,
-    unannounced_bytes: u64,
+    /// Bytes of the transfers queued since the thread was last woken.
+    unannounced: u64,
     jobs: Sender<Job>,
     waker: Option<Waker>,
 }
@@ -61,47 +58,34 @@ impl ThreadWorker {
             .name("nbd-pool".to_owned())
             .spawn(move || Work { driver, jobs: theirs, outbox, is_ending: false }.run(bell.as_ref()))
             .map_err(failed)?;
-        Ok(Self { unannounced: 0, unannounced_bytes: 0, jobs, waker })
+        Ok(Self { unannounced: 0, jobs, waker })
     }
 }
 
 impl Worker for ThreadWorker {
-    fn begin(&mut self, number: Cookie, transfer: Transfer) {
-        self.unannounced += 1;
-        self.unannounced_bytes += transfer.request.moves();
+    fn queue(&mut self, job: Job) {
+        let moved = if let Job::Begin(_, transfer) = &job { transfer.request.moves() } else { 0 };
+        self.unannounced += moved.max(SHORT);
         // fails only after the thread has ended, which has reported why: the pool reads that next
-        self.jobs.send(Job::Begin(number, transfer)).ok();
-        if self.unannounced >= TRANSFERS || self.unannounced_bytes >= BYTES {
+        self.jobs.send(job).ok();
+        if self.unannounced >= BYTES {
             self.wake();
         }
     }
 
     fn wake(&mut self) {
-        self.unannounced_bytes = 0;
         if core::mem::take(&mut self.unannounced) > 0
             && let Some(waker) = &self.waker
         {
             waker.wake();
         }
     }
-
-    fn end(&mut self) {
-        self.tell(Job::End);
-    }
-}
-
-impl ThreadWorker {
-    fn tell(&mut self, job: Job) {
-        // fails only after the thread has ended
-        self.jobs.send(job).ok();
-        self.unannounced += 1;
-        self.wake();
-    }
 }
 
 impl Drop for ThreadWorker {
     fn drop(&mut self) {
-        self.tell(Job::GiveUp);
+        self.queue(Job::GiveUp);
+        self.wake();
     }
 }
 
@@ -138,7 +122,13 @@ impl<T: Transport> Work<T> {
             }
             self.report_events()?;
             if !self.driver.connection.is_idle() {
-                self.exchange(waker.is_some())?;
+                // without a waker it cannot tell how long it will wait
+                if waker.is_none() {
+                    self.outbox.send();
+                }
+                if !self.driver.exchange_or_wake(self.outbox.due)? {
+                    self.outbox.send();
+                }
             } else if self.is_ending {
                 return Ok(());
             }
@@ -150,7 +140,7 @@ impl<T: Transport> Work<T> {
     fn begin_all(&mut self) -> Result<bool, Error> {
         loop {
             let waits = self.driver.connection.is_idle() && !self.is_ending;
-            match if waits { self.wait_for_job()? } else { self.jobs.try_recv() } {
+            match if waits { Ok(self.wait_for_job()?) } else { self.jobs.try_recv() } {
                 Ok(Job::Begin(number, transfer)) => {
                     self.outbox.begin(&mut self.driver.connection, number, transfer)?;
                 }
@@ -166,35 +156,22 @@ impl<T: Transport> Work<T> {
         while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
             self.outbox.event(&mut self.driver.connection, event);
         }
-        let is_late = self.outbox.due().is_some_and(|due| due <= Instant::now());
-        if self.driver.connection.is_idle() || self.outbox.len() >= BATCH || is_late {
+        let is_late = self.outbox.due.is_some_and(|due| due <= Instant::now());
+        if self.driver.connection.is_idle() || self.outbox.batch.len() >= BATCH || is_late {
             self.outbox.send();
         }
         Ok(())
     }
 
-    /// Moves bytes, and waits no longer than reports may. Without a waker it cannot tell how long that
-    /// will be.
-    fn exchange(&mut self, can_be_woken: bool) -> Result<(), Error> {
-        if !can_be_woken {
-            self.outbox.send();
-        }
-        if !self.driver.exchange_or_wake(self.outbox.due())? {
-            self.outbox.send();
-        }
-        Ok(())
-    }
-
-    /// Waits for a transfer while nothing is in flight, no longer than the whole job may take.
-    fn wait_for_job(&mut self) -> Result<Result<Job, TryRecvError>, Error> {
+    /// Waits for a job while nothing is in flight, no longer than the whole job may take.
+    fn wait_for_job(&mut self) -> Result<Job, Error> {
         self.outbox.send();
         loop {
-            let Some(end) = self.driver.connection.poll_timeout() else {
-                return Ok(self.jobs.recv().map_err(|_| TryRecvError::Disconnected));
-            };
-            match self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(job) => return Ok(Ok(job)),
-                Err(RecvTimeoutError::Disconnected) => return Ok(Err(TryRecvError::Disconnected)),
+            let end = self.driver.connection.poll_timeout();
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            match self.jobs.recv_timeout(left) {
+                Ok(job) => return Ok(job),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Job::GiveUp),
                 Err(RecvTimeoutError::Timeout) => self.driver.connection.handle_timeout(Instant::now())?,
             }
         }

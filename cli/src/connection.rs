@@ -92,7 +92,7 @@ pub(crate) fn failure(uri: &Uri, options: &Options, error: impl Into<SurveyorErr
     };
     match reason {
         // from a server that has it already it is a riddle, and shown as such
-        HandshakeError::Refused { reason: Refusal::TLS_REQUIRED, .. } if !uri.is_tls() => {
+        HandshakeError::Refused { reason: Refusal::TLS_REQUIRED, .. } if uri.tls().is_none() => {
             Failure::connection(
                 "the server demands TLS: write nbds:// or nbds+unix:// for nbd:// or nbd+unix://, and \
                 ?tls-certificates=DIR, a folder with ca-cert.pem, or ?x-tls-fingerprint=HEX",

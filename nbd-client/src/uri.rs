@@ -24,7 +24,7 @@ use core::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use crate::frame::MAX_STRING;
+use crate::frame::is_string;
 use crate::tls::TlsOptions;
 
 /// The port of NBD.
@@ -43,8 +43,8 @@ const HOST: &AsciiSet = &ENCODE.add(b'/');
 ///
 /// let uri: Uri = "nbd+unix:///disk%201?socket=/run/vm.sock".parse()?;
 /// assert_eq!(uri.export(), "disk 1");
-/// assert!(!uri.is_tls());
-/// assert!(matches!(uri.address(), Address::Unix(socket) if socket.as_bytes() == b"/run/vm.sock"));
+/// assert_eq!(uri.address(), &Address::Unix(b"/run/vm.sock".into()));
+/// assert_eq!(uri.tls(), None);
 /// assert_eq!(uri.to_string(), "nbd+unix:///disk%201?socket=/run/vm.sock");
 /// # Ok::<(), nbd_client::uri::UriError>(())
 /// ```
@@ -66,41 +66,9 @@ pub enum Address {
         /// Port, [`DEFAULT_PORT`] unless the URI says another.
         port: u16,
     },
-    /// A socket of this machine.
-    Unix(UnixSocket),
-}
-
-/// The name of a unix socket: a path, or with a leading zero byte a name in Linux's abstract
-/// namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UnixSocket(Box<[u8]>);
-
-impl UnixSocket {
-    /// Checks a name.
-    ///
-    /// # Errors
-    ///
-    /// [`UriError::BadSocket`] if it is empty, or has a zero byte that is not the first of several.
-    pub fn new(name: impl Into<Vec<u8>>) -> Result<Self, UriError> {
-        let name: Vec<u8> = name.into();
-        let rest = match name.as_slice() {
-            [] | [0] => return Err(UriError::BadSocket),
-            [_, rest @ ..] => rest,
-        };
-        if rest.contains(&0) { Err(UriError::BadSocket) } else { Ok(Self(name.into_boxed_slice())) }
-    }
-
-    /// The name; an abstract one with its leading zero byte.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// True for a name in the abstract namespace.
-    #[must_use]
-    pub fn is_abstract(&self) -> bool {
-        self.0.first() == Some(&0)
-    }
+    /// A socket of this machine: a path, or with a leading zero byte a name in Linux's abstract
+    /// namespace. It is not empty, and has no other zero byte.
+    Unix(Vec<u8>),
 }
 
 /// Why a text is no NBD URI, or none that this crate understands.
@@ -169,12 +137,9 @@ pub enum UriError {
     /// The export name is not UTF-8.
     #[error("the export name is not UTF-8")]
     ExportNotUtf8,
-    /// The export name has a zero byte.
-    #[error("the export name has a zero byte")]
-    ExportHasNul,
-    /// The export name is too long.
-    #[error("the export name has {0} bytes, the most is 4096")]
-    ExportTooLong(usize),
+    /// The export name is too long, in bytes, or has a zero byte.
+    #[error("an export name of {0} bytes cannot be asked for: at most 4096, no zero byte")]
+    BadExportName(usize),
 }
 
 impl Uri {
@@ -182,19 +147,22 @@ impl Uri {
     ///
     /// # Errors
     ///
-    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte, or the host
-    /// is empty.
+    /// [`UriError::BadExportName`] if the export's name is longer than 4096 bytes or has a zero
+    /// byte, [`UriError::NoHost`] and [`UriError::BadSocket`] if the address is none.
     pub fn new(
         address: Address,
         export: impl Into<String>,
         tls: Option<TlsOptions>,
     ) -> Result<Self, UriError> {
         let export = export.into();
-        check_export(&export)?;
-        if matches!(&address, Address::Tcp { host, .. } if host.is_empty()) {
-            return Err(UriError::NoHost);
+        if !is_string(&export) {
+            return Err(UriError::BadExportName(export.len()));
         }
-        Ok(Self { tls, address, export })
+        match &address {
+            Address::Tcp { host, .. } if host.is_empty() => Err(UriError::NoHost),
+            Address::Unix(name) if !is_socket(name) => Err(UriError::BadSocket),
+            _ => Ok(Self { tls, address, export }),
+        }
     }
 
     /// The address at which the server listens.
@@ -213,18 +181,13 @@ impl Uri {
     ///
     /// # Errors
     ///
-    /// [`UriError`] if the export's name is longer than 4096 bytes or has a zero byte.
+    /// [`UriError::BadExportName`] if the export's name is longer than 4096 bytes or has a zero
+    /// byte.
     pub fn with_export(&self, export: impl Into<String>) -> Result<Self, UriError> {
         Self::new(self.address.clone(), export, self.tls.clone())
     }
 
-    /// True for `nbds` and `nbds+unix`.
-    #[must_use]
-    pub const fn is_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    /// Its parameters of TLS; `None` for one without TLS.
+    /// Its parameters of TLS; `None` unless it is `nbds` or `nbds+unix`.
     #[must_use]
     pub const fn tls(&self) -> Option<&TlsOptions> {
         self.tls.as_ref()
@@ -258,11 +221,21 @@ impl FromStr for Uri {
         if authority.contains('@') {
             return Err(UriError::UserInfo);
         }
-        let address =
-            if is_unix { unix_address(authority, socket)? } else { tcp_address(authority, socket)? };
+        let address = match (is_unix, socket) {
+            (true, _) if !authority.is_empty() => return Err(UriError::UnexpectedHost(authority.to_owned())),
+            (true, socket) => Address::Unix(socket.ok_or(UriError::NoSocket)?),
+            (false, Some(_)) => return Err(UriError::UnexpectedSocket),
+            (false, None) => tcp_address(authority)?,
+        };
         let export = percent_decode_str(path).decode_utf8().map_err(|_| UriError::ExportNotUtf8)?;
         Self::new(address, export, tls)
     }
+}
+
+/// True for a path, and for a name after the zero byte of the abstract namespace.
+fn is_socket(name: &[u8]) -> bool {
+    let name = name.strip_prefix(b"\0").unwrap_or(name);
+    !name.is_empty() && !name.contains(&0)
 }
 
 /// The value of `socket=`, and the parameters of TLS where there is TLS.
@@ -300,26 +273,12 @@ fn parse_query(query: &str, tls: bool) -> Result<(Option<Vec<u8>>, Option<TlsOpt
     Ok((socket, tls.then_some(options)))
 }
 
-fn unix_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
-    if !authority.is_empty() {
-        return Err(UriError::UnexpectedHost(authority.to_owned()));
-    }
-    UnixSocket::new(socket.ok_or(UriError::NoSocket)?).map(Address::Unix)
-}
-
-fn tcp_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriError> {
-    if socket.is_some() {
-        return Err(UriError::UnexpectedSocket);
-    }
-    if authority.is_empty() {
-        return Err(UriError::NoHost);
-    }
+fn tcp_address(authority: &str) -> Result<Address, UriError> {
     let bad = |error| UriError::BadAuthority(authority.to_owned(), error);
     let url = url::Url::parse(&format!("nbd://{authority}")).map_err(bad)?;
     let host = match url.host().ok_or(UriError::NoHost)? {
         url::Host::Ipv6(ip) => ip.to_string(),
-        url::Host::Ipv4(ip) => ip.to_string(),
-        url::Host::Domain(name) => percent_decode_str(name)
+        name => percent_decode_str(&name.to_string())
             .decode_utf8()
             .map_err(|_| bad(url::ParseError::InvalidDomainCharacter))?
             .into_owned(),
@@ -327,19 +286,9 @@ fn tcp_address(authority: &str, socket: Option<Vec<u8>>) -> Result<Address, UriE
     Ok(Address::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT) })
 }
 
-fn check_export(name: &str) -> Result<(), UriError> {
-    if name.len() > MAX_STRING {
-        Err(UriError::ExportTooLong(name.len()))
-    } else if name.contains('\0') {
-        Err(UriError::ExportHasNul)
-    } else {
-        Ok(())
-    }
-}
-
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { "nbds" } else { "nbd" };
+        let scheme = if self.tls.is_some() { "nbds" } else { "nbd" };
         let export = percent_encode(self.export.as_bytes(), ENCODE);
         let mut parameters = Vec::new();
         match &self.address {
@@ -352,7 +301,7 @@ impl fmt::Display for Uri {
             }
             Address::Unix(socket) => {
                 write!(f, "{scheme}+unix:///{export}")?;
-                parameters.push(("socket", socket.as_bytes().to_vec()));
+                parameters.push(("socket", socket.clone()));
             }
         }
         parameters.extend(self.tls.iter().flat_map(TlsOptions::parameters));
@@ -379,7 +328,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "{}:{port}", host_text(host)),
-            Self::Unix(socket) => write!(f, "{}", socket.as_bytes().escape_ascii()),
+            Self::Unix(socket) => write!(f, "{}", socket.escape_ascii()),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use nbd_client::frame::{During, OptionName, option_type};
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::tls::{CertificateFault, FileFault, Fingerprint, PeerCheck};
-use nbd_client::uri::{Address, UnixSocket};
+use nbd_client::uri::Address;
 use nbd_client::{Client, Error, ErrorClass, Options, TlsError, TlsOptions, Uri};
 use testkit::clients::Kind;
 use testkit::pki::{Authority, BasicConstraints, Identity, IsCa, Pki, date_time_ymd};
@@ -95,8 +95,7 @@ fn fault(server: &ScriptedServer, is_it: impl Fn(&CertificateFault) -> bool, say
 fn uri_at(socket: &std::path::Path, tls: TlsOptions) -> Uri {
     use std::os::unix::ffi::OsStrExt;
 
-    let socket = UnixSocket::new(socket.as_os_str().as_bytes()).unwrap();
-    Uri::new(Address::Unix(socket), "", Some(tls)).unwrap()
+    Uri::new(Address::Unix(socket.as_os_str().as_bytes().into()), "", Some(tls)).unwrap()
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::During;
 use nbd_client::session::{Event, StatusRequest, take_all};
 use nbd_client::transport::{Canceller, Socket, WithDeadline};
-use nbd_client::uri::{Address, UnixSocket};
+use nbd_client::uri::Address;
 use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri, aio};
 use testkit::clients::{AnyClient, Kind, runtime};
 use testkit::peer::{self, Peer};
@@ -220,7 +220,7 @@ fn plain() -> Options {
 
 fn unix_uri(path: &std::path::Path) -> Uri {
     use std::os::unix::ffi::OsStrExt;
-    Uri::new(Address::Unix(UnixSocket::new(path.as_os_str().as_bytes()).unwrap()), "", None).unwrap()
+    Uri::new(Address::Unix(path.as_os_str().as_bytes().into()), "", None).unwrap()
 }
 
 #[test]

@@ -61,6 +61,11 @@ pub const EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
 /// The longest string of the protocol, in bytes (NBD protocol, "Conventions").
 pub const MAX_STRING: usize = 4096;
 
+/// True if this can be sent as a string of the protocol.
+pub(crate) fn is_string(text: &str) -> bool {
+    text.len() <= MAX_STRING && !text.contains('\0')
+}
+
 /// Handshake flags of the server, and the client's flags of the same meaning.
 pub mod handshake_flag {
     /// The server speaks fixed newstyle.

@@ -2,7 +2,7 @@
 //! server's replies.
 
 use super::HandshakeError;
-use crate::frame::MAX_STRING;
+use crate::frame::is_string;
 use nbd_extents::Strictness;
 
 /// A meta context to ask for, by its exact name.
@@ -124,13 +124,13 @@ impl HandshakeConfig {
 
     /// Refuses names that the protocol cannot carry, and a context that is asked for twice.
     pub(super) fn check(&self) -> Result<(), HandshakeError> {
-        if self.export.len() > MAX_STRING || self.export.contains('\0') {
+        if !is_string(&self.export) {
             return Err(HandshakeError::BadExportName(self.export.len()));
         }
         for (index, context) in self.contexts.iter().enumerate() {
             let name = &context.name;
             let twice = self.contexts.iter().take(index).any(|earlier| earlier.name == *name);
-            if twice || name.is_empty() || name.len() > MAX_STRING || name.contains('\0') {
+            if twice || name.is_empty() || !is_string(name) {
                 return Err(HandshakeError::BadContextRequest(name.as_str().into()));
             }
         }

@@ -2,7 +2,9 @@
 
 use super::{Handshake, HandshakeError, Refusal};
 use crate::export::{BlockSizes, ListedExport, MetaContext, TransmissionFlags};
-use crate::frame::{Fields, Headers, MAX_STRING, OptionName, info_type, option_reply_type, option_type};
+use crate::frame::{
+    Fields, Headers, MAX_STRING, OptionName, info_type, is_string, option_reply_type, option_type,
+};
 use crate::stats::Tolerated;
 use crate::text::ServerText;
 
@@ -177,7 +179,7 @@ fn parse_block_size(bytes: &[u8]) -> Option<Result<BlockSizes, HandshakeError>> 
 
 fn parse_text(option: OptionName, bytes: &[u8]) -> Result<String, HandshakeError> {
     match core::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') && bytes.len() <= MAX_STRING => Ok(text.to_owned()),
+        Ok(text) if is_string(text) => Ok(text.to_owned()),
         _ => Err(HandshakeError::BadName { option, name: ServerText::new(bytes) }),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use socket2::{Domain, Protocol, Type};
 
 use super::{Canceller, Socket, timed_out};
-use crate::uri::{Address, UnixSocket};
+use crate::uri::Address;
 
 /// How often a unix socket with a full backlog is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -105,15 +105,11 @@ fn resolve(host: &str, port: u16, deadline: Instant, canceller: &Canceller) -> i
 }
 
 #[cfg(unix)]
-fn connect_unix(
-    name: &UnixSocket,
-    deadline: Instant,
-    canceller: &Canceller,
-) -> io::Result<Arc<socket2::Socket>> {
+fn connect_unix(name: &[u8], deadline: Instant, canceller: &Canceller) -> io::Result<Arc<socket2::Socket>> {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
-    let address = socket2::SockAddr::unix(OsStr::from_bytes(name.as_bytes()))?;
+    let address = socket2::SockAddr::unix(OsStr::from_bytes(name))?;
     let socket = Arc::new(socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?);
     canceller.attach(&socket)?;
     socket.set_nonblocking(true)?;
@@ -133,7 +129,7 @@ fn connect_unix(
 }
 
 #[cfg(not(unix))]
-fn connect_unix(_: &UnixSocket, _: Instant, _: &Canceller) -> io::Result<Arc<socket2::Socket>> {
+fn connect_unix(_: &[u8], _: Instant, _: &Canceller) -> io::Result<Arc<socket2::Socket>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "no unix sockets on this system"))
 }
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::Conn;
 use nbd_client::TlsOptions;
-use nbd_client::uri::{Address, UnixSocket, Uri};
+use nbd_client::uri::{Address, Uri};
 use rustls::ServerConfig;
 
 /// A server on a unix socket that does what its script says. It ends when it is dropped.
@@ -132,9 +132,8 @@ impl ScriptedServer {
     /// The address of the default export, as text.
     #[must_use]
     pub fn uri(&self) -> String {
-        UnixSocket::new(self.path.as_os_str().as_bytes())
-            .and_then(|socket| Uri::new(Address::Unix(socket), "", self.tls.clone()))
-            .map_or_else(|_| String::new(), |uri| uri.to_string())
+        let address = Address::Unix(self.path.as_os_str().as_bytes().into());
+        Uri::new(address, "", self.tls.clone()).map_or_else(|_| String::new(), |uri| uri.to_string())
     }
 
     /// How many connections there have been.

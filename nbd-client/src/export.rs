@@ -100,25 +100,13 @@ macro_rules! flags {
 /// ```
 /// use nbd_client::export::TransmissionFlags;
 ///
-/// let flags = TransmissionFlags::new(0x058f);
+/// let flags = TransmissionFlags(0x058f);
 /// assert!(flags.is_read_only() && flags.can_multi_conn() && !flags.block_status_payload());
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct TransmissionFlags(u16);
+pub struct TransmissionFlags(pub u16);
 
 impl TransmissionFlags {
-    /// Flags as the server sent them.
-    #[must_use]
-    pub const fn new(bits: u16) -> Self {
-        Self(bits)
-    }
-
-    /// All bits, unknown ones too.
-    #[must_use]
-    pub const fn bits(self) -> u16 {
-        self.0
-    }
-
     flags! {
         /// The other bits mean something. MUST be set.
         has_flags = 0;
@@ -138,8 +126,6 @@ impl TransmissionFlags {
         can_df = 7;
         /// Several connections to this export see one another's writes.
         can_multi_conn = 8;
-        /// The server knows RESIZE.
-        can_resize = 9;
         /// The server knows CACHE.
         can_cache = 10;
         /// The server knows the FAST_ZERO flag.
@@ -176,29 +162,24 @@ pub struct BlockSizes {
 impl BlockSizes {
     /// Checks three sizes of a server.
     ///
-    /// # Errors
-    ///
-    /// [`BlockSizesError`] unless minimum and preferred are powers of two, `1 <= minimum <= 65536`,
+    /// `None` unless minimum and preferred are powers of two, `1 <= minimum <= 65536`,
     /// `minimum <= preferred`, and the maximum is `0xffffffff` (no limit) or a multiple of the
     /// minimum.
     ///
     /// ```
     /// use nbd_client::export::BlockSizes;
     ///
-    /// assert!(BlockSizes::new(1, 4096, 32 << 20).is_ok());
-    /// assert!(BlockSizes::new(0, 4096, 32 << 20).is_err());
+    /// assert!(BlockSizes::new(1, 4096, 32 << 20).is_some());
+    /// assert!(BlockSizes::new(0, 4096, 32 << 20).is_none());
     /// ```
-    pub const fn new(minimum: u32, preferred: u32, maximum: u32) -> Result<Self, BlockSizesError> {
+    #[must_use]
+    pub fn new(minimum: u32, preferred: u32, maximum: u32) -> Option<Self> {
         let minimum_ok = minimum.is_power_of_two() && minimum <= 65536;
         let preferred_ok = preferred.is_power_of_two() && minimum <= preferred;
         // The first test comes first: nothing is ever divided by a minimum of zero.
         let maximum_ok =
             minimum_ok && maximum >= minimum && (maximum == u32::MAX || maximum.is_multiple_of(minimum));
-        if minimum_ok && preferred_ok && maximum_ok {
-            Ok(Self { minimum, preferred, maximum })
-        } else {
-            Err(BlockSizesError { minimum, preferred, maximum })
-        }
+        (preferred_ok && maximum_ok).then_some(Self { minimum, preferred, maximum })
     }
 
     /// Requests must be multiples of this, except at the end of the export. A power of two, 1 to
@@ -221,19 +202,6 @@ impl BlockSizes {
     }
 }
 
-/// Block sizes that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("block sizes that cannot be: minimum {minimum}, preferred {preferred}, maximum {maximum}")]
-#[non_exhaustive]
-pub struct BlockSizesError {
-    /// Minimum as sent.
-    pub minimum: u32,
-    /// Preferred as sent.
-    pub preferred: u32,
-    /// Maximum as sent.
-    pub maximum: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,17 +211,17 @@ mod tests {
         for (min, pref, max) in
             [(0, 4096, 1 << 25), (3, 4096, 1 << 25), (1 << 17, 1 << 17, 1 << 25), (4096, 512, 1 << 25)]
         {
-            assert!(BlockSizes::new(min, pref, max).is_err(), "{min} {pref} {max}");
+            assert!(BlockSizes::new(min, pref, max).is_none(), "{min} {pref} {max}");
         }
-        assert!(BlockSizes::new(512, 513, 1 << 25).is_err());
-        assert!(BlockSizes::new(512, 4096, 513).is_err());
-        assert!(BlockSizes::new(512, 4096, 0).is_err());
+        assert!(BlockSizes::new(512, 513, 1 << 25).is_none());
+        assert!(BlockSizes::new(512, 4096, 513).is_none());
+        assert!(BlockSizes::new(512, 4096, 0).is_none());
     }
 
     #[test]
     fn block_sizes_of_real_servers() {
         for (min, pref, max) in [(1, 4096, 1 << 25), (512, 4096, u32::MAX), (65536, 65536, 1 << 25)] {
-            assert!(BlockSizes::new(min, pref, max).is_ok(), "{min} {pref} {max}");
+            assert!(BlockSizes::new(min, pref, max).is_some(), "{min} {pref} {max}");
         }
     }
 }

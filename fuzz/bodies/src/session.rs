@@ -110,7 +110,7 @@ impl SessionCase {
             (limits.max_payload, limits.max_reply, limits.max_extra_chunks) = (64, 256, 2);
             config.limits = limits;
         }
-        config.export.flags = TransmissionFlags::new(FLAGS | u16::from(flag(2)) << 12);
+        config.export.flags = TransmissionFlags(FLAGS | u16::from(flag(2)) << 12);
         let requests = usize::from(second % 4) + 1;
         let (recycle, follow, all_commands) = (flag(5), flag(6), flag(7));
         let df = second & 4 != 0 && headers != Headers::Simple;

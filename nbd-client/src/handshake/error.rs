@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-use crate::export::BlockSizesError;
 use crate::frame::{OptionName, option_type};
 use crate::text::ServerText;
 
@@ -123,8 +122,15 @@ pub enum HandshakeError {
     #[error("an export of {0} bytes, the most is 9223372036854775807")]
     SizeTooLarge(u64),
     /// Contradicting block sizes (strict).
-    #[error(transparent)]
-    BadBlockSize(BlockSizesError),
+    #[error("block sizes that cannot be: minimum {minimum}, preferred {preferred}, maximum {maximum}")]
+    BadBlockSize {
+        /// Minimum as sent.
+        minimum: u32,
+        /// Preferred as sent.
+        preferred: u32,
+        /// Maximum as sent.
+        maximum: u32,
+    },
     /// Transmission flags without HAS_FLAGS (strict).
     #[error("transmission flags {0:#06x} lack HAS_FLAGS")]
     NoHasFlags(u16),

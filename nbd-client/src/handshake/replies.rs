@@ -100,15 +100,14 @@ impl Handshake {
     pub(super) fn set_size(&mut self, bytes: &[u8]) -> Option<Result<(), HandshakeError>> {
         let mut fields = Fields(bytes);
         let (size, bits) = (fields.u64()?, fields.u16()?);
-        fields.end().map(|()| self.check_size(size, TransmissionFlags::new(bits)))
+        fields.end().map(|()| self.check_size(size, TransmissionFlags(bits)))
     }
 
     fn check_size(&mut self, size: u64, flags: TransmissionFlags) -> Result<(), HandshakeError> {
         if i64::try_from(size).is_err() {
             return Err(HandshakeError::SizeTooLarge(size));
         }
-        let checked =
-            if flags.has_flags() { Ok(flags) } else { Err(HandshakeError::NoHasFlags(flags.bits())) };
+        let checked = if flags.has_flags() { Ok(flags) } else { Err(HandshakeError::NoHasFlags(flags.0)) };
         // without HAS_FLAGS the other bits mean nothing: least of all that the export cannot change
         let flags = self.forgive(Tolerated::NoHasFlags, checked)?.unwrap_or_default();
         if core::mem::replace(&mut self.has_size, true) {
@@ -173,8 +172,9 @@ fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, Hand
 
 fn parse_block_size(bytes: &[u8]) -> Option<Result<BlockSizes, HandshakeError>> {
     let mut fields = Fields(bytes);
-    let sizes = BlockSizes::new(fields.u32()?, fields.u32()?, fields.u32()?);
-    fields.end().map(|()| sizes.map_err(HandshakeError::BadBlockSize))
+    let (minimum, preferred, maximum) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    let sizes = BlockSizes::new(minimum, preferred, maximum);
+    fields.end().map(|()| sizes.ok_or(HandshakeError::BadBlockSize { minimum, preferred, maximum }))
 }
 
 fn parse_text(option: OptionName, bytes: &[u8]) -> Result<String, HandshakeError> {

@@ -107,7 +107,7 @@ impl SessionLimits {
 ///     Session::new(config.clone()).start_flush(),
 ///     Err(StartError::NotOffered("FLUSH"))
 /// );
-/// config.export.flags = TransmissionFlags::new(1 | 1 << 2);
+/// config.export.flags = TransmissionFlags(1 | 1 << 2);
 /// assert!(Session::new(config).start_flush().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl SessionConfig {
         let unnamed = |id| MetaContext { id, name: String::new() };
         Self::of_export(Export {
             size: i64::MAX as u64,
-            flags: TransmissionFlags::new(1),
+            flags: TransmissionFlags(1),
             headers,
             contexts: contexts.into().into_iter().map(unnamed).collect(),
             ..Export::default()

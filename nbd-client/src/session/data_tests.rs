@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 
 fn config(headers: Headers) -> SessionConfig {
     let mut config = SessionConfig::new(headers, [0]);
-    (config.export.size, config.export.flags) = (1 << 40, TransmissionFlags::new(ALL));
+    (config.export.size, config.export.flags) = (1 << 40, TransmissionFlags(ALL));
     config
 }
 
@@ -293,7 +293,7 @@ fn ranges_of_requests() {
 fn commands_that_are_not_offered() {
     let with_headers = |headers: Headers, flags: u16| {
         let mut config = config(headers);
-        config.export.flags = TransmissionFlags::new(flags);
+        config.export.flags = TransmissionFlags(flags);
         config
     };
     let with = |flags: u16| with_headers(Headers::Structured, flags);
@@ -370,7 +370,7 @@ fn requests_and_bytes_in_flight_are_bounded() {
 #[test]
 fn a_usual_session_may_write_and_knows_no_more_than_each_server() {
     let usual = SessionConfig::new(Headers::Structured, [7]).export;
-    assert_eq!((usual.size, usual.flags), (i64::MAX as u64, TransmissionFlags::new(1)));
+    assert_eq!((usual.size, usual.flags), (i64::MAX as u64, TransmissionFlags(1)));
     assert_eq!((usual.headers, usual.contexts[0].id, usual.contexts.len()), (Headers::Structured, 7, 1));
 }
 
@@ -555,7 +555,7 @@ fn memory_comes_back_when_a_request_is_over() {
     session.sent(1);
     assert_eq!(session.spare_buffer().len(), 6000);
     let mut read_only = structured();
-    read_only.export.flags = TransmissionFlags::new(3);
+    read_only.export.flags = TransmissionFlags(3);
     let mut session = Session::new(read_only);
     assert!(session.start_write(&WriteRequest::new(0), vec![0; 7000]).is_err());
     assert_eq!(session.spare_buffer().len(), 7000);
@@ -725,7 +725,7 @@ fn late_chunks_are_of_status() {
 #[test]
 fn a_list_of_contexts_goes_out_with_its_length() {
     let mut config = SessionConfig::new(Headers::Extended, [3, 4, 5]);
-    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    config.export.flags = TransmissionFlags(1 | 1 << 12);
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 512).only(&[3, 5])).unwrap();
     let output = session.take_output();

@@ -217,7 +217,7 @@ fn the_captured_requests() {
     assert_eq!(out[32..36], [0, 8, 0, 7]);
 
     let mut config = SessionConfig::new(Headers::Extended, [0, 1, 2]);
-    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    config.export.flags = TransmissionFlags(1 | 1 << 12);
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 0x40_0000).only(&[2])).unwrap();
     let form = [
@@ -254,7 +254,7 @@ fn requests_that_cannot_be_asked() {
     assert_eq!(simple.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoStructuredReplies));
 
     let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
-    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    config.export.flags = TransmissionFlags(1 | 1 << 12);
     let mut session = Session::new(config);
     let mut start =
         |only: &[u32]| session.start_block_status(&StatusRequest::new(0, 1).only(only)).unwrap_err();
@@ -541,7 +541,7 @@ fn shutdown_fails_the_request_and_ends_the_session() {
 #[test]
 fn a_context_left_out_by_the_payload_form_is_unknown_to_the_request() {
     let mut config = SessionConfig::new(Headers::Extended, [0, 2]);
-    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    config.export.flags = TransmissionFlags(1 | 1 << 12);
     let mut session = Session::new(config);
     session.start_block_status(&StatusRequest::new(0, 4096).only(&[2])).unwrap();
     session.take_output();
@@ -651,7 +651,7 @@ fn late_chunks_of_the_last_1024_failed_requests_are_drained() {
 #[test]
 fn failed_requests_of_one_context_are_not_among_the_last_1024() {
     let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
-    config.export.flags = TransmissionFlags::new(1 | 1 << 12);
+    config.export.flags = TransmissionFlags(1 | 1 << 12);
     let mut session = Session::new(config);
     let of_both = StatusRequest::new(0, 1 << 20);
     let of_one = StatusRequest::new(0, 1 << 20).only(&[1]);

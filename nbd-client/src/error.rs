@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use core::time::Duration;
 use std::io;
 
-use crate::frame::{During, UnexpectedEof};
-use crate::handshake::HandshakeError;
+use crate::frame::{During, OptionName, UnexpectedEof, option_type};
+use crate::handshake::{HandshakeError, Refusal};
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 use crate::tls::TlsError;
 
@@ -182,16 +182,12 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Handshake(error) if error.is_not_there() => ErrorClass::NotThere,
-            Self::Handshake(error) if error.is_callers_fault() => ErrorClass::Other,
-            Self::Handshake(error) if error.is_about_tls() => ErrorClass::Connection,
+            Self::Handshake(error) => class_of_handshake(error),
             Self::Tls(error) if error.is_violation() => ErrorClass::Server,
             Self::Request(error) if error.is_full() => ErrorClass::Other,
-            Self::Handshake(_)
-            | Self::Protocol(_)
-            | Self::Request(_)
-            | Self::Stopped
-            | Self::Disagreement(..) => ErrorClass::Server,
+            Self::Protocol(_) | Self::Request(_) | Self::Stopped | Self::Disagreement(..) => {
+                ErrorClass::Server
+            }
             Self::Start(StartError::Broken(_) | StartError::Ending) => ErrorClass::Server,
             Self::Connect { .. }
             | Self::Timeout { .. }
@@ -202,5 +198,20 @@ impl Error {
             | Self::GivenUp => ErrorClass::Connection,
             Self::Cancelled(..) | Self::Start(_) | Self::Panicked => ErrorClass::Other,
         }
+    }
+}
+
+const fn class_of_handshake(error: &HandshakeError) -> ErrorClass {
+    match error {
+        HandshakeError::ExportUnknown { .. }
+        | HandshakeError::ContextMissing { .. }
+        | HandshakeError::NoStructuredReplies(..) => ErrorClass::NotThere,
+        // nothing was sent
+        HandshakeError::BadExportName(..) | HandshakeError::BadContextRequest(..) => ErrorClass::Other,
+        HandshakeError::TooOldForTls
+        | HandshakeError::BytesAfterStartTls(..)
+        | HandshakeError::Refused { option: OptionName(option_type::STARTTLS), .. }
+        | HandshakeError::Refused { reason: Refusal::TLS_REQUIRED, .. } => ErrorClass::Connection,
+        _ => ErrorClass::Server,
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::frame::{OptionName, option_type};
+use crate::frame::OptionName;
 use crate::text::ServerText;
 
 /// A handshake that did not lead to an export. The connection cannot be used again.
@@ -172,60 +172,6 @@ pub enum HandshakeError {
     /// This context is required, but the server has no structured replies and so no block status.
     #[error("no meta context \"{0}\": the server has no structured replies")]
     NoStructuredReplies(ServerText),
-}
-
-impl HandshakeError {
-    /// True if something asked for is not there: the export, or a required context.
-    ///
-    /// ```
-    /// use nbd_client::handshake::HandshakeError;
-    ///
-    /// let offered = Some(["base:allocation".into()].into());
-    /// let error = HandshakeError::ContextMissing { name: "qemu:dirty-bitmap:b0".into(), offered };
-    /// assert!(error.is_not_there());
-    /// assert_eq!(
-    ///     error.to_string(),
-    ///     "the export has no meta context \"qemu:dirty-bitmap:b0\"; it has base:allocation"
-    /// );
-    /// ```
-    #[must_use]
-    pub const fn is_not_there(&self) -> bool {
-        matches!(
-            self,
-            Self::ExportUnknown { .. } | Self::ContextMissing { .. } | Self::NoStructuredReplies(..)
-        )
-    }
-
-    /// True if client and server did not agree whether to use TLS, or how to begin it.
-    ///
-    /// ```
-    /// use nbd_client::handshake::HandshakeError;
-    ///
-    /// assert!(HandshakeError::BytesAfterStartTls(20).is_about_tls());
-    /// ```
-    #[must_use]
-    pub const fn is_about_tls(&self) -> bool {
-        match self {
-            Self::BytesAfterStartTls(..) | Self::TooOldForTls => true,
-            Self::Refused { option, reason, .. } => {
-                option.0 == option_type::STARTTLS || matches!(*reason, Refusal::TLS_REQUIRED)
-            }
-            _ => false,
-        }
-    }
-
-    /// True if the fault is in the caller's own names: nothing was sent.
-    ///
-    /// ```
-    /// use nbd_client::handshake::{Handshake, HandshakeConfig};
-    ///
-    /// let error = Handshake::new(HandshakeConfig::new("disk\0")).unwrap_err();
-    /// assert!(error.is_callers_fault());
-    /// ```
-    #[must_use]
-    pub const fn is_callers_fault(&self) -> bool {
-        matches!(self, Self::BadExportName(..) | Self::BadContextRequest(..))
-    }
 }
 
 /// Why a server refuses an option: the type of its reply, which has the error bit (NBD protocol,

@@ -2,6 +2,7 @@
 //! fault table in the project's notes.
 
 use super::*;
+use crate::error::{Error, ErrorClass};
 use crate::frame::{Headers, contexts_data, go_data, option_type, put_option};
 use crate::stats::Tolerated;
 use nbd_extents::Strictness;
@@ -87,6 +88,10 @@ fn error_of(contexts: &[&str], parts: &[Vec<u8>]) -> HandshakeError {
     run(contexts, parts).unwrap_err()
 }
 
+fn class(error: &HandshakeError) -> ErrorClass {
+    Error::from(error.clone()).class()
+}
+
 #[test]
 fn the_capture_with_extended_headers() {
     let (result, sent) = run_config(config(&NAMES), &[rep(11, ACK, &[]), set_ok(), go_ok()]);
@@ -164,7 +169,7 @@ fn oldstyle_and_plain_newstyle_have_no_tls() {
     for hello in [&b"NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53"[..], b"NBDMAGICIHAVEOPT\0\x02"] {
         let mut handshake = Handshake::new(wish.clone()).unwrap();
         let error = handshake.feed(hello).unwrap_err();
-        assert!(error == HandshakeError::TooOldForTls && error.is_about_tls(), "{error}");
+        assert!(error == HandshakeError::TooOldForTls && class(&error) == ErrorClass::Connection, "{error}");
         assert_eq!(handshake.take_output(), b"");
     }
 }
@@ -259,7 +264,7 @@ fn row_56_unsup_to_11_and_8_leaves_no_block_status() {
     assert_eq!(export.headers, Headers::Simple);
     let error = error_of(&NAMES[2..], &parts);
     assert_eq!(error, HandshakeError::NoStructuredReplies(NAMES[2].into()));
-    assert!(error.is_not_there());
+    assert_eq!(class(&error), ErrorClass::NotThere);
 }
 
 #[test]
@@ -423,7 +428,7 @@ fn a_missing_context_is_an_error_that_lists_what_there_is() {
     ];
     let (result, sent) = run_config(config(&[NAMES[0], NAMES[2]]), &parts);
     let error = result.unwrap_err();
-    assert!(error.is_not_there());
+    assert_eq!(class(&error), ErrorClass::NotThere);
     assert_eq!(
         error.to_string(),
         "the export has no meta context \"qemu:dirty-bitmap:b0\"; \
@@ -466,7 +471,7 @@ fn an_unknown_export_is_called_so_even_where_contexts_are_missing() {
     let (result, sent) = run_config(config(&NAMES), &parts);
     let error = result.unwrap_err();
     assert_eq!(error.to_string(), "the server has no export \"disk\": export 'disk' not present");
-    assert!(error.is_not_there());
+    assert_eq!(class(&error), ErrorClass::NotThere);
     assert!(sent.ends_with(b"IHAVEOPT\0\0\0\x02\0\0\0\0"), "ABORT");
 }
 
@@ -517,7 +522,7 @@ fn starttls_waits_for_the_caller_and_bears_no_byte_after_its_answer() {
 fn names_that_cannot_be_sent() {
     for name in ["", "a\0b", &"n".repeat(4097)] {
         let error = Handshake::new(config(&[name])).unwrap_err();
-        assert!(error.is_callers_fault(), "{error}");
+        assert_eq!(class(&error), ErrorClass::Other, "{error}");
     }
     assert!(Handshake::new(config(&["a:b", "a:b"])).is_err());
     assert!(Handshake::new(HandshakeConfig::new("n".repeat(4097))).is_err());

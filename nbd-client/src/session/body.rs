@@ -14,10 +14,8 @@ const KEPT: usize = 4 << 20;
 /// The use of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Only the context's number is wanted yet.
+    /// Only the first bytes are wanted yet: a context's number, or the offset of a read's data.
     Peek,
-    /// Only the offset of a read's data is wanted yet.
-    PeekOffset,
     /// Data of a read, after `skip` bytes of payload; they go to the read's bytes from `start`.
     Data { start: u64, skip: u64 },
     /// A hole of a read.
@@ -48,7 +46,7 @@ pub(super) enum InputStep {
     More,
     Header(ReplyHeader),
     /// The bytes to peek at are there, see [`ReplyInput::payload`].
-    Peeked(ChunkHeader, Role),
+    Peeked(ChunkHeader),
     Body(Body),
 }
 
@@ -103,8 +101,8 @@ impl ReplyInput {
             self.body = None;
             return Ok(InputStep::Body(whole));
         }
-        if matches!(body.role, Role::Peek | Role::PeekOffset) && body.filled == body.keep {
-            return Ok(InputStep::Peeked(body.chunk, body.role));
+        if body.role == Role::Peek && body.filled == body.keep {
+            return Ok(InputStep::Peeked(body.chunk));
         }
         Ok(InputStep::More)
     }

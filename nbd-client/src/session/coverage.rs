@@ -23,21 +23,18 @@ pub(super) enum Misfit {
 impl Coverage {
     /// Notes that the bytes from `start` to `end`, which is beyond it, have come.
     pub(super) fn add(&mut self, start: u64, end: u64) -> Result<(), Misfit> {
-        let next = self.0.partition_point(|range| range.start < start);
-        let before = next.checked_sub(1).and_then(|index| self.0.get(index));
-        let after = self.0.get(next);
-        if before.is_some_and(|range| range.end > start) || after.is_some_and(|range| range.start < end) {
+        // the ranges that it overlaps or touches
+        let first = self.0.partition_point(|range| range.end < start);
+        let last = self.0.partition_point(|range| range.start <= end);
+        let near = self.0.get(first..last).unwrap_or_default();
+        if near.iter().any(|range| range.start < end && start < range.end) {
             return Err(Misfit::Overlap);
         }
-        let joins_before = before.is_some_and(|range| range.end == start);
-        let joins_after = after.is_some_and(|range| range.start == end);
-        let whole_start = before.filter(|_| joins_before).map_or(start, |range| range.start);
-        let whole_end = after.filter(|_| joins_after).map_or(end, |range| range.end);
-        let first = next - usize::from(joins_before);
-        let last = next + usize::from(joins_after);
-        if first == last && self.0.len() >= MOST_RANGES {
+        if near.is_empty() && self.0.len() >= MOST_RANGES {
             return Err(Misfit::Scattered);
         }
+        let whole_start = near.first().map_or(start, |range| range.start.min(start));
+        let whole_end = near.last().map_or(end, |range| range.end.max(end));
         self.0.splice(first..last, core::iter::once(whole_start..whole_end));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Book-keeping of requests: those in flight, and those that failed and may still get chunks.
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use super::coverage::{Coverage, Misfit};
@@ -72,34 +72,17 @@ impl Pending {
         }
     }
 
-    /// Notes a chunk of this context.
-    pub(super) fn see(&mut self, context: u32) -> Seen {
-        match &mut self.answer {
-            ExpectedAnswer::Status { contexts, seen } if contexts.contains(&context) => {
-                if seen.contains(&context) {
-                    return Seen::Again;
-                }
-                seen.push(context);
-                Seen::First
-            }
-            _ => Seen::Unknown,
-        }
-    }
-
     /// Notes content of a read, and says where in the read it begins.
     pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestFault> {
-        let ExpectedAnswer::Read { covered, .. } = &mut self.answer else {
-            return Err(RequestFault::OutsideRead { offset, length });
-        };
-        let start = offset.checked_sub(self.info.offset);
-        let range = start.and_then(|start| Some((start, start.checked_add(length)?)));
-        let Some((start, end)) = range.filter(|&(_, end)| end <= self.info.length) else {
-            return Err(RequestFault::OutsideRead { offset, length });
-        };
+        let outside = RequestFault::OutsideRead { offset, length };
+        let ExpectedAnswer::Read { covered, .. } = &mut self.answer else { return Err(outside) };
+        let last_start = self.info.length.checked_sub(length);
+        let start = offset.checked_sub(self.info.offset).filter(|&start| Some(start) <= last_start);
+        let Some(start) = start else { return Err(outside) };
         if is_strict && self.info.has(command_flag::DF) && covered.first_gap(1).is_none() {
             return Err(RequestFault::Fragmented);
         }
-        match covered.add(start, end) {
+        match covered.add(start, start + length) {
             Ok(()) => {
                 self.due += 1;
                 Ok(start)
@@ -130,22 +113,6 @@ pub(super) fn is_status(kind: u16, headers: Headers) -> bool {
     kind == chunk_type::BLOCK_STATUS || kind == chunk_type::BLOCK_STATUS_EXT && headers == Headers::Extended
 }
 
-/// The relation of a status chunk's context to its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    First,
-    Again,
-    Unknown,
-}
-
-/// The chunks that a request which has failed may still get: a server may send the other contexts'
-/// chunks after the error that ended the reply (qemu does).
-#[derive(Debug)]
-struct LateChunks {
-    cookie: u64,
-    left: usize,
-}
-
 /// More than a caller has in flight at one time; a server that is later than that is not borne.
 const LATE_REQUESTS: usize = 1024;
 
@@ -158,7 +125,9 @@ pub(super) struct Requests {
     /// How many are FLUSH, and how many are parts of transfers.
     pub(super) flushes: usize,
     pub(super) owned: usize,
-    late: VecDeque<LateChunks>,
+    /// The chunks that each request may still get that has failed: a server may send the other
+    /// contexts' chunks after the error that ended the reply (qemu does).
+    late: BTreeMap<u64, usize>,
     last: u64,
 }
 
@@ -197,17 +166,17 @@ impl Requests {
             && contexts.len() > 1
         {
             if self.late.len() >= LATE_REQUESTS {
-                self.late.pop_front();
+                self.late.pop_first();
             }
-            self.late.push_back(LateChunks { cookie, left: contexts.len() - 1 });
+            self.late.insert(cookie, contexts.len() - 1);
         }
         Some(pending)
     }
 
     /// Uses up one chunk of a request that has failed; false if it may get none any more.
     pub(super) fn take_late(&mut self, cookie: u64) -> bool {
-        let late = self.late.iter_mut().find(|late| late.cookie == cookie && late.left > 0);
-        late.map(|late| late.left -= 1).is_some()
+        let left = self.late.get_mut(&cookie).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
     }
 
     /// True if the number was given to a request of this session.

@@ -1,8 +1,12 @@
 //! The receiving half of a session: from headers to events.
 
+use std::io::Read;
+
 use super::body::{Body, InputStep, Role};
-use super::pending::{ExpectedAnswer, Pending, Seen, is_status};
-use super::{Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestFault, Session};
+use super::pending::{ExpectedAnswer, Pending, is_status};
+use super::{
+    Admit, ChunkOffer, Cookie, Errno, Event, ProtocolError, RequestError, RequestFault, RequestInfo, Session,
+};
 use crate::frame::{
     ChunkHeader, EXTENDED_REPLY_MAGIC, ErrorChunk, ErrorChunkFault, Fields, Headers, ReplyHeader,
     SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, UnknownMagic, chunk_type, reply_flag,
@@ -15,6 +19,8 @@ use nbd_extents::Admission;
 const OFFSET: u64 = 8;
 /// The payload of a hole chunk: an offset and a size of 32 bits.
 const HOLE: u64 = 12;
+/// The part of a status chunk's payload that is read before the rest is admitted: a context's number.
+const CONTEXT: u64 = 4;
 
 impl Session {
     /// Takes bytes of the server and says how many it took. It stops early when there is an event
@@ -29,13 +35,8 @@ impl Session {
     pub fn feed(&mut self, input: &[u8], admit: &mut Admit<'_>) -> Result<usize, ProtocolError> {
         let mut rest = input;
         while self.events.is_empty() && !rest.is_empty() {
-            let space = self.space();
-            let (now, later) = rest.split_at_checked(space.len()).unwrap_or((rest, &[]));
-            if let Some(space) = space.get_mut(..now.len()) {
-                space.copy_from_slice(now);
-            }
-            self.advance(now.len(), admit)?;
-            rest = later;
+            let count = rest.read(self.space()).unwrap_or_default();
+            self.advance(count, admit)?;
         }
         Ok(input.len() - rest.len())
     }
@@ -81,9 +82,12 @@ impl Session {
         self.payload_received += if self.input.body.is_some() { count as u64 } else { 0 };
         let result = match self.input.advance(count) {
             Ok(InputStep::More) => Ok(()),
-            Ok(InputStep::Header(header)) => self.header(&header),
-            Ok(InputStep::Peeked(chunk, role)) => {
-                self.peeked(&chunk, role, admit);
+            Ok(InputStep::Header(ReplyHeader::Simple { error, cookie })) => self.simple_reply(error, cookie),
+            Ok(InputStep::Header(ReplyHeader::Chunk(chunk))) => self.chunk(chunk),
+            Ok(InputStep::Peeked(chunk)) => {
+                let is_data = chunk.kind == chunk_type::OFFSET_DATA;
+                let role = if is_data { self.data_chunk(&chunk) } else { self.context(&chunk, admit) };
+                self.input.decide(role);
                 Ok(())
             }
             Ok(InputStep::Body(body)) => self.complete(&body, lent),
@@ -93,40 +97,26 @@ impl Session {
         result
     }
 
-    fn header(&mut self, header: &ReplyHeader) -> Result<(), ProtocolError> {
-        self.stats.chunks += 1;
-        match *header {
-            ReplyHeader::Simple { error, cookie } => self.simple_reply(error, cookie),
-            ReplyHeader::Chunk(chunk) => self.chunk(chunk),
-        }
-    }
-
     /// Where replies are structured, a simple one may report an error or the success of a command
     /// without an answer; it can never carry status (rows 43 and 44) or data. Where replies are
     /// simple, the data of a read follow it.
     fn simple_reply(&mut self, error: u32, cookie: u64) -> Result<(), ProtocolError> {
-        if self.config.export.headers == Headers::Extended {
+        self.stats.chunks += 1;
+        let headers = self.config.export.headers;
+        if headers == Headers::Extended {
             return Err(ProtocolError::WrongHeaders(SIMPLE_REPLY_MAGIC));
         }
-        let Some(pending) = self.requests.get_mut(cookie) else {
-            return Err(ProtocolError::UnknownCookie(cookie));
-        };
+        let pending = self.requests.get_mut(cookie).ok_or(ProtocolError::UnknownCookie(cookie))?;
         match (&pending.answer, error) {
             (ExpectedAnswer::Plain, 0) => {}
-            (ExpectedAnswer::Read { .. }, 0) if self.config.export.headers == Headers::Simple => {
-                let length = pending.info.length;
+            (ExpectedAnswer::Read { .. }, 0) if headers == Headers::Simple => {
                 // As if it were one chunk: the data begin at the read's own offset.
-                let chunk = ChunkHeader {
-                    flags: reply_flag::DONE,
-                    kind: chunk_type::OFFSET_DATA,
-                    cookie,
-                    offset: None,
-                    length,
-                };
-                let covered = pending.cover(pending.info.offset, length, false);
+                let RequestInfo { offset, length, .. } = pending.info;
+                let covered = pending.cover(offset, length, false);
                 let start = covered.map_err(|_| ProtocolError::SimpleRead(cookie))?;
-                self.input.begin(chunk, Role::Data { start, skip: 0 }, 0);
-                return Ok(());
+                let (flags, kind) = (reply_flag::DONE, chunk_type::OFFSET_DATA);
+                let chunk = ChunkHeader { flags, kind, cookie, offset: None, length };
+                return self.begin(chunk, Role::Data { start, skip: 0 }, 0);
             }
             (ExpectedAnswer::Read { .. }, 0) => return Err(ProtocolError::SimpleRead(cookie)),
             (ExpectedAnswer::Status { .. }, 0) => self.fail(cookie, RequestFault::SimpleSuccess),
@@ -140,14 +130,14 @@ impl Session {
 
     /// The header of a chunk: everything that can be judged before its payload.
     fn chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
+        self.stats.chunks += 1;
         let ChunkHeader { cookie, kind, length, .. } = chunk;
         self.check_form(&chunk)?;
-        let limits = self.config.limits;
+        let (limits, headers) = (self.config.limits, self.config.export.headers);
         let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk) };
-        if let Some(got) = chunk.offset
-            && got != pending.info.offset
-        {
-            return Err(ProtocolError::WrongOffset { cookie, got, expected: pending.info.offset });
+        let expected = pending.info.offset;
+        if let Some(got) = chunk.offset.filter(|&got| got != expected) {
+            return Err(ProtocolError::WrongOffset { cookie, got, expected });
         }
         pending.chunks += 1;
         pending.bytes = pending.bytes.saturating_add(length);
@@ -157,21 +147,25 @@ impl Session {
             return Err(ProtocolError::EndlessReply { cookie, chunks, bytes });
         }
         let failed = pending.error.is_some();
-        let fits = pending.takes(kind, self.config.export.headers);
-        match kind {
-            chunk_type::NONE if length == 0 && chunk.is_done() => self.finish(cookie),
-            chunk_type::NONE => Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
-            _ if kind & chunk_type::ERROR_BIT != 0 => self.begin(chunk, Role::Error, ErrorChunk::MAX_USED),
-            _ if !fits => Err(ProtocolError::UnexpectedChunk { cookie, kind }),
-            _ if failed => self.begin(chunk, Role::Drop, 0),
-            chunk_type::OFFSET_DATA if length > OFFSET => self.begin(chunk, Role::PeekOffset, OFFSET),
-            chunk_type::OFFSET_HOLE if length == HOLE => self.begin(chunk, Role::Hole, HOLE),
+        let fits = pending.takes(kind, headers);
+        let (role, keep) = match kind {
+            chunk_type::NONE if length == 0 && chunk.is_done() => return self.finish(cookie),
+            chunk_type::NONE => return Err(ProtocolError::BadNone { cookie, flags: chunk.flags, length }),
+            _ if kind & chunk_type::ERROR_BIT != 0 => (Role::Error, ErrorChunk::MAX_USED),
+            _ if !fits => return Err(ProtocolError::UnexpectedChunk { cookie, kind }),
+            _ if failed => (Role::Drop, 0),
+            chunk_type::OFFSET_DATA if length > OFFSET => (Role::Peek, OFFSET),
+            chunk_type::OFFSET_HOLE if length == HOLE => (Role::Hole, HOLE),
             chunk_type::OFFSET_DATA | chunk_type::OFFSET_HOLE => {
-                self.fail(cookie, RequestFault::BadContent { kind, length });
-                self.begin(chunk, Role::Drop, 0)
+                (self.reject(cookie, RequestFault::BadContent { kind, length }), 0)
             }
-            _ => self.status_chunk(chunk),
-        }
+            chunk_type::BLOCK_STATUS if headers == Headers::Extended => {
+                (self.reject(cookie, RequestFault::CompactStatus), 0)
+            }
+            _ if holds_descriptors(kind, length) => (Role::Peek, CONTEXT),
+            _ => (self.reject(cookie, RequestFault::BadStatusLength(length)), 0),
+        };
+        self.begin(chunk, role, keep)
     }
 
     /// Magic and length, which do not depend on the request.
@@ -187,20 +181,6 @@ impl Session {
             return Err(ProtocolError::PayloadTooLong { cookie, length, limit });
         }
         Ok(())
-    }
-
-    fn status_chunk(&mut self, chunk: ChunkHeader) -> Result<(), ProtocolError> {
-        let length = chunk.length;
-        let compact = chunk.kind == chunk_type::BLOCK_STATUS;
-        let error = if compact && self.config.export.headers == Headers::Extended {
-            RequestFault::CompactStatus
-        } else if !holds_descriptors(compact, length) {
-            RequestFault::BadStatusLength(length)
-        } else {
-            return self.begin(chunk, Role::Peek, 4);
-        };
-        self.fail(chunk.cookie, error);
-        self.begin(chunk, Role::Drop, 0)
     }
 
     /// A chunk of no request in flight. After the error that ended a status reply there may be the
@@ -230,12 +210,6 @@ impl Session {
         }
     }
 
-    /// Decides whether to take, drain or drop a payload whose first bytes have been read.
-    fn peeked(&mut self, chunk: &ChunkHeader, role: Role, admit: &mut Admit<'_>) {
-        let role = if role == Role::PeekOffset { self.data_chunk(chunk) } else { self.context(chunk, admit) };
-        self.input.decide(role);
-    }
-
     /// Decides about a data chunk whose offset has been read.
     fn data_chunk(&mut self, chunk: &ChunkHeader) -> Role {
         let offset = Fields(&self.input.payload).u64();
@@ -249,41 +223,36 @@ impl Session {
     /// `None` if the content does not belong there.
     fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
         let is_strict = self.config.strictness.is_strict();
-        match self.requests.get_mut(cookie)?.cover(offset, length, is_strict) {
-            Ok(start) => Some(start),
-            Err(error) => {
-                self.fail(cookie, error);
-                None
-            }
-        }
+        let covered = self.requests.get_mut(cookie)?.cover(offset, length, is_strict);
+        covered.map_err(|fault| self.fail(cookie, fault)).ok()
     }
 
     /// Decides about a status chunk whose context id has been read.
     fn context(&mut self, chunk: &ChunkHeader, admit: &mut Admit<'_>) -> Role {
+        let &ChunkHeader { cookie, length, .. } = chunk;
         let context = Fields(&self.input.payload).u32();
         debug_assert!(context.is_some(), "a status chunk without its context id");
         let context = context.unwrap_or_default();
-        let Some(pending) = self.requests.get_mut(chunk.cookie) else {
+        let pending = self.requests.get_mut(cookie);
+        let Some(Pending { answer: ExpectedAnswer::Status { contexts, seen }, .. }) = pending else {
             debug_assert!(false, "a chunk under way whose request is gone");
             return Role::Drop;
         };
-        let error = match pending.see(context) {
-            Seen::First => {
-                let offer = ChunkOffer { cookie: Cookie(chunk.cookie), context, length: chunk.length };
-                return match admit(&offer) {
-                    Admission::Take => Role::Take { context },
-                    Admission::Drain => Role::Drain { context },
-                };
+        if !contexts.contains(&context) {
+            if self.config.strictness.is_strict() {
+                return self.reject(cookie, RequestFault::UnknownContext(context));
             }
-            Seen::Again => RequestFault::DuplicateContext(context),
-            Seen::Unknown if self.config.strictness.is_strict() => RequestFault::UnknownContext(context),
-            Seen::Unknown => {
-                self.stats.forgiven.add(Tolerated::UnknownContextChunk);
-                return Role::Drop;
-            }
-        };
-        self.fail(chunk.cookie, error);
-        Role::Drop
+            self.stats.forgiven.add(Tolerated::UnknownContextChunk);
+            return Role::Drop;
+        }
+        if seen.contains(&context) {
+            return self.reject(cookie, RequestFault::DuplicateContext(context));
+        }
+        seen.push(context);
+        match admit(&ChunkOffer { cookie: Cookie(cookie), context, length }) {
+            Admission::Take => Role::Take { context },
+            Admission::Drain => Role::Drain { context },
+        }
     }
 
     /// A payload is complete.
@@ -301,7 +270,7 @@ impl Session {
             Role::Error => self.error_chunk(&body.chunk)?,
             Role::Hole => self.hole(&body.chunk, lent),
             Role::Data { .. } => {}
-            Role::Drop | Role::Peek | Role::PeekOffset => self.stats.bytes_drained += length,
+            Role::Drop | Role::Peek => self.stats.bytes_drained += length,
         }
         if body.chunk.is_done() { self.finish(cookie) } else { Ok(()) }
     }
@@ -323,8 +292,7 @@ impl Session {
 
     fn error_chunk(&mut self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         let &ChunkHeader { cookie, length, kind, .. } = chunk;
-        let payload = core::mem::take(&mut self.input.payload);
-        let error = match ErrorChunk::decode(kind, &payload, length) {
+        let fault = match ErrorChunk::decode(kind, &self.input.payload, length) {
             Ok(ErrorChunk { errno, text, offset, slop }) => {
                 if slop > 0 {
                     self.stats.forgiven.add(Tolerated::ErrorSlop);
@@ -339,8 +307,7 @@ impl Session {
                 return Err(ProtocolError::MessageTooLong { cookie, claimed, room });
             }
         };
-        self.input.recycle(payload);
-        self.fail(cookie, error);
+        self.fail(cookie, fault);
         Ok(())
     }
 
@@ -349,6 +316,12 @@ impl Session {
         if let Some(pending) = self.requests.get_mut(cookie) {
             pending.error.get_or_insert(fault);
         }
+    }
+
+    /// Fails a request for the content of a chunk, which is dropped.
+    fn reject(&mut self, cookie: u64, fault: RequestFault) -> Role {
+        self.fail(cookie, fault);
+        Role::Drop
     }
 
     /// The last chunk of a request is complete.
@@ -372,9 +345,7 @@ impl Session {
             None => {
                 self.stats.done += 1;
                 crate::trace::event!(debug, "reply done", cookie = cookie);
-                if let Some(data) = buffer {
-                    self.events.push_back((Event::Read { cookie, data }, owner));
-                }
+                self.events.extend(buffer.map(|data| (Event::Read { cookie, data }, owner)));
                 Event::Done { cookie }
             }
             Some(fault) => {
@@ -397,6 +368,9 @@ impl Session {
 }
 
 /// True if a status payload of this length holds whole descriptors, and at least one.
-const fn holds_descriptors(compact: bool, length: u64) -> bool {
-    if compact { length >= 12 && length % 8 == 4 } else { length >= 24 && length % 16 == 8 }
+const fn holds_descriptors(kind: u16, length: u64) -> bool {
+    match kind {
+        chunk_type::BLOCK_STATUS => length >= 12 && length % 8 == 4,
+        _ => length >= 24 && length % 16 == 8,
+    }
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::channel;
 
 use nbd_client::copy::CopyError;
-use nbd_client::session::RequestError;
+use nbd_client::session::{Errno, RequestError};
 use nbd_client::survey::SurveyorError;
 use nbd_client::{Error, ErrorClass};
 use nbd_extents::action::{BaselineError, DecideError};
@@ -192,9 +192,9 @@ impl From<SurveyorError> for Failure {
 /// Why the server failed a request, if that is the error. One that shuts down fails them all.
 fn refused(error: &SurveyorError) -> Option<Refused> {
     let SurveyorError::Client(error) = error else { return None };
-    match error.request().and_then(RequestError::errno)?.name() {
-        Some("ESHUTDOWN") => None,
-        Some("EINVAL") => Some(Refused::Invalid),
+    match error.request().and_then(RequestError::errno)? {
+        Errno::ESHUTDOWN => None,
+        Errno::EINVAL => Some(Refused::Invalid),
         _ => Some(Refused::Other),
     }
 }

@@ -116,11 +116,9 @@ impl Connection {
         let Some((export, forgiven)) = handshake.export() else { return Ok(()) };
         let export = Export { tls: self.tls.as_ref().map(|tls| tls.info()), ..export.clone() };
         crate::trace::event!(info, "negotiated", size = export.size, contexts = export.contexts.len());
-        let strictness = self.options.handshake.strictness;
-        let mut session =
-            Session::new(SessionConfig { export, strictness, limits: self.options.session_limits });
-        session.count_forgiven(forgiven);
-        self.stage = Stage::Open(Box::new(session));
+        let (strictness, limits) = (self.options.handshake.strictness, self.options.session_limits);
+        let config = SessionConfig { export, strictness, limits, forgiven };
+        self.stage = Stage::Open(Box::new(Session::new(config)));
         Ok(())
     }
 }

@@ -527,7 +527,7 @@ fn lent_bytes_are_read_into_and_written_from_where_they_are() {
     talk.read = vec![0xa5; length as usize];
     let now = talk.now;
     let transfer = Transfer::new(ReadRequest::new(77).of(length));
-    let number = Cookie::numbered(1 << 40);
+    let number = Cookie(1 << 40);
     talk.connection.begin(Some(number), transfer, now).unwrap();
     let asked = talk.asked();
     assert_eq!(asked.len(), 3);
@@ -674,7 +674,7 @@ proptest! {
 #[test]
 fn a_transfer_beyond_the_end_is_not_begun() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
-    for cookie in [None, Some(Cookie::numbered(9))] {
+    for cookie in [None, Some(Cookie(9))] {
         let error = talk.connection.begin(cookie, read(1 << 40, 1), talk.now).unwrap_err();
         assert!(matches!(error, Error::Start(StartError::PastEnd { .. })), "{error}");
     }
@@ -843,11 +843,11 @@ fn an_event_that_is_forgotten_leaves_its_memory() {
     assert_eq!(talk.connection.buffer(100).len(), 100);
     let data = Vec::with_capacity(5000);
     let place = data.as_ptr();
-    talk.connection.forget(Event::Read { cookie: Cookie::numbered(1), data });
+    talk.connection.forget(Event::Read { cookie: Cookie(1), data });
     let again = talk.connection.buffer(4096);
     // an allocator may give a freed place again, but not its whole length
     assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 4096, 5000));
-    talk.connection.forget(Event::Done { cookie: Cookie::numbered(1) });
+    talk.connection.forget(Event::Done { cookie: Cookie(1) });
     assert!(talk.connection.spare_buffer().is_empty());
 }
 

@@ -171,7 +171,7 @@ impl Transfers {
     /// The transfers that have failed and are waiting for the rest of their answers.
     pub(crate) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
         let errors = self.jobs.iter().filter_map(|(&number, job)| Some((number, job.error.clone()?)));
-        errors.map(|(number, error)| (Cookie::numbered(number), error))
+        errors.map(|(number, error)| (Cookie(number), error))
     }
 
     /// The error of a transfer that has failed and is waiting for the rest of its answers.
@@ -288,7 +288,7 @@ impl Transfers {
             return;
         }
         let Some(job) = self.jobs.remove(&number) else { return };
-        let cookie = Cookie::numbered(number);
+        let cookie = Cookie(number);
         if let TransferBytes::Own(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {
                 session.event(Event::Read { cookie, data });

@@ -15,7 +15,7 @@ pub use error_chunk::{ErrorChunk, ErrorChunkFault};
 pub use option::{OptionName, OptionReply, put_option};
 pub(crate) use option::{contexts_data, go_data};
 pub use reply::{ChunkHeader, ReplyHeader, UnknownMagic};
-pub use request::{RequestHeader, RequestTooLong};
+pub(crate) use request::RequestHeader;
 
 /// Which headers the two sides agreed on (NBD protocol, "Transmission phase").
 ///

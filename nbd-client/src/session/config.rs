@@ -2,19 +2,17 @@
 //! caller sets.
 
 use super::StartError;
-use crate::export::{BlockSizes, Export, MetaContext, TransmissionFlags};
+use crate::export::{Export, MetaContext, TransmissionFlags};
 use crate::frame::Headers;
+use crate::stats::ToleratedCounts;
 use nbd_extents::Strictness;
 
 /// The longest read or write where the server names no other limit, in bytes (NBD protocol, "Block
 /// size constraints"): 32 MiB.
-const PAYLOAD: u32 = 1 << 25;
+pub(super) const PAYLOAD: u32 = 1 << 25;
 /// The longest request that moves no data where a length has 32 bits, in bytes. Some servers do not
 /// survive 0xffffffff.
 pub(super) const COMPACT_EFFECT: u64 = 1 << 31;
-
-/// The bytes before the data in a chunk of a read: its offset.
-const CHUNK_OFFSET: u64 = 8;
 
 /// Bounds on what a server may send in the transmission phase, and on what a caller may ask at one
 /// time.
@@ -119,6 +117,8 @@ pub struct SessionConfig {
     pub strictness: Strictness,
     /// Bounds on what the server sends.
     pub limits: SessionLimits,
+    /// The faults that the handshake forgave, with which the statistics begin.
+    pub forgiven: ToleratedCounts,
 }
 
 impl SessionConfig {
@@ -139,22 +139,12 @@ impl SessionConfig {
     /// A lenient session on this export.
     #[must_use]
     pub fn of_export(export: Export) -> Self {
-        Self { export, strictness: Strictness::default(), limits: SessionLimits::default() }
+        let (strictness, limits) = (Strictness::default(), SessionLimits::default());
+        Self { export, strictness, limits, forgiven: ToleratedCounts::default() }
     }
 
-    /// The longest read or write, in bytes: whole blocks, and never more than 32 MiB.
-    pub(super) fn longest_payload(&self) -> u32 {
-        self.whole_blocks(PAYLOAD)
-    }
-
-    /// The longest read that a server may also answer in a single chunk; at least one block.
-    pub(super) fn longest_chunk(&self) -> u32 {
-        let chunk = self.limits.max_payload.min(self.limits.max_reply).saturating_sub(CHUNK_OFFSET);
-        let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
-        self.whole_blocks(longest).max(self.export.block_size.map_or(1, BlockSizes::minimum))
-    }
-
-    fn whole_blocks(&self, longest: u32) -> u32 {
+    /// The longest read or write of whole blocks, at most this long.
+    pub(super) fn whole_blocks(&self, longest: u32) -> u32 {
         let Some(sizes) = self.export.block_size else { return longest };
         let longest = longest.min(sizes.maximum());
         longest - longest % sizes.minimum()

@@ -10,7 +10,7 @@ use crate::text::ServerText;
 /// ```
 /// use nbd_client::session::Errno;
 ///
-/// assert_eq!(Errno(28).name(), Some("ENOSPC"));
+/// assert_eq!(Errno(28).to_string(), "ENOSPC");
 /// assert_eq!(Errno(13).to_string(), "error 13");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,11 +27,12 @@ impl Errno {
     pub const EOVERFLOW: Self = Self(75);
     /// The server is going down: the client MUST soft-disconnect.
     pub const ESHUTDOWN: Self = Self(108);
+}
 
+impl fmt::Display for Errno {
     /// The number's name, if the protocol has one. Others are to be taken for EINVAL.
-    #[must_use]
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self.0 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
             1 => "EPERM",
             5 => "EIO",
             12 => "ENOMEM",
@@ -40,17 +41,8 @@ impl Errno {
             75 => "EOVERFLOW",
             95 => "ENOTSUP",
             108 => "ESHUTDOWN",
-            _ => return None,
+            other => return write!(f, "error {other}"),
         })
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "error {}", self.0),
-        }
     }
 }
 

@@ -22,16 +22,10 @@ use super::RequestError;
 /// # Ok::<(), nbd_client::session::StartError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cookie(pub(super) u64);
+pub struct Cookie(pub(crate) u64);
 
 impl Cookie {
-    /// A number that a pool gives, which is on no wire.
-    /// A number of a transfer or of a pool, which no server sees.
-    pub(crate) const fn numbered(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number as it stands on the wire.
+    /// The number as it stands on the wire; of a transfer or a pool, one that no server sees.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

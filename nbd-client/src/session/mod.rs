@@ -38,7 +38,7 @@ use output::SendQueue;
 use pending::Requests;
 
 use crate::frame::{RequestHeader, UnexpectedEof};
-use crate::stats::{SessionStats, ToleratedCounts};
+use crate::stats::SessionStats;
 
 /// The transmission phase of one connection.
 ///
@@ -69,6 +69,9 @@ pub struct Session {
     buffers: BufferPool,
     /// Each with the transfer that it belongs to; 0 is none.
     events: VecDeque<(Event, u64)>,
+    /// Requests that are not parts of transfers, and transfers that are over, whose last event was
+    /// not polled.
+    unowned: usize,
     stats: SessionStats,
     /// Bytes of payload received since the session began.
     payload_received: u64,
@@ -84,6 +87,7 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let contexts = config.export.contexts.iter().map(|context| context.id).collect();
+        let stats = SessionStats { forgiven: config.forgiven, ..SessionStats::default() };
         Self {
             config,
             contexts,
@@ -92,7 +96,8 @@ impl Session {
             output: SendQueue::default(),
             buffers: BufferPool::default(),
             events: VecDeque::new(),
-            stats: SessionStats::default(),
+            unowned: 0,
+            stats,
             payload_received: 0,
             shutting_down: false,
             disconnected: false,
@@ -100,20 +105,12 @@ impl Session {
         }
     }
 
-    /// Takes over what the handshake forgave, so that the statistics show all of the connection.
-    pub fn count_forgiven(&mut self, forgiven: ToleratedCounts) {
-        self.stats.forgiven = forgiven;
-    }
-
     /// Ends the session: DISC is in the output afterwards, and no request can be started any more.
     pub fn disconnect(&mut self) {
         if core::mem::replace(&mut self.disconnected, true) {
             return;
         }
-        self.output.headers(|out| {
-            let encoded = RequestHeader::DISC.encode(self.config.export.headers, out);
-            debug_assert!(encoded.is_ok(), "DISC has no length");
-        });
+        self.output.headers(|out| RequestHeader::DISC.encode(self.config.export.headers, out));
     }
 
     /// The bytes to send to the server, in order; empty if there are none.
@@ -182,9 +179,8 @@ impl Session {
 
     /// How many requests that are not parts of transfers, and transfers that are over, have a last
     /// event that was not polled.
-    pub(crate) fn unowned(&self) -> usize {
-        let is_unowned = |(event, owner): &&(Event, u64)| *owner == 0 && event.is_last();
-        self.requests.len() - self.requests.owned + self.events.iter().filter(is_unowned).count()
+    pub(crate) const fn unowned(&self) -> usize {
+        self.unowned
     }
 
     /// The transfer whose reply is under way.
@@ -201,12 +197,14 @@ impl Session {
 
     /// The next event, if there is one.
     pub fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front().map(|(event, _)| event)
+        self.poll_owned().map(|(event, _)| event)
     }
 
     /// Like [`poll`](Self::poll), with the transfer to which the event belongs.
     pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64)> {
-        self.events.pop_front()
+        let (event, owner) = self.events.pop_front()?;
+        self.unowned -= usize::from(owner == 0 && event.is_last());
+        Some((event, owner))
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.

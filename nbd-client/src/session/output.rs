@@ -29,13 +29,11 @@ pub(super) struct SendQueue {
 pub(super) enum QueuedBytes {
     /// This number of bytes of the queue's headers.
     Headers(usize),
+    /// The data of a write.
     Payload(Vec<u8>),
     /// Bytes of the buffer that belongs to a transfer, or that its caller lends with each call.
-    Lent {
-        owner: u64,
-        at: usize,
-        length: usize,
-    },
+    Lent { owner: u64, at: usize, length: usize },
+    /// This number of zeroes, as the data of a write.
     Zeroes(usize),
 }
 

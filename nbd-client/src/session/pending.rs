@@ -122,9 +122,8 @@ pub(super) struct Requests {
     pending: NumberMap<u64, Pending>,
     /// Bytes of all reads and writes in flight.
     pub(super) bytes: u64,
-    /// How many are FLUSH, and how many are parts of transfers.
+    /// How many are FLUSH.
     pub(super) flushes: usize,
-    pub(super) owned: usize,
     /// The chunks that each request may still get that has failed: a server may send the other
     /// contexts' chunks after the error that ended the reply (qemu does).
     late: BTreeMap<u64, usize>,
@@ -142,7 +141,6 @@ impl Requests {
     pub(super) fn enter(&mut self, cookie: Cookie, pending: Pending) {
         self.bytes = self.bytes.saturating_add(pending.info.moves());
         self.flushes += usize::from(pending.info.command == Command::Flush);
-        self.owned += usize::from(pending.owner != 0);
         self.pending.insert(cookie.get(), pending);
     }
 
@@ -159,7 +157,6 @@ impl Requests {
         let mut pending = self.pending.remove(&cookie)?;
         self.bytes = self.bytes.saturating_sub(pending.info.moves());
         self.flushes -= usize::from(pending.info.command == Command::Flush);
-        self.owned -= usize::from(pending.owner != 0);
         pending.error = pending.error.take().or_else(|| pending.missing());
         if pending.error.is_some()
             && let ExpectedAnswer::Status { contexts, .. } = &pending.answer

@@ -16,7 +16,7 @@ use crate::text::ServerText;
 use nbd_extents::Admission;
 
 /// The payload of a data chunk before its data: an offset.
-const OFFSET: u64 = 8;
+pub(super) const OFFSET: u64 = 8;
 /// The payload of a hole chunk: an offset and a size of 32 bits.
 const HOLE: u64 = 12;
 /// The part of a status chunk's payload that is read before the rest is admitted: a context's number.
@@ -363,6 +363,7 @@ impl Session {
     /// An event that is the caller's: of block status, which no transfer asks for, or the last one of
     /// a transfer.
     pub(crate) fn event(&mut self, event: Event) {
+        self.unowned += usize::from(event.is_last());
         self.events.push_back((event, 0));
     }
 }

@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::frame::{command, command_flag};
 
-/// A command, printed by its name (NBD protocol, "Request types").
+/// A command, printed by its name (NBD protocol, "Request types"). `as u16` is its number on the
+/// wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u16)]
@@ -26,26 +27,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// The number on the wire.
-    ///
-    /// ```
-    /// assert_eq!(nbd_client::session::Command::WriteZeroes.number(), 6);
-    /// ```
-    #[must_use]
-    pub const fn number(self) -> u16 {
-        self as u16
-    }
-
     /// True if it changes the export.
     #[must_use]
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Trim | Self::WriteZeroes)
-    }
-
-    /// True if its range is bounded by the longest payload. CACHE has none, and servers bound it
-    /// all the same (qemu does).
-    pub(crate) const fn is_bounded(self) -> bool {
-        matches!(self, Self::Read | Self::Write | Self::Cache)
     }
 
     pub(super) const fn name(self) -> &'static str {

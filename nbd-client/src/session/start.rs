@@ -2,15 +2,16 @@
 
 use alloc::sync::Arc;
 
-use super::config::COMPACT_EFFECT;
+use super::config::{COMPACT_EFFECT, PAYLOAD};
 use super::coverage::Coverage;
 use super::output::QueuedBytes;
 use super::pending::{ExpectedAnswer, Pending};
+use super::receive::OFFSET;
 use super::{
     Command, Cookie, ReadRequest, RequestInfo, Session, SessionConfig, StartError, StatusRequest,
     TrimRequest, WriteRequest, ZeroRequest,
 };
-use crate::export::Export;
+use crate::export::{BlockSizes, Export};
 use crate::frame::{Headers, RequestHeader, command_flag};
 use crate::trace::event;
 
@@ -180,7 +181,10 @@ impl Session {
     /// at most 32 MiB, within the [limits](super::SessionLimits), in whole blocks.
     #[must_use]
     pub fn longest_payload(&self) -> u32 {
-        self.config.longest_chunk()
+        let SessionConfig { export, limits, .. } = &self.config;
+        let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(OFFSET);
+        let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
+        self.config.whole_blocks(longest).max(export.block_size.map_or(1, BlockSizes::minimum))
     }
 
     pub(crate) const fn config(&self) -> &SessionConfig {
@@ -277,7 +281,8 @@ impl Session {
     /// An error if the range is too long for one request.
     fn check_length(&self, terms: RequestInfo) -> Result<(), StartError> {
         let longest = match (terms.command, self.export().headers) {
-            (command, _) if command.is_bounded() => u64::from(self.config.longest_payload()),
+            // CACHE has no payload, and servers bound it all the same (qemu does)
+            (Command::Read | Command::Write | Command::Cache, _) => self.config.whole_blocks(PAYLOAD).into(),
             (_, Headers::Extended) => u64::MAX,
             // nbdkit once died of a length with all bits set
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
@@ -331,12 +336,10 @@ impl Session {
         let info = if is_counted { info.with(command_flag::PAYLOAD_LEN) } else { info };
         let RequestInfo { command, flags, offset, .. } = info;
         let length = if payload > 0 { payload } else { info.length };
-        let header = RequestHeader { flags, command: command.number(), cookie: cookie.get(), offset, length };
+        let header = RequestHeader { flags, command: command as u16, cookie: cookie.get(), offset, length };
         let before = self.output.unsent;
-        self.output.headers(|out| {
-            let encoded = header.encode(headers, out);
-            debug_assert!(encoded.is_ok(), "check_length excludes lengths beyond compact headers");
-        });
+        self.output.headers(|out| header.encode(headers, out));
+        self.unowned += usize::from(owner == 0);
         self.stats.requests += 1;
         self.stats.bytes_sent += self.output.unsent - before + payload;
         let header_end = self.output.position + self.output.unsent;

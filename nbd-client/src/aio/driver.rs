@@ -206,14 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
-        self.io.connection.disconnect(Instant::now())?;
-        let end = self.io.connection.clock.goodbye_end();
-        while self.io.connection.says_goodbye() {
-            self.io.exchange().await?;
-        }
-        // The server may have closed first, or a stream with a buffer of its own may wait for it.
-        before(end, self.io.stream.shutdown()).await;
-        Ok(())
+        self.io.disconnect().await
     }
 }
 
@@ -253,6 +246,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
     /// Sends as much as goes without waiting.
     async fn send(&mut self) -> Result<(), Error> {
         poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await
+    }
+
+    /// Says goodbye, within the time for it.
+    pub(super) async fn disconnect(&mut self) -> Result<(), Error> {
+        self.connection.disconnect(Instant::now())?;
+        let end = self.connection.clock.goodbye_end();
+        while self.connection.says_goodbye() {
+            self.exchange().await?;
+        }
+        // The server may have closed first, or a stream with a buffer of its own may wait for it.
+        before(end, self.stream.shutdown()).await;
+        Ok(())
     }
 
     /// Moves bytes once, both ways, in the time that is left.

@@ -86,13 +86,11 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     jobs: UnboundedReceiver<Job>,
     mut outbox: Outbox,
 ) {
-    match serve(&mut driver, jobs, &mut outbox).await {
-        Ok(()) => {
-            let stats = driver.stats();
-            outbox.end(driver.disconnect().await.map(|()| stats));
-        }
-        Err(error) => outbox.lost(&driver.io.connection, error),
+    let mut ended = serve(&mut driver, jobs, &mut outbox).await;
+    if ended.is_ok() {
+        ended = driver.io.disconnect().await;
     }
+    outbox.end(&driver.io.connection, ended);
 }
 
 /// Serves transfers until the pool has no more of them and all are answered, or it is gone.

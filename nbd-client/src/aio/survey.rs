@@ -165,8 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
     pub async fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
             let side = match self.step()? {
-                SurveyStep::Extent(extent) => return Ok(Some(extent)),
-                SurveyStep::End => return Ok(None),
+                SurveyStep::Ready(extent) => return Ok(extent),
                 SurveyStep::Wait(side) => side,
             };
             let Self { surveyor, requests } = self;

@@ -93,7 +93,9 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_panic = std::thread::panicking();
-            self.end(Err(if is_panic { Error::Panicked } else { Error::Cancelled(During::ReplyHeader) }));
+            let error = if is_panic { Error::Panicked } else { Error::Cancelled(During::ReplyHeader) };
+            self.batch.push(WorkerReport::Ended(Err(error)));
+            self.send();
         }
     }
 }
@@ -148,18 +150,14 @@ impl Outbox {
         self.push(WorkerReport::Event(event));
     }
 
-    /// The last report, of a connection that is lost.
-    pub(crate) fn lost(&mut self, connection: &Connection, error: Error) {
+    /// The last report, of a connection that was closed or is lost.
+    pub(crate) fn end(&mut self, connection: &Connection, ended: Result<(), Error>) {
         // why the server failed a part says more than that it went away then
         let failures = connection.transfers.failures();
         let failures = failures.map(|(cookie, error)| Event::Failed { cookie, error });
         self.batch.extend(failures.map(WorkerReport::Event));
-        self.end(Err(error));
-    }
-
-    /// The last report.
-    pub(crate) fn end(&mut self, ended: Result<SessionStats, Error>) {
-        self.batch.push(WorkerReport::Ended(ended));
+        let stats = connection.session().map(|session| *session.stats()).unwrap_or_default();
+        self.batch.push(WorkerReport::Ended(ended.map(|()| stats)));
         self.has_ended = true;
         self.send();
     }

@@ -100,14 +100,8 @@ struct Work<T> {
 
 impl<T: Transport> Work<T> {
     fn run(mut self, waker: Option<&Waker>) {
-        match self.serve(waker) {
-            Ok(()) => {
-                let ended = self.driver.disconnect();
-                let stats = self.driver.connection.session().map(|session| *session.stats());
-                self.outbox.end(ended.map(|()| stats.unwrap_or_default()));
-            }
-            Err(error) => self.outbox.lost(&self.driver.connection, error),
-        }
+        let ended = self.serve(waker).and_then(|()| self.driver.disconnect());
+        self.outbox.end(&self.driver.connection, ended);
     }
 
     /// Serves transfers until the pool has no more of them and all are answered, or it is gone.

@@ -103,8 +103,7 @@ impl<T: Transport> ExtentSource for SurveyStream<'_, Client<T>> {
     fn pull(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
         loop {
             let side = match self.step()? {
-                SurveyStep::Extent(extent) => return Ok(Some(extent)),
-                SurveyStep::End => return Ok(None),
+                SurveyStep::Ready(extent) => return Ok(extent),
                 SurveyStep::Wait(side) => side,
             };
             let Self { surveyor, requests } = self;

@@ -28,26 +28,21 @@ where
         let connection = connect(asking(options, wanted)).await?;
         let export = connection.export();
         let assumes_data = options.assume_data && export.contexts.is_empty();
-        let one_is_enough = order == Order::Together || export.payload_status() || assumes_data;
-        let contexts = if assumes_data {
-            wanted.negotiate([(0, ALLOCATION)]).map_err(SurveyError::from)?
-        } else {
-            negotiated(wanted, export)?
-        };
-        if one_is_enough {
+        if order == Order::Together || export.payload_status() || assumes_data {
+            let contexts = if assumes_data {
+                wanted.negotiate([(0, ALLOCATION)]).map_err(SurveyError::from)?
+            } else {
+                negotiated(wanted, export)?
+            };
             let main = Half { connection, contexts };
             return Ok(SurveyorOver { order, main, details: None, assumes_data });
         }
         first = Some(connection);
     }
     let bitmaps = wanted.bitmaps();
-    let connected = connect(asking(options, &bitmaps)).await;
     // it is the second one where the first is still held
-    let connected = connected.map_err(|error| match first {
-        Some(_) => SurveyorError::SecondConnection(error),
-        None => error.into(),
-    });
-    let main = Half::new(connected?, &bitmaps)?;
+    let failed = if first.is_some() { SurveyorError::SecondConnection } else { SurveyorError::Client };
+    let main = Half::new(connect(asking(options, &bitmaps)).await.map_err(failed)?, &bitmaps)?;
     // only now, since some servers exit when nobody is connected
     if let Some(first) = first {
         disconnect(first).await?;

@@ -6,7 +6,7 @@
 
 use alloc::collections::VecDeque;
 
-use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyOptions, SurveyStats, Topic};
+use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyStats, Topic};
 
 use super::surveyor::SurveyorOver;
 use super::{Order, SurveySide, SurveyorError};
@@ -67,7 +67,10 @@ pub(crate) struct SurveyRequests {
     is_asking: bool,
     /// This round has asked for something, so another one may.
     has_asked: bool,
-    failure: Option<Failure>,
+    /// The error of the survey. It is reported once nothing is in flight any more.
+    failure: Option<SurveyorError>,
+    /// The connections that may have something in flight after a failure.
+    undrained: Vec<SurveySide>,
 }
 
 /// A request of the survey that is on the wire.
@@ -78,36 +81,16 @@ struct Sent {
     id: RequestId,
 }
 
-/// The error of a survey. It is reported once nothing is in flight any more.
-#[derive(Debug)]
-struct Failure {
-    error: SurveyorError,
-    undrained: Vec<SurveySide>,
-}
-
 /// The next step of the caller of a stream, or of its driver.
 #[derive(Debug)]
 pub(crate) enum SurveyStep {
-    Extent(Extent<Status>),
+    /// The next extent; `None` when the whole range has been covered.
+    Ready(Option<Extent<Status>>),
     /// Wait for the next event of this connection, and [give](SurveyRequests::take) it back.
     Wait(SurveySide),
-    /// The whole range has been covered.
-    End,
 }
 
-impl<'a, C: Connected> SurveyStream<'a, C> {
-    pub(super) fn new(
-        surveyor: &'a mut SurveyorOver<C>,
-        options: SurveyOptions,
-    ) -> Result<Self, SurveyorError> {
-        let assumes_data = surveyor.assumes_data();
-        let options = if assumes_data { options.max_retries(0).safe_on_failure() } else { options };
-        let survey = surveyor.negotiated_survey(options)?;
-        let sent = VecDeque::new();
-        let requests = SurveyRequests { survey, sent, is_asking: false, has_asked: true, failure: None };
-        Ok(Self { surveyor, requests })
-    }
-
+impl<C: Connected> SurveyStream<'_, C> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
@@ -131,24 +114,22 @@ impl<'a, C: Connected> SurveyStream<'a, C> {
                     Err(error) => requests.fail(error),
                 }
             }
-            if let Some(failure) = &requests.failure
-                && let Some(&side) = failure.undrained.first()
-            {
+            if let Some(&side) = requests.undrained.first() {
                 return Ok(SurveyStep::Wait(side));
             }
-            if let Some(failure) = requests.failure.take() {
-                return Err(failure.error);
+            if let Some(error) = requests.failure.take() {
+                return Err(error);
             }
             // no request's time runs out while another one, which was sent later, is waited for
             if let Some(oldest) = requests.sent.front() {
                 return Ok(SurveyStep::Wait(oldest.side));
             }
             if let Some(extent) = requests.survey.next_extent()? {
-                return Ok(SurveyStep::Extent(extent));
+                return Ok(SurveyStep::Ready(Some(extent)));
             }
             if !requests.has_asked {
                 requests.survey.check_complete()?;
-                return Ok(SurveyStep::End);
+                return Ok(SurveyStep::Ready(None));
             }
             (requests.is_asking, requests.has_asked) = (true, false);
         }
@@ -156,6 +137,17 @@ impl<'a, C: Connected> SurveyStream<'a, C> {
 }
 
 impl SurveyRequests {
+    pub(super) const fn new(survey: Survey) -> Self {
+        Self {
+            survey,
+            sent: VecDeque::new(),
+            is_asking: false,
+            has_asked: true,
+            failure: None,
+            undrained: Vec::new(),
+        }
+    }
+
     /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
     /// events must be awaited before it takes more.
     fn ask<C: Connected>(
@@ -187,17 +179,15 @@ impl SurveyRequests {
 
     /// Whether to take a chunk that came on this connection.
     pub(crate) fn admit(&mut self, side: SurveySide, offer: &ChunkOffer) -> Admission {
-        match self.place(side, offer.cookie) {
-            Some((_, id)) => self.survey.admit(id, offer.length),
-            None => Admission::Drain,
-        }
+        let Some((_, id)) = self.place(side, offer.cookie) else { return Admission::Drain };
+        self.survey.admit(id, offer.length)
     }
 
     /// Takes the outcome of a wait for this connection.
     pub(crate) fn take(&mut self, side: SurveySide, event: Result<Option<Event>, Error>) {
-        if let Some(failure) = &mut self.failure {
+        if self.failure.is_some() {
             if !matches!(event, Ok(Some(_))) {
-                failure.undrained.retain(|&undrained| undrained != side);
+                self.undrained.retain(|&undrained| undrained != side);
             }
             return;
         }
@@ -244,7 +234,8 @@ impl SurveyRequests {
         for sent in self.sent.drain(..) {
             self.survey.reply_failed(sent.id).ok();
         }
-        self.failure = Some(Failure { error, undrained: BOTH.to_vec() });
+        self.failure = Some(error);
+        self.undrained = BOTH.to_vec();
     }
 
     /// The survey's request that a reply on this connection belongs to, and its place.

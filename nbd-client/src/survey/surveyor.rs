@@ -4,6 +4,7 @@ use nbd_extents::wire::Form;
 use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyOptions};
 
 use super::opening::negotiated;
+use super::stream::SurveyRequests;
 use super::{Order, SurveySide, SurveyStream, SurveyorError};
 use crate::connection::Connected;
 use crate::export::{BlockSizes, Export};
@@ -114,7 +115,7 @@ impl<C: Connected> SurveyorOver<C> {
         Ok(SurveyOptions::new(params).strictness(strictness))
     }
 
-    /// Starts a survey. Nothing is asked before the stream is read.
+    /// Starts a survey in the order that the connections were opened for. Nothing is asked before the stream is read.
     ///
     /// # Errors
     ///
@@ -123,7 +124,19 @@ impl<C: Connected> SurveyorOver<C> {
     /// [`SurveyError::NotBitmapFirst`](nbd_extents::SurveyError::NotBitmapFirst) when there is no
     /// bitmap to ask first.
     pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, C>, SurveyorError> {
-        SurveyStream::new(self, options)
+        let options = if self.assumes_data { options.max_retries(0).safe_on_failure() } else { options };
+        let main = self.main.contexts.clone();
+        let assumes_allocation = self.assumes_data && main.id_of(&Context::Allocation).is_some();
+        let survey = if self.order == Order::Together || assumes_allocation {
+            Survey::together(options, main)?
+        } else {
+            let (bitmaps, details) = match &self.details {
+                Some(details) => (main, details.contexts.clone()),
+                None => main.split(),
+            };
+            Survey::bitmap_first(options, bitmaps, details)?
+        };
+        Ok(SurveyStream { surveyor: self, requests: SurveyRequests::new(survey) })
     }
 
     fn both(&self) -> impl Iterator<Item = &C> {
@@ -139,18 +152,5 @@ impl<C: Connected> SurveyorOver<C> {
             (SurveySide::Details, Some(details)) => &mut details.connection,
             _ => &mut self.main.connection,
         }
-    }
-
-    /// A survey in the order that the connections were opened for.
-    pub(super) fn negotiated_survey(&self, options: SurveyOptions) -> Result<Survey, SurveyorError> {
-        let main = self.main.contexts.clone();
-        if self.order == Order::Together || self.assumes_data && main.id_of(&Context::Allocation).is_some() {
-            return Ok(Survey::together(options, main)?);
-        }
-        let (bitmaps, details) = match &self.details {
-            Some(details) => (main, details.contexts.clone()),
-            None => main.split(),
-        };
-        Ok(Survey::bitmap_first(options, bitmaps, details)?)
     }
 }

@@ -192,8 +192,17 @@ fn no_method_is_missing_on_one_side() {
     let (blocking, asynchronous) = source.split_once("async fn asynchronous").unwrap();
     let both: [(BTreeSet<String>, BTreeSet<String>, &[&str]); 4] = [
         (
-            of(&[" client::Client<T>::", " client::Client<transport::Socket>::"]),
-            of(&[" aio::Client::", " aio::Driver<S>::", " aio::Driver<aio::BoxedStream>::"]),
+            of(&[
+                " client::ClientOver<M>::",
+                " client::ClientOver<client::Blocking<T>>::",
+                " client::ClientOver<client::Blocking<transport::Socket>>::",
+            ]),
+            of(&[
+                " aio::Client::",
+                " client::ClientOver<M>::",
+                " client::ClientOver<aio::Awaited<S>>::",
+                " client::ClientOver<aio::Awaited<alloc::boxed::Box<dyn aio::connect::Duplex>>>::",
+            ]),
             // a dropped future is cancelled; the events of a request are its status; a handle is made of
             // a driver
             &["canceller", "block_status", "of"],
@@ -221,7 +230,7 @@ fn no_method_is_missing_on_one_side() {
                 " survey::SurveyorOver<aio::Driver<S>>::",
                 " survey::SurveyorOver<C>::",
                 " survey::SurveyStream<'a, C>::",
-                " survey::SurveyStream<'_, aio::Driver<S>>::",
+                " survey::SurveyStream<'_, client::ClientOver<aio::Awaited<S>>>::",
             ]),
             // ExtentStream has the blocking ones; a survey ends as a client or a driver
             &["pull", "next_extent", "collect_vec", "into_driver"],

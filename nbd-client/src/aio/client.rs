@@ -6,8 +6,10 @@ use alloc::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::driver::{self, Driver};
+use super::connect::connect;
+use super::driver::Driver;
 use super::task::{Call, Message, drive};
+use crate::client::Dial;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
@@ -73,7 +75,7 @@ impl Client {
     ///
     /// As [`connect`](Self::connect). A server may refuse to tell.
     pub async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
-        driver::list_exports(uri, options).await
+        connect(Dial::listing(uri, options)).await?.list_exports().await
     }
 
     /// Asks the server of a URI for the names of the meta contexts that its export has, see

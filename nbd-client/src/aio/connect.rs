@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::client::Dial;
-use crate::connection::Connection;
+use super::driver::Awaited;
+use crate::client::{Dial, Driven};
 use crate::error::Error;
 use crate::frame::During;
 use crate::transport::{Canceller, Socket};
@@ -38,14 +38,14 @@ impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Duplex for S {}
 pub type BoxedStream = Box<dyn Duplex>;
 
 /// Connects in a thread that may wait, as the blocking client does. A call that is dropped ends it.
-pub(super) async fn connect(dial: Dial) -> Result<(BoxedStream, Connection), Error> {
+pub(super) async fn connect(dial: Dial) -> Result<Driven<Awaited<BoxedStream>>, Error> {
     let canceller = CancelOnDrop(Canceller::new());
     let theirs = canceller.0.clone();
     let connected = tokio::task::spawn_blocking(move || dial.connect(&theirs));
     // it fails only where the runtime ends
-    let (socket, connection) = connected.await.unwrap_or(Err(Error::GivenUp))?;
-    let stream = stream(socket).map_err(|source| Error::io(During::Connect, source))?;
-    Ok((stream, connection))
+    let Driven { mover, connection } = connected.await.unwrap_or(Err(Error::GivenUp))?;
+    let stream = stream(mover.0).map_err(|source| Error::io(During::Connect, source))?;
+    Ok(Driven { mover: Awaited(stream), connection })
 }
 
 struct CancelOnDrop(Canceller);

@@ -11,13 +11,11 @@ use nbd_extents::Admission;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::connect::{BoxedStream, before, connect};
-use crate::client::Dial;
+use crate::client::{ClientOver, Dial, Drive, Driven};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::export::{Export, ListedExport};
 use crate::options::Options;
 use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
-use crate::stats::SessionStats;
 use crate::uri::Uri;
 
 /// The most slices that are given to the system in one call.
@@ -51,14 +49,10 @@ const SLICES: usize = 16;
 /// driver.disconnect().await
 /// # };
 /// ```
-#[derive(Debug)]
-pub struct Driver<S = BoxedStream> {
-    pub(super) io: DrivenStream<S>,
-    export: Export,
-}
+pub type Driver<S = BoxedStream> = ClientOver<Awaited<S>>;
 
 /// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
-struct Visit<'a, S>(&'a mut DrivenStream<S>);
+struct Visit<'a, S>(&'a mut Driven<Awaited<S>>);
 
 impl<S> Drop for Visit<'_, S> {
     fn drop(&mut self) {
@@ -73,19 +67,7 @@ impl Driver<BoxedStream> {
     ///
     /// As [`Client::connect`](crate::Client::connect).
     pub async fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        let connect = async |dial: Dial| {
-            let (stream, connection) = connect(dial).await?;
-            Self::begin(stream, connection).await
-        };
-        let dial = Dial::new(uri, options);
-        let error = match connect(dial.clone()).await {
-            Err(error) => error,
-            connected => return connected,
-        };
-        match dial.after_hang_up(&error) {
-            Some(again) => connect(again).await,
-            None => Err(error),
-        }
+        Dial::new(uri, options).connect_by(connect).await
     }
 }
 
@@ -97,35 +79,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// As [`connect`](Driver::connect), except those of connecting.
     pub async fn over(stream: S, export: &str, options: &Options) -> Result<Self, Error> {
-        Self::begin(stream, Connection::new(export, options, Instant::now())?).await
-    }
-
-    async fn begin(stream: S, connection: Connection) -> Result<Self, Error> {
-        let io = DrivenStream::open(stream, connection).await?;
-        let export = io.connection.export().cloned().ok_or(Error::GivenUp)?;
-        Ok(Self { io, export })
-    }
-
-    /// The export, as the server described it in the handshake.
-    #[must_use]
-    pub const fn export(&self) -> &Export {
-        &self.export
-    }
-
-    /// The statistics of the connection.
-    #[must_use]
-    pub fn stats(&self) -> SessionStats {
-        self.session().map(|session| *session.stats()).unwrap_or_default()
-    }
-
-    pub(crate) fn session(&self) -> Option<&Session> {
-        self.io.connection.session()
-    }
-
-    /// How many requests are in flight.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.io.connection.in_flight()
+        let connection = Connection::new(export, options, Instant::now())?;
+        Driven { mover: Awaited(stream), connection }.into_client().await
     }
 
     /// Starts a request by one of the session's `start_` functions. It is sent, and its answer
@@ -138,27 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         &mut self,
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
-        let now = Instant::now();
-        let cookie = self.io.connection.start(now, request)?;
-        self.io.connection.clock.leave(now);
-        Ok(cookie)
-    }
-
-    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
-    /// Its content has no meaning.
-    #[must_use]
-    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        self.io.connection.buffer(length)
-    }
-
-    /// Gives back the memory of a read's data, to be used for the next.
-    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.io.connection.recycle_buffer(buffer);
-    }
-
-    /// Gives back the memory of a status event's payload, to be used for the next.
-    pub fn recycle(&mut self, payload: Vec<u8>) {
-        self.io.connection.recycle(payload);
+        self.queue(request)
     }
 
     /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped
@@ -210,63 +145,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-/// Asks the server of a URI for its exports.
-pub(super) async fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
-    let (stream, connection) = connect(Dial::listing(uri, options)).await?;
-    let mut io = DrivenStream::open(stream, connection).await?;
-    // the goodbye; the list is there already
-    io.send().await.ok();
-    io.connection.into_exports().ok_or(Error::GivenUp)
-}
-
-/// A connection, and the stream that moves its bytes.
+/// A stream that moves bytes while it is awaited.
 #[derive(Debug)]
-pub(super) struct DrivenStream<S> {
-    stream: S,
-    pub(super) connection: Connection,
-}
+pub struct Awaited<S>(pub(super) S);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
-    /// Drives a handshake to its end.
-    async fn open(stream: S, connection: Connection) -> Result<Self, Error> {
-        let mut io = Self { stream, connection };
-        while !io.connection.is_open() {
-            if let Err(error) = io.connection.poll(&mut take_all, Instant::now()) {
-                // a last message, if there is one; the error is what counts
-                io.send().await.ok();
-                return Err(error);
-            }
-            if !io.connection.is_open() {
-                io.exchange().await?;
-            }
-        }
-        Ok(io)
-    }
-
-    /// Sends as much as goes without waiting.
+impl<S: AsyncRead + AsyncWrite + Unpin> Drive for Driven<Awaited<S>> {
     async fn send(&mut self) -> Result<(), Error> {
         poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await
     }
 
-    /// Says goodbye, within the time for it.
-    pub(super) async fn disconnect(&mut self) -> Result<(), Error> {
-        self.connection.disconnect(Instant::now())?;
-        let end = self.connection.clock.goodbye_end();
-        while self.connection.says_goodbye() {
-            self.exchange().await?;
-        }
-        // The server may have closed first, or a stream with a buffer of its own may wait for it.
-        before(end, self.stream.shutdown()).await;
-        Ok(())
-    }
-
-    /// Moves bytes once, both ways, in the time that is left.
     async fn exchange(&mut self) -> Result<(), Error> {
         // a stream that always has bytes would never be late
         self.connection.handle_timeout(Instant::now())?;
         let end = self.connection.poll_timeout();
         let moved = before(end, poll_fn(|cx| self.poll_exchange(cx))).await;
         moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driven<Awaited<S>> {
+    /// Says goodbye and closes the stream, within the time for both.
+    pub(super) async fn disconnect(&mut self) -> Result<(), Error> {
+        self.say_goodbye().await?;
+        let end = self.connection.clock.goodbye_end();
+        // The server may have closed first, or a stream with a buffer of its own may wait for it.
+        before(end, self.mover.0.shutdown()).await;
+        Ok(())
     }
 
     /// Sends as much as goes without waiting, and reads once. Ready when something was read, or
@@ -285,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let Self { stream, connection } = self;
+        let Self { mover: Awaited(stream), connection } = self;
         while connection.has_output() {
             let slices: Vec<IoSlice<'_>> = connection.output().take(SLICES).map(IoSlice::new).collect();
             match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
@@ -305,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DrivenStream<S> {
     /// One read, straight to where the connection wants it.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut space = ReadBuf::new(self.connection.space());
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space));
+        let read = ready!(Pin::new(&mut self.mover.0).poll_read(cx, &mut space));
         let count = space.filled().len();
         Poll::Ready(match read {
             Ok(()) => self.connection.received(count, Instant::now()),

@@ -53,6 +53,6 @@ mod task;
 
 pub use client::Client;
 pub use connect::BoxedStream;
-pub use driver::Driver;
+pub use driver::{Awaited, Driver};
 pub use pool::{Pool, ReadAhead, TaskWorker, WriteBehind, more_connections};
 pub use survey::{SurveyStream, Surveyor, map};

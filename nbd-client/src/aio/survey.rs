@@ -7,11 +7,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
 use super::driver::Driver;
-use crate::connection::Connected;
 use crate::error::Error;
-use crate::export::Export;
 use crate::options::Options;
-use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
+use crate::session::ChunkOffer;
 use crate::survey::{self, Order, SurveyStep, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
@@ -64,24 +62,6 @@ pub type Surveyor<S = BoxedStream> = SurveyorOver<Driver<S>>;
 /// The merged extents of a survey: see [`Surveyor`]. Awaiting them asks the server, in rounds of
 /// several requests.
 pub type SurveyStream<'a, S = BoxedStream> = survey::SurveyStream<'a, Driver<S>>;
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Connected for Driver<S> {
-    fn export(&self) -> &Export {
-        self.export()
-    }
-
-    fn session(&self) -> Option<&Session> {
-        self.session()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.in_flight()
-    }
-
-    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.start(|session| session.start_block_status(request))
-    }
-}
 
 impl SurveyorOver<Driver> {
     /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for

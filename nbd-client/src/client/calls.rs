@@ -133,10 +133,10 @@ impl<T: Transport> Client<T> {
             return Ok(());
         }
         let now = Instant::now();
-        self.driver.connection.clock.come_back(now);
-        let cookie = self.driver.connection.begin(None, transfer, now)?;
+        self.io.connection.clock.come_back(now);
+        let cookie = self.io.connection.begin(None, transfer, now)?;
         let result = self.wait_for(cookie, &mut lent, |_, _| {});
-        self.driver.connection.release(cookie, lent.write);
+        self.io.connection.release(cookie, lent.write);
         result
     }
 
@@ -172,29 +172,9 @@ impl<T: Transport> Client<T> {
         &mut self,
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
     ) -> Result<Cookie, Error> {
-        let now = Instant::now();
-        self.driver.connection.clock.come_back(now);
-        let cookie = self.driver.connection.start(now, request)?;
-        let sent = self.driver.send(&mut Lent::default());
-        self.driver.connection.clock.leave(Instant::now());
-        sent.map(|()| cookie)
-    }
-
-    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
-    /// Its content has no meaning.
-    #[must_use]
-    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        self.driver.connection.buffer(length)
-    }
-
-    /// Gives back the memory of a read's data, to be used for the next.
-    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        self.driver.connection.recycle_buffer(buffer);
-    }
-
-    /// Gives back the memory of a status event's payload, to be used for the next.
-    pub fn recycle(&mut self, payload: Vec<u8>) {
-        self.driver.connection.recycle(payload);
+        let cookie = self.queue(request)?;
+        self.io.send(&mut Lent::default())?;
+        Ok(cookie)
     }
 
     /// Waits for the next event of any request; `None` if none is in flight.
@@ -207,9 +187,9 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection. A request that failed is an event.
     pub fn next_event(&mut self, admit: &mut Admit<'_>) -> Result<Option<Event>, Error> {
-        self.driver.connection.clock.come_back(Instant::now());
-        let event = self.driver.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
-        self.driver.connection.clock.leave(Instant::now());
+        self.io.connection.clock.come_back(Instant::now());
+        let event = self.io.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
+        self.io.connection.clock.leave(Instant::now());
         event
     }
 
@@ -221,7 +201,7 @@ impl<T: Transport> Client<T> {
     /// The errors of a connection. Requests that failed are forgotten as well.
     pub fn abandon(&mut self) -> Result<(), Error> {
         while let Some(event) = self.next_event(&mut take_all)? {
-            self.driver.connection.forget(event);
+            self.io.connection.forget(event);
         }
         Ok(())
     }
@@ -274,7 +254,7 @@ impl<T: Transport> Client<T> {
         mut status: impl FnMut(u32, &[u8]),
     ) -> Result<(), Error> {
         loop {
-            match self.driver.next_event(lent) {
+            match self.io.next_event(lent) {
                 // of a request that was given up earlier
                 Ok(Some(event)) if event.cookie() != cookie => {}
                 Ok(Some(Event::Status { context, payload, .. })) => {
@@ -286,7 +266,7 @@ impl<T: Transport> Client<T> {
                 Ok(Some(Event::Failed { error, .. })) => return Err(error.into()),
                 Ok(None) => return Err(Error::GivenUp),
                 Err(error) => {
-                    return Err(self.driver.connection.transfers.failure(cookie).map_or(error, Error::from));
+                    return Err(self.io.connection.transfers.failure(cookie).map_or(error, Error::from));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use super::{Blocking, BlockingDriver, ClientOver, Drive, Driven};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::options::Options;
@@ -36,14 +37,25 @@ impl Dial {
         listing
     }
 
-    /// How to ask once more after an error, if that may help.
-    pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
-        let options = self.options.after_hang_up(error)?;
-        Some(Self { options, ..self.clone() })
+    /// Connects by `connect`, and once more where a server hangs up that may like that better.
+    pub(crate) async fn connect_by<M, F>(self, connect: impl Fn(Self) -> F) -> Result<ClientOver<M>, Error>
+    where
+        Driven<M>: Drive,
+        F: Future<Output = Result<Driven<M>, Error>>,
+    {
+        let attempt = async |dial| connect(dial).await?.into_client().await;
+        let error = match attempt(self.clone()).await {
+            Err(error) => error,
+            connected => return connected,
+        };
+        match self.options.after_hang_up(&error) {
+            Some(options) => attempt(Self { options, ..self }).await,
+            None => Err(error),
+        }
     }
 
     /// Connects within the time for it, until `canceller` ends it.
-    pub(crate) fn connect(&self, canceller: &Canceller) -> Result<(Socket, Connection), Error> {
+    pub(crate) fn connect(&self, canceller: &Canceller) -> Result<BlockingDriver<Socket>, Error> {
         // a fault of the options or their files is known before anything is sent
         let connection = Connection::new(&self.export, &self.options, self.started)?;
         // A timeout beyond the clock's range is as good as this.
@@ -53,6 +65,6 @@ impl Dial {
             connection.connect_error(&self.address, source, Instant::now() + SLACK)
         })?;
         crate::trace::event!(info, "connected", address = self.address);
-        Ok((socket, connection))
+        Ok(Driven { mover: Blocking(socket), connection })
     }
 }

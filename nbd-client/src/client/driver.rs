@@ -6,37 +6,23 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Instant;
 
+use super::{Drive, Driven};
+use crate::block_on::block_on;
 use crate::connection::{Connection, Lent};
 use crate::error::Error;
-use crate::session::{Event, take_all};
+use crate::session::Event;
 use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
 
 /// The most slices that are given to the system in one call.
 const SLICES: usize = 64;
 
+/// A transport that moves bytes by calls that wait.
 #[derive(Debug)]
-pub(crate) struct BlockingDriver<T> {
-    pub(crate) transport: T,
-    pub(crate) connection: Connection,
-}
+pub struct Blocking<T>(pub(crate) T);
+
+pub(crate) type BlockingDriver<T> = Driven<Blocking<T>>;
 
 impl<T: Transport> BlockingDriver<T> {
-    /// Drives a handshake to its end.
-    pub(crate) fn open(transport: T, connection: Connection) -> Result<Self, Error> {
-        let mut driver = Self { transport, connection };
-        while !driver.connection.is_open() {
-            if let Err(error) = driver.connection.poll(&mut take_all, Instant::now()) {
-                // a last message, if there is one; the error is what counts
-                driver.send(&mut Lent::default()).ok();
-                return Err(error);
-            }
-            if !driver.connection.is_open() {
-                driver.exchange(&mut Lent::default())?;
-            }
-        }
-        Ok(driver)
-    }
-
     /// Waits for the next event; `None` if nothing is in flight.
     pub(crate) fn next_event(&mut self, lent: &mut Lent<'_>) -> Result<Option<Event>, Error> {
         loop {
@@ -77,8 +63,8 @@ impl<T: Transport> BlockingDriver<T> {
         let wanted = Ready { read: true, write: self.connection.has_output() };
         let end = self.connection.poll_timeout();
         let soon = until.filter(|&until| end.is_none_or(|end| until < end));
-        self.transport.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
-        let ready = match self.transport.wait(wanted) {
+        self.mover.0.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
+        let ready = match self.mover.0.wait(wanted) {
             Ok(ready) => ready,
             Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
             Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
@@ -97,7 +83,7 @@ impl<T: Transport> BlockingDriver<T> {
             self.set_deadline()?;
             let slices: Vec<IoSlice<'_>> =
                 self.connection.output_in(lent.write).take(SLICES).map(IoSlice::new).collect();
-            match self.transport.write_now(&slices) {
+            match self.mover.0.write_now(&slices) {
                 Ok(0) => return self.send_failed(ErrorKind::WriteZero.into()),
                 Ok(count) => self.connection.sent(count, Instant::now()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -106,7 +92,7 @@ impl<T: Transport> BlockingDriver<T> {
             }
         }
         self.set_deadline()?;
-        uninterrupted(|| self.transport.flush()).or_else(|error| self.send_failed(error))
+        uninterrupted(|| self.mover.0.flush()).or_else(|error| self.send_failed(error))
     }
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
@@ -132,7 +118,7 @@ impl<T: Transport> BlockingDriver<T> {
             // an empty first slice could make a transport report the end of the stream
             let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
             let space: usize = slices.iter().map(|slice| slice.len()).sum();
-            match read(&mut self.transport, slices.get_mut(first..).unwrap_or_default()) {
+            match read(&mut self.mover.0, slices.get_mut(first..).unwrap_or_default()) {
                 Ok(count) => {
                     self.connection.received_in(count, lent, Instant::now())?;
                     return Ok(count == space);
@@ -146,14 +132,14 @@ impl<T: Transport> BlockingDriver<T> {
 
     fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
         self.set_deadline()?;
-        let ready = uninterrupted(|| self.transport.wait(wanted));
+        let ready = uninterrupted(|| self.mover.0.wait(wanted));
         ready.or_else(|error| self.failed(error).map(|()| Ready::default()))
     }
 
     /// Before each call that may wait: bytes that were sent meanwhile may have given more time.
     pub(crate) fn set_deadline(&mut self) -> Result<(), Error> {
         let end = self.connection.poll_timeout();
-        self.transport.set_deadline(end).or_else(|error| self.failed(error))
+        self.mover.0.set_deadline(end).or_else(|error| self.failed(error))
     }
 
     /// Tells the connection of a transport's error, by its meaning.
@@ -180,11 +166,17 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Says goodbye, within the time for it.
     pub(crate) fn disconnect(&mut self) -> Result<(), Error> {
-        self.connection.disconnect(Instant::now())?;
-        while self.connection.says_goodbye() {
-            self.exchange(&mut Lent::default())?;
-        }
-        Ok(())
+        block_on(self.say_goodbye())
+    }
+}
+
+impl<T: Transport> Drive for BlockingDriver<T> {
+    async fn send(&mut self) -> Result<(), Error> {
+        self.send(&mut Lent::default())
+    }
+
+    async fn exchange(&mut self) -> Result<(), Error> {
+        self.exchange(&mut Lent::default())
     }
 }
 

@@ -1,22 +1,25 @@
-//! The blocking client: calls that return when the server has answered, and requests that are
-//! answered later.
+//! The clients: what both are, and the blocking one, with calls that return when the server has
+//! answered, and requests that are answered later.
 //!
-//! It never connects again by itself: what a lost connection means is the caller's to know.
+//! They never connect again by themselves: what a lost connection means is the caller's to know.
 
 mod calls;
 mod dial;
 mod driver;
 
 pub(crate) use dial::Dial;
+pub use driver::Blocking;
 pub(crate) use driver::BlockingDriver;
 
+use core::future::ready;
 use std::time::Instant;
 
-use crate::connection::Connection;
+use crate::block_on::block_on;
+use crate::connection::{Connected, Connection};
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Session, StartError};
+use crate::session::{Cookie, Session, StartError, StatusRequest, take_all};
 use crate::stats::SessionStats;
 use crate::transport::{Canceller, Socket, Transport};
 use crate::uri::Uri;
@@ -42,10 +45,143 @@ use crate::uri::Uri;
 /// [`Pool`](crate::Pool), whose threads always receive.
 ///
 /// Without [`Client::disconnect`] the connection just closes, which a server may log as a fault.
+pub type Client<T = Socket> = ClientOver<Blocking<T>>;
+
+/// A connection to one export, named by what moves its bytes: [`Client`] by blocking calls, and
+/// `aio::Driver` while it is awaited.
 #[derive(Debug)]
-pub struct Client<T = Socket> {
-    driver: BlockingDriver<T>,
-    export: Export,
+pub struct ClientOver<M> {
+    pub(crate) io: Driven<M>,
+    pub(crate) export: Export,
+}
+
+/// A connection, and what moves its bytes.
+#[derive(Debug)]
+pub(crate) struct Driven<M> {
+    pub(crate) mover: M,
+    pub(crate) connection: Connection,
+}
+
+/// The moves of bytes, in which alone the clients differ.
+pub(crate) trait Drive {
+    /// Sends as much as goes without waiting.
+    fn send(&mut self) -> impl Future<Output = Result<(), Error>>;
+
+    /// Moves bytes once, and waits for that no longer than there is time.
+    fn exchange(&mut self) -> impl Future<Output = Result<(), Error>>;
+}
+
+impl<M> Driven<M>
+where
+    Self: Drive,
+{
+    /// Drives a handshake to its end.
+    pub(crate) async fn open(mut self) -> Result<Self, Error> {
+        let opened = loop {
+            match self.connection.poll(&mut take_all, Instant::now()) {
+                Ok(_) if self.connection.is_open() => break Ok(()),
+                Ok(_) => Drive::exchange(&mut self).await?,
+                Err(error) => break Err(error),
+            }
+        };
+        // the goodbye after a list, or a last message, if there is one; the error is what counts
+        Drive::send(&mut self).await.ok();
+        opened.map(|()| self)
+    }
+
+    /// Drives the handshake for an export to its end.
+    pub(crate) async fn into_client(self) -> Result<ClientOver<M>, Error> {
+        let io = self.open().await?;
+        let export = io.connection.export().cloned().ok_or(Error::GivenUp)?;
+        Ok(ClientOver { io, export })
+    }
+
+    /// The exports of a connection that only asks for them.
+    pub(crate) async fn list_exports(self) -> Result<Vec<ListedExport>, Error> {
+        self.open().await?.connection.into_exports().ok_or(Error::GivenUp)
+    }
+
+    /// Says goodbye, within the time for it.
+    pub(crate) async fn say_goodbye(&mut self) -> Result<(), Error> {
+        self.connection.disconnect(Instant::now())?;
+        while self.connection.says_goodbye() {
+            Drive::exchange(self).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<M> ClientOver<M> {
+    /// The export, as the server described it in the handshake.
+    #[must_use]
+    pub const fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// The statistics of the connection.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        self.session().map(|session| *session.stats()).unwrap_or_default()
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.io.connection.in_flight()
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.io.connection.session()
+    }
+
+    /// Starts a request, which is sent when bytes are moved next. The time until then is the
+    /// caller's own.
+    pub(crate) fn queue(
+        &mut self,
+        request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
+    ) -> Result<Cookie, Error> {
+        let now = Instant::now();
+        let connection = &mut self.io.connection;
+        connection.clock.come_back(now);
+        let cookie = connection.start(now, request);
+        connection.clock.leave(now);
+        cookie
+    }
+
+    /// A buffer of `length` bytes for a read, out of memory that was used before if there is some.
+    /// Its content has no meaning.
+    #[must_use]
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
+        self.io.connection.buffer(length)
+    }
+
+    /// Gives back the memory of a read's data, to be used for the next.
+    pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
+        self.io.connection.recycle_buffer(buffer);
+    }
+
+    /// Gives back the memory of a status event's payload, to be used for the next.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        self.io.connection.recycle(payload);
+    }
+}
+
+impl<M> Connected for ClientOver<M> {
+    fn export(&self) -> &Export {
+        self.export()
+    }
+
+    fn session(&self) -> Option<&Session> {
+        self.session()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight()
+    }
+
+    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
+        self.queue(|session| session.start_block_status(request))
+    }
 }
 
 impl Client<Socket> {
@@ -59,15 +195,7 @@ impl Client<Socket> {
     /// [`Error::Connect`], [`Error::Timeout`], [`Error::Handshake`], [`Error::Tls`] and the other
     /// errors of a connection.
     pub fn connect(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        let connect = |dial: &Dial| {
-            let (transport, connection) = dial.connect(&options.canceller)?;
-            Self::begin(transport, connection)
-        };
-        let dial = Dial::new(uri, options);
-        connect(&dial).or_else(|error| match dial.after_hang_up(&error) {
-            Some(again) => connect(&again),
-            None => Err(error),
-        })
+        block_on(Dial::new(uri, options).connect_by(|dial| ready(dial.connect(&options.canceller))))
     }
 
     /// Asks the server of a URI for its exports (LIST). The export that the URI names does not
@@ -86,10 +214,7 @@ impl Client<Socket> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn list_exports(uri: &Uri, options: &Options) -> Result<Vec<ListedExport>, Error> {
-        let (transport, connection) = Dial::listing(uri, options).connect(&options.canceller)?;
-        let mut driver = BlockingDriver::open(transport, connection)?;
-        driver.send(&mut crate::connection::Lent::default()).ok();
-        driver.connection.into_exports().ok_or(Error::GivenUp)
+        block_on(Dial::listing(uri, options).connect(&options.canceller)?.list_exports())
     }
 
     /// Asks the server of a URI for the names of the meta contexts that its export has, whatever
@@ -99,16 +224,15 @@ impl Client<Socket> {
     ///
     /// As [`Client::connect`].
     pub fn list_contexts(uri: &Uri, options: &Options) -> Result<Vec<String>, Error> {
-        let client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
-        let offered = client.export.offered.clone();
-        client.disconnect()?;
-        Ok(offered.unwrap_or_default())
+        let mut client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
+        client.io.disconnect()?;
+        Ok(client.export.offered.unwrap_or_default())
     }
 
     /// A handle that ends this connection from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        self.driver.transport.canceller()
+        self.io.mover.0.canceller()
     }
 }
 
@@ -120,39 +244,8 @@ impl<T: Transport> Client<T> {
     ///
     /// As [`Client::connect`], except those of connecting.
     pub fn over(transport: T, export: &str, options: &Options) -> Result<Self, Error> {
-        Self::begin(transport, Connection::new(export, options, Instant::now())?)
-    }
-
-    fn begin(transport: T, connection: Connection) -> Result<Self, Error> {
-        let driver = BlockingDriver::open(transport, connection)?;
-        let export = driver.connection.export().cloned().ok_or(Error::GivenUp)?;
-        Ok(Self { driver, export })
-    }
-
-    /// The export, as the server described it in the handshake.
-    #[must_use]
-    pub const fn export(&self) -> &Export {
-        &self.export
-    }
-
-    /// The statistics of the connection.
-    #[must_use]
-    pub fn stats(&self) -> SessionStats {
-        self.driver.connection.session().map(|session| *session.stats()).unwrap_or_default()
-    }
-
-    /// How many requests are in flight.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.driver.connection.in_flight()
-    }
-
-    pub(crate) fn session(&self) -> Option<&Session> {
-        self.driver.connection.session()
-    }
-
-    pub(crate) fn into_driver(self) -> BlockingDriver<T> {
-        self.driver
+        let connection = Connection::new(export, options, Instant::now())?;
+        block_on(Driven { mover: Blocking(transport), connection }.into_client())
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in
@@ -162,12 +255,12 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub fn disconnect(mut self) -> Result<(), Error> {
-        self.driver.disconnect()
+        self.io.disconnect()
     }
 
     /// A blocking call is alone on the connection: the events of others would be lost.
     pub(crate) fn check_idle(&self) -> Result<(), Error> {
-        self.driver.connection.check_alive()?;
+        self.io.connection.check_alive()?;
         match self.in_flight() {
             0 => Ok(()),
             in_flight => Err(StartError::Busy(in_flight).into()),

@@ -51,8 +51,8 @@ impl ThreadWorker {
     {
         let failed = |source| Error::io(During::Connect, source);
         let (jobs, theirs) = channel();
-        let mut driver = client.into_driver();
-        let waker = driver.transport.waker().map_err(failed)?;
+        let mut driver = client.io;
+        let waker = driver.mover.0.waker().map_err(failed)?;
         let bell = waker.clone();
         std::thread::Builder::new()
             .name("nbd-pool".to_owned())

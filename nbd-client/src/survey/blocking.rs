@@ -10,31 +10,11 @@ use super::stream::SurveyStep;
 use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
 use crate::block_on::block_on;
 use crate::client::Client;
-use crate::connection::Connected;
 use crate::error::Error;
-use crate::export::Export;
 use crate::options::Options;
-use crate::session::{ChunkOffer, Cookie, Session, StatusRequest};
+use crate::session::ChunkOffer;
 use crate::transport::Transport;
 use crate::uri::Uri;
-
-impl<T: Transport> Connected for Client<T> {
-    fn export(&self) -> &Export {
-        self.export()
-    }
-
-    fn session(&self) -> Option<&Session> {
-        self.session()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.in_flight()
-    }
-
-    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.start(|session| session.start_block_status(request))
-    }
-}
 
 impl SurveyorOver<Client> {
     /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are

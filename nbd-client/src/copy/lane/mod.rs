@@ -115,8 +115,8 @@ impl Lane {
             target_headers,
             target_size,
             target_block,
-            source: source.into_driver(),
-            target: target.into_driver(),
+            source: source.io,
+            target: target.io,
             options,
             verify,
             pieces: VecDeque::new(),
@@ -133,7 +133,8 @@ impl Lane {
     pub(super) fn run(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         let waker = self
             .source
-            .transport
+            .mover
+            .0
             .waker()
             .map_err(|source| CopyError::Source(Error::io(During::Connect, source)))?;
         if let Some(waker) = &waker {
@@ -240,7 +241,7 @@ impl Lane {
         let [wanted, others] = [(&*source, true), (&*target, waits_for_target)].map(|(driver, waits)| {
             Ready { read: waits && driver.connection.in_flight() > 0, write: driver.connection.has_output() }
         });
-        match source.transport.wait_either(wanted, &mut target.transport, others) {
+        match source.mover.0.wait_either(wanted, &mut target.mover.0, others) {
             Ok(ready) => Ok(Some(ready)),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),

@@ -30,13 +30,11 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
         client.flush()?;
         client.start(|session| session.start_flush())?;
         client.next_event(&mut take_all)?;
-        client.abandon()?;
         let buffer = client.buffer(512);
         client.recycle_buffer(buffer);
         client.recycle(Vec::new());
         let _ = (client.stats(), client.in_flight());
         client.block_status(&StatusRequest::new(0, 512), |_, _| {})?;
-        let _ = client.canceller();
         client.disconnect()
     };
     calls()?;
@@ -102,7 +100,6 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
         let mut driver = aio::Driver::connect(uri, options).await?;
         driver.start(|session| session.start_flush())?;
         driver.next_event(&mut take_all).await?;
-        driver.abandon().await?;
         let buffer = driver.buffer(512);
         driver.recycle_buffer(buffer);
         driver.recycle(Vec::new());
@@ -151,7 +148,7 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
     extents.collect_vec().await?;
     let _ = (extents.stats(), extents.as_survey().resume_point());
     let driver = surveyor.into_driver().await?;
-    aio::Surveyor::over(driver, contexts)?.into_client().await?.disconnect().await?;
+    aio::Surveyor::over(driver, contexts)?.disconnect().await?;
     Ok(())
 }
 
@@ -203,9 +200,8 @@ fn no_method_is_missing_on_one_side() {
                 " client::ClientOver<aio::Awaited<S>>::",
                 " client::ClientOver<aio::Awaited<alloc::boxed::Box<dyn aio::connect::Duplex>>>::",
             ]),
-            // a dropped future is cancelled; the events of a request are its status; a handle is made of
-            // a driver
-            &["canceller", "block_status", "of"],
+            // the events of a request are its status; a handle is made of a driver
+            &["block_status", "of"],
         ),
         (
             of(&[" pool::PoolOver<pool::ThreadWorker>::", " pool::PoolOver<W>::"]),
@@ -221,19 +217,19 @@ fn no_method_is_missing_on_one_side() {
             of(&[
                 " survey::SurveyorOver<client::Client>::",
                 " survey::SurveyorOver<client::Client<T>>::",
-                " survey::SurveyorOver<C>::",
-                " survey::SurveyStream<'a, C>::",
+                " survey::SurveyorOver<client::ClientOver<M>>::",
+                " survey::SurveyStream<'_, client::ClientOver<M>>::",
                 " survey::SurveyStream<'_, client::Client<T>>::",
             ]),
             of(&[
                 " survey::SurveyorOver<aio::Driver>::",
                 " survey::SurveyorOver<aio::Driver<S>>::",
-                " survey::SurveyorOver<C>::",
-                " survey::SurveyStream<'a, C>::",
+                " survey::SurveyorOver<client::ClientOver<M>>::",
+                " survey::SurveyStream<'_, client::ClientOver<M>>::",
                 " survey::SurveyStream<'_, client::ClientOver<aio::Awaited<S>>>::",
             ]),
             // ExtentStream has the blocking ones; a survey ends as a client or a driver
-            &["pull", "next_extent", "collect_vec", "into_driver"],
+            &["pull", "next_extent", "collect_vec", "into_client", "into_driver"],
         ),
     ];
     for (one, other, with_reason) in both {

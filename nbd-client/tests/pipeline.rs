@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nbd_client::frame::{command, command_flag};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Event, ReadRequest, StartError, WriteRequest, take_all};
+use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options};
 use testkit::clients::{AnyClient, Kind};
 use testkit::pools::{AnyPool, PoolKind};
@@ -437,7 +438,7 @@ fn blocking_calls_want_the_connection_for_themselves() {
     busy(client.read(0, &mut [0; 512]).unwrap_err());
     busy(client.write(0, &[0; 512]).unwrap_err());
     busy(client.flush().unwrap_err());
-    client.abandon().unwrap();
+    while client.next_event(&mut take_all).unwrap().is_some() {}
     client.read(0, &mut [0; 512]).unwrap();
 }
 
@@ -530,8 +531,9 @@ fn a_blocked_read_or_write_can_be_cancelled() {
         |client: &mut Client| client.read(0, &mut [0; 4096]),
         |client: &mut Client| client.write(0, &vec![1; 32 << 20]),
     ] {
-        let mut client = blocking(&server);
-        let canceller = client.canceller();
+        let canceller = Canceller::new();
+        let options = Options::new().canceller(canceller.clone());
+        let mut client = Client::connect(&server.uri().parse().unwrap(), &options).unwrap();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             canceller.cancel();

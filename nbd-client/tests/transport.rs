@@ -203,8 +203,9 @@ fn cancelling_wakes_a_blocked_read() {
 #[test]
 fn cancelled_stays_cancelled() {
     let socket = Socket::try_from(Peer::new(handshake(), Vec::new()).stream()).unwrap();
+    let canceller = socket.canceller();
     let mut client = Client::over(socket, "disk", &options()).unwrap();
-    client.canceller().cancel();
+    canceller.cancel();
     let error = client.start(|session| session.start_block_status(&StatusRequest::new(0, 4096))).unwrap_err();
     assert!(matches!(error, Error::Cancelled(..)), "{error}");
 }

@@ -99,7 +99,7 @@ impl Client {
     /// Outside of a tokio runtime.
     pub fn of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(driver: Driver<S>) -> Self {
         let (calls, inbox) = mpsc::channel(IN_FLIGHT);
-        let limits = driver.session().map(|session| session.config().limits).unwrap_or_default();
+        let limits = driver.io.connection.limits();
         let config = SessionConfig { limits, ..SessionConfig::of_export(driver.export().clone()) };
         // no more than the session takes; the rest of a unit is left out
         let units = u32::try_from(limits.max_bytes_in_flight / UNIT).unwrap_or(u32::MAX);

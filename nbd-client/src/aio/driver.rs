@@ -15,7 +15,7 @@ use crate::client::{ClientOver, Dial, Drive, Driven};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
+use crate::session::{ChunkOffer, Cookie, Event, Session, StartError};
 use crate::uri::Uri;
 
 /// The most slices that are given to the system in one call.
@@ -119,19 +119,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             visit.0.exchange().await?;
         }
-    }
-
-    /// Waits until no request is in flight, and forgets their results, see
-    /// [`Client::abandon`](crate::Client::abandon).
-    ///
-    /// # Errors
-    ///
-    /// The errors of a connection. Requests that failed are forgotten as well.
-    pub async fn abandon(&mut self) -> Result<(), Error> {
-        while let Some(event) = self.next_event(&mut take_all).await? {
-            self.io.connection.forget(event);
-        }
-        Ok(())
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in

@@ -119,19 +119,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
     pub async fn disconnect(self) -> Result<(), SurveyorError> {
         Ok(self.into_driver().await?.disconnect().await?)
     }
-
-    /// As [`Self::into_driver`], but a handle for many tasks, for reading what the survey has
-    /// found.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::into_driver`].
-    pub async fn into_client(self) -> Result<super::Client, SurveyorError>
-    where
-        S: Send + 'static,
-    {
-        Ok(super::Client::of(self.into_driver().await?))
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {

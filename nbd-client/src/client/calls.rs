@@ -8,7 +8,7 @@ use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::session::{
     Admit, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest, TrimRequest,
-    WriteRequest, ZeroRequest, take_all,
+    WriteRequest, ZeroRequest,
 };
 use crate::transport::Transport;
 
@@ -191,19 +191,6 @@ impl<T: Transport> Client<T> {
         let event = self.io.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
         self.io.connection.clock.leave(Instant::now());
         event
-    }
-
-    /// Waits until no request is in flight, and forgets their results. The connection can then
-    /// be used for something else.
-    ///
-    /// # Errors
-    ///
-    /// The errors of a connection. Requests that failed are forgotten as well.
-    pub fn abandon(&mut self) -> Result<(), Error> {
-        while let Some(event) = self.next_event(&mut take_all)? {
-            self.io.connection.forget(event);
-        }
-        Ok(())
     }
 
     /// Asks for the block status of a range and hands each chunk of the answer to `status`: the

@@ -15,13 +15,13 @@ use core::future::ready;
 use std::time::Instant;
 
 use crate::block_on::block_on;
-use crate::connection::{Connected, Connection};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Cookie, Session, StartError, StatusRequest, take_all};
+use crate::session::{Cookie, Session, StartError, take_all};
 use crate::stats::SessionStats;
-use crate::transport::{Canceller, Socket, Transport};
+use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
 
 /// A connection to one export.
@@ -52,7 +52,7 @@ pub type Client<T = Socket> = ClientOver<Blocking<T>>;
 #[derive(Debug)]
 pub struct ClientOver<M> {
     pub(crate) io: Driven<M>,
-    pub(crate) export: Export,
+    export: Export,
 }
 
 /// A connection, and what moves its bytes.
@@ -166,24 +166,6 @@ impl<M> ClientOver<M> {
     }
 }
 
-impl<M> Connected for ClientOver<M> {
-    fn export(&self) -> &Export {
-        self.export()
-    }
-
-    fn session(&self) -> Option<&Session> {
-        self.session()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.in_flight()
-    }
-
-    fn start_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, Error> {
-        self.queue(|session| session.start_block_status(request))
-    }
-}
-
 impl Client<Socket> {
     /// Connects to the server of a URI and asks for its export.
     ///
@@ -227,12 +209,6 @@ impl Client<Socket> {
         let mut client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
         client.io.disconnect()?;
         Ok(client.export.offered.unwrap_or_default())
-    }
-
-    /// A handle that ends this connection from any thread.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.io.mover.0.canceller()
     }
 }
 

@@ -19,7 +19,6 @@
 //! Without it nothing is copied.
 
 mod clock;
-mod connected;
 mod events;
 mod input;
 mod output;
@@ -27,7 +26,6 @@ mod output;
 mod tests;
 mod transfer;
 
-pub(crate) use connected::{Connected, check_same};
 pub(crate) use transfer::{Transfer, TransferBytes};
 
 use core::fmt;
@@ -43,7 +41,7 @@ use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeStatus};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, Event, Session, StartError};
+use crate::session::{Admit, Cookie, Session, SessionLimits, StartError};
 use crate::tls::{TlsSession, TlsSetup};
 use crate::transport::Cancelled;
 use crate::uri::Address;
@@ -190,6 +188,11 @@ impl Connection {
         }
     }
 
+    /// The limits on requests in flight.
+    pub(crate) fn limits(&self) -> SessionLimits {
+        self.session().map(|session| session.config().limits).unwrap_or_default()
+    }
+
     pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {
         match self.stage {
             Stage::Handshake(handshake) => handshake.into_exports(),
@@ -301,15 +304,6 @@ impl Connection {
         let mut buffer = self.spare_buffer();
         buffer.resize(length, 0);
         buffer
-    }
-
-    /// Gives the memory of an event back.
-    pub(crate) fn forget(&mut self, event: Event) {
-        match event {
-            Event::Read { data, .. } => self.recycle_buffer(data),
-            Event::Status { payload, .. } => self.recycle(payload),
-            _ => {}
-        }
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].

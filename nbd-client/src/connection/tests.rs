@@ -836,18 +836,26 @@ fn a_goodbye_is_said_once_and_has_five_seconds() {
     assert_eq!(short.connection.poll_timeout(), Some(short.now + Duration::from_secs(2)));
 }
 
-/// The memory of any event is had again, in a buffer of the length that is wanted.
+/// Pools and copies keep within the limits that their caller has set for a session.
 #[test]
-fn an_event_that_is_forgotten_leaves_its_memory() {
+fn limits_are_those_of_the_session() {
+    let limits = SessionLimits { max_in_flight: 3, ..SessionLimits::default() };
+    let talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
+    assert_ne!(limits, SessionLimits::default());
+    assert_eq!(talk.connection.limits(), limits);
+}
+
+/// The memory of a read is had again, in a buffer of the length that is wanted.
+#[test]
+fn a_buffer_that_is_given_back_is_used_again() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     assert_eq!(talk.connection.buffer(100).len(), 100);
     let data = Vec::with_capacity(5000);
     let place = data.as_ptr();
-    talk.connection.forget(Event::Read { cookie: Cookie(1), data });
+    talk.connection.recycle_buffer(data);
     let again = talk.connection.buffer(4096);
     // an allocator may give a freed place again, but not its whole length
     assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 4096, 5000));
-    talk.connection.forget(Event::Done { cookie: Cookie(1) });
     assert!(talk.connection.spare_buffer().is_empty());
 }
 

@@ -55,10 +55,9 @@ use nbd_extents::{MAX_END, SurveyOptions, SurveyStats};
 use job::Job;
 
 use crate::client::Client;
-use crate::connection::check_same;
 use crate::export::Export;
 use crate::options::Options;
-use crate::pool::more_connections;
+use crate::pool::{check_same, more_connections};
 use crate::survey::Surveyor;
 use crate::transport::Canceller;
 use crate::uri::Uri;

@@ -18,7 +18,7 @@ use reports::{Reports, WorkerReport};
 pub use worker::ThreadWorker;
 pub(crate) use worker::Worker;
 
-use crate::connection::{Connected, check_same};
+use crate::client::ClientOver;
 use crate::error::Error;
 use crate::export::Export;
 use crate::number_map::NumberMap;
@@ -83,14 +83,14 @@ struct Member<W> {
 
 impl<W: Worker> PoolOver<W> {
     /// A pool of connections to the same export: at least the first.
-    pub(crate) fn of_connections<C: Connected>(
-        first: C,
-        others: Vec<C>,
-        mut start: impl FnMut(C, Outbox) -> Result<W, Error>,
+    pub(crate) fn of_connections<M>(
+        first: ClientOver<M>,
+        others: Vec<ClientOver<M>>,
+        mut start: impl FnMut(ClientOver<M>, Outbox) -> Result<W, Error>,
     ) -> Result<Self, Error> {
-        check_same(first.export(), others.iter().map(C::export))?;
+        check_same(first.export(), others.iter().map(ClientOver::export))?;
         // their answers would be taken for those of the pool
-        let busy: usize = core::iter::once(&first).chain(&others).map(C::in_flight).sum();
+        let busy: usize = core::iter::once(&first).chain(&others).map(ClientOver::in_flight).sum();
         if busy > 0 {
             return Err(StartError::Busy(busy).into());
         }
@@ -99,7 +99,7 @@ impl<W: Worker> PoolOver<W> {
         }
         let mut config = SessionConfig::of_export(first.export().clone());
         // the least of all limits, since any connection may get any request
-        let limits = core::iter::once(&first).chain(&others).map(C::limits);
+        let limits = core::iter::once(&first).chain(&others).map(|client| client.io.connection.limits());
         config.limits = limits.fold(config.limits, SessionLimits::lower);
         let reports = Reports::default();
         let clients = core::iter::once(first).chain(others);
@@ -185,4 +185,26 @@ pub(crate) async fn connect_more<C, F: Future<Output = Result<C, Error>>>(
         }
     }
     Ok(connections)
+}
+
+/// An error if connections to what should be one export found different things.
+pub(crate) fn check_same<'a>(
+    export: &Export,
+    others: impl IntoIterator<Item = &'a Export>,
+) -> Result<(), Error> {
+    for other in others {
+        let what = if other.size() != export.size() {
+            "size"
+        } else if other.flags.of_export() != export.flags.of_export() {
+            "transmission flags"
+        } else if other.block_size != export.block_size {
+            "block sizes"
+        } else if other.headers != export.headers {
+            "headers"
+        } else {
+            continue;
+        };
+        return Err(Error::Disagreement(what));
+    }
+    Ok(())
 }

@@ -5,20 +5,20 @@ use nbd_extents::{Contexts, Negotiated, SurveyError};
 
 use super::surveyor::{Half, SurveyorOver};
 use super::{Order, SurveyorError};
-use crate::connection::Connected;
+use crate::client::ClientOver;
 use crate::error::Error;
 use crate::export::Export;
 use crate::options::Options;
 
 /// Opens the connections of a survey by calls of `connect`, given the options with the contexts to
 /// ask for: one connection, or up to three for [`Order::BitmapFirst`], of which two are kept.
-pub(crate) async fn open<C: Connected, F, D>(
+pub(crate) async fn open<M, F, D>(
     (options, wanted, order): (&Options, &Contexts, Order),
     mut connect: impl FnMut(Options) -> F,
-    disconnect: impl FnOnce(C) -> D,
-) -> Result<SurveyorOver<C>, SurveyorError>
+    disconnect: impl FnOnce(ClientOver<M>) -> D,
+) -> Result<SurveyorOver<ClientOver<M>>, SurveyorError>
 where
-    F: Future<Output = Result<C, Error>>,
+    F: Future<Output = Result<ClientOver<M>, Error>>,
     D: Future<Output = Result<(), Error>>,
 {
     let mut first = None;

@@ -10,8 +10,7 @@ use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyS
 
 use super::surveyor::SurveyorOver;
 use super::{Order, SurveySide, SurveyorError};
-use crate::client::Client;
-use crate::connection::Connected;
+use crate::client::{Client, ClientOver};
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
 
@@ -90,7 +89,7 @@ pub(crate) enum SurveyStep {
     Wait(SurveySide),
 }
 
-impl<C: Connected> SurveyStream<'_, C> {
+impl<M> SurveyStream<'_, ClientOver<M>> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
@@ -150,9 +149,9 @@ impl SurveyRequests {
 
     /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
     /// events must be awaited before it takes more.
-    fn ask<C: Connected>(
+    fn ask<M>(
         &mut self,
-        surveyor: &mut SurveyorOver<C>,
+        surveyor: &mut SurveyorOver<ClientOver<M>>,
     ) -> Result<Option<SurveySide>, SurveyorError> {
         loop {
             // before a request is taken of the survey, since there is no way to give one back
@@ -167,7 +166,7 @@ impl SurveyRequests {
                 continue;
             }
             let (side, status) = route(surveyor, &request);
-            match surveyor.connection(side).start_status(&status) {
+            match surveyor.connection(side).queue(|session| session.start_block_status(&status)) {
                 Ok(cookie) => self.sent.push_back(Sent { side, cookie, id }),
                 Err(error) => {
                     self.survey.reply_failed(id).ok();

@@ -6,7 +6,7 @@ use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Strictness, Surve
 use super::opening::negotiated;
 use super::stream::SurveyRequests;
 use super::{Order, SurveySide, SurveyStream, SurveyorError};
-use crate::connection::Connected;
+use crate::client::ClientOver;
 use crate::export::{BlockSizes, Export};
 use crate::frame::Headers;
 use crate::session::Session;
@@ -19,9 +19,9 @@ pub(crate) struct Half<C> {
     pub(super) contexts: Negotiated,
 }
 
-impl<C: Connected> Half<C> {
+impl<M> Half<ClientOver<M>> {
     /// A connection that was opened with these contexts.
-    pub(super) fn new(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
+    pub(super) fn new(connection: ClientOver<M>, contexts: &Contexts) -> Result<Self, SurveyorError> {
         let contexts = negotiated(contexts, connection.export())?;
         Ok(Self { connection, contexts })
     }
@@ -57,7 +57,7 @@ pub struct SurveyorOver<C> {
     pub(super) assumes_data: bool,
 }
 
-impl<C: Connected> SurveyorOver<C> {
+impl<M> SurveyorOver<ClientOver<M>> {
     /// A survey over a connection that is there already. The contexts must be those that it was
     /// opened with.
     ///
@@ -65,7 +65,7 @@ impl<C: Connected> SurveyorOver<C> {
     ///
     /// [`SurveyError::Context`](nbd_extents::SurveyError::Context) when a required context was not
     /// granted.
-    pub fn over(connection: C, contexts: &Contexts) -> Result<Self, SurveyorError> {
+    pub fn over(connection: ClientOver<M>, contexts: &Contexts) -> Result<Self, SurveyorError> {
         let main = Half::new(connection, contexts)?;
         Ok(Self { order: Order::Together, main, details: None, assumes_data: false })
     }
@@ -123,7 +123,10 @@ impl<C: Connected> SurveyorOver<C> {
     /// `options` do not allow,
     /// [`SurveyError::NotBitmapFirst`](nbd_extents::SurveyError::NotBitmapFirst) when there is no
     /// bitmap to ask first.
-    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, C>, SurveyorError> {
+    pub fn survey(
+        &mut self,
+        options: SurveyOptions,
+    ) -> Result<SurveyStream<'_, ClientOver<M>>, SurveyorError> {
         let options = if self.assumes_data { options.max_retries(0).safe_on_failure() } else { options };
         let main = self.main.contexts.clone();
         let assumes_allocation = self.assumes_data && main.id_of(&Context::Allocation).is_some();
@@ -139,15 +142,15 @@ impl<C: Connected> SurveyorOver<C> {
         Ok(SurveyStream { surveyor: self, requests: SurveyRequests::new(survey) })
     }
 
-    fn both(&self) -> impl Iterator<Item = &C> {
+    fn both(&self) -> impl Iterator<Item = &ClientOver<M>> {
         core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
     }
 
     fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.both().filter_map(Connected::session)
+        self.both().filter_map(ClientOver::session)
     }
 
-    pub(crate) fn connection(&mut self, side: SurveySide) -> &mut C {
+    pub(crate) fn connection(&mut self, side: SurveySide) -> &mut ClientOver<M> {
         match (side, &mut self.details) {
             (SurveySide::Details, Some(details)) => &mut details.connection,
             _ => &mut self.main.connection,

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::queue::{Piece, Queue};
 use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Connected, Connection, Lent, Transfer};
+use crate::connection::{Connection, Lent, Transfer};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
@@ -108,7 +108,8 @@ impl Lane {
         let allocation = export.context("base:allocation").map(|context| context.id);
         let (target_headers, target_size) = (export.headers, export.size());
         let target_block = export.minimum_block();
-        let options = options.within(source.limits().lower(target.limits()), u32::MAX);
+        let options =
+            options.within(source.io.connection.limits().lower(target.io.connection.limits()), u32::MAX);
         Self {
             number,
             allocation,

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::connect::connect;
 use super::driver::Driver;
-use super::task::{Call, Message, drive};
+use super::task::{Answer, Caller, Message, drive};
 use crate::client::Dial;
 use crate::connection::{Transfer, TransferBytes};
 use crate::error::Error;
@@ -224,13 +224,10 @@ impl Client {
     ///
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(self) -> Result<(), Error> {
-        let (answer, closed) = oneshot::channel();
-        self.calls.send(Message::Goodbye(answer)).await.map_err(|_| Error::GivenUp)?;
-        closed.await.map_err(|_| Error::GivenUp)?
+        self.ask(Message::Goodbye).await.map(drop)
     }
 
-    /// Waits for a place among the calls under way, gives the transfer to the task, and waits for
-    /// the answer.
+    /// Waits for a place among the calls under way, and asks for the transfer.
     async fn call(&self, transfer: Transfer) -> Result<Vec<u8>, Error> {
         if transfer.is_nothing(self.export()) {
             return if self.calls.is_closed() { Err(Error::GivenUp) } else { Ok(Vec::new()) };
@@ -241,9 +238,14 @@ impl Client {
         let units = transfer.request.moves().div_ceil(UNIT);
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.most_units);
         let units = Arc::clone(&self.units).acquire_many_owned(units).await.map_err(closed)?;
-        let (answer, waits) = oneshot::channel();
-        let call = Call { transfer, answer, permits: (request, units) };
-        self.calls.send(Message::Call(call)).await.map_err(|_| Error::GivenUp)?;
-        waits.await.unwrap_or(Err(Error::GivenUp))
+        let caller = |answer| Caller { answer, data: Vec::new(), _permits: (request, units) };
+        self.ask(|answer| Message::Call(transfer, caller(answer))).await
+    }
+
+    /// Gives the task a message, and waits for the answer.
+    async fn ask(&self, message: impl FnOnce(Answer) -> Message) -> Result<Vec<u8>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.calls.send(message(answer)).await.map_err(|_| Error::GivenUp)?;
+        answered.await.unwrap_or(Err(Error::GivenUp))
     }
 }

@@ -13,26 +13,19 @@ use crate::session::{Cookie, Event, take_all};
 
 /// A message from a handle to the task.
 pub(super) enum Message {
-    Call(Call),
+    Call(Transfer, Caller),
     /// No more calls; answered when the connection is closed.
-    Goodbye(oneshot::Sender<Result<(), Error>>),
+    Goodbye(Answer),
 }
 
-/// A transfer, who waits for it, and its place among those in flight.
-pub(super) struct Call {
-    pub(super) transfer: Transfer,
+/// Who waits for a transfer, the data that came for it, and its place among those in flight.
+pub(super) struct Caller {
     pub(super) answer: Answer,
-    pub(super) permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    pub(super) data: Vec<u8>,
+    pub(super) _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
-/// A call that is under way, and the data that came for it.
-struct Waiting {
-    answer: Answer,
-    data: Vec<u8>,
-    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-}
-
-type WaitingCalls = BTreeMap<Cookie, Waiting>;
+type WaitingCalls = BTreeMap<Cookie, Caller>;
 
 /// The sender of the answer to a call.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
@@ -49,7 +42,9 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         let busy = driver.in_flight() > 0;
         tokio::select! {
             message = inbox.recv(), if goodbye.is_none() => match message {
-                Some(Message::Call(call)) => begin(&mut driver.io.connection, &mut waiting, call),
+                Some(Message::Call(transfer, caller)) => {
+                    begin(&mut driver.io.connection, &mut waiting, transfer, caller);
+                }
                 Some(Message::Goodbye(answer)) => goodbye = Some(answer),
                 // nobody waits for an answer
                 None => break,
@@ -72,34 +67,31 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let closed = driver.disconnect().await;
     if let Some(answer) = goodbye {
-        answer.send(closed).ok();
+        answer.send(closed.map(|()| Vec::new())).ok();
     }
 }
 
 /// Waits until nobody waits for the goodbye.
-async fn given_up(goodbye: &mut Option<oneshot::Sender<Result<(), Error>>>) {
+async fn given_up(goodbye: &mut Option<Answer>) {
     if let Some(answer) = goodbye {
         answer.closed().await;
     }
 }
 
-fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, call: Call) {
-    let Call { transfer, answer, permits } = call;
+fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, transfer: Transfer, caller: Caller) {
     // dropped before it was sent
-    if answer.is_closed() {
+    if caller.answer.is_closed() {
         return;
     }
     match connection.begin(None, transfer, Instant::now()) {
-        Ok(cookie) => {
-            waiting.insert(cookie, Waiting { answer, data: Vec::new(), _permits: permits });
-        }
-        Err(error) => drop(answer.send(Err(error))),
+        Ok(cookie) => drop(waiting.insert(cookie, caller)),
+        Err(error) => drop(caller.answer.send(Err(error))),
     }
 }
 
 /// Sends nothing more of calls that were dropped.
 fn cancel_dropped(connection: &mut Connection, waiting: &mut WaitingCalls) {
-    let dropped = waiting.iter().filter(|(_, waiting)| waiting.answer.is_closed());
+    let dropped = waiting.iter().filter(|(_, caller)| caller.answer.is_closed());
     dropped.for_each(|(&cookie, _)| connection.transfers.cancel(cookie));
 }
 
@@ -107,8 +99,8 @@ fn hand_out(waiting: &mut WaitingCalls, event: Event) {
     let cookie = event.cookie();
     let result = match event {
         Event::Read { data, .. } => {
-            if let Some(waiting) = waiting.get_mut(&cookie) {
-                waiting.data = data;
+            if let Some(caller) = waiting.get_mut(&cookie) {
+                caller.data = data;
             }
             return;
         }
@@ -117,7 +109,7 @@ fn hand_out(waiting: &mut WaitingCalls, event: Event) {
         Event::Status { .. } | Event::Drained { .. } => return,
     };
     // one whose call was dropped gets no answer
-    if let Some(Waiting { answer, data, .. }) = waiting.remove(&cookie) {
+    if let Some(Caller { answer, data, .. }) = waiting.remove(&cookie) {
         answer.send(result.map(|()| data)).ok();
     }
 }
@@ -127,22 +119,17 @@ fn give_up(
     connection: &Connection,
     waiting: WaitingCalls,
     inbox: &mut mpsc::Receiver<Message>,
-    goodbye: Option<oneshot::Sender<Result<(), Error>>>,
+    goodbye: Option<Answer>,
     error: &Error,
 ) {
     inbox.close();
-    for (cookie, waiting) in waiting {
+    for (cookie, caller) in waiting {
         // why the server failed a part says more than that it went away then
         let error = connection.transfers.failure(cookie).map_or_else(|| error.clone(), Error::from);
-        waiting.answer.send(Err(error)).ok();
+        caller.answer.send(Err(error)).ok();
     }
-    while let Ok(message) = inbox.try_recv() {
-        match message {
-            Message::Call(call) => call.answer.send(Err(error.clone())).err().map(drop),
-            Message::Goodbye(answer) => answer.send(Err(error.clone())).err().map(drop),
-        };
-    }
-    if let Some(answer) = goodbye {
-        answer.send(Err(error.clone())).ok();
-    }
+    let unread = core::iter::from_fn(|| inbox.try_recv().ok()).map(|message| match message {
+        Message::Call(_, Caller { answer, .. }) | Message::Goodbye(answer) => answer,
+    });
+    unread.chain(goodbye).for_each(|answer| drop(answer.send(Err(error.clone()))));
 }

@@ -37,16 +37,17 @@ impl<T: Transport> BlockingDriver<T> {
     /// Sends what can be sent; where that has to wait, or where there is nothing to send, reads
     /// once.
     pub(crate) fn exchange(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
-        if self.connection.has_output() {
-            self.send(lent)?;
-            if self.connection.send_failed_before() {
-                return self.receive(lent);
-            }
-            if !self.connection.has_output() || !self.wait(Ready { read: true, write: true })?.read {
-                return Ok(());
-            }
+        if !self.connection.has_output() {
+            return self.receive(lent);
         }
-        self.receive(lent)
+        self.send(lent)?;
+        if self.connection.has_output() {
+            self.receive_or_wake(lent, None).map(drop)
+        } else if self.connection.send_failed_before() {
+            self.receive(lent)
+        } else {
+            Ok(())
+        }
     }
 
     /// As [`Self::exchange`], for a thread that can be woken: sends, waits for either direction or
@@ -60,15 +61,20 @@ impl<T: Transport> BlockingDriver<T> {
         if self.connection.has_said_goodbye() {
             return Ok(true);
         }
+        self.receive_or_wake(lent, until)
+    }
+
+    /// Waits for the server, for room to send what is left, or for the waker, and reads if there is
+    /// something. `false` when nothing has happened until `until`.
+    fn receive_or_wake(&mut self, lent: &mut Lent<'_>, until: Option<Instant>) -> Result<bool, Error> {
         let wanted = Ready { read: true, write: self.connection.has_output() };
         let end = self.connection.poll_timeout();
         let soon = until.filter(|&until| end.is_none_or(|end| until < end));
         self.mover.0.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
         let ready = match self.mover.0.wait(wanted) {
-            Ok(ready) => ready,
             Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
             Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
-            Err(error) => return self.failed(error).map(|()| true),
+            ready => ready.or_else(|error| self.failed(error))?,
         };
         if ready.read {
             self.receive(lent)?;
@@ -92,7 +98,12 @@ impl<T: Transport> BlockingDriver<T> {
             }
         }
         self.set_deadline()?;
-        uninterrupted(|| self.mover.0.flush()).or_else(|error| self.send_failed(error))
+        while let Err(error) = self.mover.0.flush() {
+            if error.kind() != ErrorKind::Interrupted {
+                return self.send_failed(error);
+            }
+        }
+        Ok(())
     }
 
     fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
@@ -101,7 +112,6 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// One read, straight to where the connection wants it.
     fn receive(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
-        self.set_deadline()?;
         self.receive_by(lent, T::read_vectored).map(drop)
     }
 
@@ -112,6 +122,7 @@ impl<T: Transport> BlockingDriver<T> {
         lent: &mut Lent<'_>,
         mut read: impl FnMut(&mut T, &mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> Result<bool, Error> {
+        self.set_deadline()?;
         loop {
             let [direct, buffer] = self.connection.space_in(lent.read);
             let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
@@ -125,15 +136,9 @@ impl<T: Transport> BlockingDriver<T> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return self.failed(error).map(|()| false),
+                Err(error) => return self.failed(error),
             }
         }
-    }
-
-    fn wait(&mut self, wanted: Ready) -> Result<Ready, Error> {
-        self.set_deadline()?;
-        let ready = uninterrupted(|| self.mover.0.wait(wanted));
-        ready.or_else(|error| self.failed(error).map(|()| Ready::default()))
     }
 
     /// Before each call that may wait: bytes that were sent meanwhile may have given more time.
@@ -142,9 +147,9 @@ impl<T: Transport> BlockingDriver<T> {
         self.mover.0.set_deadline(end).or_else(|error| self.failed(error))
     }
 
-    /// Tells the connection of a transport's error, by its meaning.
-    pub(crate) fn failed(&mut self, error: io::Error) -> Result<(), Error> {
-        self.failed_or(error, Connection::receive_failed)
+    /// Tells the connection of a transport's error, by its meaning. Nothing, where it goes on.
+    pub(crate) fn failed<V: Default>(&mut self, error: io::Error) -> Result<V, Error> {
+        self.failed_or(error, Connection::receive_failed).map(|()| V::default())
     }
 
     /// Tells it of a cancellation, or that the time is over; of any other error by `tell`.
@@ -177,16 +182,6 @@ impl<T: Transport> Drive for BlockingDriver<T> {
 
     async fn exchange(&mut self) -> Result<(), Error> {
         self.exchange(&mut Lent::default())
-    }
-}
-
-/// Calls until no signal interrupts the call.
-fn uninterrupted<V>(mut call: impl FnMut() -> io::Result<V>) -> io::Result<V> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 

@@ -246,7 +246,7 @@ impl Lane {
             Ok(ready) => Ok(Some(ready)),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
-            Err(error) => source.failed(error).map(|()| Some(<_>::default())).map_err(CopyError::Source),
+            Err(error) => source.failed(error).map(Some).map_err(CopyError::Source),
         }
     }
 

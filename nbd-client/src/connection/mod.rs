@@ -210,7 +210,7 @@ impl Connection {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         let Stage::Open(session) = &self.stage else { return 0 };
-        self.transfers.len() + session.unowned()
+        self.transfers.len() + session.unowned
     }
 
     /// True if bytes are to be sent.

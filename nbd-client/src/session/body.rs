@@ -141,10 +141,7 @@ impl ReplyInput {
         }
     }
 
-    pub(super) const fn is_between_replies(&self) -> bool {
-        self.head_filled == 0 && self.body.is_none()
-    }
-
+    /// The error if the stream ends here, in the middle of a reply or of the wait for one.
     pub(super) fn eof(&self) -> UnexpectedEof {
         let (during, got, expected) = match &self.body {
             Some(body) => (During::Payload, body.filled, body.chunk.length),

@@ -108,7 +108,7 @@ impl SessionLimits {
 /// config.export.flags = TransmissionFlags(1 | 1 << 2);
 /// assert!(Session::new(config).start_flush().is_ok());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionConfig {
     /// The export, as the handshake described it.
@@ -139,8 +139,7 @@ impl SessionConfig {
     /// A lenient session on this export.
     #[must_use]
     pub fn of_export(export: Export) -> Self {
-        let (strictness, limits) = (Strictness::default(), SessionLimits::default());
-        Self { export, strictness, limits, forgiven: ToleratedCounts::default() }
+        Self { export, ..Self::default() }
     }
 
     /// The longest read or write of whole blocks, at most this long.

@@ -50,7 +50,6 @@ impl Coverage {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -70,13 +69,13 @@ mod tests {
     proptest! {
         /// Against one flag a byte.
         #[test]
-        fn as_a_dense_model(ranges in prop::collection::vec((0..40_u64, 1..9_u64), 0..30)) {
+        fn as_a_dense_model(ranges in prop::collection::vec((0..40_usize, 1..9_usize), 0..30)) {
             let mut coverage = Coverage::default();
             let mut model = [false; 48];
             for (start, length) in ranges {
-                let bytes = start as usize..(start + length) as usize;
+                let bytes = start..start + length;
                 let fits = !model[bytes.clone()].iter().any(|&seen| seen);
-                prop_assert_eq!(coverage.add(start, start + length).is_ok(), fits);
+                prop_assert_eq!(coverage.add(start as u64, (start + length) as u64).is_ok(), fits);
                 if fits {
                     model[bytes].fill(true);
                 }

@@ -505,10 +505,10 @@ fn ends_of_the_stream_within_an_answer() {
         session.feed(&[byte], &mut take_all).unwrap();
     }
     assert_eq!(session.eof(), None);
-    assert_eq!(session.unowned(), 1, "its last event is not polled");
+    assert_eq!(session.unowned, 1, "its last event is not polled");
     assert_eq!((session.payload_moved(), session.stats().bytes_received), (72, answer.len() as u64));
     while session.poll().is_some() {}
-    assert_eq!(session.unowned(), 0);
+    assert_eq!(session.unowned, 0);
 }
 
 /// Requests of transfers have an owner, whose reply is known while it comes.
@@ -519,7 +519,7 @@ fn parts_of_transfers_belong_to_their_owner() {
     let cookie = session.start_part(9, terms, 8, false).unwrap();
     session.start_flush().unwrap();
     session.take_output();
-    assert_eq!((session.unowned(), session.in_flight(), session.receiving_for()), (1, 2, 0));
+    assert_eq!((session.unowned, session.in_flight(), session.receiving_for()), (1, 2, 0));
     let answer = chunk(&structured(), DONE, DATA, cookie.get(), 0, &data(100, &[7; 64]));
     let mut lent = vec![0; 100];
     for &byte in &answer {
@@ -530,7 +530,7 @@ fn parts_of_transfers_belong_to_their_owner() {
     }
     assert_eq!(lent, [vec![0; 8], vec![7; 64], vec![0; 28]].concat());
     assert_eq!(session.poll_owned(), Some((Event::Done { cookie }, 9)));
-    assert_eq!(session.unowned(), 1);
+    assert_eq!(session.unowned, 1);
     // A hole goes to the same place.
     session.start_part(9, terms, 8, false).unwrap();
     session.take_output();
@@ -745,9 +745,9 @@ fn requests_of_no_transfer_are_counted_until_they_are_answered() {
     session.start_flush().unwrap();
     let counted = session.stats().bytes_sent;
     assert_eq!(counted, session.take_output().len() as u64, "bytes count before they are sent");
-    assert_eq!((session.unowned(), session.flushes_in_flight()), (2, 2));
+    assert_eq!((session.unowned, session.flushes_in_flight()), (2, 2));
     for (cookie, unowned, flushes) in [(1, 2, 2), (3, 1, 1), (2, 1, 1), (4, 0, 0)] {
         feed(&mut session, &simple(0, cookie), 1000).unwrap();
-        assert_eq!((session.unowned(), session.flushes_in_flight()), (unowned, flushes), "{cookie}");
+        assert_eq!((session.unowned, session.flushes_in_flight()), (unowned, flushes), "{cookie}");
     }
 }

@@ -37,7 +37,7 @@ pub(crate) use buffer_pool::BufferPool;
 use output::SendQueue;
 use pending::Requests;
 
-use crate::frame::{RequestHeader, UnexpectedEof};
+use crate::frame::{During, RequestHeader, UnexpectedEof};
 use crate::stats::SessionStats;
 
 /// The transmission phase of one connection.
@@ -59,7 +59,7 @@ use crate::stats::SessionStats;
 /// assert_eq!(session.poll(), Some(Event::Done { cookie }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Session {
     config: SessionConfig,
     contexts: Arc<[u32]>,
@@ -71,7 +71,7 @@ pub struct Session {
     events: VecDeque<(Event, u64)>,
     /// Requests that are not parts of transfers, and transfers that are over, whose last event was
     /// not polled.
-    unowned: usize,
+    pub(crate) unowned: usize,
     stats: SessionStats,
     /// Bytes of payload received since the session began.
     payload_received: u64,
@@ -88,21 +88,7 @@ impl Session {
     pub fn new(config: SessionConfig) -> Self {
         let contexts = config.export.contexts.iter().map(|context| context.id).collect();
         let stats = SessionStats { forgiven: config.forgiven, ..SessionStats::default() };
-        Self {
-            config,
-            contexts,
-            requests: Requests::default(),
-            input: ReplyInput::default(),
-            output: SendQueue::default(),
-            buffers: BufferPool::default(),
-            events: VecDeque::new(),
-            unowned: 0,
-            stats,
-            payload_received: 0,
-            shutting_down: false,
-            disconnected: false,
-            broken: None,
-        }
+        Self { config, contexts, stats, ..Self::default() }
     }
 
     /// Ends the session: DISC is in the output afterwards, and no request can be started any more.
@@ -115,7 +101,9 @@ impl Session {
 
     /// The bytes to send to the server, in order; empty if there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.output.take()
+        let whole = self.output().collect::<Vec<_>>().concat();
+        self.sent(whole.len());
+        whole
     }
 
     /// The bytes to send to the server, in order and without a copy: headers, and payloads of
@@ -177,16 +165,10 @@ impl Session {
         self.requests.flushes
     }
 
-    /// How many requests that are not parts of transfers, and transfers that are over, have a last
-    /// event that was not polled.
-    pub(crate) const fn unowned(&self) -> usize {
-        self.unowned
-    }
-
     /// The transfer whose reply is under way.
-    pub(crate) fn receiving_for(&mut self) -> u64 {
+    pub(crate) fn receiving_for(&self) -> u64 {
         let body = self.input.body.as_ref();
-        let pending = body.and_then(|body| self.requests.get_mut(body.chunk.cookie));
+        let pending = body.and_then(|body| self.requests.in_flight.get(&body.chunk.cookie));
         pending.map_or(0, |pending| pending.owner)
     }
 
@@ -215,7 +197,7 @@ impl Session {
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.requests.len()
+        self.requests.in_flight.len()
     }
 
     /// How many bytes of reads and writes are in flight.
@@ -251,7 +233,8 @@ impl Session {
     /// ```
     #[must_use]
     pub fn eof(&self) -> Option<UnexpectedEof> {
-        let is_expected = self.requests.len() == 0 && self.input.is_between_replies();
-        (!is_expected).then(|| self.input.eof())
+        let eof = self.input.eof();
+        let is_between_replies = (eof.during, eof.got) == (During::ReplyHeader, 0);
+        (self.in_flight() > 0 || !is_between_replies).then_some(eof)
     }
 }

@@ -63,11 +63,8 @@ impl SendQueue {
 
     /// Zeroes as the payload of the header that was appended last.
     pub(super) fn zeroes(&mut self, length: usize) {
-        let mut left = length;
-        while left > 0 {
-            let now = left.min(ZEROES.len());
-            self.push(QueuedBytes::Zeroes(now));
-            left -= now;
+        for start in (0..length).step_by(ZEROES.len()) {
+            self.push(QueuedBytes::Zeroes(ZEROES.len().min(length - start)));
         }
     }
 
@@ -140,13 +137,6 @@ impl SendQueue {
             self.headers.drain(..self.first_header);
             self.first_header = 0;
         }
-    }
-
-    /// All of it in one piece, without lent bytes.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        let whole = self.slices(|_| &[]).collect::<Vec<_>>().concat();
-        self.advance(usize::try_from(self.unsent).unwrap_or(usize::MAX), drop);
-        whole
     }
 }
 

@@ -119,7 +119,7 @@ const LATE_REQUESTS: usize = 1024;
 /// All requests that a chunk may belong to.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    pending: NumberMap<u64, Pending>,
+    pub(super) in_flight: NumberMap<u64, Pending>,
     /// Bytes of all reads and writes in flight.
     pub(super) bytes: u64,
     /// How many are FLUSH.
@@ -141,20 +141,12 @@ impl Requests {
     pub(super) fn enter(&mut self, cookie: Cookie, pending: Pending) {
         self.bytes = self.bytes.saturating_add(pending.info.moves());
         self.flushes += usize::from(pending.info.command == Command::Flush);
-        self.pending.insert(cookie.get(), pending);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut Pending> {
-        self.pending.get_mut(&cookie)
+        self.in_flight.insert(cookie.get(), pending);
     }
 
     /// Ends a request; `None` if it was not in flight. An answer that is not whole is an error.
     pub(super) fn finish(&mut self, cookie: u64) -> Option<Pending> {
-        let mut pending = self.pending.remove(&cookie)?;
+        let mut pending = self.in_flight.remove(&cookie)?;
         self.bytes = self.bytes.saturating_sub(pending.info.moves());
         self.flushes -= usize::from(pending.info.command == Command::Flush);
         pending.error = pending.error.take().or_else(|| pending.missing());

@@ -51,7 +51,7 @@ impl Session {
     /// Like [`space`](Self::space); the data of a read into a lent buffer goes to `lent`.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> &'a mut [u8] {
         if let Some((cookie, start, end)) = self.input.data()
-            && let Some(pending) = self.requests.get_mut(cookie)
+            && let Some(pending) = self.requests.in_flight.get_mut(&cookie)
             && let Some(room) = pending.room(lent, start, end)
         {
             return room;
@@ -106,7 +106,7 @@ impl Session {
         if headers == Headers::Extended {
             return Err(ProtocolError::WrongHeaders(SIMPLE_REPLY_MAGIC));
         }
-        let pending = self.requests.get_mut(cookie).ok_or(ProtocolError::UnknownCookie(cookie))?;
+        let pending = self.requests.in_flight.get_mut(&cookie).ok_or(ProtocolError::UnknownCookie(cookie))?;
         match (&pending.answer, error) {
             (ExpectedAnswer::Plain, 0) => {}
             (ExpectedAnswer::Read { .. }, 0) if headers == Headers::Simple => {
@@ -134,7 +134,7 @@ impl Session {
         let ChunkHeader { cookie, kind, length, .. } = chunk;
         self.check_form(&chunk)?;
         let (limits, headers) = (self.config.limits, self.config.export.headers);
-        let Some(pending) = self.requests.get_mut(cookie) else { return self.late_chunk(chunk) };
+        let Some(pending) = self.requests.in_flight.get_mut(&cookie) else { return self.late_chunk(chunk) };
         let expected = pending.info.offset;
         if let Some(got) = chunk.offset.filter(|&got| got != expected) {
             return Err(ProtocolError::WrongOffset { cookie, got, expected });
@@ -223,7 +223,7 @@ impl Session {
     /// `None` if the content does not belong there.
     fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
         let is_strict = self.config.strictness.is_strict();
-        let covered = self.requests.get_mut(cookie)?.cover(offset, length, is_strict);
+        let covered = self.requests.in_flight.get_mut(&cookie)?.cover(offset, length, is_strict);
         covered.map_err(|fault| self.fail(cookie, fault)).ok()
     }
 
@@ -233,7 +233,7 @@ impl Session {
         let context = Fields(&self.input.payload).u32();
         debug_assert!(context.is_some(), "a status chunk without its context id");
         let context = context.unwrap_or_default();
-        let pending = self.requests.get_mut(cookie);
+        let pending = self.requests.in_flight.get_mut(&cookie);
         let Some(Pending { answer: ExpectedAnswer::Status { contexts, seen }, .. }) = pending else {
             debug_assert!(false, "a chunk under way whose request is gone");
             return Role::Drop;
@@ -284,7 +284,7 @@ impl Session {
         };
         let size = u64::from(size);
         let Some(start) = self.cover(cookie, offset, size) else { return };
-        let pending = self.requests.get_mut(cookie);
+        let pending = self.requests.in_flight.get_mut(&cookie);
         if let Some(room) = pending.and_then(|pending| pending.room(lent, start, start + size)) {
             room.fill(0);
         }
@@ -313,7 +313,7 @@ impl Session {
 
     fn fail(&mut self, cookie: u64, fault: RequestFault) {
         self.shutting_down |= matches!(fault, RequestFault::Server { errno: Errno::ESHUTDOWN, .. });
-        if let Some(pending) = self.requests.get_mut(cookie) {
+        if let Some(pending) = self.requests.in_flight.get_mut(&cookie) {
             pending.error.get_or_insert(fault);
         }
     }

@@ -24,7 +24,7 @@ impl Session {
     pub fn start_block_status(&mut self, request: &StatusRequest<'_>) -> Result<Cookie, StartError> {
         let StatusRequest { info, contexts: only } = *request;
         if self.export().headers == Headers::Simple {
-            return Err(StartError::NoStructuredReplies);
+            return Err(StartError::NotOffered("structured replies, and so no block status"));
         }
         self.check(info)?;
         let contexts = match only {
@@ -197,7 +197,7 @@ impl Session {
 
     /// Whether a request that moves `length` bytes would be within the limits of the requests in flight.
     pub(crate) fn has_room(&self, length: u64) -> bool {
-        self.config.limits.check(self.requests.len(), self.requests.bytes, length).is_ok()
+        self.config.limits.check(self.requests.in_flight.len(), self.requests.bytes, length).is_ok()
     }
 
     // ---- checks
@@ -227,7 +227,7 @@ impl Session {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }
         self.check_length(terms)?;
-        self.config.limits.check(self.requests.len(), self.requests.bytes, terms.moves())
+        self.config.limits.check(self.requests.in_flight.len(), self.requests.bytes, terms.moves())
     }
 
     /// An error if a range of any length cannot be asked for, in as many requests as it takes.
@@ -312,7 +312,7 @@ impl Session {
 
     fn check_contexts(&self, only: &[u32]) -> Result<Arc<[u32]>, StartError> {
         if !self.export().payload_status() {
-            return Err(StartError::NoPayloadStatus);
+            return Err(StartError::NotOffered("block status of chosen contexts"));
         }
         for (index, &context) in only.iter().enumerate() {
             if !self.contexts.contains(&context) {

@@ -51,7 +51,7 @@ pub enum StartError {
     /// The export is read-only, and this command writes.
     #[error("{0} on a read-only export")]
     ReadOnly(Command),
-    /// The server does not offer a command, or a flag of one: its name.
+    /// The server does not offer a command, or a flag or a form of one: its name.
     #[error("the server does not offer {0}")]
     NotOffered(&'static str),
     /// As many requests as may be are in flight.
@@ -67,15 +67,9 @@ pub enum StartError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// No structured replies: there is no block status.
-    #[error("the server has no structured replies and so no block status")]
-    NoStructuredReplies,
     /// No context was granted, or none named.
     #[error("block status of no context")]
     NoContexts,
-    /// The server does not take a list of contexts.
-    #[error("the server does not take a list of contexts with a request")]
-    NoPayloadStatus,
     /// A context, by its number, that was not granted.
     #[error("context id {0} is not one of this connection")]
     UnknownContext(u32),

@@ -245,13 +245,19 @@ fn requests_that_cannot_be_asked() {
         StartError::TooLong { request: RequestInfo::new(STATUS, 0, 1 << 32), longest: 0xffff_fffe }
     );
     assert!(matches!(start(StatusRequest::new(u64::MAX, 2)), StartError::PastEnd { .. }));
-    assert_eq!(start(StatusRequest::new(0, 1).only(&[0])), StartError::NoPayloadStatus);
+    assert_eq!(
+        start(StatusRequest::new(0, 1).only(&[0])),
+        StartError::NotOffered("block status of chosen contexts")
+    );
     assert!(session.take_output().is_empty());
 
     let mut none = Session::new(compact(&[]));
     assert_eq!(none.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoContexts));
     let mut simple = Session::new(SessionConfig::new(Headers::Simple, [0]));
-    assert_eq!(simple.start_block_status(&StatusRequest::new(0, 1)), Err(StartError::NoStructuredReplies));
+    assert_eq!(
+        simple.start_block_status(&StatusRequest::new(0, 1)),
+        Err(StartError::NotOffered("structured replies, and so no block status"))
+    );
 
     let mut config = SessionConfig::new(Headers::Extended, [0, 1]);
     config.export.flags = TransmissionFlags(1 | 1 << 12);

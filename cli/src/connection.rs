@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use nbd_client::export::ListedExport;
-use nbd_client::frame::OptionName;
 use nbd_client::frame::option_type::STARTTLS;
+use nbd_client::frame::{Headers, OptionName};
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::survey::SurveyorError;
 use nbd_client::text::ServerText;
@@ -67,7 +67,8 @@ impl ConnectionArgs {
             };
             drop(alarm.spawn(ring));
         }
-        let options = Options::new().extended_headers(!self.compact).strict(self.strict).deadline(deadline);
+        let headers = if self.compact { Headers::Structured } else { Headers::Extended };
+        let options = Options::new().headers(headers).strict(self.strict).deadline(deadline);
         match self.request_timeout {
             Some(timeout) => options.request_timeout(timeout).flush_timeout(Some(timeout)),
             None => options,

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::process::Stdio;
 use std::time::Instant;
 
+use nbd_client::frame::Headers;
 use nbd_client::survey::Order;
 use nbd_client::{Options, Surveyor};
 use nbd_extents::stream::ExtentStream;
@@ -94,8 +95,8 @@ fn every_number_in_flight_gives_the_same_map() {
     steps.push(Step::Zero { at: 30 * MIB, length: 5 * MIB });
     let server = Server::qemu_nbd(&Recipe::qcow2(64 * KIB, 100 * MIB, steps).make(folder.path()), &["b0"]);
     for order in [Order::Together, Order::BitmapFirst] {
-        for extended in [true, false] {
-            let connect = Options::new().extended_headers(extended);
+        for headers in [Headers::Extended, Headers::Structured] {
+            let connect = Options::new().headers(headers);
             let run = |in_flight, max_request| {
                 survey(&server, &with_bitmap(), order, &connect, |options| {
                     options.in_flight(in_flight).max_request(max_request)

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::frame::{During, OptionName, option_type};
+use crate::frame::{During, Headers, OptionName, option_type};
 use crate::handshake::{ContextRequest, HandshakeConfig, HandshakeLimits};
 use crate::session::SessionLimits;
 use crate::tls::{RustlsConfig, TlsOptions};
@@ -102,16 +102,11 @@ impl Options {
         self
     }
 
-    /// Whether to ask for extended headers (default: yes).
-    pub const fn extended_headers(mut self, wanted: bool) -> Self {
-        self.handshake.extended_headers = wanted;
-        self
-    }
-
-    /// Whether to ask for structured replies where there are no extended headers (default: yes).
-    /// Without either there is no block status, and the reply to a read does not show holes.
-    pub const fn structured_replies(mut self, wanted: bool) -> Self {
-        self.handshake.structured_replies = wanted;
+    /// The best headers to ask for (default: extended). A server without extended headers is asked
+    /// for structured replies. With simple ones there is no block status, and the reply to a read
+    /// does not show holes.
+    pub const fn headers(mut self, best: Headers) -> Self {
+        self.handshake.headers = best;
         self
     }
 
@@ -227,7 +222,7 @@ impl Options {
     /// know (which it must not) is asked without extended headers.
     pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
         let disliked = During::Option(OptionName(option_type::EXTENDED_HEADERS));
-        (error.hung_up_during() == Some(disliked)).then(|| self.clone().extended_headers(false))
+        (error.hung_up_during() == Some(disliked)).then(|| self.clone().headers(Headers::Structured))
     }
 
     pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {

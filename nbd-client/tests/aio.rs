@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nbd_client::aio;
+use nbd_client::frame::Headers;
 use nbd_client::session::{Event, ReadRequest, StartError, ZeroRequest, take_all};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Client, Error, Options, Surveyor, Uri};
@@ -51,8 +52,8 @@ async fn surveys_say_what_the_blocking_client_says() {
         Server::qemu_nbd(&image, &["b0", "b1"])
     });
     for order in [Order::Together, Order::BitmapFirst] {
-        for extended in [true, false] {
-            let options = Options::new().extended_headers(extended);
+        for headers in [Headers::Extended, Headers::Structured] {
+            let options = Options::new().headers(headers);
             let uris = [0, 1, 2].map(|nth: usize| disks[nth].uri("").parse::<Uri>().unwrap());
             let surveys = uris.each_ref().map(|uri| survey(uri, &options, order));
             let [a, b, c] = surveys;

@@ -6,7 +6,7 @@ use std::io::Result;
 use std::thread;
 use std::time::Duration;
 
-use nbd_client::frame::command;
+use nbd_client::frame::{Headers, command};
 use nbd_client::{Error, Options, Uri};
 use testkit::clients::{AnyClient, Kind};
 use testkit::peer::{self, Peer};
@@ -217,7 +217,7 @@ fn every_client_says_the_same_of_a_handshake() {
     let infos = [bytes::block_size_info([1, 4096, 1 << 25]), b"\0\x02a disk".to_vec()];
     let honest = peer::handshake(&contexts, WRITABLE, 64 * MIB, &infos);
     let options = Options::new()
-        .extended_headers(false)
+        .headers(Headers::Structured)
         .require_context("base:allocation")
         .want_context("qemu:dirty-bitmap:b0");
     let judge = |handshake: &[u8], context: &str| {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
-use nbd_client::frame::command;
+use nbd_client::frame::{Headers, command};
 use nbd_client::session::{ReadRequest, WriteRequest, take_all};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::{Error, Options};
@@ -42,7 +42,7 @@ fn send(connection: &mut Connection, now: Instant) {
 
 /// A connection whose handshake is over, with structured replies and an export of 1 GiB.
 fn opened(options: Options, now: Instant) -> Connection {
-    let mut connection = Connection::new("", &options.extended_headers(false), now).unwrap();
+    let mut connection = Connection::new("", &options.headers(Headers::Structured), now).unwrap();
     let hello = [
         bytes::hello(3),
         bytes::option_reply(8, 1, &[]),

@@ -20,8 +20,8 @@ const SIZE: u64 = 8 * MIB;
 fn modes() -> [(Headers, Options); 3] {
     [
         (Headers::Extended, Options::new()),
-        (Headers::Structured, Options::new().extended_headers(false)),
-        (Headers::Simple, Options::new().extended_headers(false).structured_replies(false)),
+        (Headers::Structured, Options::new().headers(Headers::Structured)),
+        (Headers::Simple, Options::new().headers(Headers::Simple)),
     ]
 }
 

@@ -85,11 +85,9 @@ fn qemu_answers_with_extended_and_compact_headers() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (_server, uri) = serve(dir.path());
-    let forms = [(true, Headers::Extended), (false, Headers::Structured)];
-    for (kind, (extended, headers)) in
-        Kind::WITH_EVENTS.into_iter().flat_map(|kind| forms.map(|form| (kind, form)))
-    {
-        let mut client = kind.connect(&uri, &options().extended_headers(extended).strict(true)).unwrap();
+    let forms = [Headers::Extended, Headers::Structured];
+    for (kind, headers) in Kind::WITH_EVENTS.into_iter().flat_map(|kind| forms.map(|form| (kind, form))) {
+        let mut client = kind.connect(&uri, &options().headers(headers).strict(true)).unwrap();
         let export = client.export();
         assert_eq!((export.size(), export.headers, export.missing.len()), (6 << 20, headers, 0));
         assert!(export.flags.is_read_only() && export.flags.can_multi_conn());

@@ -2,6 +2,7 @@
 //! connections may differ, and odd handshakes that must do no harm. The peer is a thread with a script.
 #![cfg(unix)]
 
+use nbd_client::frame::Headers;
 use nbd_client::session::{RequestError, RequestFault, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
@@ -25,7 +26,7 @@ fn over(kind: Kind, handshake: Vec<u8>, options: &Options) -> Result<AnyClient, 
 }
 
 fn options() -> Options {
-    Options::new().extended_headers(false)
+    Options::new().headers(Headers::Structured)
 }
 
 fn allocation() -> Contexts {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use nbd_client::frame::{During, OptionName, option_type};
+use nbd_client::frame::{During, Headers, OptionName, option_type};
 use nbd_client::handshake::{HandshakeError, Refusal};
 use nbd_client::tls::{CertificateFault, FileFault, Fingerprint, PeerCheck};
 use nbd_client::uri::Address;
@@ -338,7 +338,7 @@ fn records(bytes: &[u8]) -> Vec<usize> {
 /// Reads a disk through a relay.
 fn read(kind: Kind, relay: &Relay) -> Result<Vec<u8>, Error> {
     let uri = uri_at(relay.path(), TlsOptions::new().verify_peer(false));
-    let mut client = kind.connect(&uri, &options().extended_headers(true))?;
+    let mut client = kind.connect(&uri, &options().headers(Headers::Extended))?;
     client.read(0, 40_000)
 }
 

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nbd_client::frame::During;
+use nbd_client::frame::{During, Headers};
 use nbd_client::session::{Event, StatusRequest, take_all};
 use nbd_client::transport::{Canceller, Socket, WithDeadline};
 use nbd_client::uri::Address;
@@ -36,7 +36,7 @@ fn status(done: u16, cookie: u64) -> Vec<u8> {
 
 fn options() -> Options {
     Options::new()
-        .extended_headers(false)
+        .headers(Headers::Structured)
         .require_context("base:allocation")
         .connect_timeout(Duration::from_millis(300))
         .request_timeout(Duration::from_millis(300))
@@ -216,7 +216,7 @@ fn plain_handshake() -> Vec<u8> {
 }
 
 fn plain() -> Options {
-    Options::new().extended_headers(false).connect_timeout(Duration::from_millis(300))
+    Options::new().headers(Headers::Structured).connect_timeout(Duration::from_millis(300))
 }
 
 fn unix_uri(path: &std::path::Path) -> Uri {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use nbd_client::frame::Headers;
 use nbd_client::session::{Cookie, Event, ReadRequest, StatusRequest, take_all};
 use nbd_client::{Client, Error, Options, Uri};
 
@@ -19,7 +20,7 @@ pub const LISTS: &str = "a list of contexts is asked for";
 pub fn play(session: &Session, socket: &Path) -> Account {
     let uri: Uri = format!("nbd+unix:///?socket={}", socket.display()).parse().expect("a URI");
     // libnbd 1.14 has no extended headers
-    let mut options = Options::new().extended_headers(false);
+    let mut options = Options::new().headers(Headers::Structured);
     for name in &CONTEXTS[..session.contexts] {
         options = options.want_context(*name);
     }

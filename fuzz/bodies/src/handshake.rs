@@ -55,7 +55,7 @@ fn config(bytes: &mut Bytes<'_>) -> HandshakeConfig {
     let flags = bytes.u8();
     let flag = |bit: u8| flags >> bit & 1 == 1;
     let mut config = HandshakeConfig::new("disk");
-    config.extended_headers = !flag(0);
+    config.headers = if flag(0) { Headers::Structured } else { Headers::Extended };
     config.list_contexts = flag(1);
     config.start_tls = flag(2);
     config.strictness = if flag(3) { Strictness::Strict } else { Strictness::Lenient };
@@ -170,7 +170,7 @@ fn check_export(config: &HandshakeConfig, export: &Export) {
         assert!(export.contexts[..nth].iter().all(|other| other.id != context.id), "an id is granted twice");
     }
     assert!(export.headers != Headers::Simple || export.contexts.is_empty());
-    assert!(export.headers != Headers::Extended || config.extended_headers);
+    assert!(export.headers != Headers::Extended || config.headers == Headers::Extended);
     assert!(!export.payload_status() || export.headers == Headers::Extended);
     let names = export.offered.iter().flatten().chain(&export.canonical_name).chain(&export.description);
     for name in names {

@@ -4,7 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
 use super::*;
-use crate::frame::{command, command_flag};
+use crate::frame::{Headers, command, command_flag};
 use crate::session::{
     Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits, StatusRequest,
     TrimRequest, WriteRequest, take_all,
@@ -75,7 +75,7 @@ impl Talk {
     /// In a handshake without extended headers.
     fn begin(options: &Options) -> Self {
         let now = Instant::now();
-        let connection = Connection::new("", &options.clone().extended_headers(false), now).unwrap();
+        let connection = Connection::new("", &options.clone().headers(Headers::Structured), now).unwrap();
         Self { connection, now, read: Vec::new(), write: Vec::new() }
     }
 
@@ -1116,7 +1116,7 @@ fn everything_is_in_flight_until_its_last_event_is_polled() {
 #[test]
 fn a_list_of_exports_ends_the_conversation() {
     let now = Instant::now();
-    let mut listing = Options::new().extended_headers(false);
+    let mut listing = Options::new().headers(Headers::Structured);
     listing.handshake.list_exports = true;
     let mut connection = Connection::new("", &listing, now).unwrap();
     let export = [&3_u32.to_be_bytes()[..], b"one"].concat();

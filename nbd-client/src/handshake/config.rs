@@ -2,7 +2,7 @@
 //! server's replies.
 
 use super::HandshakeError;
-use crate::frame::is_string;
+use crate::frame::{Headers, is_string};
 use nbd_extents::Strictness;
 
 /// A meta context to ask for, by its exact name.
@@ -60,12 +60,13 @@ impl Default for HandshakeLimits {
 ///
 /// ```
 /// use nbd_client::Strictness;
+/// use nbd_client::frame::Headers;
 /// use nbd_client::handshake::{Handshake, HandshakeConfig};
 ///
 /// let mut config = HandshakeConfig::new("disk");
 /// config.strictness = Strictness::Strict;
 /// // Without extended headers the client starts with STRUCTURED_REPLY, option 8.
-/// config.extended_headers = false;
+/// config.headers = Headers::Structured;
 /// let mut handshake = Handshake::new(config)?;
 /// handshake.feed(b"NBDMAGICIHAVEOPT\0\x03")?;
 /// assert_eq!(handshake.take_output(), b"\0\0\0\x03IHAVEOPT\0\0\0\x08\0\0\0\0");
@@ -78,11 +79,9 @@ pub struct HandshakeConfig {
     pub export: String,
     /// The contexts to ask for.
     pub contexts: Vec<ContextRequest>,
-    /// Ask for extended headers first (default: true).
-    pub extended_headers: bool,
-    /// Ask for structured replies where there are no extended headers (default: true). Without
-    /// either there is no block status.
-    pub structured_replies: bool,
+    /// The best headers to ask for (default: extended). A server without extended headers is asked
+    /// for structured replies. With simple ones there is no block status.
+    pub headers: Headers,
     /// Also list the contexts that the server offers (default: false). They are listed anyway if
     /// one that was asked for is not granted.
     pub list_contexts: bool,
@@ -112,8 +111,7 @@ impl HandshakeConfig {
         Self {
             export: export.into(),
             contexts: Vec::new(),
-            extended_headers: true,
-            structured_replies: true,
+            headers: Headers::Extended,
             list_contexts: false,
             list_exports: false,
             start_tls: false,

@@ -55,8 +55,8 @@ impl Handshake {
         };
         Ok(match step {
             _ if reason == Refusal::SHUTDOWN => return self.abort(error),
-            Step::ExtendedHeaders if self.config.structured_replies => self.start(Step::StructuredReply),
-            Step::ExtendedHeaders | Step::StructuredReply => self.start(Step::Go),
+            Step::ExtendedHeaders => self.start(Step::StructuredReply),
+            Step::StructuredReply => self.start(Step::Go),
             Step::SetContexts => {
                 // contexts listed before the error are not granted
                 self.granted.clear();
@@ -80,14 +80,11 @@ impl Handshake {
     }
 
     pub(super) fn first_step(&mut self) -> Stage {
-        self.start(if self.config.list_exports {
-            Step::ListExports
-        } else if self.config.extended_headers {
-            Step::ExtendedHeaders
-        } else if self.config.structured_replies {
-            Step::StructuredReply
-        } else {
-            Step::Go
+        self.start(match self.config.headers {
+            _ if self.config.list_exports => Step::ListExports,
+            Headers::Extended => Step::ExtendedHeaders,
+            Headers::Structured => Step::StructuredReply,
+            Headers::Simple => Step::Go,
         })
     }
 

@@ -113,7 +113,7 @@ fn the_capture_with_extended_headers() {
 #[test]
 fn the_capture_with_compact_headers() {
     let mut wish = config(&NAMES);
-    wish.extended_headers = false;
+    wish.headers = Headers::Structured;
     let (result, sent) = run_config(wish, &[rep(8, ACK, &[]), set_ok(), go_ok()]);
     let (export, _) = result.unwrap();
     assert_eq!(export.headers, Headers::Structured);
@@ -452,7 +452,7 @@ fn a_plain_list_without_qemu_contexts_is_asked_again() {
         go_ok(),
     ];
     let mut wish = config(&NAMES[..1]);
-    wish.extended_headers = false;
+    wish.headers = Headers::Structured;
     wish.contexts[0].required = false;
     let (export, _) = run_config(wish, &parts).0.unwrap();
     assert_eq!(export.offered.unwrap(), [NAMES[2], "qemu:dirty-bitmap:x"]);

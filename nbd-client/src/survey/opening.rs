@@ -8,6 +8,7 @@ use super::{Order, SurveyorError};
 use crate::client::ClientOver;
 use crate::error::Error;
 use crate::export::Export;
+use crate::frame::Headers;
 use crate::options::Options;
 
 /// Opens the connections of a survey by calls of `connect`, given the options with the contexts to
@@ -24,7 +25,7 @@ where
     let mut first = None;
     // without extended headers there is no payload form, and each connection answers for all its
     // contexts
-    if order == Order::Together || options.handshake.extended_headers {
+    if order == Order::Together || options.handshake.headers == Headers::Extended {
         let connection = connect(asking(options, wanted)).await?;
         let export = connection.export();
         let assumes_data = options.assume_data && export.contexts.is_empty();

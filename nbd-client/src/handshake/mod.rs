@@ -129,9 +129,9 @@ pub struct Handshake {
     has_size: bool,
     /// The contexts granted, in the server's order, those not asked for included.
     granted: Vec<MetaContext>,
-    /// Why SET_META_CONTEXT was refused.
+    /// Why SET_META_CONTEXT was refused by a server that supports it.
     set_refused: Option<HandshakeError>,
-    /// The names that the LIST_META_CONTEXT under way has shown.
+    /// The names that LIST_META_CONTEXT has shown: on offer once it has ended well.
     listing: Vec<String>,
     /// The exports listed.
     exports: Vec<ListedExport>,

@@ -1,6 +1,6 @@
 //! The replies with content, checked one by one, until they make an [`Export`](crate::Export).
 
-use super::{Handshake, HandshakeError, Refusal};
+use super::{Handshake, HandshakeError};
 use crate::export::{BlockSizes, ListedExport, MetaContext, TransmissionFlags};
 use crate::frame::{
     Fields, Headers, MAX_STRING, OptionName, info_type, is_string, option_reply_type, option_type,
@@ -18,8 +18,7 @@ impl Handshake {
         if self.granted.iter().any(|other| other.id == context.id || other.name == context.name) {
             return Err(HandshakeError::DuplicateContext { name, id: context.id });
         }
-        let mut asked = self.config.contexts.iter();
-        let asked = asked.position(|asked| asked.name == context.name);
+        let asked = self.config.contexts.iter().position(|asked| asked.name == context.name);
         self.forgive(Tolerated::UnaskedContext, asked.ok_or(HandshakeError::UnaskedContext(name)))?;
         self.granted.push(context);
         Ok(())
@@ -28,7 +27,9 @@ impl Handshake {
     /// A context that LIST shows. Its number means nothing.
     pub(super) fn list(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::LIST_META_CONTEXT), payload)?;
-        self.listing.push(context.name);
+        if !self.listing.contains(&context.name) {
+            self.listing.push(context.name);
+        }
         Ok(())
     }
 
@@ -39,8 +40,7 @@ impl Handshake {
         let length = fields.u32().and_then(|length| usize::try_from(length).ok());
         let name = length.filter(|&length| length <= MAX_STRING).and_then(|length| fields.bytes(length));
         let name = name.ok_or_else(|| bad_length(option, option_reply_type::SERVER, payload))?;
-        let details = fields.0;
-        let description = (!details.is_empty()).then(|| ServerText::new(details));
+        let description = Some(ServerText::new(fields.0)).filter(|text| !text.is_empty());
         self.exports.push(ListedExport { name: parse_text(option, name)?, description });
         Ok(())
     }
@@ -56,21 +56,6 @@ impl Handshake {
             return Ok(None);
         }
         checked.map(Some)
-    }
-
-    /// A LIST ended well: what it showed is on offer.
-    pub(super) fn listed(&mut self) {
-        let offered = self.export.offered.get_or_insert_default();
-        for name in self.listing.drain(..) {
-            if !offered.contains(&name) {
-                offered.push(name);
-            }
-        }
-    }
-
-    /// True if a server as old as qemu 3.0 may have left something out of a plain list.
-    pub(super) fn shows_no_qemu(&self) -> bool {
-        self.export.offered.as_ref().is_some_and(|names| !names.iter().any(|name| name.starts_with("qemu:")))
     }
 
     /// One piece of information from GO.
@@ -147,26 +132,21 @@ impl Handshake {
 
     fn why_missing(&self, name: &str) -> HandshakeError {
         let name = ServerText::from(name);
-        match &self.set_refused {
-            Some(HandshakeError::Refused { reason: Refusal::UNSUPPORTED, .. }) | None => {}
-            Some(error) => return error.clone(),
-        }
-        if self.export.headers == Headers::Simple {
-            return HandshakeError::NoStructuredReplies(name);
-        }
         let texts = |names: &Vec<String>| names.iter().map(|name| name.as_str().into()).collect();
-        HandshakeError::ContextMissing { name, offered: self.export.offered.as_ref().map(texts) }
+        match &self.set_refused {
+            Some(error) => error.clone(),
+            None if self.export.headers == Headers::Simple => HandshakeError::NoStructuredReplies(name),
+            None => HandshakeError::ContextMissing { name, offered: self.export.offered.as_ref().map(texts) },
+        }
     }
 }
 
-/// `id:4 name`, the name not empty.
+/// `id:4 name`, the name not empty. The header has shown that it is not too long.
 fn parse_context(option: OptionName, payload: &[u8]) -> Result<MetaContext, HandshakeError> {
     let mut fields = Fields(payload);
     match (fields.u32(), fields.0) {
-        (Some(id), name) if !name.is_empty() && name.len() <= MAX_STRING => {
-            Ok(MetaContext { id, name: parse_text(option, name)? })
-        }
-        _ => Err(bad_length(option, option_reply_type::META_CONTEXT, payload)),
+        (None, _) | (_, []) => Err(bad_length(option, option_reply_type::META_CONTEXT, payload)),
+        (Some(id), name) => Ok(MetaContext { id, name: parse_text(option, name)? }),
     }
 }
 

@@ -32,9 +32,9 @@ impl Handshake {
             Step::StructuredReply => self.headers_agreed(Headers::Structured),
             Step::SetContexts => self.contexts_settled(),
             Step::ListContexts => {
-                let is_first = self.export.offered.is_none();
-                self.listed();
-                self.start(if is_first && self.shows_no_qemu() { Step::ListContexts } else { Step::Go })
+                let is_first = self.export.offered.replace(self.listing.clone()).is_none();
+                let shows_qemu = self.listing.iter().any(|name| name.starts_with("qemu:"));
+                self.start(if is_first && !shows_qemu { Step::ListContexts } else { Step::Go })
             }
             Step::ListExports => {
                 put_option(&mut self.output, option_type::ABORT, &[]);
@@ -60,7 +60,8 @@ impl Handshake {
             Step::SetContexts => {
                 // contexts listed before the error are not granted
                 self.granted.clear();
-                self.set_refused = Some(error);
+                // without the option there are no contexts, which is no fault
+                self.set_refused = (reason != Refusal::UNSUPPORTED).then_some(error);
                 self.contexts_settled()
             }
             // names listed before the error do not count

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
 
-/// Joined bytes are written up to each multiple of this, in bytes. Blocks end there too, since no minimum
-/// block is longer than 64 KiB.
+/// Joined bytes are written up to each multiple of this, in bytes. Blocks end there too, since no
+/// minimum block is longer than 64 KiB.
 const LONGEST_JOINED: u64 = 256 << 10;
 
 /// The longest range of zeroes in one transfer, in bytes, so that several connections share a
@@ -22,8 +22,9 @@ const LONG_ZERO: u64 = 1 << 30;
 /// up as if they had been done one after the other.
 ///
 /// Any range can be written, whatever the target's minimum block: neighbours are joined to whole
-/// blocks, and the rest of a block is read, modified and written. Bytes that follow each other in small
-/// pieces, such as the payloads of a backup, are [joined](Self::write_joined) into long writes.
+/// blocks, and the rest of a block is read, modified and written. Bytes that follow each other in
+/// small pieces, such as the payloads of a backup, are [joined](Self::write_joined) into long
+/// writes.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -132,9 +133,9 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         buffer
     }
 
-    /// Makes a call, unless an earlier one failed or was dropped before its end. It begins now and not
-    /// when it is polled, so that one is noticed that is dropped before. After a failure nothing is in
-    /// flight.
+    /// Makes a call, unless an earlier one failed or was dropped before its end. It begins now and
+    /// not when it is polled, so that one is noticed that is dropped before. After a failure nothing
+    /// is in flight.
     pub(crate) fn call(&mut self, call: WriteCall<'_>) -> impl Future<Output = Result<(), Error>> {
         let was_stopped = core::mem::replace(&mut self.is_stopped, true);
         async move {
@@ -150,7 +151,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
             };
             self.is_stopped = result.is_err();
             let Err(error) = result else { return Ok(()) };
-            // of the others nothing is reported; a call that is dropped here leaves the error to the next
+            // of the others nothing is reported; a call dropped here leaves the error to the next
             self.error = Some(error);
             self.pool.abandon_quietly().await;
             self.error.take().map_or(Ok(()), Err)
@@ -212,8 +213,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         Ok(request.offset..request.offset.saturating_add(request.length))
     }
 
-    /// The whole blocks of a range; where it has none, an empty range after its part of the first block.
-    /// The last block of the export may be short.
+    /// The whole blocks of a range; where it has none, an empty range after its part of the first
+    /// block. The last block of the export may be short.
     fn whole_blocks(&self, range: &Range<u64>) -> Range<u64> {
         let (block, size) = (self.pool.export().minimum_block(), self.pool.export().size());
         let start = range.start.div_ceil(block).saturating_mul(block).min(range.end);
@@ -221,8 +222,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         start..end.max(start)
     }
 
-    /// Adds bytes to those that they follow, and writes these if they end at a multiple of `multiple` or
-    /// at the end of the export. Bytes that they do not follow are written first.
+    /// Adds bytes to those that they follow, and writes all of these if they end at a multiple of
+    /// `multiple` or at the end of the export. Bytes that they do not follow are written first.
     async fn join(&mut self, offset: u64, bytes: &[u8], multiple: u64) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
@@ -241,8 +242,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
         Ok(())
     }
 
-    /// Writes the joined bytes, if there are some. The missing bytes of the first block and of the last
-    /// are read before.
+    /// Writes the joined bytes, if there are some. The missing bytes of the first block and of the
+    /// last are read before.
     async fn send_joined(&mut self) -> Result<(), Error> {
         let JoinedBytes { offset, mut bytes, skipped } = core::mem::take(&mut self.joined);
         if bytes.is_empty() {

@@ -19,11 +19,12 @@ const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 /// The merged extents of a survey: see [`Surveyor::survey`](super::Surveyor). Reading it asks the
 /// server.
 ///
-/// It asks in rounds of as many requests as [`SurveyOptions::in_flight`] allows. While the caller
-/// has control nothing is in flight, so a caller that stops, or drops the stream before its end,
-/// leaves no server waiting to send. (A call of the asynchronous stream that is dropped leaves
-/// replies to come, which the next call reads.) The server also rests meanwhile: a program that
-/// takes long over its extents reads the stream in a thread or task of its own.
+/// It asks in rounds of as many requests as
+/// [`in_flight`](nbd_extents::SurveyOptions::in_flight) allows. While the caller has control
+/// nothing is in flight, so a caller that stops, or drops the stream before its end, leaves no
+/// server waiting to send. (A call of the asynchronous stream that is dropped leaves replies to
+/// come, which the next call reads.) The server also rests meanwhile: a program that takes long
+/// over its extents reads the stream in a thread or task of its own.
 ///
 /// ```
 /// # #[cfg(unix)] {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
 use crate::session::{
-    ReadRequest, RequestInfo, Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest,
+    Command, ReadRequest, RequestInfo, Session, SessionConfig, TrimRequest, WriteRequest, ZeroRequest,
 };
 use crate::uri::Uri;
 
@@ -204,7 +204,7 @@ impl Client {
     /// [`StartError::NotOffered`](crate::session::StartError::NotOffered) where the server does not
     /// offer it.
     pub async fn cache(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.call(Transfer::new(RequestInfo::cache(offset, length))).await.map(drop)
+        self.call(Transfer::new(RequestInfo::new(Command::Cache, offset, length))).await.map(drop)
     }
 
     /// Makes the writes durable that were answered before: those that this or another task has awaited. A

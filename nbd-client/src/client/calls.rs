@@ -7,7 +7,7 @@ use super::Client;
 use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::session::{
-    Admit, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest, TrimRequest,
+    Admit, Command, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest, TrimRequest,
     WriteRequest, ZeroRequest,
 };
 use crate::transport::Transport;
@@ -112,7 +112,7 @@ impl<T: Transport> Client<T> {
     /// As [`Self::read`], and [`StartError::NotOffered`]
     /// where the server does not offer it.
     pub fn cache(&mut self, offset: u64, length: u64) -> Result<(), Error> {
-        self.run(Transfer::new(RequestInfo::cache(offset, length)), Lent::default())
+        self.run(Transfer::new(RequestInfo::new(Command::Cache, offset, length)), Lent::default())
     }
 
     /// Makes durable whatever was written before. A server that does not offer it has nothing to

@@ -190,7 +190,7 @@ impl Connection {
 
     /// The limits on requests in flight.
     pub(crate) fn limits(&self) -> SessionLimits {
-        self.session().map(|session| session.config().limits).unwrap_or_default()
+        self.session().map(|session| session.config.limits).unwrap_or_default()
     }
 
     pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {

@@ -6,8 +6,8 @@
 use super::*;
 use crate::frame::{Headers, command, command_flag};
 use crate::session::{
-    Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits, StatusRequest,
-    TrimRequest, WriteRequest, take_all,
+    Command, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits,
+    StatusRequest, TrimRequest, WriteRequest, take_all,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -226,7 +226,7 @@ fn every_transfer_is_cut_into_requests_of_its_kind() {
     assert_eq!(durable, pieces(command::WRITE, command_flag::FUA, 0, &[MIB, 1]));
     let trims = plain().all_asked(trim(GIB, 150 * MIB));
     assert_eq!(trims, pieces(command::TRIM, 0, GIB, &[64 * MIB, 64 * MIB, 22 * MIB]));
-    let caches = plain().all_asked(Transfer::new(RequestInfo::cache(0, 40 * MIB)));
+    let caches = plain().all_asked(Transfer::new(RequestInfo::new(Command::Cache, 0, 40 * MIB)));
     assert_eq!(caches, pieces(command::CACHE, 0, 0, &[32 * MIB, 8 * MIB]));
     let flush = plain().all_asked(Transfer::new(RequestInfo::FLUSH));
     assert_eq!(flush, [(command::FLUSH, 0, 0, 0)]);
@@ -1145,7 +1145,7 @@ fn limits_and_strictness_of_the_options_are_the_session_s() {
     let options = Options::new().strict(true).session_limits(limits);
     let mut talk = Talk::open(Terms::new(USUAL), &options);
     let now = talk.now;
-    assert!(talk.connection.session().unwrap().config().strictness.is_strict());
+    assert!(talk.connection.session().unwrap().config.strictness.is_strict());
     talk.connection.start(now, |session| session.start_flush()).unwrap();
     let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
     assert!(matches!(error, Error::Start(StartError::TooManyInFlight(1))), "{error}");

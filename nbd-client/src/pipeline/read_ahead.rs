@@ -87,7 +87,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
     ) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
+            options: options.within(pool.checks.config.limits, pool.checks.longest_payload()),
             pool,
             ranges: ranges.into_iter(),
             range: 0..0,

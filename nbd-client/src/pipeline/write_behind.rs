@@ -114,7 +114,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     pub fn new(pool: &'a mut PoolOver<W>, options: PipelineOptions) -> Result<Self, Error> {
         pool.check_idle()?;
         Ok(Self {
-            options: options.within(pool.checks.config().limits, pool.checks.longest_payload()),
+            options: options.within(pool.checks.config.limits, pool.checks.longest_payload()),
             pool,
             in_flight: Vec::new(),
             joined: JoinedBytes::default(),

@@ -29,7 +29,7 @@ impl<W: Worker> PoolOver<W> {
         self.check_alive()?;
         transfer.check(&self.checks)?;
         let moved = transfer.request.moves();
-        self.checks.config().limits.check(self.in_flight.len(), self.bytes_in_flight, moved)?;
+        self.checks.config.limits.check(self.in_flight.len(), self.bytes_in_flight, moved)?;
         let number = self.checks.next_number();
         let next = self.members.iter_mut().enumerate().min_by_key(|(_, member)| member.load);
         let Some((index, member)) = next else { return Err(Error::GivenUp) };

@@ -301,7 +301,7 @@ fn commands_that_are_not_offered() {
         (RequestInfo::FLUSH, 2, "FLUSH"),
         (RequestInfo::new(Command::Trim, 0, 1), 5, "TRIM"),
         (RequestInfo::new(Command::WriteZeroes, 0, 1), 6, "WRITE_ZEROES"),
-        (RequestInfo::cache(0, 1), 10, "CACHE"),
+        (RequestInfo::new(Command::Cache, 0, 1), 10, "CACHE"),
         (TrimRequest::new(0, 1).fua().0, 3, "FUA"),
         (ZeroRequest::new(0, 1).fast().0, 11, "FAST_ZERO"),
     ] {

@@ -61,7 +61,7 @@ use crate::stats::SessionStats;
 /// ```
 #[derive(Debug, Default)]
 pub struct Session {
-    config: SessionConfig,
+    pub(crate) config: SessionConfig,
     contexts: Arc<[u32]>,
     requests: Requests,
     input: ReplyInput,

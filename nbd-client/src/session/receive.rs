@@ -231,11 +231,9 @@ impl Session {
     fn context(&mut self, chunk: &ChunkHeader, admit: &mut Admit<'_>) -> Role {
         let &ChunkHeader { cookie, length, .. } = chunk;
         let context = Fields(&self.input.payload).u32();
-        debug_assert!(context.is_some(), "a status chunk without its context id");
-        let context = context.unwrap_or_default();
-        let pending = self.requests.in_flight.get_mut(&cookie);
-        let Some(Pending { answer: ExpectedAnswer::Status { contexts, seen }, .. }) = pending else {
-            debug_assert!(false, "a chunk under way whose request is gone");
+        let pending = self.requests.in_flight.get_mut(&cookie).map(|pending| &mut pending.answer);
+        let (Some(context), Some(ExpectedAnswer::Status { contexts, seen })) = (context, pending) else {
+            debug_assert!(false, "a status chunk without its context id, or whose request is gone");
             return Role::Drop;
         };
         if !contexts.contains(&context) {

@@ -90,10 +90,6 @@ impl RequestInfo {
 
     pub(crate) const FLUSH: Self = Self::new(Command::Flush, 0, 0);
 
-    pub(crate) const fn cache(offset: u64, length: u64) -> Self {
-        Self::new(Command::Cache, offset, length)
-    }
-
     pub(super) const fn with(self, flag: u16) -> Self {
         Self { flags: self.flags | flag, ..self }
     }

@@ -121,7 +121,7 @@ impl Session {
     ///
     /// [`StartError`]; nothing is sent.
     pub fn start_cache(&mut self, offset: u64, length: u64) -> Result<Cookie, StartError> {
-        self.start_plain(RequestInfo::cache(offset, length))
+        self.start_plain(RequestInfo::new(Command::Cache, offset, length))
     }
 
     /// Starts to make durable whatever was answered before.
@@ -185,10 +185,6 @@ impl Session {
         let chunk = limits.max_payload.min(limits.max_reply).saturating_sub(OFFSET);
         let longest = PAYLOAD.min(u32::try_from(chunk).unwrap_or(PAYLOAD));
         self.config.whole_blocks(longest).max(export.block_size.map_or(1, BlockSizes::minimum))
-    }
-
-    pub(crate) const fn config(&self) -> &SessionConfig {
-        &self.config
     }
 
     pub(crate) const fn export(&self) -> &Export {
@@ -288,10 +284,7 @@ impl Session {
             (Command::BlockStatus, _) => u64::from(u32::MAX) - 1,
             _ => COMPACT_EFFECT,
         };
-        if terms.length > longest {
-            return Err(StartError::TooLong { request: terms, longest });
-        }
-        Ok(())
+        if terms.length > longest { Err(StartError::TooLong { request: terms, longest }) } else { Ok(()) }
     }
 
     /// An error unless the range is inside the export and, except at its end, in whole blocks.

@@ -110,7 +110,7 @@ impl<M> SurveyorOver<ClientOver<M>> {
         if let Some(minimum) = blocks.map(BlockSizes::minimum).max() {
             params = params.min_block(minimum)?;
         }
-        let is_strict = self.sessions().any(|session| session.config().strictness.is_strict());
+        let is_strict = self.sessions().any(|session| session.config.strictness.is_strict());
         let strictness = if is_strict { Strictness::Strict } else { Strictness::Lenient };
         Ok(SurveyOptions::new(params).strictness(strictness))
     }

@@ -38,9 +38,7 @@ impl Connection {
                 }
                 return Ok(Some(event));
             }
-            if self.is_given_up {
-                return Err(Error::GivenUp);
-            }
+            self.check_alive()?;
             if !self.process_input(lent).map_err(|error| self.give_up(error))? {
                 return Ok(None);
             }

@@ -182,10 +182,7 @@ impl Connection {
     /// The session, once the handshake is over: the requests that it takes, and its statistics.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
-        match &self.stage {
-            Stage::Open(session) => Some(session),
-            _ => None,
-        }
+        if let Stage::Open(session) = &self.stage { Some(session) } else { None }
     }
 
     /// The limits on requests in flight.
@@ -194,10 +191,7 @@ impl Connection {
     }
 
     pub(crate) fn into_exports(self) -> Option<Vec<ListedExport>> {
-        match self.stage {
-            Stage::Handshake(handshake) => handshake.into_exports(),
-            Stage::Open(..) => None,
-        }
+        if let Stage::Handshake(handshake) = self.stage { handshake.into_exports() } else { None }
     }
 
     /// True if no request is in flight, and no event is left to [`poll`](Self::poll).
@@ -226,7 +220,7 @@ impl Connection {
 
     /// True if nothing will follow the output that there is.
     const fn is_over(&self) -> bool {
-        let is_listed = matches!(self.stage, Stage::Handshake(..)) && self.is_open();
+        let is_listed = self.is_open() && self.session().is_none();
         self.says_goodbye || self.is_given_up || is_listed
     }
 
@@ -288,10 +282,8 @@ impl Connection {
         if self.is_idle() {
             self.clock.restart(now);
         }
-        match &mut self.stage {
-            Stage::Open(session) => Ok((session, &mut self.transfers)),
-            Stage::Handshake(..) => Err(Error::GivenUp),
-        }
+        let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
+        Ok((session, &mut self.transfers))
     }
 
     /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
@@ -354,10 +346,7 @@ impl Connection {
     /// After ESHUTDOWN a client MUST disconnect (NBD protocol, "Error values"), once every answer
     /// is there.
     fn obey_shutdown(&mut self, now: Instant) {
-        if let Stage::Open(session) = &self.stage
-            && session.must_disconnect()
-            && session.in_flight() == 0
-        {
+        if self.session().is_some_and(|session| session.must_disconnect() && session.in_flight() == 0) {
             self.begin_goodbye(now);
             self.obeys_shutdown = true;
         }

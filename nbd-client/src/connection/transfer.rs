@@ -78,16 +78,20 @@ impl Transfer {
 
     /// An error if a connection with this session would not take it.
     pub(crate) fn check(&self, session: &Session) -> Result<(), StartError> {
-        session.check_whole(self.terms(session.export().flags))
+        session.check_whole(self.terms(session.export().flags, Zeroing::Plain))
     }
 
-    /// The whole of it as one request.
-    pub(crate) fn terms(&self, flags: TransmissionFlags) -> RequestInfo {
-        if self.is_zero && !flags.can_write_zeroes() { self.as_write() } else { self.request }
-    }
-
-    const fn as_write(&self) -> RequestInfo {
-        WriteRequest::new(self.request.offset).of(self.request.length)
+    /// The whole of it as one request, zeroes in the best way that the server offers and that is no
+    /// better than `best`.
+    fn terms(&self, flags: TransmissionFlags, best: Zeroing) -> RequestInfo {
+        let has_plain = flags.can_write_zeroes() && best < Zeroing::Data;
+        let has_fast = has_plain && flags.can_fast_zero() && best == Zeroing::Fast;
+        match self.request {
+            request if !self.is_zero => request,
+            request if has_fast => ZeroRequest(request).fast().0,
+            request if has_plain => request,
+            RequestInfo { offset, length, .. } => WriteRequest::new(offset).of(length),
+        }
     }
 }
 
@@ -138,7 +142,7 @@ impl Transfers {
         session: &mut Session,
     ) -> Cookie {
         let cookie = number.unwrap_or_else(|| session.next_number());
-        let RequestInfo { offset, length, .. } = transfer.terms(session.export().flags);
+        let RequestInfo { offset, length, .. } = transfer.request;
         let range = offset..offset.saturating_add(length);
         let job = ActiveTransfer {
             rest: Some(range),
@@ -204,17 +208,21 @@ impl Transfers {
 
     /// Starts requests as long as the session has room for them.
     pub(super) fn fill(&mut self, session: &mut Session) {
-        while let Some(&number) = self.ready.front() {
-            let Some(job) = self.jobs.get_mut(&number) else {
-                self.ready.pop_front();
-                continue;
-            };
+        while let Some(number) = self.ready.pop_front() {
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
             let Some(open) = job.next_open() else {
-                self.ready.pop_front();
-                self.finish_if_over(number, session);
+                if job.in_flight == 0 {
+                    self.finish(number, session);
+                }
                 continue;
             };
-            let whole = job.terms(self.zeroing, session.export().flags);
+            if job.in_flight >= IN_FLIGHT {
+                // others have their turn, and an answer brings this one back
+                continue;
+            }
+            // it stays the next until it has asked for all of it
+            self.ready.push_front(number);
+            let whole = job.transfer.terms(session.export().flags, self.zeroing);
             let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
             let longest = longest_piece(whole, session).min(job.longest).min(learned);
             let length = longest.min(open.end - open.start);
@@ -222,11 +230,6 @@ impl Transfers {
             // alone on the connection it is never refused for its size
             if session.in_flight() > 0 && !session.has_room(terms.moves()) {
                 return;
-            }
-            if job.in_flight >= IN_FLIGHT {
-                // others have their turn, and an answer brings this one back
-                self.ready.pop_front();
-                continue;
             }
             let at = fit(terms.offset - job.transfer.request.offset);
             match session.start_part(number, terms, at, job.transfer.is_zero) {
@@ -270,23 +273,20 @@ impl Transfers {
             }
             // the server took a shorter one, so the length was the reason
             _ if job.longest < u64::MAX => {
-                let RequestInfo { command, .. } = job.terms(self.zeroing, session.export().flags);
+                let RequestInfo { command, .. } = job.transfer.terms(session.export().flags, self.zeroing);
                 let learned = self.learned.entry(command).or_insert(job.longest);
                 *learned = job.longest.min(*learned);
             }
             _ => {}
         }
-        if job.next_open().is_some() && !self.ready.contains(&owner) {
+        // one without open ranges may be over, whoever else waits
+        if job.next_open().is_none() || !self.ready.contains(&owner) {
             self.ready.push_front(owner);
         }
-        self.finish_if_over(owner, session);
         self.fill(session);
     }
 
-    fn finish_if_over(&mut self, number: u64, session: &mut Session) {
-        if self.jobs.get(&number).is_none_or(|job| job.in_flight > 0 || job.next_open().is_some()) {
-            return;
-        }
+    fn finish(&mut self, number: u64, session: &mut Session) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie(number);
         if let TransferBytes::Own(data) = job.transfer.bytes {
@@ -308,16 +308,6 @@ impl Transfers {
 }
 
 impl ActiveTransfer {
-    /// The whole of it in the best way that the server is known to have.
-    fn terms(&self, zeroing: Zeroing, flags: TransmissionFlags) -> RequestInfo {
-        let has_fast = flags.can_write_zeroes() && flags.can_fast_zero();
-        match zeroing {
-            Zeroing::Fast if self.transfer.is_zero && has_fast => ZeroRequest(self.transfer.request).fast().0,
-            Zeroing::Data if self.transfer.is_zero => self.transfer.as_write(),
-            _ => self.transfer.terms(flags),
-        }
-    }
-
     /// The next range to ask for.
     fn next_open(&self) -> Option<Range<u64>> {
         self.again.last().or(self.rest.as_ref()).cloned()

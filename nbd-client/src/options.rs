@@ -27,7 +27,7 @@ const ANOTHER: Duration = Duration::from_secs(5);
 ///     .request_timeout(Duration::from_secs(10));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Options {
     /// For an export whose name is not known yet.
@@ -52,23 +52,10 @@ pub(crate) struct TimeLimits {
     pub(crate) deadline: Option<Instant>,
 }
 
-impl Default for Options {
-    /// See [`Options::new`].
+impl Default for TimeLimits {
     fn default() -> Self {
-        Self {
-            handshake: HandshakeConfig::default(),
-            assume_data: false,
-            time: TimeLimits {
-                connect: Duration::from_secs(60),
-                request: Duration::from_secs(300),
-                flush: None,
-                deadline: None,
-            },
-            session_limits: SessionLimits::default(),
-            canceller: Canceller::new(),
-            tls: None,
-            tls_config: None,
-        }
+        let (connect, request) = (Duration::from_secs(60), Duration::from_secs(300));
+        Self { connect, request, flush: None, deadline: None }
     }
 }
 
@@ -122,9 +109,8 @@ impl Options {
     /// It is always safe, and reads everything. The surveyor says that it does so, and the survey
     /// counts the bytes ([`SurveyStats::assumed_bytes`](nbd_extents::SurveyStats)). A bitmap that
     /// is required and not there stays an error.
-    pub const fn assume_data(mut self, assume: bool) -> Self {
-        self.assume_data = assume;
-        self
+    pub fn assume_data(self, assume_data: bool) -> Self {
+        Self { assume_data, ..self }
     }
 
     /// Whether to refuse every violation of a MUST (default: no, see [`Strictness`]).
@@ -169,9 +155,8 @@ impl Options {
     }
 
     /// Bounds on what the server may send after the handshake.
-    pub const fn session_limits(mut self, limits: SessionLimits) -> Self {
-        self.session_limits = limits;
-        self
+    pub fn session_limits(self, session_limits: SessionLimits) -> Self {
+        Self { session_limits, ..self }
     }
 
     /// Bounds on what the server may send in the handshake.
@@ -183,16 +168,14 @@ impl Options {
     /// The canceller that ends the connection, also while it is being made. Over a transport of the
     /// caller's own ([`Client::over`](crate::Client::over)) it is only looked at before the
     /// handshake; such a transport has its own way to be ended.
-    pub fn canceller(mut self, canceller: Canceller) -> Self {
-        self.canceller = canceller;
-        self
+    pub fn canceller(self, canceller: Canceller) -> Self {
+        Self { canceller, ..self }
     }
 
     /// Connects over TLS, also where the URI is `nbd://` or there is no URI. Parameters of a URI
     /// count more than these options.
-    pub fn tls(mut self, tls: TlsOptions) -> Self {
-        self.tls = Some(tls);
-        self
+    pub fn tls(self, tls: TlsOptions) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// A configuration of rustls for connections over TLS, in place of certificates from files.
@@ -200,9 +183,8 @@ impl Options {
     /// Of the [`TlsOptions`] only the name of the host is used. The configuration decides whether a
     /// server's certificate is verified.
     #[cfg(feature = "tls")]
-    pub fn tls_config(mut self, config: alloc::sync::Arc<rustls::ClientConfig>) -> Self {
-        self.tls_config = Some(config);
-        self
+    pub fn tls_config(self, config: alloc::sync::Arc<rustls::ClientConfig>) -> Self {
+        Self { tls_config: Some(config), ..self }
     }
 
     /// The options of a connection to this URI, with what it says about TLS.
@@ -223,9 +205,5 @@ impl Options {
     pub(crate) fn after_hang_up(&self, error: &Error) -> Option<Self> {
         let disliked = During::Option(OptionName(option_type::EXTENDED_HEADERS));
         (error.hung_up_during() == Some(disliked)).then(|| self.clone().headers(Headers::Structured))
-    }
-
-    pub(crate) fn handshake(&self, export: &str) -> HandshakeConfig {
-        HandshakeConfig { export: export.to_owned(), ..self.handshake.clone() }
     }
 }

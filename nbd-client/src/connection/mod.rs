@@ -39,7 +39,7 @@ use transfer::Transfers;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::frame::During;
-use crate::handshake::{Handshake, HandshakeStatus};
+use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
 use crate::session::{Admit, Cookie, Session, SessionLimits, StartError};
 use crate::tls::{TlsSession, TlsSetup};
@@ -140,10 +140,10 @@ impl Connection {
     /// cannot be used, [`Error::Cancelled`] if the options' canceller has fired.
     pub fn new(export: &str, options: &Options, now: Instant) -> Result<Self, Error> {
         options.canceller.check().map_err(|_| Error::Cancelled(During::Connect))?;
-        let mut config = options.handshake(export);
         let rustls = options.tls_config.as_ref();
         let setup = options.tls.as_ref().map(|tls| TlsSetup::new(tls, rustls)).transpose()?;
-        config.start_tls = setup.is_some();
+        let (export, start_tls) = (export.to_owned(), setup.is_some());
+        let config = HandshakeConfig { export, start_tls, ..options.handshake.clone() };
         Ok(Self {
             stage: Stage::Handshake(Box::new(Handshake::new(config)?)),
             options: options.clone(),

@@ -158,10 +158,7 @@ impl Error {
     /// ```
     #[must_use]
     pub const fn request(&self) -> Option<&RequestError> {
-        match self {
-            Self::Request(error) => Some(error),
-            _ => None,
-        }
+        if let Self::Request(error) = self { Some(error) } else { None }
     }
 
     /// The part of the conversation in which the server hung up, if it is that.

@@ -10,7 +10,7 @@ use super::connect::connect;
 use super::driver::Driver;
 use super::task::{Answer, Caller, Message, drive};
 use crate::client::Dial;
-use crate::connection::{Transfer, TransferBytes};
+use crate::connection::Transfer;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
@@ -133,7 +133,7 @@ impl Client {
             // before memory is taken for it
             read.check(&self.checks)?;
         }
-        self.call(read.with(TransferBytes::Own(vec![0; length]))).await
+        self.call(read.with(vec![0; length])).await
     }
 
     /// Writes `data` to `offset`. It is durable only after a [flush](Self::flush).
@@ -158,7 +158,7 @@ impl Client {
     }
 
     async fn write_as(&self, request: WriteRequest, data: Vec<u8>) -> Result<(), Error> {
-        let write = Transfer::new(request.of(data.len() as u64)).with(TransferBytes::Own(data));
+        let write = Transfer::new(request.of(data.len() as u64)).with(data);
         self.call(write).await.map(drop)
     }
 

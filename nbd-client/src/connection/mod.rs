@@ -26,7 +26,7 @@ mod output;
 mod tests;
 mod transfer;
 
-pub(crate) use transfer::{Transfer, TransferBytes};
+pub(crate) use transfer::Transfer;
 
 use core::fmt;
 use core::ops::Range;

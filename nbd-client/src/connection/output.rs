@@ -23,11 +23,11 @@ impl Connection {
         let (records, plaintext) = match tls {
             Some(tls) => {
                 tls.seal(plaintext, is_over);
-                (Some(tls.output()).filter(|records| !records.is_empty()), None)
+                (Some(tls.output()), None)
             }
             None => (None, Some(plaintext)),
         };
-        records.into_iter().chain(plaintext.into_iter().flatten())
+        records.into_iter().chain(plaintext.into_iter().flatten()).filter(|slice| !slice.is_empty())
     }
 
     /// Says that the first `count` bytes of the output were sent.
@@ -72,10 +72,9 @@ fn plaintext<'a>(
     lent: &'a [u8],
 ) -> impl Iterator<Item = &'a [u8]> {
     let (hello, session) = match stage {
-        Stage::Handshake(handshake) => (handshake.output(), None),
-        Stage::Open(session) => (&[][..], Some(session)),
+        Stage::Handshake(handshake) => (Some(handshake.output()), None),
+        Stage::Open(session) => (None, Some(session)),
     };
     let lender = move |owner| transfers.data(owner).unwrap_or(lent);
-    let hello = Some(hello).filter(|hello| !hello.is_empty());
     hello.into_iter().chain(session.into_iter().flat_map(move |session| session.output_in(lender)))
 }

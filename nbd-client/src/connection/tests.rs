@@ -190,12 +190,12 @@ fn reply(request: &Asked, errno: u32, data: &[u8]) -> Vec<u8> {
 }
 
 fn read(offset: u64, length: u64) -> Transfer {
-    Transfer::new(ReadRequest::new(offset).of(length)).with(TransferBytes::Spare)
+    Transfer::new(ReadRequest::new(offset).of(length)).with(Vec::new())
 }
 
 fn write(offset: u64, data: Vec<u8>) -> Transfer {
     let request = WriteRequest::new(offset).of(data.len() as u64);
-    Transfer::new(request).with(TransferBytes::Own(data))
+    Transfer::new(request).with(data)
 }
 
 fn trim(offset: u64, length: u64) -> Transfer {
@@ -221,7 +221,7 @@ fn every_transfer_is_cut_into_requests_of_its_kind() {
     let writes = plain().all_asked(write(7, vec![1; MIB as usize + 1]));
     assert_eq!(writes, pieces(command::WRITE, 0, 7, &[MIB, 1]));
     let request = WriteRequest::new(0).fua().of(MIB + 1);
-    let bytes = TransferBytes::Own(vec![1; MIB as usize + 1]);
+    let bytes = vec![1; MIB as usize + 1];
     let durable = plain().all_asked(Transfer::new(request).with(bytes));
     assert_eq!(durable, pieces(command::WRITE, command_flag::FUA, 0, &[MIB, 1]));
     let trims = plain().all_asked(trim(GIB, 150 * MIB));

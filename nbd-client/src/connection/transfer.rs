@@ -29,23 +29,12 @@ const QUICK_EFFECT: u64 = 1 << 30;
 /// refusal means something else.
 const NEVER_TOO_LONG: u64 = 64 << 10;
 
-/// The bytes of a transfer.
-#[derive(Debug)]
-pub(crate) enum TransferBytes {
-    /// Its own.
-    Own(Vec<u8>),
-    /// The bytes of a read, in a buffer that the session keeps. The transfer gets it with the first
-    /// byte: the buffer that was used last is still in the processor's cache.
-    Spare,
-    /// The caller's, which are lent with each call, or none.
-    Lent,
-}
-
 /// A request for a range of any length.
 #[derive(Debug)]
 pub struct Transfer {
     pub(crate) request: RequestInfo,
-    bytes: TransferBytes,
+    /// Its own bytes; `None` if the caller lends them with each call, or if there are none.
+    bytes: Option<Vec<u8>>,
     /// WRITE_ZEROES that may go out in any way that makes zeroes.
     is_zero: bool,
 }
@@ -53,18 +42,19 @@ pub struct Transfer {
 impl Transfer {
     /// A request in exactly this way. The caller lends the bytes that it moves.
     pub(crate) const fn new(request: RequestInfo) -> Self {
-        Self { request, bytes: TransferBytes::Lent, is_zero: false }
+        Self { request, bytes: None, is_zero: false }
     }
 
-    /// This request with other bytes, as many as it is long.
-    pub(crate) fn with(self, bytes: TransferBytes) -> Self {
-        Self { bytes, ..self }
+    /// This request with bytes of its own, as many as it is long. A read may have none: it gets a
+    /// buffer that the session keeps with its first byte, when the buffer that was used last is still
+    /// in the processor's cache.
+    pub(crate) fn with(self, bytes: Vec<u8>) -> Self {
+        Self { bytes: Some(bytes), ..self }
     }
 
     /// Zeroes in the best way that the server has.
-    pub(crate) const fn zero(offset: u64, length: u64) -> Self {
-        let request = ZeroRequest::new(offset, length).0;
-        Self { request, bytes: TransferBytes::Lent, is_zero: true }
+    pub(crate) fn zero(offset: u64, length: u64) -> Self {
+        Self { is_zero: true, ..Self::new(ZeroRequest::new(offset, length).0) }
     }
 
     /// True if there is nothing to ask for: an empty range, or a FLUSH of a server that does not
@@ -185,8 +175,7 @@ impl Transfers {
 
     /// The transfer's own bytes to write; `None` if the caller lends them.
     pub(super) fn data(&self, owner: u64) -> Option<&[u8]> {
-        let TransferBytes::Own(bytes) = &self.jobs.get(&owner)?.transfer.bytes else { return None };
-        Some(bytes)
+        self.jobs.get(&owner)?.transfer.bytes.as_deref()
     }
 
     /// The buffer for the reply under way: the transfer's own, now that something for it comes, or
@@ -198,12 +187,12 @@ impl Transfers {
             return lent;
         }
         let Some(ActiveTransfer { transfer, .. }) = self.jobs.get_mut(&owner) else { return lent };
-        if matches!(transfer.bytes, TransferBytes::Spare) {
-            let mut buffer = session.spare_buffer();
-            buffer.resize(fit(transfer.request.length), 0);
-            transfer.bytes = TransferBytes::Own(buffer);
+        let Some(bytes) = &mut transfer.bytes else { return lent };
+        if bytes.is_empty() {
+            *bytes = session.spare_buffer();
+            bytes.resize(fit(transfer.request.length), 0);
         }
-        if let TransferBytes::Own(bytes) = &mut transfer.bytes { bytes } else { lent }
+        bytes
     }
 
     /// Starts requests as long as the session has room for them.
@@ -289,7 +278,7 @@ impl Transfers {
     fn finish(&mut self, number: u64, session: &mut Session) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie(number);
-        if let TransferBytes::Own(data) = job.transfer.bytes {
+        if let Some(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {
                 session.event(Event::Read { cookie, data });
             } else {

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 
 use super::{PipelineOptions, in_memory};
-use crate::connection::{Transfer, TransferBytes};
+use crate::connection::Transfer;
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest};
@@ -155,7 +155,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             }
             let mut buffer = self.pool.buffers.take();
             buffer.resize(in_memory(length), 0);
-            let read = Transfer::new(ReadRequest::new(offset).of(length)).with(TransferBytes::Own(buffer));
+            let read = Transfer::new(ReadRequest::new(offset).of(length)).with(buffer);
             let cookie = self.pool.begin(read)?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::{PipelineOptions, in_memory};
-use crate::connection::{Transfer, TransferBytes};
+use crate::connection::Transfer;
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
@@ -271,7 +271,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     async fn read_block(&mut self, start: u64) -> Result<Vec<u8>, Error> {
         let end = self.pool.export().size().min(start + self.pool.export().minimum_block());
         let read = Transfer::new(ReadRequest::new(start).of(end - start));
-        let cookie = self.start(read.with(TransferBytes::Spare)).await?;
+        let cookie = self.start(read.with(Vec::new())).await?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
             self.receive().await?;
@@ -283,7 +283,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
 
     async fn start_write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         let write = Transfer::new(WriteRequest::new(offset).of(data.len() as u64));
-        self.start(write.with(TransferBytes::Own(data))).await.map(drop)
+        self.start(write.with(data)).await.map(drop)
     }
 
     async fn start(&mut self, transfer: Transfer) -> Result<Cookie, Error> {

@@ -193,18 +193,15 @@ pub(crate) fn check_same<'a>(
     others: impl IntoIterator<Item = &'a Export>,
 ) -> Result<(), Error> {
     for other in others {
-        let what = if other.size() != export.size() {
-            "size"
-        } else if other.flags.of_export() != export.flags.of_export() {
-            "transmission flags"
-        } else if other.block_size != export.block_size {
-            "block sizes"
-        } else if other.headers != export.headers {
-            "headers"
-        } else {
-            continue;
-        };
-        return Err(Error::Disagreement(what));
+        let facts = [
+            (other.size() == export.size(), "size"),
+            (other.flags.of_export() == export.flags.of_export(), "transmission flags"),
+            (other.block_size == export.block_size, "block sizes"),
+            (other.headers == export.headers, "headers"),
+        ];
+        if let Some((_, what)) = facts.into_iter().find(|(is_same, _)| !is_same) {
+            return Err(Error::Disagreement(what));
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::{Lane, Read, Shared, Write, in_memory, length};
-use crate::connection::{Transfer, TransferBytes};
+use crate::connection::Transfer;
 use crate::copy::CopyError;
 use crate::copy::queue::{Piece, PieceTask};
 use crate::session::{ReadRequest, StatusRequest, WriteRequest, ZeroRequest};
@@ -93,7 +93,7 @@ impl Lane {
         self.held += kept.as_ref().map_or(0, |kept| kept.len() as u64);
         let range = offset..offset + bytes.len() as u64;
         let request = WriteRequest::new(offset).of(bytes.len() as u64);
-        let transfer = Transfer::new(request).with(TransferBytes::Own(bytes));
+        let transfer = Transfer::new(request).with(bytes);
         self.begin_write(transfer, Write::Data { range, kept, part })
     }
 
@@ -162,5 +162,5 @@ impl Lane {
 
 /// A read of a range into a buffer that the connection keeps.
 fn read_into_spare(range: &Range<u64>) -> Transfer {
-    Transfer::new(ReadRequest::new(range.start).of(length(range))).with(TransferBytes::Spare)
+    Transfer::new(ReadRequest::new(range.start).of(length(range))).with(Vec::new())
 }

@@ -68,7 +68,12 @@ impl Transfer {
 
     /// An error if a connection with this session would not take it.
     pub(crate) fn check(&self, session: &Session) -> Result<(), StartError> {
-        session.check_whole(self.terms(session.export().flags, Zeroing::Plain))
+        session.check_whole(self.whole(session.export().flags))
+    }
+
+    /// The whole of it as one request, zeroes as they go out where FAST_ZERO does not work.
+    pub(crate) fn whole(&self, flags: TransmissionFlags) -> RequestInfo {
+        self.terms(flags, Zeroing::Plain)
     }
 
     /// The whole of it as one request, zeroes in the best way that the server offers and that is no

@@ -188,7 +188,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
 
     async fn zero_range(&mut self, offset: u64, length: u64) -> Result<(), Error> {
         let zeroes = Transfer::zero(offset, length);
-        let range = self.check(zeroes.request)?;
+        let range = self.check(zeroes.whole(self.pool.export().flags))?;
         let blocks = self.whole_blocks(&range);
         let block = self.pool.export().minimum_block();
         // parts of a block, whose length is that of a block at most

@@ -138,6 +138,33 @@ async fn a_connection_that_is_dropped_is_closed() {
     }
 }
 
+/// The thread that connects ends with its call: otherwise a runtime would wait for it.
+#[test]
+fn a_call_that_is_dropped_while_it_connects_leaves_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = socket2::SockAddr::unix(dir.path().join("full")).unwrap();
+    let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let full = core::iter::repeat_with(|| {
+        let waiting = socket();
+        waiting.set_nonblocking(true).unwrap();
+        waiting.connect(&address).map(|()| waiting)
+    });
+    let _waiting: Vec<_> = full.map_while(Result::ok).collect();
+    let uri: Uri = format!("nbd+unix:///?socket={}/full", dir.path().display()).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let started = Instant::now();
+    let options = Options::new();
+    runtime.block_on(async {
+        let connect = aio::Driver::connect(&uri, &options);
+        tokio::time::timeout(Duration::from_millis(100), connect).await.unwrap_err();
+    });
+    drop(runtime);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
 /// A whole pipeline that is dropped at a random time: its pool is usable when that is abandoned.
 #[tokio::test]
 async fn a_job_can_be_dropped_at_any_time() {

@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// The errors of a connection; it is closed all the same.
     pub async fn disconnect(mut self) -> Result<(), Error> {
-        self.io.disconnect().await
+        self.io.say_goodbye().await
     }
 }
 
@@ -148,18 +148,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive for Driven<Awaited<S>> {
         let moved = before(end, poll_fn(|cx| self.poll_exchange(cx))).await;
         moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driven<Awaited<S>> {
-    /// Says goodbye and closes the stream, within the time for both.
-    pub(super) async fn disconnect(&mut self) -> Result<(), Error> {
-        self.say_goodbye().await?;
+    async fn close(&mut self) {
         let end = self.connection.clock.goodbye_end();
         // The server may have closed first, or a stream with a buffer of its own may wait for it.
         before(end, self.mover.0.shutdown()).await;
-        Ok(())
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Driven<Awaited<S>> {
     /// Sends as much as goes without waiting, and reads once. Ready when something was read, or
     /// when all was sent.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

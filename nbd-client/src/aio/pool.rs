@@ -88,7 +88,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut ended = serve(&mut driver, jobs, &mut outbox).await;
     if ended.is_ok() {
-        ended = driver.io.disconnect().await;
+        ended = driver.io.say_goodbye().await;
     }
     outbox.end(&driver.io.connection, ended);
 }

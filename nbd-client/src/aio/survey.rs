@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
         order: Order,
         connect: impl FnMut(Options) -> F,
     ) -> Result<Self, SurveyorError> {
-        survey::open((options, contexts, order), connect, Driver::disconnect).await
+        survey::open((options, contexts, order), connect).await
     }
 
     /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.

@@ -37,7 +37,8 @@ impl Dial {
         listing
     }
 
-    /// Connects by `connect`, and once more where a server hangs up that may like that better.
+    /// Connects by `connect`, and once more without extended headers where the server hangs up on
+    /// them.
     pub(crate) async fn connect_by<M, F>(self, connect: impl Fn(Self) -> F) -> Result<ClientOver<M>, Error>
     where
         Driven<M>: Drive,

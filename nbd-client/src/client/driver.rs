@@ -183,6 +183,8 @@ impl<T: Transport> Drive for BlockingDriver<T> {
     async fn exchange(&mut self) -> Result<(), Error> {
         self.exchange(&mut Lent::default())
     }
+
+    async fn close(&mut self) {}
 }
 
 impl BlockingDriver<Socket> {

@@ -69,6 +69,9 @@ pub(crate) trait Drive {
 
     /// Moves bytes once, and waits for that no longer than there is time.
     fn exchange(&mut self) -> impl Future<Output = Result<(), Error>>;
+
+    /// Closes what has to be closed after the goodbye, within the time for it.
+    fn close(&mut self) -> impl Future<Output = ()>;
 }
 
 impl<M> Driven<M>
@@ -107,6 +110,7 @@ where
         while self.connection.says_goodbye() {
             Drive::exchange(self).await?;
         }
+        self.close().await;
         Ok(())
     }
 }

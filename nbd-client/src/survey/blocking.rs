@@ -48,8 +48,7 @@ impl<T: Transport> SurveyorOver<Client<T>> {
         mut open: impl FnMut(&Options) -> Result<Client<T>, Error>,
     ) -> Result<Self, SurveyorError> {
         let connect = |options: Options| ready(open(&options));
-        let disconnect = |client: Client<T>| ready(client.disconnect());
-        block_on(opening::open((options, contexts, order), connect, disconnect))
+        block_on(opening::open((options, contexts, order), connect))
     }
 
     /// The connection that the bitmaps were asked on, for reading what the survey has found; the

@@ -5,7 +5,7 @@ use nbd_extents::{Contexts, Negotiated, SurveyError};
 
 use super::surveyor::{Half, SurveyorOver};
 use super::{Order, SurveyorError};
-use crate::client::ClientOver;
+use crate::client::{ClientOver, Drive, Driven};
 use crate::error::Error;
 use crate::export::Export;
 use crate::frame::Headers;
@@ -13,14 +13,13 @@ use crate::options::Options;
 
 /// Opens the connections of a survey by calls of `connect`, given the options with the contexts to
 /// ask for: one connection, or up to three for [`Order::BitmapFirst`], of which two are kept.
-pub(crate) async fn open<M, F, D>(
+pub(crate) async fn open<M, F>(
     (options, wanted, order): (&Options, &Contexts, Order),
     mut connect: impl FnMut(Options) -> F,
-    disconnect: impl FnOnce(ClientOver<M>) -> D,
 ) -> Result<SurveyorOver<ClientOver<M>>, SurveyorError>
 where
+    Driven<M>: Drive,
     F: Future<Output = Result<ClientOver<M>, Error>>,
-    D: Future<Output = Result<(), Error>>,
 {
     let mut first = None;
     // without extended headers there is no payload form, and each connection answers for all its
@@ -45,8 +44,8 @@ where
     let failed = if first.is_some() { SurveyorError::SecondConnection } else { SurveyorError::Client };
     let main = Half::new(connect(asking(options, &bitmaps)).await.map_err(failed)?, &bitmaps)?;
     // only now, since some servers exit when nobody is connected
-    if let Some(first) = first {
-        disconnect(first).await?;
+    if let Some(mut first) = first {
+        first.io.say_goodbye().await?;
     }
     let details = wanted.details();
     let connected = connect(asking(options, &details)).await.map_err(SurveyorError::SecondConnection);

@@ -5,8 +5,6 @@ use core::time::Duration;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Instant;
 
-#[cfg(feature = "tokio")]
-use super::Cancelled;
 #[cfg(unix)]
 use super::Waker;
 use super::{Canceller, Ready, Transport, timed_out};
@@ -79,7 +77,7 @@ impl Socket {
     /// The socket without deadlines, which no canceller ends any more.
     #[cfg(feature = "tokio")]
     pub(crate) fn into_inner(self) -> io::Result<socket2::Socket> {
-        Arc::into_inner(self.inner).ok_or_else(|| io::Error::other(Cancelled))
+        Arc::into_inner(self.inner).ok_or_else(|| io::Error::other(super::Cancelled))
     }
 
     /// A handle that ends this connection from any thread.

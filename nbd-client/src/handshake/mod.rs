@@ -280,20 +280,21 @@ impl Handshake {
     fn style(&self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         match Fields(piece).u64() {
             Some(IHAVEOPT) => Ok(Stage::Flags),
-            Some(OLDSTYLE_MAGIC) if self.config.start_tls => Err(HandshakeError::TooOldForTls),
-            Some(OLDSTYLE_MAGIC) => Err(HandshakeError::OldStyle),
+            Some(OLDSTYLE_MAGIC) => Err(self.too_old(HandshakeError::OldStyle)),
             other => Err(HandshakeError::UnknownStyle(other.unwrap_or_default())),
         }
+    }
+
+    /// This error, or that the server is too old for TLS, if TLS was asked for.
+    fn too_old(&self, error: HandshakeError) -> HandshakeError {
+        if self.config.start_tls { HandshakeError::TooOldForTls } else { error }
     }
 
     /// Answers the server's flags with the same of ours: a server drops a client that sets others.
     fn flags(&mut self, piece: &[u8]) -> Result<Stage, HandshakeError> {
         let flags = Fields(piece).u16().unwrap_or_default();
         if flags & handshake_flag::FIXED_NEWSTYLE == 0 {
-            if self.config.start_tls {
-                return Err(HandshakeError::TooOldForTls);
-            }
-            return Err(HandshakeError::NotFixedNewstyle(flags));
+            return Err(self.too_old(HandshakeError::NotFixedNewstyle(flags)));
         }
         self.no_zeroes = flags & handshake_flag::NO_ZEROES != 0;
         let ours = u32::from(flags & (handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES));

@@ -41,21 +41,15 @@ impl ServerText {
         Self(safe.into_boxed_str())
     }
 
-    /// The safe text.
+    /// The safe text; empty if the server sent none.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// True if the server sent no text.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// `: text`, or nothing when there is no text: the tail of an error message.
     pub(crate) fn tail(&self) -> String {
-        if self.is_empty() { String::new() } else { format!(": {self}") }
+        if self.0.is_empty() { String::new() } else { format!(": {self}") }
     }
 }
 

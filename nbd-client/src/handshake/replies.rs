@@ -40,7 +40,7 @@ impl Handshake {
         let length = fields.u32().and_then(|length| usize::try_from(length).ok());
         let name = length.filter(|&length| length <= MAX_STRING).and_then(|length| fields.bytes(length));
         let name = name.ok_or_else(|| bad_length(option, option_reply_type::SERVER, payload))?;
-        let description = Some(ServerText::new(fields.0)).filter(|text| !text.is_empty());
+        let description = Some(ServerText::new(fields.0)).filter(|text| !text.as_str().is_empty());
         self.exports.push(ListedExport { name: parse_text(option, name)?, description });
         Ok(())
     }

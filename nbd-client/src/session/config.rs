@@ -60,12 +60,6 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
-    /// The most bytes that wait to be sent. Requests in flight have at most half of them, so that
-    /// only writes which fail before they are sent come near.
-    pub(super) fn max_unsent(&self) -> u64 {
-        self.max_bytes_in_flight.max(u64::from(PAYLOAD)).saturating_mul(2)
-    }
-
     /// An error if one more request, which moves `length` bytes, is too much beside these requests
     /// and bytes in flight.
     pub(crate) const fn check(&self, requests: usize, in_flight: u64, length: u64) -> Result<(), StartError> {

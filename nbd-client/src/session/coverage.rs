@@ -41,10 +41,7 @@ impl Coverage {
 
     /// The first byte of a read of `length` bytes that has not come.
     pub(super) fn first_gap(&self, length: u64) -> Option<u64> {
-        let gap = match self.0.first() {
-            Some(range) if range.start == 0 => range.end,
-            _ => 0,
-        };
+        let gap = self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end);
         (gap < length).then_some(gap)
     }
 }

@@ -53,11 +53,10 @@ impl SendQueue {
         write(&mut self.headers);
         let written = self.headers.len() - before;
         debug_assert!(written > 0, "no piece is empty");
-        if let Some(QueuedBytes::Headers(length)) = self.pieces.back_mut() {
-            *length += written;
-            self.unsent += written as u64;
-        } else {
-            self.push(QueuedBytes::Headers(written));
+        self.unsent += written as u64;
+        match self.pieces.back_mut() {
+            Some(QueuedBytes::Headers(length)) => *length += written,
+            _ => self.pieces.push_back(QueuedBytes::Headers(written)),
         }
     }
 

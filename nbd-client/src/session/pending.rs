@@ -30,13 +30,8 @@ pub(super) struct Pending {
 /// The answer that a request expects.
 #[derive(Debug)]
 pub(super) enum ExpectedAnswer {
-    /// A chunk for each context.
-    Status {
-        /// The contexts that it asks for.
-        contexts: Arc<[u32]>,
-        /// The contexts of which a chunk came.
-        seen: Vec<u32>,
-    },
+    /// A chunk for each context that it asks for. Those of which one came are seen.
+    Status { contexts: Arc<[u32]>, seen: Vec<u32> },
     /// Data and holes: for the read's own buffer, or for the one that the caller lends, from `at` on.
     Read { buffer: Option<Vec<u8>>, at: usize, covered: Coverage },
     /// Success or an error.

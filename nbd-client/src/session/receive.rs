@@ -134,6 +134,9 @@ impl Session {
         let ChunkHeader { cookie, kind, length, .. } = chunk;
         self.check_form(&chunk)?;
         let (limits, headers) = (self.config.limits, self.config.export.headers);
+        if length > limits.max_payload {
+            return Err(ProtocolError::PayloadTooLong { cookie, length, limit: limits.max_payload });
+        }
         let Some(pending) = self.requests.in_flight.get_mut(&cookie) else { return self.late_chunk(chunk) };
         let expected = pending.info.offset;
         if let Some(got) = chunk.offset.filter(|&got| got != expected) {
@@ -168,19 +171,13 @@ impl Session {
         self.begin(chunk, role, keep)
     }
 
-    /// Magic and length, which do not depend on the request.
-    fn check_form(&self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
+    /// The magic, which does not depend on the request.
+    const fn check_form(&self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         match (self.config.export.headers, chunk.offset) {
-            (Headers::Structured, None) | (Headers::Extended, Some(_)) => {}
-            (_, None) => return Err(ProtocolError::WrongHeaders(STRUCTURED_REPLY_MAGIC)),
-            (_, Some(_)) => return Err(ProtocolError::WrongHeaders(EXTENDED_REPLY_MAGIC)),
+            (Headers::Structured, None) | (Headers::Extended, Some(_)) => Ok(()),
+            (_, None) => Err(ProtocolError::WrongHeaders(STRUCTURED_REPLY_MAGIC)),
+            (_, Some(_)) => Err(ProtocolError::WrongHeaders(EXTENDED_REPLY_MAGIC)),
         }
-        let limit = self.config.limits.max_payload;
-        if chunk.length > limit {
-            let &ChunkHeader { cookie, length, .. } = chunk;
-            return Err(ProtocolError::PayloadTooLong { cookie, length, limit });
-        }
-        Ok(())
     }
 
     /// A chunk of no request in flight. After the error that ended a status reply there may be the
@@ -335,10 +332,7 @@ impl Session {
             return Err(ProtocolError::AnsweredEarly(cookie));
         }
         let cookie = Cookie(cookie);
-        let buffer = match answer {
-            ExpectedAnswer::Read { buffer, .. } => buffer,
-            _ => None,
-        };
+        let buffer = if let ExpectedAnswer::Read { buffer, .. } = answer { buffer } else { None };
         let last = match error {
             None => {
                 self.stats.done += 1;
@@ -367,9 +361,7 @@ impl Session {
 }
 
 /// True if a status payload of this length holds whole descriptors, and at least one.
-const fn holds_descriptors(kind: u16, length: u64) -> bool {
-    match kind {
-        chunk_type::BLOCK_STATUS => length >= 12 && length % 8 == 4,
-        _ => length >= 24 && length % 16 == 8,
-    }
+fn holds_descriptors(kind: u16, length: u64) -> bool {
+    let (before, descriptor) = if kind == chunk_type::BLOCK_STATUS { (4, 8) } else { (8, 16) };
+    length > before && (length - before).is_multiple_of(descriptor)
 }

@@ -217,8 +217,10 @@ impl Session {
     fn check_part(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
         // The limits in flight do not bound the data to send: a server may answer a write with an
-        // error before its data are sent, and the next write finds room beside them.
-        let (unsent, limit) = (self.output.unsent, self.config.limits.max_unsent());
+        // error before its data are sent, and the next write finds room beside them. Requests in
+        // flight have at most half of this limit, so that only such writes come near.
+        let unsent = self.output.unsent;
+        let limit = self.config.limits.max_bytes_in_flight.max(PAYLOAD.into()).saturating_mul(2);
         if unsent > limit {
             return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
         }

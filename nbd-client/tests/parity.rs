@@ -215,18 +215,18 @@ fn no_method_is_missing_on_one_side() {
         ),
         (
             of(&[
-                " survey::SurveyorOver<client::Client>::",
-                " survey::SurveyorOver<client::Client<T>>::",
-                " survey::SurveyorOver<client::ClientOver<M>>::",
-                " survey::SurveyStream<'_, client::ClientOver<M>>::",
-                " survey::SurveyStream<'_, client::Client<T>>::",
+                " survey::SurveyorOver<client::Blocking<transport::Socket>>::",
+                " survey::SurveyorOver<client::Blocking<T>>::",
+                " survey::SurveyorOver<M>::",
+                " survey::SurveyStream<'_, M>::",
+                " survey::SurveyStream<'_, client::Blocking<T>>::",
             ]),
             of(&[
-                " survey::SurveyorOver<aio::Driver>::",
-                " survey::SurveyorOver<aio::Driver<S>>::",
-                " survey::SurveyorOver<client::ClientOver<M>>::",
-                " survey::SurveyStream<'_, client::ClientOver<M>>::",
-                " survey::SurveyStream<'_, client::ClientOver<aio::Awaited<S>>>::",
+                " survey::SurveyorOver<aio::Awaited<alloc::boxed::Box<dyn aio::connect::Duplex>>>::",
+                " survey::SurveyorOver<aio::Awaited<S>>::",
+                " survey::SurveyorOver<M>::",
+                " survey::SurveyStream<'_, M>::",
+                " survey::SurveyStream<'_, aio::Awaited<S>>::",
             ]),
             // ExtentStream has the blocking ones; a survey ends as a client or a driver
             &["pull", "next_extent", "collect_vec", "into_client", "into_driver"],

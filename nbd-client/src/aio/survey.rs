@@ -6,7 +6,7 @@ use nbd_extents::{Contexts, Extent, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::BoxedStream;
-use super::driver::Driver;
+use super::driver::{Awaited, Driver};
 use crate::error::Error;
 use crate::options::Options;
 use crate::session::ChunkOffer;
@@ -57,13 +57,13 @@ pub async fn map(
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # };
 /// ```
-pub type Surveyor<S = BoxedStream> = SurveyorOver<Driver<S>>;
+pub type Surveyor<S = BoxedStream> = SurveyorOver<Awaited<S>>;
 
 /// The merged extents of a survey: see [`Surveyor`]. Awaiting them asks the server, in rounds of
 /// several requests.
-pub type SurveyStream<'a, S = BoxedStream> = survey::SurveyStream<'a, Driver<S>>;
+pub type SurveyStream<'a, S = BoxedStream> = survey::SurveyStream<'a, Awaited<S>>;
 
-impl SurveyorOver<Driver> {
+impl Surveyor {
     /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for
     /// [`Order::BitmapFirst`] with a server that has no payload-form requests, on two.
     ///
@@ -81,7 +81,7 @@ impl SurveyorOver<Driver> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> SurveyorOver<Driver<S>> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
     /// As [`Surveyor::connect`](super::Surveyor::connect), over connections of the caller's making.
     ///
     /// Calls `connect` once, or up to three times for [`Order::BitmapFirst`], each time with the

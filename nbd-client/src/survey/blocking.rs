@@ -7,16 +7,16 @@ use nbd_extents::{Contexts, Extent, Status};
 
 use super::opening;
 use super::stream::SurveyStep;
-use super::{Order, SurveyStream, SurveyorError, SurveyorOver};
+use super::{Order, SurveyStream, Surveyor, SurveyorError};
 use crate::block_on::block_on;
-use crate::client::Client;
+use crate::client::{Blocking, Client};
 use crate::error::Error;
 use crate::options::Options;
 use crate::session::ChunkOffer;
 use crate::transport::Transport;
 use crate::uri::Uri;
 
-impl SurveyorOver<Client> {
+impl Surveyor {
     /// Connects to the server of a URI and negotiates `contexts`. Contexts named in `options` are
     /// not asked for: `contexts` says them all.
     ///
@@ -34,7 +34,7 @@ impl SurveyorOver<Client> {
     }
 }
 
-impl<T: Transport> SurveyorOver<Client<T>> {
+impl<T: Transport> Surveyor<T> {
     /// As [`connect`](super::Surveyor::connect), over connections that `open` makes, given the
     /// options with the contexts to ask for: once, or up to three times for [`Order::BitmapFirst`].
     ///
@@ -73,7 +73,7 @@ impl<T: Transport> SurveyorOver<Client<T>> {
     }
 }
 
-impl<T: Transport> ExtentSource for SurveyStream<'_, Client<T>> {
+impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
     type Status = Status;
     type Error = SurveyorError;
 

@@ -16,14 +16,14 @@ pub(crate) use stream::SurveyStep;
 pub use stream::SurveyStream;
 pub use surveyor::SurveyorOver;
 
-use crate::client::Client;
+use crate::client::Blocking;
 use crate::error::{Error, ErrorClass};
 use crate::options::Options;
 use crate::transport::Socket;
 use crate::uri::Uri;
 
 /// The connections of a survey, each a blocking [`Client`].
-pub type Surveyor<T = Socket> = SurveyorOver<Client<T>>;
+pub type Surveyor<T = Socket> = SurveyorOver<Blocking<T>>;
 
 /// In which order a survey asks. See
 /// [`Survey::together`](nbd_extents::Survey::together) and

@@ -16,7 +16,7 @@ use crate::options::Options;
 pub(crate) async fn open<M, F>(
     (options, wanted, order): (&Options, &Contexts, Order),
     mut connect: impl FnMut(Options) -> F,
-) -> Result<SurveyorOver<ClientOver<M>>, SurveyorError>
+) -> Result<SurveyorOver<M>, SurveyorError>
 where
     Driven<M>: Drive,
     F: Future<Output = Result<ClientOver<M>, Error>>,

@@ -10,9 +10,10 @@ use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyS
 
 use super::surveyor::SurveyorOver;
 use super::{Order, SurveySide, SurveyorError};
-use crate::client::{Client, ClientOver};
+use crate::client::Blocking;
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
+use crate::transport::Socket;
 
 const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 
@@ -52,8 +53,8 @@ const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct SurveyStream<'a, C = Client> {
-    pub(crate) surveyor: &'a mut SurveyorOver<C>,
+pub struct SurveyStream<'a, M = Blocking<Socket>> {
+    pub(crate) surveyor: &'a mut SurveyorOver<M>,
     pub(crate) requests: SurveyRequests,
 }
 
@@ -90,7 +91,7 @@ pub(crate) enum SurveyStep {
     Wait(SurveySide),
 }
 
-impl<M> SurveyStream<'_, ClientOver<M>> {
+impl<M> SurveyStream<'_, M> {
     /// The survey itself: its position, what it cost and what it forgave.
     #[must_use]
     pub const fn as_survey(&self) -> &Survey {
@@ -150,10 +151,7 @@ impl SurveyRequests {
 
     /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
     /// events must be awaited before it takes more.
-    fn ask<M>(
-        &mut self,
-        surveyor: &mut SurveyorOver<ClientOver<M>>,
-    ) -> Result<Option<SurveySide>, SurveyorError> {
+    fn ask<M>(&mut self, surveyor: &mut SurveyorOver<M>) -> Result<Option<SurveySide>, SurveyorError> {
         loop {
             // before a request is taken of the survey, since there is no way to give one back
             if let Some(full) = BOTH.into_iter().find(|&side| is_full(surveyor.connection(side).session())) {
@@ -246,7 +244,7 @@ impl SurveyRequests {
 }
 
 /// The connection of a request, and its form on the wire.
-fn route<'a, C>(surveyor: &SurveyorOver<C>, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
+fn route<'a, M>(surveyor: &SurveyorOver<M>, request: &'a Request) -> (SurveySide, StatusRequest<'a>) {
     let mut status = StatusRequest::new(request.offset(), request.length());
     if request.one_extent() {
         status = status.req_one();

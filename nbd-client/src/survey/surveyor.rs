@@ -14,12 +14,12 @@ use crate::stats::SessionStats;
 
 /// One connection, and the contexts that it was granted.
 #[derive(Debug)]
-pub(crate) struct Half<C> {
-    pub(crate) connection: C,
+pub(crate) struct Half<M> {
+    pub(crate) connection: ClientOver<M>,
     pub(super) contexts: Negotiated,
 }
 
-impl<M> Half<ClientOver<M>> {
+impl<M> Half<M> {
     /// A connection that was opened with these contexts.
     pub(super) fn new(connection: ClientOver<M>, contexts: &Contexts) -> Result<Self, SurveyorError> {
         let contexts = negotiated(contexts, connection.export())?;
@@ -30,7 +30,7 @@ impl<M> Half<ClientOver<M>> {
 /// The connections to one export that a survey needs, opened and negotiated: one, or two for a
 /// bitmap-first survey of a server that has no payload-form requests.
 ///
-/// Named by its connections: [`Surveyor`](super::Surveyor) runs on blocking clients, and
+/// Named by what moves the bytes of its connections: [`Surveyor`](super::Surveyor) runs on blocking clients, and
 /// `aio::Surveyor` on asynchronous ones.
 ///
 /// ```no_run
@@ -49,15 +49,15 @@ impl<M> Half<ClientOver<M>> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct SurveyorOver<C> {
+pub struct SurveyorOver<M> {
     pub(super) order: Order,
-    pub(crate) main: Half<C>,
+    pub(crate) main: Half<M>,
     /// The second connection of a bitmap-first survey, for everything but the bitmaps.
-    pub(crate) details: Option<Half<C>>,
+    pub(crate) details: Option<Half<M>>,
     pub(super) assumes_data: bool,
 }
 
-impl<M> SurveyorOver<ClientOver<M>> {
+impl<M> SurveyorOver<M> {
     /// A survey over a connection that is there already. The contexts must be those that it was
     /// opened with.
     ///
@@ -123,10 +123,7 @@ impl<M> SurveyorOver<ClientOver<M>> {
     /// `options` do not allow,
     /// [`SurveyError::NotBitmapFirst`](nbd_extents::SurveyError::NotBitmapFirst) when there is no
     /// bitmap to ask first.
-    pub fn survey(
-        &mut self,
-        options: SurveyOptions,
-    ) -> Result<SurveyStream<'_, ClientOver<M>>, SurveyorError> {
+    pub fn survey(&mut self, options: SurveyOptions) -> Result<SurveyStream<'_, M>, SurveyorError> {
         let options = if self.assumes_data { options.max_retries(0).safe_on_failure() } else { options };
         let main = self.main.contexts.clone();
         let assumes_allocation = self.assumes_data && main.id_of(&Context::Allocation).is_some();

@@ -1,8 +1,8 @@
 //! The handshake as a state machine without I/O: bytes of the server in, bytes for the server out,
 //! at the end an export.
 //!
-//! The order (NBD protocol, "Fixed newstyle negotiation"); every option is sent at most once, and
-//! never two at a time:
+//! The order (NBD protocol, "Fixed newstyle negotiation"); every option is sent at most once,
+//! LIST_META_CONTEXT at most twice, and never two at a time:
 //!
 //! ```text
 //! hello -> [STARTTLS] -> EXTENDED_HEADERS -> (refused: STRUCTURED_REPLY) -> SET_META_CONTEXT

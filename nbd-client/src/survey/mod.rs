@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::transport::Socket;
 use crate::uri::Uri;
 
-/// The connections of a survey, each a blocking [`Client`].
+/// The connections of a survey, each a blocking [`Client`](crate::Client).
 pub type Surveyor<T = Socket> = SurveyorOver<Blocking<T>>;
 
 /// In which order a survey asks. See

@@ -2,16 +2,21 @@
 //! time.
 #![cfg(target_os = "linux")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
+use nbd_client::copy::{Copy, CopyOptions};
 use nbd_client::frame::{Headers, command};
+use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{ReadRequest, WriteRequest, take_all};
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::{Error, Options};
+use nbd_client::{Error, Options, Surveyor, Uri};
+use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
 use proptest::prelude::*;
-use testkit::scripted::{DONE, Good, ScriptedServer, bytes};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, bytes};
 
 use testkit::clients::{AnyClient, Kind, SurveyKind};
 
@@ -312,4 +317,49 @@ fn a_read_that_goes_on_is_not_late() {
         let error = client.read(MIB, 256 << 10).unwrap_err();
         assert!(matches!(error, Error::Timeout { .. }), "{kind:?}: {error}");
     }
+}
+
+/// What a scripted server does before it answers a write.
+type Deed = dyn Fn(&mut Conn) -> std::io::Result<()> + Send + Sync;
+
+/// The flush of a copy comes when its last lane is ready. The first lane, which sends it, has had
+/// nothing to do for twice its limit by then.
+#[test]
+fn the_time_of_a_copys_flush_begins_when_it_is_sent() {
+    let disk = |flags: u16, write: Box<Deed>| {
+        ScriptedServer::start(move |conn| {
+            // HAS_FLAGS, CAN_MULTI_CONN
+            conn.handshake(&Good::extended().size(4 * MIB).flags(1 | 1 << 8 | flags))?;
+            conn.serve(|conn, request| match request.command {
+                command::READ => conn.data(request, request.offset, &vec![7; request.length as usize], DONE),
+                command::BLOCK_STATUS => conn.honest(request, 0),
+                command::WRITE => write(conn).and_then(|()| conn.done(request)),
+                _ => conn.done(request),
+            })
+        })
+        .unwrap()
+    };
+    let is_shared = Arc::new(AtomicBool::new(false));
+    // the second lane has one write, and the first one all others
+    let write = move |conn: &mut Conn| {
+        if conn.number() > 0 {
+            is_shared.store(true, Ordering::SeqCst);
+            return conn.pause(LIMIT * 2);
+        }
+        while !is_shared.load(Ordering::SeqCst) {
+            conn.pause(Duration::from_millis(1))?;
+        }
+        Ok(())
+    };
+    let (source, target) = (disk(1 << 1, Box::new(|_| Ok(()))), disk(1 << 2, Box::new(write)));
+    let (source, target): (Uri, Uri) = (source.uri().parse().unwrap(), target.uri().parse().unwrap());
+    let options = Options::new().flush_timeout(Some(LIMIT));
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let surveyor = Surveyor::connect(&source, &options, &wanted, Order::Together).unwrap();
+    let copy = Copy::connect(surveyor, (&source, &options), (&target, &options), 2).unwrap();
+    assert_eq!(copy.lanes(), 2);
+    let settled = copy.surveyor().survey_options().unwrap();
+    let one = CopyOptions::new().pipeline(PipelineOptions::default().requests(1));
+    let (done, _) = copy.run(Full::new(), settled, &one).unwrap();
+    assert_eq!(done.copied, 4 * MIB);
 }

@@ -141,6 +141,7 @@ impl Lane {
         if let Some(waker) = &waker {
             shared.queue.register(self.number, waker.clone());
         }
+        self.now = Instant::now();
         loop {
             self.take_target_events(shared)?;
             self.take_source_events(shared)?;
@@ -165,7 +166,8 @@ impl Lane {
         if !self.target.connection.export().is_some_and(|export| export.flags.can_flush()) {
             return Ok(());
         }
-        self.target.connection.begin(None, Transfer::new(RequestInfo::FLUSH), self.now)?;
+        // this lane's last wait may have ended long before those of the others
+        self.target.connection.begin(None, Transfer::new(RequestInfo::FLUSH), Instant::now())?;
         while let Some(event) = self.target.next_event(&mut Lent::default())? {
             if let Event::Failed { error, .. } = event {
                 return Err(error.into());

@@ -27,8 +27,8 @@ impl RequestHeader {
     /// The end of the session, which has no answer.
     pub(crate) const DISC: Self = Self { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
 
-    /// Appends the header to `out`, in the form that `headers` asks for. The caller has checked that
-    /// the length fits it.
+    /// Appends the header to `out`, in the form that `headers` asks for. The caller has checked
+    /// that the length fits it.
     pub(crate) fn encode(&self, headers: Headers, out: &mut Vec<u8>) {
         let is_extended = headers == Headers::Extended;
         let magic = if is_extended { EXTENDED_REQUEST_MAGIC } else { REQUEST_MAGIC };

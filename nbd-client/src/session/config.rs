@@ -1,5 +1,5 @@
-//! The facts that a session needs before it begins: the terms of the handshake, and the bounds that the
-//! caller sets.
+//! The facts that a session needs before it begins: the terms of the handshake, and the bounds that
+//! the caller sets.
 
 use super::StartError;
 use crate::export::{Export, MetaContext, TransmissionFlags};

@@ -32,7 +32,8 @@ pub(super) struct Pending {
 pub(super) enum ExpectedAnswer {
     /// A chunk for each context that it asks for. Those of which one came are seen.
     Status { contexts: Arc<[u32]>, seen: Vec<u32> },
-    /// Data and holes: for the read's own buffer, or for the one that the caller lends, from `at` on.
+    /// Data and holes: for the read's own buffer, or for the one that the caller lends, from `at`
+    /// on.
     Read { buffer: Option<Vec<u8>>, at: usize, covered: Coverage },
     /// Success or an error.
     Plain,
@@ -50,7 +51,8 @@ impl ExpectedAnswer {
 }
 
 impl Pending {
-    /// The place for the bytes from `start` to `end` of a read; `None` if the caller did not lend it.
+    /// The place for the bytes from `start` to `end` of a read; `None` if the caller did not lend
+    /// it.
     pub(super) fn room<'a>(&'a mut self, lent: &'a mut [u8], start: u64, end: u64) -> Option<&'a mut [u8]> {
         let ExpectedAnswer::Read { buffer, at, .. } = &mut self.answer else { return None };
         let position = |byte: u64| at.checked_add(usize::try_from(byte).ok()?);

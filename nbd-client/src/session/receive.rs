@@ -19,7 +19,8 @@ use nbd_extents::Admission;
 pub(super) const OFFSET: u64 = 8;
 /// The payload of a hole chunk: an offset and a size of 32 bits.
 const HOLE: u64 = 12;
-/// The part of a status chunk's payload that is read before the rest is admitted: a context's number.
+/// The part of a status chunk's payload that is read before the rest is admitted: a context's
+/// number.
 const CONTEXT: u64 = 4;
 
 impl Session {

@@ -4,7 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -247,6 +247,36 @@ fn writes_that_are_answered_unread_do_not_pile_up() {
         // a request that has not been asked cannot be answered either
         let is_it = matches!(error, Error::Start(StartError::TooMuchInFlight { .. }) | Error::Protocol(_));
         assert!(is_it && nth < 80, "after {nth} MiB: {error}");
+    }
+}
+
+/// A write that is refused before its data are read is sent to its end while the program rests, and the
+/// time that the server takes for that is not the connection's.
+#[test]
+fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
+    let limit = Duration::from_millis(300);
+    for kind in [Kind::Pool, Kind::AsyncPool, Kind::Async] {
+        let (refused, was_refused) = mpsc::channel();
+        let (whole, is_whole) = mpsc::channel();
+        let was_refused = Mutex::new(was_refused);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+            let request = conn.request_header()?;
+            conn.error(&request, 28, "full", DONE)?;
+            was_refused.lock().unwrap().recv().unwrap();
+            conn.pause(limit * 2)?;
+            conn.read(request.length as usize)?;
+            whole.send(()).unwrap();
+            conn.serve(zeroes)
+        })
+        .unwrap();
+        let mut client = connect(kind, &server, &Options::new().request_timeout(limit));
+        // one request, which does not fit into the buffer of a socket
+        client.write(0, &vec![7; 256 << 10]).unwrap_err();
+        refused.send(()).unwrap();
+        is_whole.recv_timeout(TIMEOUT * 10).unwrap_or_else(|_| panic!("{kind:?} has sent a half"));
+        client.read(0, 512).unwrap();
+        client.disconnect().unwrap();
     }
 }
 

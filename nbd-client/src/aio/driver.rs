@@ -15,7 +15,7 @@ use crate::client::{ClientOver, Dial, Drive, Driven};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::{ChunkOffer, Cookie, Event, Session, StartError};
+use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
 use crate::uri::Uri;
 
 /// The most slices that are given to the system in one call.
@@ -119,6 +119,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             visit.0.exchange().await?;
         }
+    }
+
+    /// As [`next_event`](Self::next_event) for a task that waits for calls as well: while nothing is in
+    /// flight, sends the rest of a write that was refused early, and has no event.
+    pub(super) async fn next_event_of_task(&mut self) -> Result<Event, Error> {
+        if let Some(event) = self.next_event(&mut take_all).await? {
+            return Ok(event);
+        }
+        let io = &mut self.io;
+        let rest = poll_fn(|cx| {
+            let sent = if io.connection.has_output() { io.poll_send(cx) } else { Ok(()) };
+            sent.map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
+        });
+        rest.await
     }
 
     /// Says goodbye (DISC) and closes the connection, in 5 seconds at the most. Requests still in

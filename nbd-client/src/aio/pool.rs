@@ -99,14 +99,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut jobs: UnboundedReceiver<Job>,
     outbox: &mut Outbox,
 ) -> Result<(), Error> {
-    let (mut is_ending, mut take_all) = (false, take_all);
+    let mut is_ending = false;
     loop {
-        let is_busy = driver.in_flight() > 0;
-        if is_ending && !is_busy {
+        let is_idle = driver.io.connection.is_idle();
+        if is_ending && is_idle {
             return Ok(());
         }
         // while nothing is in flight, no longer than the whole job may take
-        let end = driver.io.connection.poll_timeout().filter(|_| !is_busy);
+        let end = driver.io.connection.poll_timeout().filter(|_| is_idle);
         tokio::select! {
             job = before(end, jobs.recv()) => match job {
                 Some(Some(Job::Begin(number, transfer))) => {
@@ -116,9 +116,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 Some(Some(Job::GiveUp) | None) => return Ok(()),
                 None => driver.io.connection.handle_timeout(Instant::now())?,
             },
-            event = driver.next_event(&mut take_all), if is_busy => {
+            event = driver.next_event_of_task() => {
                 let connection = &mut driver.io.connection;
-                let mut next = event?;
+                let mut next = Some(event?);
                 // all that is there, since the data of a read come with its last event
                 while let Some(event) = next {
                     outbox.event(connection, event);

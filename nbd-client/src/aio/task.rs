@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::driver::Driver;
 use crate::connection::{Connection, Transfer};
 use crate::error::Error;
-use crate::session::{Cookie, Event, take_all};
+use crate::session::{Cookie, Event};
 
 /// A message from a handle to the task.
 pub(super) enum Message {
@@ -37,7 +37,7 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut inbox: mpsc::Receiver<Message>,
 ) {
     let mut waiting = WaitingCalls::new();
-    let (mut goodbye, mut take_all) = (None, take_all);
+    let mut goodbye = None;
     loop {
         let busy = driver.in_flight() > 0;
         tokio::select! {
@@ -49,12 +49,11 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
                 // nobody waits for an answer
                 None => break,
             },
-            event = driver.next_event(&mut take_all), if busy => match event {
-                Ok(Some(event)) => {
+            event = driver.next_event_of_task(), if busy || goodbye.is_none() => match event {
+                Ok(event) => {
                     hand_out(&mut waiting, event);
                     cancel_dropped(&mut driver.io.connection, &mut waiting);
                 }
-                Ok(None) => {}
                 Err(error) => {
                     return give_up(&driver.io.connection, waiting, &mut inbox, goodbye, &error);
                 }

@@ -67,7 +67,7 @@ impl<T: Transport> BlockingDriver<T> {
     /// Waits for the server, for room to send what is left, or for the waker, and reads if there is
     /// something. `false` when nothing has happened until `until`.
     fn receive_or_wake(&mut self, lent: &mut Lent<'_>, until: Option<Instant>) -> Result<bool, Error> {
-        let wanted = Ready { read: true, write: self.connection.has_output() };
+        let wanted = Ready { read: self.connection.wants_input(), write: self.connection.has_output() };
         let end = self.connection.poll_timeout();
         let soon = until.filter(|&until| end.is_none_or(|end| until < end));
         self.mover.0.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
@@ -76,7 +76,8 @@ impl<T: Transport> BlockingDriver<T> {
             Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
             ready => ready.or_else(|error| self.failed(error))?,
         };
-        if ready.read {
+        // a server that has hung up counts as readable, also where nothing is awaited
+        if ready.read && wanted.read {
             self.receive(lent)?;
         }
         Ok(true)

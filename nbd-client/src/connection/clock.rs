@@ -88,7 +88,7 @@ impl Clock {
         let TimeLimits { request, flush, .. } = self.limits;
         match (session.in_flight(), session.flushes_in_flight()) {
             // nothing is awaited
-            (0, _) if !session.has_output() => None,
+            (0, _) => None,
             (_, 0) => Some(request),
             (requests, flushes) if requests > flushes => flush.map(|flush| flush.max(request)),
             _ => flush,

@@ -14,6 +14,11 @@ impl Connection {
         if direct.is_empty() { buffer } else { direct }
     }
 
+    /// False while bytes of the server would be unasked: they wait in the socket for a request.
+    pub(crate) fn wants_input(&self) -> bool {
+        !self.stage.awaits_nothing() || self.says_goodbye
+    }
+
     /// As [`Self::space`], in two parts: the rest of a large payload, or nothing, and the buffer
     /// for the bytes after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {

@@ -111,11 +111,15 @@ impl<T: Transport> Work<T> {
                 // before the last look for work: work that comes after that look ends the wait
                 waker.will_wait();
             }
-            if !self.begin_all()? {
+            if !self.begin_all(waker)? {
                 return Ok(());
             }
             self.report_events()?;
-            if !self.driver.connection.is_idle() {
+            let is_idle = self.driver.connection.is_idle();
+            if is_idle && self.is_ending {
+                return Ok(());
+            }
+            if !is_idle || self.has_rest(waker) {
                 // without a waker it cannot tell how long it will wait
                 if waker.is_none() {
                     self.outbox.send();
@@ -123,17 +127,21 @@ impl<T: Transport> Work<T> {
                 if !self.driver.exchange_or_wake(self.outbox.due)? {
                     self.outbox.send();
                 }
-            } else if self.is_ending {
-                return Ok(());
             }
         }
     }
 
-    /// Begins the transfers that have come. Waits for one while nothing is in flight. `false` when the
-    /// pool is gone.
-    fn begin_all(&mut self) -> Result<bool, Error> {
+    /// True if the rest of a write is to be sent that the server refused before it had read all of it.
+    /// Who cannot be woken meanwhile leaves it to the next call.
+    fn has_rest(&self, waker: Option<&Waker>) -> bool {
+        waker.is_some() && self.driver.connection.has_output()
+    }
+
+    /// Begins the transfers that have come. Waits for one while there is nothing to move. `false` when
+    /// the pool is gone.
+    fn begin_all(&mut self, waker: Option<&Waker>) -> Result<bool, Error> {
         loop {
-            let waits = self.driver.connection.is_idle() && !self.is_ending;
+            let waits = self.driver.connection.is_idle() && !self.has_rest(waker) && !self.is_ending;
             match if waits { Ok(self.wait_for_job()?) } else { self.jobs.try_recv() } {
                 Ok(Job::Begin(number, transfer)) => {
                     self.outbox.begin(&mut self.driver.connection, number, transfer)?;

@@ -4,17 +4,17 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::frame::command;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, WriteRequest, take_all};
-use nbd_client::survey::Order;
-use nbd_client::{Error, Options};
+use nbd_client::survey::{Order, map};
+use nbd_client::{Error, Options, aio};
 use nbd_extents::{Context, Contexts};
-use testkit::clients::{AnyClient, Kind, SurveyKind};
+use testkit::clients::{AnyClient, Kind, SurveyKind, runtime};
 use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
@@ -277,6 +277,66 @@ fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
         is_whole.recv_timeout(TIMEOUT * 10).unwrap_or_else(|_| panic!("{kind:?} has sent a half"));
         client.read(0, 512).unwrap();
         client.disconnect().unwrap();
+    }
+}
+
+/// A server that serves its two connections one after the other would wait for ever for a client that
+/// receives from one of them while answers of the other are to come.
+#[test]
+fn a_survey_asks_on_one_connection_at_a_time() {
+    // requests that were heard and not answered, on the connection of bitmaps and on that of details
+    let in_flight = Arc::new(Mutex::new([0_usize; 2]));
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact().size(1 << 30).context(7, "qemu:dirty-bitmap:b0"))?;
+        let id = conn.contexts()[0];
+        let side = usize::from(id == 0);
+        conn.serve(|conn, request| {
+            in_flight.lock().unwrap()[side] += 1;
+            // time for a request on the other connection
+            conn.pause(Duration::from_millis(20))?;
+            let busy = *in_flight.lock().unwrap();
+            let is_alone = busy[1 - side] == 0;
+            in_flight.lock().unwrap()[side] -= 1;
+            let length = if is_alone { request.length.min(64 * MIB) } else { 0 };
+            conn.status(request, id, &[(length, u64::from(id == 7))], DONE)
+        })
+    })
+    .unwrap();
+    let allocation = Contexts::new().require(Context::Allocation).unwrap();
+    let wanted = allocation.require(Context::bitmap("b0")).unwrap();
+    for kind in SurveyKind::ALL {
+        let uri = server.uri().parse().unwrap();
+        let mut surveyor = kind.connect(&uri, &Options::new(), &wanted, Order::BitmapFirst).unwrap();
+        let settled = surveyor.survey_options().unwrap().in_flight(8);
+        let run = surveyor.run(settled, usize::MAX).unwrap();
+        assert!(run.error.is_none(), "{kind:?}: {:?}", run.error);
+        let asked: Vec<_> = surveyor.connection_stats().iter().map(|stats| stats.done).collect();
+        assert!(asked.iter().all(|&asked| asked > 1), "{kind:?}: {asked:?}");
+    }
+}
+
+/// The server leaves with its last answer, and what it answered is whole.
+#[test]
+fn a_goodbye_that_fails_loses_no_result() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(MIB))?;
+        if !conn.contexts().is_empty() {
+            let request = conn.request()?;
+            conn.honest(&request, 3)?;
+        }
+        conn.hang_up()
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let (options, wanted) = (Options::new(), Contexts::new().require(Context::Allocation).unwrap());
+    // now and then the goodbye is sent before the server has left
+    for _ in 0..10 {
+        assert_eq!(map(&uri, &options, &wanted).unwrap().run_count(), 1);
+        let asynchronous = runtime().block_on(aio::map(&uri, &options, &wanted));
+        assert_eq!(asynchronous.unwrap().run_count(), 1);
+        for kind in Kind::WITH_LISTS {
+            assert_eq!(kind.list_contexts(&uri, &options).unwrap(), ["base:allocation"], "{kind:?}");
+        }
     }
 }
 

@@ -129,7 +129,8 @@ async fn a_connection_that_is_dropped_is_closed() {
         ends(aio::Pool::of(driver().await, Vec::new()).unwrap().disconnect(), times).await;
         let surveyor = async || connect_survey(uri, Order::Together).await.unwrap();
         ends(surveyor().await.disconnect(), times).await;
-        ends(surveyor().await.into_driver(), times).await;
+        let halves = surveyor().await;
+        ends(async { Ok::<_, Error>(halves.into_driver().await) }, times).await;
         let end = Instant::now() + Duration::from_secs(20);
         while open.load(Ordering::SeqCst) > 0 {
             assert!(Instant::now() < end, "{} are open after {times} polls", open.load(Ordering::SeqCst));

@@ -78,7 +78,7 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
     extents.next_extent()?;
     let _ = (extents.stats(), extents.as_survey().resume_point());
     extents.collect_vec()?;
-    let client = surveyor.into_client()?;
+    let client = surveyor.into_client();
     Surveyor::over(client, contexts)?.disconnect()
 }
 
@@ -147,7 +147,7 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
     extents.next_extent().await?;
     extents.collect_vec().await?;
     let _ = (extents.stats(), extents.as_survey().resume_point());
-    let driver = surveyor.into_driver().await?;
+    let driver = surveyor.into_driver().await;
     aio::Surveyor::over(driver, contexts)?.disconnect().await?;
     Ok(())
 }

@@ -226,7 +226,7 @@ impl Backup {
         let assumes_data = surveyor.assumes_data();
         let (map, stats) = self.decide_all(&mut surveyor, &contexts)?;
         let received: u64 = surveyor.connection_stats().map(|stats| stats.bytes_received).sum();
-        let client = surveyor.into_client()?;
+        let client = surveyor.into_client();
         let received = received.saturating_sub(client.stats().bytes_received);
         let others = self.connections.saturating_sub(1);
         let others = more_connections(client.export(), others, uri, &options)?;

@@ -31,7 +31,7 @@ pub async fn map(
     while let Some(extent) = extents.next_extent().await? {
         map.push(extent)?;
     }
-    surveyor.disconnect().await?;
+    surveyor.disconnect().await.ok();
     Ok(map.finish()?)
 }
 
@@ -99,25 +99,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
         survey::open((options, contexts, order), connect).await
     }
 
-    /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Driver::disconnect`].
-    pub async fn into_driver(self) -> Result<Driver<S>, SurveyorError> {
+    /// The connection that the bitmaps were asked on; the other one, if there is one, is ended,
+    /// however its goodbye goes.
+    pub async fn into_driver(self) -> Driver<S> {
         if let Some(details) = self.details {
-            details.connection.disconnect().await?;
+            details.connection.disconnect().await.ok();
         }
-        Ok(self.main.connection)
+        self.main.connection
     }
 
     /// Says goodbye on all connections.
     ///
     /// # Errors
     ///
-    /// The errors of [`Driver::disconnect`].
+    /// The errors of [`Driver::disconnect`]; all are closed all the same.
     pub async fn disconnect(self) -> Result<(), SurveyorError> {
-        Ok(self.into_driver().await?.disconnect().await?)
+        let mut ended = self.main.connection.disconnect().await;
+        if let Some(details) = self.details {
+            ended = details.connection.disconnect().await.and(ended);
+        }
+        Ok(ended?)
     }
 }
 

@@ -159,7 +159,7 @@ impl Copy {
         let Self { mut surveyor, sources, targets, target, monitor, canceller, .. } = self;
         if sources.is_empty() {
             let (map, stats) = whole_map(&mut surveyor, policy, survey, options)?;
-            let sources = vec![surveyor.into_client()?];
+            let sources = vec![surveyor.into_client()];
             let job = Job { target: &target, monitor: &monitor, canceller: &canceller, options };
             let plan = Plan::new(from_iter(map.extents()), plan_options);
             return Ok((job.run(plan, sources, targets)?, stats));

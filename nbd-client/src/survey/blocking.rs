@@ -52,24 +52,21 @@ impl<T: Transport> Surveyor<T> {
     }
 
     /// The connection that the bitmaps were asked on, for reading what the survey has found; the
-    /// other one, if there is one, is ended. Reading on the same connection is reading the same
-    /// export.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Client::disconnect`].
-    pub fn into_client(self) -> Result<Client<T>, SurveyorError> {
-        self.details.map_or(Ok(()), |details| details.connection.disconnect())?;
-        Ok(self.main.connection)
+    /// other one, if there is one, is ended, however its goodbye goes. Reading on the same connection
+    /// is reading the same export.
+    pub fn into_client(self) -> Client<T> {
+        self.details.map(|details| details.connection.disconnect().ok());
+        self.main.connection
     }
 
     /// Says goodbye on all connections.
     ///
     /// # Errors
     ///
-    /// The errors of [`Client::disconnect`].
+    /// The errors of [`Client::disconnect`]; all are closed all the same.
     pub fn disconnect(self) -> Result<(), SurveyorError> {
-        Ok(self.into_client()?.disconnect()?)
+        let ended = self.details.map_or(Ok(()), |details| details.connection.disconnect());
+        Ok(self.main.connection.disconnect().and(ended)?)
     }
 }
 

@@ -45,7 +45,7 @@ where
     let main = Half::new(connect(asking(options, &bitmaps)).await.map_err(failed)?, &bitmaps)?;
     // only now, since some servers exit when nobody is connected
     if let Some(mut first) = first {
-        first.io.say_goodbye().await?;
+        first.io.say_goodbye().await.ok();
     }
     let details = wanted.details();
     let connected = connect(asking(options, &details)).await.map_err(SurveyorError::SecondConnection);

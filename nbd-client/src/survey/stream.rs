@@ -62,8 +62,10 @@ pub struct SurveyStream<'a, M = Blocking<Socket>> {
 #[derive(Debug)]
 pub(crate) struct SurveyRequests {
     survey: Survey,
-    /// The oldest first.
+    /// The oldest first, all on one connection.
     sent: VecDeque<Sent>,
+    /// The next request, while the other connection has answers to come.
+    held: Option<Request>,
     /// A round is being asked for, and no extent is handed out.
     is_asking: bool,
     /// This round has asked for something, so another one may.
@@ -121,7 +123,6 @@ impl<M> SurveyStream<'_, M> {
             if let Some(error) = requests.failure.take() {
                 return Err(error);
             }
-            // no request's time runs out while another one, which was sent later, is waited for
             if let Some(oldest) = requests.sent.front() {
                 return Ok(SurveyStep::Wait(oldest.side));
             }
@@ -142,6 +143,7 @@ impl SurveyRequests {
         Self {
             survey,
             sent: VecDeque::new(),
+            held: None,
             is_asking: false,
             has_asked: true,
             failure: None,
@@ -149,15 +151,18 @@ impl SurveyRequests {
         }
     }
 
-    /// Sends all requests that may be sent now. Returns `Some` if a connection is full: one of its
-    /// events must be awaited before it takes more.
+    /// Sends all requests that may be sent now. Returns `Some` if an event of a connection must be
+    /// awaited before: it is full, or the next request goes to the other one. Only one connection has
+    /// requests in flight, since the events of one alone are received: a server with one thread would
+    /// wait for the other to take an answer.
     fn ask<M>(&mut self, surveyor: &mut SurveyorOver<M>) -> Result<Option<SurveySide>, SurveyorError> {
         loop {
             // before a request is taken of the survey, since there is no way to give one back
             if let Some(full) = BOTH.into_iter().find(|&side| is_full(surveyor.connection(side).session())) {
                 return Ok(Some(full));
             }
-            let Some(request) = self.survey.next_request()? else { return Ok(None) };
+            let next = self.held.take().map_or_else(|| self.survey.next_request(), |held| Ok(Some(held)));
+            let Some(request) = next? else { return Ok(None) };
             self.has_asked = true;
             let id = request.id();
             if surveyor.assumes_data {
@@ -165,6 +170,10 @@ impl SurveyRequests {
                 continue;
             }
             let (side, status) = route(surveyor, &request);
+            if let Some(other) = surveyor.busy_beside(side) {
+                self.held = Some(request);
+                return Ok(Some(other));
+            }
             match surveyor.connection(side).queue(|session| session.start_block_status(&status)) {
                 Ok(cookie) => self.sent.push_back(Sent { side, cookie, id }),
                 Err(error) => {
@@ -229,8 +238,9 @@ impl SurveyRequests {
     /// The survey has failed: no answer is of interest any more, but all of them are read.
     fn fail(&mut self, error: SurveyorError) {
         self.is_asking = false;
-        for sent in self.sent.drain(..) {
-            self.survey.reply_failed(sent.id).ok();
+        let held = self.held.take().map(|held| held.id());
+        for id in self.sent.drain(..).map(|sent| sent.id).chain(held) {
+            self.survey.reply_failed(id).ok();
         }
         self.failure = Some(error);
         self.undrained = BOTH.to_vec();

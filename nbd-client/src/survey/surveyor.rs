@@ -147,6 +147,16 @@ impl<M> SurveyorOver<M> {
         self.both().filter_map(ClientOver::session)
     }
 
+    /// The connection beside this one, if it has requests in flight.
+    pub(super) fn busy_beside(&self, side: SurveySide) -> Option<SurveySide> {
+        let details = &self.details.as_ref()?.connection;
+        let (other, connection) = match side {
+            SurveySide::Main => (SurveySide::Details, details),
+            SurveySide::Details => (SurveySide::Main, &self.main.connection),
+        };
+        (connection.in_flight() > 0).then_some(other)
+    }
+
     pub(crate) fn connection(&mut self, side: SurveySide) -> &mut ClientOver<M> {
         match (side, &mut self.details) {
             (SurveySide::Details, Some(details)) => &mut details.connection,

@@ -64,7 +64,7 @@ impl<T: Transport> BlockingDriver<T> {
         self.receive_or_wake(lent, until)
     }
 
-    /// Waits for the server, for room to send what is left, or for the waker, and reads if there is
+    /// Waits for the server, for room to send the rest, or for the waker, and reads if there is
     /// something. `false` when nothing has happened until `until`.
     fn receive_or_wake(&mut self, lent: &mut Lent<'_>, until: Option<Instant>) -> Result<bool, Error> {
         let wanted = Ready { read: self.connection.wants_input(), write: self.connection.has_output() };

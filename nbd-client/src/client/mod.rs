@@ -70,7 +70,7 @@ pub(crate) trait Drive {
     /// Moves bytes once, and waits for that no longer than there is time.
     fn exchange(&mut self) -> impl Future<Output = Result<(), Error>>;
 
-    /// Closes what has to be closed after the goodbye, within the time for it.
+    /// Closes the stream after the goodbye, if there is need to, within the time for it.
     fn close(&mut self) -> impl Future<Output = ()>;
 }
 

@@ -30,8 +30,8 @@ impl<M> Half<M> {
 /// The connections to one export that a survey needs, opened and negotiated: one, or two for a
 /// bitmap-first survey of a server that has no payload-form requests.
 ///
-/// Named by what moves the bytes of its connections: [`Surveyor`](super::Surveyor) runs on blocking clients, and
-/// `aio::Surveyor` on asynchronous ones.
+/// Named by what moves the bytes of its connections: [`Surveyor`](super::Surveyor) runs on blocking
+/// clients, and `aio::Surveyor` on asynchronous ones.
 ///
 /// ```no_run
 /// use nbd_client::{Options, Surveyor};
@@ -115,7 +115,8 @@ impl<M> SurveyorOver<M> {
         Ok(SurveyOptions::new(params).strictness(strictness))
     }
 
-    /// Starts a survey in the order that the connections were opened for. Nothing is asked before the stream is read.
+    /// Starts a survey in the order that the connections were opened for. Nothing is asked before the
+    /// stream is read.
     ///
     /// # Errors
     ///

@@ -48,14 +48,14 @@ impl Connection {
     /// The next event of a request of the caller's, or of a transfer.
     fn take_event(&mut self) -> Option<Event> {
         let Stage::Open(session) = &mut self.stage else { return None };
-        while let Some((event, owner)) = session.poll_owned() {
+        while let Some((event, owner, length)) = session.poll_owned() {
             if owner == 0 {
                 if event.is_last() {
                     self.transfers.fill(session);
                 }
                 return Some(event);
             }
-            self.transfers.take(event, owner, session);
+            self.transfers.take(event, owner, length, session);
         }
         None
     }

@@ -319,6 +319,35 @@ fn requests_that_are_too_long_are_halved_down_to_the_length_that_is_never_too_lo
     assert!(matches!(last, Event::Failed { .. }));
 }
 
+/// EINVAL may be about one range: only where all of it was taken in shorter requests, and no longer
+/// one was, is the length the reason.
+#[test]
+fn a_bad_range_teaches_nothing_about_lengths() {
+    let whole = pieces(command::READ, 0, 16 * MIB, &[MIB; 8]);
+    for bad in [3 * MIB, 4 * MIB - 1, 3 * MIB + 300 * KIB] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let server = |request: &Asked| {
+            let is_bad = (request.offset..request.offset + request.length).contains(&bad);
+            if is_bad { Errno::EINVAL.0 } else { 0 }
+        };
+        let (_, last) = talk.all_asked_of(read(0, 8 * MIB), server);
+        assert!(matches!(last, Event::Failed { .. }));
+        assert_eq!(talk.all_asked(read(16 * MIB, 8 * MIB)), whole);
+    }
+    // refused once, while others of this length are taken
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let server = |request: &Asked| if (request.offset, request.length) == (0, MIB) { 22 } else { 0 };
+    let (asked, last) = talk.all_asked_of(read(0, 8 * MIB), server);
+    assert!(matches!(last, Event::Done { .. }) && asked.len() == 10);
+    assert_eq!(talk.all_asked(read(16 * MIB, 8 * MIB)), whole);
+    // a true limit is learned once
+    let server = |request: &Asked| if request.length > 512 * KIB { 22 } else { 0 };
+    let (asked, _) = talk.all_asked_of(read(0, 8 * MIB), server);
+    assert_eq!(asked.len(), 8 + 16);
+    let (asked, _) = talk.all_asked_of(read(0, 8 * MIB), server);
+    assert_eq!(asked.len(), 16);
+}
+
 #[test]
 fn halves_are_whole_blocks() {
     let block = 1 << 16;
@@ -577,6 +606,47 @@ fn a_cancelled_transfer_ends_with_the_answers_in_flight() {
     let asked = talk.asked();
     assert_eq!(talk.answer(&asked[0], 0), [first, second].map(|cookie| Event::Done { cookie }));
     assert_eq!(talk.asked(), []);
+}
+
+/// The server refuses a part of a write before its data are sent, and the write is cancelled while
+/// others are asked for before it. Its data are owed all the same, and its memory is used again.
+#[cfg(feature = "tokio")]
+#[test]
+fn the_data_of_a_cancelled_write_are_sent_to_their_end() {
+    let limits = SessionLimits { max_in_flight: 3, ..Default::default() };
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
+    talk.begin_transfer(read(0, MIB));
+    let dropped = talk.begin_transfer(write(0, vec![9; 3 * MIB as usize]));
+    let output = talk.connection.output().collect::<Vec<_>>().concat();
+    let unsent = MIB as usize;
+    talk.connection.sent(output.len() - unsent, talk.now);
+    let cookie = |at: usize| u64::from_be_bytes(output[at + 8..at + 16].try_into().unwrap());
+    let [first, second, third] = [0, 28, 56 + unsent].map(cookie);
+    assert_eq!(talk.hear(&bytes::simple_reply(Errno::EINVAL.0, first)), []);
+    assert_eq!(talk.hear(&bytes::simple_reply(Errno::EINVAL.0, third)), []);
+    talk.connection.transfers.cancel(dropped);
+    assert_eq!(talk.hear(&bytes::simple_reply(0, second)), [Event::Done { cookie: dropped }]);
+    let next = talk.connection.buffer(3 * MIB as usize);
+    let output = talk.take_output();
+    let (data, halves) = output.split_at(unsent);
+    assert!(data.iter().all(|&byte| byte == 9) && next.len() > unsent);
+    assert!(halves.len() == 2 * 28 && halves.starts_with(&[0x25, 0x60, 0x95, 0x13]));
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_cancelled_transfer_asks_nothing_again() {
+    for (transfer, errno) in
+        [(Transfer::zero(0, 64 * GIB), Errno::ENOTSUP.0), (read(0, 64 * MIB), Errno::EINVAL.0)]
+    {
+        let mut talk = Talk::open(Terms::new(USUAL | FAST_ZERO), &Options::new());
+        let cookie = talk.begin_transfer(transfer);
+        let asked = talk.asked();
+        talk.connection.transfers.cancel(cookie);
+        let events: Vec<Event> = asked.iter().flat_map(|request| talk.answer(request, errno)).collect();
+        assert!(matches!(&events[..], [Event::Failed { error, .. }] if error.errno() == Some(Errno(errno))));
+        assert_eq!(talk.asked(), []);
+    }
 }
 
 /// A transfer of the model: what it is, and where.

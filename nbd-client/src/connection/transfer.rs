@@ -114,6 +114,10 @@ struct ActiveTransfer {
     /// The length to which requests were halved that the server found too long, in bytes; `u64::MAX`
     /// while there was none.
     longest: u64,
+    /// The longest request that the server took, in bytes.
+    taken: u64,
+    /// It has failed or was cancelled, and asks for nothing more.
+    is_ending: bool,
     error: Option<RequestError>,
 }
 
@@ -145,6 +149,8 @@ impl Transfers {
             transfer,
             in_flight: 0,
             longest: u64::MAX,
+            taken: 0,
+            is_ending: false,
             error: None,
         };
         self.jobs.insert(cookie.get(), job);
@@ -240,7 +246,7 @@ impl Transfers {
     }
 
     /// Takes the last event of a request that is part of a transfer.
-    pub(super) fn take(&mut self, event: Event, owner: u64, session: &mut Session) {
+    pub(super) fn take(&mut self, event: Event, owner: u64, length: u64, session: &mut Session) {
         let Some(job) = self.jobs.get_mut(&owner) else {
             debug_assert!(false, "an event of a transfer that is over");
             return;
@@ -248,9 +254,9 @@ impl Transfers {
         job.in_flight -= 1;
         match event {
             Event::Failed { error, .. } => {
-                let RequestInfo { command, offset, length, .. } = error.request;
+                let RequestInfo { command, offset, .. } = error.request;
                 let range = offset..offset.saturating_add(length);
-                match error.errno().filter(|_| job.error.is_none()) {
+                match error.errno().filter(|_| !job.is_ending) {
                     Some(Errno::ENOTSUP) if job.transfer.is_zero && command == Command::WriteZeroes => {
                         let is_fast = error.request.has(command_flag::FAST_ZERO);
                         self.zeroing = self.zeroing.max(if is_fast { Zeroing::Plain } else { Zeroing::Data });
@@ -265,13 +271,7 @@ impl Transfers {
                     _ => job.fail(error),
                 }
             }
-            // the server took a shorter one, so the length was the reason
-            _ if job.longest < u64::MAX => {
-                let RequestInfo { command, .. } = job.transfer.terms(session.export().flags, self.zeroing);
-                let learned = self.learned.entry(command).or_insert(job.longest);
-                *learned = job.longest.min(*learned);
-            }
-            _ => {}
+            _ => job.taken = job.taken.max(length),
         }
         // one without open ranges may be over, whoever else waits
         if job.next_open().is_none() || !self.ready.contains(&owner) {
@@ -283,14 +283,18 @@ impl Transfers {
     fn finish(&mut self, number: u64, session: &mut Session) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie(number);
+        // it took all of the refused ranges, and nothing longer: the length was the reason
+        if !job.is_ending && job.taken <= job.longest && job.longest < u64::MAX {
+            let RequestInfo { command, .. } = job.transfer.terms(session.export().flags, self.zeroing);
+            let learned = self.learned.entry(command).or_insert(job.longest);
+            *learned = job.longest.min(*learned);
+        }
         if let Some(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {
                 session.event(Event::Read { cookie, data });
             } else {
-                if job.error.is_some() {
-                    // a write that failed early may still have bytes to send
-                    session.release(number, &data);
-                }
+                // a write that was refused early may still have bytes to send
+                session.release(number, &data);
                 session.recycle_buffer(data);
             }
         }
@@ -323,6 +327,7 @@ impl ActiveTransfer {
     }
 
     fn ask_no_more(&mut self) {
+        self.is_ending = true;
         self.rest = None;
         self.again.clear();
     }

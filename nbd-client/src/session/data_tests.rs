@@ -529,7 +529,7 @@ fn parts_of_transfers_belong_to_their_owner() {
         assert_eq!(session.receiving_for(), if is_under_way { 9 } else { 0 });
     }
     assert_eq!(lent, [vec![0; 8], vec![7; 64], vec![0; 28]].concat());
-    assert_eq!(session.poll_owned(), Some((Event::Done { cookie }, 9)));
+    assert_eq!(session.poll_owned(), Some((Event::Done { cookie }, 9, 64)));
     assert_eq!(session.unowned, 1);
     // A hole goes to the same place.
     session.start_part(9, terms, 8, false).unwrap();

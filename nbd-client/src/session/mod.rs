@@ -67,8 +67,8 @@ pub struct Session {
     input: ReplyInput,
     output: SendQueue,
     buffers: BufferPool,
-    /// Each with the transfer that it belongs to; 0 is none.
-    events: VecDeque<(Event, u64)>,
+    /// Each with the transfer that it belongs to, 0 is none, and the bytes of the request's range.
+    events: VecDeque<(Event, u64, u64)>,
     /// Requests that are not parts of transfers, and transfers that are over, whose last event was
     /// not polled.
     pub(crate) unowned: usize,
@@ -179,14 +179,15 @@ impl Session {
 
     /// The next event, if there is one.
     pub fn poll(&mut self) -> Option<Event> {
-        self.poll_owned().map(|(event, _)| event)
+        self.poll_owned().map(|(event, ..)| event)
     }
 
-    /// Like [`poll`](Self::poll), with the transfer to which the event belongs.
-    pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64)> {
-        let (event, owner) = self.events.pop_front()?;
+    /// Like [`poll`](Self::poll), with the transfer to which the event belongs, and the length of the
+    /// request.
+    pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64, u64)> {
+        let (event, owner, length) = self.events.pop_front()?;
         self.unowned -= usize::from(owner == 0 && event.is_last());
-        Some((event, owner))
+        Some((event, owner, length))
     }
 
     /// Gives back the memory of a status event's payload, to be used for the next.

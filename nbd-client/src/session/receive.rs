@@ -332,13 +332,13 @@ impl Session {
         if self.output.position < needed {
             return Err(ProtocolError::AnsweredEarly(cookie));
         }
-        let cookie = Cookie(cookie);
+        let (cookie, length) = (Cookie(cookie), request.length);
         let buffer = if let ExpectedAnswer::Read { buffer, .. } = answer { buffer } else { None };
         let last = match error {
             None => {
                 self.stats.done += 1;
                 crate::trace::event!(debug, "reply done", cookie = cookie);
-                self.events.extend(buffer.map(|data| (Event::Read { cookie, data }, owner)));
+                self.events.extend(buffer.map(|data| (Event::Read { cookie, data }, owner, length)));
                 Event::Done { cookie }
             }
             Some(fault) => {
@@ -349,7 +349,7 @@ impl Session {
                 Event::Failed { cookie, error }
             }
         };
-        self.events.push_back((last, owner));
+        self.events.push_back((last, owner, length));
         Ok(())
     }
 
@@ -357,7 +357,7 @@ impl Session {
     /// a transfer.
     pub(crate) fn event(&mut self, event: Event) {
         self.unowned += usize::from(event.is_last());
-        self.events.push_back((event, 0));
+        self.events.push_back((event, 0, 0));
     }
 }
 

@@ -3,14 +3,18 @@
 #![cfg(unix)]
 
 use core::time::Duration;
-use std::io::Result as IoResult;
+use std::io::{Read, Result as IoResult, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Instant;
 
 use nbd_client::frame::{During, Headers, OptionName, option_type};
 use nbd_client::handshake::{HandshakeError, Refusal};
+use nbd_client::session::{ReadRequest, take_all};
 use nbd_client::tls::{CertificateFault, FileFault, Fingerprint, PeerCheck};
 use nbd_client::uri::Address;
 use nbd_client::{Client, Error, ErrorClass, Options, TlsError, TlsOptions, Uri};
@@ -602,6 +606,44 @@ fn close_notify_with_an_answer_owed() {
     }
 }
 
+/// The server's alert comes with an answer, and is found when the next request, or the goodbye, is
+/// encrypted.
+#[test]
+fn an_alert_with_an_answer() {
+    let pki = Pki::new();
+    let server = disk(&pki.server, pki.client());
+    for (kind, asks) in Kind::WITH_EVENTS.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let upstream = UnixStream::connect(server.path()).unwrap();
+        let is_armed = Arc::new(AtomicBool::new(false));
+        let (mut from, mut to) = (theirs.try_clone().unwrap(), upstream.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let (armed, mut from, mut to) = (Arc::clone(&is_armed), upstream, theirs);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                let mut bytes = buffer[..count].to_vec();
+                if armed.load(Ordering::SeqCst) {
+                    // a record that cannot be decrypted
+                    from.write_all(&[&[23, 3, 3, 0, 40], &[0x55; 40][..]].concat()).unwrap();
+                    from.read_to_end(&mut bytes).ok();
+                }
+                to.write_all(&bytes).unwrap();
+            }
+        });
+        let mut client = kind.over(ours, &options().tls(pki.client())).unwrap();
+        is_armed.store(true, Ordering::SeqCst);
+        assert_eq!(client.read(0, 512).unwrap(), pattern(0, 512));
+        let error = if asks {
+            client.start(|session| session.start_read(&ReadRequest::new(0), vec![0; 512])).unwrap();
+            client.next_event(&mut take_all).unwrap_err()
+        } else {
+            client.disconnect().unwrap_err()
+        };
+        assert!(matches!(error, Error::Tls(TlsError::Alert { .. })), "{kind:?}, asks {asks}: {error}");
+    }
+}
+
 /// A server over TLS, and the end of each conversation after the script. Without close_notify that is
 /// an error.
 fn server_and_ends(
@@ -697,7 +739,7 @@ fn options_without_a_uri() {
     for kind in Kind::ALL {
         assert!(kind.connect(&plain, &options().tls(pki.client())).is_ok());
     }
-    let socket = std::os::unix::net::UnixStream::connect(server.path()).unwrap();
+    let socket = UnixStream::connect(server.path()).unwrap();
     let transport = nbd_client::transport::WithDeadline::new(socket);
     let mut client = Client::over(transport, "", &options().tls(pki.client())).unwrap();
     let mut data = vec![0; 512];

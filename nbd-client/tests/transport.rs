@@ -472,3 +472,104 @@ fn a_stream_that_is_never_waited_for_is_out_of_time_as_well() {
         }
     }
 }
+
+/// A stream of which every second call is interrupted: of reads, and of the others.
+#[derive(Debug)]
+struct Interrupted(std::collections::VecDeque<Vec<u8>>, [bool; 2]);
+
+impl Interrupted {
+    fn call(&mut self, which: usize) -> std::io::Result<()> {
+        self.1[which] ^= true;
+        if self.1[which] { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+impl Read for Interrupted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.call(0)?;
+        let words = self.0.pop_front().unwrap_or_default();
+        words.as_slice().read(buffer)
+    }
+}
+
+impl Write for Interrupted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.call(1).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.call(1)
+    }
+}
+
+impl AsyncRead for Interrupted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let count = self.read(buffer.initialize_unfilled())?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Interrupted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(self.write(bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(self.flush())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// It is nothing: the call is made again.
+#[test]
+fn a_call_that_is_interrupted_is_made_again() {
+    for calls in [[false, false], [false, true], [true, false], [true, true]] {
+        let stream = || Interrupted([handshake(), status(1, 1)].into(), calls);
+        let request = StatusRequest::new(0, 4096);
+        let mut client = Client::over(WithDeadline::new(stream()), "", &options()).unwrap();
+        client.block_status(&request, |_, _| {}).unwrap();
+        client.disconnect().unwrap();
+        runtime().block_on(async {
+            let mut driver = aio::Driver::over(stream(), "", &options()).await.unwrap();
+            let cookie = driver.start(|session| session.start_block_status(&request)).unwrap();
+            let status = driver.next_event(&mut take_all).await.unwrap();
+            assert!(matches!(status, Some(Event::Status { .. })));
+            assert_eq!(driver.next_event(&mut take_all).await.unwrap(), Some(Event::Done { cookie }));
+            driver.disconnect().await.unwrap();
+        });
+    }
+}
+
+/// The peer reads no more, and keeps the connection: the error of sending comes within the limit of
+/// requests, and FLUSH, which has none, is not waited for either.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_reads_no_more_is_left() {
+    for kind in Kind::ALL {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // HAS_FLAGS, SEND_FLUSH
+        let words = peer::handshake(&[(0, "base:allocation")], 1 | 1 << 2, 1 << 20, &[]);
+        theirs.write_all(&words).unwrap();
+        let mut client = kind.over(ours, &options()).unwrap();
+        theirs.shutdown(std::net::Shutdown::Read).unwrap();
+        let started = Instant::now();
+        let error = client.flush().unwrap_err();
+        assert_timely(started);
+        assert!(matches!(error, Error::Io { during: During::Send, .. }), "{kind:?}: {error}");
+        let started = Instant::now();
+        client.flush().unwrap_err();
+        assert!(started.elapsed() < Duration::from_millis(200), "{kind:?}: nothing is begun any more");
+    }
+}

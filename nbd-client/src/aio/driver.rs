@@ -4,7 +4,7 @@
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use std::io::{self, IoSlice};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use nbd_extents::Admission;
@@ -17,9 +17,6 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
 use crate::uri::Uri;
-
-/// The most slices that are given to the system in one call.
-const SLICES: usize = 16;
 
 /// A connection to one export without a task of its own: whoever awaits
 /// [`next_event`](Self::next_event) moves the bytes, both ways.
@@ -188,20 +185,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driven<Awaited<S>> {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let Self { mover: Awaited(stream), connection } = self;
-        while connection.has_output() {
-            let slices: Vec<IoSlice<'_>> = connection.output().take(SLICES).map(IoSlice::new).collect();
-            match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
-                Poll::Ready(Ok(0)) => return connection.send_failed(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => connection.sent(count, Instant::now()),
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return connection.send_failed(error),
-                Poll::Pending => break,
+        connection.send_by(&[], |slices, _| {
+            let (stream, is_flush) = (Pin::new(&mut *stream), slices.is_empty());
+            let moved = if is_flush {
+                stream.poll_flush(cx).map_ok(|()| 0)
+            } else {
+                stream.poll_write_vectored(cx, slices)
+            };
+            match moved {
+                Poll::Ready(moved) => moved,
+                Poll::Pending if is_flush => Ok(0),
+                Poll::Pending => Err(ErrorKind::WouldBlock.into()),
             }
-        }
-        match Pin::new(stream).poll_flush(cx) {
-            Poll::Ready(Err(error)) => connection.send_failed(error),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-        }
+        })
     }
 
     /// One read, straight to where the connection wants it.
@@ -211,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driven<Awaited<S>> {
         let count = space.filled().len();
         Poll::Ready(match read {
             Ok(()) => self.connection.received(count, Instant::now()),
-            Err(source) => self.connection.receive_failed(source),
+            Err(source) => self.connection.receive_failed(source, Instant::now()),
         })
     }
 }

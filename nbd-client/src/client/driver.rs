@@ -3,18 +3,15 @@
 //! Nothing here waits for room to write without reading at the same time. A server that stops
 //! reading until its answers are read would otherwise wait for the client, and the client for it.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::time::Instant;
 
 use super::{Drive, Driven};
 use crate::block_on::block_on;
-use crate::connection::{Connection, Lent};
+use crate::connection::Lent;
 use crate::error::Error;
 use crate::session::Event;
-use crate::transport::{Cancelled, Ready, SLACK, Socket, Transport};
-
-/// The most slices that are given to the system in one call.
-const SLICES: usize = 64;
+use crate::transport::{Ready, Socket, Transport};
 
 /// A transport that moves bytes by calls that wait.
 #[derive(Debug)]
@@ -42,12 +39,9 @@ impl<T: Transport> BlockingDriver<T> {
         }
         self.send(lent)?;
         if self.connection.has_output() {
-            self.receive_or_wake(lent, None).map(drop)
-        } else if self.connection.send_failed_before() {
-            self.receive(lent)
-        } else {
-            Ok(())
+            self.receive_or_wake(lent, None)?;
         }
+        Ok(())
     }
 
     /// As [`Self::exchange`], for a thread that can be woken: sends, waits for either direction or
@@ -72,7 +66,6 @@ impl<T: Transport> BlockingDriver<T> {
         let soon = until.filter(|&until| end.is_none_or(|end| until < end));
         self.mover.0.set_deadline(soon.or(end)).or_else(|error| self.failed(error))?;
         let ready = match self.mover.0.wait(wanted) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ready::default(),
             Err(error) if error.kind() == ErrorKind::TimedOut && soon.is_some() => return Ok(false),
             ready => ready.or_else(|error| self.failed(error))?,
         };
@@ -85,30 +78,11 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Sends until everything is sent or nothing more goes without waiting.
     pub(crate) fn send(&mut self, lent: &mut Lent<'_>) -> Result<(), Error> {
-        while self.connection.has_output() {
-            // each time: bytes that were sent may have given more time
-            self.set_deadline()?;
-            let slices: Vec<IoSlice<'_>> =
-                self.connection.output_in(lent.write).take(SLICES).map(IoSlice::new).collect();
-            match self.mover.0.write_now(&slices) {
-                Ok(0) => return self.send_failed(ErrorKind::WriteZero.into()),
-                Ok(count) => self.connection.sent(count, Instant::now()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.send_failed(error),
-            }
-        }
-        self.set_deadline()?;
-        while let Err(error) = self.mover.0.flush() {
-            if error.kind() != ErrorKind::Interrupted {
-                return self.send_failed(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn send_failed(&mut self, error: io::Error) -> Result<(), Error> {
-        self.failed_or(error, Connection::send_failed)
+        let Self { mover: Blocking(transport), connection } = self;
+        connection.send_by(lent.write, |slices, end| {
+            transport.set_deadline(end)?;
+            if slices.is_empty() { transport.flush().map(|()| 0) } else { transport.write_now(slices) }
+        })
     }
 
     /// One read, straight to where the connection wants it.
@@ -124,21 +98,18 @@ impl<T: Transport> BlockingDriver<T> {
         mut read: impl FnMut(&mut T, &mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> Result<bool, Error> {
         self.set_deadline()?;
-        loop {
-            let [direct, buffer] = self.connection.space_in(lent.read);
-            let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
-            // an empty first slice could make a transport report the end of the stream
-            let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
-            let space: usize = slices.iter().map(|slice| slice.len()).sum();
-            match read(&mut self.mover.0, slices.get_mut(first..).unwrap_or_default()) {
-                Ok(count) => {
-                    self.connection.received_in(count, lent, Instant::now())?;
-                    return Ok(count == space);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return self.failed(error),
+        let [direct, buffer] = self.connection.space_in(lent.read);
+        let mut slices = [IoSliceMut::new(direct), IoSliceMut::new(buffer)];
+        // an empty first slice could make a transport report the end of the stream
+        let first = usize::from(slices.first().is_some_and(|direct| direct.is_empty()));
+        let space: usize = slices.iter().map(|slice| slice.len()).sum();
+        match read(&mut self.mover.0, slices.get_mut(first..).unwrap_or_default()) {
+            Ok(count) => {
+                self.connection.received_in(count, lent, Instant::now())?;
+                Ok(count == space)
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -150,24 +121,7 @@ impl<T: Transport> BlockingDriver<T> {
 
     /// Tells the connection of a transport's error, by its meaning. Nothing, where it goes on.
     pub(crate) fn failed<V: Default>(&mut self, error: io::Error) -> Result<V, Error> {
-        self.failed_or(error, Connection::receive_failed).map(|()| V::default())
-    }
-
-    /// Tells it of a cancellation, or that the time is over; of any other error by `tell`.
-    fn failed_or(
-        &mut self,
-        error: io::Error,
-        tell: impl FnOnce(&mut Connection, io::Error) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let during = self.connection.during();
-        if Cancelled::is(&error) {
-            return self.connection.fail(Error::Cancelled(during));
-        }
-        if error.kind() == ErrorKind::TimedOut {
-            // the kernel's clock may be a little early, and a transport may have limits of its own
-            self.connection.handle_timeout(Instant::now() + SLACK)?;
-        }
-        tell(&mut self.connection, error)
+        self.connection.receive_failed(error, Instant::now()).map(|()| V::default())
     }
 
     /// Says goodbye, within the time for it.

@@ -66,7 +66,11 @@ impl Clock {
 
     /// When the time of a goodbye that was begun is over, also once it has been said.
     pub(crate) fn goodbye_end(&self) -> Option<Instant> {
-        self.end(Some(self.limits.request.min(GOODBYE)))
+        self.end(Some(self.goodbye()))
+    }
+
+    fn goodbye(&self) -> Duration {
+        self.limits.request.min(GOODBYE)
     }
 
     /// True once the whole job is to be over.
@@ -83,12 +87,13 @@ impl Clock {
     }
 
     /// The limit of the most patient request in flight: a server may do one at a time, and the
-    /// others wait for it.
-    pub(super) fn limit(&self, session: &Session) -> Option<Duration> {
+    /// others wait for it. Answers of a server that has hung up have the time of a goodbye.
+    pub(super) fn limit(&self, session: &Session, has_hung_up: bool) -> Option<Duration> {
         let TimeLimits { request, flush, .. } = self.limits;
         match (session.in_flight(), session.flushes_in_flight()) {
-            // nothing is awaited
+            // nothing is awaited, whatever is left to send
             (0, _) => None,
+            _ if has_hung_up => Some(self.goodbye()),
             (_, 0) => Some(request),
             (requests, flushes) if requests > flushes => flush.map(|flush| flush.max(request)),
             _ => flush,

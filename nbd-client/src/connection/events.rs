@@ -39,6 +39,9 @@ impl Connection {
                 return Ok(Some(event));
             }
             self.check_alive()?;
+            if self.has_refused && self.is_idle() {
+                self.check_sending()?;
+            }
             if !self.process_input(lent).map_err(|error| self.give_up(error))? {
                 return Ok(None);
             }

@@ -81,9 +81,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Says that receiving failed.
-    pub(crate) fn receive_failed(&mut self, source: io::Error) -> Result<(), Error> {
-        let error = self.lost(Error::io(self.during(), source));
+    /// Says that receiving failed. [`io::ErrorKind::Interrupted`] is nothing.
+    pub(crate) fn receive_failed(&mut self, source: io::Error, now: Instant) -> Result<(), Error> {
+        let Some(error) = self.fault(self.during(), source, now)? else { return Ok(()) };
+        let error = self.lost(error);
         self.fail(error)
     }
 
@@ -92,7 +93,7 @@ impl Connection {
     }
 
     /// The error that explains a loss of the connection best.
-    fn lost(&mut self, error: Error) -> Error {
+    pub(super) fn lost(&mut self, error: Error) -> Error {
         // in a handshake over TLS the place where it ended says more than that sending failed
         let send_error = self.send_error.take().filter(|_| self.is_open());
         let error = send_error.unwrap_or(error);

@@ -67,6 +67,10 @@ pub(crate) struct Lent<'a> {
 
 /// A connection to one export, without I/O.
 ///
+/// Its driver goes on sending while [`has_output`](Self::has_output), also when
+/// [`is_idle`](Self::is_idle): of a write that was refused early the rest of the data is still to be
+/// sent. No limit of requests holds then.
+///
 /// ```
 /// use nbd_client::Options;
 /// use nbd_client::connection::Connection;
@@ -109,6 +113,8 @@ pub struct Connection {
     tls: Option<Box<TlsSession>>,
     /// The error of a server that takes no more bytes. It may have said why before.
     send_error: Option<Error>,
+    /// A request was refused for that.
+    has_refused: bool,
     /// An error has ended it.
     is_given_up: bool,
     says_goodbye: bool,
@@ -156,6 +162,7 @@ impl Connection {
             setup,
             tls: None,
             send_error: None,
+            has_refused: false,
             is_given_up: false,
             says_goodbye: false,
             obeys_shutdown: false,
@@ -253,7 +260,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Start`] if it cannot be asked, [`Error::OutOfTime`] after the end of the whole job,
-    /// [`Error::GivenUp`] after an error of the connection or before it is open.
+    /// [`Error::GivenUp`] after an error of the connection or before it is open; where the server has
+    /// hung up, the error of [`send_failed`](Self::send_failed).
     pub fn start(
         &mut self,
         now: Instant,
@@ -279,10 +287,11 @@ impl Connection {
     fn open_session(&mut self, now: Instant) -> Result<(&mut Session, &mut Transfers), Error> {
         self.check_alive()?;
         self.check_deadline(now)?;
-        if self.is_idle() {
+        self.check_sending()?;
+        let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
+        if session.in_flight() == 0 {
             self.clock.restart(now);
         }
-        let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
         Ok((session, &mut self.transfers))
     }
 
@@ -402,7 +411,7 @@ impl Connection {
             Stage::Handshake(..) if self.is_open() => self.clock.end(None),
             Stage::Handshake(..) => self.clock.end(Some(self.options.time.connect)),
             Stage::Open(..) if self.says_goodbye() => self.clock.goodbye_end(),
-            Stage::Open(session) => self.clock.end(self.clock.limit(session)),
+            Stage::Open(session) => self.clock.end(self.clock.limit(session, self.send_failed_before())),
         }
     }
 
@@ -415,14 +424,19 @@ impl Connection {
         if self.poll_timeout().is_none_or(|end| now < end) {
             return Ok(());
         }
-        let error = self.clock.timeout(self.during(), now);
+        let mut error = self.clock.timeout(self.during(), now);
+        if matches!(error, Error::Timeout { .. }) {
+            error = self.lost(error);
+        }
         self.fail(error)
     }
 
-    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before it.
+    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before it,
+    /// and so have the answers of a server that has hung up.
     fn note(&mut self, now: Instant) {
         if let Stage::Open(session) = &self.stage
             && !self.says_goodbye
+            && self.send_error.is_none()
         {
             let stats = session.stats();
             self.clock.note(now, stats.done + stats.failed, session.payload_moved());

@@ -1,12 +1,16 @@
 //! The bytes for the server: as they are, or as records of TLS.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
 use super::transfer::Transfers;
 use super::{Connection, Stage};
 use crate::error::Error;
 use crate::frame::During;
+use crate::transport::{Cancelled, SLACK};
+
+/// The most slices that are given to the system in one call.
+const SLICES: usize = 64;
 
 impl Connection {
     /// The bytes to send, in order. No slice is empty. With TLS they are the records of a part of
@@ -41,27 +45,101 @@ impl Connection {
         self.note(now);
     }
 
-    /// Says that sending failed. Where the server has hung up it may have said why, and the error
-    /// waits until what it said is read.
+    /// Sends by calls of `write` until everything is sent, or until that would wait. Each gets the
+    /// slices and its deadline; the last one has no slices, and flushes.
+    pub(crate) fn send_by(
+        &mut self,
+        lent: &[u8],
+        mut write: impl FnMut(&[IoSlice<'_>], Option<Instant>) -> io::Result<usize>,
+    ) -> Result<(), Error> {
+        loop {
+            // each time: bytes that were sent may have given more time
+            let (has_output, end) = (self.has_output(), self.poll_timeout());
+            let output = has_output.then(|| self.output_in(lent).take(SLICES).map(IoSlice::new));
+            let slices: Vec<IoSlice<'_>> = output.into_iter().flatten().collect();
+            // an empty write would say that the server has hung up
+            let is_stuck = has_output && slices.is_empty();
+            let written = if is_stuck { Ok(0) } else { write(&slices, end) };
+            let now = Instant::now();
+            match written {
+                _ if is_stuck => return self.cannot_send(now),
+                Ok(_) if !has_output => return Ok(()),
+                Ok(0) => return self.send_failed(ErrorKind::WriteZero.into(), now),
+                Ok(count) => self.sent(count, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock && has_output => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.send_failed(error, now),
+            }
+        }
+    }
+
+    /// TLS has failed while records were to be made, and the rest of the output has no slices.
+    fn cannot_send(&mut self, now: Instant) -> Result<(), Error> {
+        let failure = self.tls.as_ref().and_then(|tls| tls.failure());
+        debug_assert!(failure.is_some(), "bytes to send are gone");
+        let gone = || Error::io(During::Send, io::Error::other("bytes to send are gone"));
+        self.hung_up(failure.map_or_else(gone, Error::Tls), now)
+    }
+
+    /// Says that sending failed. Where the server has hung up it may have said why: the answers to
+    /// the requests in flight are waited for a little longer, and no more requests are taken.
+    /// [`ErrorKind::Interrupted`] is nothing.
     ///
     /// # Errors
     ///
     /// Any other failure ends the connection.
-    pub fn send_failed(&mut self, source: io::Error) -> Result<(), Error> {
+    pub fn send_failed(&mut self, source: io::Error, now: Instant) -> Result<(), Error> {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
 
         let has_hung_up = matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
-        let error = Error::io(During::Send, source);
-        if has_hung_up && !self.says_goodbye && (self.is_open() || self.tls.is_some()) {
-            self.send_error = Some(error);
-            return Ok(());
+        match self.fault(During::Send, source, now)? {
+            Some(error) if has_hung_up => self.hung_up(error, now),
+            Some(error) => self.fail(error),
+            None => Ok(()),
         }
-        self.fail(error)
+    }
+
+    fn hung_up(&mut self, error: Error, now: Instant) -> Result<(), Error> {
+        if self.says_goodbye || !self.is_open() && self.tls.is_none() {
+            return self.fail(error);
+        }
+        if self.send_error.is_none() {
+            self.send_error = Some(error);
+            if self.is_open() {
+                self.clock.restart(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a transport's call; `None` if it is made again.
+    pub(super) fn fault(
+        &mut self,
+        during: During,
+        source: io::Error,
+        now: Instant,
+    ) -> Result<Option<Error>, Error> {
+        if Cancelled::is(&source) {
+            return self.fail(Error::Cancelled(self.during())).map(|()| None);
+        }
+        if source.kind() == ErrorKind::TimedOut {
+            // the kernel's clock may be a little early, and a transport may have limits of its own
+            self.handle_timeout(now + SLACK)?;
+        }
+        Ok((source.kind() != ErrorKind::Interrupted).then(|| Error::io(during, source)))
     }
 
     /// True if the server takes no more bytes, and may have said why.
     pub(crate) const fn send_failed_before(&self) -> bool {
         self.send_error.is_some() && !self.says_goodbye
+    }
+
+    /// An error if no request can be sent any more. It ends the connection, after the last event.
+    pub(super) fn check_sending(&mut self) -> Result<(), Error> {
+        let error = self.send_error.clone().filter(|_| self.send_failed_before());
+        self.is_given_up |= error.is_some() && self.is_idle();
+        self.has_refused |= error.is_some();
+        error.map_or(Ok(()), Err)
     }
 }
 

@@ -843,7 +843,7 @@ fn an_end_of_the_stream_is_an_error_where_more_was_due_and_the_end_elsewhere() {
 #[test]
 fn a_server_that_takes_no_more_bytes_may_have_said_why() {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Other};
-    let fails = |talk: &mut Talk, kind: ErrorKind| talk.connection.send_failed(kind.into());
+    let fails = |talk: &mut Talk, kind: ErrorKind| talk.connection.send_failed(kind.into(), talk.now);
     for kind in [BrokenPipe, ConnectionAborted, ConnectionReset] {
         let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
         let cookie = talk.begin_transfer(trim(0, 1));
@@ -870,9 +870,64 @@ fn a_server_that_takes_no_more_bytes_may_have_said_why() {
     assert!(talk.connection.check_alive().is_err() && !talk.connection.send_failed_before());
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     talk.begin_transfer(trim(0, 1));
-    let error = talk.connection.receive_failed(Other.into()).unwrap_err();
+    let error = talk.connection.receive_failed(Other.into(), talk.now).unwrap_err();
     assert!(error.to_string().contains("reply"), "{error}");
     assert!(talk.connection.check_alive().is_err());
+}
+
+/// What is in flight then is waited for as long as for a goodbye, FLUSH included, whatever comes
+/// meanwhile; nothing new is taken.
+#[test]
+fn a_request_that_cannot_be_sent_is_not_waited_for() {
+    let second = Duration::from_secs;
+    let is_send_error = |error: &Error| matches!(error, Error::Io { during: During::Send, .. });
+    for (limit, end) in [(LIMIT, second(5)), (second(2), second(2))] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(limit));
+        talk.connection.start(talk.now, |session| session.start_flush()).unwrap();
+        let cookie = talk.begin_transfer(trim(0, 1));
+        let asked = talk.asked();
+        talk.connection.start(talk.now, |session| session.start_flush()).unwrap();
+        talk.now += second(1);
+        let failed = talk.now;
+        talk.connection.send_failed(ErrorKind::BrokenPipe.into(), talk.now).unwrap();
+        assert_eq!(talk.connection.poll_timeout(), Some(failed + end));
+        let error = talk.connection.start(talk.now, |session| session.start_flush()).unwrap_err();
+        assert!(is_send_error(&error), "{error}");
+        let error = talk.connection.begin(None, trim(0, 1), talk.now).unwrap_err();
+        assert!(is_send_error(&error), "{error}");
+        talk.now += second(1);
+        assert_eq!(talk.answer(&asked[1], 0), [Event::Done { cookie }]);
+        talk.connection.send_failed(ErrorKind::BrokenPipe.into(), talk.now).unwrap();
+        assert_eq!(talk.connection.poll_timeout(), Some(failed + end));
+        let error = talk.connection.handle_timeout(failed + end).unwrap_err();
+        assert!(is_send_error(&error), "{error}");
+        assert!(talk.connection.check_alive().is_err());
+    }
+    // with the last event the connection ends, if something was refused; otherwise at the next request
+    for refuses in [true, false] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let cookie = talk.begin_transfer(trim(0, 1));
+        let asked = talk.asked();
+        talk.connection.send_failed(ErrorKind::BrokenPipe.into(), talk.now).unwrap();
+        if refuses {
+            talk.connection.begin(None, trim(0, 1), talk.now).unwrap_err();
+        }
+        let reply = bytes::simple_reply(0, asked[0].cookie);
+        talk.connection.space()[..reply.len()].copy_from_slice(&reply);
+        talk.connection.received(reply.len(), talk.now).unwrap();
+        let mut poll = || talk.connection.poll(&mut take_all, talk.now);
+        assert_eq!(poll().unwrap(), Some(Event::Done { cookie }));
+        let error = if refuses {
+            poll().unwrap_err()
+        } else {
+            assert_eq!(poll().unwrap(), None);
+            assert_eq!(talk.connection.poll_timeout(), None);
+            talk.connection.begin(None, trim(0, 1), talk.now).unwrap_err()
+        };
+        assert!(is_send_error(&error), "{error}");
+        let error = talk.connection.begin(None, trim(0, 1), talk.now).unwrap_err();
+        assert!(matches!(error, Error::GivenUp), "{error}");
+    }
 }
 
 #[test]
@@ -1013,9 +1068,9 @@ fn a_server_that_goes_down_is_left_after_its_last_answer() {
 fn a_goodbye_that_cannot_be_sent_holds_no_event_back() {
     type Fault = fn(&mut Talk) -> Result<(), Error>;
     let faults: [Fault; 6] = [
-        |talk| talk.connection.send_failed(ErrorKind::BrokenPipe.into()),
-        |talk| talk.connection.send_failed(ErrorKind::Other.into()),
-        |talk| talk.connection.receive_failed(ErrorKind::ConnectionReset.into()),
+        |talk| talk.connection.send_failed(ErrorKind::BrokenPipe.into(), talk.now),
+        |talk| talk.connection.send_failed(ErrorKind::Other.into(), talk.now),
+        |talk| talk.connection.receive_failed(ErrorKind::ConnectionReset.into(), talk.now),
         |talk| talk.connection.received(0, talk.now),
         |talk| talk.connection.fail(Error::Cancelled(During::Send)),
         |talk| talk.connection.handle_timeout(talk.now + Duration::from_secs(5)),
@@ -1282,8 +1337,8 @@ fn a_goodbye_that_is_not_sent_yet_has_a_limit() {
     assert!(talk.connection.poll_timeout().is_some());
 }
 
-/// The server refuses a write of which only the header is sent. No request is in flight then, and it
-/// may take its time with the rest of the payload.
+/// The server refuses a write of which only the header is sent. No request is in flight then, and no
+/// limit of requests holds for the rest of its payload; the next request has all of its own.
 #[test]
 fn the_rest_of_a_refused_write_has_no_limit() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
@@ -1293,6 +1348,10 @@ fn the_rest_of_a_refused_write_has_no_limit() {
     talk.hear(&bytes::simple_reply(5, cookie.unwrap().get()));
     assert!(talk.connection.is_idle() && talk.connection.has_output());
     assert_eq!(talk.connection.poll_timeout(), None);
+    talk.now += 10 * LIMIT;
+    talk.connection.handle_timeout(talk.now).unwrap();
+    talk.begin_transfer(trim(0, 1));
+    assert_eq!(talk.connection.poll_timeout(), Some(talk.now + LIMIT));
 }
 
 /// Status of one context, drained or taken as the caller says, in memory that is used again.

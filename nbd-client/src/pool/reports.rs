@@ -135,6 +135,8 @@ impl Outbox {
                 self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
+            // those in flight are heard first, and the end of the connection is the answer to this one
+            Err(_) if connection.send_failed_before() && !connection.is_idle() => Ok(()),
             begun => begun.map(drop),
         }
     }

@@ -55,6 +55,10 @@ impl TlsSession {
         match *self {}
     }
 
+    pub(crate) fn failure(&self) -> Option<TlsError> {
+        match *self {}
+    }
+
     pub(crate) fn explain(&self, _during: During) -> Option<TlsError> {
         match *self {}
     }

@@ -92,13 +92,14 @@ impl TlsSession {
     /// Processes records until there is something to tell. `take` gets plaintext, and says how many
     /// bytes of it somebody has waited for; it is offered the rest again.
     pub(crate) fn advance(&mut self, take: &mut dyn FnMut(&[u8]) -> usize) -> Result<Progress, TlsError> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
         if !self.plaintext.is_empty() {
             let taken = take(&self.plaintext).min(self.plaintext.len());
             self.plaintext.drain(..taken);
             return Ok(if taken > 0 { Progress::Received } else { Progress::Blocked });
+        }
+        // after the answers that came before it
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
         }
         self.process(take)
     }
@@ -236,6 +237,11 @@ impl TlsSession {
     /// Says that bytes were sent, and returns how many of the connection's output went with them.
     pub(crate) fn sent(&mut self, count: usize) -> usize {
         self.outgoing.sent(count)
+    }
+
+    /// The failure of [`Self::seal`], which [`Self::advance`] reports.
+    pub(crate) fn failure(&self) -> Option<TlsError> {
+        self.failure.clone()
     }
 
     // ---- what it knows

@@ -11,7 +11,7 @@ use nbd_client::frame::{During, command};
 use nbd_client::session::{RequestError, RequestFault, StatusRequest, WriteRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
-use nbd_client::{Error, ErrorClass, Options, Surveyor};
+use nbd_client::{Error, ErrorClass, Options, Surveyor, aio};
 use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
 use testkit::clients::{Kind, SurveyKind};
@@ -275,4 +275,24 @@ fn a_goodbye_that_cannot_be_sent_ends_in_time() {
             assert!((LIMIT - EARLY..LIMIT + PATIENCE).contains(&took), "{kind:?}, {name}: {took:?}");
         }
     }
+}
+
+/// The time for connecting is kept whatever a runtime's threads are busy with, and others find them
+/// free.
+#[test]
+fn connecting_takes_no_thread_of_the_runtime() {
+    let server = ScriptedServer::start(|conn| conn.stall()).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.max_blocking_threads(1).enable_all().build().unwrap();
+    let options = Options::new().connect_timeout(Duration::from_millis(100));
+    runtime.block_on(async {
+        let (go, wait) = mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || wait.recv());
+        let patient = tokio::time::timeout(PATIENCE, aio::Driver::connect(&uri, &options));
+        let error = patient.await.expect("it waits for a thread").unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }), "{error}");
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+    });
 }

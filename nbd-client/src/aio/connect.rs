@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::driver::Awaited;
 use crate::client::{Dial, Driven};
@@ -37,14 +38,19 @@ impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Duplex for S {}
 /// ```
 pub type BoxedStream = Box<dyn Duplex>;
 
-/// Connects in a thread that may wait, as the blocking client does. A call that is dropped ends it.
+/// Connects in a thread, as the blocking client does. It is not one of the runtime's, which may all
+/// be busy for longer than there is time. A call that is dropped ends it.
 pub(super) async fn connect(dial: Dial) -> Result<Driven<Awaited<BoxedStream>>, Error> {
     let canceller = CancelOnDrop(Canceller::new());
     let theirs = canceller.0.clone();
-    let connected = tokio::task::spawn_blocking(move || dial.connect(&theirs));
-    // it fails only where the runtime ends
-    let Driven { mover, connection } = connected.await.unwrap_or(Err(Error::GivenUp))?;
-    let stream = stream(mover.0).map_err(|source| Error::io(During::Connect, source))?;
+    let (tell, connected) = oneshot::channel();
+    let failed = |source| Error::io(During::Connect, source);
+    std::thread::Builder::new()
+        .name("nbd-connect".to_owned())
+        .spawn(move || drop(tell.send(dial.connect(&theirs))))
+        .map_err(failed)?;
+    let Driven { mover, connection } = connected.await.unwrap_or(Err(Error::Panicked))?;
+    let stream = stream(mover.0).map_err(failed)?;
     Ok(Driven { mover: Awaited(stream), connection })
 }
 

@@ -55,6 +55,7 @@
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
 //! | any stream of bytes | [`Client::over`], [`Surveyor::open`] | `aio::Driver::over`, `aio::Surveyor::open` |
 //! | connections made by the program | [`Pool::of`], [`pool::more_connections`] | `aio::Pool::of`, `aio::more_connections` |
+//! | what a server was forgiven | [`Client::stats`] | `aio::Driver::stats`; a handle has none |
 //! | end a job | [`Canceller`](transport::Canceller) | drop the future, and what it uses |
 //!
 //! # Reading and writing

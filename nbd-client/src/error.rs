@@ -125,6 +125,12 @@ impl Error {
         Self::Io { during, source: source.into() }
     }
 
+    /// The reason why a thread or task that serves a connection goes before its work is done: a panic
+    /// of a stream, or a runtime that ends.
+    pub(crate) fn of_lost_worker() -> Self {
+        if std::thread::panicking() { Self::Panicked } else { Self::Cancelled(During::ReplyHeader) }
+    }
+
     /// True if the server failed a request with this number.
     ///
     /// ```no_run

@@ -6,6 +6,7 @@
 
 use std::io::Result;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -260,29 +261,139 @@ async fn a_goodbye_does_not_wait_for_a_stream_that_is_never_closed() {
     timeout(PATIENCE, pool.disconnect()).await.unwrap().unwrap();
 }
 
-/// A write that waits for its place among those in flight is not sent once its call is dropped.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_write_that_waits_for_its_place_is_not_sent() {
-    let (server, told) = telling(|conn, tell| {
+/// A server that keeps its answers to the first requests until it hears, and then tells what it is
+/// asked: true for a write.
+fn held(count: usize) -> (ScriptedServer, Receiver<bool>, Sender<()>) {
+    let (go, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let (server, told) = telling(move |conn, tell| {
         conn.handshake(&good())?;
-        let first = conn.request()?;
-        // until the other call is dropped
-        conn.pause(TIMEOUT)?;
-        conn.done(&first)?;
+        let mut first = Vec::new();
+        while first.len() < count {
+            first.push(conn.request()?);
+            tell.send(first.iter().any(|request| request.command == command::WRITE)).ok();
+        }
+        wait.lock().unwrap().recv().unwrap();
+        first.iter().try_for_each(|request| answer(conn, request))?;
         conn.serve(|conn, request| {
             tell.send(request.command == command::WRITE).ok();
-            conn.done(request)
+            answer(conn, request)
         })
     });
-    let mut limits = SessionLimits::default();
-    limits.max_in_flight = 1;
-    let client = connect(&server, &Options::new().session_limits(limits)).await;
+    (server, told, go)
+}
+
+/// Lets the other tasks of this thread run.
+async fn let_others_run() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Starts a call, and drops it when the task of the connection knows of it.
+async fn start_and_drop<V>(call: impl Future<Output = V>) {
+    tokio::select! {
+        biased;
+        _ = call => panic!("it should not have been answered yet"),
+        () = let_others_run() => {}
+    }
+}
+
+/// A write that waits for its place among those in flight is not sent once its call is dropped, though
+/// the connection may know of it: a place becomes free right after that. (On one thread, where the task
+/// runs only while the test waits.)
+#[tokio::test]
+async fn a_dropped_write_that_waits_for_its_place_is_not_sent() {
+    for places in [1, 2] {
+        let (server, told, go) = held(places);
+        let mut limits = SessionLimits::default();
+        limits.max_in_flight = places;
+        let client = connect(&server, &Options::new().session_limits(limits)).await;
+        let other = client.clone();
+        let long = tokio::spawn(async move { other.read(0, 8 << 20).await });
+        let_others_run().await;
+        start_and_drop(client.write(0, vec![9; 4096])).await;
+        go.send(()).unwrap();
+        assert_eq!(long.await.unwrap().unwrap(), vec![7; 8 << 20]);
+        client.flush().await.unwrap();
+        client.disconnect().await.unwrap();
+        assert!(told.try_iter().all(|is_write| !is_write), "the write was sent, with {places} places");
+    }
+}
+
+/// Of a long write that is dropped the parts in flight are finished, and no other is asked for: the
+/// same whether or not others have calls under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_more_of_a_dropped_write_is_asked_for() {
+    const IN_FLIGHT: usize = 8;
+    for others in [0, 1] {
+        let (server, told, go) = held(IN_FLIGHT + others);
+        let client = connect(&server, &Options::new()).await;
+        let reads: Vec<_> = (0..others)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.read(0, 512).await })
+            })
+            .collect();
+        (0..others).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(false)));
+        let writer = client.clone();
+        let write = tokio::spawn(async move { writer.write(0, vec![9; 32 << 20]).await });
+        (0..IN_FLIGHT).for_each(|_| assert_eq!(told.recv_timeout(PATIENCE), Ok(true)));
+        write.abort();
+        assert!(write.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        for read in reads {
+            assert_eq!(read.await.unwrap().unwrap(), [7; 512]);
+        }
+        client.disconnect().await.unwrap();
+        assert_eq!(told.try_iter().count(), 0, "more was asked for, with {others} others");
+    }
+}
+
+/// A disconnect that is dropped while it waits for a call of another handle is none: that call is
+/// answered, and so are later ones.
+#[tokio::test]
+async fn a_dropped_disconnect_gives_no_call_up() {
+    let (server, _told, go) = held(1);
+    let client = connect(&server, &Options::new()).await;
     let other = client.clone();
-    let first = tokio::spawn(async move { other.zero(0, MIB).await });
-    tokio::time::sleep(TIMEOUT / 4).await;
-    timeout(TIMEOUT / 4, client.write(0, vec![9; 4096])).await.unwrap_err();
-    first.await.unwrap().unwrap();
-    client.flush().await.unwrap();
+    let read = tokio::spawn(async move { other.read(0, 512).await });
+    let_others_run().await;
+    // two of them, and a call that comes after them
+    let other = client.clone();
+    let late = tokio::spawn(async move { other.read(512, 512).await });
+    let [one, two] = [0, 1].map(|_| start_and_drop(client.clone().disconnect()));
+    tokio::join!(one, two);
+    go.send(()).unwrap();
+    assert_eq!(read.await.unwrap().unwrap(), [7; 512]);
+    assert_eq!(late.await.unwrap().unwrap(), [7; 512]);
+    assert_eq!(client.read(0, 512).await.unwrap(), [7; 512]);
     client.disconnect().await.unwrap();
-    assert_eq!(told.iter().next(), Some(false), "the flush comes next");
+}
+
+/// Where the runtime of the task ends, calls that other runtimes wait for are told.
+#[tokio::test]
+async fn a_runtime_that_ends_is_said() {
+    let (server, ..) = held(1);
+    for has_run in [false, true] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let uri = server.uri().parse().unwrap();
+        let (client, runtime) = std::thread::scope(|scope| {
+            let connect = || {
+                let client = runtime.block_on(async {
+                    let client = aio::Client::connect(&uri, &Options::new()).await.unwrap();
+                    if has_run {
+                        tokio::task::yield_now().await;
+                    }
+                    client
+                });
+                (client, runtime)
+            };
+            scope.spawn(connect).join().unwrap()
+        });
+        let (read, ()) = tokio::join!(client.read(0, 512), async { runtime.shutdown_background() });
+        assert!(matches!(read, Err(Error::Cancelled(_))), "{read:?}");
+        let later = client.read(0, 512).await;
+        assert!(matches!(later, Err(Error::GivenUp)), "{later:?}");
+    }
 }

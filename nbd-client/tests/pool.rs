@@ -348,7 +348,7 @@ impl AsyncWrite for PanickingStream {
 
 /// It is a fault of the program, which is said, and not that the server had ended the connection.
 #[test]
-fn a_transport_that_panics_ends_the_pool_and_is_blamed_on_no_server() {
+fn a_transport_that_panics_ends_its_connection_and_is_blamed_on_no_server() {
     let server = ScriptedServer::start(|conn| {
         conn.handshake(&Good::extended().size(64 * MIB).flags(FLAGS))?;
         conn.serve(|conn, request| conn.data(request, 0, &vec![7; request.length as usize], DONE))
@@ -369,16 +369,23 @@ fn a_transport_that_panics_ends_the_pool_and_is_blamed_on_no_server() {
 
     let runtime = runtime();
     let is_armed = Arc::new(AtomicBool::new(false));
-    runtime.block_on(async {
-        let path = server.uri().split_once("socket=").unwrap().1.to_owned();
-        let stream = tokio::net::UnixStream::connect(path).await.unwrap();
+    let driver = async || {
+        let stream = tokio::net::UnixStream::connect(server.path()).await.unwrap();
         let stream = PanickingStream { stream, is_armed: Arc::clone(&is_armed) };
-        let driver = aio::Driver::over(stream, "", &Options::new()).await.unwrap();
-        let mut pool = aio::Pool::of(driver, Vec::new()).unwrap();
+        aio::Driver::over(stream, "", &Options::new()).await.unwrap()
+    };
+    runtime.block_on(async {
+        let client = aio::Client::of(driver().await);
+        let mut pool = aio::Pool::of(driver().await, Vec::new()).unwrap();
         is_armed.store(true, Ordering::SeqCst);
         let error = pool.read(0, &mut [0; 512]).await.unwrap_err();
         assert!(matches!(error, Error::Panicked), "{error}");
         assert!(matches!(pool.read(0, &mut [0; 512]).await, Err(Error::GivenUp)));
+        // all who wait are told
+        let (one, other) = tokio::join!(client.read(0, 512), client.write(512, vec![9; 512]));
+        assert!(matches!(one, Err(Error::Panicked)), "{one:?}");
+        assert!(matches!(other, Err(Error::Panicked)), "{other:?}");
+        assert!(matches!(client.read(0, 512).await, Err(Error::GivenUp)));
     });
 }
 

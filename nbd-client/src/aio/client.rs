@@ -4,11 +4,11 @@
 use alloc::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::connect::connect;
 use super::driver::Driver;
-use super::task::{Answer, Caller, Message, drive};
+use super::task::{Answer, Caller, Callers, Message};
 use crate::client::Dial;
 use crate::connection::Transfer;
 use crate::error::Error;
@@ -52,6 +52,7 @@ pub struct Client {
     /// Never connected: it knows what can be asked.
     checks: Arc<Session>,
     calls: mpsc::Sender<Message>,
+    dropped: Arc<Notify>,
     requests: Arc<Semaphore>,
     units: Arc<Semaphore>,
     most_units: u32,
@@ -107,11 +108,12 @@ impl Client {
         let client = Self {
             checks: Arc::new(Session::new(config)),
             calls,
+            dropped: Arc::default(),
             requests: Arc::new(Semaphore::new(limits.max_in_flight.clamp(1, IN_FLIGHT))),
             units: Arc::new(Semaphore::new(units as usize)),
             most_units: units,
         };
-        tokio::spawn(drive(driver, inbox));
+        tokio::spawn(Callers::new(inbox).drive(driver, Arc::clone(&client.dropped)));
         client
     }
 
@@ -217,8 +219,10 @@ impl Client {
         self.call(Transfer::new(RequestInfo::FLUSH)).await.map(drop)
     }
 
-    /// Finishes the requests in flight, says goodbye (DISC) and closes the connection. Calls on
-    /// other clones of the handle then fail with [`Error::GivenUp`].
+    /// Finishes the calls under way, says goodbye (DISC) and closes the connection. Calls on other
+    /// clones of the handle wait meanwhile, and then fail with [`Error::GivenUp`].
+    ///
+    /// If this is dropped while calls are under way, the connection stays open for the other clones.
     ///
     /// # Errors
     ///
@@ -244,8 +248,21 @@ impl Client {
 
     /// Gives the task a message, and waits for the answer.
     async fn ask(&self, message: impl FnOnce(Answer) -> Message) -> Result<Vec<u8>, Error> {
+        // goes last, when the task can see that nobody waits
+        let dropped = NotifyOnDrop(&self.dropped);
         let (answer, answered) = oneshot::channel();
         self.calls.send(message(answer)).await.map_err(|_| Error::GivenUp)?;
-        answered.await.unwrap_or(Err(Error::GivenUp))
+        let answer = answered.await;
+        core::mem::forget(dropped);
+        answer.unwrap_or(Err(Error::GivenUp))
+    }
+}
+
+/// Tells the task of a call that is dropped.
+struct NotifyOnDrop<'a>(&'a Notify);
+
+impl Drop for NotifyOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }

@@ -118,13 +118,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// As [`next_event`](Self::next_event) for a task that waits for calls as well: while nothing is in
-    /// flight, sends the rest of a write that was refused early, and has no event.
-    pub(super) async fn next_event_of_task(&mut self) -> Result<Event, Error> {
-        if let Some(event) = self.next_event(&mut take_all).await? {
+    /// A step of a task that waits for calls as well: the next event that is there, or bytes moved
+    /// once. While nothing is in flight it sends the rest of a write that was refused early, and is
+    /// never ready.
+    pub(super) async fn step(&mut self) -> Result<Option<Event>, Error> {
+        let io = &mut self.io;
+        io.connection.clock.come_back(Instant::now());
+        let event = io.connection.poll(&mut take_all, Instant::now())?;
+        if event.is_some() || !io.connection.is_idle() {
+            if event.is_none() {
+                io.exchange().await?;
+            }
             return Ok(event);
         }
-        let io = &mut self.io;
         let rest = poll_fn(|cx| {
             let sent = if io.connection.has_output() { io.poll_send(cx) } else { Ok(()) };
             sent.map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)

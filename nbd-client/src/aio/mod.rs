@@ -29,10 +29,11 @@
 //! A future can be dropped before it is ready, by a timeout or a `select!`. What that means is the
 //! same for every call:
 //!
-//! - of [`Client`]: a request that waits for its place among those in flight is not sent. Any other
-//!   is finished by the connection's task, and its answer is thrown away; whether a dropped write
-//!   was carried out is not known, unless a later read tells. The connection stays usable. With the
-//!   last handle all is given up.
+//! - of [`Client`]: requests that are in flight are finished by the connection's task, and their
+//!   answers are thrown away. Nothing more of the call is asked for, so a long write may be carried
+//!   out in part; a call that waits for its place among those in flight is not sent at all. The
+//!   connection stays usable, also when the dropped call was to disconnect while others were under
+//!   way. With the last handle all is given up.
 //! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
 //!   goes on where the dropped one was.
 //! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. With the pool

@@ -116,9 +116,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 Some(Some(Job::GiveUp) | None) => return Ok(()),
                 None => driver.io.connection.handle_timeout(Instant::now())?,
             },
-            event = driver.next_event_of_task() => {
+            event = driver.step() => {
                 let connection = &mut driver.io.connection;
-                let mut next = Some(event?);
+                let mut next = event?;
                 // all that is there, since the data of a read come with its last event
                 while let Some(event) = next {
                     outbox.event(connection, event);

@@ -1,10 +1,11 @@
 //! The task of a connection that many handles share: calls in, answers out.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::driver::Driver;
 use crate::connection::{Connection, Transfer};
@@ -25,110 +26,133 @@ pub(super) struct Caller {
     pub(super) _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
-type WaitingCalls = BTreeMap<Cookie, Caller>;
-
 /// The sender of the answer to a call.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
-/// The task of a connection: takes calls, moves bytes, hands answers out, until nobody can call any
-/// more, the goodbye is asked for and all is answered, or the connection fails.
-pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
-    mut driver: Driver<S>,
-    mut inbox: mpsc::Receiver<Message>,
-) {
-    let mut waiting = WaitingCalls::new();
-    let mut goodbye = None;
-    loop {
-        let busy = driver.in_flight() > 0;
-        tokio::select! {
-            message = inbox.recv(), if goodbye.is_none() => match message {
-                Some(Message::Call(transfer, caller)) => {
-                    begin(&mut driver.io.connection, &mut waiting, transfer, caller);
+/// All who wait for the task of a connection.
+pub(super) struct Callers {
+    waiting: BTreeMap<Cookie, Caller>,
+    inbox: mpsc::Receiver<Message>,
+    goodbye: Option<Answer>,
+}
+
+impl Drop for Callers {
+    /// A panic of a stream, or a runtime that ends.
+    fn drop(&mut self) {
+        self.tell_all(&Error::of_lost_worker());
+    }
+}
+
+impl Callers {
+    pub(super) const fn new(inbox: mpsc::Receiver<Message>) -> Self {
+        Self { waiting: BTreeMap::new(), inbox, goodbye: None }
+    }
+
+    /// The task: takes calls, moves bytes, hands answers out, until nobody can call any more, the
+    /// goodbye is asked for and all is answered, or the connection fails. `dropped` is notified of
+    /// each call that is dropped.
+    pub(super) async fn drive<S>(mut self, mut driver: Driver<S>, dropped: Arc<Notify>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut ended = self.serve(&mut driver, &dropped).await;
+        if ended.is_ok() {
+            ended = driver.io.say_goodbye().await;
+        }
+        self.end(&driver.io.connection, ended);
+    }
+
+    async fn serve<S>(&mut self, driver: &mut Driver<S>, dropped: &Notify) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            // one whose call was dropped ends nothing
+            self.goodbye.take_if(|answer| answer.is_closed());
+            if self.goodbye.is_some() && driver.io.connection.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                // a call that was dropped is known before the connection asks for more
+                biased;
+                () = dropped.notified() => self.cancel_dropped(&mut driver.io.connection),
+                message = self.inbox.recv(), if self.goodbye.is_none() => match message {
+                    Some(Message::Call(transfer, caller)) => {
+                        self.begin(&mut driver.io.connection, transfer, caller);
+                    }
+                    Some(Message::Goodbye(answer)) => self.goodbye = Some(answer),
+                    // nobody waits for an answer
+                    None => return Ok(()),
+                },
+                event = driver.step() => {
+                    if let Some(event) = event? {
+                        self.hand_out(event);
+                    }
                 }
-                Some(Message::Goodbye(answer)) => goodbye = Some(answer),
-                // nobody waits for an answer
-                None => break,
-            },
-            event = driver.next_event_of_task(), if busy || goodbye.is_none() => match event {
-                Ok(event) => {
-                    hand_out(&mut waiting, event);
-                    cancel_dropped(&mut driver.io.connection, &mut waiting);
-                }
-                Err(error) => {
-                    return give_up(&driver.io.connection, waiting, &mut inbox, goodbye, &error);
-                }
-            },
-            // the call for the goodbye was dropped
-            () = given_up(&mut goodbye), if busy && goodbye.is_some() => break,
-            // nothing to wait for and nothing to come
-            else => break,
+            }
         }
     }
-    let closed = driver.disconnect().await;
-    if let Some(answer) = goodbye {
-        answer.send(closed.map(|()| Vec::new())).ok();
-    }
-}
 
-/// Waits until nobody waits for the goodbye.
-async fn given_up(goodbye: &mut Option<Answer>) {
-    if let Some(answer) = goodbye {
-        answer.closed().await;
-    }
-}
-
-fn begin(connection: &mut Connection, waiting: &mut WaitingCalls, transfer: Transfer, caller: Caller) {
-    // dropped before it was sent
-    if caller.answer.is_closed() {
-        return;
-    }
-    match connection.begin(None, transfer, Instant::now()) {
-        Ok(cookie) => drop(waiting.insert(cookie, caller)),
-        Err(error) => drop(caller.answer.send(Err(error))),
-    }
-}
-
-/// Sends nothing more of calls that were dropped.
-fn cancel_dropped(connection: &mut Connection, waiting: &mut WaitingCalls) {
-    let dropped = waiting.iter().filter(|(_, caller)| caller.answer.is_closed());
-    dropped.for_each(|(&cookie, _)| connection.transfers.cancel(cookie));
-}
-
-fn hand_out(waiting: &mut WaitingCalls, event: Event) {
-    let cookie = event.cookie();
-    let result = match event {
-        Event::Read { data, .. } => {
-            if let Some(caller) = waiting.get_mut(&cookie) {
-                caller.data = data;
-            }
+    fn begin(&mut self, connection: &mut Connection, transfer: Transfer, caller: Caller) {
+        // dropped before it was sent
+        if caller.answer.is_closed() {
             return;
         }
-        Event::Done { .. } => Ok(()),
-        Event::Failed { error, .. } => Err(error.into()),
-        Event::Status { .. } | Event::Drained { .. } => return,
-    };
-    // one whose call was dropped gets no answer
-    if let Some(Caller { answer, data, .. }) = waiting.remove(&cookie) {
-        answer.send(result.map(|()| data)).ok();
+        match connection.begin(None, transfer, Instant::now()) {
+            Ok(cookie) => drop(self.waiting.insert(cookie, caller)),
+            Err(error) => drop(caller.answer.send(Err(error))),
+        }
     }
-}
 
-/// The connection is gone: everybody who waits is told why.
-fn give_up(
-    connection: &Connection,
-    waiting: WaitingCalls,
-    inbox: &mut mpsc::Receiver<Message>,
-    goodbye: Option<Answer>,
-    error: &Error,
-) {
-    inbox.close();
-    for (cookie, caller) in waiting {
-        // why the server failed a part says more than that it went away then
-        let error = connection.transfers.failure(cookie).map_or_else(|| error.clone(), Error::from);
-        caller.answer.send(Err(error)).ok();
+    /// Asks for nothing more of calls that were dropped.
+    fn cancel_dropped(&self, connection: &mut Connection) {
+        let dropped = self.waiting.iter().filter(|(_, caller)| caller.answer.is_closed());
+        dropped.for_each(|(&cookie, _)| connection.transfers.cancel(cookie));
     }
-    let unread = core::iter::from_fn(|| inbox.try_recv().ok()).map(|message| match message {
-        Message::Call(_, Caller { answer, .. }) | Message::Goodbye(answer) => answer,
-    });
-    unread.chain(goodbye).for_each(|answer| drop(answer.send(Err(error.clone()))));
+
+    fn hand_out(&mut self, event: Event) {
+        let cookie = event.cookie();
+        let result = match event {
+            Event::Read { data, .. } => {
+                if let Some(caller) = self.waiting.get_mut(&cookie) {
+                    caller.data = data;
+                }
+                return;
+            }
+            Event::Done { .. } => Ok(()),
+            Event::Failed { error, .. } => Err(error.into()),
+            Event::Status { .. } | Event::Drained { .. } => return,
+        };
+        // one whose call was dropped gets no answer
+        if let Some(Caller { answer, data, .. }) = self.waiting.remove(&cookie) {
+            answer.send(result.map(|()| data)).ok();
+        }
+    }
+
+    /// The connection was closed or is lost: everybody who waits is told.
+    fn end(&mut self, connection: &Connection, ended: Result<(), Error>) {
+        // why the server failed a part says more than that it went away then
+        for (cookie, error) in connection.transfers.failures() {
+            if let Some(caller) = self.waiting.remove(&cookie) {
+                caller.answer.send(Err(error.into())).ok();
+            }
+        }
+        let error = ended.as_ref().err().unwrap_or(&Error::GivenUp).clone();
+        if let Some(answer) = self.goodbye.take() {
+            answer.send(ended.map(|()| Vec::new())).ok();
+        }
+        self.tell_all(&error);
+    }
+
+    fn tell_all(&mut self, error: &Error) {
+        self.inbox.close();
+        let waiting = core::mem::take(&mut self.waiting).into_values().map(|caller| caller.answer);
+        let unread = core::iter::from_fn(|| self.inbox.try_recv().ok()).map(|message| match message {
+            Message::Call(_, Caller { answer, .. }) | Message::Goodbye(answer) => answer,
+        });
+        waiting
+            .chain(unread)
+            .chain(self.goodbye.take())
+            .for_each(|answer| drop(answer.send(Err(error.clone()))));
+    }
 }

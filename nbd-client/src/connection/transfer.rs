@@ -164,12 +164,16 @@ impl Transfers {
         self.jobs.len()
     }
 
-    /// Asks for no more parts of a transfer. It ends with the answers to those in flight, or when it
-    /// is its turn.
+    /// Asks for no more parts of a transfer. It ends with the answers to those in flight, or with
+    /// the next answer if there are none.
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel(&mut self, cookie: Cookie) {
-        if let Some(job) = self.jobs.get_mut(&cookie.get()) {
+        if let Some(job) = self.jobs.get_mut(&cookie.get())
+            && !job.is_ending
+        {
             job.ask_no_more();
+            // it may be over when an answer comes, whoever else waits
+            self.ready.push_front(cookie.get());
         }
     }
 

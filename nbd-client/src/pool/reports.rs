@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Transfer};
 use crate::error::Error;
-use crate::frame::During;
 use crate::session::{Cookie, Event, RequestError, RequestFault};
 use crate::stats::SessionStats;
 
@@ -92,9 +91,7 @@ impl Drop for Outbox {
     /// A panic of a transport, or a runtime that ends, must not leave the pool waiting for answers.
     fn drop(&mut self) {
         if !self.has_ended {
-            let is_panic = std::thread::panicking();
-            let error = if is_panic { Error::Panicked } else { Error::Cancelled(During::ReplyHeader) };
-            self.batch.push(WorkerReport::Ended(Err(error)));
+            self.batch.push(WorkerReport::Ended(Err(Error::of_lost_worker())));
             self.send();
         }
     }

@@ -84,11 +84,11 @@
 //! payload have moved; a byte a second is no progress. FLUSH has no limit unless
 //! [set](Options::flush_timeout). [`Options::deadline`] is absolute.
 //!
-//! Each connection has its own limit, so a server that serves several connections of a client one after
-//! the other needs a limit that is long enough for all of them.
+//! Each connection has its own limit, so a server that serves several connections of a client one
+//! after the other needs a limit that is long enough for all of them.
 //!
-//! A result counts from its last answer: a map, a list or a copy that was flushed is not lost when only
-//! the goodbye after it fails. Calls named `disconnect` report that.
+//! A result counts from its last answer: a map, a list or a copy that was flushed is not lost when
+//! only the goodbye after it fails. Calls named `disconnect` report that.
 //!
 //! # Promises against any server
 //!

@@ -134,8 +134,9 @@ impl Options {
     /// The time in which requests in flight must make progress (default: 300 s).
     ///
     /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload
-    /// have moved since it last restarted. `Duration::MAX` is no limit. Each connection has its own: a
-    /// server that serves several connections one after the other needs a limit for all of them.
+    /// have moved since it last restarted. `Duration::MAX` is no limit. Each connection has its
+    /// own: a server that serves several connections one after the other needs a limit for all of
+    /// them.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.time.request = timeout;
         self

@@ -250,8 +250,8 @@ fn writes_that_are_answered_unread_do_not_pile_up() {
     }
 }
 
-/// A write that is refused before its data are read is sent to its end while the program rests, and the
-/// time that the server takes for that is not the connection's.
+/// A write that is refused before its data are read is sent to its end while the program rests, and
+/// the time that the server takes for that is not the connection's.
 #[test]
 fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
     let limit = Duration::from_millis(300);
@@ -280,8 +280,8 @@ fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
     }
 }
 
-/// A server that serves its two connections one after the other would wait for ever for a client that
-/// receives from one of them while answers of the other are to come.
+/// A server that serves its two connections one after the other would wait for ever for a client
+/// that receives from one of them while answers of the other are to come.
 #[test]
 fn a_survey_asks_on_one_connection_at_a_time() {
     // requests that were heard and not answered, on the connection of bitmaps and on that of details

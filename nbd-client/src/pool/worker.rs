@@ -131,14 +131,14 @@ impl<T: Transport> Work<T> {
         }
     }
 
-    /// True if the rest of a write is to be sent that the server refused before it had read all of it.
-    /// Who cannot be woken meanwhile leaves it to the next call.
+    /// True if the rest of a write is to be sent that the server refused before it had read all of
+    /// it. Who cannot be woken meanwhile leaves it to the next call.
     fn has_rest(&self, waker: Option<&Waker>) -> bool {
         waker.is_some() && self.driver.connection.has_output()
     }
 
-    /// Begins the transfers that have come. Waits for one while there is nothing to move. `false` when
-    /// the pool is gone.
+    /// Begins the transfers that have come. Waits for one while there is nothing to move. `false`
+    /// when the pool is gone.
     fn begin_all(&mut self, waker: Option<&Waker>) -> Result<bool, Error> {
         loop {
             let waits = self.driver.connection.is_idle() && !self.has_rest(waker) && !self.is_ending;

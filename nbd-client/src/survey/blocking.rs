@@ -52,8 +52,8 @@ impl<T: Transport> Surveyor<T> {
     }
 
     /// The connection that the bitmaps were asked on, for reading what the survey has found; the
-    /// other one, if there is one, is ended, however its goodbye goes. Reading on the same connection
-    /// is reading the same export.
+    /// other one, if there is one, is ended, however its goodbye goes. Reading on the same
+    /// connection is reading the same export.
     pub fn into_client(self) -> Client<T> {
         self.details.map(|details| details.connection.disconnect().ok());
         self.main.connection

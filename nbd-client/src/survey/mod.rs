@@ -58,8 +58,8 @@ pub(crate) enum SurveySide {
     Details,
 }
 
-/// The map of an export: connects, surveys all of it, and says goodbye. The map is whole by then, so a
-/// goodbye that fails is no error.
+/// The map of an export: connects, surveys all of it, and says goodbye. The map is whole by then,
+/// so a goodbye that fails is no error.
 ///
 /// # Errors
 ///

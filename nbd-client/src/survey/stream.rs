@@ -152,9 +152,9 @@ impl SurveyRequests {
     }
 
     /// Sends all requests that may be sent now. Returns `Some` if an event of a connection must be
-    /// awaited before: it is full, or the next request goes to the other one. Only one connection has
-    /// requests in flight, since the events of one alone are received: a server with one thread would
-    /// wait for the other to take an answer.
+    /// awaited before: it is full, or the next request goes to the other one. Only one connection
+    /// has requests in flight, since the events of one alone are received: a server with one thread
+    /// would wait for the other to take an answer.
     fn ask<M>(&mut self, surveyor: &mut SurveyorOver<M>) -> Result<Option<SurveySide>, SurveyorError> {
         loop {
             // before a request is taken of the survey, since there is no way to give one back

@@ -87,9 +87,7 @@ impl Client {
     /// As [`connect`](Self::connect).
     pub async fn list_contexts(uri: &Uri, options: &Options) -> Result<Vec<String>, Error> {
         let driver = Driver::connect(uri, &options.clone().without_contexts().list_contexts(true)).await?;
-        let offered = driver.export().offered.clone();
-        driver.disconnect().await.ok(); // the answer is there
-        Ok(offered.unwrap_or_default())
+        Ok(driver.into_offered().await)
     }
 
     /// Makes a handle of a driver, which must have no request in flight. Its task is spawned on the

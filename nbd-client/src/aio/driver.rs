@@ -48,15 +48,6 @@ use crate::uri::Uri;
 /// ```
 pub type Driver<S = BoxedStream> = ClientOver<Awaited<S>>;
 
-/// A call of [`Driver::next_event`]: however it ends, the time after it is the caller's own.
-struct Visit<'a, S>(&'a mut Driven<Awaited<S>>);
-
-impl<S> Drop for Visit<'_, S> {
-    fn drop(&mut self) {
-        self.0.connection.clock.leave(Instant::now());
-    }
-}
-
 impl Driver<BoxedStream> {
     /// Connects to the server of a URI and asks for its export.
     ///
@@ -107,15 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         &mut self,
         admit: &mut impl FnMut(&ChunkOffer) -> Admission,
     ) -> Result<Option<Event>, Error> {
-        self.io.connection.clock.come_back(Instant::now());
-        let visit = Visit(&mut self.io);
-        loop {
-            let event = visit.0.connection.poll(admit, Instant::now())?;
-            if event.is_some() || visit.0.connection.is_idle() {
-                return Ok(event);
-            }
-            visit.0.exchange().await?;
-        }
+        self.io.event(admit).await
     }
 
     /// A step of a task that waits for calls as well: the next event that is there, or bytes moved

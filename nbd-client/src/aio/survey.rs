@@ -1,7 +1,7 @@
 //! Surveys for asynchronous programs, by the same rules as the blocking
 //! [`Surveyor`](crate::Surveyor).
 
-use nbd_extents::map::{ExtentMap, MapBuilder};
+use nbd_extents::map::ExtentMap;
 use nbd_extents::{Contexts, Extent, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -9,8 +9,7 @@ use super::connect::BoxedStream;
 use super::driver::{Awaited, Driver};
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::ChunkOffer;
-use crate::survey::{self, Order, SurveyStep, SurveyorError, SurveyorOver};
+use crate::survey::{self, Order, SurveyorError, SurveyorOver};
 use crate::uri::Uri;
 
 /// The map of an export: connects, surveys all of it, and says goodbye. See
@@ -24,15 +23,7 @@ pub async fn map(
     options: &Options,
     contexts: &Contexts,
 ) -> Result<ExtentMap<Status>, SurveyorError> {
-    let mut surveyor = Surveyor::connect(uri, options, contexts, Order::Together).await?;
-    let settled = surveyor.survey_options()?;
-    let mut map = MapBuilder::covering(0..surveyor.export().size());
-    let mut extents = surveyor.survey(settled)?;
-    while let Some(extent) = extents.next_extent().await? {
-        map.push(extent)?;
-    }
-    surveyor.disconnect().await.ok();
-    Ok(map.finish()?)
+    Surveyor::connect(uri, options, contexts, Order::Together).await?.into_map().await
 }
 
 /// The connections to one export that a survey needs, each a [`Driver`]. The blocking
@@ -102,10 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
     /// The connection that the bitmaps were asked on; the other one, if there is one, is ended,
     /// however its goodbye goes.
     pub async fn into_driver(self) -> Driver<S> {
-        if let Some(details) = self.details {
-            details.connection.disconnect().await.ok();
-        }
-        self.main.connection
+        self.into_main().await
     }
 
     /// Says goodbye on all connections.
@@ -114,11 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Surveyor<S> {
     ///
     /// The errors of [`Driver::disconnect`]; all are closed all the same.
     pub async fn disconnect(self) -> Result<(), SurveyorError> {
-        let mut ended = self.main.connection.disconnect().await;
-        if let Some(details) = self.details {
-            ended = details.connection.disconnect().await.and(ended);
-        }
-        Ok(ended?)
+        self.end().await
     }
 }
 
@@ -131,16 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
     ///
     /// As of the blocking [`SurveyStream`](crate::survey::SurveyStream).
     pub async fn next_extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
-        loop {
-            let side = match self.step()? {
-                SurveyStep::Ready(extent) => return Ok(extent),
-                SurveyStep::Wait(side) => side,
-            };
-            let Self { surveyor, requests } = self;
-            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
-            let event = surveyor.connection(side).next_event(&mut admit).await;
-            requests.take(side, event);
-        }
+        self.extent().await
     }
 
     /// All extents that are left. A call that is dropped loses those that it has collected; the next

@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use super::Client;
+use crate::block_on::block_on;
 use crate::connection::{Lent, Transfer};
 use crate::error::Error;
 use crate::session::{
-    Admit, Command, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest, TrimRequest,
-    WriteRequest, ZeroRequest,
+    Admit, ChunkOffer, Command, Cookie, Event, ReadRequest, RequestInfo, Session, StartError, StatusRequest,
+    TrimRequest, WriteRequest, ZeroRequest,
 };
 use crate::transport::Transport;
 
@@ -187,10 +188,7 @@ impl<T: Transport> Client<T> {
     ///
     /// The errors of a connection. A request that failed is an event.
     pub fn next_event(&mut self, admit: &mut Admit<'_>) -> Result<Option<Event>, Error> {
-        self.io.connection.clock.come_back(Instant::now());
-        let event = self.io.next_event(&mut Lent { admit: Some(admit), ..Lent::default() });
-        self.io.connection.clock.leave(Instant::now());
-        event
+        block_on(self.io.event(&mut |offer: &ChunkOffer| admit(offer)))
     }
 
     /// Asks for the block status of a range and hands each chunk of the answer to `status`: the

@@ -14,12 +14,14 @@ pub(crate) use driver::BlockingDriver;
 use core::future::ready;
 use std::time::Instant;
 
+use nbd_extents::Admission;
+
 use crate::block_on::block_on;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::export::{Export, ListedExport};
 use crate::options::Options;
-use crate::session::{Cookie, Session, StartError, take_all};
+use crate::session::{ChunkOffer, Cookie, Event, Session, StartError, take_all};
 use crate::stats::SessionStats;
 use crate::transport::{Socket, Transport};
 use crate::uri::Uri;
@@ -104,6 +106,23 @@ where
         self.open().await?.connection.into_exports().ok_or(Error::GivenUp)
     }
 
+    /// Waits for the next event of any request; `None` if none is in flight. A call that is dropped
+    /// loses nothing.
+    pub(crate) async fn event(
+        &mut self,
+        admit: &mut impl FnMut(&ChunkOffer) -> Admission,
+    ) -> Result<Option<Event>, Error> {
+        self.connection.clock.come_back(Instant::now());
+        let visit = Visit(self);
+        loop {
+            let event = visit.0.connection.poll(admit, Instant::now())?;
+            if event.is_some() || visit.0.connection.is_idle() {
+                return Ok(event);
+            }
+            Drive::exchange(visit.0).await?;
+        }
+    }
+
     /// Says goodbye, within the time for it.
     pub(crate) async fn say_goodbye(&mut self) -> Result<(), Error> {
         self.connection.disconnect(Instant::now())?;
@@ -112,6 +131,15 @@ where
         }
         self.close().await;
         Ok(())
+    }
+}
+
+/// A call that waits for an event: however it ends, the time after it is the caller's own.
+struct Visit<'a, M>(&'a mut Driven<M>);
+
+impl<M> Drop for Visit<'_, M> {
+    fn drop(&mut self) {
+        self.0.connection.clock.leave(Instant::now());
     }
 }
 
@@ -136,6 +164,15 @@ impl<M> ClientOver<M> {
 
     pub(crate) fn session(&self) -> Option<&Session> {
         self.io.connection.session()
+    }
+
+    /// The names of the contexts that were listed with the export, whatever becomes of the goodbye.
+    pub(crate) async fn into_offered(mut self) -> Vec<String>
+    where
+        Driven<M>: Drive,
+    {
+        self.io.say_goodbye().await.ok();
+        self.export.offered.unwrap_or_default()
     }
 
     /// Starts a request, which is sent when bytes are moved next. The time until then is the
@@ -210,9 +247,8 @@ impl Client<Socket> {
     ///
     /// As [`Client::connect`].
     pub fn list_contexts(uri: &Uri, options: &Options) -> Result<Vec<String>, Error> {
-        let mut client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
-        client.io.disconnect().ok(); // the answer is there
-        Ok(client.export.offered.unwrap_or_default())
+        let client = Self::connect(uri, &options.clone().without_contexts().list_contexts(true))?;
+        Ok(block_on(client.into_offered()))
     }
 }
 

@@ -6,13 +6,11 @@ use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Contexts, Extent, Status};
 
 use super::opening;
-use super::stream::SurveyStep;
 use super::{Order, SurveyStream, Surveyor, SurveyorError};
 use crate::block_on::block_on;
 use crate::client::{Blocking, Client};
 use crate::error::Error;
 use crate::options::Options;
-use crate::session::ChunkOffer;
 use crate::transport::Transport;
 use crate::uri::Uri;
 
@@ -55,8 +53,7 @@ impl<T: Transport> Surveyor<T> {
     /// other one, if there is one, is ended, however its goodbye goes. Reading on the same
     /// connection is reading the same export.
     pub fn into_client(self) -> Client<T> {
-        self.details.map(|details| details.connection.disconnect().ok());
-        self.main.connection
+        block_on(self.into_main())
     }
 
     /// Says goodbye on all connections.
@@ -65,8 +62,7 @@ impl<T: Transport> Surveyor<T> {
     ///
     /// The errors of [`Client::disconnect`]; all are closed all the same.
     pub fn disconnect(self) -> Result<(), SurveyorError> {
-        let ended = self.details.map_or(Ok(()), |details| details.connection.disconnect());
-        Ok(self.main.connection.disconnect().and(ended)?)
+        block_on(self.end())
     }
 }
 
@@ -77,15 +73,6 @@ impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
     /// The next extent. The end comes only when the whole range has been covered; every other end
     /// is an error.
     fn pull(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
-        loop {
-            let side = match self.step()? {
-                SurveyStep::Ready(extent) => return Ok(extent),
-                SurveyStep::Wait(side) => side,
-            };
-            let Self { surveyor, requests } = self;
-            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
-            let event = surveyor.connection(side).next_event(&mut admit);
-            requests.take(side, event);
-        }
+        block_on(self.extent())
     }
 }

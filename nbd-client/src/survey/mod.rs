@@ -11,11 +11,10 @@ use nbd_extents::{ContextError, Contexts, Status, StreamError, SurveyError};
 
 #[cfg(feature = "tokio")]
 pub(crate) use opening::open;
-#[cfg(feature = "tokio")]
-pub(crate) use stream::SurveyStep;
 pub use stream::SurveyStream;
 pub use surveyor::SurveyorOver;
 
+use crate::block_on::block_on;
 use crate::client::Blocking;
 use crate::error::{Error, ErrorClass};
 use crate::options::Options;
@@ -76,12 +75,7 @@ pub(crate) enum SurveySide {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn map(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<ExtentMap<Status>, SurveyorError> {
-    let mut surveyor = Surveyor::connect(uri, options, contexts, Order::Together)?;
-    let settled = surveyor.survey_options()?;
-    let size = surveyor.export().size();
-    let map = ExtentMap::covering(surveyor.survey(settled)?, 0..size)?;
-    surveyor.disconnect().ok();
-    Ok(map)
+    block_on(Surveyor::connect(uri, options, contexts, Order::Together)?.into_map())
 }
 
 /// Why a survey of a server failed.

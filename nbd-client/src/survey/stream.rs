@@ -10,7 +10,7 @@ use nbd_extents::{Admission, Extent, Request, RequestId, Status, Survey, SurveyS
 
 use super::surveyor::SurveyorOver;
 use super::{Order, SurveySide, SurveyorError};
-use crate::client::Blocking;
+use crate::client::{Blocking, Drive, Driven};
 use crate::error::Error;
 use crate::session::{ChunkOffer, Cookie, Event, RequestFault, Session, StatusRequest};
 use crate::transport::Socket;
@@ -86,7 +86,7 @@ struct Sent {
 
 /// The next step of the caller of a stream, or of its driver.
 #[derive(Debug)]
-pub(crate) enum SurveyStep {
+enum SurveyStep {
     /// The next extent; `None` when the whole range has been covered.
     Ready(Option<Extent<Status>>),
     /// Wait for the next event of this connection, and [give](SurveyRequests::take) it back.
@@ -106,8 +106,25 @@ impl<M> SurveyStream<'_, M> {
         self.requests.survey.stats()
     }
 
+    /// The next extent; `None` when the whole range has been covered.
+    pub(crate) async fn extent(&mut self) -> Result<Option<Extent<Status>>, SurveyorError>
+    where
+        Driven<M>: Drive,
+    {
+        loop {
+            let side = match self.step()? {
+                SurveyStep::Ready(extent) => return Ok(extent),
+                SurveyStep::Wait(side) => side,
+            };
+            let Self { surveyor, requests } = self;
+            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
+            let event = surveyor.connection(side).io.event(&mut admit).await;
+            requests.take(side, event);
+        }
+    }
+
     /// Decides the next step. None is lost where its caller stops waiting and asks again.
-    pub(crate) fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
+    fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
         let Self { surveyor, requests } = self;
         loop {
             if requests.is_asking {

@@ -1,12 +1,13 @@
 //! The connections of a survey, of either client, and what their handshakes settled. No I/O.
 
+use nbd_extents::map::{ExtentMap, MapBuilder};
 use nbd_extents::wire::Form;
-use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Strictness, Survey, SurveyOptions};
+use nbd_extents::{Context, Contexts, ExportParams, Negotiated, Status, Strictness, Survey, SurveyOptions};
 
 use super::opening::negotiated;
 use super::stream::SurveyRequests;
 use super::{Order, SurveySide, SurveyStream, SurveyorError};
-use crate::client::ClientOver;
+use crate::client::{ClientOver, Drive, Driven};
 use crate::export::{BlockSizes, Export};
 use crate::frame::Headers;
 use crate::session::Session;
@@ -163,5 +164,43 @@ impl<M> SurveyorOver<M> {
             (SurveySide::Details, Some(details)) => &mut details.connection,
             _ => &mut self.main.connection,
         }
+    }
+
+    /// The map of the whole export. It is whole with the last answer, whatever becomes of the goodbye.
+    pub(crate) async fn into_map(mut self) -> Result<ExtentMap<Status>, SurveyorError>
+    where
+        Driven<M>: Drive,
+    {
+        let options = self.survey_options()?;
+        let mut map = MapBuilder::covering(0..self.export().size());
+        let mut extents = self.survey(options)?;
+        while let Some(extent) = extents.extent().await? {
+            map.push(extent)?;
+        }
+        self.end().await.ok();
+        Ok(map.finish()?)
+    }
+
+    /// The connection that the bitmaps were asked on; the other one, if there is one, is ended.
+    pub(crate) async fn into_main(self) -> ClientOver<M>
+    where
+        Driven<M>: Drive,
+    {
+        if let Some(Half { mut connection, .. }) = self.details {
+            connection.io.say_goodbye().await.ok();
+        }
+        self.main.connection
+    }
+
+    /// Says goodbye on all connections, also where one of them fails.
+    pub(crate) async fn end(mut self) -> Result<(), SurveyorError>
+    where
+        Driven<M>: Drive,
+    {
+        let mut ended = self.main.connection.io.say_goodbye().await;
+        if let Some(details) = &mut self.details {
+            ended = details.connection.io.say_goodbye().await.and(ended);
+        }
+        Ok(ended?)
     }
 }

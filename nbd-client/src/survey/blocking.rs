@@ -6,6 +6,7 @@ use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Contexts, Extent, Status};
 
 use super::opening;
+use super::stream::SurveyStep;
 use super::{Order, SurveyStream, Surveyor, SurveyorError};
 use crate::block_on::block_on;
 use crate::client::{Blocking, Client};
@@ -73,6 +74,12 @@ impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
     /// The next extent. The end comes only when the whole range has been covered; every other end
     /// is an error.
     fn pull(&mut self) -> Result<Option<Extent<Status>>, SurveyorError> {
-        block_on(self.extent())
+        loop {
+            // an extent that is there costs less than to poll a future
+            match self.step()? {
+                SurveyStep::Ready(extent) => return Ok(extent),
+                SurveyStep::Wait(side) => block_on(self.wait(side)),
+            }
+        }
     }
 }

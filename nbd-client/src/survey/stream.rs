@@ -54,8 +54,8 @@ const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 /// ```
 #[derive(Debug)]
 pub struct SurveyStream<'a, M = Blocking<Socket>> {
-    pub(crate) surveyor: &'a mut SurveyorOver<M>,
-    pub(crate) requests: SurveyRequests,
+    pub(super) surveyor: &'a mut SurveyorOver<M>,
+    pub(super) requests: SurveyRequests,
 }
 
 /// A survey, and its requests on the wire.
@@ -86,10 +86,10 @@ struct Sent {
 
 /// The next step of the caller of a stream, or of its driver.
 #[derive(Debug)]
-enum SurveyStep {
+pub(super) enum SurveyStep {
     /// The next extent; `None` when the whole range has been covered.
     Ready(Option<Extent<Status>>),
-    /// Wait for the next event of this connection, and [give](SurveyRequests::take) it back.
+    /// [Wait](SurveyStream::wait) for the next event of this connection.
     Wait(SurveySide),
 }
 
@@ -112,19 +112,26 @@ impl<M> SurveyStream<'_, M> {
         Driven<M>: Drive,
     {
         loop {
-            let side = match self.step()? {
+            match self.step()? {
                 SurveyStep::Ready(extent) => return Ok(extent),
-                SurveyStep::Wait(side) => side,
-            };
-            let Self { surveyor, requests } = self;
-            let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
-            let event = surveyor.connection(side).io.event(&mut admit).await;
-            requests.take(side, event);
+                SurveyStep::Wait(side) => self.wait(side).await,
+            }
         }
     }
 
+    /// Waits for the next event of a connection, and takes it.
+    pub(super) async fn wait(&mut self, side: SurveySide)
+    where
+        Driven<M>: Drive,
+    {
+        let Self { surveyor, requests } = self;
+        let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
+        let event = surveyor.connection(side).io.event(&mut admit).await;
+        requests.take(side, event);
+    }
+
     /// Decides the next step. None is lost where its caller stops waiting and asks again.
-    fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
+    pub(super) fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
         let Self { surveyor, requests } = self;
         loop {
             if requests.is_asking {
@@ -202,13 +209,13 @@ impl SurveyRequests {
     }
 
     /// Whether to take a chunk that came on this connection.
-    pub(crate) fn admit(&mut self, side: SurveySide, offer: &ChunkOffer) -> Admission {
+    fn admit(&mut self, side: SurveySide, offer: &ChunkOffer) -> Admission {
         let Some((_, id)) = self.place(side, offer.cookie) else { return Admission::Drain };
         self.survey.admit(id, offer.length)
     }
 
     /// Takes the outcome of a wait for this connection.
-    pub(crate) fn take(&mut self, side: SurveySide, event: Result<Option<Event>, Error>) {
+    fn take(&mut self, side: SurveySide, event: Result<Option<Event>, Error>) {
         if self.failure.is_some() {
             if !matches!(event, Ok(Some(_))) {
                 self.undrained.retain(|&undrained| undrained != side);

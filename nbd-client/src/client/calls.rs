@@ -230,8 +230,7 @@ impl<T: Transport> Client<T> {
         self.wait_for(cookie, &mut Lent::default(), status)
     }
 
-    /// Waits for the end of a request or transfer, and hands status payloads to `status`. Where it
-    /// has failed already, its error tells more than the connection's, which was lost after it.
+    /// Waits for the end of a request or transfer, and hands status payloads to `status`.
     fn wait_for(
         &mut self,
         cookie: Cookie,
@@ -250,9 +249,7 @@ impl<T: Transport> Client<T> {
                 Ok(Some(Event::Done { .. })) => return Ok(()),
                 Ok(Some(Event::Failed { error, .. })) => return Err(error.into()),
                 Ok(None) => return Err(Error::GivenUp),
-                Err(error) => {
-                    return Err(self.io.connection.transfers.failure(cookie).map_or(error, Error::from));
-                }
+                Err(error) => return Err(self.io.connection.transfers.reason(error)),
             }
         }
     }

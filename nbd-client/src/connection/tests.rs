@@ -432,13 +432,13 @@ fn the_first_error_ends_a_transfer_once_all_its_requests_are_answered() {
     assert_eq!(talk.connection.in_flight(), 2);
     let asked = talk.asked();
     assert_eq!(asked.len(), 9, "8 of the first");
-    assert_eq!(talk.connection.transfers.failure(cookie), None);
+    assert_eq!(talk.connection.transfers.failures().next(), None);
     assert_eq!(talk.answer(&asked[3], 28), []);
-    let failure = talk.connection.transfers.failure(cookie).unwrap();
-    assert_eq!((failure.errno(), failure.request.offset), (Some(Errno::ENOSPC), 3 * MIB));
-    assert_eq!(talk.connection.transfers.failure(other), None);
     let failures: Vec<_> = talk.connection.transfers.failures().collect();
-    assert_eq!(failures, [(cookie, failure.clone())]);
+    let [(failed, failure)] = &failures[..] else { panic!("{failures:?}") };
+    assert_eq!((*failed, failure.errno(), failure.request.offset), (cookie, Some(Errno::ENOSPC), 3 * MIB));
+    let told = talk.connection.transfers.reason(Error::GivenUp);
+    assert_eq!(told.to_string(), Error::from(failure.clone()).to_string());
     for request in asked.iter().filter(|request| request.offset != 3 * MIB && request.command == 1) {
         assert_eq!(talk.asked(), [], "nothing more of it");
         let events = talk.answer(request, if request.offset == 7 * MIB { 0 } else { 5 });

@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 use std::collections::HashMap;
 
+use crate::error::Error;
 use crate::export::{Export, TransmissionFlags};
 use crate::frame::command_flag;
 use crate::number_map::NumberMap;
@@ -183,9 +184,10 @@ impl Transfers {
         errors.map(|(number, error)| (Cookie(number), error))
     }
 
-    /// The error of a transfer that has failed and is waiting for the rest of its answers.
-    pub(crate) fn failure(&self, cookie: Cookie) -> Option<RequestError> {
-        self.jobs.get(&cookie.get())?.error.clone()
+    /// What to tell of a connection that was lost: why the server failed a part before says more than
+    /// that it went away then.
+    pub(crate) fn reason(&self, lost: Error) -> Error {
+        self.failures().next().map_or(lost, |(_, failure)| failure.into())
     }
 
     /// The transfer's own bytes to write; `None` if the caller lends them.

@@ -259,15 +259,11 @@ impl Lane {
         self.writes.len() >= self.reads.len() || self.verify || self.is_ragged
     }
 
-    /// The error of the source's connection. Why the server failed a part says more than that it
-    /// went away then.
     fn source_error(&self, error: Error) -> CopyError {
-        let failure = self.source.connection.transfers.failures().next();
-        CopyError::Source(failure.map_or(error, |(_, failure)| failure.into()))
+        CopyError::Source(self.source.connection.transfers.reason(error))
     }
 
     fn target_error(&self, error: Error) -> CopyError {
-        let failure = self.target.connection.transfers.failures().next();
-        CopyError::Target(failure.map_or(error, |(_, failure)| failure.into()))
+        CopyError::Target(self.target.connection.transfers.reason(error))
     }
 }

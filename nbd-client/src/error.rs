@@ -1,4 +1,4 @@
-//! The one error of the blocking client, and its classes for exit codes.
+//! The one error of both clients, and its classes for exit codes.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -9,7 +9,7 @@ use crate::handshake::{HandshakeError, Refusal};
 use crate::session::{Errno, ProtocolError, RequestError, StartError};
 use crate::tls::TlsError;
 
-/// Why a call of [`Client`](crate::Client) failed.
+/// Why a call of a client, a pool or a pipeline failed.
 ///
 /// ```
 /// use nbd_client::{Client, Error, Options};
@@ -82,7 +82,8 @@ pub enum Error {
     /// An earlier error ended the connection.
     #[error("the connection was given up after an earlier error")]
     GivenUp,
-    /// A thread that served the connection panicked: a fault of this program, not of the server.
+    /// A thread or task that served the connection panicked: a fault of this program, not of the
+    /// server.
     #[error("a thread that served the connection panicked, which is a fault of this program")]
     Panicked,
 }
@@ -125,8 +126,8 @@ impl Error {
         Self::Io { during, source: source.into() }
     }
 
-    /// The reason why a thread or task that serves a connection goes before its work is done: a panic
-    /// of a stream, or a runtime that ends.
+    /// The reason why a thread or task that serves a connection goes before its work is done: a
+    /// panic of a stream, or a runtime that ends.
     pub(crate) fn of_lost_worker() -> Self {
         if std::thread::panicking() { Self::Panicked } else { Self::Cancelled(During::ReplyHeader) }
     }

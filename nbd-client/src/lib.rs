@@ -7,8 +7,8 @@
 //! - [`transport`] has streams with a deadline: TCP and unix sockets, and anything else that can be
 //!   read and written.
 //! - [`tls`] encrypts a connection, whichever driver moves its bytes (feature `tls`).
-//! - [`Client`] puts both together: blocking calls for a range of any length, and requests that are
-//!   started now and answered later.
+//! - [`Client`] runs a connection over a transport: blocking calls for a range of any length, and
+//!   requests that are started now and answered later.
 //! - [`Pool`] is one connection or several, each with a thread that always receives. [`ReadAhead`]
 //!   and [`WriteBehind`] are the two loops of a copy tool, and run on it.
 //! - [`copy`] goes from one export to another while the survey runs.
@@ -38,8 +38,8 @@
 //!
 //! # Blocking and asynchronous
 //!
-//! Both are drivers of the same [`Connection`](connection::Connection): sockets, waiting,
-//! cancelling. What must be decided alike is decided once, below them.
+//! Both clients drive the same [`Connection`](connection::Connection), which has the rules of the
+//! protocol and of time. They differ in their sockets, and in how they wait and are cancelled.
 //!
 //! | to do | blocking | `aio` (feature `tokio`) |
 //! |---|---|---|
@@ -51,7 +51,7 @@
 //! | several connections used as one | [`Pool`], received by threads | `aio::Pool`, received by tasks |
 //! | the loops of a copy tool | [`ReadAhead`], [`WriteBehind`] | `aio::ReadAhead`, `aio::WriteBehind` |
 //! | small writes that follow each other | [`WriteBehind::write_joined`] | `aio::WriteBehind::write_joined` |
-//! | a whole [`copy`] | [`copy::Copy`] | none: it has threads of its own, so run it in one |
+//! | a whole [`copy`] | [`copy::Copy`] | none: call it in a thread, since it blocks |
 //! | list exports and contexts | [`Client::list_exports`] | `aio::Client::list_exports` |
 //! | any stream of bytes | [`Client::over`], [`Surveyor::open`] | `aio::Driver::over`, `aio::Surveyor::open` |
 //! | connections made by the program | [`Pool::of`], [`pool::more_connections`] | `aio::Pool::of`, `aio::more_connections` |
@@ -70,10 +70,10 @@
 //!   [`StartError`](session::StartError) before anything is sent.
 //! - Reads, and all calls of [`Client`], are for whole blocks of the export's minimum.
 //!   [`WriteBehind`] and [`Pool`] write any range.
-//! - Nothing is asked for that is not received and kept at once, whatever the program does: not by
-//!   a pool, a pipeline, a survey or the asynchronous client. Memory is bounded by
+//! - A pool, a pipeline and `aio::Client` receive each reply as soon as it comes, whatever the
+//!   program does meanwhile, and a survey has no request in flight between two calls.
 //!   [`PipelineOptions`](pipeline::PipelineOptions), [`SessionLimits`](session::SessionLimits) and
-//!   a survey's budget.
+//!   a survey's budget bound the memory.
 //! - Requests in flight have no order, and a write is durable only after a FLUSH that was started
 //!   when it had been answered, or with FUA.
 //!
@@ -84,8 +84,11 @@
 //! payload have moved; a byte a second is no progress. FLUSH has no limit unless
 //! [set](Options::flush_timeout). [`Options::deadline`] is absolute.
 //!
-//! Each connection has its own limit, so a server that serves several connections of a client one
-//! after the other needs a limit that is long enough for all of them.
+//! Each connection has its own limit. Where a server serves several connections of a client one
+//! after the other, it must be long enough for all of them.
+//!
+//! A server that has hung up may have said why before. So when sending fails, the requests in
+//! flight have 5 seconds for their answers, and new ones fail at once with the error of sending.
 //!
 //! A result counts from its last answer: a map, a list or a copy that was flushed is not lost when
 //! only the goodbye after it fails. Calls named `disconnect` report that.

@@ -134,9 +134,12 @@ impl Options {
     /// The time in which requests in flight must make progress (default: 300 s).
     ///
     /// It restarts whenever one of them has been answered whole, and whenever 64 KiB of payload
-    /// have moved since it last restarted. `Duration::MAX` is no limit. Each connection has its
-    /// own: a server that serves several connections one after the other needs a limit for all of
-    /// them.
+    /// have moved since it last restarted. `Duration::MAX` is no limit. Each connection has its own
+    /// limit: where a server serves several connections one after the other, it must be long enough
+    /// for all of them.
+    ///
+    /// When sending fails because the server has hung up, the requests in flight have 5 seconds for
+    /// their answers, or this limit if it is shorter. The same holds for the goodbye.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.time.request = timeout;
         self
@@ -149,8 +152,8 @@ impl Options {
         self
     }
 
-    /// The end of the whole job, whatever it is doing then (default: none). Nothing begins after it,
-    /// and the goodbye neither: [`Client::disconnect`](crate::Client::disconnect) says so.
+    /// The end of the whole job, whatever it is doing then (default: none). Nothing begins after
+    /// it, and the goodbye neither: [`Client::disconnect`](crate::Client::disconnect) says so.
     pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
         self.time.deadline = deadline;
         self
@@ -167,9 +170,11 @@ impl Options {
         self
     }
 
-    /// The canceller that ends the connection, also while it is being made. Over a transport of the
-    /// caller's own ([`Client::over`](crate::Client::over)) it is only looked at before the
-    /// handshake; such a transport has its own way to be ended.
+    /// The canceller that ends the connection, also while it is being made.
+    ///
+    /// Over a transport of the caller's own ([`Client::over`](crate::Client::over)) it is only
+    /// looked at before the handshake; such a transport has its own way to be ended. The
+    /// asynchronous clients look at it only before they connect; their calls are dropped instead.
     pub fn canceller(self, canceller: Canceller) -> Self {
         Self { canceller, ..self }
     }

@@ -1,4 +1,4 @@
-//! From a URI to a stream of bytes, and through the handshake.
+//! From a URI to a connected stream of tokio.
 
 use core::fmt::Debug;
 use std::io;
@@ -38,8 +38,8 @@ impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Duplex for S {}
 /// ```
 pub type BoxedStream = Box<dyn Duplex>;
 
-/// Connects in a thread, as the blocking client does. It is not one of the runtime's, which may all
-/// be busy for longer than there is time. A call that is dropped ends it.
+/// Connects by the blocking client's code, in a thread of its own: those of the runtime may all be
+/// busy for longer than `connect_timeout`. The thread ends when the call is dropped.
 pub(super) async fn connect(dial: Dial) -> Result<Driven<Awaited<BoxedStream>>, Error> {
     let canceller = CancelOnDrop(Canceller::new());
     let theirs = canceller.0.clone();

@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] if it cannot be asked, [`Error::GivenUp`] after an error of the connection.
+    /// As [`Connection::start`].
     pub fn start(
         &mut self,
         request: impl FnOnce(&mut Session) -> Result<Cookie, StartError>,
@@ -101,9 +101,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.io.event(admit).await
     }
 
-    /// A step of a task that waits for calls as well: the next event that is there, or bytes moved
-    /// once. While nothing is in flight it sends the rest of a write that was refused early, and is
-    /// never ready.
+    /// One step of a task that also waits for calls: returns an event that is there, or moves bytes
+    /// once and returns `None`. While nothing is in flight it sends the rest of a write that was
+    /// refused early, and stays pending.
     pub(super) async fn step(&mut self) -> Result<Option<Event>, Error> {
         let io = &mut self.io;
         io.connection.clock.come_back(Instant::now());

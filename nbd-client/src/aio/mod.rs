@@ -1,7 +1,7 @@
 //! The client for asynchronous programs, over tokio, with the feature `tokio`.
 //!
-//! The same [`Handshake`](crate::handshake::Handshake) and [`Session`](crate::session::Session) as
-//! in the blocking client, with another way to wait:
+//! It drives the same [`Connection`](crate::connection::Connection) as the blocking client, with
+//! another way to wait:
 //!
 //! - [`Client`] is a handle that can be cloned and used by many tasks at once: read, write, zero,
 //!   flush. A task of its own drives the connection.
@@ -34,16 +34,21 @@
 //!   out in part; a call that waits for its place among those in flight is not sent at all. The
 //!   connection stays usable, also when the dropped call was to disconnect while others were under
 //!   way. With the last handle all is given up.
-//! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost. The call that comes next
-//!   goes on where the dropped one was.
+//! - of [`Driver`], [`SurveyStream`] and [`ReadAhead`]: nothing is lost, except the extents that
+//!   [`SurveyStream::collect_vec`] has collected. The next call goes on where the dropped one was.
 //! - of [`Pool`]: its requests stay in flight, and [`Pool::abandon`] waits for them. With the pool
 //!   all is given up.
 //! - of [`WriteBehind`]: its later calls fail, since bytes may be lost, also when the dropped call
 //!   was never polled.
 //!
-//! Deadlines are those of [`Options`](crate::Options): for the connection with its handshake, for
-//! each request, and for the whole job. A [`Canceller`](crate::transport::Canceller) is looked at
-//! before connecting only: here a job is cancelled by dropping it.
+//! # Time
+//!
+//! The limits are those of [`Options`](crate::Options): for the connection with its handshake, for
+//! the progress of the requests in flight, and for the whole job. Connecting takes a thread outside
+//! of the runtime, so that its limit also holds while the runtime's threads are busy.
+//!
+//! A [`Canceller`](crate::transport::Canceller) that has fired prevents a connection, and ends
+//! none: here a job is cancelled by dropping it.
 
 mod client;
 mod connect;

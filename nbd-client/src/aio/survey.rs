@@ -56,7 +56,8 @@ pub type SurveyStream<'a, S = BoxedStream> = survey::SurveyStream<'a, Awaited<S>
 
 impl Surveyor {
     /// Connects to the server of a URI and negotiates `contexts`, on one connection or, for
-    /// [`Order::BitmapFirst`] with a server that has no payload-form requests, on two.
+    /// [`Order::BitmapFirst`] with a server that has no payload-form requests, on two. Contexts
+    /// named in `options` are not asked for.
     ///
     /// # Errors
     ///
@@ -118,8 +119,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
         self.extent().await
     }
 
-    /// All extents that are left. A call that is dropped loses those that it has collected; the next
-    /// one goes on after them.
+    /// All extents that are left. A call that is dropped loses those that it has collected; the
+    /// next one goes on after them.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ pub(super) struct Caller {
 /// The sender of the answer to a call.
 pub(super) type Answer = oneshot::Sender<Result<Vec<u8>, Error>>;
 
-/// All who wait for the task of a connection.
+/// The task's side of all handles: their messages, and the calls that wait for an answer.
 pub(super) struct Callers {
     waiting: BTreeMap<Cookie, Caller>,
     inbox: mpsc::Receiver<Message>,

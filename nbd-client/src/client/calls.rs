@@ -144,7 +144,8 @@ impl<T: Transport> Client<T> {
     // ---- several requests in flight
 
     /// Starts a request by one of the session's `start_` functions and returns at once; its answer
-    /// comes through [`Self::next_event`]. What does not fit the socket's buffer goes out there.
+    /// comes through [`Self::next_event`], which also sends the bytes that do not fit the socket's
+    /// buffer.
     ///
     /// # Errors
     ///
@@ -192,7 +193,7 @@ impl<T: Transport> Client<T> {
     }
 
     /// Asks for the block status of a range and hands each chunk of the answer to `status`: the
-    /// context's number, and the payload.
+    /// context's number, and the chunk's payload, which begins with that number.
     ///
     /// # Errors
     ///

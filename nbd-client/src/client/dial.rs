@@ -1,4 +1,5 @@
-//! From a URI to a connected socket, for both clients.
+//! From a URI to an open connection, for both clients: the socket, and a second attempt without
+//! extended headers.
 
 use core::time::Duration;
 use std::time::Instant;

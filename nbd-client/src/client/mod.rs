@@ -1,7 +1,7 @@
-//! The clients: what both are, and the blocking one, with calls that return when the server has
-//! answered, and requests that are answered later.
+//! The type of both clients, and the blocking one. Its calls return when the server has answered;
+//! other requests are started now and answered later.
 //!
-//! They never connect again by themselves: what a lost connection means is the caller's to know.
+//! A client never connects again by itself: only the caller knows the meaning of a lost connection.
 
 mod calls;
 mod dial;

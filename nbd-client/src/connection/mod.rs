@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! output -> socket -> sent          bytes to the server
-//! space  <- socket <- received      bytes of the server; payloads of reads go straight to their buffer
+//! space  <- socket <- received      bytes of the server; payloads go straight to their buffer
 //! poll                              the events that they bring
 //! poll_timeout, handle_timeout      the clock
 //! ```
@@ -68,8 +68,8 @@ pub(crate) struct Lent<'a> {
 /// A connection to one export, without I/O.
 ///
 /// Its driver goes on sending while [`has_output`](Self::has_output), also when
-/// [`is_idle`](Self::is_idle): of a write that was refused early the rest of the data is still to be
-/// sent. No limit of requests holds then.
+/// [`is_idle`](Self::is_idle): of a write that was refused early the rest of the data is still to
+/// be sent. No limit of requests holds then.
 ///
 /// ```
 /// use nbd_client::Options;
@@ -113,7 +113,7 @@ pub struct Connection {
     tls: Option<Box<TlsSession>>,
     /// The error of a server that takes no more bytes. It may have said why before.
     send_error: Option<Error>,
-    /// A request was refused for that.
+    /// A new request was refused with `send_error`.
     has_refused: bool,
     /// An error has ended it.
     is_given_up: bool,
@@ -238,8 +238,8 @@ impl Connection {
         self.says_goodbye && self.has_output()
     }
 
-    /// True if the goodbye is sent, or cannot be: nothing else is waited for. The events that waited
-    /// for it can be polled.
+    /// True if the goodbye is sent, or cannot be: nothing else is waited for. The events that
+    /// waited for it can be polled.
     pub(crate) fn has_said_goodbye(&self) -> bool {
         self.says_goodbye && !self.has_output()
     }
@@ -260,8 +260,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Start`] if it cannot be asked, [`Error::OutOfTime`] after the end of the whole job,
-    /// [`Error::GivenUp`] after an error of the connection or before it is open; where the server has
-    /// hung up, the error of [`send_failed`](Self::send_failed).
+    /// [`Error::GivenUp`] after an error of the connection or before it is open; where the server
+    /// has hung up, the error of [`send_failed`](Self::send_failed).
     pub fn start(
         &mut self,
         now: Instant,
@@ -431,8 +431,8 @@ impl Connection {
         self.fail(error)
     }
 
-    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before it,
-    /// and so have the answers of a server that has hung up.
+    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before
+    /// it, and so have the answers of a server that has hung up.
     fn note(&mut self, now: Instant) {
         if let Stage::Open(session) = &self.stage
             && !self.says_goodbye

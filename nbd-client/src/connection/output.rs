@@ -45,8 +45,8 @@ impl Connection {
         self.note(now);
     }
 
-    /// Sends by calls of `write` until everything is sent, or until that would wait. Each gets the
-    /// slices and its deadline; the last one has no slices, and flushes.
+    /// Sends by calls of `write` until everything is sent, or until that would wait. Each call
+    /// gets slices and a deadline; the last one gets no slices, and flushes.
     pub(crate) fn send_by(
         &mut self,
         lent: &[u8],
@@ -82,8 +82,8 @@ impl Connection {
     }
 
     /// Says that sending failed. Where the server has hung up it may have said why: the answers to
-    /// the requests in flight are waited for a little longer, and no more requests are taken.
-    /// [`ErrorKind::Interrupted`] is nothing.
+    /// the requests in flight are waited for 5 seconds at the most, and new requests fail with this
+    /// error. [`ErrorKind::Interrupted`] is nothing.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! Transfers: reads, writes and zeroes of any length, cut into the requests that the server accepts.
+//! Transfers: reads, writes and zeroes of any length, cut into the requests that the server
+//! accepts.
 //!
-//! The caller starts one transfer and gets one answer, however many requests it takes. Requests that
-//! the server finds too long are halved. Zeroes are tried by FAST_ZERO, then by WRITE_ZEROES, then by
-//! writing them. The transfer fails when one of its requests fails otherwise.
+//! The caller starts one transfer and gets one answer, however many requests it takes. Requests
+//! that the server finds too long are halved. Zeroes are tried by FAST_ZERO, then by WRITE_ZEROES,
+//! then by writing them. The transfer fails when one of its requests fails otherwise.
 
 use alloc::collections::VecDeque;
 use core::ops::Range;
@@ -46,9 +47,9 @@ impl Transfer {
         Self { request, bytes: None, is_zero: false }
     }
 
-    /// This request with bytes of its own, as many as it is long. A read may have none: it gets a
-    /// buffer that the session keeps with its first byte, when the buffer that was used last is still
-    /// in the processor's cache.
+    /// This request with bytes of its own, as many as it is long. A read may have none: it takes a
+    /// spare buffer of the session when its first byte comes. The spare that was used last is then
+    /// still in the processor's cache.
     pub(crate) fn with(self, bytes: Vec<u8>) -> Self {
         Self { bytes: Some(bytes), ..self }
     }
@@ -112,8 +113,8 @@ struct ActiveTransfer {
     /// Ranges that the server refused and that are asked for in another way, the next one last.
     again: Vec<Range<u64>>,
     in_flight: usize,
-    /// The length to which requests were halved that the server found too long, in bytes; `u64::MAX`
-    /// while there was none.
+    /// The length to which requests were halved after the server found one too long, in bytes;
+    /// `u64::MAX` before.
     longest: u64,
     /// The longest request that the server took, in bytes.
     taken: u64,

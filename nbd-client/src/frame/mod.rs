@@ -23,7 +23,7 @@ pub(crate) use request::RequestHeader;
 /// use nbd_client::frame::Headers;
 /// use nbd_client::session::{Session, SessionConfig, StartError, StatusRequest};
 ///
-/// // With simple replies a disk can be read, and that is all.
+/// // With simple replies there is no block status.
 /// let mut session = Session::new(SessionConfig::new(Headers::Simple, [0]));
 /// let refused = session.start_block_status(&StatusRequest::new(0, 4096));
 /// assert!(matches!(refused, Err(StartError::NotOffered(_))));

@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! hello -> [STARTTLS] -> EXTENDED_HEADERS -> (refused: STRUCTURED_REPLY) -> SET_META_CONTEXT
-//!       -> (something missing: LIST_META_CONTEXT) -> GO -> (not supported: EXPORT_NAME) -> finished
+//!       -> (something missing: LIST_META_CONTEXT) -> GO -> (unsupported: EXPORT_NAME) -> finished
 //! hello -> [STARTTLS] -> LIST -> finished, where only the exports are asked for
 //! ```
 //!
-//! Of an export that does not exist, all contexts are missing too. Only the answer to GO tells the two
-//! cases apart, so a missing context becomes an error after GO.
+//! Of an export that does not exist, all contexts are missing too. Only the answer to GO tells the
+//! two cases apart, so a missing context becomes an error after GO.
 
 mod config;
 mod error;

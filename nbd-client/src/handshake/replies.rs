@@ -11,7 +11,8 @@ use crate::text::ServerText;
 const GO: OptionName = OptionName(option_type::GO);
 
 impl Handshake {
-    /// A context that SET granted. Names and numbers are taken also by those not asked for.
+    /// A context that SET granted. One that was not asked for has its name and number too, which no
+    /// other may have.
     pub(super) fn grant(&mut self, payload: &[u8]) -> Result<(), HandshakeError> {
         let context = parse_context(OptionName(option_type::SET_META_CONTEXT), payload)?;
         let name = ServerText::from(context.name.as_str());

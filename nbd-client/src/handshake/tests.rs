@@ -1,5 +1,4 @@
-//! Every fault of a handshake that the best client has an answer to; the rows are those of the
-//! fault table in the project's notes.
+//! Handshakes of real servers, and faults of a handshake: the rows of SERVER-BEHAVIOUR.md.
 
 use super::*;
 use crate::error::{Error, ErrorClass};

@@ -4,8 +4,8 @@
 //! [`WriteBehind`] takes writes and lets the caller go on before they are answered.
 //!
 //! Each sends its requests over a [`Pool`](crate::Pool) of one connection or several, and holds no
-//! more memory than [`PipelineOptions`] allow. The pool receives replies even while the program does
-//! something else, so a server never waits for a consumer that has stopped.
+//! more memory than [`PipelineOptions`] allow. The pool receives replies even while the program
+//! does something else, so a server never waits for a consumer that has stopped.
 //!
 //! Each is written once, as a future over the pool. A program that blocks has calls that wait for
 //! the future; an asynchronous one awaits it (`aio::Pool`).
@@ -82,8 +82,9 @@ impl PipelineOptions {
         requests == 0 || requests < self.requests && held.saturating_add(more) <= self.bytes
     }
 
-    /// Whether more than three quarters of the room are in use. Until then no more requests are begun,
-    /// and then several at a time: to wake a thread and a server for each costs more than they do.
+    /// Whether more than three quarters of the room are in use. While they are, no request is
+    /// begun; afterwards several are, together: to wake a thread and a server for each costs more
+    /// than the requests.
     pub(crate) const fn is_nearly_full(&self, requests: usize, held: u64) -> bool {
         requests > self.requests - self.requests / 4 || held > self.bytes - self.bytes / 4
     }

@@ -13,8 +13,8 @@ use crate::session::{Cookie, Event, ReadRequest};
 ///
 /// It is the loop of a copy tool: give it the ranges to read, take one block after the other. Each
 /// block lies inside one range; the blocks of a range follow each other without a gap. Blocks come
-/// into memory that is used again, straight from the socket. Every request is received by the
-/// pool's thread, also while the program is busy with a block or blocked.
+/// into memory that is used again, straight from the socket. The pool receives every reply, also
+/// while the program is busy with a block or blocked.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -109,7 +109,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             self.failed = true;
             self.blocks.clear();
         }
-        // of the others nothing is reported; a call that is dropped here leaves the error to the next
+        // of the others nothing is reported; a call that is dropped here leaves the error to the
+        // next
         self.pool.abandon_quietly().await;
         self.error.take().map_or(Ok(None), Err)
     }
@@ -136,8 +137,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         }
     }
 
-    /// Starts requests as long as there is room, once a quarter of it is free: several are handed to
-    /// the pool at a time.
+    /// Starts requests as long as there is room, once a quarter of it is free: several are handed
+    /// to the pool at a time.
     fn fill(&mut self) -> Result<(), Error> {
         if self.options.is_nearly_full(self.blocks.len(), self.held) {
             return Ok(());

@@ -18,8 +18,8 @@ const LONG_ZERO: u64 = 1 << 30;
 
 /// Writes data and zeroes with several requests in flight, and waits for all of them in the end.
 ///
-/// A server may do requests in any order, so one that overlaps another waits for it: the export ends
-/// up as if they had been done one after the other.
+/// A server may do requests in any order, so one that overlaps another waits for it: the export
+/// ends up as if they had been done one after the other.
 ///
 /// Any range can be written, whatever the target's minimum block: neighbours are joined to whole
 /// blocks, and the rest of a block is read, modified and written. Bytes that follow each other in
@@ -134,8 +134,8 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     }
 
     /// Makes a call, unless an earlier one failed or was dropped before its end. It begins now and
-    /// not when it is polled, so that one is noticed that is dropped before. After a failure nothing
-    /// is in flight.
+    /// not when it is polled, so that the next call notices one that was dropped unpolled. After a
+    /// failure nothing is in flight.
     pub(crate) fn call(&mut self, call: WriteCall<'_>) -> impl Future<Output = Result<(), Error>> {
         let was_stopped = core::mem::replace(&mut self.is_stopped, true);
         async move {

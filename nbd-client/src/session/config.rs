@@ -39,9 +39,10 @@ pub struct SessionLimits {
     /// The most chunks of a reply beyond one for each context, or those that bring new bytes of a
     /// read: errors, and chunks that are drained.
     pub max_extra_chunks: u32,
-    /// The most requests in flight.
+    /// The most requests in flight: of one connection, and of all connections of a pool together.
     pub max_in_flight: usize,
-    /// The most bytes of reads and writes in flight.
+    /// The most bytes of reads and writes in flight, counted likewise. One longer request may go
+    /// alone.
     pub max_bytes_in_flight: u64,
 }
 

@@ -69,7 +69,7 @@ impl Pending {
         }
     }
 
-    /// Notes content of a read, and says where in the read it begins.
+    /// Records content of a read, and returns where in the read it begins.
     pub(super) fn cover(&mut self, offset: u64, length: u64, is_strict: bool) -> Result<u64, RequestFault> {
         let outside = RequestFault::OutsideRead { offset, length };
         let ExpectedAnswer::Read { covered, .. } = &mut self.answer else { return Err(outside) };
@@ -110,7 +110,8 @@ pub(super) fn is_status(kind: u16, headers: Headers) -> bool {
     kind == chunk_type::BLOCK_STATUS || kind == chunk_type::BLOCK_STATUS_EXT && headers == Headers::Extended
 }
 
-/// More than a caller has in flight at one time; a server that is later than that is not borne.
+/// The most failed requests that may still get chunks; older ones are forgotten. By default no more
+/// requests are in flight at a time.
 const LATE_REQUESTS: usize = 1024;
 
 /// All requests that a chunk may belong to.
@@ -121,7 +122,7 @@ pub(super) struct Requests {
     pub(super) bytes: u64,
     /// How many are FLUSH.
     pub(super) flushes: usize,
-    /// The chunks that each request may still get that has failed: a server may send the other
+    /// The number of chunks that each failed request may still get: a server may send the other
     /// contexts' chunks after the error that ended the reply (qemu does).
     late: BTreeMap<u64, usize>,
     last: u64,

@@ -172,7 +172,7 @@ impl Session {
         self.begin(chunk, role, keep)
     }
 
-    /// The magic, which does not depend on the request.
+    /// Checks that the magic is that of the headers agreed on.
     const fn check_form(&self, chunk: &ChunkHeader) -> Result<(), ProtocolError> {
         match (self.config.export.headers, chunk.offset) {
             (Headers::Structured, None) | (Headers::Extended, Some(_)) => Ok(()),
@@ -201,7 +201,8 @@ impl Session {
 
     fn begin(&mut self, chunk: ChunkHeader, role: Role, keep: u64) -> Result<(), ProtocolError> {
         self.input.begin(chunk, role, keep);
-        // Without payload the chunk is whole already. It is no hole, so the lent buffer does not matter.
+        // Without payload the chunk is whole already. It is no hole, so the lent buffer does not
+        // matter.
         match self.input.advance(0) {
             Ok(InputStep::Body(body)) => self.complete(&body, &mut []),
             _ => Ok(()),
@@ -217,8 +218,8 @@ impl Session {
         start.map_or(Role::Drop, |start| Role::Data { start, skip: OFFSET })
     }
 
-    /// Records content of a read and returns where in the read it starts. Fails the read and returns
-    /// `None` if the content does not belong there.
+    /// Records content of a read and returns where in the read it starts. Fails the read and
+    /// returns `None` if the content does not belong there.
     fn cover(&mut self, cookie: u64, offset: u64, length: u64) -> Option<u64> {
         let is_strict = self.config.strictness.is_strict();
         let covered = self.requests.in_flight.get_mut(&cookie)?.cover(offset, length, is_strict);
@@ -353,8 +354,8 @@ impl Session {
         Ok(())
     }
 
-    /// An event that is the caller's: of block status, which no transfer asks for, or the last one of
-    /// a transfer.
+    /// An event that is the caller's: of block status, which no transfer asks for, or the last one
+    /// of a transfer.
     pub(crate) fn event(&mut self, event: Event) {
         self.unowned += usize::from(event.is_last());
         self.events.push_back((event, 0, 0));

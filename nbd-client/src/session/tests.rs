@@ -1,5 +1,4 @@
-//! Replies of a real server, and every fault that the best client has an answer to (rows of the
-//! project's fault table).
+//! Replies of a real server, and faults of a session: the rows of SERVER-BEHAVIOUR.md.
 
 use super::*;
 use crate::export::TransmissionFlags;

@@ -1,5 +1,5 @@
-//! From a real server to merged extents: the connections that a survey needs, and the stream that
-//! comes out of them.
+//! From a real server to merged extents: the connections that a survey needs, and the stream of its
+//! extents. Here are the rules of both clients, and the calls of the blocking one.
 
 mod blocking;
 mod opening;

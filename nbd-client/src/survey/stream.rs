@@ -1,4 +1,4 @@
-//! The stream of a survey, and its requests on the wire: the rules of both clients. No I/O.
+//! The stream of a survey, and its requests on the wire: the rules of both clients.
 //!
 //! Requests go out in rounds. Several are in flight during a round, and all of them have been
 //! answered when it is over: a program that takes its time with the extents, or stops, leaves no
@@ -17,8 +17,8 @@ use crate::transport::Socket;
 
 const BOTH: [SurveySide; 2] = [SurveySide::Main, SurveySide::Details];
 
-/// The merged extents of a survey: see [`Surveyor::survey`](super::Surveyor). Reading it asks the
-/// server.
+/// The merged extents of a survey, see [`Surveyor::survey`](SurveyorOver::survey). Reading it asks
+/// the server.
 ///
 /// It asks in rounds of as many requests as
 /// [`in_flight`](nbd_extents::SurveyOptions::in_flight) allows. While the caller has control
@@ -84,7 +84,7 @@ struct Sent {
     id: RequestId,
 }
 
-/// The next step of the caller of a stream, or of its driver.
+/// The next step of a stream.
 #[derive(Debug)]
 pub(super) enum SurveyStep {
     /// The next extent; `None` when the whole range has been covered.
@@ -130,7 +130,7 @@ impl<M> SurveyStream<'_, M> {
         requests.take(side, event);
     }
 
-    /// Decides the next step. None is lost where its caller stops waiting and asks again.
+    /// Decides the next step. A caller that stops waiting and asks again gets the same one.
     pub(super) fn step(&mut self) -> Result<SurveyStep, SurveyorError> {
         let Self { surveyor, requests } = self;
         loop {

@@ -1,4 +1,4 @@
-//! The connections of a survey, of either client, and what their handshakes settled. No I/O.
+//! The connections of a survey, of either client, and the terms that their handshakes settled.
 
 use nbd_extents::map::{ExtentMap, MapBuilder};
 use nbd_extents::wire::Form;
@@ -28,8 +28,9 @@ impl<M> Half<M> {
     }
 }
 
-/// The connections to one export that a survey needs, opened and negotiated: one, or two for a
-/// bitmap-first survey of a server that has no payload-form requests.
+/// The connections to one export that a survey needs, opened and negotiated.
+///
+/// It is one, or two for a bitmap-first survey of a server that has no payload-form requests.
 ///
 /// Named by what moves the bytes of its connections: [`Surveyor`](super::Surveyor) runs on blocking
 /// clients, and `aio::Surveyor` on asynchronous ones.
@@ -96,7 +97,7 @@ impl<M> SurveyorOver<M> {
         self.assumes_data
     }
 
-    /// The options for a survey of the whole export, with what this connection settled: size, form,
+    /// The options for a survey of the whole export, with the terms of its connections: size, form,
     /// block size, strictness.
     ///
     /// # Errors
@@ -116,8 +117,8 @@ impl<M> SurveyorOver<M> {
         Ok(SurveyOptions::new(params).strictness(strictness))
     }
 
-    /// Starts a survey in the order that the connections were opened for. Nothing is asked before the
-    /// stream is read.
+    /// Starts a survey in the order that the connections were opened for. Nothing is asked before
+    /// the stream is read.
     ///
     /// # Errors
     ///
@@ -166,7 +167,8 @@ impl<M> SurveyorOver<M> {
         }
     }
 
-    /// The map of the whole export. It is whole with the last answer, whatever becomes of the goodbye.
+    /// The map of the whole export. It is whole with the last answer, whatever becomes of the
+    /// goodbye.
     pub(crate) async fn into_map(mut self) -> Result<ExtentMap<Status>, SurveyorError>
     where
         Driven<M>: Drive,

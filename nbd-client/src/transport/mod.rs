@@ -1,4 +1,5 @@
-//! Streams with deadlines: the only files that know sockets.
+//! Streams with deadlines. Only these files know sockets, and `aio/connect.rs`, which hands one
+//! that is connected to tokio.
 //!
 //! A deadline is a point in time, not a time for each call: a server that sends a byte a second
 //! cannot push it away.

@@ -137,8 +137,8 @@ impl TransmissionFlags {
 
     /// The flags that state something of the export, which every connection to it must be told.
     ///
-    /// SEND_DF and BLOCK_STATUS_PAYLOAD depend on what a connection negotiated: qemu sets the latter
-    /// only where contexts were granted.
+    /// SEND_DF and BLOCK_STATUS_PAYLOAD depend on what a connection negotiated: qemu sets the
+    /// latter only where contexts were granted.
     pub(crate) const fn of_export(self) -> Self {
         Self(self.0 & !(1 << 7 | 1 << 12))
     }

@@ -121,7 +121,8 @@ pub struct SessionStats {
 mod tests {
     use super::*;
 
-    /// A kind that is not in `ALL`, or in another order than it is declared, would count as another.
+    /// A kind that is not in `ALL`, or in another order than it is declared, would count as
+    /// another.
     #[test]
     fn each_kind_has_a_counter_of_its_own() {
         let mut counts = ToleratedCounts::default();

@@ -202,8 +202,8 @@ impl FromStr for Uri {
         if let Some(bad) = text.chars().find(|c| c.is_ascii_control() || *c == ' ') {
             return Err(UriError::BadCharacter(bad));
         }
-        // Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a space
-        // in the query: names of exports and sockets must stay as they are.
+        // Cut by hand, since a URL parser resolves `.` and `..` in the path and takes `+` for a
+        // space in the query: names of exports and sockets must stay as they are.
         let (scheme, rest) = text.split_once("://").ok_or_else(|| UriError::NoScheme(text.to_owned()))?;
         let (is_unix, is_tls) = match scheme.to_ascii_lowercase().as_str() {
             "nbd" => (false, false),

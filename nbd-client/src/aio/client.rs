@@ -207,8 +207,8 @@ impl Client {
         self.call(Transfer::new(RequestInfo::new(Command::Cache, offset, length))).await.map(drop)
     }
 
-    /// Makes the writes durable that were answered before: those that this or another task has awaited. A
-    /// server that does not offer it has nothing to flush.
+    /// Makes the writes durable that were answered before: those that this or another task has
+    /// awaited. A server that does not offer it has nothing to flush.
     ///
     /// # Errors
     ///
@@ -220,7 +220,8 @@ impl Client {
     /// Finishes the calls under way, says goodbye (DISC) and closes the connection. Calls on other
     /// clones of the handle wait meanwhile, and then fail with [`Error::GivenUp`].
     ///
-    /// If this is dropped while calls are under way, the connection stays open for the other clones.
+    /// If this is dropped while calls are under way, the connection stays open for the other
+    /// clones.
     ///
     /// # Errors
     ///

@@ -63,8 +63,8 @@ impl Connection {
         None
     }
 
-    /// Processes some of the bytes that were received. Returns `false` if there are too few of them,
-    /// or if nothing waits for them.
+    /// Processes some of the bytes that were received. Returns `false` if there are too few of
+    /// them, or if nothing waits for them.
     fn process_input(&mut self, lent: &mut Lent<'_>) -> Result<bool, Error> {
         if self.stage.awaits_nothing() {
             return Ok(false);
@@ -104,8 +104,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Begins TLS where the server has agreed to it, and the session where the handshake is over and
-    /// has an export. A list of exports stays.
+    /// Begins TLS where the server has agreed to it, and the session where the handshake is over
+    /// and has an export. A list of exports stays.
     fn begin_next_stage(&mut self) -> Result<(), Error> {
         let Stage::Handshake(handshake) = &mut self.stage else { return Ok(()) };
         if handshake.status() == HandshakeStatus::NeedsTls

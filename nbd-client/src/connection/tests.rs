@@ -597,7 +597,8 @@ fn a_cancelled_transfer_ends_with_the_answers_in_flight() {
     let events: Vec<Event> = asked.iter().flat_map(|request| talk.answer(request, 0)).collect();
     assert_eq!(events, [Event::Done { cookie }]);
     assert_eq!(talk.asked(), []);
-    // One that has asked for nothing yet asks for nothing at all, and ends when it would have begun.
+    // One that has asked for nothing yet asks for nothing at all, and ends when it would have
+    // begun.
     let limits = SessionLimits { max_in_flight: 1, ..Default::default() };
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
     let first = talk.begin_transfer(trim(0, MIB));
@@ -675,9 +676,9 @@ fn jobs() -> impl Strategy<Value = Vec<Job>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
-    /// One transfer after the other, over a disk of bytes. The server answers in any order, and has a
-    /// longest request and some ways to write zeroes. Reads give the bytes of the disk, and the disk
-    /// gets the bytes of the writes.
+    /// One transfer after the other, over a disk of bytes. The server answers in any order, and has
+    /// a longest request and some ways to write zeroes. Reads give the bytes of the disk, and the
+    /// disk gets the bytes of the writes.
     #[test]
     fn transfers_do_to_a_disk_what_they_say(
         jobs in jobs(),
@@ -903,7 +904,8 @@ fn a_request_that_cannot_be_sent_is_not_waited_for() {
         assert!(is_send_error(&error), "{error}");
         assert!(talk.connection.check_alive().is_err());
     }
-    // with the last event the connection ends, if something was refused; otherwise at the next request
+    // with the last event the connection ends, if something was refused; otherwise at the next
+    // request
     for refuses in [true, false] {
         let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
         let cookie = talk.begin_transfer(trim(0, 1));
@@ -1045,8 +1047,8 @@ fn going_down(options: &Options) -> (Talk, Cookie) {
     (talk, second)
 }
 
-/// After ESHUTDOWN every answer that is due is awaited, and then the goodbye follows. The last event
-/// waits for it: its caller may never poll again.
+/// After ESHUTDOWN every answer that is due is awaited, and then the goodbye follows. The last
+/// event waits for it: its caller may never poll again.
 #[test]
 fn a_server_that_goes_down_is_left_after_its_last_answer() {
     let (mut talk, second) = going_down(&Options::new());
@@ -1337,8 +1339,8 @@ fn a_goodbye_that_is_not_sent_yet_has_a_limit() {
     assert!(talk.connection.poll_timeout().is_some());
 }
 
-/// The server refuses a write of which only the header is sent. No request is in flight then, and no
-/// limit of requests holds for the rest of its payload; the next request has all of its own.
+/// The server refuses a write of which only the header is sent. No request is in flight then, and
+/// no limit of requests holds for the rest of its payload; the next request has all of its own.
 #[test]
 fn the_rest_of_a_refused_write_has_no_limit() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));

@@ -34,8 +34,8 @@ impl Default for CopyOptions {
 }
 
 impl CopyOptions {
-    /// 64 requests of up to 256 KiB for each lane and 16 MiB for all of them, as fast as it goes, not
-    /// read back, on a source whose clean bytes can be read.
+    /// 64 requests of up to 256 KiB for each lane and 16 MiB for all of them, as fast as it goes,
+    /// not read back, on a source whose clean bytes can be read.
     pub fn new() -> Self {
         Self::default()
     }

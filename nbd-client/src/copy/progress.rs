@@ -53,8 +53,8 @@ impl CopyProgress {
     }
 }
 
-/// Watches a copy from any thread. Clones watch the same one. A program with a loop of its own counts
-/// here what it moves.
+/// Watches a copy from any thread. Clones watch the same one. A program with a loop of its own
+/// counts here what it moves.
 ///
 /// ```
 /// use nbd_client::copy::CopyMonitor;

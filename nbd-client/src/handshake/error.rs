@@ -137,7 +137,8 @@ pub enum HandshakeError {
     /// TLS was asked for, and the server does not speak fixed newstyle, in which it begins.
     #[error("the server has no TLS, which only fixed newstyle can begin: a newer server is needed")]
     TooOldForTls,
-    /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack. How many there are.
+    /// Bytes after the answer to STARTTLS, which nobody has encrypted: an attack. How many there
+    /// are.
     #[error(
         "{0} unencrypted bytes after the answer to STARTTLS: somebody in between may have added them, \
          or the server does not know TLS well"

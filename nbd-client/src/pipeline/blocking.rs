@@ -12,9 +12,10 @@ impl<I: Iterator<Item = Range<u64>>> ReadAhead<'_, I> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for the first request that failed, which may be that of a later block. The
-    /// connection is usable: the other requests in flight have been waited for. [`Error::Start`] for
-    /// a range that cannot be read. Otherwise the errors of a connection. No block follows an error.
+    /// [`Error::Request`] for the first request that failed, which may be that of a later block.
+    /// The connection is usable: the other requests in flight have been waited for.
+    /// [`Error::Start`] for a range that cannot be read. Otherwise the errors of a connection. No
+    /// block follows an error.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
         block_on(self.next_call())
     }
@@ -25,15 +26,15 @@ impl WriteBehind<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] if a request of this pipeline has failed; all of them have then been waited
-    /// for, and the connection is usable. [`Error::Start`] for a range that cannot be written,
-    /// [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
+    /// [`Error::Request`] if a request of this pipeline has failed; all of them have then been
+    /// waited for, and the connection is usable. [`Error::Start`] for a range that cannot be
+    /// written, [`Error::Stopped`] after an earlier error, the errors of a connection otherwise.
     pub fn write(&mut self, offset: u64, data: Vec<u8>) -> Result<(), Error> {
         block_on(self.call(WriteCall::Data(offset, data)))
     }
 
-    /// Adds bytes to those that they follow. They are written up to each multiple of 256 KiB, and the
-    /// rest before anything else is, or by [`finish`](Self::finish).
+    /// Adds bytes to those that they follow. They are written up to each multiple of 256 KiB, and
+    /// the rest before anything else is, or by [`finish`](Self::finish).
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@ impl RateLimit {
     /// The time until `bytes` bytes may go. They count as gone then.
     pub fn delay(&mut self, bytes: u64) -> Duration {
         let now = Instant::now();
-        // a pipeline that was slower than its limit may catch up on one burst, not on all of its delay
+        // a pipeline that was slower than its limit may catch up on one burst, not on all of its
+        // delay
         self.next = self.next.max(now.checked_sub(Self::BURST).unwrap_or(now));
         let delay = self.next.saturating_duration_since(now);
         // longer than any run

@@ -2,8 +2,8 @@
 //! writes (CAN_MULTI_CONN).
 //!
 //! A pool is written once, as futures over the reports of its connections. In [`Pool`] threads move
-//! the bytes of the connections, and blocking calls wait for the futures. In `aio::Pool` tasks move the
-//! bytes, and the program awaits the futures.
+//! the bytes of the connections, and blocking calls wait for the futures. In `aio::Pool` tasks move
+//! the bytes, and the program awaits the futures.
 
 mod blocking;
 mod reports;
@@ -48,10 +48,10 @@ use crate::stats::SessionStats;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// When one connection is lost, all are given up: the effect of its requests is not known. A pool that is
-/// dropped gives up its requests in flight, and says goodbye in the background; over a transport without a
-/// [waker](crate::transport::Transport::waker) only when the server has sent something or its time is
-/// out.
+/// When one connection is lost, all are given up: the effect of its requests is not known. A pool
+/// that is dropped gives up its requests in flight, and says goodbye in the background; over a
+/// transport without a [waker](crate::transport::Transport::waker) only when the server has sent
+/// something or its time is out.
 ///
 /// Calls that do not wait are those of [`PoolOver`].
 pub type Pool = PoolOver<ThreadWorker>;
@@ -168,8 +168,9 @@ impl<W: Worker> PoolOver<W> {
     }
 }
 
-/// Up to `most` connections to an export that one connection has found, each by a call of `connect`:
-/// none where the server does not say that several are safe, fewer where it takes no more.
+/// Up to `most` connections to an export that one connection has found, each by a call of
+/// `connect`: none where the server does not say that several are safe, fewer where it takes no
+/// more.
 pub(crate) async fn connect_more<C, F: Future<Output = Result<C, Error>>>(
     export: &Export,
     most: usize,

@@ -15,8 +15,8 @@ use crate::session::{Cookie, Event, RequestError, RequestFault};
 use crate::stats::SessionStats;
 
 /// How long a report may wait for others. The timer that ends the wait is nearly always stopped
-/// before; one of 1 ms, earlier than the system's own, has to be set in hardware each time, which in
-/// a virtual machine cost 2 us for each extent of 16 KiB.
+/// before; one of 1 ms, earlier than the system's own, has to be set in hardware each time, which
+/// in a virtual machine cost 2 us for each extent of 16 KiB.
 const HOLD: Duration = Duration::from_millis(5);
 
 /// A message from a pool to the worker of a connection.
@@ -132,7 +132,8 @@ impl Outbox {
                 self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
-            // those in flight are heard first, and the end of the connection is the answer to this one
+            // those in flight are heard first, and the end of the connection is the answer to this
+            // one
             Err(_) if connection.send_failed_before() && !connection.is_idle() => Ok(()),
             begun => begun.map(drop),
         }

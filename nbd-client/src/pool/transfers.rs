@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::session::{Cookie, Event, StartError};
 
 impl<W: Worker> PoolOver<W> {
-    /// The error of a lost connection, once; after that, that the pool was given up. What others have
-    /// answered is told before.
+    /// The error of a lost connection, once; after that, that the pool was given up. What others
+    /// have answered is told before.
     pub(crate) fn check_alive(&mut self) -> Result<(), Error> {
         match &mut self.lost {
             Some(error) if self.events.is_empty() => Err(core::mem::replace(error, Error::GivenUp)),
@@ -40,7 +40,8 @@ impl<W: Worker> PoolOver<W> {
         Ok(number)
     }
 
-    /// The next event of any transfer; `None` if none is in flight. A call that is dropped loses none.
+    /// The next event of any transfer; `None` if none is in flight. A call that is dropped loses
+    /// none.
     pub(crate) async fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -66,8 +67,9 @@ impl<W: Worker> PoolOver<W> {
     fn take(&mut self, report: WorkerReport) {
         match report {
             WorkerReport::Event(event) => {
-                // The connection numbers its transfers as the pool does. The data of a read come with its
-                // last event, so that no request is in flight here that the connection has forgotten.
+                // The connection numbers its transfers as the pool does. The data of a read come
+                // with its last event, so that no request is in flight here that the connection has
+                // forgotten.
                 if event.is_last()
                     && let Some((member, moved)) = self.in_flight.remove(&event.cookie())
                 {

@@ -1,5 +1,5 @@
-//! A connection of a pool with a thread of its own: transfers come through a channel, and reports go
-//! out.
+//! A connection of a pool with a thread of its own: transfers come through a channel, and reports
+//! go out.
 //!
 //! It receives whatever the server sends as soon as it is there, whether or not anyone takes the
 //! events. Every byte of an answer has its place in memory before it is asked for, so this is
@@ -25,8 +25,8 @@ const BATCH: usize = 16;
 const BYTES: u64 = 512 << 10;
 const SHORT: u64 = BYTES / 8;
 
-/// Moves the bytes of one connection, whether or not anyone takes the events. One that is dropped says
-/// goodbye.
+/// Moves the bytes of one connection, whether or not anyone takes the events. One that is dropped
+/// says goodbye.
 pub trait Worker {
     /// Queues a job, which may begin only when the worker is [woken](Self::wake).
     fn queue(&mut self, job: Job);

@@ -1,5 +1,5 @@
-//! Reads, writes and the other commands: requests that are allowed, the bytes sent, the effect of each
-//! answer. A table judges each bound, and a model that writes bytes judges the rest.
+//! Reads, writes and the other commands: requests that are allowed, the bytes sent, the effect of
+//! each answer. A table judges each bound, and a model that writes bytes judges the rest.
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
@@ -400,7 +400,8 @@ fn limits_that_two_agree_on_are_the_lower_ones() {
     assert_eq!((one.lower(other), other.lower(one)), (lower, lower));
 }
 
-/// The longest read that comes in one chunk: of the server's blocks, and within the caller's limits.
+/// The longest read that comes in one chunk: of the server's blocks, and within the caller's
+/// limits.
 #[test]
 fn the_longest_payload_of_one_chunk() {
     let longest = |blocks: Option<[u32; 3]>, max_payload: u64, max_reply: u64| {
@@ -733,8 +734,8 @@ fn a_list_of_contexts_goes_out_with_its_length() {
     assert_eq!(session.stats().bytes_sent, 48);
 }
 
-/// Requests 1 and 2 are parts of transfer 9. Requests 3 and 4 are flushes of no transfer: only these
-/// count as unowned, until each is answered.
+/// Requests 1 and 2 are parts of transfer 9. Requests 3 and 4 are flushes of no transfer: only
+/// these count as unowned, until each is answered.
 #[test]
 fn requests_of_no_transfer_are_counted_until_they_are_answered() {
     let mut session = Session::new(structured());

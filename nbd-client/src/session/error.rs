@@ -236,8 +236,8 @@ pub enum ProtocolError {
         /// The type as sent.
         kind: u16,
     },
-    /// A simple reply that claims success of this read where only chunks can carry data: whether data
-    /// follow it is anyone's guess.
+    /// A simple reply that claims success of this read where only chunks can carry data: whether
+    /// data follow it is anyone's guess.
     #[error("read {0} was answered by a simple reply where replies are structured")]
     SimpleRead(u64),
     /// A NONE chunk with a payload, or not the last one.

@@ -182,8 +182,8 @@ impl Session {
         self.poll_owned().map(|(event, ..)| event)
     }
 
-    /// Like [`poll`](Self::poll), with the transfer to which the event belongs, and the length of the
-    /// request.
+    /// Like [`poll`](Self::poll), with the transfer to which the event belongs, and the length of
+    /// the request.
     pub(crate) fn poll_owned(&mut self) -> Option<(Event, u64, u64)> {
         let (event, owner, length) = self.events.pop_front()?;
         self.unowned -= usize::from(owner == 0 && event.is_last());

@@ -191,7 +191,8 @@ impl Session {
         &self.config.export
     }
 
-    /// Whether a request that moves `length` bytes would be within the limits of the requests in flight.
+    /// Whether a request that moves `length` bytes would be within the limits of the requests in
+    /// flight.
     pub(crate) fn has_room(&self, length: u64) -> bool {
         self.config.limits.check(self.requests.in_flight.len(), self.requests.bytes, length).is_ok()
     }

@@ -304,10 +304,11 @@ impl TlsSession {
     }
 
     /// The reason of a server that hangs up before it has said anything over TLS, if it is known.
-    /// Most servers hang up on a client whose certificate they refuse, some of them without an alert.
+    /// Most servers hang up on a client whose certificate they refuse, some of them without an
+    /// alert.
     pub(crate) fn explain(&self, during: During) -> Option<TlsError> {
-        // a server that knows no extended headers may hang up for that, whatever the certificate: it
-        // is asked again without them
+        // a server that knows no extended headers may hang up for that, whatever the certificate:
+        // it is asked again without them
         let may_be_option = during == During::Option(OptionName(option_type::EXTENDED_HEADERS))
             && self.setup.certificate.is_some();
         let is_refusal = !self.has_received && !may_be_option && self.setup.observed.was_asked();

@@ -63,7 +63,8 @@ impl Socket {
         }
     }
 
-    /// Takes over a connected socket. It blocks and has no timeouts: deadlines are set for each call.
+    /// Takes over a connected socket. It blocks and has no timeouts: deadlines are set for each
+    /// call.
     fn adopt(inner: socket2::Socket) -> io::Result<Self> {
         inner.set_nonblocking(false)?;
         inner.set_read_timeout(None)?;

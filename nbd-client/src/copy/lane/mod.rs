@@ -204,7 +204,8 @@ impl Lane {
 
     // ---- bytes
 
-    /// Sends whatever can be sent, waits for a server or a piece, and reads the bytes that are there.
+    /// Sends whatever can be sent, waits for a server or a piece, and reads the bytes that are
+    /// there.
     fn exchange(&mut self, shared: Shared<'_>) -> Result<(), CopyError> {
         let lent = &mut Lent::default();
         self.source.send(lent).map_err(|error| self.source_error(error))?;

@@ -185,8 +185,8 @@ impl Transfers {
         errors.map(|(number, error)| (Cookie(number), error))
     }
 
-    /// What to tell of a connection that was lost: why the server failed a part before says more than
-    /// that it went away then.
+    /// The error to report for a lost connection: the failure of a transfer, if there is one, since
+    /// it says more than the loss that followed.
     pub(crate) fn reason(&self, lost: Error) -> Error {
         self.failures().next().map_or(lost, |(_, failure)| failure.into())
     }

@@ -325,7 +325,7 @@ type Deed = dyn Fn(&mut Conn) -> std::io::Result<()> + Send + Sync;
 /// The flush of a copy comes when its last lane is ready. The first lane, which sends it, has had
 /// nothing to do for twice its limit by then.
 #[test]
-fn the_time_of_a_copys_flush_begins_when_it_is_sent() {
+fn a_copy_gives_its_flush_time_from_when_it_is_sent() {
     let disk = |flags: u16, write: Box<Deed>| {
         ScriptedServer::start(move |conn| {
             // HAS_FLAGS, CAN_MULTI_CONN

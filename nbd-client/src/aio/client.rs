@@ -247,7 +247,7 @@ impl Client {
 
     /// Gives the task a message, and waits for the answer.
     async fn ask(&self, message: impl FnOnce(Answer) -> Message) -> Result<Vec<u8>, Error> {
-        // goes last, when the task can see that nobody waits
+        // declared first and so dropped last: the task can see then that nobody waits
         let dropped = NotifyOnDrop(&self.dropped);
         let (answer, answered) = oneshot::channel();
         self.calls.send(message(answer)).await.map_err(|_| Error::GivenUp)?;

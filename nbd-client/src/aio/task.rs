@@ -67,13 +67,13 @@ impl Callers {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         loop {
-            // one whose call was dropped ends nothing
+            // a goodbye whose call was dropped does not end the connection
             self.goodbye.take_if(|answer| answer.is_closed());
             if self.goodbye.is_some() && driver.io.connection.is_idle() {
                 return Ok(());
             }
             tokio::select! {
-                // a call that was dropped is known before the connection asks for more
+                // the task learns of dropped calls before the connection asks for more
                 biased;
                 () = dropped.notified() => self.cancel_dropped(&mut driver.io.connection),
                 message = self.inbox.recv(), if self.goodbye.is_none() => match message {
@@ -123,7 +123,7 @@ impl Callers {
             Event::Failed { error, .. } => Err(error.into()),
             Event::Status { .. } | Event::Drained { .. } => return,
         };
-        // one whose call was dropped gets no answer
+        // a dropped call gets no answer
         if let Some(Caller { answer, data, .. }) = self.waiting.remove(&cookie) {
             answer.send(result.map(|()| data)).ok();
         }
@@ -131,7 +131,7 @@ impl Callers {
 
     /// The connection was closed or is lost: everybody who waits is told.
     fn end(&mut self, connection: &Connection, ended: Result<(), Error>) {
-        // why the server failed a part says more than that it went away then
+        // the failure of a part says more than the loss that followed
         for (cookie, error) in connection.transfers.failures() {
             if let Some(caller) = self.waiting.remove(&cookie) {
                 caller.answer.send(Err(error.into())).ok();

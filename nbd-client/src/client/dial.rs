@@ -60,7 +60,7 @@ impl Dial {
     pub(crate) fn connect(&self, canceller: &Canceller) -> Result<BlockingDriver<Socket>, Error> {
         // a fault of the options or their files is known before anything is sent
         let connection = Connection::new(&self.export, &self.options, self.started)?;
-        // A timeout beyond the clock's range is as good as this.
+        // stands for a timeout beyond the clock's range
         let end = connection.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
         let socket = Socket::connect(&self.address, end, canceller).map_err(|source| {
             // the kernel's clock may be a little early

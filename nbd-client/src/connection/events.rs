@@ -27,7 +27,7 @@ impl Connection {
     pub(crate) fn poll_in(&mut self, lent: &mut Lent<'_>, now: Instant) -> Result<Option<Event>, Error> {
         loop {
             self.note(now);
-            // before the last events are handed out: who has them may never poll again
+            // before the last events are handed out: a caller that has them may never poll again
             self.obey_shutdown(now);
             if self.says_goodbye() {
                 return Ok(None);
@@ -133,7 +133,8 @@ impl Stage {
         }
     }
 
-    /// True if bytes would be unasked. They wait for a request, which they may answer.
+    /// True if no bytes are due. Bytes that come all the same wait for the request that they may
+    /// answer.
     pub(super) fn awaits_nothing(&self) -> bool {
         match self {
             Self::Handshake(handshake) => handshake.status() == HandshakeStatus::Finished,

@@ -14,7 +14,7 @@ impl Connection {
         if direct.is_empty() { buffer } else { direct }
     }
 
-    /// False while bytes of the server would be unasked: they wait in the socket for a request.
+    /// False while no bytes of the server are due: any that come wait in the socket for a request.
     pub(crate) fn wants_input(&self) -> bool {
         !self.stage.awaits_nothing() || self.says_goodbye
     }

@@ -111,7 +111,7 @@ pub struct Connection {
     /// TLS that is to be started, and then the session of it.
     setup: Option<TlsSetup>,
     tls: Option<Box<TlsSession>>,
-    /// The error of a server that takes no more bytes. It may have said why before.
+    /// The error of sending to a server that has hung up. Its last replies may still come.
     send_error: Option<Error>,
     /// A new request was refused with `send_error`.
     has_refused: bool,
@@ -131,7 +131,7 @@ impl fmt::Debug for Connection {
 }
 
 enum Stage {
-    /// Finished, it is a list of exports, which was all that was wanted; the goodbye is to be sent.
+    /// If it is finished, only a list of exports was wanted, and the goodbye is to be sent.
     Handshake(Box<Handshake>),
     Open(Box<Session>),
 }

@@ -174,7 +174,7 @@ impl Transfers {
             && !job.is_ending
         {
             job.ask_no_more();
-            // it may be over when an answer comes, whoever else waits
+            // it may be over at the next answer, so it is looked at first
             self.ready.push_front(cookie.get());
         }
     }
@@ -280,7 +280,7 @@ impl Transfers {
             }
             _ => job.taken = job.taken.max(length),
         }
-        // one without open ranges may be over, whoever else waits
+        // a transfer without open ranges may be over, so it is looked at first
         if job.next_open().is_none() || !self.ready.contains(&owner) {
             self.ready.push_front(owner);
         }
@@ -290,7 +290,8 @@ impl Transfers {
     fn finish(&mut self, number: u64, session: &mut Session) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let cookie = Cookie(number);
-        // it took all of the refused ranges, and nothing longer: the length was the reason
+        // the server took all refused ranges at this length, and none longer: the length was the
+        // reason
         if !job.is_ending && job.taken <= job.longest && job.longest < u64::MAX {
             let RequestInfo { command, .. } = job.transfer.terms(session.export().flags, self.zeroing);
             let learned = self.learned.entry(command).or_insert(job.longest);

@@ -109,8 +109,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             self.failed = true;
             self.blocks.clear();
         }
-        // of the others nothing is reported; a call that is dropped here leaves the error to the
-        // next
+        // the other requests report nothing; if this call is dropped here, the next one has the
+        // error
         self.pool.abandon_quietly().await;
         self.error.take().map_or(Ok(None), Err)
     }

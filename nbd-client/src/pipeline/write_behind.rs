@@ -151,7 +151,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
             };
             self.is_stopped = result.is_err();
             let Err(error) = result else { return Ok(()) };
-            // of the others nothing is reported; a call dropped here leaves the error to the next
+            // the other requests report nothing; if this call is dropped, the next has the error
             self.error = Some(error);
             self.pool.abandon_quietly().await;
             self.error.take().map_or(Ok(()), Err)

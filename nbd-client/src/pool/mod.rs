@@ -69,7 +69,7 @@ pub struct PoolOver<W> {
     pub(crate) bytes_in_flight: u64,
     events: VecDeque<Event>,
     pub(crate) buffers: BufferPool,
-    /// The error of a connection until it is told, and [`Error::GivenUp`] from then on.
+    /// The error of a connection until it is reported, and [`Error::GivenUp`] from then on.
     lost: Option<Error>,
 }
 

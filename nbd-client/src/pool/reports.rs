@@ -132,8 +132,7 @@ impl Outbox {
                 self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
                 Ok(())
             }
-            // those in flight are heard first, and the end of the connection is the answer to this
-            // one
+            // the requests in flight may still be answered; the end of the connection answers this
             Err(_) if connection.send_failed_before() && !connection.is_idle() => Ok(()),
             begun => begun.map(drop),
         }
@@ -152,7 +151,7 @@ impl Outbox {
 
     /// The last report, of a connection that was closed or is lost.
     pub(crate) fn end(&mut self, connection: &Connection, ended: Result<(), Error>) {
-        // why the server failed a part says more than that it went away then
+        // the failure of a part says more than the loss that followed
         let failures = connection.transfers.failures();
         let failures = failures.map(|(cookie, error)| Event::Failed { cookie, error });
         self.batch.extend(failures.map(WorkerReport::Event));

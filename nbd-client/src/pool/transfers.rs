@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::session::{Cookie, Event, StartError};
 
 impl<W: Worker> PoolOver<W> {
-    /// The error of a lost connection, once; after that, that the pool was given up. What others
-    /// have answered is told before.
+    /// The error of a lost connection the first time, and [`Error::GivenUp`] from then on. Events
+    /// that came before it are reported first.
     pub(crate) fn check_alive(&mut self) -> Result<(), Error> {
         match &mut self.lost {
             Some(error) if self.events.is_empty() => Err(core::mem::replace(error, Error::GivenUp)),

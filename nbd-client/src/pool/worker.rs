@@ -132,7 +132,7 @@ impl<T: Transport> Work<T> {
     }
 
     /// True if the rest of a write is to be sent that the server refused before it had read all of
-    /// it. Who cannot be woken meanwhile leaves it to the next call.
+    /// it. Without a waker nothing could end the wait, so it is left to the next call.
     fn has_rest(&self, waker: Option<&Waker>) -> bool {
         waker.is_some() && self.driver.connection.has_output()
     }

@@ -4,7 +4,7 @@
 //! Any number of requests may be in flight; answers come in any order, and chunks of several may be
 //! mixed. The session checks the envelope of every chunk (header, cookie, type, length, context)
 //! and leaves the descriptors to the caller. A request's failure is an event; a fault after which
-//! the stream has no meaning is a [`ProtocolError`], and the session's last word.
+//! the stream has no meaning is a [`ProtocolError`], which ends the session.
 
 mod body;
 mod buffer_pool;

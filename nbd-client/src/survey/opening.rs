@@ -40,7 +40,7 @@ where
         first = Some(connection);
     }
     let bitmaps = wanted.bitmaps();
-    // it is the second one where the first is still held
+    // the next connection is the second one if the first is still held
     let failed = if first.is_some() { SurveyorError::SecondConnection } else { SurveyorError::Client };
     let main = Half::new(connect(asking(options, &bitmaps)).await.map_err(failed)?, &bitmaps)?;
     // only now, since some servers exit when nobody is connected

@@ -245,7 +245,7 @@ impl SurveyRequests {
             }
             Event::Drained { .. } | Event::Read { .. } => {}
             Event::Done { .. } => self.survey.reply_done(id)?,
-            // of a missing context the survey misses the chunk as well, and knows its name
+            // the survey notices the missing chunk itself, and knows the context's name
             Event::Failed { error, .. } if matches!(error.fault, RequestFault::MissingContext(_)) => {
                 self.survey.reply_done(id)?;
             }

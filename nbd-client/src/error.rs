@@ -84,7 +84,7 @@ pub enum Error {
     GivenUp,
     /// A thread or task that served the connection panicked: a fault of this program, not of the
     /// server.
-    #[error("a thread that served the connection panicked, which is a fault of this program")]
+    #[error("a thread or task that served the connection panicked, which is a fault of this program")]
     Panicked,
 }
 

@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// refused early, and stays pending.
     pub(super) async fn step(&mut self) -> Result<Option<Event>, Error> {
         let io = &mut self.io;
-        io.connection.clock.come_back(Instant::now());
+        io.connection.clock.exclude_idle_time(Instant::now());
         let event = io.connection.poll(&mut take_all, Instant::now())?;
         if event.is_some() || !io.connection.is_idle() {
             if event.is_none() {

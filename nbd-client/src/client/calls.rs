@@ -134,7 +134,7 @@ impl<T: Transport> Client<T> {
             return Ok(());
         }
         let now = Instant::now();
-        self.io.connection.clock.come_back(now);
+        self.io.connection.clock.exclude_idle_time(now);
         let cookie = self.io.connection.begin(None, transfer, now)?;
         let result = self.wait_for(cookie, &mut lent, |_, _| {});
         self.io.connection.release(cookie, lent.write);

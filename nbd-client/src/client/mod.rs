@@ -112,7 +112,7 @@ where
         &mut self,
         admit: &mut impl FnMut(&ChunkOffer) -> Admission,
     ) -> Result<Option<Event>, Error> {
-        self.connection.clock.come_back(Instant::now());
+        self.connection.clock.exclude_idle_time(Instant::now());
         let visit = Visit(self);
         loop {
             let event = visit.0.connection.poll(admit, Instant::now())?;
@@ -139,7 +139,7 @@ struct Visit<'a, M>(&'a mut Driven<M>);
 
 impl<M> Drop for Visit<'_, M> {
     fn drop(&mut self) {
-        self.0.connection.clock.leave(Instant::now());
+        self.0.connection.clock.begin_idle_time(Instant::now());
     }
 }
 
@@ -183,9 +183,9 @@ impl<M> ClientOver<M> {
     ) -> Result<Cookie, Error> {
         let now = Instant::now();
         let connection = &mut self.io.connection;
-        connection.clock.come_back(now);
+        connection.clock.exclude_idle_time(now);
         let cookie = connection.start(now, request);
-        connection.clock.leave(now);
+        connection.clock.begin_idle_time(now);
         cookie
     }
 

@@ -47,12 +47,12 @@ impl Clock {
     }
 
     /// From now on the caller does not move bytes: its time is not the server's.
-    pub(crate) fn leave(&mut self, now: Instant) {
+    pub(crate) fn begin_idle_time(&mut self, now: Instant) {
         self.away.get_or_insert(now);
     }
 
-    /// The caller moves bytes again.
-    pub(crate) fn come_back(&mut self, now: Instant) {
+    /// The caller moves bytes again: the limit does not count the time between.
+    pub(crate) fn exclude_idle_time(&mut self, now: Instant) {
         if let Some(away) = self.away.take() {
             self.restarted += now.saturating_duration_since(away.max(self.restarted));
         }

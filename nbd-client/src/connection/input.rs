@@ -82,7 +82,11 @@ impl Connection {
     }
 
     /// Says that receiving failed. [`io::ErrorKind::Interrupted`] is nothing.
-    pub(crate) fn receive_failed(&mut self, source: io::Error, now: Instant) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// Any other failure ends the connection.
+    pub fn receive_failed(&mut self, source: io::Error, now: Instant) -> Result<(), Error> {
         let Some(error) = self.fault(self.during(), source, now)? else { return Ok(()) };
         let error = self.lost(error);
         self.fail(error)

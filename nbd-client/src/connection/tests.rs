@@ -1133,16 +1133,16 @@ fn limits_of_time_by_phase() {
     assert_eq!(talk.connection.poll_timeout(), Some(begun + request));
     // A caller that is busy elsewhere does not use up the server's time.
     let clock = &mut talk.connection.clock;
-    clock.leave(begun + Duration::from_secs(4));
-    clock.leave(begun + Duration::from_secs(5));
-    clock.come_back(begun + Duration::from_secs(6));
-    clock.come_back(begun + Duration::from_secs(9));
+    clock.begin_idle_time(begun + Duration::from_secs(4));
+    clock.begin_idle_time(begun + Duration::from_secs(5));
+    clock.exclude_idle_time(begun + Duration::from_secs(6));
+    clock.exclude_idle_time(begun + Duration::from_secs(9));
     assert_eq!(talk.connection.poll_timeout(), Some(begun + request + Duration::from_secs(2)));
     // Only the time since the limit restarted counts.
     let clock = &mut talk.connection.clock;
-    clock.leave(start);
+    clock.begin_idle_time(start);
     clock.restart(begun + Duration::from_secs(20));
-    clock.come_back(begun + Duration::from_secs(21));
+    clock.exclude_idle_time(begun + Duration::from_secs(21));
     assert_eq!(talk.connection.poll_timeout(), Some(begun + request + Duration::from_secs(21)));
     let asked = talk.asked();
     talk.now = begun + Duration::from_secs(30);

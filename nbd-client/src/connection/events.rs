@@ -39,8 +39,12 @@ impl Connection {
                 return Ok(Some(event));
             }
             self.check_alive()?;
-            if self.has_refused && self.is_idle() {
-                self.check_sending()?;
+            // who was refused waits for this error, also where the last answer was ESHUTDOWN
+            if self.has_refused
+                && self.is_idle()
+                && let Some(error) = self.send_error.take()
+            {
+                return Err(self.give_up(error));
             }
             if !self.process_input(lent).map_err(|error| self.give_up(error))? {
                 return Ok(None);

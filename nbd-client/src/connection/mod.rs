@@ -26,7 +26,7 @@ mod output;
 mod tests;
 mod transfer;
 
-pub(crate) use transfer::Transfer;
+pub(crate) use transfer::{Transfer, in_memory};
 
 use core::fmt;
 use core::ops::Range;
@@ -302,9 +302,7 @@ impl Connection {
 
     /// A buffer of `length` bytes in such memory, if there is some.
     pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let mut buffer = self.spare_buffer();
-        buffer.resize(length, 0);
-        buffer
+        if let Stage::Open(session) = &mut self.stage { session.buffer(length) } else { vec![0; length] }
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].

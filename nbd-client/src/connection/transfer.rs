@@ -207,8 +207,7 @@ impl Transfers {
         let Some(ActiveTransfer { transfer, .. }) = self.jobs.get_mut(&owner) else { return lent };
         let Some(bytes) = &mut transfer.bytes else { return lent };
         if bytes.is_empty() {
-            *bytes = session.spare_buffer();
-            bytes.resize(fit(transfer.request.length), 0);
+            *bytes = session.buffer(in_memory(transfer.request.length));
         }
         bytes
     }
@@ -238,7 +237,7 @@ impl Transfers {
             if session.in_flight() > 0 && !session.has_room(terms.moves()) {
                 return;
             }
-            let at = fit(terms.offset - job.transfer.request.offset);
+            let at = in_memory(terms.offset - job.transfer.request.offset);
             match session.start_part(number, terms, at, job.transfer.is_zero) {
                 Ok(_) => {
                     job.in_flight += 1;
@@ -353,8 +352,8 @@ fn longest_piece(terms: RequestInfo, session: &Session) -> u64 {
     }
 }
 
-/// A length in memory: no longer than a buffer of the transfer, or a piece.
-fn fit(length: u64) -> usize {
-    debug_assert!(usize::try_from(length).is_ok(), "a transfer longer than memory");
+/// The length of bytes that are in memory, or will be.
+pub(crate) fn in_memory(length: u64) -> usize {
+    debug_assert!(usize::try_from(length).is_ok(), "{length} bytes are more than memory");
     usize::try_from(length).unwrap_or(usize::MAX)
 }

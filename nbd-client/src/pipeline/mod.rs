@@ -106,9 +106,3 @@ impl PipelineOptions {
         (piece - offset % piece).min(end - offset)
     }
 }
-
-/// The length of bytes that are in memory, or will be.
-pub(crate) fn in_memory(length: u64) -> usize {
-    debug_assert!(usize::try_from(length).is_ok(), "{length} bytes are more than memory");
-    usize::try_from(length).unwrap_or(usize::MAX)
-}

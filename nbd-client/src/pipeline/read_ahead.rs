@@ -3,8 +3,8 @@
 use alloc::collections::VecDeque;
 use core::ops::Range;
 
-use super::{PipelineOptions, in_memory};
-use crate::connection::Transfer;
+use super::PipelineOptions;
+use crate::connection::{Transfer, in_memory};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest};
@@ -154,8 +154,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             if !self.options.has_room(self.blocks.len(), self.held, length) {
                 break;
             }
-            let mut buffer = self.pool.buffers.take();
-            buffer.resize(in_memory(length), 0);
+            let buffer = self.pool.buffers.sized(in_memory(length));
             let read = Transfer::new(ReadRequest::new(offset).of(length)).with(buffer);
             let cookie = self.pool.begin(read)?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::{PipelineOptions, in_memory};
-use crate::connection::Transfer;
+use super::PipelineOptions;
+use crate::connection::{Transfer, in_memory};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
@@ -128,9 +128,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     /// is some. Its content is arbitrary.
     #[must_use]
     pub fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let mut buffer = self.pool.buffers.take();
-        buffer.resize(length, 0);
-        buffer
+        self.pool.buffers.sized(length)
     }
 
     /// Makes a call, unless an earlier one failed or was dropped before its end. It begins now and

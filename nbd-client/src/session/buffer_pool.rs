@@ -30,6 +30,13 @@ impl BufferPool {
         self.bytes = self.bytes.saturating_sub(buffer.capacity());
         buffer
     }
+
+    /// A buffer of `length` bytes with any content, in memory that was kept if there is some.
+    pub(crate) fn sized(&mut self, length: usize) -> Vec<u8> {
+        let mut buffer = self.take();
+        buffer.resize(length, 0);
+        buffer
+    }
 }
 
 #[cfg(test)]

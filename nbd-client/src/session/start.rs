@@ -172,6 +172,11 @@ impl Session {
         self.buffers.take()
     }
 
+    /// A buffer of `length` bytes in such memory, if there is some.
+    pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
+        self.buffers.sized(length)
+    }
+
     /// Gives memory back, to be had again from [`Self::spare_buffer`].
     pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
         self.buffers.keep(buffer);

@@ -13,11 +13,11 @@ use std::time::Instant;
 use super::queue::{Piece, Queue};
 use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
-use crate::connection::{Connection, Lent, Transfer};
+use crate::connection::{Connection, Lent, Transfer, in_memory};
 use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
-use crate::pipeline::{PipelineOptions, in_memory};
+use crate::pipeline::PipelineOptions;
 use crate::session::{Cookie, Event, RequestInfo};
 use crate::transport::{Ready, Socket, Transport as _};
 

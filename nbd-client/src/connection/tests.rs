@@ -348,6 +348,16 @@ fn a_bad_range_teaches_nothing_about_lengths() {
     assert_eq!(asked.len(), 16);
 }
 
+/// EINVAL is not about the length where the server refuses the shortest requests as well.
+#[test]
+fn a_transfer_that_fails_teaches_nothing_about_lengths() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    let (asked, last) = talk.all_asked_of(read(0, MIB), |_| Errno::EINVAL.0);
+    assert!(matches!(last, Event::Failed { .. }));
+    assert!(asked.iter().any(|it| it.3 == 64 * KIB), "{asked:?}");
+    assert_eq!(talk.all_asked(read(0, 2 * MIB)), pieces(command::READ, 0, 0, &[MIB, MIB]));
+}
+
 #[test]
 fn halves_are_whole_blocks() {
     let block = 1 << 16;
@@ -545,6 +555,26 @@ fn an_answer_changes_nothing_in_the_order_of_those_that_wait() {
     assert_eq!(offsets(&talk.asked()), [3], "its other half");
 }
 
+/// Its caller does not wait until others that go first have asked for all of their parts.
+#[test]
+fn a_failure_is_told_at_once_though_others_wait_for_their_turn() {
+    let limits = SessionLimits { max_in_flight: 3, ..Default::default() };
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
+    talk.begin_transfer(read(0, 3 * MIB));
+    let cookie = talk.begin_transfer(read(100 * MIB, 5 * MIB));
+    let first = talk.asked();
+    talk.answer(&first[0], 0);
+    let second = talk.asked();
+    assert_eq!(second[0].offset, 100 * MIB);
+    // two parts of the first are too long, and of their four halves two find room
+    talk.answer(&first[1], Errno::EINVAL.0);
+    talk.answer(&first[2], Errno::EINVAL.0);
+    assert_eq!(talk.asked().len(), 2);
+    let events = talk.answer(&second[0], 5);
+    assert!(matches!(events[..], [Event::Failed { cookie: failed, .. }] if failed == cookie), "{events:?}");
+    assert_eq!(talk.asked().len(), 1, "one more half");
+}
+
 /// Reads and writes of memory that the caller keeps.
 #[test]
 fn lent_bytes_are_read_into_and_written_from_where_they_are() {
@@ -597,15 +627,24 @@ fn a_cancelled_transfer_ends_with_the_answers_in_flight() {
     let events: Vec<Event> = asked.iter().flat_map(|request| talk.answer(request, 0)).collect();
     assert_eq!(events, [Event::Done { cookie }]);
     assert_eq!(talk.asked(), []);
-    // One that has asked for nothing yet asks for nothing at all, and ends when it would have
-    // begun.
+}
+
+/// It has asked for nothing yet, and another one that waits before it takes the room of every
+/// answer.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_transfer_that_is_cancelled_before_it_begins_ends_at_the_next_answer() {
     let limits = SessionLimits { max_in_flight: 1, ..Default::default() };
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().session_limits(limits));
-    let first = talk.begin_transfer(trim(0, MIB));
+    let first = talk.begin_transfer(read(0, 3 * MIB));
     let second = talk.begin_transfer(trim(MIB, MIB));
     talk.connection.transfers.cancel(second);
-    let asked = talk.asked();
-    assert_eq!(talk.answer(&asked[0], 0), [first, second].map(|cookie| Event::Done { cookie }));
+    for (nth, ended) in [Some(second), None, Some(first)].into_iter().enumerate() {
+        let asked = talk.asked();
+        assert_eq!(asked.iter().map(|it| it.offset).collect::<Vec<_>>(), [nth as u64 * MIB]);
+        let events = talk.answer(&asked[0], 0);
+        assert_eq!(events.iter().find(|it| it.is_last()).map(Event::cookie), ended);
+    }
     assert_eq!(talk.asked(), []);
 }
 

@@ -113,9 +113,8 @@ struct ActiveTransfer {
     /// Ranges that the server refused and that are asked for in another way, the next one last.
     again: Vec<Range<u64>>,
     in_flight: usize,
-    /// The length to which requests were halved after the server found one too long, in bytes;
-    /// `u64::MAX` before.
-    longest: u64,
+    /// The length to which requests were halved after the server found one too long, in bytes.
+    longest: Option<u64>,
     /// The longest request that the server took, in bytes.
     taken: u64,
     /// It has failed or was cancelled, and asks for nothing more.
@@ -150,7 +149,7 @@ impl Transfers {
             again: Vec::new(),
             transfer,
             in_flight: 0,
-            longest: u64::MAX,
+            longest: None,
             taken: 0,
             is_ending: false,
             error: None,
@@ -229,8 +228,8 @@ impl Transfers {
             // it stays the next until it has asked for all of it
             self.ready.push_front(number);
             let whole = job.transfer.terms(session.export().flags, self.zeroing);
-            let learned = self.learned.get(&whole.command).copied().unwrap_or(u64::MAX);
-            let longest = longest_piece(whole, session).min(job.longest).min(learned);
+            let found = [job.longest, self.learned.get(&whole.command).copied()];
+            let longest = found.into_iter().flatten().fold(longest_piece(whole, session), u64::min);
             let length = longest.min(open.end - open.start);
             let terms = RequestInfo { offset: open.start, length, ..whole };
             // alone on the connection it is never refused for its size
@@ -271,7 +270,7 @@ impl Transfers {
                     Some(Errno::EINVAL | Errno::EOVERFLOW) if length > NEVER_TOO_LONG => {
                         let block = session.export().minimum_block();
                         let half = (length / 2 - length / 2 % block).max(block);
-                        job.longest = job.longest.min(half);
+                        job.longest = Some(job.longest.unwrap_or(half).min(half));
                         job.again.push(range);
                     }
                     _ => job.fail(error),
@@ -291,10 +290,10 @@ impl Transfers {
         let cookie = Cookie(number);
         // the server took all refused ranges at this length, and none longer: the length was the
         // reason
-        if !job.is_ending && job.taken <= job.longest && job.longest < u64::MAX {
+        if let Some(longest) = job.longest.filter(|&longest| !job.is_ending && job.taken <= longest) {
             let RequestInfo { command, .. } = job.transfer.terms(session.export().flags, self.zeroing);
-            let learned = self.learned.entry(command).or_insert(job.longest);
-            *learned = job.longest.min(*learned);
+            let learned = self.learned.entry(command).or_insert(longest);
+            *learned = longest.min(*learned);
         }
         if let Some(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {

@@ -280,6 +280,37 @@ fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
     }
 }
 
+/// An answer that comes before its question waits in the socket, also while the rest of a refused
+/// write is sent: it comes in parts, and none of them is lost.
+#[test]
+fn nothing_is_received_while_the_rest_of_a_refused_write_is_sent() {
+    for kind in [Kind::Pool, Kind::AsyncPool] {
+        let (refused, was_refused) = mpsc::channel();
+        let (whole, is_whole) = mpsc::channel();
+        let was_refused = Mutex::new(was_refused);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+            let request = conn.request_header()?;
+            conn.error(&request, 28, "full", DONE)?;
+            was_refused.lock().unwrap().recv().unwrap();
+            let early = bytes::extended_chunk(DONE, 0, request.cookie + 1, 0, &[]);
+            conn.drip(&early, Duration::from_millis(2))?;
+            conn.read(request.length as usize)?;
+            whole.send(()).unwrap();
+            assert_eq!(conn.request()?.cookie, request.cookie + 1);
+            conn.serve(zeroes)
+        })
+        .unwrap();
+        let mut client = connect(kind, &server, &Options::new().request_timeout(TIMEOUT * 10));
+        client.write(0, &vec![7; 256 << 10]).unwrap_err();
+        refused.send(()).unwrap();
+        // an answer that is read before its request is sent is a fault
+        is_whole.recv_timeout(TIMEOUT * 10).unwrap();
+        client.zero(0, 512).unwrap();
+        client.disconnect().unwrap();
+    }
+}
+
 /// A server that serves its two connections one after the other would wait for ever for a client
 /// that receives from one of them while answers of the other are to come.
 #[test]

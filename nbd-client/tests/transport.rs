@@ -473,32 +473,39 @@ fn a_stream_that_is_never_waited_for_is_out_of_time_as_well() {
     }
 }
 
-/// A stream of which every second call is interrupted: of reads, and of the others.
+/// A stream of which every second call is interrupted: of reads, and of the others. Its peer gets
+/// what is written when that is flushed.
 #[derive(Debug)]
-struct Interrupted(std::collections::VecDeque<Vec<u8>>, [bool; 2]);
+struct Interrupted {
+    words: std::collections::VecDeque<Vec<u8>>,
+    calls: [bool; 2],
+    is_flushed: bool,
+}
 
 impl Interrupted {
     fn call(&mut self, which: usize) -> std::io::Result<()> {
-        self.1[which] ^= true;
-        if self.1[which] { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        self.calls[which] ^= true;
+        if self.calls[which] { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 }
 
 impl Read for Interrupted {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        assert!(self.is_flushed, "an answer to what the peer has not got is waited for");
         self.call(0)?;
-        let words = self.0.pop_front().unwrap_or_default();
+        let words = self.words.pop_front().unwrap_or_default();
         words.as_slice().read(buffer)
     }
 }
 
 impl Write for Interrupted {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.is_flushed = false;
         self.call(1).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.call(1)
+        self.call(1).map(|()| self.is_flushed = true)
     }
 }
 
@@ -532,11 +539,12 @@ impl AsyncWrite for Interrupted {
     }
 }
 
-/// It is nothing: the call is made again.
+/// It is nothing: the call is made again, also the last one before an answer is waited for.
 #[test]
 fn a_call_that_is_interrupted_is_made_again() {
     for calls in [[false, false], [false, true], [true, false], [true, true]] {
-        let stream = || Interrupted([handshake(), status(1, 1)].into(), calls);
+        let words = || [handshake(), status(1, 1)].into();
+        let stream = || Interrupted { words: words(), calls, is_flushed: true };
         let request = StatusRequest::new(0, 4096);
         let mut client = Client::over(WithDeadline::new(stream()), "", &options()).unwrap();
         client.block_status(&request, |_, _| {}).unwrap();

@@ -915,6 +915,19 @@ fn a_server_that_takes_no_more_bytes_may_have_said_why() {
     assert!(talk.connection.check_alive().is_err());
 }
 
+/// A stream that takes nothing, and does not say that it would wait, is not asked for ever.
+#[test]
+fn a_write_of_no_bytes_is_a_failure() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.begin_transfer(trim(0, 1));
+    let mut answers = [0].into_iter();
+    let error = talk.connection.send_by(&[], |_, _| Ok(answers.next().expect("asked again"))).unwrap_err();
+    assert!(
+        matches!(&error, Error::Io { during: During::Send, source } if source.kind() == ErrorKind::WriteZero)
+    );
+    assert!(talk.connection.check_alive().is_err());
+}
+
 /// What is in flight then is waited for as long as for a goodbye, FLUSH included, whatever comes
 /// meanwhile; nothing new is taken.
 #[test]

@@ -203,6 +203,14 @@ fn requests_on_the_wire() {
     }
 }
 
+/// A write that is to be durable stays so, however often that is said.
+#[test]
+fn a_flag_that_is_set_twice_is_set() {
+    assert_eq!(WriteRequest::new(9).fua().fua(), WriteRequest::new(9).fua());
+    let flags = ZeroRequest::new(9, 4).no_hole().fast();
+    assert_eq!(flags.fast().no_hole(), flags);
+}
+
 fn started(config: &SessionConfig, request: RequestInfo) -> Result<Cookie, StartError> {
     let mut session = Session::new(config.clone());
     let length = request.length as usize;

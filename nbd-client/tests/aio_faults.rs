@@ -7,7 +7,7 @@
 use std::io::Result;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use nbd_client::aio;
 use nbd_client::frame::command;
 use nbd_client::session::{Event, ReadRequest, SessionLimits, StartError, take_all};
 use nbd_client::{Error, Options};
+use nbd_extents::Context::Allocation;
+use nbd_extents::Contexts;
+use testkit::dropping::poll_and_drop;
 use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
@@ -261,6 +264,77 @@ async fn a_goodbye_does_not_wait_for_a_stream_that_is_never_closed() {
     timeout(PATIENCE, pool.disconnect()).await.unwrap().unwrap();
 }
 
+/// A goodbye closes the stream and does not only drop it: the server hears the end, though the caller
+/// has another handle of the same socket.
+#[tokio::test]
+async fn a_goodbye_closes_a_stream_that_others_hold() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good())?;
+        conn.serve(answer)?;
+        conn.stall()?;
+        tell.send(true).unwrap();
+        Ok(())
+    });
+    let others = Mutex::new(Vec::new());
+    let driver = async || {
+        let stream = std::os::unix::net::UnixStream::connect(server.path()).unwrap();
+        others.lock().unwrap().push(stream.try_clone().unwrap());
+        stream.set_nonblocking(true).unwrap();
+        let options = Options::new().require_context("base:allocation");
+        aio::Driver::over(UnixStream::from_std(stream).unwrap(), "", &options).await.unwrap()
+    };
+    let hears_end = |which| told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{which}: no end"));
+    driver().await.disconnect().await.unwrap();
+    hears_end("a driver");
+    aio::Client::of(driver().await).disconnect().await.unwrap();
+    hears_end("a client");
+    aio::Pool::of(driver().await, vec![]).unwrap().disconnect().await.unwrap();
+    hears_end("a pool");
+    let wanted = Contexts::new().require(Allocation).unwrap();
+    aio::Surveyor::over(driver().await, &wanted).unwrap().disconnect().await.unwrap();
+    hears_end("a surveyor");
+}
+
+/// The goodbye is not lost in the buffers of a tunnel that takes a few bytes at a time: to close the
+/// stream sends the rest of it.
+#[tokio::test]
+async fn a_goodbye_passes_the_buffers_of_a_tunnel() {
+    let (server, told) = telling(|conn, tell| {
+        conn.handshake(&good())?;
+        tell.send(conn.serve(answer).is_ok()).unwrap();
+        Ok(())
+    });
+    let driver = async || {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut stream = UnixStream::connect(server.path()).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut theirs, &mut stream).await });
+        let buffered = tokio::io::BufWriter::new(ours);
+        aio::Driver::over(buffered, "", &Options::new()).await.unwrap()
+    };
+    driver().await.disconnect().await.unwrap();
+    // the bytes that have left the tunnel's first half are on their way
+    assert_eq!(heard(&told).await, Ok(true), "a driver");
+    let client = aio::Client::of(driver().await);
+    assert_eq!(client.read(0, 512).await.unwrap(), [7; 512]);
+    client.disconnect().await.unwrap();
+    assert_eq!(heard(&told).await, Ok(true), "a client");
+    aio::Pool::of(driver().await, vec![]).unwrap().disconnect().await.unwrap();
+    assert_eq!(heard(&told).await, Ok(true), "a pool");
+}
+
+/// What a server tells, while the tasks of this thread run.
+async fn heard(told: &Receiver<bool>) -> core::result::Result<bool, TryRecvError> {
+    let news = async {
+        loop {
+            match told.try_recv() {
+                Err(TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(1)).await,
+                other => return other,
+            }
+        }
+    };
+    timeout(PATIENCE, news).await.unwrap_or(Err(TryRecvError::Empty))
+}
+
 /// A server that keeps its answers to the first requests until it hears, and then tells what it is
 /// asked: true for a write.
 fn held(count: usize) -> (ScriptedServer, Receiver<bool>, Sender<()>) {
@@ -319,6 +393,22 @@ async fn a_dropped_write_that_waits_for_its_place_is_not_sent() {
         client.disconnect().await.unwrap();
         assert!(told.try_iter().all(|is_write| !is_write), "the write was sent, with {places} places");
     }
+}
+
+/// A call that is dropped before the task of its connection has heard of it is not sent at all, and so
+/// none of its parts.
+#[tokio::test]
+async fn a_call_that_is_dropped_before_its_task_runs_is_not_sent() {
+    let (server, told, go) = held(0);
+    go.send(()).unwrap();
+    let client = connect(&server, &Options::new()).await;
+    client.flush().await.unwrap();
+    for _ in 0..4 {
+        assert!(poll_and_drop(client.write(0, vec![9; 4 << 20]), 0).await.is_none(), "it was answered");
+    }
+    client.flush().await.unwrap();
+    client.disconnect().await.unwrap();
+    assert_eq!(told.try_iter().filter(|&is_write| is_write).count(), 0, "a dropped write was sent");
 }
 
 /// Of a long write that is dropped the parts in flight are finished, and no other is asked for: the

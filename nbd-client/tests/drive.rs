@@ -4,19 +4,21 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nbd_client::frame::command;
+use nbd_client::frame::{command, option_type};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Errno, Event, ReadRequest, SessionLimits, StartError, WriteRequest, take_all};
-use nbd_client::survey::{Order, map};
-use nbd_client::{Error, Options, aio};
-use nbd_extents::{Context, Contexts};
-use testkit::clients::{AnyClient, Kind, SurveyKind, runtime};
+use nbd_client::survey::{Order, SurveyorError, map};
+use nbd_client::{Error, ErrorClass, Options, aio};
+use nbd_extents::stream::ExtentStream as _;
+use nbd_extents::{Context, Contexts, Extent, Status};
+use testkit::clients::{AnyClient, AnySurveyor, Kind, SurveyKind, runtime};
 use testkit::pools::{AnyPool, PoolKind};
-use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
+use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, SeenRequest, bytes};
 
 const MIB: u64 = 1 << 20;
 /// HAS_FLAGS, SEND_FLUSH, SEND_WRITE_ZEROES, CAN_MULTI_CONN.
@@ -346,6 +348,68 @@ fn a_survey_asks_on_one_connection_at_a_time() {
     }
 }
 
+/// A caller that goes on after an error gets the rest of the map, though a request for details was to
+/// be sent when the error came: an answer of the bitmap that breaks the protocol, whichever it is. Such
+/// a request is sent then, and no other is counted than those that the server has heard.
+#[test]
+fn a_survey_that_goes_on_after_an_error_leaves_nothing_out() {
+    const SIZE: u64 = 1 << 30;
+    for (kind, wrong) in SurveyKind::ALL.into_iter().flat_map(|kind| (0..16).map(move |nth| (kind, nth))) {
+        let (asked, heard) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let all = Arc::clone(&heard);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::compact().size(SIZE).context(7, "qemu:dirty-bitmap:b0"))?;
+            let id = conn.contexts()[0];
+            conn.serve(|conn, request| {
+                all.fetch_add(1, Ordering::SeqCst);
+                if id == 7 && asked.fetch_add(1, Ordering::SeqCst) == wrong {
+                    return conn.status(request, id, &[(0, 1)], DONE);
+                }
+                conn.status(request, id, &[(request.length.min(64 * MIB), u64::from(id == 7))], DONE)
+            })
+        })
+        .unwrap();
+        let allocation = Contexts::new().require(Context::Allocation).unwrap();
+        let wanted = allocation.require(Context::bitmap("b0")).unwrap();
+        let uri = server.uri().parse().unwrap();
+        let mut surveyor = kind.connect(&uri, &Options::new(), &wanted, Order::BitmapFirst).unwrap();
+        let settled = surveyor.survey_options().unwrap().in_flight(4);
+        let ((extents, errors), requests) = match &mut surveyor {
+            AnySurveyor::Blocking(surveyor) => {
+                let mut stream = surveyor.survey(settled).unwrap();
+                (go_on(|| stream.next_extent()), stream.stats().requests)
+            }
+            AnySurveyor::Async(runtime, surveyor) => {
+                let mut stream = surveyor.survey(settled).unwrap();
+                (go_on(|| runtime.block_on(stream.next_extent())), stream.stats().requests)
+            }
+        };
+        assert!(matches!(errors[..], [SurveyorError::Survey(_)]), "{kind:?}, answer {wrong}: {errors:?}");
+        let end = extents.iter().fold(0, |at, extent| {
+            assert_eq!((extent.start(), extent.status().dirty()), (at, Some(true)), "{kind:?}, {wrong}");
+            extent.end()
+        });
+        assert_eq!(end, SIZE, "{kind:?}, answer {wrong}");
+        assert_eq!(requests, heard.load(Ordering::SeqCst) as u64, "{kind:?}, answer {wrong}");
+        surveyor.disconnect().unwrap();
+    }
+}
+
+/// All extents of a survey, and the errors between them: two at most.
+fn go_on(
+    mut next: impl FnMut() -> core::result::Result<Option<Extent<Status>>, SurveyorError>,
+) -> (Vec<Extent<Status>>, Vec<SurveyorError>) {
+    let (mut extents, mut errors) = (Vec::new(), Vec::new());
+    while errors.len() < 2 {
+        match next() {
+            Ok(Some(extent)) => extents.push(extent),
+            Ok(None) => break,
+            Err(error) => errors.push(error),
+        }
+    }
+    (extents, errors)
+}
+
 /// The server leaves with its last answer, and what it answered is whole.
 #[test]
 fn a_goodbye_that_fails_loses_no_result() {
@@ -368,6 +432,37 @@ fn a_goodbye_that_fails_loses_no_result() {
         for kind in Kind::WITH_LISTS {
             assert_eq!(kind.list_contexts(&uri, &options).unwrap(), ["base:allocation"], "{kind:?}");
         }
+    }
+}
+
+/// After a list, and where it cannot use what the server has, a client takes its leave (ABORT) and does
+/// not only hang up.
+#[test]
+fn a_client_that_leaves_the_handshake_says_so() {
+    let (tell, told) = mpsc::channel();
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake_with(&Good::compact(), |conn, option| {
+            if option.number == option_type::GO {
+                conn.refuse(option.number, 0x8000_0006, "no such disk")?;
+                return Ok(Reaction::Answered);
+            }
+            if option.number == option_type::ABORT {
+                tell.send(()).unwrap();
+            }
+            Ok(Reaction::Honest)
+        })
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let patience = Duration::from_secs(10);
+    for kind in Kind::WITH_LISTS {
+        kind.list_exports(&uri, &Options::new()).unwrap();
+        told.recv_timeout(patience).unwrap_or_else(|_| panic!("{kind:?}: no ABORT after a list"));
+    }
+    for kind in Kind::ALL {
+        let error = kind.connect(&uri, &Options::new()).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::NotThere, "{kind:?}: {error}");
+        told.recv_timeout(patience).unwrap_or_else(|_| panic!("{kind:?}: no ABORT after an error"));
     }
 }
 

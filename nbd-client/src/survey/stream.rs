@@ -262,8 +262,8 @@ impl SurveyRequests {
     /// The survey has failed: no answer is of interest any more, but all of them are read.
     fn fail(&mut self, error: SurveyorError) {
         self.is_asking = false;
-        let held = self.held.take().map(|held| held.id());
-        for id in self.sent.drain(..).map(|sent| sent.id).chain(held) {
+        // the request that is held was not sent: it is the first of a caller that goes on
+        for Sent { id, .. } in self.sent.drain(..) {
             self.survey.reply_failed(id).ok();
         }
         self.failure = Some(error);

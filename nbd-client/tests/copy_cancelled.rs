@@ -2,20 +2,17 @@
 //! says what the target holds, and another copy makes it good.
 #![cfg(target_os = "linux")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::copy::{Copy, CopyError, CopyMonitor, CopyOptions};
-use nbd_client::frame::command;
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options, Surveyor};
 use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
+use testkit::memory_disk::MemoryDisk;
 use testkit::random::Rng;
-use testkit::scripted::{DONE, Good, ScriptedServer};
 
 /// Bytes of the disk.
 const SIZE: usize = 4 << 20;
@@ -26,60 +23,13 @@ const FLAGS: u16 = 1 | 1 << 8;
 const READ_ONLY: u16 = 1 << 1;
 const FLUSH: u16 = 1 << 2;
 
-/// A disk in memory and its server, which takes a little time for each request.
-struct Disk {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    /// Connections that the client has not closed.
-    open: Arc<AtomicUsize>,
-    server: ScriptedServer,
-}
-
-impl Disk {
-    fn serve(bytes: Vec<u8>, flags: u16) -> Self {
-        let (bytes, open) = (Arc::new(Mutex::new(bytes)), Arc::new(AtomicUsize::new(0)));
-        let (disk, count) = (Arc::clone(&bytes), Arc::clone(&open));
-        let server = ScriptedServer::start(move |conn| {
-            count.fetch_add(1, Ordering::SeqCst);
-            let served = conn.handshake(&Good::extended().size(SIZE as u64).flags(flags)).and_then(|()| {
-                conn.serve(|conn, request| {
-                    conn.pause(Duration::from_micros(500))?;
-                    let start = request.offset as usize;
-                    match request.command {
-                        command::READ => {
-                            let data = disk.lock().unwrap()[start..start + request.length as usize].to_vec();
-                            conn.data(request, request.offset, &data, DONE)
-                        }
-                        command::WRITE => {
-                            let data = &request.data;
-                            disk.lock().unwrap()[start..start + data.len()].copy_from_slice(data);
-                            conn.done(request)
-                        }
-                        command::BLOCK_STATUS => conn.honest(request, 0),
-                        _ => conn.done(request),
-                    }
-                })
-            });
-            count.fetch_sub(1, Ordering::SeqCst);
-            served
-        });
-        Self { bytes, open, server: server.unwrap() }
-    }
-
-    fn content(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().clone()
-    }
-
-    fn wait_until_closed(&self) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.open.load(Ordering::SeqCst) > 0 {
-            assert!(Instant::now() < end, "a connection was left open");
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn connect(from: &Disk, to: &Disk, options: &Options, connections: usize) -> Result<Copy, CopyError> {
-    let (source, target) = (from.server.uri().parse().unwrap(), to.server.uri().parse().unwrap());
+fn connect(
+    from: &MemoryDisk,
+    to: &MemoryDisk,
+    options: &Options,
+    connections: usize,
+) -> Result<Copy, CopyError> {
+    let (source, target) = (from.uri(), to.uri());
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let surveyor = Surveyor::connect(&source, options, &wanted, Order::Together)?;
     Copy::connect(surveyor, (&source, options), (&target, options), connections)
@@ -111,12 +61,12 @@ fn check_target(target: &[u8], source: &[u8], monitor: &CopyMonitor) {
 
 #[test]
 fn a_copy_that_is_cancelled_ends_typed_and_is_made_good_by_another() {
-    let mut random = Rng::new(18);
+    let mut random = Rng::seeded_by("CANCEL_SEED");
     let content: Vec<u8> = (0..SIZE).map(|_| random.below(0xee) as u8).collect();
-    let from = Disk::serve(content.clone(), FLAGS | READ_ONLY);
+    let from = MemoryDisk::start(content.clone(), FLAGS | READ_ONLY);
     let (mut early, mut late) = (0, 0);
     for round in 0..24 {
-        let to = Disk::serve(vec![OLD; SIZE], if round % 2 == 0 { FLAGS } else { FLAGS | FLUSH });
+        let to = MemoryDisk::start(vec![OLD; SIZE], if round % 2 == 0 { FLAGS } else { FLAGS | FLUSH });
         let (connections, rate) = ([1, 4][round / 2 % 2], (round % 3 == 0).then_some(20 << 20));
         let canceller = Canceller::new();
         let options = Options::new().canceller(canceller.clone());
@@ -145,8 +95,10 @@ fn a_copy_that_is_cancelled_ends_typed_and_is_made_good_by_another() {
                 early += 1;
             }
         }
-        let uri = to.server.uri().parse().unwrap();
-        assert!(matches!(Client::connect(&uri, &options), Err(Error::Cancelled(_))), "it has no way back");
+        assert!(
+            matches!(Client::connect(&to.uri(), &options), Err(Error::Cancelled(_))),
+            "it has no way back"
+        );
 
         run(connect(&from, &to, &Options::new(), connections).unwrap(), None).unwrap();
         assert!(to.content() == content, "round {round}: the second copy");
@@ -157,8 +109,8 @@ fn a_copy_that_is_cancelled_ends_typed_and_is_made_good_by_another() {
 /// The lanes wait for the plan, the plan for the rate, and nobody for a server.
 #[test]
 fn a_copy_that_waits_for_its_rate_is_cancelled_as_well() {
-    let from = Disk::serve(vec![1; SIZE], FLAGS | READ_ONLY);
-    let to = Disk::serve(vec![OLD; SIZE], FLAGS);
+    let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
+    let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
     let canceller = Canceller::new();
     let copy = connect(&from, &to, &Options::new().canceller(canceller.clone()), 1).unwrap();
     let begun = Instant::now();

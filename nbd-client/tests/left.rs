@@ -1,5 +1,5 @@
-//! Connections and jobs that are left: dropped while they connect, say goodbye or run, or cancelled
-//! from another thread at random times. Nothing stays open, and each is in its documented state.
+//! Connections and jobs that are left: dropped while they connect, say goodbye or run. Nothing stays
+//! open, and each is in its documented state. (`cancelled.rs` is of those that are cancelled.)
 #![cfg(target_os = "linux")]
 
 use core::fmt::Debug;
@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use nbd_client::aio;
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::survey::{Order, SurveyorError};
-use nbd_client::transport::Canceller;
-use nbd_client::{Client, Error, Options, Pool, ReadAhead, Surveyor, Uri, WriteBehind};
-use nbd_extents::stream::ExtentStream as _;
+use nbd_client::{Error, Options, Pool, Uri, WriteBehind};
 use nbd_extents::{Context, Contexts};
 use testkit::dropping::{MIB, WRITABLE, answer, content, poll_and_drop, server};
 use testkit::pki::Pki;
@@ -204,68 +202,4 @@ async fn a_job_can_be_dropped_at_any_time() {
         assert!(data[..] == content(MIB, 4096));
     }
     pool.disconnect().await.unwrap();
-}
-
-/// However far a job has got: it ends soon, with the error that says so, and the connection is
-/// given up.
-#[test]
-fn a_job_can_be_cancelled_at_any_time() {
-    let server = server(WRITABLE);
-    let uri = server.uri().parse().unwrap();
-    let started = Instant::now();
-    for nth in 0..60_u64 {
-        let canceller = Canceller::new();
-        let options = Options::new().canceller(canceller.clone());
-        let pause = Duration::from_micros(nth * nth * 7);
-        let thread = thread::spawn(move || {
-            thread::sleep(pause);
-            canceller.cancel();
-        });
-        let cancelled = |error: &Error| matches!(error, Error::Cancelled(..) | Error::GivenUp);
-        match Client::connect(&uri, &options) {
-            Ok(client) if nth % 4 == 2 => {
-                let wanted = Contexts::new().require(Context::Allocation).unwrap();
-                drop(client);
-                let mut jobs = core::iter::repeat_with(|| -> Result<(), SurveyorError> {
-                    let mut surveyor = Surveyor::connect(&uri, &options, &wanted, Order::Together)?;
-                    let settled = surveyor.survey_options()?.max_request(4 * MIB).allow_writable();
-                    let mut stream = surveyor.survey(settled)?;
-                    while stream.next_extent()?.is_some() {}
-                    Ok(())
-                });
-                let Some(SurveyorError::Client(error)) = jobs.find_map(Result::err) else {
-                    panic!("another error")
-                };
-                assert!(cancelled(&error), "{error}");
-            }
-            Ok(mut client) if nth % 4 == 0 => {
-                let error = core::iter::repeat_with(|| client.read(0, &mut vec![0; 1 << 20]))
-                    .find_map(Result::err)
-                    .unwrap();
-                assert!(cancelled(&error), "{error}");
-                assert!(matches!(client.read(0, &mut [0]), Err(Error::GivenUp)));
-            }
-            Ok(client) => {
-                let mut pool = Pool::of(client, Vec::new()).unwrap();
-                let error = loop {
-                    let mut blocks = ReadAhead::new(&mut pool, Some(0..8 * MIB), Default::default()).unwrap();
-                    let read = core::iter::from_fn(|| match blocks.next_block() {
-                        Ok(Some(_)) => Some(Ok(())),
-                        Ok(None) => None,
-                        Err(error) => Some(Err(error)),
-                    });
-                    if let Some(error) = read.filter_map(Result::err).next() {
-                        break error;
-                    }
-                };
-                assert!(cancelled(&error), "{error}");
-                let again =
-                    WriteBehind::new(&mut pool, Default::default()).and_then(|writes| writes.finish());
-                assert!(matches!(again, Err(Error::GivenUp)), "{again:?}");
-            }
-            Err(error) => assert!(cancelled(&error), "{error}"),
-        }
-        thread.join().unwrap();
-    }
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }

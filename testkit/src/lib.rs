@@ -24,6 +24,7 @@ pub mod command;
 pub mod dropping;
 pub mod endings;
 pub mod image;
+pub mod memory_disk;
 pub mod model;
 pub mod naive;
 pub mod peer;

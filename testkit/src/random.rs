@@ -1,4 +1,7 @@
-//! Random images from fixed seeds: the same disk on every machine, every time.
+//! Random images from fixed seeds: the same disk on every machine, every time. And random moments,
+//! from a seed that a failure shows.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::image::{ImageFormat, KIB, Recipe, Step};
 
@@ -10,6 +13,18 @@ pub struct Rng(u64);
 
 impl Rng {
     pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A generator with the seed that an environment variable has, otherwise the time of day. A test
+    /// that fails shows the seed.
+    pub fn seeded_by(variable: &str) -> Self {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        let seed = match std::env::var(variable) {
+            Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
+            Err(_) => u64::try_from(now()).unwrap_or(0),
+        };
+        println!("{variable}={seed}");
         Self(seed)
     }
 

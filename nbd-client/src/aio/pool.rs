@@ -121,7 +121,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 let mut next = event?;
                 // all that is there, since the data of a read come with its last event
                 while let Some(event) = next {
-                    outbox.event(connection, event);
+                    outbox.event(event);
                     next = connection.poll(&mut take_all, Instant::now())?;
                 }
             }

@@ -41,7 +41,7 @@ use crate::export::{Export, ListedExport};
 use crate::frame::During;
 use crate::handshake::{Handshake, HandshakeConfig, HandshakeStatus};
 use crate::options::Options;
-use crate::session::{Admit, Cookie, Session, SessionLimits, StartError};
+use crate::session::{Admit, BufferPool, Cookie, Session, SessionLimits, StartError};
 use crate::tls::{TlsSession, TlsSetup};
 use crate::transport::Cancelled;
 use crate::uri::Address;
@@ -303,6 +303,13 @@ impl Connection {
     /// A buffer of `length` bytes in such memory, if there is some.
     pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
         if let Stage::Open(session) = &mut self.stage { session.buffer(length) } else { vec![0; length] }
+    }
+
+    /// Takes memory for payloads from these buffers, and gives it back to them.
+    pub(crate) fn use_buffers(&mut self, buffers: &BufferPool) {
+        if let Stage::Open(session) = &mut self.stage {
+            session.buffers = buffers.clone();
+        }
     }
 
     /// Gives memory back, to be had again from [`Self::spare_buffer`].

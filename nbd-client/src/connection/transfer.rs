@@ -14,7 +14,7 @@ use crate::export::{Export, TransmissionFlags};
 use crate::frame::command_flag;
 use crate::number_map::NumberMap;
 use crate::session::{
-    Command, Cookie, Errno, Event, RequestError, RequestFault, RequestInfo, Session, StartError,
+    Command, Cookie, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, Session, StartError,
     WriteRequest, ZeroRequest,
 };
 
@@ -47,9 +47,13 @@ impl Transfer {
         Self { request, bytes: None, is_zero: false }
     }
 
-    /// This request with bytes of its own, as many as it is long. A read may have none: it takes a
-    /// spare buffer of the session when its first byte comes. The spare that was used last is then
-    /// still in the processor's cache.
+    /// A read into memory that the session has to spare, taken when its first byte comes: a read
+    /// that waits needs none, and what was used last is still in the processor's cache.
+    pub(crate) fn read(range: Range<u64>) -> Self {
+        Self::new(ReadRequest::new(range.start).of(range.end - range.start)).with(Vec::new())
+    }
+
+    /// This request with bytes of its own, as many as it is long, or none as [`Self::read`].
     pub(crate) fn with(self, bytes: Vec<u8>) -> Self {
         Self { bytes: Some(bytes), ..self }
     }

@@ -4,10 +4,10 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 
 use super::PipelineOptions;
-use crate::connection::{Transfer, in_memory};
+use crate::connection::Transfer;
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
-use crate::session::{Cookie, Event, ReadRequest};
+use crate::session::{Cookie, Event};
 
 /// Reads a sequence of ranges in order, with the next requests in flight while the last are used.
 ///
@@ -154,9 +154,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             if !self.options.has_room(self.blocks.len(), self.held, length) {
                 break;
             }
-            let buffer = self.pool.buffers.sized(in_memory(length));
-            let read = Transfer::new(ReadRequest::new(offset).of(length)).with(buffer);
-            let cookie = self.pool.begin(read)?;
+            let cookie = self.pool.begin(Transfer::read(offset..offset + length))?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;

@@ -6,7 +6,7 @@ use super::PipelineOptions;
 use crate::connection::{Transfer, in_memory};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
-use crate::session::{Cookie, Event, ReadRequest, RequestInfo, WriteRequest};
+use crate::session::{Cookie, Event, RequestInfo, WriteRequest};
 
 /// Joined bytes are written up to each multiple of this, in bytes. Blocks end there too, since no
 /// minimum block is longer than 64 KiB.
@@ -268,8 +268,7 @@ impl<'a, W: Worker> WriteBehind<'a, W> {
     /// Reads the block that begins there.
     async fn read_block(&mut self, start: u64) -> Result<Vec<u8>, Error> {
         let end = self.pool.export().size().min(start + self.pool.export().minimum_block());
-        let read = Transfer::new(ReadRequest::new(start).of(end - start));
-        let cookie = self.start(read.with(Vec::new())).await?;
+        let cookie = self.start(Transfer::read(start..end)).await?;
         // its data come before its end
         while self.in_flight.iter().any(|request| request.cookie == cookie) {
             self.receive().await?;

@@ -102,8 +102,12 @@ impl<W: Worker> PoolOver<W> {
         let limits = core::iter::once(&first).chain(&others).map(|client| client.io.connection.limits());
         config.limits = limits.fold(config.limits, SessionLimits::lower);
         let reports = Reports::default();
+        let buffers = BufferPool::default();
         let clients = core::iter::once(first).chain(others);
-        let members = clients.map(|client| Ok(Member { worker: start(client, reports.outbox())?, load: 0 }));
+        let members = clients.map(|mut client| {
+            client.io.connection.use_buffers(&buffers);
+            Ok(Member { worker: start(client, reports.outbox())?, load: 0 })
+        });
         Ok(Self {
             checks: Session::new(config),
             members: members.collect::<Result<_, Error>>()?,
@@ -111,7 +115,7 @@ impl<W: Worker> PoolOver<W> {
             in_flight: NumberMap::default(),
             bytes_in_flight: 0,
             events: VecDeque::new(),
-            buffers: BufferPool::default(),
+            buffers,
             lost: None,
         })
     }
@@ -161,7 +165,7 @@ impl<W: Worker> PoolOver<W> {
         while ends.len() < self.members.len() {
             ends.extend(self.reports.wait().await.into_iter().filter_map(|report| match report {
                 WorkerReport::Ended(ended) => Some(ended),
-                WorkerReport::Event(_) | WorkerReport::Spare(_) => None,
+                WorkerReport::Event(_) => None,
             }));
         }
         ends.into_iter().collect()

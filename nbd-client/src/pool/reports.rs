@@ -19,6 +19,12 @@ use crate::stats::SessionStats;
 /// in a virtual machine cost 2 us for each extent of 16 KiB.
 const HOLD: Duration = Duration::from_millis(5);
 
+/// Reports that are handed over at once, while more requests are in flight.
+const BATCH: usize = 16;
+/// The bytes of reads in them. Fewer wake the reader more often; of more, it finds few in the
+/// processor's cache, and the reads after them take new memory.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// A message from a pool to the worker of a connection.
 #[derive(Debug)]
 pub enum Job {
@@ -35,8 +41,6 @@ pub enum Job {
 pub(super) enum WorkerReport {
     /// An event of the transfer with this number of the pool.
     Event(Event),
-    /// Memory of a payload that was sent.
-    Spare(Vec<u8>),
     /// The connection was closed when the pool asked for it, or it is lost.
     Ended(Result<SessionStats, Error>),
 }
@@ -59,7 +63,7 @@ impl Reports {
 
     /// The side of one worker.
     pub(super) fn outbox(&self) -> Outbox {
-        Outbox { batch: Vec::new(), due: None, reports: self.clone(), has_ended: false }
+        Outbox { batch: Vec::new(), bytes: 0, due: None, reports: self.clone(), has_ended: false }
     }
 
     /// All reports, at least one of which is waited for. A call that is dropped loses none.
@@ -80,7 +84,9 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// Those that are not handed over.
-    pub(super) batch: Vec<WorkerReport>,
+    batch: Vec<WorkerReport>,
+    /// The bytes of reads in it.
+    bytes: usize,
     /// When they have to be.
     pub(super) due: Option<Instant>,
     reports: Reports,
@@ -98,14 +104,24 @@ impl Drop for Outbox {
 }
 
 impl Outbox {
-    fn push(&mut self, report: WorkerReport) {
+    /// Adds an event to the batch.
+    pub(crate) fn event(&mut self, event: Event) {
         self.due.get_or_insert_with(|| Instant::now() + HOLD);
-        self.batch.push(report);
+        if let Event::Read { data, .. } = &event {
+            self.bytes += data.len();
+        }
+        self.batch.push(WorkerReport::Event(event));
+    }
+
+    /// True if the batch need not wait for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 
     /// Hands the batch of reports to their reader, and wakes it.
     pub(crate) fn send(&mut self) {
         self.due = None;
+        self.bytes = 0;
         if self.batch.is_empty() {
             return;
         }
@@ -129,24 +145,13 @@ impl Outbox {
         match connection.begin(Some(number), transfer, Instant::now()) {
             Err(Error::Start(reason)) => {
                 let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
-                self.push(WorkerReport::Event(Event::Failed { cookie: number, error }));
+                self.event(Event::Failed { cookie: number, error });
                 Ok(())
             }
             // the requests in flight may still be answered; the end of the connection answers this
             Err(_) if connection.send_failed_before() && !connection.is_idle() => Ok(()),
             begun => begun.map(drop),
         }
-    }
-
-    /// Reports an event, and the memory that is free after a transfer's last one.
-    pub(crate) fn event(&mut self, connection: &mut Connection, event: Event) {
-        if event.is_last() {
-            let spare = connection.spare_buffer();
-            if spare.capacity() > 0 {
-                self.push(WorkerReport::Spare(spare));
-            }
-        }
-        self.push(WorkerReport::Event(event));
     }
 
     /// The last report, of a connection that was closed or is lost.

@@ -80,7 +80,6 @@ impl<W: Worker> PoolOver<W> {
                 }
                 self.events.push_back(event);
             }
-            WorkerReport::Spare(buffer) => self.buffers.keep(buffer),
             // the first error says why, once the events before it are taken
             WorkerReport::Ended(ended) => self.lost = self.lost.take().or(ended.err()),
         }

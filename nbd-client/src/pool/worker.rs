@@ -19,8 +19,6 @@ use crate::frame::During;
 use crate::session::take_all;
 use crate::transport::{Transport, Waker};
 
-/// Reports that are handed over at once, while more requests are in flight.
-const BATCH: usize = 16;
 /// Bytes of transfers that are handed over at once, and those that a short transfer counts for.
 const BYTES: u64 = 512 << 10;
 const SHORT: u64 = BYTES / 8;
@@ -156,10 +154,10 @@ impl<T: Transport> Work<T> {
     /// Takes the events that are there, and hands them over when it is time.
     fn report_events(&mut self) -> Result<(), Error> {
         while let Some(event) = self.driver.connection.poll(&mut take_all, Instant::now())? {
-            self.outbox.event(&mut self.driver.connection, event);
+            self.outbox.event(event);
         }
         let is_late = self.outbox.due.is_some_and(|due| due <= Instant::now());
-        if self.driver.connection.is_idle() || self.outbox.batch.len() >= BATCH || is_late {
+        if self.driver.connection.is_idle() || self.outbox.is_full() || is_late {
             self.outbox.send();
         }
         Ok(())

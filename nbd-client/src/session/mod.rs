@@ -66,7 +66,7 @@ pub struct Session {
     requests: Requests,
     input: ReplyInput,
     output: SendQueue,
-    buffers: BufferPool,
+    pub(crate) buffers: BufferPool,
     /// Each with the transfer that it belongs to, 0 is none, and the bytes of the request's range.
     events: VecDeque<(Event, u64, u64)>,
     /// Requests that are not parts of transfers, and transfers that are over, whose last event was

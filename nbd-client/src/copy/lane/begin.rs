@@ -6,7 +6,7 @@ use super::{Lane, Read, Shared, Write, in_memory, length};
 use crate::connection::Transfer;
 use crate::copy::CopyError;
 use crate::copy::queue::{Piece, PieceTask};
-use crate::session::{ReadRequest, StatusRequest, WriteRequest, ZeroRequest};
+use crate::session::{StatusRequest, WriteRequest, ZeroRequest};
 
 /// Zeroes shorter than this are written without a look at the target: the question costs as much.
 const WORTH_ASKING: u64 = 64 << 10;
@@ -67,7 +67,7 @@ impl Lane {
     }
 
     fn read(&mut self, range: Range<u64>, is_ragged: bool) -> Result<(), CopyError> {
-        let read = read_into_spare(&range);
+        let read = Transfer::read(range.clone());
         let begun = self.source.connection.begin(None, read, self.now).map_err(CopyError::Source)?;
         self.held += length(&range);
         self.reads.insert(begun, Read { range, is_ragged });
@@ -136,7 +136,7 @@ impl Lane {
     /// Reads a range of the target back.
     pub(super) fn check(&mut self, range: Range<u64>, expected: Option<Vec<u8>>) -> Result<(), CopyError> {
         self.held += length(&range);
-        self.begin_write(read_into_spare(&range), Write::Check { range, expected })
+        self.begin_write(Transfer::read(range.clone()), Write::Check { range, expected })
     }
 
     fn begin_ragged(&mut self, piece: Piece) -> Result<(), CopyError> {
@@ -156,11 +156,6 @@ impl Lane {
         let block = self.target_block;
         let whole = start - start % block..end.div_ceil(block).saturating_mul(block).min(self.target_size);
         self.held += length(&whole);
-        self.begin_write(read_into_spare(&whole), Write::Block { block: whole, start, bytes })
+        self.begin_write(Transfer::read(whole.clone()), Write::Block { block: whole, start, bytes })
     }
-}
-
-/// A read of a range into a buffer that the connection keeps.
-fn read_into_spare(range: &Range<u64>) -> Transfer {
-    Transfer::new(ReadRequest::new(range.start).of(length(range))).with(Vec::new())
 }

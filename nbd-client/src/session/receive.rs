@@ -365,5 +365,5 @@ impl Session {
 /// True if a status payload of this length holds whole descriptors, and at least one.
 fn holds_descriptors(kind: u16, length: u64) -> bool {
     let (before, descriptor) = if kind == chunk_type::BLOCK_STATUS { (4, 8) } else { (8, 16) };
-    length > before && (length - before).is_multiple_of(descriptor)
+    length > before && length % descriptor == before
 }

@@ -36,8 +36,8 @@ pub struct SessionLimits {
     pub max_payload: u64,
     /// The most payload of a whole reply, in bytes.
     pub max_reply: u64,
-    /// The most chunks of a reply beyond one for each context, or those that bring new bytes of a
-    /// read: errors, and chunks that are drained.
+    /// The most chunks of a reply beyond the first, those of further contexts, and those that bring
+    /// new bytes of a read: errors, and chunks that are drained.
     pub max_extra_chunks: u32,
     /// The most requests in flight: of one connection, and of all connections of a pool together.
     pub max_in_flight: usize,

@@ -160,6 +160,33 @@ fn simple_replies_to_reads() {
     assert_eq!(feed(&mut session, &simple(0, 1), 1000), Err(ProtocolError::WrongHeaders(0x6744_6698)));
 }
 
+/// Where headers are extended the answer to a FLUSH is one chunk, and no other is borne.
+#[test]
+fn an_answer_without_data_has_room_for_one_chunk() {
+    let mut config = config(Headers::Extended);
+    config.limits.max_extra_chunks = 0;
+    let error = chunk(&config, 0, 0x8001, 1, 0, &[0, 0, 0, 5, 0, 0]);
+    let last = chunk(&config, DONE, 0, 1, 0, &[]);
+    let answered = |bytes: &[u8]| {
+        let mut session = Session::new(config.clone());
+        session.start_flush().unwrap();
+        session.take_output();
+        feed(&mut session, bytes, 1000)
+    };
+    assert_eq!(answered(&last), Ok(vec![Event::Done { cookie: Cookie(1) }]));
+    assert!(matches!(answered(&[error, last].concat()), Err(ProtocolError::EndlessReply { chunks: 2, .. })));
+}
+
+/// The statistics count a simple reply among the chunks.
+#[test]
+fn a_simple_reply_counts_as_a_chunk() {
+    let mut session = Session::new(structured());
+    session.start_flush().unwrap();
+    session.take_output();
+    feed(&mut session, &simple(0, 1), 1000).unwrap();
+    assert_eq!(session.stats().chunks, 1);
+}
+
 /// The bytes sent, header and payload, are those of the protocol.
 #[test]
 fn requests_on_the_wire() {

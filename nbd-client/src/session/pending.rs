@@ -44,8 +44,7 @@ impl ExpectedAnswer {
     pub(super) fn due(&self) -> u64 {
         match self {
             Self::Status { contexts, .. } => contexts.len() as u64,
-            Self::Read { .. } => 1,
-            Self::Plain => 0,
+            Self::Read { .. } | Self::Plain => 1,
         }
     }
 }

@@ -599,6 +599,21 @@ fn the_longest_reply_passes_and_one_byte_more_does_not() {
     assert!(matches!(fatal(&config, &parts), ProtocolError::EndlessReply { bytes: 24, .. }));
 }
 
+/// A caller that bears no more chunks than are due bears one of each context, however many there
+/// are.
+#[test]
+fn a_status_reply_has_room_for_a_chunk_of_each_context() {
+    let ids: Vec<u32> = (0..200).collect();
+    let mut config = compact(&ids);
+    config.limits.max_extra_chunks = 0;
+    let part = |&id: &u32| status(if id == 199 { DONE } else { 0 }, 1, id);
+    let parts: Vec<_> = ids.iter().map(part).collect();
+    assert_eq!(run(&config, 1, &parts).1, Ok(()));
+    let error = structured(0, ERROR, 1, &error_payload(5, ""));
+    let parts = [&parts[..199], &[error], &parts[199..]].concat();
+    assert!(matches!(fatal(&config, &parts), ProtocolError::EndlessReply { chunks: 201, .. }));
+}
+
 /// Each piece of content is one that was due; 65 chunks more are borne, and no 66th.
 #[test]
 fn content_of_a_read_makes_room_for_itself_alone() {

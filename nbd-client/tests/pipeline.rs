@@ -77,8 +77,8 @@ fn requests(conn: &mut Conn, count: usize) -> Result<Vec<SeenRequest>> {
     (0..count).map(|_| conn.request()).collect()
 }
 
-/// A read takes memory when its answer begins, and then the memory that was used last: the
-/// processor still has it in its cache. Reads that wait for their answers need none.
+/// A read takes memory when its answer begins, out of what the blocks before it have given back.
+/// Reads that wait for their answers need none.
 #[test]
 fn blocks_come_into_the_memory_of_those_before() {
     const BLOCKS: u64 = 100;

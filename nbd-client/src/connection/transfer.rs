@@ -47,8 +47,8 @@ impl Transfer {
         Self { request, bytes: None, is_zero: false }
     }
 
-    /// A read into memory that the session has to spare, taken when its first byte comes: a read
-    /// that waits needs none, and what was used last is still in the processor's cache.
+    /// A read into memory that the session has to spare, taken when its first byte comes: reads that
+    /// wait for their answers need none.
     pub(crate) fn read(range: Range<u64>) -> Self {
         Self::new(ReadRequest::new(range.start).of(range.end - range.start)).with(Vec::new())
     }

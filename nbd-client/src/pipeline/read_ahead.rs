@@ -119,7 +119,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
     async fn advance(&mut self) -> Result<Option<u64>, Error> {
         let last = core::mem::take(&mut self.current);
         self.held = self.held.saturating_sub(last.len() as u64);
-        self.pool.buffers.keep(last);
+        self.pool.buffers.keep_for_later(last);
         loop {
             self.fill()?;
             match self.blocks.front_mut() {

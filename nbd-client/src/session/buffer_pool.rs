@@ -1,5 +1,6 @@
 //! Memory of payloads that were sent or handed out, kept to be used again.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,8 +17,8 @@ pub(crate) struct BufferPool(Arc<Mutex<Buffers>>);
 
 #[derive(Debug, Default)]
 struct Buffers {
-    /// The one that was used last is at the end.
-    kept: Vec<Vec<u8>>,
+    /// The next to be taken is at the end.
+    kept: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
@@ -26,23 +27,32 @@ impl BufferPool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a buffer, or gives its memory back where enough is kept.
+    /// Keeps a buffer, or gives its memory back where enough is kept. It is the next to be taken,
+    /// since it may still be in the processor's cache.
     pub(crate) fn keep(&self, buffer: Vec<u8>) {
+        self.keep_by(VecDeque::push_back, buffer);
+    }
+
+    /// Keeps a buffer that another thread has used. It is the last to be taken: as long as it is in
+    /// that processor's cache, to write to it takes longer than to memory that is in none.
+    pub(crate) fn keep_for_later(&self, buffer: Vec<u8>) {
+        self.keep_by(VecDeque::push_front, buffer);
+    }
+
+    fn keep_by(&self, push: impl FnOnce(&mut VecDeque<Vec<u8>>, Vec<u8>), buffer: Vec<u8>) {
         let mut buffers = self.lock();
         let bytes = buffers.bytes.saturating_add(buffer.capacity());
         let fits = buffers.kept.is_empty() || buffers.kept.len() < MOST && bytes <= MOST_BYTES;
         if buffer.capacity() > 0 && fits {
             buffers.bytes = bytes;
-            buffers.kept.push(buffer);
+            push(&mut buffers.kept, buffer);
         }
     }
 
     /// A buffer that was kept, or a new one without memory.
-    ///
-    /// It is the one that was used last, which may still be in the processor's cache.
     pub(crate) fn take(&self) -> Vec<u8> {
         let mut buffers = self.lock();
-        let buffer = buffers.kept.pop().unwrap_or_default();
+        let buffer = buffers.kept.pop_back().unwrap_or_default();
         buffers.bytes = buffers.bytes.saturating_sub(buffer.capacity());
         buffer
     }
@@ -72,5 +82,15 @@ mod tests {
             let buffers = pool.lock();
             assert_eq!((buffers.kept.len(), buffers.bytes), (0, 0), "buffers of {length}");
         }
+    }
+
+    #[test]
+    fn what_another_thread_has_used_is_taken_last() {
+        let pool = BufferPool::default();
+        pool.keep(vec![1]);
+        pool.keep_for_later(vec![2]);
+        pool.clone().keep_for_later(vec![3]);
+        pool.keep(vec![4]);
+        assert_eq!([(); 5].map(|()| pool.take()), [vec![4], vec![1], vec![2], vec![3], vec![]]);
     }
 }

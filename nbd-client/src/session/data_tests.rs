@@ -384,22 +384,21 @@ fn requests_and_bytes_in_flight_are_bounded() {
     let mut alone = structured();
     alone.limits.max_bytes_in_flight = 100;
     assert!(read(&mut Session::new(alone.clone()), 101).is_ok());
-    // Bytes that wait to be sent are bounded too, however many of their requests have failed.
-    alone.limits.max_bytes_in_flight = 40 << 20;
+    // Beside them the rest of one refused write waits to be sent: the next one cannot be refused
+    // before all of that is gone.
+    alone.limits.max_bytes_in_flight = 32 << 20;
     let mut session = Session::new(alone);
-    let mut written = 0;
-    while session.start_write(&WriteRequest::new(0), vec![0; 16 << 20]).is_ok() {
-        written += 1;
-        assert!(written < 20);
-        // All headers have gone out, and the server refuses at once.
-        let cookie = session.requests.next_number().get() - 1;
-        session.requests.finish(cookie);
-    }
-    assert_eq!(written, 5, "80 MiB and the headers wait");
-    assert!(session.start_flush().is_err());
-    session.sent(5 * 28);
-    assert!(session.start_flush().is_ok(), "80 MiB wait");
-    assert!(session.start_flush().is_err());
+    let write = |session: &mut Session| session.start_write(&WriteRequest::new(0), vec![0; 32 << 20]);
+    let refusal = |cookie| chunk(&structured(), DONE, 0x8001, cookie, 0, &[0, 0, 0, 28, 0, 0]);
+    write(&mut session).unwrap();
+    session.sent(28);
+    let events = feed(&mut session, &refusal(1), 1000).unwrap();
+    assert!(matches!(events[..], [Event::Failed { .. }]), "{events:?}");
+    write(&mut session).unwrap();
+    assert!(matches!(write(&mut session), Err(StartError::TooMuchInFlight { .. })));
+    session.start_flush().unwrap();
+    assert_eq!(session.output.unsent, (64 << 20) + 2 * 28);
+    assert_eq!(feed(&mut session, &refusal(2), 1000), Err(ProtocolError::AnsweredEarly(2)));
 }
 
 #[test]

@@ -222,14 +222,6 @@ impl Session {
     /// has allowed its range: a transfer is checked once as a whole, and each of its requests here.
     fn check_part(&self, terms: RequestInfo) -> Result<(), StartError> {
         self.check_open()?;
-        // The limits in flight do not bound the data to send: a server may answer a write with an
-        // error before its data are sent, and the next write finds room beside them. Requests in
-        // flight have at most half of this limit, so that only such writes come near.
-        let unsent = self.output.unsent;
-        let limit = self.config.limits.max_bytes_in_flight.max(PAYLOAD.into()).saturating_mul(2);
-        if unsent > limit {
-            return Err(StartError::TooMuchInFlight { in_flight: unsent, length: 0, limit });
-        }
         self.check_length(terms)?;
         self.config.limits.check(self.requests.in_flight.len(), self.requests.bytes, terms.moves())
     }

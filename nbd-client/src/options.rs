@@ -138,6 +138,9 @@ impl Options {
     /// limit: where a server serves several connections one after the other, it must be long enough
     /// for all of them.
     ///
+    /// Bytes of writes count as moved when the system takes them. It holds up to some MiB of them
+    /// for a slow network or server: the limit must be long enough for these to arrive.
+    ///
     /// When sending fails because the server has hung up, the requests in flight have 5 seconds for
     /// their answers, or this limit if it is shorter. The same holds for the goodbye.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {

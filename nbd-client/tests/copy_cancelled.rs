@@ -1,7 +1,8 @@
 //! A copy that another thread cancels at any moment: it ends typed and soon, closes its connections,
-//! says what the target holds, and another copy makes it good.
+//! says what the target holds, and another copy makes it good. A policy that panics ends it as well.
 #![cfg(target_os = "linux")]
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use nbd_client::copy::{Copy, CopyError, CopyMonitor, CopyOptions};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
 use nbd_client::{Client, Error, Options, Surveyor};
-use nbd_extents::action::Full;
-use nbd_extents::{Context, Contexts};
+use nbd_extents::action::{Base, Decision, Full, Policy, PolicyError};
+use nbd_extents::{Context, Contexts, Extent, Status};
 use testkit::memory_disk::MemoryDisk;
 use testkit::random::Rng;
 
@@ -123,4 +124,36 @@ fn a_copy_that_waits_for_its_rate_is_cancelled_as_well() {
     });
     assert!(is_cancelled(&result.unwrap_err()));
     assert!(begun.elapsed() < Duration::from_secs(60), "a piece takes 262 seconds at this rate");
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl Policy for Panics {
+    fn base(&self) -> Base {
+        Full::new().base()
+    }
+
+    fn decide(&self, _: &Extent<Status>) -> Result<Decision, PolicyError> {
+        panic!("the test asks for a panic")
+    }
+}
+
+/// The lanes wait for pieces of the plan, which never come.
+#[test]
+fn the_panic_of_a_policy_goes_on_to_the_caller() {
+    let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
+    let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
+    let copy = connect(&from, &to, &Options::new(), 2).unwrap();
+    let (tell, told) = mpsc::channel();
+    let copying = thread::spawn(move || {
+        // told by the drop, while it unwinds
+        let _tell: mpsc::Sender<()> = tell;
+        let survey = copy.surveyor().survey_options().unwrap();
+        copy.run(Panics, survey, &CopyOptions::new()).map(drop)
+    });
+    let waited = told.recv_timeout(Duration::from_secs(20));
+    assert_eq!(waited, Err(mpsc::RecvTimeoutError::Disconnected), "the copy hangs");
+    let panic = copying.join().unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the test asks for a panic"));
 }

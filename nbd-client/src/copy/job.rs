@@ -22,7 +22,8 @@ const LONG_ZERO: u64 = 1 << 30;
 /// A step of the plan, or the error of the survey that it is made from.
 type Planned = Result<PlanStep, CopyError>;
 
-/// Ends the copy when a lane panics: the plan would wait for room in the queue for ever.
+/// Ends the copy when its thread panics: the plan would wait for room in the queue for ever, or the
+/// lanes for pieces.
 struct StopOnPanic<'a>(&'a Queue);
 
 impl Drop for StopOnPanic<'_> {
@@ -78,6 +79,8 @@ impl Job<'_> {
         let queue = Queue::default();
         let shared = Shared { queue: &queue, monitor: self.monitor };
         std::thread::scope(|scope| {
+            // the policy is the caller's
+            let _guard = StopOnPanic(&queue);
             let mut threads = Vec::new();
             for lane in lanes {
                 let run = move || {

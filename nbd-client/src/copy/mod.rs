@@ -149,6 +149,10 @@ impl Copy {
     ///
     /// The first failure of either side. The target may then hold a part of the copy
     /// ([`CopyProgress::has_written`]), and the copy can be run again.
+    ///
+    /// # Panics
+    ///
+    /// Where `policy` panics, once the lanes have ended.
     pub fn run<P: Policy>(
         self,
         policy: P,

@@ -192,6 +192,36 @@ fn what_a_server_said_before_it_hung_up_is_heard() {
     }
 }
 
+/// A server that is going down reads the rest of the first write late, and the goodbye waits for that. A
+/// write that is refused meanwhile does not hide why.
+#[test]
+fn a_write_that_comes_during_the_goodbye_does_not_hide_the_cause() {
+    for kind in PoolKind::ALL {
+        let (tell, told) = mpsc::channel();
+        let told = Mutex::new(told);
+        let server = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+            let request = conn.request_header()?;
+            conn.error(&request, ESHUTDOWN, "going down", DONE)?;
+            told.lock().unwrap().recv().unwrap();
+            conn.read(request.length as usize)?;
+            // a write that came before the error was heard
+            conn.serve(|conn, request| conn.error(request, ESHUTDOWN, "going down", DONE))
+        })
+        .unwrap();
+        let mut pool = kind.connect(&server.uri().parse().unwrap(), &Options::new(), 1).unwrap();
+        let mut writes = pool.write_behind(PipelineOptions::default()).unwrap();
+        // more than the socket holds
+        writes.write(0, vec![7; MIB as usize]).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        let second = writes.write(MIB, vec![7; 512]);
+        thread::sleep(Duration::from_millis(100));
+        tell.send(()).unwrap();
+        let error = second.and_then(|()| writes.finish()).unwrap_err();
+        assert!(is_shutdown(&error), "{kind:?}: {error}");
+    }
+}
+
 /// Both answers came in one piece, and the second waits to be polled when the client says goodbye.
 #[test]
 fn a_goodbye_may_come_while_answers_wait() {

@@ -67,6 +67,16 @@ impl Connection {
         None
     }
 
+    /// Adds an event after those that are to be polled.
+    pub(crate) fn queue_event(&mut self, event: Event) {
+        // the events of parts bring those of their transfers, which come first
+        let mut events: Vec<Event> = core::iter::from_fn(|| self.take_event()).collect();
+        events.push(event);
+        if let Stage::Open(session) = &mut self.stage {
+            events.into_iter().for_each(|event| session.event(event));
+        }
+    }
+
     /// Processes some of the bytes that were received. Returns `false` if there are too few of
     /// them, or if nothing waits for them.
     fn process_input(&mut self, lent: &mut Lent<'_>) -> Result<bool, Error> {

@@ -144,8 +144,9 @@ impl Outbox {
         let request = transfer.request;
         match connection.begin(Some(number), transfer, Instant::now()) {
             Err(Error::Start(reason)) => {
+                // after the events that wait for the goodbye, which say why
                 let error = RequestError { request, fault: RequestFault::NotStarted(Box::new(reason)) };
-                self.event(Event::Failed { cookie: number, error });
+                connection.queue_event(Event::Failed { cookie: number, error });
                 Ok(())
             }
             // the requests in flight may still be answered; the end of the connection answers this

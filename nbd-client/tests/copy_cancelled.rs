@@ -1,5 +1,6 @@
 //! A copy that another thread cancels at any moment: it ends typed and soon, closes its connections,
-//! says what the target holds, and another copy makes it good. A policy that panics ends it as well.
+//! says what the target holds, and another copy makes it good. Whatever else ends one of its
+//! connections, or its policy, ends all of it as soon.
 #![cfg(target_os = "linux")]
 
 use std::sync::mpsc;
@@ -9,11 +10,12 @@ use std::time::{Duration, Instant};
 use nbd_client::copy::{Copy, CopyError, CopyMonitor, CopyOptions};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
-use nbd_client::{Client, Error, Options, Surveyor};
+use nbd_client::{Client, Error, Options, Surveyor, Uri};
 use nbd_extents::action::{Base, Decision, Full, Policy, PolicyError};
 use nbd_extents::{Context, Contexts, Extent, Status};
 use testkit::memory_disk::MemoryDisk;
 use testkit::random::Rng;
+use testkit::scripted::{Good, ScriptedServer};
 
 /// Bytes of the disk.
 const SIZE: usize = 4 << 20;
@@ -30,10 +32,17 @@ fn connect(
     options: &Options,
     connections: usize,
 ) -> Result<Copy, CopyError> {
-    let (source, target) = (from.uri(), to.uri());
+    connect_with((&from.uri(), options), (&to.uri(), options), connections)
+}
+
+fn connect_with(
+    source: (&Uri, &Options),
+    target: (&Uri, &Options),
+    connections: usize,
+) -> Result<Copy, CopyError> {
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let surveyor = Surveyor::connect(&source, options, &wanted, Order::Together)?;
-    Copy::connect(surveyor, (&source, options), (&target, options), connections)
+    let surveyor = Surveyor::connect(source.0, source.1, &wanted, Order::Together)?;
+    Copy::connect(surveyor, source, target, connections)
 }
 
 fn run(copy: Copy, rate: Option<u64>) -> Result<(), CopyError> {
@@ -107,23 +116,74 @@ fn a_copy_that_is_cancelled_ends_typed_and_is_made_good_by_another() {
     assert!(early >= 8, "{early} were cancelled in time, {late} were not");
 }
 
-/// The lanes wait for the plan, the plan for the rate, and nobody for a server.
+/// The lanes wait for the plan, the plan for the rate, and nobody for a server. Either side may be
+/// cancelled alone.
 #[test]
 fn a_copy_that_waits_for_its_rate_is_cancelled_as_well() {
     let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
-    let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
-    let canceller = Canceller::new();
-    let copy = connect(&from, &to, &Options::new().canceller(canceller.clone()), 1).unwrap();
-    let begun = Instant::now();
-    let result = thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(Duration::from_millis(300));
-            canceller.cancel();
+    let (source, options) = (from.uri(), Options::new());
+    for is_source in [true, false] {
+        let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
+        let canceller = Canceller::new();
+        let cancelled = Options::new().canceller(canceller.clone());
+        let [theirs, ours] = if is_source { [&cancelled, &options] } else { [&options, &cancelled] };
+        let copy = connect_with((&source, theirs), (&to.uri(), ours), 1).unwrap();
+        let begun = Instant::now();
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(300));
+                canceller.cancel();
+            });
+            run(copy, Some(1000))
         });
-        run(copy, Some(1000))
-    });
-    assert!(is_cancelled(&result.unwrap_err()));
-    assert!(begun.elapsed() < Duration::from_secs(60), "a piece takes 262 seconds at this rate");
+        let error = result.unwrap_err();
+        assert!(is_cancelled(&error), "{error}");
+        assert_eq!(matches!(error, CopyError::Target(_)), !is_source, "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "a piece takes 262 seconds at this rate");
+    }
+}
+
+/// The survey waits for a source that says nothing more, and the lanes wait for the plan.
+#[test]
+fn whatever_ends_the_target_ends_the_survey_as_well() {
+    for way in ["it is lost", "it is cancelled", "its time is over"] {
+        let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
+        let to = ScriptedServer::start(move |conn| {
+            conn.handshake(&Good::extended().size(SIZE as u64).flags(FLAGS))?;
+            if way != "it is lost" {
+                return conn.stall();
+            }
+            conn.pause(Duration::from_millis(200))?;
+            conn.hang_up()
+        })
+        .unwrap();
+        let canceller = Canceller::new();
+        let mut options = Options::new().canceller(canceller.clone());
+        if way == "its time is over" {
+            options = options.deadline(Some(Instant::now() + Duration::from_millis(500)));
+        }
+        let theirs = Options::new().request_timeout(Duration::from_secs(60));
+        let target = to.uri().parse().unwrap();
+        let begun = Instant::now();
+        let copy = connect_with((&from.uri(), &theirs), (&target, &options), 1);
+        from.answer(0);
+        let result = thread::scope(|scope| {
+            if way == "it is cancelled" {
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(200));
+                    canceller.cancel();
+                });
+            }
+            run(copy?, None)
+        });
+        match result.unwrap_err() {
+            CopyError::Target(Error::ConnectionLost(_)) => assert_eq!(way, "it is lost"),
+            CopyError::Target(Error::Cancelled(_)) => assert_eq!(way, "it is cancelled"),
+            CopyError::Target(Error::OutOfTime(_)) => assert_eq!(way, "its time is over"),
+            error => panic!("{way}: {error}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{way}: the source has 60 seconds");
+    }
 }
 
 #[derive(Debug)]

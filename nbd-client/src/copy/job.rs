@@ -10,11 +10,8 @@ use super::outlook::Outlook;
 use super::queue::{Piece, PieceTask, Queue};
 use super::{CopyError, CopyMonitor, CopyOptions, CopyProgress};
 use crate::client::Client;
-use crate::error::Error;
 use crate::export::Export;
-use crate::frame::During;
 use crate::pipeline::RateLimit;
-use crate::transport::Canceller;
 
 /// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
 const LONG_ZERO: u64 = 1 << 30;
@@ -43,7 +40,7 @@ fn outcome(joined: std::thread::Result<Result<(), CopyError>>) -> Result<(), Cop
 pub(super) struct Job<'a> {
     pub(super) target: &'a Export,
     pub(super) monitor: &'a CopyMonitor,
-    pub(super) canceller: &'a Canceller,
+    pub(super) queue: &'a Queue,
     pub(super) options: &'a CopyOptions,
 }
 
@@ -76,11 +73,10 @@ impl Job<'_> {
     /// Plans on this thread and moves the pieces on one thread for each lane, until the plan is
     /// carried out or something fails.
     fn move_all(&self, steps: impl Iterator<Item = Planned>, lanes: &mut [Lane]) -> Result<(), CopyError> {
-        let queue = Queue::default();
-        let shared = Shared { queue: &queue, monitor: self.monitor };
+        let shared = Shared { queue: self.queue, monitor: self.monitor };
         std::thread::scope(|scope| {
             // the policy is the caller's
-            let _guard = StopOnPanic(&queue);
+            let _guard = StopOnPanic(self.queue);
             let mut threads = Vec::new();
             for lane in lanes {
                 let run = move || {
@@ -92,13 +88,13 @@ impl Job<'_> {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
                         // the scope waits for the lanes that run already
-                        queue.stop();
+                        self.queue.stop();
                         return Err(CopyError::Thread(error));
                     }
                 }
             }
-            let planned = self.plan(steps, &queue).inspect_err(|_| queue.stop());
-            queue.close();
+            let planned = self.plan(steps).inspect_err(|_| self.queue.stop());
+            self.queue.close();
             // every lane is joined before the first failure is looked for; one that panics fails
             let results: Vec<_> = threads.into_iter().map(|thread| outcome(thread.join())).collect();
             // a failure of a lane is why the plan stopped, and not the other way round
@@ -107,7 +103,7 @@ impl Job<'_> {
     }
 
     /// Hands the steps to the lanes, in pieces and no faster than wanted.
-    fn plan(&self, steps: impl Iterator<Item = Planned>, queue: &Queue) -> Result<(), CopyError> {
+    fn plan(&self, steps: impl Iterator<Item = Planned>) -> Result<(), CopyError> {
         let mut limit = self.options.rate.map(RateLimit::new);
         let mut outlook = Outlook::new(steps, |step| self.count(step));
         while let Some(step) = outlook.next()? {
@@ -122,15 +118,11 @@ impl Job<'_> {
                 {
                     let end = Instant::now() + limit.delay(piece.range.end - piece.range.start);
                     while Instant::now() < end && outlook.look()? {}
-                    queue.pause(end.saturating_duration_since(Instant::now()), self.canceller);
+                    self.queue.pause(end.saturating_duration_since(Instant::now()));
                 }
-                while queue.is_full() && outlook.look()? {}
-                if !queue.push(piece, is_ragged) {
+                while self.queue.is_full() && outlook.look()? {}
+                if !self.queue.push(piece, is_ragged) {
                     return Ok(());
-                }
-                // the lanes may be waiting for a piece, and not see that their connections are gone
-                if self.canceller.is_cancelled() {
-                    return Err(CopyError::Target(Error::Cancelled(During::ReplyHeader)));
                 }
             }
         }

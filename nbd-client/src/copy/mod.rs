@@ -53,13 +53,13 @@ use nbd_extents::stream::from_iter;
 use nbd_extents::{MAX_END, SurveyOptions, SurveyStats};
 
 use job::Job;
+use queue::Queue;
 
 use crate::client::Client;
 use crate::export::Export;
 use crate::options::Options;
 use crate::pool::{check_same, more_connections};
 use crate::survey::Surveyor;
-use crate::transport::Canceller;
 use crate::uri::Uri;
 
 /// Memory for the map of a disk whose server takes one connection: it is surveyed before its data
@@ -76,7 +76,6 @@ pub struct Copy {
     sources: Vec<Client>,
     targets: Vec<Client>,
     monitor: CopyMonitor,
-    canceller: Canceller,
 }
 
 impl Copy {
@@ -110,7 +109,6 @@ impl Copy {
         check_same(&target_export, targets.iter().map(Client::export)).map_err(CopyError::Target)?;
         Ok(Self {
             monitor: CopyMonitor::new(export.size()),
-            canceller: target.1.canceller.clone(),
             surveyor,
             source: export,
             target: target_export,
@@ -160,17 +158,20 @@ impl Copy {
         options: &CopyOptions,
     ) -> Result<(CopyProgress, SurveyStats), CopyError> {
         let plan_options = self.plan_options(options)?;
-        let Self { mut surveyor, sources, targets, target, monitor, canceller, .. } = self;
+        let queue = Queue::default();
+        let Self { mut surveyor, sources, targets, target, monitor, .. } = self;
         if sources.is_empty() {
             let (map, stats) = whole_map(&mut surveyor, policy, survey, options)?;
             let sources = vec![surveyor.into_client()];
-            let job = Job { target: &target, monitor: &monitor, canceller: &canceller, options };
+            let job = Job { target: &target, monitor: &monitor, queue: &queue, options };
             let plan = Plan::new(from_iter(map.extents()), plan_options);
             return Ok((job.run(plan, sources, targets)?, stats));
         }
+        // the first failure ends the survey as well, which may wait for long
+        surveyor.both().for_each(|connection| connection.io.mover.0.attach(&queue.over));
         let mut extents = surveyor.survey(survey)?;
         let plan = Plan::new((&mut extents).decide(policy), plan_options);
-        let job = Job { target: &target, monitor: &monitor, canceller: &canceller, options };
+        let job = Job { target: &target, monitor: &monitor, queue: &queue, options };
         let done = job.run(plan, sources, targets)?;
         let stats = extents.stats();
         surveyor.disconnect().ok(); // all that was asked has been answered

@@ -39,8 +39,8 @@ pub(super) struct Queue {
     state: Mutex<QueueState>,
     /// A piece has come or gone, or the queue has been closed.
     changed: Condvar,
-    /// The job has failed: nothing more is started.
-    is_over: AtomicBool,
+    /// Ends the connections of the survey, once the job has failed: nothing more is started.
+    pub(super) over: Canceller,
     /// The last piece that was added has filled the queue.
     was_filled: AtomicBool,
 }
@@ -84,16 +84,20 @@ impl Queue {
 
     /// Ends the job early.
     pub(super) fn stop(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
+        self.over.cancel();
+        self.wake_all();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    fn wake_all(&self) {
         let wakers = self.lock().wakers.clone();
         self.changed.notify_all();
         for (_, waker) in wakers {
             waker.wake();
         }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
     }
 
     /// True while a piece would have to wait for room.
@@ -128,14 +132,14 @@ impl Queue {
     /// Says that no more pieces come.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
-        self.changed.notify_all();
+        self.wake_all();
     }
 
-    /// Waits for `time`, or until the job is over or cancelled.
-    pub(super) fn pause(&self, time: Duration, canceller: &Canceller) {
+    /// Waits for `time`, or until the job is over.
+    pub(super) fn pause(&self, time: Duration) {
         let end = Instant::now() + time;
         let mut state = self.lock();
-        while !self.is_over() && !canceller.is_cancelled() {
+        while !self.is_over() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -167,27 +171,17 @@ impl Queue {
         self.lock().ragged.pop_front()
     }
 
-    /// Waits until there is a piece for a lane, until `end`, or until the job is over. `false` when
-    /// no piece will come any more.
-    pub(super) fn wait(&self, takes_ragged: bool, end: Option<Instant>) -> bool {
-        let mut state = self.lock();
-        loop {
-            if self.is_over() {
-                return false;
-            }
-            if !state.whole.is_empty() || takes_ragged && !state.ragged.is_empty() {
-                return true;
-            }
-            if state.is_closed {
-                return false;
-            }
-            let now = Instant::now();
-            if end.is_some_and(|end| end <= now) {
-                return true;
-            }
-            let left = end.map_or(Duration::MAX, |end| end - now);
-            let waited = self.changed.wait_timeout(state, left.min(Duration::from_secs(1 << 30)));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    /// True if no piece will come for a lane any more.
+    pub(super) fn is_done(&self, takes_ragged: bool) -> bool {
+        let state = self.lock();
+        state.is_closed && state.whole.is_empty() && (!takes_ragged || state.ragged.is_empty())
+    }
+
+    /// Waits a little for a piece, where a lane cannot be woken.
+    pub(super) fn wait(&self) {
+        let state = self.lock();
+        if state.whole.is_empty() && !state.is_closed {
+            drop(self.changed.wait_timeout(state, LOOK));
         }
     }
 }

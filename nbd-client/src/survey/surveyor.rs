@@ -142,7 +142,7 @@ impl<M> SurveyorOver<M> {
         Ok(SurveyStream { surveyor: self, requests: SurveyRequests::new(survey) })
     }
 
-    fn both(&self) -> impl Iterator<Item = &ClientOver<M>> {
+    pub(crate) fn both(&self) -> impl Iterator<Item = &ClientOver<M>> {
         core::iter::once(&self.main).chain(&self.details).map(|half| &half.connection)
     }
 

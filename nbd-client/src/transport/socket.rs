@@ -87,6 +87,11 @@ impl Socket {
         self.canceller.clone()
     }
 
+    /// Lets this canceller close the connection as well, which then looks as if the server had.
+    pub(crate) fn attach(&self, canceller: &Canceller) {
+        canceller.attach(&self.inner).ok();
+    }
+
     /// The timeout for the next call: `None` if the kernel's own, `last`, will do.
     fn timeout(&self, last: Option<Duration>) -> io::Result<Option<Option<Duration>>> {
         self.canceller.check()?;
@@ -111,6 +116,9 @@ impl Socket {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, wanted.read);
             flags.set(PollFlags::OUT, wanted.write);
+            // of two connections the end of one counts also where nothing of it is awaited
+            #[cfg(target_os = "linux")]
+            flags.set(PollFlags::RDHUP, other.is_some());
             flags
         };
         // a missing waker or other socket is replaced by this socket, polled for no event
@@ -155,7 +163,9 @@ impl Socket {
     ) -> io::Result<[Ready; 2]> {
         #[cfg(unix)]
         return self.poll(wanted, Some((other, others)));
-        // one after the other
+        // one after the other; where nothing is wanted it does not wait
+        #[cfg(not(unix))]
+        let _ = (self.timeout(None)?, other.timeout(None)?);
         #[cfg(not(unix))]
         if wanted == Ready::default() {
             Ok([wanted, other.wait(others)?])
@@ -275,5 +285,27 @@ impl TryFrom<std::os::unix::net::UnixStream> for Socket {
 
     fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         Self::adopt(stream.into())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_end_of_either_of_two_is_seen_also_where_nothing_is_wanted_of_it() {
+        // the first is how TCP tells of it
+        for how in [Shutdown::Write, Shutdown::Both] {
+            for ended in [0, 1] {
+                let [(ours, theirs), (other, others)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+                let [mut ours, mut other] = [ours, other].map(|stream| Socket::try_from(stream).unwrap());
+                ours.set_deadline(Some(Instant::now() + Duration::from_secs(20))).unwrap();
+                [&theirs, &others][ended].shutdown(how).unwrap();
+                let ready = ours.wait_either(Ready::default(), &mut other, Ready::default()).unwrap();
+                assert_eq!(ready.map(|ready| ready.read), [ended == 0, ended == 1], "{how:?}");
+            }
+        }
     }
 }

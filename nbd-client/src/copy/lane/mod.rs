@@ -15,7 +15,7 @@ use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
 use crate::connection::{Connection, Lent, Transfer, in_memory};
 use crate::error::Error;
-use crate::frame::{During, Headers};
+use crate::frame::{During, Headers, UnexpectedEof};
 use crate::number_map::NumberMap;
 use crate::pipeline::PipelineOptions;
 use crate::session::{Cookie, Event, RequestInfo};
@@ -96,6 +96,14 @@ fn length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
 }
 
+/// Why a connection was lost, perhaps at a time when nothing was due.
+fn reason(connection: &Connection, lost: Error) -> Error {
+    match lost {
+        Error::GivenUp => UnexpectedEof { during: During::ReplyHeader, got: 0, expected: 0 }.into(),
+        lost => connection.transfers.reason(lost),
+    }
+}
+
 impl Lane {
     pub(super) fn new(
         number: usize,
@@ -153,11 +161,16 @@ impl Lane {
             if shared.queue.is_over() {
                 return Ok(());
             }
-            if self.in_flight() > 0 {
-                self.exchange(shared)?;
-            } else if self.pieces.is_empty() && !self.wait_for_piece(shared)? {
-                return Ok(());
+            if self.in_flight() == 0 {
+                if shared.queue.is_done(self.number == 0) {
+                    return Ok(());
+                }
+                if waker.is_none() {
+                    shared.queue.wait();
+                }
             }
+            // also where nothing is awaited: a connection may be lost, or its time be over
+            self.exchange(shared)?;
         }
     }
 
@@ -184,17 +197,6 @@ impl Lane {
 
     fn in_flight(&self) -> usize {
         self.reads.len() + self.writes.len()
-    }
-
-    /// Waits for a piece while nothing is in flight. `false` when none will come.
-    fn wait_for_piece(&mut self, shared: Shared<'_>) -> Result<bool, CopyError> {
-        let connections = [&self.source.connection, &self.target.connection];
-        let [source, target] = connections.map(|connection| connection.poll_timeout());
-        let end = source.into_iter().chain(target).min();
-        let goes_on = shared.queue.wait(self.number == 0, end);
-        self.now = Instant::now();
-        self.handle_timeouts()?;
-        Ok(goes_on)
     }
 
     fn handle_timeouts(&mut self) -> Result<(), CopyError> {
@@ -249,6 +251,9 @@ impl Lane {
             Ok(ready) => Ok(Some(ready)),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
+            Err(error) if target.mover.0.canceller().is_cancelled() => {
+                target.failed(error).map(Some).map_err(CopyError::Target)
+            }
             Err(error) => source.failed(error).map(Some).map_err(CopyError::Source),
         }
     }
@@ -261,10 +266,10 @@ impl Lane {
     }
 
     fn source_error(&self, error: Error) -> CopyError {
-        CopyError::Source(self.source.connection.transfers.reason(error))
+        CopyError::Source(reason(&self.source.connection, error))
     }
 
     fn target_error(&self, error: Error) -> CopyError {
-        CopyError::Target(self.target.connection.transfers.reason(error))
+        CopyError::Target(reason(&self.target.connection, error))
     }
 }

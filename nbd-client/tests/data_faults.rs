@@ -8,11 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nbd_client::copy::{Copy, CopyError, CopyOptions};
 use nbd_client::frame::chunk_type::{BLOCK_STATUS, OFFSET_DATA, OFFSET_HOLE};
+use nbd_client::frame::command;
+use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Errno, ProtocolError, RequestFault};
-use nbd_client::{Error, ErrorClass, Options};
+use nbd_client::survey::Order;
+use nbd_client::{Error, ErrorClass, Options, Surveyor};
+use nbd_extents::action::Full;
+use nbd_extents::{Context, Contexts};
 use testkit::clients::{AnyClient, Kind};
-use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 /// Each test reads this much, from `AT` on.
 const LENGTH: usize = 8192;
@@ -266,4 +272,58 @@ fn writes_of_a_kind_that_fail(kind: Kind) {
     assert_eq!((lost.class(), goes_on), (ErrorClass::Connection, false));
     let (late, goes_on) = write(|conn, _| conn.stall());
     assert!(matches!(late, Error::Timeout { .. }) && !goes_on, "{late}");
+}
+
+// ---- copies
+
+const PIECE: u32 = 64 << 10;
+
+/// The first data that are read or written are answered with these bytes after the answer.
+fn side(flags: u16, extra: fn(&SeenRequest) -> Vec<u8>) -> ScriptedServer {
+    let started = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(8 * u64::from(PIECE)).flags(flags))?;
+        let mut is_first = true;
+        conn.serve(|conn, request| {
+            let data = [&request.offset.to_be_bytes()[..], &[BYTE; PIECE as usize]].concat();
+            let (kind, payload) = match request.command {
+                command::READ => (OFFSET_DATA, &data[..]),
+                command::WRITE => (0, &[][..]),
+                _ => return conn.honest(request, 0),
+            };
+            let mut answer = bytes::extended_chunk(DONE, kind, request.cookie, request.offset, payload);
+            if core::mem::take(&mut is_first) {
+                answer.extend(extra(request));
+            }
+            conn.send(&answer)
+        })
+    });
+    started.unwrap()
+}
+
+/// The error of a copy that asks for one piece after the other.
+fn copy(source: &ScriptedServer, target: &ScriptedServer) -> CopyError {
+    let options = Options::new().request_timeout(TIMEOUT);
+    let (from, to) = (source.uri().parse().unwrap(), target.uri().parse().unwrap());
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let surveyor = Surveyor::connect(&from, &options, &wanted, Order::Together).unwrap();
+    let copy = Copy::connect(surveyor, (&from, &options), (&to, &options), 1).unwrap();
+    let survey = copy.surveyor().survey_options().unwrap();
+    let one = CopyOptions::new().pipeline(PipelineOptions::default().requests(1).piece(PIECE));
+    copy.run(Full::new(), survey, &one).unwrap_err()
+}
+
+/// An answer too many comes while nothing is in flight: it answers no later request.
+#[test]
+fn a_copy_ends_with_an_answer_that_nobody_asked_for() {
+    let twice = |request: &SeenRequest| bytes::extended_chunk(DONE, 0, request.cookie, request.offset, &[]);
+    let early = |request: &SeenRequest| {
+        bytes::extended_chunk(DONE, 0, request.cookie + 2, request.offset + u64::from(PIECE), &[])
+    };
+    let honest = || (side(1 | 2, |_| Vec::new()), side(1, |_| Vec::new()));
+    for extra in [twice, early] {
+        let error = copy(&side(1 | 2, extra), &honest().1);
+        assert!(matches!(error, CopyError::Source(Error::Protocol(_))), "{error}");
+        let error = copy(&honest().0, &side(1, extra));
+        assert!(matches!(error, CopyError::Target(Error::Protocol(_))), "{error}");
+    }
 }

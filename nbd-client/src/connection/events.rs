@@ -46,7 +46,8 @@ impl Connection {
             {
                 return Err(self.give_up(error));
             }
-            if !self.process_input(lent).map_err(|error| self.give_up(error))? {
+            let processed = self.process_input(lent, |stage| !stage.awaits_nothing());
+            if !processed.map_err(|error| self.give_up(error))? {
                 return Ok(None);
             }
         }
@@ -77,10 +78,17 @@ impl Connection {
         }
     }
 
-    /// Processes some of the bytes that were received. Returns `false` if there are too few of
-    /// them, or if nothing waits for them.
-    fn process_input(&mut self, lent: &mut Lent<'_>) -> Result<bool, Error> {
-        if self.stage.awaits_nothing() {
+    /// Processes all bytes that have come before a request is begun: they do not answer it.
+    pub(super) fn process_unasked(&mut self) -> Result<(), Error> {
+        let lent = &mut Lent::default();
+        while self.process_input(lent, |_| true).map_err(|error| self.give_up(error))? {}
+        Ok(())
+    }
+
+    /// Processes some of the bytes that were received, as long as they are due. Returns `false` if
+    /// there are too few of them, or if none is of interest any more.
+    fn process_input(&mut self, lent: &mut Lent<'_>, is_due: fn(&Stage) -> bool) -> Result<bool, Error> {
+        if self.is_over() || !is_due(&self.stage) {
             return Ok(false);
         }
         let Self { stage, transfers, buffer, filled, tls, .. } = self;
@@ -96,7 +104,7 @@ impl Connection {
         let mut result = Ok(());
         let progress = tls.advance(&mut |plaintext| {
             let mut rest = plaintext;
-            while result.is_ok() && !rest.is_empty() && !stage.awaits_nothing() {
+            while result.is_ok() && !rest.is_empty() && is_due(stage) {
                 match stage.process(rest, transfers, lent) {
                     Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                     Err(error) => result = Err(error),
@@ -147,8 +155,7 @@ impl Stage {
         }
     }
 
-    /// True if no bytes are due. Bytes that come all the same wait for the request that they may
-    /// answer.
+    /// True if no bytes are due. Those that come with the last answer wait until it is told.
     pub(super) fn awaits_nothing(&self) -> bool {
         match self {
             Self::Handshake(handshake) => handshake.status() == HandshakeStatus::Finished,

@@ -9,6 +9,7 @@ use crate::session::take_all;
 
 impl Connection {
     /// The buffer for the next bytes of the server; never empty. [`Self::received`] comes next.
+    /// Bytes that came before are kept until they are [polled](Self::poll).
     pub fn space(&mut self) -> &mut [u8] {
         let [direct, buffer] = self.space_in(&mut []);
         if direct.is_empty() { buffer } else { direct }
@@ -22,19 +23,22 @@ impl Connection {
     /// As [`Self::space`], in two parts: the rest of a large payload, or nothing, and the buffer
     /// for the bytes after it.
     pub(crate) fn space_in<'a>(&'a mut self, lent: &'a mut [u8]) -> [&'a mut [u8]; 2] {
-        // during a goodbye nothing that came is of interest any more
-        let is_idle = self.stage.awaits_nothing() || self.says_goodbye;
-        debug_assert!(self.filled.is_empty() || is_idle, "bytes wait to be polled");
-        let Self { stage, transfers, buffer, most, direct, tls, .. } = self;
-        let buffer = buffer.get_mut(..*most).unwrap_or_default();
+        let is_over = self.is_over();
+        let Self { stage, transfers, buffer, filled, most, direct, tls, .. } = self;
         *direct = 0;
         if let Some(tls) = tls {
-            return [&mut [], tls.space()];
+            return [&mut [], tls.space(is_over)];
         }
+        // bytes that wait to be polled come first, unless nothing is of interest any more
+        buffer.copy_within(filled.clone(), 0);
+        *filled = 0..if is_over { 0 } else { filled.len() };
+        let end = (filled.end + BUFFER).max(*most);
+        buffer.resize(buffer.len().max(end), 0);
+        let buffer = buffer.get_mut(filled.end..end).unwrap_or_default();
         let Stage::Open(session) = stage else { return [&mut [], buffer] };
         let lent = transfers.room(session, lent);
         let room = session.space_in(lent);
-        if room.len() < BUFFER {
+        if is_over || filled.end > 0 || room.len() < BUFFER {
             return [&mut [], buffer];
         }
         *direct = room.len();
@@ -62,12 +66,12 @@ impl Connection {
             let error = self.ended();
             return self.fail(error);
         }
-        if let Some(tls) = &mut self.tls {
-            tls.received(count);
-            return Ok(());
-        }
+        let is_unasked = self.stage.awaits_nothing();
         let direct = count.min(self.direct);
-        self.filled = 0..(count - direct).min(self.buffer.len());
+        match &mut self.tls {
+            Some(tls) => tls.received(count),
+            None => self.filled.end = (self.filled.end + count - direct).min(self.buffer.len()),
+        }
         if direct > 0
             && let Stage::Open(session) = &mut self.stage
         {
@@ -78,7 +82,7 @@ impl Connection {
             self.note(now);
             result.map_err(|error| self.give_up(error.into()))?;
         }
-        Ok(())
+        if is_unasked { self.process_unasked() } else { Ok(()) }
     }
 
     /// Says that receiving failed. [`io::ErrorKind::Interrupted`] is nothing.

@@ -101,10 +101,10 @@ pub struct Connection {
     options: Options,
     pub(crate) clock: Clock,
     pub(crate) transfers: Transfers,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     /// The part of the buffer that is filled and not yet processed.
     filled: Range<usize>,
-    /// The part of the buffer that may be filled.
+    /// The part of the buffer that may be filled, if nothing in it is left to be processed.
     most: usize,
     /// Bytes of the space that were not the buffer's.
     direct: usize,
@@ -155,7 +155,7 @@ impl Connection {
             options: options.clone(),
             clock: Clock::new(now, options.time),
             transfers: Transfers::default(),
-            buffer: vec![0; GATHER].into(),
+            buffer: vec![0; GATHER],
             filled: 0..0,
             most: BUFFER,
             direct: 0,
@@ -261,7 +261,8 @@ impl Connection {
     ///
     /// [`Error::Start`] if it cannot be asked, [`Error::OutOfTime`] after the end of the whole job,
     /// [`Error::GivenUp`] after an error of the connection or before it is open; where the server
-    /// has hung up, the error of [`send_failed`](Self::send_failed).
+    /// has hung up, the error of [`send_failed`](Self::send_failed); that of [`poll`](Self::poll)
+    /// for bytes which came while nothing was in flight.
     pub fn start(
         &mut self,
         now: Instant,
@@ -288,10 +289,11 @@ impl Connection {
         self.check_alive()?;
         self.check_deadline(now)?;
         self.check_sending()?;
-        let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
-        if session.in_flight() == 0 {
+        if self.stage.awaits_nothing() {
+            self.process_unasked()?;
             self.clock.restart(now);
         }
+        let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
         Ok((session, &mut self.transfers))
     }
 
@@ -335,8 +337,8 @@ impl Connection {
 
     // ---- the end
 
-    /// Ends the connection: the goodbye (DISC) is in the output afterwards, and nothing can be
-    /// started any more.
+    /// Ends the connection: the goodbye (DISC) is in the output afterwards, nothing can be started
+    /// any more, and no more answers are heard.
     ///
     /// # Errors
     ///

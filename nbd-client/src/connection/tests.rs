@@ -6,12 +6,12 @@
 use super::*;
 use crate::frame::{Headers, command, command_flag};
 use crate::session::{
-    Command, Errno, Event, ReadRequest, RequestError, RequestFault, RequestInfo, SessionLimits,
-    StatusRequest, TrimRequest, WriteRequest, take_all,
+    Command, Errno, Event, ProtocolError, ReadRequest, RequestError, RequestFault, RequestInfo,
+    SessionLimits, StatusRequest, TrimRequest, WriteRequest, take_all,
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::time::Duration;
 use testkit::scripted::bytes;
 
@@ -92,20 +92,20 @@ impl Talk {
     fn hear(&mut self, mut input: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while !input.is_empty() {
-            let [direct, buffer] = self.connection.space_in(&mut self.read);
-            let first = direct.len().min(input.len());
-            direct[..first].copy_from_slice(&input[..first]);
-            let second = buffer.len().min(input.len() - first);
-            buffer[..second].copy_from_slice(&input[first..first + second]);
-            let mut lent = Lent { admit: None, read: &mut self.read, write: &self.write };
-            self.connection.received_in(first + second, &mut lent, self.now).unwrap();
-            input = &input[first + second..];
+            self.receive(&mut input);
             events.extend(self.events());
             if !self.connection.is_open() {
                 self.take_output();
             }
         }
         events
+    }
+
+    /// One read, of as many bytes as the connection takes.
+    fn receive(&mut self, input: &mut &[u8]) {
+        let count = self.connection.space_in(&mut self.read).map(|part| input.read(part).unwrap());
+        let mut lent = Lent { admit: None, read: &mut self.read, write: &self.write };
+        self.connection.received_in(count.iter().sum(), &mut lent, self.now).unwrap();
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -812,16 +812,92 @@ fn nothing_can_be_started_before_the_handshake_is_over_or_after_an_error() {
     assert!(matches!(talk.connection.check_alive(), Err(Error::GivenUp)));
 }
 
-/// Bytes that nobody has asked for wait for the request that they may answer.
+/// A reply that comes while nothing is in flight answers no later request, though it has its number.
 #[test]
-fn bytes_that_answer_nothing_wait_for_a_request() {
+fn a_reply_before_its_request_is_a_fault() {
+    let is_it = |error: &Error| matches!(error, Error::Protocol(ProtocolError::UnknownCookie(2)));
+    let both = [bytes::simple_reply(0, 1), bytes::simple_reply(0, 2)].concat();
+    // with the last answer, which is told first; the next request is not begun
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
-    let reply = bytes::simple_reply(0, 1);
-    assert_eq!(talk.hear(&reply), []);
     let now = talk.now;
     let cookie = talk.connection.start(now, |session| session.start_flush()).unwrap();
     talk.take_output();
-    assert_eq!(talk.events(), [Event::Done { cookie }]);
+    assert_eq!(talk.hear(&both), [Event::Done { cookie }]);
+    let error = talk.connection.start(now, |session| session.start_flush()).unwrap_err();
+    assert!(is_it(&error) && talk.connection.check_alive().is_err(), "{error}");
+    // after it, to a driver that reads all the same
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.connection.start(now, |session| session.start_flush()).unwrap();
+    talk.take_output();
+    let results: Vec<_> = both
+        .chunks(9)
+        .map(|piece| {
+            talk.connection.space()[..piece.len()].copy_from_slice(piece);
+            let received = talk.connection.received(piece.len(), now);
+            received.and_then(|()| talk.connection.poll(&mut take_all, now))
+        })
+        .collect();
+    assert!(
+        matches!(&results[..], [Ok(None), Ok(Some(_)), Ok(None), Err(error)] if is_it(error)),
+        "{results:?}"
+    );
+}
+
+/// A driver may read as often as it likes before it polls: every byte is there, in order.
+#[test]
+fn bytes_wait_until_they_are_polled() {
+    for (piece, polls) in [(7, 1), (1000, 1), (100_000, usize::MAX)] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        let (mut expected, mut replies) = (Vec::new(), Vec::new());
+        for (nth, length) in [512, 70_000, 4096, 20, 200_000].into_iter().enumerate() {
+            let cookie = talk.begin_transfer(read(0, length));
+            let data = vec![nth as u8; length as usize];
+            let asked = &talk.asked()[0];
+            // content of a read that has failed is dropped in pieces
+            let failed = talk.begin_transfer(read(0, 200_000));
+            let other = &talk.asked()[0];
+            replies.extend(bytes::structured_chunk(0, 0x8001, other.cookie, &bytes::error(5, b"")));
+            replies.extend(reply(asked, 0, &data));
+            replies.extend(reply(other, 0, &[0; 200_000]));
+            expected.extend([(cookie, data.clone()), (cookie, Vec::new()), (failed, Vec::new())]);
+        }
+        let mut events = Vec::new();
+        for (nth, mut rest) in replies.chunks(piece).enumerate() {
+            while !rest.is_empty() {
+                talk.receive(&mut rest);
+            }
+            if nth % 5 == 0 || polls > 1 {
+                let poll = || talk.connection.poll(&mut take_all, talk.now).unwrap();
+                events.extend(core::iter::from_fn(poll).take(polls));
+            }
+        }
+        events.extend(talk.events());
+        let got = events.into_iter().map(|event| match event {
+            Event::Read { cookie, data } => (cookie, data),
+            event => (event.cookie(), Vec::new()),
+        });
+        assert!(got.eq(expected), "in pieces of {piece} bytes");
+    }
+}
+
+/// Bytes that come during a goodbye are of no interest: they make no answer of those before them.
+#[test]
+fn no_answer_is_heard_after_a_goodbye() {
+    for length in [5000, 50_000] {
+        let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+        talk.begin_transfer(read(0, length));
+        let reply = reply(&talk.asked()[0], 0, &vec![7; length as usize]);
+        assert_eq!(talk.hear(&reply[..3000]), []);
+        talk.receive(&mut &reply[3000..4000]);
+        talk.connection.disconnect(talk.now).unwrap();
+        for mut rest in [&reply[4000..], &reply[..3000]] {
+            while !rest.is_empty() {
+                talk.receive(&mut rest);
+            }
+        }
+        assert_eq!(talk.asked()[0].command, command::DISC);
+        assert_eq!(talk.events(), []);
+    }
 }
 
 /// Payloads of at least 4 KiB have a place of their own, and shorter ones come through the buffer.

@@ -23,7 +23,7 @@ impl TlsSession {
         match setup {}
     }
 
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self, _: bool) -> &mut [u8] {
         match *self {}
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct TlsSession {
     setup: TlsSetup,
     rustls: UnbufferedClientConnection,
     /// Records of the server; those from `start` to `end` are not processed yet.
-    incoming: Box<[u8]>,
+    incoming: Vec<u8>,
     start: usize,
     end: usize,
     /// Plaintext that nobody has waited for yet.
@@ -59,7 +59,7 @@ impl TlsSession {
         Ok(Self {
             setup,
             rustls,
-            incoming: vec![0; INCOMING].into(),
+            incoming: vec![0; INCOMING],
             start: 0,
             end: 0,
             plaintext: Vec::new(),
@@ -74,13 +74,14 @@ impl TlsSession {
 
     // ---- from the server
 
-    /// The buffer for the next bytes of the server; never empty.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    /// The buffer for the next bytes of the server; never empty. `is_over` lets it forget earlier
+    /// ones.
+    pub(crate) fn space(&mut self, is_over: bool) -> &mut [u8] {
         self.incoming.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.end == self.incoming.len() {
-            // only a goodbye reads on where nothing is processed any more
-            self.end = 0;
+            // nothing was processed since the last time
+            if is_over { self.end = 0 } else { self.incoming.resize(2 * self.end, 0) }
         }
         self.incoming.get_mut(self.end..).unwrap_or_default()
     }

@@ -4,8 +4,8 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Result;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use nbd_client::copy::{Copy, CopyError, CopyOptions};
@@ -302,7 +302,7 @@ fn side(flags: u16, extra: fn(&SeenRequest) -> Vec<u8>) -> ScriptedServer {
 
 /// The error of a copy that asks for one piece after the other.
 fn copy(source: &ScriptedServer, target: &ScriptedServer) -> CopyError {
-    let options = Options::new().request_timeout(TIMEOUT);
+    let options = Options::new().request_timeout(PATIENCE);
     let (from, to) = (source.uri().parse().unwrap(), target.uri().parse().unwrap());
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let surveyor = Surveyor::connect(&from, &options, &wanted, Order::Together).unwrap();
@@ -326,4 +326,25 @@ fn a_copy_ends_with_an_answer_that_nobody_asked_for() {
         let error = copy(&honest().0, &side(1, extra));
         assert!(matches!(error, CopyError::Target(Error::Protocol(_))), "{error}");
     }
+}
+
+/// A target that hangs up while nothing is in flight there is lost: no earlier error is blamed.
+#[test]
+fn a_copy_whose_target_hangs_up_while_it_waits_for_its_source() {
+    let (tell, told) = mpsc::channel();
+    let source = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(u64::from(PIECE)).flags(1 | 2))?;
+        conn.serve(|conn, request| match request.command {
+            command::READ => tell.send(()).map_err(std::io::Error::other).and_then(|()| conn.stall()),
+            _ => conn.honest(request, 0),
+        })
+    });
+    let told = Mutex::new(told);
+    let target = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(u64::from(PIECE)).flags(1))?;
+        told.lock().unwrap().recv().unwrap();
+        conn.hang_up()
+    });
+    let error = copy(&source.unwrap(), &target.unwrap());
+    assert!(matches!(error, CopyError::Target(Error::ConnectionLost(_))), "{error}");
 }

@@ -147,11 +147,11 @@ impl Connection {
 }
 
 impl Stage {
-    /// The error if the server closes the connection now: `None` if nothing is lost by it.
-    pub(super) fn eof(&self) -> Option<UnexpectedEof> {
+    /// The error if the server closes the connection now.
+    pub(super) fn eof(&self) -> UnexpectedEof {
         match self {
-            Self::Handshake(handshake) => Some(handshake.eof()),
-            Self::Open(session) => session.eof(),
+            Self::Handshake(handshake) => handshake.eof(),
+            Self::Open(session) => session.place(),
         }
     }
 

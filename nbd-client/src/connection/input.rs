@@ -49,8 +49,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionLost`] at an end of the stream where more was due, [`Error::GivenUp`] at
-    /// any other.
+    /// [`Error::ConnectionLost`] at the end of the stream, and those of [`poll`](Self::poll) for bytes
+    /// that came while nothing was in flight.
     pub fn received(&mut self, count: usize, now: Instant) -> Result<(), Error> {
         self.received_in(count, &mut Lent::default(), now)
     }
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     pub(super) fn ended(&mut self) -> Error {
-        self.lost(self.stage.eof().map_or(Error::GivenUp, Error::from))
+        self.lost(self.stage.eof().into())
     }
 
     /// The error that explains a loss of the connection best.

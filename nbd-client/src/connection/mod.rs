@@ -250,7 +250,7 @@ impl Connection {
         if self.says_goodbye {
             return During::Send;
         }
-        self.stage.eof().map_or(During::ReplyHeader, |eof| eof.during)
+        self.stage.eof().during
     }
 
     // ---- requests

@@ -942,13 +942,13 @@ fn the_buffer_is_long_while_reads_are_short() {
 }
 
 #[test]
-fn an_end_of_the_stream_is_an_error_where_more_was_due_and_the_end_elsewhere() {
+fn an_end_of_the_stream_is_a_lost_connection() {
     let ended = |talk: &mut Talk| talk.connection.received(0, talk.now).unwrap_err();
     let mut talk = Talk::begin(&Options::new());
     assert!(matches!(ended(&mut talk), Error::ConnectionLost { .. }));
     assert!(talk.connection.check_alive().is_err());
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
-    assert!(matches!(ended(&mut talk), Error::GivenUp));
+    assert!(matches!(ended(&mut talk), Error::ConnectionLost { .. }), "nothing is in flight");
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
     talk.begin_transfer(trim(0, 1));
     let error = ended(&mut talk);
@@ -1235,7 +1235,7 @@ fn a_goodbye_that_cannot_be_sent_holds_no_event_back() {
     talk.hear(&bytes::simple_reply(0, second.get()));
     talk.take_output();
     assert_eq!(talk.events().len(), 1);
-    assert!(matches!(talk.connection.received(0, talk.now), Err(Error::GivenUp)));
+    assert!(matches!(talk.connection.received(0, talk.now), Err(Error::ConnectionLost(_))));
 }
 
 /// The parts of the clock that the tests with real replies (`tests/clock.rs`) do not tell apart.

@@ -219,6 +219,11 @@ impl Session {
         &self.stats
     }
 
+    /// Where the replies stand, as the error of their end.
+    pub(crate) fn place(&self) -> UnexpectedEof {
+        self.input.eof()
+    }
+
     /// The error if the server closes the connection now: `None` if nothing is lost by it.
     ///
     /// ```
@@ -234,7 +239,7 @@ impl Session {
     /// ```
     #[must_use]
     pub fn eof(&self) -> Option<UnexpectedEof> {
-        let eof = self.input.eof();
+        let eof = self.place();
         let is_between_replies = (eof.during, eof.got) == (During::ReplyHeader, 0);
         (self.in_flight() > 0 || !is_between_replies).then_some(eof)
     }

@@ -24,7 +24,7 @@ pub(crate) struct Clock {
     restarted: Instant,
     /// Requests answered and bytes of payload moved until then, since the connection began.
     answered: u64,
-    moved: u64,
+    pub(super) moved: u64,
     /// Since when the caller has been busy elsewhere.
     away: Option<Instant>,
 }

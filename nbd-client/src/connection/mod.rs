@@ -292,6 +292,8 @@ impl Connection {
         if self.stage.awaits_nothing() {
             self.process_unasked()?;
             self.clock.restart(now);
+            // bytes that have moved before are no progress of this request
+            self.clock.moved = self.session().map_or(0, Session::payload_moved);
         }
         let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
         Ok((session, &mut self.transfers))

@@ -1473,7 +1473,8 @@ fn a_goodbye_that_is_not_sent_yet_has_a_limit() {
 #[test]
 fn the_rest_of_a_refused_write_has_no_limit() {
     let mut talk = Talk::open(Terms::new(USUAL), &Options::new().request_timeout(LIMIT));
-    let cookie = talk.connection.start(talk.now, |it| it.start_write(&WriteRequest::new(0), vec![1; 9]));
+    let data = vec![1; 60 << 10];
+    let cookie = talk.connection.start(talk.now, |it| it.start_write(&WriteRequest::new(0), data));
     let header = talk.connection.output().next().unwrap().len();
     talk.connection.sent(header, talk.now);
     talk.hear(&bytes::simple_reply(5, cookie.unwrap().get()));
@@ -1481,8 +1482,15 @@ fn the_rest_of_a_refused_write_has_no_limit() {
     assert_eq!(talk.connection.poll_timeout(), None);
     talk.now += 10 * LIMIT;
     talk.connection.handle_timeout(talk.now).unwrap();
-    talk.begin_transfer(trim(0, 1));
-    assert_eq!(talk.connection.poll_timeout(), Some(talk.now + LIMIT));
+    talk.take_output();
+    talk.begin_transfer(read(0, 64 * KIB));
+    let end = talk.now + LIMIT;
+    assert_eq!(talk.connection.poll_timeout(), Some(end));
+    // nor does it count towards the next request's progress
+    let asked = talk.asked();
+    talk.now += LIMIT / 2;
+    talk.hear(&reply(&asked[0], 0, &vec![0; 64 << 10])[..6000]);
+    assert_eq!(talk.connection.poll_timeout(), Some(end));
 }
 
 /// Status of one context, drained or taken as the caller says, in memory that is used again.

@@ -43,7 +43,7 @@ fn zeroes(conn: &mut Conn, request: &SeenRequest) -> Result<()> {
 }
 
 fn is_shutdown(error: &Error) -> bool {
-    matches!(error, Error::Request(error) if error.is_shutdown())
+    error.is_errno(Errno::ESHUTDOWN)
 }
 
 // ---- deadlines, and a caller that is busy elsewhere

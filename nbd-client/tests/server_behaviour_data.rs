@@ -328,6 +328,9 @@ fn row_88_shutdown_of_a_write() {
         let error = write(&mut client).unwrap_err();
         assert!(matches!(&error, Error::Request(error) if error.is_shutdown()), "{kind:?}: {error}");
         let next = write(&mut client).unwrap_err();
+        // as the documentation says of Error::request
+        let is_usable = next.request().is_some_and(|request| !request.is_shutdown());
+        assert!(!is_usable, "{kind:?}: {next}");
         let reason = match &next {
             Error::Start(reason) => reason,
             // of a pool only the thread or task of the connection knows

@@ -504,6 +504,11 @@ fn errors_of_a_request_by_kind() {
     }
     let missing = RequestError { request: RequestInfo::FLUSH, fault: RequestFault::MissingData(5) };
     assert_eq!((missing.errno(), missing.is_shutdown(), missing.is_full()), (None, false, false));
+    for (reason, is_shutdown) in [(StartError::Ending, true), (StartError::Busy(1), false)] {
+        let fault = RequestFault::NotStarted(Box::new(reason));
+        let unsent = RequestError { request: RequestInfo::FLUSH, fault };
+        assert_eq!((unsent.errno(), unsent.is_shutdown()), (None, is_shutdown));
+    }
 }
 
 /// A request cannot be answered before it was sent: success needs all of it, an error its header.

@@ -169,10 +169,14 @@ impl RequestError {
         }
     }
 
-    /// True if the server is going down: the connection is to be ended with DISC.
+    /// True if the server is going down: the connection is to be ended with DISC. So is the failure
+    /// of a request that was not sent for that reason.
     #[must_use]
     pub fn is_shutdown(&self) -> bool {
-        self.errno() == Some(Errno::ESHUTDOWN)
+        match &self.fault {
+            RequestFault::NotStarted(reason) => **reason == StartError::Ending,
+            _ => self.errno() == Some(Errno::ESHUTDOWN),
+        }
     }
 
     /// True if the export's storage is full: a request that may need room failed with ENOSPC.

@@ -274,6 +274,23 @@ fn writes_of_a_kind_that_fail(kind: Kind) {
     assert!(matches!(late, Error::Timeout { .. }) && !goes_on, "{late}");
 }
 
+/// A long write that is refused is asked for again in shorter requests. A server that hangs up then
+/// has said why.
+#[test]
+fn the_reason_before_a_hang_up_is_told() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().flags(1))?;
+        let request = conn.request()?;
+        conn.error(&request, 22, "the image is corrupt", DONE)?;
+        conn.hang_up()
+    })
+    .unwrap();
+    for kind in Kind::ALL {
+        let error = client(kind, &server, false).write(0, &[BYTE; 128 << 10]).unwrap_err();
+        assert!(error.to_string().ends_with("failed with EINVAL: the image is corrupt"), "{kind:?}: {error}");
+    }
+}
+
 // ---- copies
 
 const PIECE: u32 = 64 << 10;

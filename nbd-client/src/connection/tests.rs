@@ -319,6 +319,20 @@ fn requests_that_are_too_long_are_halved_down_to_the_length_that_is_never_too_lo
     assert!(matches!(last, Event::Failed { .. }));
 }
 
+/// That a request was too long is a guess: until one is done, the refusal may be the reason of a loss.
+#[test]
+fn a_refusal_is_the_reason_of_a_loss_until_a_request_is_done() {
+    let mut talk = Talk::open(Terms::new(USUAL), &Options::new());
+    talk.begin_transfer(read(0, MIB));
+    let whole = talk.asked();
+    talk.answer(&whole[0], Errno::EINVAL.0);
+    let halves = talk.asked();
+    let reason = |talk: &Talk| talk.connection.transfers.reason(Error::GivenUp);
+    assert!(reason(&talk).is_errno(Errno::EINVAL));
+    talk.answer(&halves[0], 0);
+    assert!(matches!(reason(&talk), Error::GivenUp));
+}
+
 /// EINVAL may be about one range: only where all of it was taken in shorter requests, and no longer
 /// one was, is the length the reason.
 #[test]

@@ -116,6 +116,8 @@ struct ActiveTransfer {
     rest: Option<Range<u64>>,
     /// Ranges that the server refused and that are asked for in another way, the next one last.
     again: Vec<Range<u64>>,
+    /// Why the last range was refused as too long, which is a guess, until a request is done.
+    refusal: Option<RequestError>,
     in_flight: usize,
     /// The length to which requests were halved after the server found one too long, in bytes.
     longest: Option<u64>,
@@ -151,6 +153,7 @@ impl Transfers {
         let job = ActiveTransfer {
             rest: Some(range),
             again: Vec::new(),
+            refusal: None,
             transfer,
             in_flight: 0,
             longest: None,
@@ -182,9 +185,11 @@ impl Transfers {
         }
     }
 
-    /// The transfers that have failed and are waiting for the rest of their answers.
+    /// The transfers that have failed and are waiting for the rest of their answers, and those of
+    /// which the server has refused a part and done none since.
     pub(crate) fn failures(&self) -> impl Iterator<Item = (Cookie, RequestError)> {
-        let errors = self.jobs.iter().filter_map(|(&number, job)| Some((number, job.error.clone()?)));
+        let error = |job: &ActiveTransfer| job.error.as_ref().or(job.refusal.as_ref()).cloned();
+        let errors = self.jobs.iter().filter_map(move |(&number, job)| Some((number, error(job)?)));
         errors.map(|(number, error)| (Cookie(number), error))
     }
 
@@ -276,11 +281,12 @@ impl Transfers {
                         let half = (length / 2 - length / 2 % block).max(block);
                         job.longest = Some(job.longest.unwrap_or(half).min(half));
                         job.again.push(range);
+                        job.refusal = Some(error);
                     }
                     _ => job.fail(error),
                 }
             }
-            _ => job.taken = job.taken.max(length),
+            _ => (job.taken, job.refusal) = (job.taken.max(length), None),
         }
         // a transfer without open ranges may be over, so it is looked at first
         if job.next_open().is_none() || !self.ready.contains(&owner) {

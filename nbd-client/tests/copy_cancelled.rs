@@ -21,8 +21,9 @@ use testkit::scripted::{Good, ScriptedServer};
 const SIZE: usize = 4 << 20;
 /// Every byte of the target before the copy; the source has none of it.
 const OLD: u8 = 0xee;
-/// HAS_FLAGS, CAN_MULTI_CONN; and those of one side each.
+/// HAS_FLAGS, CAN_MULTI_CONN; without the latter; and those of one side each.
 const FLAGS: u16 = 1 | 1 << 8;
+const ONE: u16 = 1;
 const READ_ONLY: u16 = 1 << 1;
 const FLUSH: u16 = 1 << 2;
 
@@ -143,11 +144,13 @@ fn a_copy_that_waits_for_its_rate_is_cancelled_as_well() {
     }
 }
 
-/// The survey waits for a source that says nothing more, and the lanes wait for the plan.
+/// The survey waits for a source that says nothing more, and the lanes wait for the plan; or there
+/// are no lanes yet, since the source takes one connection.
 #[test]
 fn whatever_ends_the_target_ends_the_survey_as_well() {
-    for way in ["it is lost", "it is cancelled", "its time is over"] {
-        let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
+    for nth in 0..6 {
+        let way = ["it is lost", "it is cancelled", "its time is over"][nth / 2];
+        let from = MemoryDisk::start(vec![1; SIZE], [FLAGS, ONE][nth % 2] | READ_ONLY);
         let to = ScriptedServer::start(move |conn| {
             conn.handshake(&Good::extended().size(SIZE as u64).flags(FLAGS))?;
             if way != "it is lost" {
@@ -199,21 +202,23 @@ impl Policy for Panics {
     }
 }
 
-/// The lanes wait for pieces of the plan, which never come.
+/// The lanes wait for pieces of the plan, which never come, or the target is watched meanwhile.
 #[test]
 fn the_panic_of_a_policy_goes_on_to_the_caller() {
-    let from = MemoryDisk::start(vec![1; SIZE], FLAGS | READ_ONLY);
-    let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
-    let copy = connect(&from, &to, &Options::new(), 2).unwrap();
-    let (tell, told) = mpsc::channel();
-    let copying = thread::spawn(move || {
-        // told by the drop, while it unwinds
-        let _tell: mpsc::Sender<()> = tell;
-        let survey = copy.surveyor().survey_options().unwrap();
-        copy.run(Panics, survey, &CopyOptions::new()).map(drop)
-    });
-    let waited = told.recv_timeout(Duration::from_secs(20));
-    assert_eq!(waited, Err(mpsc::RecvTimeoutError::Disconnected), "the copy hangs");
-    let panic = copying.join().unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the test asks for a panic"));
+    for flags in [FLAGS, ONE] {
+        let from = MemoryDisk::start(vec![1; SIZE], flags | READ_ONLY);
+        let to = MemoryDisk::start(vec![OLD; SIZE], FLAGS);
+        let copy = connect(&from, &to, &Options::new(), 2).unwrap();
+        let (tell, told) = mpsc::channel();
+        let copying = thread::spawn(move || {
+            // told by the drop, while it unwinds
+            let _tell: mpsc::Sender<()> = tell;
+            let survey = copy.surveyor().survey_options().unwrap();
+            copy.run(Panics, survey, &CopyOptions::new()).map(drop)
+        });
+        let waited = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(waited, Err(mpsc::RecvTimeoutError::Disconnected), "the copy hangs");
+        let panic = copying.join().unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the test asks for a panic"));
+    }
 }

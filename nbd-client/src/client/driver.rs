@@ -143,6 +143,16 @@ impl<T: Transport> Drive for BlockingDriver<T> {
 }
 
 impl BlockingDriver<Socket> {
+    /// Waits for the end of a connection that has nothing to do, or for its waker.
+    pub(crate) fn watch(&mut self) -> Result<(), Error> {
+        self.set_deadline()?;
+        match self.mover.0.wait(Ready::default()) {
+            Ok(ready) if ready.read => self.receive_now().map(drop),
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(error),
+        }
+    }
+
     /// Reads once, if there is something to read. `true` when more may be there, and can be asked
     /// for without waiting.
     pub(crate) fn receive_now(&mut self) -> Result<bool, Error> {

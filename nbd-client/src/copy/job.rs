@@ -10,8 +10,11 @@ use super::outlook::Outlook;
 use super::queue::{Piece, PieceTask, Queue};
 use super::{CopyError, CopyMonitor, CopyOptions, CopyProgress};
 use crate::client::Client;
+use crate::error::Error;
 use crate::export::Export;
+use crate::frame::During;
 use crate::pipeline::RateLimit;
+use crate::transport::Transport as _;
 
 /// The longest range of zeroes in one piece, in bytes, so that several lanes share a longer one.
 const LONG_ZERO: u64 = 1 << 30;
@@ -34,6 +37,38 @@ impl Drop for StopOnPanic<'_> {
 /// How a lane ended.
 fn outcome(joined: std::thread::Result<Result<(), CopyError>>) -> Result<(), CopyError> {
     joined.unwrap_or(Err(CopyError::Panicked))
+}
+
+/// Works on this thread while another one watches a target that has nothing to do yet: its end ends
+/// the work.
+pub(super) fn watch<V>(
+    targets: &mut [Client],
+    queue: &Queue,
+    work: impl FnOnce() -> Result<V, CopyError>,
+) -> Result<V, CopyError> {
+    let Some(Client { io, .. }) = targets.first_mut() else { return work() };
+    let waker = io.mover.0.waker();
+    let waker = waker.map_err(|source| CopyError::Target(Error::io(During::Connect, source)))?;
+    let Some(waker) = waker else { return work() };
+    queue.register(0, waker.clone());
+    let mut wait = move || {
+        loop {
+            waker.will_wait();
+            if queue.is_over() || queue.is_done(true) {
+                return Ok(());
+            }
+            io.watch().map_err(CopyError::Target)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let _guard = StopOnPanic(queue);
+        let builder = std::thread::Builder::new().name("nbd-copy".to_owned());
+        let watching = builder.spawn_scoped(scope, move || wait().inspect_err(|_| queue.stop()));
+        let watching = watching.map_err(CopyError::Thread)?;
+        let done = work();
+        queue.close();
+        outcome(watching.join()).and(done)
+    })
 }
 
 /// A copy under way.

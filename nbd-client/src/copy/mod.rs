@@ -52,7 +52,7 @@ use nbd_extents::plan::{Access, BlockSize, Plan, PlanOptions};
 use nbd_extents::stream::from_iter;
 use nbd_extents::{MAX_END, SurveyOptions, SurveyStats};
 
-use job::Job;
+use job::{Job, watch};
 use queue::Queue;
 
 use crate::client::Client;
@@ -159,16 +159,18 @@ impl Copy {
     ) -> Result<(CopyProgress, SurveyStats), CopyError> {
         let plan_options = self.plan_options(options)?;
         let queue = Queue::default();
-        let Self { mut surveyor, sources, targets, target, monitor, .. } = self;
+        let Self { mut surveyor, sources, mut targets, target, monitor, .. } = self;
+        // the first failure ends the survey as well, which may wait for long
+        surveyor.both().for_each(|connection| connection.io.mover.0.attach(&queue.over));
         if sources.is_empty() {
-            let (map, stats) = whole_map(&mut surveyor, policy, survey, options)?;
+            let map = || whole_map(&mut surveyor, policy, survey, options);
+            let (map, stats) = watch(&mut targets, &queue, map)?;
+            let queue = Queue::default();
             let sources = vec![surveyor.into_client()];
             let job = Job { target: &target, monitor: &monitor, queue: &queue, options };
             let plan = Plan::new(from_iter(map.extents()), plan_options);
             return Ok((job.run(plan, sources, targets)?, stats));
         }
-        // the first failure ends the survey as well, which may wait for long
-        surveyor.both().for_each(|connection| connection.io.mover.0.attach(&queue.over));
         let mut extents = surveyor.survey(survey)?;
         let plan = Plan::new((&mut extents).decide(policy), plan_options);
         let job = Job { target: &target, monitor: &monitor, queue: &queue, options };

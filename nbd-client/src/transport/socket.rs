@@ -116,9 +116,9 @@ impl Socket {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, wanted.read);
             flags.set(PollFlags::OUT, wanted.write);
-            // of two connections the end of one counts also where nothing of it is awaited
+            // the end counts also where nothing is wanted
             #[cfg(target_os = "linux")]
-            flags.set(PollFlags::RDHUP, other.is_some());
+            flags.set(PollFlags::RDHUP, wanted == Ready::default());
             flags
         };
         // a missing waker or other socket is replaced by this socket, polled for no event

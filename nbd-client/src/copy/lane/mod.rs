@@ -15,7 +15,7 @@ use super::{CopyError, CopyMonitor};
 use crate::client::{BlockingDriver, Client};
 use crate::connection::{Connection, Lent, Transfer, in_memory};
 use crate::error::Error;
-use crate::frame::{During, Headers, UnexpectedEof};
+use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
 use crate::pipeline::PipelineOptions;
 use crate::session::{Cookie, Event, RequestInfo};
@@ -94,14 +94,6 @@ enum Write {
 
 fn length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
-}
-
-/// Why a connection was lost, perhaps at a time when nothing was due.
-fn reason(connection: &Connection, lost: Error) -> Error {
-    match lost {
-        Error::GivenUp => UnexpectedEof { during: During::ReplyHeader, got: 0, expected: 0 }.into(),
-        lost => connection.transfers.reason(lost),
-    }
 }
 
 impl Lane {
@@ -266,10 +258,10 @@ impl Lane {
     }
 
     fn source_error(&self, error: Error) -> CopyError {
-        CopyError::Source(reason(&self.source.connection, error))
+        CopyError::Source(self.source.connection.transfers.reason(error))
     }
 
     fn target_error(&self, error: Error) -> CopyError {
-        CopyError::Target(reason(&self.target.connection, error))
+        CopyError::Target(self.target.connection.transfers.reason(error))
     }
 }

@@ -131,6 +131,8 @@ impl Callers {
 
     /// The connection was closed or is lost: everybody who waits is told.
     fn end(&mut self, connection: &Connection, ended: Result<(), Error>) {
+        // before anyone is told, who may call again at once
+        self.inbox.close();
         // the failure of a part says more than the loss that followed
         for (cookie, error) in connection.transfers.failures() {
             if let Some(caller) = self.waiting.remove(&cookie) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nbd_client::connection::Connection;
-use nbd_client::copy::{Copy, CopyOptions};
+use nbd_client::copy::{Copy, CopyError, CopyOptions};
 use nbd_client::frame::{Headers, command};
 use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{ReadRequest, WriteRequest, take_all};
@@ -16,7 +16,8 @@ use nbd_client::{Error, Options, Surveyor, Uri};
 use nbd_extents::action::Full;
 use nbd_extents::{Context, Contexts};
 use proptest::prelude::*;
-use testkit::scripted::{Conn, DONE, Good, ScriptedServer, bytes};
+use testkit::pki::Pki;
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest, bytes};
 
 use testkit::clients::{AnyClient, Kind, SurveyKind};
 
@@ -220,6 +221,51 @@ proptest! {
     }
 }
 
+/// What a socket holds when the limit is over is read first, and counts if it is progress: a whole
+/// answer, or 64 KiB. Bytes that go on to come one by one do not.
+#[test]
+fn bytes_that_are_read_late() {
+    let start = Instant::now();
+    let late = start + LIMIT * 2;
+    let ask = |length: usize, options: &Options| {
+        let mut connection = opened(options.clone().request_timeout(LIMIT), start);
+        let request = ReadRequest::new(0);
+        connection.start(start, |session| session.start_read(&request, vec![0; length])).unwrap();
+        send(&mut connection, start);
+        let reply = bytes::structured_chunk(DONE, 1, 1, &vec![0; length + 8]);
+        (connection, reply)
+    };
+    let usual = Options::new();
+    let (mut whole, reply) = ask(4096, &usual);
+    feed(&mut whole, &reply, late);
+    assert_eq!(whole.poll_timeout(), None);
+    let (mut part, reply) = ask(1 << 20, &usual);
+    for piece in reply[..20 + PROGRESS as usize].chunks(4 << 10) {
+        feed(&mut part, piece, late);
+    }
+    assert_eq!(part.poll_timeout(), Some(late + LIMIT));
+
+    let receive = |connection: &mut Connection, byte, now| {
+        connection.space()[0] = byte;
+        let received = connection.received(1, now);
+        received.and_then(|()| connection.poll(&mut take_all, now).map(drop))
+    };
+    let (mut drip, reply) = ask(4096, &usual);
+    let error = reply[..1000].iter().find_map(|&byte| receive(&mut drip, byte, late).err());
+    assert!(matches!(error, Some(Error::Timeout { .. })), "{error:?}");
+    // neither the whole job nor the handshake gets more time
+    let (mut job, reply) = ask(4096, &Options::new().deadline(Some(late)));
+    assert!(matches!(receive(&mut job, reply[0], late), Err(Error::OutOfTime(_))));
+    let pki = Pki::new();
+    let options = Options::new().connect_timeout(LIMIT).tls(pki.client());
+    let mut handshake = Connection::new("", &options, start).unwrap();
+    assert!(matches!(receive(&mut handshake, b'N', late), Err(Error::Timeout { .. })));
+    // the server agrees to TLS, and goes on with a record
+    let mut tls = Connection::new("", &options, start).unwrap();
+    feed(&mut tls, &[bytes::hello(3), bytes::option_reply(5, 1, &[])].concat(), start);
+    assert!(matches!(receive(&mut tls, 0x16, late), Err(Error::Timeout { .. })));
+}
+
 // ---- once in real time
 
 fn connect(kind: Kind, server: &ScriptedServer, options: &Options) -> AnyClient {
@@ -319,29 +365,49 @@ fn a_read_that_goes_on_is_not_late() {
     }
 }
 
-/// What a scripted server does before it answers a write.
-type Deed = dyn Fn(&mut Conn) -> std::io::Result<()> + Send + Sync;
+/// What a scripted server does before it answers a read or a write.
+type Deed = dyn Fn(&mut Conn, &SeenRequest) -> std::io::Result<()> + Send + Sync;
+
+fn disk(flags: u16, before: Box<Deed>) -> ScriptedServer {
+    ScriptedServer::start(move |conn| {
+        // HAS_FLAGS, CAN_MULTI_CONN
+        conn.handshake(&Good::extended().size(4 * MIB).flags(1 | 1 << 8 | flags))?;
+        conn.serve(|conn, request| match request.command {
+            command::READ => {
+                before(conn, request)?;
+                conn.data(request, request.offset, &vec![7; request.length as usize], DONE)
+            }
+            command::WRITE => before(conn, request).and_then(|()| conn.done(request)),
+            command::BLOCK_STATUS => conn.honest(request, 0),
+            _ => conn.done(request),
+        })
+    })
+    .unwrap()
+}
+
+/// Copies a disk of 4 MiB, and returns how many bytes of it were data.
+fn copy(
+    disks: [(&ScriptedServer, &Options); 2],
+    lanes: usize,
+    pace: PipelineOptions,
+) -> Result<u64, CopyError> {
+    let [(source, from), (target, to)]: [(Uri, _); 2] =
+        disks.map(|(server, options)| (server.uri().parse().unwrap(), options));
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let surveyor = Surveyor::connect(&source, from, &wanted, Order::Together).unwrap();
+    let copy = Copy::connect(surveyor, (&source, from), (&target, to), lanes).unwrap();
+    assert_eq!(copy.lanes(), lanes);
+    let settled = copy.surveyor().survey_options().unwrap();
+    copy.run(Full::new(), settled, &CopyOptions::new().pipeline(pace)).map(|(done, _)| done.copied)
+}
 
 /// The flush of a copy comes when its last lane is ready. The first lane, which sends it, has had
 /// nothing to do for twice its limit by then.
 #[test]
 fn a_copy_gives_its_flush_time_from_when_it_is_sent() {
-    let disk = |flags: u16, write: Box<Deed>| {
-        ScriptedServer::start(move |conn| {
-            // HAS_FLAGS, CAN_MULTI_CONN
-            conn.handshake(&Good::extended().size(4 * MIB).flags(1 | 1 << 8 | flags))?;
-            conn.serve(|conn, request| match request.command {
-                command::READ => conn.data(request, request.offset, &vec![7; request.length as usize], DONE),
-                command::BLOCK_STATUS => conn.honest(request, 0),
-                command::WRITE => write(conn).and_then(|()| conn.done(request)),
-                _ => conn.done(request),
-            })
-        })
-        .unwrap()
-    };
     let is_shared = Arc::new(AtomicBool::new(false));
     // the second lane has one write, and the first one all others
-    let write = move |conn: &mut Conn| {
+    let write = move |conn: &mut Conn, _: &SeenRequest| {
         if conn.number() > 0 {
             is_shared.store(true, Ordering::SeqCst);
             return conn.pause(LIMIT * 2);
@@ -351,15 +417,27 @@ fn a_copy_gives_its_flush_time_from_when_it_is_sent() {
         }
         Ok(())
     };
-    let (source, target) = (disk(1 << 1, Box::new(|_| Ok(()))), disk(1 << 2, Box::new(write)));
-    let (source, target): (Uri, Uri) = (source.uri().parse().unwrap(), target.uri().parse().unwrap());
+    let (source, target) = (disk(1 << 1, Box::new(|_, _| Ok(()))), disk(1 << 2, Box::new(write)));
     let options = Options::new().flush_timeout(Some(LIMIT));
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let surveyor = Surveyor::connect(&source, &options, &wanted, Order::Together).unwrap();
-    let copy = Copy::connect(surveyor, (&source, &options), (&target, &options), 2).unwrap();
-    assert_eq!(copy.lanes(), 2);
-    let settled = copy.surveyor().survey_options().unwrap();
-    let one = CopyOptions::new().pipeline(PipelineOptions::default().requests(1));
-    let (done, _) = copy.run(Full::new(), settled, &one).unwrap();
-    assert_eq!(done.copied, 4 * MIB);
+    let one = PipelineOptions::default().requests(1);
+    assert_eq!(copy([(&source, &options), (&target, &options)], 2, one).unwrap(), 4 * MIB);
+}
+
+/// A copy that has asked its source for more does not wait for its target, which answers at once. It
+/// takes these answers before it says who is late.
+#[test]
+fn a_copy_blames_no_target_that_has_answered() {
+    let source = disk(
+        1 << 1,
+        Box::new(|conn, request| match request.offset {
+            0 => Ok(()),
+            _ => conn.pause(LIMIT * 3),
+        }),
+    );
+    let target = disk(1 << 2, Box::new(|_, _| Ok(())));
+    let (patient, options) = (Options::new(), Options::new().request_timeout(LIMIT));
+    let pace = PipelineOptions::default().piece(1 << 20);
+    let late = copy([(&source, &options), (&target, &options)], 1, pace).unwrap_err();
+    assert!(matches!(late, CopyError::Source(Error::Timeout { .. })), "{late}");
+    assert_eq!(copy([(&source, &patient), (&target, &options)], 1, pace).unwrap(), 4 * MIB);
 }

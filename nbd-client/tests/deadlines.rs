@@ -2,18 +2,19 @@
 //! that was handed out before stays true.
 #![cfg(target_os = "linux")]
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nbd_client::copy::{Copy, CopyError, CopyOptions};
 use nbd_client::frame::{During, command};
-use nbd_client::session::{RequestError, RequestFault, StatusRequest, WriteRequest};
+use nbd_client::session::{Event, RequestError, RequestFault, StatusRequest, WriteRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
 use nbd_client::{Error, ErrorClass, Options, Surveyor, aio};
 use nbd_extents::action::Full;
-use nbd_extents::{Context, Contexts};
+use nbd_extents::{Admission, Context, Contexts};
 use testkit::clients::{Kind, SurveyKind};
 use testkit::endings::{self, Ending};
 use testkit::pki::Pki;
@@ -276,6 +277,88 @@ fn a_goodbye_that_cannot_be_sent_ends_in_time() {
             assert!((LIMIT - EARLY..LIMIT + PATIENCE).contains(&took), "{kind:?}, {name}: {took:?}");
         }
     }
+}
+
+/// A caller that is busy for longer than the limit, while the server meets it and sends its answer.
+fn be_busy(meeting: &Barrier) {
+    meeting.wait();
+    meeting.wait();
+    thread::sleep(LIMIT * 2);
+}
+
+/// The time that a caller takes for its judgement is not the server's.
+#[test]
+fn an_answer_that_came_while_the_caller_judged_is_not_late() {
+    let meeting = Arc::new(Barrier::new(2));
+    let theirs = Arc::clone(&meeting);
+    let serve = move |conn: &mut Conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| {
+            // one descriptor, which is judged when its context has come
+            conn.chunk_header(request, DONE, 5, 12)?;
+            conn.send(&[0; 4])?;
+            theirs.wait();
+            let sent = conn.send(&[0, 0, 16, 0, 0, 0, 0, 0]);
+            theirs.wait();
+            sent
+        })
+    };
+    let pki = Pki::new();
+    let plain = ScriptedServer::start(serve.clone()).unwrap();
+    let tls = ScriptedServer::start_tls(pki.server.server(None), pki.client(), serve).unwrap();
+    for (server, kind) in
+        [&plain, &tls].into_iter().flat_map(|server| Kind::WITH_EVENTS.map(|kind| (server, kind)))
+    {
+        let options = Options::new().request_timeout(LIMIT).require_context("base:allocation");
+        let mut client = kind.connect(&server.uri().parse().unwrap(), &options).unwrap();
+        client.start(|session| session.start_block_status(&StatusRequest::new(0, 4096))).unwrap();
+        let mut admit = |_: &_| {
+            be_busy(&meeting);
+            Admission::Take
+        };
+        let event = client.next_event(&mut admit).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        assert!(matches!(event, Some(Event::Status { .. })), "{kind:?}: {event:?}");
+    }
+}
+
+/// Bytes that take more than one call to be received, and are not progress by themselves.
+const LENGTH: usize = 32 << 10;
+
+/// All tasks share the one thread of their runtime, also those that have a server's answer to take.
+#[test]
+fn an_answer_that_came_while_the_runtime_was_busy_is_not_late() {
+    let (meeting, is_asked) = (Arc::new(Barrier::new(2)), Arc::new(AtomicBool::new(false)));
+    let (theirs, asked) = (Arc::clone(&meeting), Arc::clone(&is_asked));
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact())?;
+        conn.serve(|conn, request| {
+            asked.store(true, Ordering::SeqCst);
+            theirs.wait();
+            let sent = conn.data(request, request.offset, &[7; LENGTH], DONE);
+            theirs.wait();
+            sent
+        })
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let options = Options::new().request_timeout(LIMIT);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let busy = async || {
+            while !is_asked.swap(false, Ordering::SeqCst) {
+                tokio::task::yield_now().await;
+            }
+            be_busy(&meeting);
+        };
+        let client = aio::Client::connect(&uri, &options).await.unwrap();
+        let (data, ()) = tokio::join!(client.read(0, LENGTH), busy());
+        assert_eq!(data.unwrap(), [7; LENGTH]);
+        let mut pool = aio::Pool::connect(&uri, &options, 1).await.unwrap();
+        let mut data = [0; LENGTH];
+        let (read, ()) = tokio::join!(pool.read(0, &mut data), busy());
+        read.unwrap();
+        assert_eq!(data, [7; LENGTH]);
+    });
 }
 
 /// The time for connecting is kept whatever a runtime's threads are busy with, and others find them

@@ -6,7 +6,7 @@
 //! it alone, since any `AsyncRead` and `AsyncWrite` will do for the other.
 #![cfg(unix)]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::{During, Headers};
 use nbd_client::session::{Event, StatusRequest, take_all};
-use nbd_client::transport::{Canceller, Socket, WithDeadline};
+use nbd_client::transport::{Canceller, Ready, Socket, Transport, WithDeadline};
 use nbd_client::uri::Address;
 use nbd_client::{Client, Error, ErrorClass, Options, Pool, Uri, aio};
 use testkit::clients::{AnyClient, Kind, runtime};
@@ -475,6 +475,23 @@ fn a_stream_that_is_never_waited_for_is_out_of_time_as_well() {
     }
 }
 
+/// After its deadline a socket gives what it holds, takes what it has room for, and waits for nothing.
+#[test]
+fn a_socket_does_not_wait_after_its_deadline() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(b"answer").unwrap();
+    let mut socket = Socket::try_from(ours).unwrap();
+    socket.set_deadline(Some(Instant::now())).unwrap();
+    let wanted = Ready { read: true, write: false };
+    assert_eq!(socket.wait(wanted).unwrap(), wanted);
+    assert_eq!(socket.write_now(&[IoSlice::new(b"request")]).unwrap(), 7);
+    let mut answer = [0; 16];
+    assert_eq!(socket.read(&mut answer).unwrap(), 6);
+    for error in [socket.wait(wanted).unwrap_err(), socket.read(&mut answer).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}
+
 /// A stream of which every second call is interrupted: of reads, and of the others. Its peer gets
 /// what is written when that is flushed.
 #[derive(Debug)]
@@ -487,7 +504,7 @@ struct Interrupted {
 impl Interrupted {
     fn call(&mut self, which: usize) -> std::io::Result<()> {
         self.calls[which] ^= true;
-        if self.calls[which] { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        if self.calls[which] { Err(ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 }
 

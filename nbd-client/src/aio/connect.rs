@@ -1,6 +1,7 @@
 //! From a URI to a connected stream of tokio.
 
 use core::fmt::Debug;
+use core::time::Duration;
 use std::io;
 use std::time::Instant;
 
@@ -73,10 +74,14 @@ fn stream(socket: Socket) -> io::Result<BoxedStream> {
     Ok(Box::new(TcpStream::from_std(socket.into())?))
 }
 
-/// Waits for a future until a point in time, which may be never. `None` if it was too late.
+/// Waits for a future until a point in time, which may be never. `None` if it was too late: the
+/// runtime has time to look at its sockets in any case.
 pub(super) async fn before<F: Future>(end: Option<Instant>, future: F) -> Option<F::Output> {
     match end {
-        Some(end) => tokio::time::timeout_at(end.into(), future).await.ok(),
+        Some(end) => {
+            let end = end.max(Instant::now() + Duration::from_millis(1));
+            tokio::time::timeout_at(end.into(), future).await.ok()
+        }
         None => Some(future.await),
     }
 }

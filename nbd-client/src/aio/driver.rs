@@ -142,11 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive for Driven<Awaited<S>> {
     }
 
     async fn exchange(&mut self) -> Result<(), Error> {
-        // a stream that always has bytes would never be late
-        self.connection.handle_timeout(Instant::now())?;
+        // before the wait: a signal may end it before the runtime has looked at the sockets
+        let now = Instant::now();
+        // a stream that always has bytes, or a caller that always drops the call, is late as well
+        self.connection.check_late(now)?;
         let end = self.connection.poll_timeout();
         let moved = before(end, poll_fn(|cx| self.poll_exchange(cx))).await;
-        moved.unwrap_or_else(|| self.connection.handle_timeout(Instant::now()))
+        moved.unwrap_or_else(|| self.connection.handle_timeout(now))
     }
 
     async fn close(&mut self) {

@@ -108,6 +108,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         // while nothing is in flight, no longer than the whole job may take
         let end = driver.io.connection.poll_timeout().filter(|_| is_idle);
         tokio::select! {
+            // it looks at the server once for all jobs that have come
+            biased;
             job = before(end, jobs.recv()) => match job {
                 Some(Some(Job::Begin(number, transfer))) => {
                     outbox.begin(&mut driver.io.connection, number, transfer)?;

@@ -2,7 +2,8 @@
 //!
 //! A slow server is not a dead one: a limit on requests in flight is a limit on time without
 //! progress. Progress is a request answered whole, or [`PROGRESS`] bytes of payload since the limit
-//! last restarted; a byte a second is none. The deadline of the whole job is absolute.
+//! last restarted; a byte a second is none. Bytes that a socket holds when a limit is over were sent
+//! in time, and are taken first. The deadline of the whole job is absolute.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -14,6 +15,8 @@ use crate::session::Session;
 
 /// Payload that is progress, in bytes, sent and received together.
 const PROGRESS: u64 = 64 << 10;
+/// Tries to move bytes after the end of a limit, without progress: more than a socket needs.
+const LATE: u32 = 64;
 /// The most time for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -25,24 +28,27 @@ pub(crate) struct Clock {
     /// Requests answered and bytes of payload moved until then, since the connection began.
     answered: u64,
     pub(super) moved: u64,
+    /// Tries to move bytes since the limit was over.
+    late: u32,
     /// Since when the caller has been busy elsewhere.
     away: Option<Instant>,
 }
 
 impl Clock {
     pub(super) const fn new(started: Instant, limits: TimeLimits) -> Self {
-        Self { limits, restarted: started, answered: 0, moved: 0, away: None }
+        Self { limits, restarted: started, answered: 0, moved: 0, late: 0, away: None }
     }
 
     /// Restarts the limit.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.restarted = now;
+        (self.restarted, self.late) = (now, 0);
     }
 
     /// Restarts the limit if there was progress since the last time.
     pub(super) fn note(&mut self, now: Instant, answered: u64, moved: u64) {
         if answered != self.answered || moved - self.moved >= PROGRESS {
-            (self.restarted, self.answered, self.moved) = (now, answered, moved);
+            (self.answered, self.moved) = (answered, moved);
+            self.restart(now);
         }
     }
 
@@ -76,6 +82,13 @@ impl Clock {
     /// True once the whole job is to be over.
     pub(super) fn is_out_of_time(&self, now: Instant) -> bool {
         self.limits.deadline.is_some_and(|end| end <= now)
+    }
+
+    /// Counts a try to move bytes after the end. True if there were too many, or if no time is left
+    /// for the whole job.
+    pub(super) fn is_too_late(&mut self, now: Instant) -> bool {
+        self.late += 1;
+        self.late > LATE || self.is_out_of_time(now)
     }
 
     /// The limit that has ended the wait by now.

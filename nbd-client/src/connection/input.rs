@@ -49,8 +49,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionLost`] at the end of the stream, and those of [`poll`](Self::poll) for bytes
-    /// that came while nothing was in flight.
+    /// [`Error::ConnectionLost`] at the end of the stream, those of [`poll`](Self::poll) for bytes that
+    /// came while nothing was in flight, and those of [`handle_timeout`](Self::handle_timeout) if bytes
+    /// go on to come long after the end.
     pub fn received(&mut self, count: usize, now: Instant) -> Result<(), Error> {
         self.received_in(count, &mut Lent::default(), now)
     }
@@ -82,7 +83,10 @@ impl Connection {
             self.note(now);
             result.map_err(|error| self.give_up(error.into()))?;
         }
-        if is_unasked { self.process_unasked() } else { Ok(()) }
+        if is_unasked {
+            self.process_unasked()?;
+        }
+        self.check_late(now)
     }
 
     /// Says that receiving failed. [`io::ErrorKind::Interrupted`] is nothing.

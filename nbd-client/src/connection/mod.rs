@@ -5,7 +5,8 @@
 //! replies, transfers of any length, limits of time, shutdown, and the goodbye. A driver owns the
 //! socket and the clock. It sends the [output](Connection::output), reads into the
 //! [space](Connection::space), and waits no longer than [`poll_timeout`](Connection::poll_timeout)
-//! says. The blocking and the tokio client are two such drivers.
+//! says; what the socket holds by then it reads before it says what the time is. The blocking and
+//! the tokio client are two such drivers.
 //!
 //! ```text
 //! output -> socket -> sent          bytes to the server
@@ -440,12 +441,26 @@ impl Connection {
         self.fail(error)
     }
 
-    /// Restarts the limit if there was progress. The goodbye has its time, whatever is sent before
-    /// it, and so have the answers of a server that has hung up.
+    /// Bytes have moved, or were looked for, perhaps after the end. Those that a socket held by then
+    /// may be progress, and no more than these.
+    pub(crate) fn check_late(&mut self, now: Instant) -> Result<(), Error> {
+        let is_late = self.poll_timeout().is_some_and(|end| end <= now);
+        if is_late && (!self.can_restart() || self.clock.is_too_late(now)) {
+            return self.handle_timeout(now);
+        }
+        Ok(())
+    }
+
+    /// True if progress gives more time. The handshake and the goodbye have their time, whatever is
+    /// sent meanwhile, and so have the answers of a server that has hung up.
+    const fn can_restart(&self) -> bool {
+        matches!(self.stage, Stage::Open(..)) && !self.says_goodbye && self.send_error.is_none()
+    }
+
+    /// Restarts the limit if there was progress.
     fn note(&mut self, now: Instant) {
-        if let Stage::Open(session) = &self.stage
-            && !self.says_goodbye
-            && self.send_error.is_none()
+        if self.can_restart()
+            && let Stage::Open(session) = &self.stage
         {
             let stats = session.stats();
             self.clock.note(now, stats.done + stats.failed, session.payload_moved());

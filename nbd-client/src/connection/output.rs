@@ -65,7 +65,10 @@ impl Connection {
                 _ if is_stuck => return self.cannot_send(now),
                 Ok(_) if !has_output => return Ok(()),
                 Ok(0) => return self.send_failed(ErrorKind::WriteZero.into(), now),
-                Ok(count) => self.sent(count, now),
+                Ok(count) => {
+                    self.sent(count, now);
+                    self.check_late(now)?;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && has_output => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return self.send_failed(error, now),

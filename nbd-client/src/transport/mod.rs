@@ -21,7 +21,8 @@ use std::time::Instant;
 
 /// A stream of bytes to a server that keeps a deadline.
 ///
-/// After the deadline, reads and writes fail with [`io::ErrorKind::TimedOut`].
+/// After the deadline nothing is waited for: bytes that are there are read, and calls that would
+/// have to wait fail with [`io::ErrorKind::TimedOut`].
 ///
 /// ```
 /// use nbd_client::transport::Transport;
@@ -39,9 +40,6 @@ use std::time::Instant;
 ///     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
 ///         if let Some(deadline) = self.deadline {
 ///             let left = deadline.saturating_duration_since(Instant::now());
-///             if left.is_zero() {
-///                 return Err(io::ErrorKind::TimedOut.into());
-///             }
 ///             self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
 ///         }
 ///         self.stream.read(buf).map_err(|error| match error.kind() {

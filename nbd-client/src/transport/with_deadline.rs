@@ -7,18 +7,21 @@ use super::{Transport, timed_out};
 
 /// A stream that has no deadlines of its own, for example one through a proxy or a test's pipe.
 ///
-/// The deadline is looked at before each call, and when one would block. A call that blocks in the
-/// stream itself is not woken: give such a stream a timeout of its own (`WouldBlock` is tried again
-/// until the deadline). A stream that never blocks at all would be asked in a busy loop.
+/// The deadline is looked at when a call would block. One that blocks in the stream itself is not
+/// woken: give such a stream a timeout of its own (`WouldBlock` is tried again until the deadline).
+/// A stream that never blocks at all would be asked in a busy loop.
 ///
 /// ```
 /// use nbd_client::transport::{Transport, WithDeadline};
-/// use std::io::{Cursor, Read};
-/// use std::time::Instant;
+/// use std::io::{ErrorKind, Read};
+/// use std::time::{Duration, Instant};
 ///
-/// let mut stream = WithDeadline::new(Cursor::new(vec![1, 2, 3]));
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let silent = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// silent.set_read_timeout(Some(Duration::from_millis(5)))?;
+/// let mut stream = WithDeadline::new(silent);
 /// stream.set_deadline(Some(Instant::now()))?;
-/// assert!(stream.read(&mut [0; 3]).is_err());
+/// assert_eq!(stream.read(&mut [0; 3]).unwrap_err().kind(), ErrorKind::TimedOut);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -33,23 +36,13 @@ impl<S> WithDeadline<S> {
         Self { stream, deadline: None }
     }
 
-    fn check(&self) -> io::Result<()> {
-        match self.deadline {
-            Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
-            _ => Ok(()),
-        }
-    }
-
     /// One call of the stream. Its own timeouts speak as blocking calls that would block.
     fn call<V>(&mut self, call: impl FnOnce(&mut S) -> io::Result<V>) -> io::Result<V> {
-        self.check()?;
-        match call(&mut self.stream) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.check()?;
-                Err(io::ErrorKind::Interrupted.into())
-            }
-            other => other,
-        }
+        call(&mut self.stream).map_err(|error| match self.deadline {
+            _ if error.kind() != io::ErrorKind::WouldBlock => error,
+            Some(deadline) if deadline <= Instant::now() => timed_out(),
+            _ => io::ErrorKind::Interrupted.into(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod begin;
 
 use alloc::collections::VecDeque;
 use core::ops::Range;
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::queue::{Piece, Queue};
@@ -191,9 +192,9 @@ impl Lane {
         self.reads.len() + self.writes.len()
     }
 
-    fn handle_timeouts(&mut self) -> Result<(), CopyError> {
-        self.source.connection.handle_timeout(self.now).map_err(CopyError::Source)?;
-        self.target.connection.handle_timeout(self.now).map_err(CopyError::Target)
+    fn handle_timeouts(&mut self, now: Instant) -> Result<(), CopyError> {
+        self.source.connection.handle_timeout(now).map_err(CopyError::Source)?;
+        self.target.connection.handle_timeout(now).map_err(CopyError::Target)
     }
 
     // ---- bytes
@@ -209,9 +210,9 @@ impl Lane {
         if has_last_events(&self.source.connection) || has_last_events(&self.target.connection) {
             return Ok(());
         }
-        let waited = self.wait()?;
-        self.now = Instant::now();
-        let [source, target] = waited.unwrap_or([Ready { read: true, write: false }; 2]);
+        let [source, target] = self.wait()?;
+        // that of the last wait: what is late now was given time until then
+        let before = core::mem::replace(&mut self.now, Instant::now());
         // The target first: its buffers are needed for the next reads. It is asked in any case,
         // since not all of its answers are waited for.
         if target.read || cfg!(unix) && !self.writes.is_empty() {
@@ -226,12 +227,12 @@ impl Lane {
             }
             self.take_source_events(shared)?;
         }
-        // only now: an answer in the socket is progress
-        if waited.is_none() { self.handle_timeouts() } else { Ok(()) }
+        // Only now: an answer in the socket is progress. Reads that wait tell of it themselves.
+        if cfg!(unix) || self.in_flight() == 0 { self.handle_timeouts(before) } else { Ok(()) }
     }
 
-    /// Waits for either server or a piece; `None` when the time of one is over.
-    fn wait(&mut self) -> Result<Option<[Ready; 2]>, CopyError> {
+    /// Waits for either server or a piece, until the time of one is over.
+    fn wait(&mut self) -> Result<[Ready; 2], CopyError> {
         let waits_for_target = self.waits_for_target();
         let Self { source, target, .. } = self;
         source.set_deadline().map_err(CopyError::Source)?;
@@ -240,13 +241,14 @@ impl Lane {
             Ready { read: waits && driver.connection.in_flight() > 0, write: driver.connection.has_output() }
         });
         match source.mover.0.wait_either(wanted, &mut target.mover.0, others) {
-            Ok(ready) => Ok(Some(ready)),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Some(<_>::default())),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Ok(None),
-            Err(error) if target.mover.0.canceller().is_cancelled() => {
-                target.failed(error).map(Some).map_err(CopyError::Target)
+            Ok(ready) => Ok(ready),
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                Ok([Ready { read: true, write: false }; 2])
             }
-            Err(error) => source.failed(error).map(Some).map_err(CopyError::Source),
+            Err(error) if target.mover.0.canceller().is_cancelled() => {
+                target.failed(error).map_err(CopyError::Target)
+            }
+            Err(error) => source.failed(error).map_err(CopyError::Source),
         }
     }
 

@@ -284,26 +284,36 @@ fn writes_that_are_answered_unread_do_not_pile_up() {
     }
 }
 
+/// A server that refuses the first write before it has read its data. It goes on once it hears by the
+/// sender that the client knows: with `meanwhile`, then it reads the data and says so, and then with `rest`.
+fn refuses_early(
+    meanwhile: impl Fn(&mut Conn, &SeenRequest) -> Result<()> + Send + Sync + 'static,
+    rest: impl Fn(&mut Conn, &SeenRequest) -> Result<()> + Send + Sync + 'static,
+) -> (ScriptedServer, mpsc::Sender<()>, mpsc::Receiver<()>) {
+    let (refused, was_refused) = mpsc::channel();
+    let (whole, is_whole) = mpsc::channel();
+    let was_refused = Mutex::new(was_refused);
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
+        let request = conn.request_header()?;
+        conn.error(&request, 28, "full", DONE)?;
+        was_refused.lock().unwrap().recv().unwrap();
+        meanwhile(conn, &request)?;
+        conn.read(request.length as usize)?;
+        whole.send(()).unwrap();
+        rest(conn, &request)
+    });
+    (server.unwrap(), refused, is_whole)
+}
+
 /// A write that is refused before its data are read is sent to its end while the program rests, and
 /// the time that the server takes for that is not the connection's.
 #[test]
 fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
     let limit = Duration::from_millis(300);
     for kind in [Kind::Pool, Kind::AsyncPool, Kind::Async] {
-        let (refused, was_refused) = mpsc::channel();
-        let (whole, is_whole) = mpsc::channel();
-        let was_refused = Mutex::new(was_refused);
-        let server = ScriptedServer::start(move |conn| {
-            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
-            let request = conn.request_header()?;
-            conn.error(&request, 28, "full", DONE)?;
-            was_refused.lock().unwrap().recv().unwrap();
-            conn.pause(limit * 2)?;
-            conn.read(request.length as usize)?;
-            whole.send(()).unwrap();
-            conn.serve(zeroes)
-        })
-        .unwrap();
+        let (server, refused, is_whole) =
+            refuses_early(move |conn, _| conn.pause(limit * 2), |conn, _| conn.serve(zeroes));
         let mut client = connect(kind, &server, &Options::new().request_timeout(limit));
         // one request, which does not fit into the buffer of a socket
         client.write(0, &vec![7; 256 << 10]).unwrap_err();
@@ -319,22 +329,16 @@ fn a_write_that_is_refused_early_is_sent_while_nothing_is_in_flight() {
 #[test]
 fn nothing_is_received_while_the_rest_of_a_refused_write_is_sent() {
     for kind in [Kind::Pool, Kind::AsyncPool] {
-        let (refused, was_refused) = mpsc::channel();
-        let (whole, is_whole) = mpsc::channel();
-        let was_refused = Mutex::new(was_refused);
-        let server = ScriptedServer::start(move |conn| {
-            conn.handshake(&Good::extended().size(64 * MIB).flags(WRITABLE))?;
-            let request = conn.request_header()?;
-            conn.error(&request, 28, "full", DONE)?;
-            was_refused.lock().unwrap().recv().unwrap();
-            let early = bytes::extended_chunk(DONE, 0, request.cookie + 1, 0, &[]);
-            conn.drip(&early, Duration::from_millis(2))?;
-            conn.read(request.length as usize)?;
-            whole.send(()).unwrap();
-            assert_eq!(conn.request()?.cookie, request.cookie + 1);
-            conn.serve(zeroes)
-        })
-        .unwrap();
+        let (server, refused, is_whole) = refuses_early(
+            |conn, refused| {
+                let early = bytes::extended_chunk(DONE, 0, refused.cookie + 1, 0, &[]);
+                conn.drip(&early, Duration::from_millis(2))
+            },
+            |conn, refused| {
+                assert_eq!(conn.request()?.cookie, refused.cookie + 1);
+                conn.serve(zeroes)
+            },
+        );
         let mut client = connect(kind, &server, &Options::new().request_timeout(TIMEOUT * 10));
         client.write(0, &vec![7; 256 << 10]).unwrap_err();
         refused.send(()).unwrap();

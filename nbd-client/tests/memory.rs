@@ -56,7 +56,11 @@ fn it_follows_the_pace_and_not_the_disk() {
     let server = ScriptedServer::start(|conn| {
         conn.handshake(&Good::extended().size(4 << 30).flags(FLAGS))?;
         conn.serve(|conn, request| match request.command {
-            command::READ => conn.hole(request, request.offset, request.length as u32, DONE),
+            // a hole alone takes no memory
+            command::READ => {
+                conn.hole(request, request.offset, request.length as u32 - 512, 0)?;
+                conn.data(request, request.offset + request.length - 512, &[7; 512], DONE)
+            }
             _ => conn.done(request),
         })
     })

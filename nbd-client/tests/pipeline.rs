@@ -147,6 +147,44 @@ fn blocks_come_in_order_whatever_the_order_of_the_answers() {
     }
 }
 
+/// Holes between data, in blocks of their own and in parts of blocks, and a short block at the end.
+/// All blocks that are holes are the same memory, which nothing was written to.
+#[test]
+fn blocks_that_are_holes_read_as_zeroes() {
+    const PIECE: u64 = 64 * KIB;
+    const SIZE: u64 = 64 * PIECE + 512;
+    let is_hole = |at: u64| !(at / PIECE).is_multiple_of(3);
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::extended().size(SIZE))?;
+        conn.serve(|conn, request| {
+            let SeenRequest { offset, length, .. } = *request;
+            if is_hole(offset) {
+                return conn.hole(request, offset, length as u32, DONE);
+            }
+            conn.hole(request, offset, length as u32 / 2, 0)?;
+            conn.data(request, offset + length / 2, &content(offset, length / 2), DONE)
+        })
+    })
+    .unwrap();
+    for mut pool in pools(&server) {
+        let pace = PipelineOptions::default().piece(PIECE as u32);
+        let mut blocks = pool.read_ahead(Some(0..SIZE), pace).unwrap();
+        let (mut at, mut holes) = (0, HashSet::new());
+        while let Some(block) = blocks.next_block().unwrap() {
+            let length = PIECE.min(SIZE - at);
+            let mut expected = vec![0; length as usize];
+            if is_hole(at) {
+                holes.insert(block.data.as_ptr().addr());
+            } else {
+                expected[length as usize / 2..].copy_from_slice(&content(at, length / 2));
+            }
+            assert!(block.offset == at && block.data == expected, "block at {at}");
+            at += length;
+        }
+        assert_eq!((at, holes.len()), (SIZE, 1));
+    }
+}
+
 #[test]
 fn no_more_is_in_flight_than_the_pace_allows() {
     let server = ScriptedServer::start(|conn| {

@@ -792,6 +792,40 @@ proptest! {
     }
 }
 
+/// Each way in which three requests of one read can be answered: with data, with holes, and with both.
+/// What was in the spare memory before is nowhere to be seen.
+#[test]
+fn a_sparse_read_takes_no_memory_for_holes() {
+    const PART: usize = 64 << 10;
+    const ANSWERS: [&[bool]; 4] = [&[true], &[false], &[true, false], &[false, true]];
+    let whole = (3 * PART) as u64;
+    for (nth, is_sparse) in (0..64_usize).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let blocks = Some([1, 4096, PART as u32]);
+        let mut talk = Talk::open(Terms { blocks, ..Terms::new(USUAL) }, &Options::new());
+        talk.connection.recycle_buffer(vec![0xee; 3 * PART]);
+        let transfer = if is_sparse { Transfer::sparse_read(0..whole) } else { Transfer::read(0..whole) };
+        let cookie = talk.begin_transfer(transfer);
+        let (mut expected, mut events) = (Vec::new(), Vec::new());
+        for (part, request) in talk.asked().iter().enumerate() {
+            let answer = ANSWERS[nth >> (2 * part) & 3];
+            let length = PART / answer.len();
+            for (chunk, &is_data) in answer.iter().enumerate() {
+                let offset = request.offset + (chunk * length) as u64;
+                expected.resize(expected.len() + length, if is_data { 7 } else { 0 });
+                let (kind, content) =
+                    if is_data { (1, vec![7; length]) } else { (2, (length as u32).to_be_bytes().to_vec()) };
+                let payload = [&offset.to_be_bytes()[..], &content].concat();
+                let flags = u16::from(chunk + 1 == answer.len());
+                events.extend(talk.hear(&bytes::structured_chunk(flags, kind, request.cookie, &payload)));
+            }
+        }
+        let takes_none = is_sparse && !expected.contains(&7);
+        let data = if takes_none { Vec::new() } else { expected };
+        assert_eq!(events, [Event::Read { cookie, data }, Event::Done { cookie }], "{nth} {is_sparse}");
+        assert_eq!(!talk.connection.spare_buffer().is_empty(), takes_none, "{nth} {is_sparse}");
+    }
+}
+
 // ---- the connection
 
 /// With a cookie of the caller's as well as with one of the connection's.

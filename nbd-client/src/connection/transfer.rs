@@ -39,18 +39,26 @@ pub struct Transfer {
     bytes: Option<Vec<u8>>,
     /// WRITE_ZEROES that may go out in any way that makes zeroes.
     is_zero: bool,
+    /// A read that takes no memory for holes.
+    is_sparse: bool,
 }
 
 impl Transfer {
     /// A request in exactly this way. The caller lends the bytes that it moves.
     pub(crate) const fn new(request: RequestInfo) -> Self {
-        Self { request, bytes: None, is_zero: false }
+        Self { request, bytes: None, is_zero: false, is_sparse: false }
     }
 
     /// A read into memory that the session has to spare, taken when its first byte comes: reads that
     /// wait for their answers need none.
     pub(crate) fn read(range: Range<u64>) -> Self {
         Self::new(ReadRequest::new(range.start).of(range.end - range.start)).with(Vec::new())
+    }
+
+    /// As [`Self::read`]. If the server says that all of the range is a hole, no memory is taken, and
+    /// [`Event::Read`] comes without bytes.
+    pub(crate) fn sparse_read(range: Range<u64>) -> Self {
+        Self { is_sparse: true, ..Self::read(range) }
     }
 
     /// This request with bytes of its own, as many as it is long, or none as [`Self::read`].
@@ -119,6 +127,8 @@ struct ActiveTransfer {
     /// Why the last range was refused as too long, which is a guess, until a request is done.
     refusal: Option<RequestError>,
     in_flight: usize,
+    /// Holes came while it had no memory.
+    has_holes: bool,
     /// The length to which requests were halved after the server found one too long, in bytes.
     longest: Option<u64>,
     /// The longest request that the server took, in bytes.
@@ -156,6 +166,7 @@ impl Transfers {
             refusal: None,
             transfer,
             in_flight: 0,
+            has_holes: false,
             longest: None,
             taken: 0,
             is_ending: false,
@@ -212,10 +223,18 @@ impl Transfers {
         if owner == 0 {
             return lent;
         }
-        let Some(ActiveTransfer { transfer, .. }) = self.jobs.get_mut(&owner) else { return lent };
+        let Some(ActiveTransfer { transfer, has_holes, .. }) = self.jobs.get_mut(&owner) else { return lent };
         let Some(bytes) = &mut transfer.bytes else { return lent };
-        if bytes.is_empty() {
-            *bytes = session.buffer(in_memory(transfer.request.length));
+        if !bytes.is_empty() {
+            return bytes;
+        }
+        if transfer.is_sparse && session.is_receiving_hole() {
+            *has_holes = true;
+            return &mut [];
+        }
+        *bytes = session.buffer(in_memory(transfer.request.length));
+        if *has_holes {
+            bytes.fill(0);
         }
         bytes
     }
@@ -307,6 +326,10 @@ impl Transfers {
         }
         if let Some(data) = job.transfer.bytes {
             if job.error.is_none() && job.transfer.request.command == Command::Read {
+                debug_assert!(
+                    !data.is_empty() || job.has_holes,
+                    "a read that is answered has bytes or holes"
+                );
                 session.event(Event::Read { cookie, data });
             } else {
                 // a write that was refused early may still have bytes to send

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::ops::Range;
 
 use super::PipelineOptions;
-use crate::connection::Transfer;
+use crate::connection::{Transfer, in_memory};
 use crate::error::Error;
 use crate::pool::{PoolOver, ThreadWorker, Worker};
 use crate::session::{Cookie, Event};
@@ -13,8 +13,9 @@ use crate::session::{Cookie, Event};
 ///
 /// It is the loop of a copy tool: give it the ranges to read, take one block after the other. Each
 /// block lies inside one range; the blocks of a range follow each other without a gap. Blocks come
-/// into memory that is used again, straight from the socket. The pool receives every reply, also
-/// while the program is busy with a block or blocked.
+/// into memory that is used again, straight from the socket; blocks that the server answers with a
+/// hole take none. The pool receives every reply, also while the program is busy with a block or
+/// blocked.
 ///
 /// ```no_run
 /// use nbd_client::pipeline::PipelineOptions;
@@ -49,7 +50,9 @@ pub struct ReadAhead<'a, I, W = ThreadWorker> {
     /// Bytes of those blocks.
     held: u64,
     /// The block that was handed out last.
-    current: Vec<u8>,
+    current: Option<PendingBlock>,
+    /// The content of every block that is a hole, as long as the longest of them.
+    zeroes: Vec<u8>,
     failed: bool,
     /// The first error, until it is told.
     error: Option<Error>,
@@ -60,6 +63,7 @@ struct PendingBlock {
     cookie: Cookie,
     offset: u64,
     length: u64,
+    /// What the server has answered; without bytes, if all of it is a hole.
     data: Option<Vec<u8>>,
 }
 
@@ -93,7 +97,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             range: 0..0,
             blocks: VecDeque::new(),
             held: 0,
-            current: Vec::new(),
+            current: None,
+            zeroes: Vec::new(),
             failed: false,
             error: None,
         })
@@ -103,7 +108,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
     pub(crate) async fn next_call(&mut self) -> Result<Option<Block<'_>>, Error> {
         if !self.failed {
             match self.advance().await {
-                Ok(offset) => return Ok(offset.map(|offset| Block { offset, data: &self.current })),
+                Ok(()) => return Ok(self.current_block()),
                 Err(error) => self.error = Some(error),
             }
             self.failed = true;
@@ -115,26 +120,38 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
         self.error.take().map_or(Ok(None), Err)
     }
 
-    /// Puts the next block into `current` and says where it begins.
-    async fn advance(&mut self) -> Result<Option<u64>, Error> {
-        let last = core::mem::take(&mut self.current);
-        self.held = self.held.saturating_sub(last.len() as u64);
-        self.pool.buffers.keep_for_later(last);
+    /// Makes the next block the current one, if there is a next.
+    async fn advance(&mut self) -> Result<(), Error> {
+        if let Some(last) = self.current.take() {
+            self.held = self.held.saturating_sub(last.length);
+            self.pool.buffers.keep_for_later(last.data.unwrap_or_default());
+        }
         loop {
             self.fill()?;
-            match self.blocks.front_mut() {
-                None => {
-                    // all data are there, but the last reply may not have ended
-                    self.pool.abandon_all().await?;
-                    return Ok(None);
-                }
-                Some(PendingBlock { data: Some(data), .. }) => {
-                    self.current = core::mem::take(data);
-                    return Ok(self.blocks.pop_front().map(|block| block.offset));
+            match self.blocks.front() {
+                // all data are there, but the last reply may not have ended
+                None => return self.pool.abandon_all().await,
+                Some(PendingBlock { data: Some(_), .. }) => {
+                    self.current = self.blocks.pop_front();
+                    return Ok(());
                 }
                 Some(PendingBlock { data: None, .. }) => self.receive().await?,
             }
         }
+    }
+
+    fn current_block(&mut self) -> Option<Block<'_>> {
+        let Self { current, zeroes, .. } = self;
+        let PendingBlock { offset, length, data, .. } = current.as_ref()?;
+        let data = match data.as_deref() {
+            Some(data) if !data.is_empty() => data,
+            _ => {
+                let length = in_memory(*length);
+                zeroes.resize(zeroes.len().max(length), 0);
+                zeroes.get(..length).unwrap_or_default()
+            }
+        };
+        Some(Block { offset: *offset, data })
     }
 
     /// Starts requests as long as there is room, once a quarter of it is free: several are handed
@@ -154,7 +171,7 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             if !self.options.has_room(self.blocks.len(), self.held, length) {
                 break;
             }
-            let cookie = self.pool.begin(Transfer::read(offset..offset + length))?;
+            let cookie = self.pool.begin(Transfer::sparse_read(offset..offset + length))?;
             self.blocks.push_back(PendingBlock { cookie, offset, length, data: None });
             self.held += length;
             self.range.start += length;
@@ -169,7 +186,8 @@ impl<'a, I: Iterator<Item = Range<u64>>, W: Worker> ReadAhead<'a, I, W> {
             Some(Event::Read { cookie, data }) => {
                 let index = self.blocks.partition_point(|block| block.cookie < cookie);
                 let block = self.blocks.get_mut(index).filter(|block| block.cookie == cookie);
-                debug_assert!(block.as_ref().is_some_and(|block| block.length == data.len() as u64));
+                let is_whole = |block: &&mut PendingBlock| [0, block.length].contains(&(data.len() as u64));
+                debug_assert!(block.as_ref().is_some_and(is_whole));
                 block.ok_or(Error::GivenUp)?.data = Some(data);
                 Ok(())
             }

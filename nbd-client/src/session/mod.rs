@@ -172,6 +172,11 @@ impl Session {
         pending.map_or(0, |pending| pending.owner)
     }
 
+    /// True while the payload under way is that of a hole.
+    pub(crate) fn is_receiving_hole(&self) -> bool {
+        self.input.body.is_some_and(|body| body.role == body::Role::Hole)
+    }
+
     /// A number for a transfer; no request has it.
     pub(crate) fn next_number(&mut self) -> Cookie {
         self.requests.next_number()

@@ -45,6 +45,7 @@
 //! |---|---|---|
 //! | the map of an export, in one call | [`survey::map`] | `aio::map` |
 //! | survey with options, in two orders | [`Surveyor`] | `aio::Surveyor` |
+//! | survey with the next requests in flight | [`SurveyStream::ask_ahead`](survey::SurveyStream::ask_ahead) | the same |
 //! | read, write, zero, trim, cache, flush | [`Client`] | `aio::Client`, a handle for many tasks |
 //! | requests that are answered later | [`Client::start`], [`Client::next_event`] | `aio::Driver::start` and `next_event` |
 //! | the status of a range, as it comes | [`Client::block_status`] | events of the same two |
@@ -71,7 +72,8 @@
 //! - Reads, and all calls of [`Client`], are for whole blocks of the export's minimum.
 //!   [`WriteBehind`] and [`Pool`] write any range.
 //! - A pool, a pipeline and `aio::Client` receive each reply as soon as it comes, whatever the
-//!   program does meanwhile, and a survey has no request in flight between two calls.
+//!   program does meanwhile. A survey has no request in flight between two calls, unless it
+//!   [asks ahead](survey::SurveyStream::ask_ahead).
 //!   [`PipelineOptions`](pipeline::PipelineOptions), [`SessionLimits`](session::SessionLimits) and
 //!   a survey's budget bound the memory.
 //! - Requests in flight have no order, and a write is durable only after a FLUSH that was started

@@ -53,6 +53,16 @@ impl Seen {
             thread::sleep(Duration::from_millis(5));
         }
     }
+
+    /// Waits until the server has read this many requests.
+    #[track_caller]
+    fn is_asked(&self, count: u64) {
+        let started = Instant::now();
+        while self.asked.load(Ordering::SeqCst) < count {
+            assert!(started.elapsed() < PATIENCE, "fewer than {count} requests");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// A server that answers everything at once, as far as its client receives.
@@ -159,6 +169,54 @@ async fn an_async_survey_that_nobody_reads_leaves_nothing_in_flight() {
         extents.next_extent().await.unwrap().unwrap();
     }
     assert!(seen.settled() > 1);
+}
+
+/// The server is asked while the caller does something else, and cannot send its answer; once all is
+/// received that is due, it has nothing to send.
+#[test]
+fn a_survey_that_asks_ahead_receives_all_that_is_due() {
+    let (server, seen) = server(READ_ONLY);
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+    let settled = surveyor.survey_options().unwrap().in_flight(8);
+    let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
+    let mut end = 0;
+    for turn in 0..5 {
+        for _ in 0..50_000 {
+            let extent = extents.next_extent().unwrap().unwrap();
+            assert_eq!(extent.start(), end);
+            end = extent.end();
+        }
+        if turn == 0 {
+            seen.is_asked(2);
+        }
+        extents.receive_all();
+        seen.settled();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_async_survey_that_asks_ahead_receives_all_that_is_due() {
+    let (server, seen) = server(READ_ONLY);
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+    let settled = surveyor.survey_options().unwrap().in_flight(8);
+    let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
+    let mut end = 0;
+    for turn in 0..5 {
+        for _ in 0..50_000 {
+            let extent = extents.next_extent().await.unwrap().unwrap();
+            assert_eq!(extent.start(), end);
+            end = extent.end();
+        }
+        if turn == 0 {
+            seen.is_asked(2);
+        }
+        extents.receive_all().await;
+        seen.settled();
+    }
 }
 
 /// Calls whose futures are polled once and then left alone: the task of the connection receives for

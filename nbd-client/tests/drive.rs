@@ -14,9 +14,8 @@ use nbd_client::pipeline::PipelineOptions;
 use nbd_client::session::{Errno, Event, ProtocolError, ReadRequest, SessionLimits, WriteRequest, take_all};
 use nbd_client::survey::{Order, SurveyorError, map};
 use nbd_client::{Error, ErrorClass, Options, aio};
-use nbd_extents::stream::ExtentStream as _;
 use nbd_extents::{Context, Contexts, Extent, Status};
-use testkit::clients::{AnyClient, AnySurveyor, Kind, SurveyKind, runtime};
+use testkit::clients::{AnyClient, Kind, NextExtent, SurveyKind, runtime};
 use testkit::pools::{AnyPool, PoolKind};
 use testkit::scripted::{Conn, DONE, Good, Reaction, ScriptedServer, SeenRequest, bytes};
 
@@ -410,31 +409,20 @@ fn a_survey_that_goes_on_after_an_error_leaves_nothing_out() {
         let uri = server.uri().parse().unwrap();
         let mut surveyor = kind.connect(&uri, &Options::new(), &wanted, Order::BitmapFirst).unwrap();
         let settled = surveyor.survey_options().unwrap().in_flight(4);
-        let ((extents, errors), requests) = match &mut surveyor {
-            AnySurveyor::Blocking(surveyor) => {
-                let mut stream = surveyor.survey(settled).unwrap();
-                (go_on(|| stream.next_extent()), stream.stats().requests)
-            }
-            AnySurveyor::Async(runtime, surveyor) => {
-                let mut stream = surveyor.survey(settled).unwrap();
-                (go_on(|| runtime.block_on(stream.next_extent())), stream.stats().requests)
-            }
-        };
+        let ((extents, errors), stats, _) = surveyor.read(settled, go_on).unwrap();
         assert!(matches!(errors[..], [SurveyorError::Survey(_)]), "{kind:?}, answer {wrong}: {errors:?}");
         let end = extents.iter().fold(0, |at, extent| {
             assert_eq!((extent.start(), extent.status().dirty()), (at, Some(true)), "{kind:?}, {wrong}");
             extent.end()
         });
         assert_eq!(end, SIZE, "{kind:?}, answer {wrong}");
-        assert_eq!(requests, heard.load(Ordering::SeqCst) as u64, "{kind:?}, answer {wrong}");
+        assert_eq!(stats.requests, heard.load(Ordering::SeqCst) as u64, "{kind:?}, answer {wrong}");
         surveyor.disconnect().unwrap();
     }
 }
 
 /// All extents of a survey, and the errors between them: two at most.
-fn go_on(
-    mut next: impl FnMut() -> core::result::Result<Option<Extent<Status>>, SurveyorError>,
-) -> (Vec<Extent<Status>>, Vec<SurveyorError>) {
+fn go_on(next: &mut NextExtent<'_>) -> (Vec<Extent<Status>>, Vec<SurveyorError>) {
     let (mut extents, mut errors) = (Vec::new(), Vec::new());
     while errors.len() < 2 {
         match next() {

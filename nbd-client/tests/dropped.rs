@@ -284,13 +284,15 @@ async fn a_survey_goes_on_where_it_was() {
     let wanted = Contexts::new().require(Context::Allocation).unwrap();
     let uri = server.uri().parse().unwrap();
     let mut expected: Option<Vec<Extent<Status>>> = None;
-    for times in 0..8 {
+    for (times, ahead) in (0..8).flat_map(|times| [(times, false), (times, true)]) {
         let mut surveyor =
             aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
         let settled = surveyor.survey_options().unwrap().max_request(4 * MIB);
-        let mut stream = surveyor.survey(settled).unwrap();
+        let stream = surveyor.survey(settled).unwrap();
+        let mut stream = if ahead { stream.ask_ahead() } else { stream };
         let mut extents = Vec::new();
         loop {
+            poll_and_drop(stream.receive_all(), times).await;
             let next = match poll_and_drop(stream.next_extent(), times).await {
                 Some(next) => next,
                 None => stream.next_extent().await,
@@ -303,7 +305,8 @@ async fn a_survey_goes_on_where_it_was() {
         assert_eq!(*expected.get_or_insert_with(|| extents.clone()), extents, "after {times} polls");
         // a call that collects loses what it has, and the rest follows
         let settled = surveyor.survey_options().unwrap().max_request(4 * MIB);
-        let mut stream = surveyor.survey(settled).unwrap();
+        let stream = surveyor.survey(settled).unwrap();
+        let mut stream = if ahead { stream.ask_ahead() } else { stream };
         let rest = match poll_and_drop(stream.collect_vec(), times).await {
             Some(all) => all.unwrap(),
             None => stream.collect_vec().await.unwrap(),

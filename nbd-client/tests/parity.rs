@@ -74,7 +74,8 @@ fn blocking(uri: &Uri, options: &Options, contexts: &Contexts) -> Result<(), Sur
     let _ = surveyor.connection_stats().count();
     let _ = (surveyor.export().size(), surveyor.is_read_only(), surveyor.assumes_data());
     let settled = surveyor.survey_options()?;
-    let mut extents = surveyor.survey(settled)?;
+    let mut extents = surveyor.survey(settled)?.ask_ahead();
+    extents.receive_all();
     extents.next_extent()?;
     let _ = (extents.stats(), extents.as_survey().resume_point());
     extents.collect_vec()?;
@@ -143,7 +144,8 @@ async fn asynchronous(uri: &Uri, options: &Options, contexts: &Contexts) -> Resu
     let _ = surveyor.connection_stats().count();
     let _ = (surveyor.export().size(), surveyor.is_read_only(), surveyor.assumes_data());
     let settled = surveyor.survey_options()?;
-    let mut extents = surveyor.survey(settled)?;
+    let mut extents = surveyor.survey(settled)?.ask_ahead();
+    extents.receive_all().await;
     extents.next_extent().await?;
     extents.collect_vec().await?;
     let _ = (extents.stats(), extents.as_survey().resume_point());

@@ -308,7 +308,7 @@ fn read_async(server: &ScriptedServer) -> (Vec<String>, Option<SurveyorError>) {
     let (options, contexts) = (Options::new(), contexts());
     match runtime.block_on(aio::Surveyor::open(&options, &contexts, Order::Together, connect)) {
         Ok(surveyor) => {
-            let mut surveyor = AnySurveyor::Async(runtime, Box::new(surveyor));
+            let mut surveyor = AnySurveyor::awaited(runtime, surveyor, false);
             let settled = surveyor.survey_options().unwrap();
             let run = surveyor.run(settled, usize::MAX).unwrap();
             (run.extents.iter().map(ToString::to_string).collect(), run.error)

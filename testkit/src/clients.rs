@@ -297,15 +297,25 @@ impl AnyClient {
     }
 }
 
-/// The kinds of surveyor.
+/// The kinds of surveyor: of either client, and asking in rounds or ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SurveyKind {
     Blocking,
+    BlockingAhead,
     Async,
+    AsyncAhead,
 }
 
 impl SurveyKind {
-    pub const ALL: [Self; 2] = [Self::Blocking, Self::Async];
+    pub const ALL: [Self; 4] = [Self::Blocking, Self::BlockingAhead, Self::Async, Self::AsyncAhead];
+
+    pub const fn is_async(self) -> bool {
+        matches!(self, Self::Async | Self::AsyncAhead)
+    }
+
+    const fn asks_ahead(self) -> bool {
+        matches!(self, Self::BlockingAhead | Self::AsyncAhead)
+    }
 
     pub fn connect(
         self,
@@ -314,16 +324,13 @@ impl SurveyKind {
         contexts: &Contexts,
         order: Order,
     ) -> Result<AnySurveyor, SurveyorError> {
-        Ok(match self {
-            Self::Blocking => {
-                AnySurveyor::Blocking(Box::new(Surveyor::connect(uri, options, contexts, order)?))
-            }
-            Self::Async => {
-                let runtime = runtime();
-                let surveyor = runtime.block_on(aio::Surveyor::connect(uri, options, contexts, order))?;
-                AnySurveyor::Async(runtime, Box::new(surveyor))
-            }
-        })
+        if !self.is_async() {
+            let surveyor = Surveyor::connect(uri, options, contexts, order)?;
+            return Ok(AnySurveyor::blocking(surveyor, self.asks_ahead()));
+        }
+        let runtime = runtime();
+        let surveyor = runtime.block_on(aio::Surveyor::connect(uri, options, contexts, order))?;
+        Ok(AnySurveyor::awaited(runtime, surveyor, self.asks_ahead()))
     }
 
     /// As [`Self::connect`], over connected streams, one connection after the other.
@@ -336,28 +343,30 @@ impl SurveyKind {
     ) -> Result<AnySurveyor, SurveyorError> {
         let mut streams = streams.into_iter();
         let mut next = || streams.next().expect("no more connections");
-        Ok(match self {
-            Self::Blocking => {
-                let connect =
-                    |options: &Options| Client::over(Socket::try_from(next()).unwrap(), "", options);
-                AnySurveyor::Blocking(Box::new(Surveyor::open(options, contexts, order, connect)?))
-            }
-            Self::Async => {
-                let runtime = runtime();
-                let connect = |options: Options| {
-                    let stream = next();
-                    async move { aio::Driver::over(boxed(stream), "", &options).await }
-                };
-                let surveyor = runtime.block_on(aio::Surveyor::open(options, contexts, order, connect))?;
-                AnySurveyor::Async(runtime, Box::new(surveyor))
-            }
-        })
+        if !self.is_async() {
+            let connect = |options: &Options| Client::over(Socket::try_from(next()).unwrap(), "", options);
+            let surveyor = Surveyor::open(options, contexts, order, connect)?;
+            return Ok(AnySurveyor::blocking(surveyor, self.asks_ahead()));
+        }
+        let runtime = runtime();
+        let connect = |options: Options| {
+            let stream = next();
+            async move { aio::Driver::over(boxed(stream), "", &options).await }
+        };
+        let surveyor = runtime.block_on(aio::Surveyor::open(options, contexts, order, connect))?;
+        Ok(AnySurveyor::awaited(runtime, surveyor, self.asks_ahead()))
     }
 }
 
 /// A surveyor of any kind, in blocking calls.
 #[derive(Debug)]
-pub enum AnySurveyor {
+pub struct AnySurveyor {
+    surveyor: Either,
+    asks_ahead: bool,
+}
+
+#[derive(Debug)]
+enum Either {
     Blocking(Box<Surveyor>),
     Async(Runtime, Box<aio::Surveyor>),
 }
@@ -372,59 +381,81 @@ pub struct SurveyRun {
     pub resume_point: ResumePoint,
 }
 
+/// A call for the next extent of a survey.
+pub type NextExtent<'a> = dyn FnMut() -> Result<Option<Extent<Status>>, SurveyorError> + 'a;
+
 impl AnySurveyor {
+    fn blocking(surveyor: Surveyor, asks_ahead: bool) -> Self {
+        Self { surveyor: Either::Blocking(Box::new(surveyor)), asks_ahead }
+    }
+
+    pub fn awaited(runtime: Runtime, surveyor: aio::Surveyor, asks_ahead: bool) -> Self {
+        Self { surveyor: Either::Async(runtime, Box::new(surveyor)), asks_ahead }
+    }
+
     pub fn export(&self) -> &Export {
-        match self {
-            Self::Blocking(surveyor) => surveyor.export(),
-            Self::Async(_, surveyor) => surveyor.export(),
+        match &self.surveyor {
+            Either::Blocking(surveyor) => surveyor.export(),
+            Either::Async(_, surveyor) => surveyor.export(),
         }
     }
 
     pub fn is_read_only(&self) -> bool {
-        match self {
-            Self::Blocking(surveyor) => surveyor.is_read_only(),
-            Self::Async(_, surveyor) => surveyor.is_read_only(),
+        match &self.surveyor {
+            Either::Blocking(surveyor) => surveyor.is_read_only(),
+            Either::Async(_, surveyor) => surveyor.is_read_only(),
         }
     }
 
     pub fn assumes_data(&self) -> bool {
-        match self {
-            Self::Blocking(surveyor) => surveyor.assumes_data(),
-            Self::Async(_, surveyor) => surveyor.assumes_data(),
+        match &self.surveyor {
+            Either::Blocking(surveyor) => surveyor.assumes_data(),
+            Either::Async(_, surveyor) => surveyor.assumes_data(),
         }
     }
 
     pub fn connection_stats(&self) -> Vec<SessionStats> {
-        match self {
-            Self::Blocking(surveyor) => surveyor.connection_stats().collect(),
-            Self::Async(_, surveyor) => surveyor.connection_stats().collect(),
+        match &self.surveyor {
+            Either::Blocking(surveyor) => surveyor.connection_stats().collect(),
+            Either::Async(_, surveyor) => surveyor.connection_stats().collect(),
         }
     }
 
     pub fn survey_options(&self) -> Result<SurveyOptions, SurveyorError> {
-        match self {
-            Self::Blocking(surveyor) => surveyor.survey_options(),
-            Self::Async(_, surveyor) => surveyor.survey_options(),
+        match &self.surveyor {
+            Either::Blocking(surveyor) => surveyor.survey_options(),
+            Either::Async(_, surveyor) => surveyor.survey_options(),
         }
+    }
+
+    /// Starts a survey, and has `work` read it. Returns the survey's counters and where it can be
+    /// resumed, too.
+    pub fn read<R>(
+        &mut self,
+        options: SurveyOptions,
+        work: impl FnOnce(&mut NextExtent<'_>) -> R,
+    ) -> Result<(R, SurveyStats, ResumePoint), SurveyorError> {
+        Ok(match &mut self.surveyor {
+            Either::Blocking(surveyor) => {
+                let stream = surveyor.survey(options)?;
+                let mut stream = if self.asks_ahead { stream.ask_ahead() } else { stream };
+                let done = work(&mut || stream.next_extent());
+                (done, stream.stats(), stream.as_survey().resume_point())
+            }
+            Either::Async(runtime, surveyor) => {
+                let stream = surveyor.survey(options)?;
+                let mut stream = if self.asks_ahead { stream.ask_ahead() } else { stream };
+                let done = work(&mut || runtime.block_on(stream.next_extent()));
+                (done, stream.stats(), stream.as_survey().resume_point())
+            }
+        })
     }
 
     /// Surveys until the end, an error, or `most` extents.
     pub fn run(&mut self, options: SurveyOptions, most: usize) -> Result<SurveyRun, SurveyorError> {
         let mut extents = Vec::new();
-        Ok(match self {
-            Self::Blocking(surveyor) => {
-                let mut stream = surveyor.survey(options)?;
-                let error = collect(&mut extents, most, || stream.next_extent());
-                let (stats, resume_point) = (stream.stats(), stream.as_survey().resume_point());
-                SurveyRun { extents, error, stats, resume_point }
-            }
-            Self::Async(runtime, surveyor) => {
-                let mut stream = surveyor.survey(options)?;
-                let error = collect(&mut extents, most, || runtime.block_on(stream.next_extent()));
-                let (stats, resume_point) = (stream.stats(), stream.as_survey().resume_point());
-                SurveyRun { extents, error, stats, resume_point }
-            }
-        })
+        let (error, stats, resume_point) = self.read(options, |next| collect(&mut extents, most, next))?;
+        Ok(SurveyRun { extents, error, stats, resume_point })
     }
 
     /// All extents of a survey that must come to its end.
@@ -434,9 +465,9 @@ impl AnySurveyor {
     }
 
     pub fn disconnect(self) -> Result<(), SurveyorError> {
-        match self {
-            Self::Blocking(surveyor) => surveyor.disconnect(),
-            Self::Async(runtime, surveyor) => runtime.block_on(surveyor.disconnect()),
+        match self.surveyor {
+            Either::Blocking(surveyor) => surveyor.disconnect(),
+            Either::Async(runtime, surveyor) => runtime.block_on(surveyor.disconnect()),
         }
     }
 }
@@ -444,7 +475,7 @@ impl AnySurveyor {
 fn collect(
     extents: &mut Vec<Extent<Status>>,
     most: usize,
-    mut next: impl FnMut() -> Result<Option<Extent<Status>>, SurveyorError>,
+    next: &mut NextExtent<'_>,
 ) -> Option<SurveyorError> {
     while extents.len() < most {
         match next() {

@@ -42,7 +42,7 @@ impl Observer<'_> {
                 Phase::Replies => self.replies(kind, &options, row),
             }
         });
-        assert_eq!(words[0], words[1], "the blocking client and the asynchronous one");
+        assert!(words.iter().all(|&word| word == words[0]), "not the same of all kinds: {words:?}");
         words[0]
     }
 
@@ -51,7 +51,7 @@ impl Observer<'_> {
     #[track_caller]
     fn handshake(&self, kind: SurveyKind, options: &Options, row: Option<u8>) -> RowVerdict {
         let options = options.clone().want_context("base:allocation");
-        let kind = if kind == SurveyKind::Async { Kind::AsyncDriver } else { Kind::Blocking };
+        let kind = if kind.is_async() { Kind::AsyncDriver } else { Kind::Blocking };
         let Ok(client) = kind.connect(&self.uri.parse().unwrap(), &options) else { return RowVerdict::Fatal };
         if !client.export().missing.is_empty() {
             return RowVerdict::RequestError;

@@ -119,6 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SurveyStream<'_, S> {
         self.extent().await
     }
 
+    /// Receives all answers that are due, of a stream that [asks ahead](Self::ask_ahead): nothing is
+    /// in flight afterwards. If one of them is a fault, the next extent is its error. A call that is
+    /// dropped loses nothing.
+    pub async fn receive_all(&mut self) {
+        self.receive_due().await;
+    }
+
     /// All extents that are left. A call that is dropped loses those that it has collected; the
     /// next one goes on after them.
     ///

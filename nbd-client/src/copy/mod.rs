@@ -218,7 +218,7 @@ fn whole_map<P: Policy>(
     options: &CopyOptions,
 ) -> Result<(ExtentMap<nbd_extents::Action>, SurveyStats), CopyError> {
     let size = surveyor.export().size();
-    let mut extents = surveyor.survey(survey)?;
+    let mut extents = surveyor.survey(survey)?.ask_ahead();
     let cap = Cap::bytes(MAP_BYTES);
     let cap = if options.access == Access::DirtyOnly { cap.keeping_skipped() } else { cap };
     let capped =

@@ -67,6 +67,14 @@ impl<T: Transport> Surveyor<T> {
     }
 }
 
+impl<T: Transport> SurveyStream<'_, Blocking<T>> {
+    /// Receives all answers that are due, of a stream that [asks ahead](Self::ask_ahead): nothing is
+    /// in flight afterwards. If one of them is a fault, the next extent is its error.
+    pub fn receive_all(&mut self) {
+        block_on(self.receive_due());
+    }
+}
+
 impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
     type Status = Status;
     type Error = SurveyorError;
@@ -79,6 +87,7 @@ impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
             match self.step()? {
                 SurveyStep::Ready(extent) => return Ok(extent),
                 SurveyStep::Wait(side) => block_on(self.wait(side)),
+                SurveyStep::Send(side) => block_on(self.send(side)),
             }
         }
     }

@@ -175,7 +175,7 @@ impl<M> SurveyorOver<M> {
     {
         let options = self.survey_options()?;
         let mut map = MapBuilder::covering(0..self.export().size());
-        let mut extents = self.survey(options)?;
+        let mut extents = self.survey(options)?.ask_ahead();
         while let Some(extent) = extents.extent().await? {
             map.push(extent)?;
         }

@@ -181,7 +181,7 @@ impl Job {
         let range = self.range(size)?;
         self.progress.total(range.end - range.start);
         let options = surveyor.survey_options()?.range(range.clone())?.allow_writable();
-        let map = read(surveyor.survey(options)?, range, &self.progress)?;
+        let map = read(surveyor.survey(options)?.ask_ahead(), range, &self.progress)?;
         // all that was asked has been answered
         surveyor.disconnect().ok();
         Ok((map, size))

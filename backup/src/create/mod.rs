@@ -284,7 +284,7 @@ impl Backup {
         if let Some(bytes) = self.assumed_block {
             options = options.assumed_block(bytes).map_err(SurveyorError::from)?;
         }
-        let mut extents = surveyor.survey(options)?;
+        let mut extents = surveyor.survey(options)?.ask_ahead();
         let cap = Cap::bytes(self.map_memory);
         let cap = if self.order == Order::BitmapFirst { cap.keeping_skipped() } else { cap };
         let capped = ExtentMap::capped((&mut extents).decide(policy), 0..size, cap)?;

@@ -1,15 +1,16 @@
-//! A survey in a thread of its own, so that the server works while the map is written.
+//! A survey in a thread of its own, which asks ahead, so that the server works while the map is
+//! written.
 //!
-//! A survey has nothing in flight while its caller is busy: an output that stalls must not keep a
-//! server from sending. In one thread the server would therefore rest while the program writes.
+//! An output that stalls must not keep a server from sending: before the thread waits for it, all
+//! answers that are due are received.
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use nbd_client::Surveyor;
-use nbd_client::survey::SurveyorError;
+use nbd_client::survey::{SurveyStream, SurveyorError};
 use nbd_extents::stream::ExtentSource;
 use nbd_extents::{Extent, Status, SurveyOptions, SurveyStats};
 
@@ -70,21 +71,38 @@ fn survey(
     options: SurveyOptions,
     batches: &SyncSender<Vec<Extent<Status>>>,
 ) -> Surveyed {
-    let mut extents = surveyor.survey(options)?;
+    let mut extents = surveyor.survey(options)?.ask_ahead();
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         let read = fill(&mut batch, &mut extents);
         // the extents before an error are right, and are written
         let is_whole = batch.len() == BATCH;
-        let is_read = batches.send(batch).is_ok();
+        let is_read = hand_over(batch, batches, &mut extents);
         read?;
         if !is_whole || !is_read {
             break;
         }
     }
     let stats = extents.stats();
-    surveyor.disconnect().ok(); // all that was asked has been answered
+    // the map is whole, or nobody reads it any more
+    surveyor.disconnect().ok();
     Ok(stats)
+}
+
+/// Hands a batch over; false if nobody reads any more.
+fn hand_over(
+    batch: Vec<Extent<Status>>,
+    batches: &SyncSender<Vec<Extent<Status>>>,
+    extents: &mut SurveyStream<'_>,
+) -> bool {
+    match batches.try_send(batch) {
+        Ok(()) => true,
+        Err(TrySendError::Disconnected(_)) => false,
+        Err(TrySendError::Full(batch)) => {
+            extents.receive_all();
+            batches.send(batch).is_ok()
+        }
+    }
 }
 
 /// Reads extents until the batch is full or the survey has ended.

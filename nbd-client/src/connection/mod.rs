@@ -300,12 +300,8 @@ impl Connection {
         Ok((session, &mut self.transfers))
     }
 
-    /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
-    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
-        if let Stage::Open(session) = &mut self.stage { session.spare_buffer() } else { Vec::new() }
-    }
-
-    /// A buffer of `length` bytes in such memory, if there is some.
+    /// A buffer of `length` bytes in memory of a payload that was sent, or of a read that failed, if
+    /// there is some.
     pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
         if let Stage::Open(session) = &mut self.stage { session.buffer(length) } else { vec![0; length] }
     }
@@ -317,7 +313,7 @@ impl Connection {
         }
     }
 
-    /// Gives memory back, to be had again from [`Self::spare_buffer`].
+    /// Gives memory back, to be had again from [`Self::buffer`].
     pub(crate) fn recycle_buffer(&mut self, buffer: Vec<u8>) {
         if let Stage::Open(session) = &mut self.stage {
             session.recycle_buffer(buffer);

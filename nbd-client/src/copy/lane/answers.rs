@@ -85,9 +85,6 @@ impl Lane {
         match write {
             Write::Data { range, kept, part } => {
                 self.held -= length(&range);
-                // for the next read
-                let spare = self.target.connection.spare_buffer();
-                self.source.connection.recycle_buffer(spare);
                 shared.monitor.add_copied(part.unwrap_or(length(&range)));
                 self.is_ragged &= part.is_none();
                 kept.map_or(Ok(()), |kept| self.check(range, Some(kept)))

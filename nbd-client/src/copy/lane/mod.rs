@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::frame::{During, Headers};
 use crate::number_map::NumberMap;
 use crate::pipeline::PipelineOptions;
-use crate::session::{Cookie, Event, RequestInfo};
+use crate::session::{BufferPool, Cookie, Event, RequestInfo};
 use crate::transport::{Ready, Socket, Transport as _};
 
 /// The state of a copy that all lanes share.
@@ -100,11 +100,15 @@ fn length(range: &Range<u64>) -> u64 {
 impl Lane {
     pub(super) fn new(
         number: usize,
-        source: Client,
-        target: Client,
+        mut source: Client,
+        mut target: Client,
         options: PipelineOptions,
         verify: bool,
     ) -> Self {
+        // what was written is the memory of the next reads
+        let buffers = BufferPool::default();
+        source.io.connection.use_buffers(&buffers);
+        target.io.connection.use_buffers(&buffers);
         let export = target.export();
         let allocation = export.context("base:allocation").map(|context| context.id);
         let (target_headers, target_size) = (export.headers, export.size());

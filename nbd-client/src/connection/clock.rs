@@ -27,7 +27,7 @@ pub(crate) struct Clock {
     restarted: Instant,
     /// Requests answered and bytes of payload moved until then, since the connection began.
     answered: u64,
-    pub(super) moved: u64,
+    moved: u64,
     /// Tries to move bytes since the limit was over.
     late: u32,
     /// Since when the caller has been busy elsewhere.
@@ -42,6 +42,13 @@ impl Clock {
     /// Restarts the limit.
     pub(super) fn restart(&mut self, now: Instant) {
         (self.restarted, self.late) = (now, 0);
+    }
+
+    /// Restarts the limit for a request with nothing in flight beside it: bytes that have moved before
+    /// are no progress of it.
+    pub(super) fn begin(&mut self, now: Instant, moved: u64) {
+        self.moved = moved;
+        self.restart(now);
     }
 
     /// Restarts the limit if there was progress since the last time.

@@ -292,9 +292,8 @@ impl Connection {
         self.check_sending()?;
         if self.stage.awaits_nothing() {
             self.process_unasked()?;
-            self.clock.restart(now);
-            // bytes that have moved before are no progress of this request
-            self.clock.moved = self.session().map_or(0, Session::payload_moved);
+            let moved = self.session().map_or(0, Session::payload_moved);
+            self.clock.begin(now, moved);
         }
         let Stage::Open(session) = &mut self.stage else { return Err(Error::GivenUp) };
         Ok((session, &mut self.transfers))

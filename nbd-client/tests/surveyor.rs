@@ -2,15 +2,20 @@
 //! connections may differ, and odd handshakes that must do no harm. The peer is a thread with a script.
 #![cfg(unix)]
 
+use std::io::Result as IoResult;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use nbd_client::frame::Headers;
-use nbd_client::session::{RequestError, RequestFault, StatusRequest};
+use nbd_client::session::{Errno, RequestError, RequestFault, StatusRequest};
 use nbd_client::survey::{Order, SurveyorError};
 use nbd_client::transport::Canceller;
 use nbd_client::{Error, Options};
 use nbd_extents::{Context, Contexts};
-use testkit::clients::{AnyClient, AnySurveyor, Kind, SurveyKind};
+use testkit::clients::{AnyClient, AnySurveyor, Kind, SurveyKind, SurveyRun};
 use testkit::peer::{Peer, handshake};
 use testkit::scripted::bytes::{block_size_info, error, structured_chunk};
+use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 
 const READ_ONLY: u16 = 3;
 const WRITABLE: u16 = 1;
@@ -152,10 +157,61 @@ fn a_server_that_shuts_down_is_told_goodbye() {
         let (stream, heard) = Peer::new(words, structured_chunk(1, 0x8001, 1, &error(108, b""))).start();
         let mut surveyor = kind.over(&options(), &allocation(), Order::Together, [stream]).unwrap();
         let options = surveyor.survey_options().unwrap();
-        surveyor.survey(options).unwrap_err();
+        // it is not asked again, and the error is its own
+        let error = surveyor.survey(options).unwrap_err();
+        let is_its_own = matches!(&error, SurveyorError::Client(error) if error.is_errno(Errno::ESHUTDOWN));
+        assert!(is_its_own, "{kind:?}: {error}");
         drop(surveyor);
         let heard = heard.recv().unwrap();
         let disc = &heard[heard.len() - 28..];
         assert_eq!(disc[..8], [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 2], "{kind:?}: the last word is DISC");
+    }
+}
+
+/// Surveys a server that gives these answers to the first, the second request and so on. Returns how
+/// many there were, too.
+fn survey_of(
+    kind: SurveyKind,
+    answer: impl Fn(&mut Conn, &SeenRequest, usize) -> IoResult<()> + Send + Sync + 'static,
+) -> (SurveyRun, usize) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&asked);
+    let server = ScriptedServer::start(move |conn| {
+        conn.handshake(&Good::compact().size(SIZE).flags(READ_ONLY))?;
+        conn.serve(|conn, request| answer(conn, request, theirs.fetch_add(1, Ordering::SeqCst)))
+    })
+    .unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = kind.connect(&uri, &Options::new(), &allocation(), Order::Together).unwrap();
+    let options = surveyor.survey_options().unwrap().max_retries(2);
+    (surveyor.run(options, usize::MAX).unwrap(), asked.load(Ordering::SeqCst))
+}
+
+/// A request that fails is asked again a few times, and then the error says what the server said.
+#[test]
+fn a_request_that_fails_is_asked_again() {
+    for kind in SurveyKind::ALL {
+        let (run, asked) = survey_of(kind, |conn, request, nth| match nth {
+            0 | 1 => conn.error(request, 5, "bad sector", DONE),
+            _ => conn.honest(request, 3),
+        });
+        assert!(run.error.is_none(), "{kind:?}: {:?}", run.error);
+        assert_eq!((run.extents.len(), run.extents[0].range(), asked), (1, 0..SIZE, 3), "{kind:?}");
+
+        let (run, asked) = survey_of(kind, |conn, request, _| conn.error(request, 5, "bad sector", DONE));
+        let Some(SurveyorError::Client(error)) = run.error else { panic!("{kind:?}: {:?}", run.error) };
+        assert!(error.is_errno(Errno(5)) && error.to_string().contains("bad sector"), "{kind:?}: {error}");
+        assert_eq!((run.extents.len(), asked), (0, 3), "{kind:?}");
+    }
+}
+
+/// An answer without a context is a fault of the server, and is not asked for again.
+#[test]
+fn an_answer_without_a_context_says_which() {
+    for kind in SurveyKind::ALL {
+        let (run, asked) = survey_of(kind, |conn, request, _| conn.done(request));
+        let Some(SurveyorError::Survey(error)) = run.error else { panic!("{kind:?}: {:?}", run.error) };
+        assert!(error.to_string().contains("base:allocation"), "{kind:?}: {error}");
+        assert_eq!((run.extents.len(), asked), (0, 1), "{kind:?}");
     }
 }

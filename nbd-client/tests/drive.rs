@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use nbd_client::frame::{command, option_type};
 use nbd_client::pipeline::PipelineOptions;
-use nbd_client::session::{Errno, Event, ProtocolError, ReadRequest, SessionLimits, WriteRequest, take_all};
+use nbd_client::session::{
+    Errno, Event, ProtocolError, ReadRequest, SessionLimits, StartError, WriteRequest, take_all,
+};
 use nbd_client::survey::{Order, SurveyorError, map};
 use nbd_client::{Error, ErrorClass, Options, aio};
 use nbd_extents::{Context, Contexts, Extent, Status};
@@ -556,6 +558,17 @@ fn a_survey_keeps_within_the_limits_of_its_session() {
             assert!(run.error.is_none() && !run.extents.is_empty(), "{kind:?}: {:?}", run.error);
         }
         surveyor.disconnect().unwrap();
+    }
+    // none at all is an error that says so, and no wait
+    limits.max_in_flight = 0;
+    for kind in SurveyKind::ALL {
+        let (uri, options) = (server.uri().parse().unwrap(), Options::new().session_limits(limits));
+        let mut surveyor = kind.connect(&uri, &options, &wanted, Order::Together).unwrap();
+        let settled = surveyor.survey_options().unwrap();
+        let error = surveyor.run(settled, usize::MAX).unwrap().error;
+        let reason = StartError::TooManyInFlight(0);
+        let says_so = matches!(&error, Some(SurveyorError::Client(Error::Start(start))) if *start == reason);
+        assert!(says_so, "{kind:?}: {error:?}");
     }
 }
 

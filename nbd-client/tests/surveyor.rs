@@ -3,8 +3,9 @@
 #![cfg(unix)]
 
 use std::io::Result as IoResult;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nbd_client::frame::Headers;
 use nbd_client::session::{Errno, RequestError, RequestFault, StatusRequest};
@@ -20,6 +21,8 @@ use testkit::scripted::{Conn, DONE, Good, ScriptedServer, SeenRequest};
 const READ_ONLY: u16 = 3;
 const WRITABLE: u16 = 1;
 const SIZE: u64 = 1 << 20;
+/// For requests that do not come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The reply to the first request.
 fn status(id: u32, length: u32, flags: u32) -> Vec<u8> {
@@ -213,5 +216,67 @@ fn an_answer_without_a_context_says_which() {
         let Some(SurveyorError::Survey(error)) = run.error else { panic!("{kind:?}: {:?}", run.error) };
         assert!(error.to_string().contains("base:allocation"), "{kind:?}: {error}");
         assert_eq!((run.extents.len(), asked), (0, 1), "{kind:?}");
+    }
+}
+
+/// Replies may come in any order. Each is of the request that it names, whatever was asked before.
+#[test]
+fn answers_in_another_order_are_those_of_their_requests() {
+    const PART: u64 = 64 << 10;
+    // after the first answer four requests are in flight, twice
+    const PARTS: u64 = 9;
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(PARTS * PART).flags(READ_ONLY))?;
+        for count in [1, 4, 4] {
+            let asked = (0..count).map(|_| conn.request()).collect::<IoResult<Vec<_>>>()?;
+            for request in asked.iter().rev() {
+                let data = (request.offset / PART + 1) * 4096;
+                conn.status(request, 0, &[(data, 0), (PART - data, 3)], DONE)?;
+            }
+        }
+        conn.stall()
+    })
+    .unwrap();
+    for kind in SurveyKind::ALL {
+        let (uri, patience) = (server.uri().parse().unwrap(), Options::new().request_timeout(PATIENCE));
+        let mut surveyor = kind.connect(&uri, &patience, &allocation(), Order::Together).unwrap();
+        let options = surveyor.survey_options().unwrap().in_flight(4).max_request(PART);
+        let run = surveyor.run(options, usize::MAX).unwrap();
+        assert!(run.error.is_none(), "{kind:?}: {:?}", run.error);
+        let found: Vec<_> =
+            run.extents.iter().map(|extent| (extent.range(), extent.status().zero())).collect();
+        let expected = (0..PARTS).flat_map(|part| {
+            let [start, hole, end] = [part * PART, part * PART + (part + 1) * 4096, (part + 1) * PART];
+            [(start..hole, Some(false)), (hole..end, Some(true))]
+        });
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{kind:?}");
+    }
+}
+
+/// Where a request can name its contexts, one connection is enough for a survey of the bitmap first: it
+/// is asked for the bitmap alone, and then for the rest alone.
+#[test]
+fn a_request_names_its_contexts_where_it_can() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&asked);
+    let server = ScriptedServer::start(move |conn| {
+        // BLOCK_STATUS_PAYLOAD
+        let terms = Good::extended().size(SIZE).flags(READ_ONLY | 1 << 12);
+        conn.handshake(&terms.context(7, "qemu:dirty-bitmap:b0"))?;
+        conn.serve(|conn, request| {
+            theirs.lock().unwrap().push(request.contexts.clone());
+            conn.honest(request, 1)
+        })
+    })
+    .unwrap();
+    let wanted = allocation().require(Context::bitmap("b0")).unwrap();
+    for kind in SurveyKind::ALL {
+        let uri = server.uri().parse().unwrap();
+        let mut surveyor = kind.connect(&uri, &Options::new(), &wanted, Order::BitmapFirst).unwrap();
+        let options = surveyor.survey_options().unwrap();
+        assert_eq!(surveyor.survey(options).unwrap().len(), 1, "{kind:?}");
+        assert_eq!(surveyor.connection_stats().len(), 1, "{kind:?}");
+        let asked = core::mem::take(&mut *asked.lock().unwrap());
+        assert_eq!(asked, [Some(vec![7]), Some(vec![0])], "{kind:?}");
     }
 }

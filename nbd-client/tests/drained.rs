@@ -219,6 +219,68 @@ async fn an_async_survey_that_asks_ahead_receives_all_that_is_due() {
     }
 }
 
+/// However often all is received, no more is asked for than there is memory for, and what was received is
+/// handed out before more is asked for: few requests are made twice, and none is made shorter.
+#[test]
+fn a_survey_that_receives_all_between_two_extents_asks_for_what_it_can_hold() {
+    const SIZE: u64 = 1 << 30;
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::extended().size(SIZE).flags(READ_ONLY))?;
+        conn.serve(|conn, request| {
+            let list: Vec<_> =
+                (0..(request.length / 4096).min(4096)).map(|nth| (4096, nth % 2 * 3)).collect();
+            conn.status(request, 0, &list, DONE)
+        })
+    })
+    .unwrap();
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    // four answers fit
+    let run = |budget: usize, every: usize| {
+        let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+        let settled = surveyor.survey_options().unwrap().budget(budget).in_flight(16);
+        let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
+        let (mut end, mut count) = (0, 0);
+        while let Some(extent) = extents.next_extent().unwrap() {
+            assert_eq!(extent.start(), end);
+            (end, count) = (extent.end(), count + 1);
+            if count % every == 0 {
+                extents.receive_all();
+            }
+        }
+        assert_eq!((end, count), (SIZE, 262_144));
+        extents.stats()
+    };
+    for budget in [1 << 18, 1 << 20] {
+        let never = run(budget, usize::MAX);
+        for every in [1, 1000, 5000] {
+            let stats = run(budget, every);
+            assert!(stats.requests <= never.requests * 3 / 2, "{every}: {stats:?}, {never:?}");
+        }
+    }
+}
+
+/// A survey whose connections still have answers to come, of a survey that asked ahead and was dropped,
+/// receives those first.
+#[test]
+fn a_survey_receives_what_the_one_before_it_has_left() {
+    let (server, seen) = server(READ_ONLY);
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    let uri = server.uri().parse().unwrap();
+    let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+    let settled = surveyor.survey_options().unwrap().in_flight(8);
+    let mut first = surveyor.survey(settled.clone()).unwrap().ask_ahead();
+    first.next_extent().unwrap().unwrap();
+    seen.is_asked(2);
+    drop(first);
+    let mut second = surveyor.survey(settled).unwrap();
+    assert_eq!(second.next_extent().unwrap().unwrap().start(), 0);
+    // nothing is in flight, in either's name
+    let asked = seen.settled();
+    drop(second);
+    assert_eq!((surveyor.into_client().in_flight(), seen.settled()), (0, asked));
+}
+
 /// Calls whose futures are polled once and then left alone: the task of the connection receives for
 /// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

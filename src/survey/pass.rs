@@ -241,12 +241,18 @@ impl Pass {
     ) -> Admission {
         let share = self.share(&cx.budget);
         let has_room = cx.budget.has_room_for(length, share) || self.make_room(id, length, share, cx);
-        let waited_for = cx.alone && self.pieces.is_first(id);
+        let waited_for = cx.alone && self.pieces.is_first(id) && !self.holds_unread();
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Admission::Drain;
         };
         reply.hopeless |= waited_for && !has_room;
         reply.admit(length, form, has_room, &cx.options)
+    }
+
+    /// True if there is an answer to read first, whose payload is free afterwards.
+    fn holds_unread(&self) -> bool {
+        let is_answered = |piece: &Piece| matches!(piece.state, PieceState::Answered(_));
+        !self.window.is_empty() || self.pieces.iter().next().is_some_and(is_answered)
     }
 
     /// Drops answers after this request until `length` more bytes fit; they will be requested

@@ -147,6 +147,11 @@ impl Window {
         Ok(true)
     }
 
+    /// True if all of it has been read.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.left.start >= self.left.end
+    }
+
     /// Releases the reply if no piece refers to it any more, so that its payloads leave the budget.
     pub(super) fn release_unused(&mut self) {
         if self.reply.take_if(|open| Arc::strong_count(open) == 1).is_some() {

@@ -86,8 +86,7 @@ impl<T: Transport> ExtentSource for SurveyStream<'_, Blocking<T>> {
             // an extent that is there costs less than to poll a future
             match self.step()? {
                 SurveyStep::Ready(extent) => return Ok(extent),
-                SurveyStep::Wait(side) => block_on(self.wait(side)),
-                SurveyStep::Send(side) => block_on(self.send(side)),
+                step => block_on(self.carry_out(step)),
             }
         }
     }

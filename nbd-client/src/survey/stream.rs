@@ -75,7 +75,8 @@ pub(crate) struct SurveyRequests {
     asks_ahead: bool,
     /// The error of the survey. It is reported once nothing is in flight any more.
     failure: Option<SurveyorError>,
-    /// The connections that may have something in flight after a failure.
+    /// The connections that may have something in flight which is of no interest: after a failure, or
+    /// of a stream before this one that was dropped.
     undrained: Vec<SurveySide>,
 }
 
@@ -146,7 +147,7 @@ impl<M> SurveyStream<'_, M> {
         self
     }
 
-    /// Receives all answers that are due.
+    /// Receives all answers that are due. What they hold is handed out before more is asked for.
     pub(crate) async fn receive_due(&mut self)
     where
         Driven<M>: Drive,
@@ -154,6 +155,7 @@ impl<M> SurveyStream<'_, M> {
         while let Some(side) = self.requests.awaited() {
             self.wait(side).await;
         }
+        (self.requests.is_asking, self.requests.has_asked) = (false, true);
     }
 
     /// The next extent; `None` when the whole range has been covered.
@@ -164,14 +166,25 @@ impl<M> SurveyStream<'_, M> {
         loop {
             match self.step()? {
                 SurveyStep::Ready(extent) => return Ok(extent),
-                SurveyStep::Wait(side) => self.wait(side).await,
-                SurveyStep::Send(side) => self.send(side).await,
+                step => self.carry_out(step).await,
             }
         }
     }
 
+    /// Carries out a step that moves bytes.
+    pub(super) async fn carry_out(&mut self, step: SurveyStep)
+    where
+        Driven<M>: Drive,
+    {
+        match step {
+            SurveyStep::Ready(_) => {}
+            SurveyStep::Wait(side) => self.wait(side).await,
+            SurveyStep::Send(side) => self.send(side).await,
+        }
+    }
+
     /// Waits for the next event of a connection, and takes it.
-    pub(super) async fn wait(&mut self, side: SurveySide)
+    async fn wait(&mut self, side: SurveySide)
     where
         Driven<M>: Drive,
     {
@@ -182,7 +195,7 @@ impl<M> SurveyStream<'_, M> {
     }
 
     /// Sends the requests of a connection, as far as that goes without waiting.
-    pub(super) async fn send(&mut self, side: SurveySide)
+    async fn send(&mut self, side: SurveySide)
     where
         Driven<M>: Drive,
     {
@@ -224,7 +237,8 @@ impl<M> SurveyStream<'_, M> {
 }
 
 impl SurveyRequests {
-    pub(super) const fn new(survey: Survey) -> Self {
+    /// Over connections that may still have something in flight.
+    pub(super) fn new(survey: Survey, is_busy: bool) -> Self {
         Self {
             survey,
             sent: VecDeque::new(),
@@ -233,7 +247,7 @@ impl SurveyRequests {
             has_asked: true,
             asks_ahead: false,
             failure: None,
-            undrained: Vec::new(),
+            undrained: if is_busy { BOTH.to_vec() } else { Vec::new() },
         }
     }
 
@@ -295,10 +309,12 @@ impl SurveyRequests {
 
     /// Takes the outcome of a wait for this connection.
     fn take(&mut self, side: SurveySide, event: Result<Option<Event>, Error>) {
-        if self.failure.is_some() {
+        if !self.undrained.is_empty() {
             if !matches!(event, Ok(Some(_))) {
                 self.undrained.retain(|&undrained| undrained != side);
             }
+            // the first error says why
+            self.failure = self.failure.take().or(event.err().map(SurveyorError::from));
             return;
         }
         let taken = match event {

@@ -139,7 +139,8 @@ impl<M> SurveyorOver<M> {
             };
             Survey::bitmap_first(options, bitmaps, details)?
         };
-        Ok(SurveyStream { surveyor: self, requests: SurveyRequests::new(survey) })
+        let is_busy = self.both().any(|connection| connection.in_flight() > 0);
+        Ok(SurveyStream { surveyor: self, requests: SurveyRequests::new(survey, is_busy) })
     }
 
     pub(crate) fn both(&self) -> impl Iterator<Item = &ClientOver<M>> {

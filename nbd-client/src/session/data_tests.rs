@@ -373,7 +373,7 @@ fn requests_and_bytes_in_flight_are_bounded() {
     assert!(read(&mut session, 60).is_ok() && session.has_room(40) && !session.has_room(41));
     let too_much = StartError::TooMuchInFlight { in_flight: 60, length: 41, limit: 100 };
     assert_eq!(read(&mut session, 41), Err(too_much));
-    assert_eq!(session.spare_buffer().len(), 41, "its memory is kept");
+    assert_eq!(session.buffers.take().len(), 41, "its memory is kept");
     assert!(read(&mut session, 40).is_ok());
     assert!(session.start_flush().is_ok());
     assert_eq!(session.start_flush(), Err(StartError::TooManyInFlight(3)));
@@ -588,17 +588,17 @@ fn memory_comes_back_when_a_request_is_over() {
     session.start_read(&ReadRequest::new(0), vec![0; 5000]).unwrap();
     session.take_output();
     feed(&mut session, &simple(5, 1), 1000).unwrap();
-    assert_eq!(session.spare_buffer().len(), 5000);
+    assert_eq!(session.buffers.take().len(), 5000);
     session.start_write(&WriteRequest::new(0), vec![0; 6000]).unwrap();
     session.sent(6027);
-    assert!(session.spare_buffer().is_empty(), "a byte of it is still to be sent");
+    assert!(session.buffers.take().is_empty(), "a byte of it is still to be sent");
     session.sent(1);
-    assert_eq!(session.spare_buffer().len(), 6000);
+    assert_eq!(session.buffers.take().len(), 6000);
     let mut read_only = structured();
     read_only.export.flags = TransmissionFlags(3);
     let mut session = Session::new(read_only);
     assert!(session.start_write(&WriteRequest::new(0), vec![0; 7000]).is_err());
-    assert_eq!(session.spare_buffer().len(), 7000);
+    assert_eq!(session.buffers.take().len(), 7000);
 }
 
 /// Headers that were sent are forgotten together, and the bytes stay the same.

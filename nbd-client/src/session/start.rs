@@ -50,7 +50,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is sent, and `buffer` is kept as a [spare](Self::spare_buffer).
+    /// [`StartError`]; nothing is sent, and `buffer` is kept for another [buffer](Self::buffer).
     ///
     /// ```
     /// use nbd_client::frame::Headers;
@@ -79,13 +79,13 @@ impl Session {
         Ok(self.enter(0, terms, answer, 0))
     }
 
-    /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is a
-    /// [spare](Self::spare_buffer) when it is through.
+    /// Starts a write of `data`, which goes out as it is, without a copy. Its memory is
+    /// kept for another [buffer](Self::buffer) when it is through.
     ///
     /// # Errors
     ///
     /// [`StartError`], among them [`StartError::ReadOnly`]; nothing is sent, and the memory of
-    /// `data` is kept as a spare.
+    /// `data` is kept as well.
     pub fn start_write(&mut self, request: &WriteRequest, data: Vec<u8>) -> Result<Cookie, StartError> {
         let terms = request.of(data.len() as u64);
         if let Err(error) = self.check(terms) {
@@ -166,18 +166,14 @@ impl Session {
         Ok(cookie)
     }
 
-    /// Memory of a payload that was sent, or of a read that failed; empty if there is none.
-    /// [`Self::recycle_buffer`] gives some.
-    pub fn spare_buffer(&mut self) -> Vec<u8> {
-        self.buffers.take()
-    }
-
-    /// A buffer of `length` bytes in such memory, if there is some.
-    pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
+    /// A buffer of `length` bytes, out of memory that is kept if there is some: of a payload that was
+    /// sent, of a read that failed, or [given back](Self::recycle_buffer). Its content has no meaning.
+    #[must_use]
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
         self.buffers.sized(length)
     }
 
-    /// Gives memory back, to be had again from [`Self::spare_buffer`].
+    /// Gives memory back, to be had again as a [buffer](Self::buffer).
     pub fn recycle_buffer(&mut self, buffer: Vec<u8>) {
         self.buffers.keep(buffer);
     }

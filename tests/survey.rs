@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use support::dense::{Dense, assert_canonical, from_extents, to_extents};
-use support::drive::{Run, Wire, answer, drain, drive};
+use support::drive::{Run, Wire, answer, drain, drive, drive_late};
 use support::server::{Seen, Server, Source};
 use support::setup::{Order, Setup, setups};
 
@@ -97,6 +97,20 @@ proptest! {
     fn bitmap_first_needs_no_larger_budget(setup in setups(false), more in 0_usize..400) {
         let setup = Setup { budget: Some(2 * setup.enough() + more), ..setup };
         match drive(setup.survey(), &mut setup.server()) {
+            Ok(run) => exact(&setup, &run),
+            Err(error) => prop_assert!(false, "{error}, but {} bytes would do", setup.enough()),
+        }
+    }
+
+    /// What a caller has not read yet takes room for a while, and is no reason for an error.
+    #[test]
+    fn a_caller_that_reads_late_needs_no_larger_budget(
+        setup in setups(false),
+        more in 0_usize..400,
+        few in 0_usize..5,
+    ) {
+        let setup = Setup { budget: Some(2 * setup.enough() + more), ..setup };
+        match drive_late(setup.survey(), &mut setup.server(), few) {
             Ok(run) => exact(&setup, &run),
             Err(error) => prop_assert!(false, "{error}, but {} bytes would do", setup.enough()),
         }

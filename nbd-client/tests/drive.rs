@@ -436,6 +436,29 @@ fn go_on(next: &mut NextExtent<'_>) -> (Vec<Extent<Status>>, Vec<SurveyorError>)
     (extents, errors)
 }
 
+/// A caller that goes on after the connection was lost gets an error again, also where the session was
+/// full.
+#[test]
+fn a_survey_that_goes_on_after_a_loss_ends_again() {
+    let server = ScriptedServer::start(|conn| {
+        conn.handshake(&Good::compact().size(1 << 30).flags(3))?;
+        let first = conn.request()?;
+        conn.status(&first, 0, &[(64 * MIB, 0)], DONE)?;
+        conn.request().map(drop)
+    })
+    .unwrap();
+    let mut limits = SessionLimits::default();
+    limits.max_in_flight = 1;
+    let wanted = Contexts::new().require(Context::Allocation).unwrap();
+    for kind in SurveyKind::ALL {
+        let (uri, options) = (server.uri().parse().unwrap(), Options::new().session_limits(limits));
+        let mut surveyor = kind.connect(&uri, &options, &wanted, Order::Together).unwrap();
+        let settled = surveyor.survey_options().unwrap().in_flight(4);
+        let ((_, errors), ..) = surveyor.read(settled, go_on).unwrap();
+        assert_eq!(errors.len(), 2, "{kind:?}: {errors:?}");
+    }
+}
+
 /// The server leaves with its last answer, and what it answered is whole.
 #[test]
 fn a_goodbye_that_fails_loses_no_result() {

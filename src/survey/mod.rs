@@ -187,7 +187,14 @@ impl Survey {
             return Err(SurveyError::Writable);
         }
         let (budget, ready) = (Budget::new(options.budget), Queue::new(options.range.start, false));
-        let cx = PassContext { options, budget, stats: SurveyStats::default(), elsewhere: 0, alone: true };
+        let cx = PassContext {
+            options,
+            budget,
+            stats: SurveyStats::default(),
+            elsewhere: 0,
+            alone: true,
+            unread: false,
+        };
         Ok(Self { cx, passes, next_id: 0, ready, failed: None })
     }
 

@@ -41,6 +41,8 @@ pub(super) struct PassContext {
     pub(super) elsewhere: usize,
     /// True if no other pass can free budget: no room now means never.
     pub(super) alone: bool,
+    /// True if budget becomes free when the caller reads on.
+    pub(super) unread: bool,
 }
 
 /// The state of one pass.
@@ -120,6 +122,12 @@ impl Pass {
         self.pieces.is_empty()
     }
 
+    /// True if budget becomes free when the pass is read.
+    pub(super) fn is_unread(&self) -> bool {
+        let is_answered = |piece: &Piece| matches!(piece.state, PieceState::Answered(_));
+        self.window.is_unread() || self.pieces.iter().take_while(|piece| piece.is_ready()).any(is_answered)
+    }
+
     /// The number of pieces that the pass may still take.
     pub(super) fn room(&self) -> usize {
         MOST_PIECES.saturating_sub(self.pieces.len())
@@ -193,11 +201,12 @@ impl Pass {
 
     /// Decides whether a request may go out now. `awaits` says that an earlier range is awaited already.
     ///
-    /// With nothing in flight it always may. Otherwise the number of requests is limited, and all
-    /// but the request for the first missing range must also expect a reply that fits the budget.
+    /// With nothing in flight and nothing to read it always may. Otherwise the number of requests is
+    /// limited, and all but the request for the first missing range must also expect a reply that fits
+    /// the budget; this one too, while there is something to read.
     fn may_ask(&self, awaits: bool, cx: &PassContext) -> bool {
         let flying = self.flight.len() + cx.elsewhere;
-        if flying == 0 {
+        if flying == 0 && !cx.unread {
             return true;
         }
         // the first reply shows which range one reply covers
@@ -205,7 +214,7 @@ impl Pass {
         if flying >= cx.options.width() || !known {
             return false;
         }
-        let first = !awaits && cx.alone;
+        let first = !awaits && cx.alone && !cx.unread;
         let expected = self.sizer.expected.saturating_mul(self.flight.len() as u64 + 1);
         first || self.room() > 0 && cx.budget.has_room_for(expected, self.share(&cx.budget))
     }
@@ -241,18 +250,12 @@ impl Pass {
     ) -> Admission {
         let share = self.share(&cx.budget);
         let has_room = cx.budget.has_room_for(length, share) || self.make_room(id, length, share, cx);
-        let waited_for = cx.alone && self.pieces.is_first(id) && !self.holds_unread();
+        let waited_for = cx.alone && !cx.unread && self.pieces.is_first(id);
         let Some(reply) = self.flight.iter_mut().find(|reply| reply.id == id) else {
             return Admission::Drain;
         };
         reply.hopeless |= waited_for && !has_room;
         reply.admit(length, form, has_room, &cx.options)
-    }
-
-    /// True if there is an answer to read first, whose payload is free afterwards.
-    fn holds_unread(&self) -> bool {
-        let is_answered = |piece: &Piece| matches!(piece.state, PieceState::Answered(_));
-        !self.window.is_empty() || self.pieces.iter().next().is_some_and(is_answered)
     }
 
     /// Drops answers after this request until `length` more bytes fit; they will be requested
@@ -403,7 +406,9 @@ impl Pass {
             // it was dropped for one that is read earlier, and is no sign of a stall
             return Ok(());
         }
-        self.count_progress(0, cx)?;
+        if !cx.unread {
+            self.count_progress(0, cx)?;
+        }
         let Reply { asked, wanted, hopeless, .. } = reply;
         let (length, block) = (asked.end - asked.start, cx.options.export.block());
         if !hopeless && *wanted <= self.share(&cx.budget) as u64 {

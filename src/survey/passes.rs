@@ -43,6 +43,7 @@ impl Passes {
     pub(super) fn awaiting(&mut self, id: RequestId, cx: &mut PassContext) -> Option<&mut Pass> {
         let Self { main, bitmaps } = self;
         let of_bitmaps = bitmaps.as_mut().map(|bitmaps| &mut *bitmaps.pass).filter(|pass| pass.awaits(id));
+        cx.unread = main.is_unread() || of_bitmaps.as_ref().is_some_and(|pass| pass.is_unread());
         // The main pass never waits for the bitmaps to free budget. They wait for it, unless it
         // holds nothing.
         cx.alone = of_bitmaps.is_none() || main.is_empty();
@@ -67,7 +68,7 @@ impl Passes {
         }
         cx.elsewhere = self.bitmaps.as_ref().map_or(0, |bitmaps| bitmaps.pass.in_flight());
         // the bitmaps' replies are held until the main pass has advanced: they free nothing for it
-        cx.alone = true;
+        (cx.alone, cx.unread) = (true, self.main.is_unread());
         match self.main.next_request(id, cx)? {
             Some(request) => Ok(Some(request)),
             None => self.next_of_bitmaps(id, cx),
@@ -83,7 +84,10 @@ impl Passes {
         cx.elsewhere = self.main.in_flight();
         cx.alone = self.main.is_empty();
         match &mut self.bitmaps {
-            Some(bitmaps) if self.main.room() > 0 => bitmaps.pass.next_request(id, cx),
+            Some(bitmaps) if self.main.room() > 0 => {
+                cx.unread = self.main.is_unread() || bitmaps.pass.is_unread();
+                bitmaps.pass.next_request(id, cx)
+            }
             _ => Ok(None),
         }
     }

@@ -57,7 +57,7 @@ impl Piece {
         self.asked_in() == Some(id)
     }
 
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         matches!(self.state, PieceState::Settled | PieceState::Answered(_))
     }
 

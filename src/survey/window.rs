@@ -147,9 +147,10 @@ impl Window {
         Ok(true)
     }
 
-    /// True if all of it has been read.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.left.start >= self.left.end
+    /// True if there is something to read, or a reply to release.
+    pub(super) fn is_unread(&self) -> bool {
+        let is_alone = |open: &Arc<ReplyLayers>| Arc::strong_count(open) == 1;
+        !self.left.is_empty() || self.reply.as_ref().is_some_and(is_alone)
     }
 
     /// Releases the reply if no piece refers to it any more, so that its payloads leave the budget.

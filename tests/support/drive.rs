@@ -110,6 +110,32 @@ pub(crate) fn drive_with(
     Ok(Run { extents, stats })
 }
 
+/// As [`drive`], for a caller that reads at most `few` extents after each reply, and all of them when the
+/// survey asks for nothing more.
+pub(crate) fn drive_late(mut survey: Survey, server: &mut Server, few: usize) -> Result<Run, SurveyError> {
+    let mut extents = Vec::new();
+    let mut wire = Wire::new(&server.schedule);
+    let most = most_requests(server);
+    loop {
+        wire.ask(&mut survey, server, &mut |_| {})?;
+        if wire.replies.is_empty() {
+            drain(&mut survey, &mut extents)?;
+            wire.ask(&mut survey, server, &mut |_| {})?;
+        }
+        if wire.replies.is_empty() {
+            break;
+        }
+        assert!(server.requests < most, "no end after {most} requests: {:?}", survey.stats());
+        if wire.step(&mut survey)? {
+            for _ in 0..few {
+                extents.extend(survey.next_extent()?);
+            }
+        }
+    }
+    let stats = survey.complete()?;
+    Ok(Run { extents, stats })
+}
+
 /// The bound: each reply describes at least a byte, except those that are too large and halve the
 /// request, before each of which a success may have doubled it; each context may be requested
 /// separately; and answers ahead may be dropped.

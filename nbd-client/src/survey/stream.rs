@@ -95,7 +95,7 @@ pub(super) enum SurveyStep {
     Ready(Option<Extent<Status>>),
     /// [Wait](SurveyStream::wait) for the next event of this connection.
     Wait(SurveySide),
-    /// [Send](SurveyStream::send) what this connection has to send.
+    /// Send what this connection has to send, as far as that goes without waiting.
     Send(SurveySide),
 }
 
@@ -152,10 +152,11 @@ impl<M> SurveyStream<'_, M> {
     where
         Driven<M>: Drive,
     {
-        while let Some(side) = self.requests.awaited() {
+        loop {
+            self.requests.ask_later();
+            let Some(side) = self.requests.awaited() else { return };
             self.wait(side).await;
         }
-        (self.requests.is_asking, self.requests.has_asked) = (false, true);
     }
 
     /// The next extent; `None` when the whole range has been covered.
@@ -179,7 +180,11 @@ impl<M> SurveyStream<'_, M> {
         match step {
             SurveyStep::Ready(_) => {}
             SurveyStep::Wait(side) => self.wait(side).await,
-            SurveyStep::Send(side) => self.send(side).await,
+            SurveyStep::Send(side) => {
+                if let Err(error) = self.surveyor.connection(side).io.send().await {
+                    self.requests.fail(error.into());
+                }
+            }
         }
     }
 
@@ -192,17 +197,6 @@ impl<M> SurveyStream<'_, M> {
         let mut admit = |offer: &ChunkOffer| requests.admit(side, offer);
         let event = surveyor.connection(side).io.event(&mut admit).await;
         requests.take(side, event);
-    }
-
-    /// Sends the requests of a connection, as far as that goes without waiting.
-    async fn send(&mut self, side: SurveySide)
-    where
-        Driven<M>: Drive,
-    {
-        let Self { surveyor, requests } = self;
-        if let Err(error) = surveyor.connection(side).io.send().await {
-            requests.fail(error.into());
-        }
     }
 
     /// Decides the next step. A caller that stops waiting and asks again gets the same one.
@@ -255,12 +249,18 @@ impl SurveyRequests {
     fn ask_all<M>(&mut self, surveyor: &mut SurveyorOver<M>) -> Option<SurveyStep> {
         match self.ask(surveyor) {
             Ok(None) => self.is_asking = false,
+            Ok(Some(_)) if self.asks_ahead && self.awaited().is_some() => self.ask_later(),
             Ok(Some(full)) => return Some(SurveyStep::Wait(full)),
             Err(error) => self.fail(error),
         }
         // otherwise they are sent by the wait that follows
         let Sent { side, .. } = *self.sent.back().filter(|_| self.asks_ahead)?;
         surveyor.connection(side).io.connection.has_output().then_some(SurveyStep::Send(side))
+    }
+
+    /// Hands out what is there before more is asked for.
+    const fn ask_later(&mut self) {
+        (self.is_asking, self.has_asked) = (false, true);
     }
 
     /// The connection whose next event is awaited.

@@ -100,6 +100,20 @@ fn options() -> PipelineOptions {
     PipelineOptions::default().requests(32).bytes(8 << 20)
 }
 
+fn allocation() -> Contexts {
+    Contexts::new().require(Context::Allocation).unwrap()
+}
+
+fn surveyor(server: &ScriptedServer) -> Surveyor {
+    let uri = server.uri().parse().unwrap();
+    Surveyor::connect(&uri, &Options::new(), &allocation(), Order::Together).unwrap()
+}
+
+async fn async_surveyor(server: &ScriptedServer) -> aio::Surveyor {
+    let uri = server.uri().parse().unwrap();
+    aio::Surveyor::connect(&uri, &Options::new(), &allocation(), Order::Together).await.unwrap()
+}
+
 #[test]
 fn a_reader_that_stops_is_sent_everything_it_asked_for() {
     for (kind, connections) in PoolKind::ALL.into_iter().flat_map(|kind| [(kind, 1), (kind, 3)]) {
@@ -139,9 +153,7 @@ fn a_writer_that_stops_has_sent_whole_requests() {
 #[test]
 fn a_survey_that_nobody_reads_leaves_nothing_in_flight() {
     let (server, seen) = server(READ_ONLY);
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+    let mut surveyor = surveyor(&server);
     let settled = surveyor.survey_options().unwrap().in_flight(8);
     let mut extents = surveyor.survey(settled).unwrap();
     for _ in 0..200_000 {
@@ -160,9 +172,7 @@ fn a_survey_that_nobody_reads_leaves_nothing_in_flight() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_async_survey_that_nobody_reads_leaves_nothing_in_flight() {
     let (server, seen) = server(READ_ONLY);
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+    let mut surveyor = async_surveyor(&server).await;
     let settled = surveyor.survey_options().unwrap().in_flight(8);
     let mut extents = surveyor.survey(settled).unwrap();
     for _ in 0..200_000 {
@@ -176,9 +186,7 @@ async fn an_async_survey_that_nobody_reads_leaves_nothing_in_flight() {
 #[test]
 fn a_survey_that_asks_ahead_receives_all_that_is_due() {
     let (server, seen) = server(READ_ONLY);
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+    let mut surveyor = surveyor(&server);
     let settled = surveyor.survey_options().unwrap().in_flight(8);
     let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
     let mut end = 0;
@@ -199,9 +207,7 @@ fn a_survey_that_asks_ahead_receives_all_that_is_due() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_async_survey_that_asks_ahead_receives_all_that_is_due() {
     let (server, seen) = server(READ_ONLY);
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = aio::Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).await.unwrap();
+    let mut surveyor = async_surveyor(&server).await;
     let settled = surveyor.survey_options().unwrap().in_flight(8);
     let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
     let mut end = 0;
@@ -233,11 +239,9 @@ fn a_survey_that_receives_all_between_two_extents_asks_for_what_it_can_hold() {
         })
     })
     .unwrap();
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
     // four answers fit
     let run = |budget: usize, every: usize| {
-        let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+        let mut surveyor = surveyor(&server);
         let settled = surveyor.survey_options().unwrap().budget(budget).in_flight(16);
         let mut extents = surveyor.survey(settled).unwrap().ask_ahead();
         let (mut end, mut count) = (0, 0);
@@ -265,9 +269,7 @@ fn a_survey_that_receives_all_between_two_extents_asks_for_what_it_can_hold() {
 #[test]
 fn a_survey_receives_what_the_one_before_it_has_left() {
     let (server, seen) = server(READ_ONLY);
-    let wanted = Contexts::new().require(Context::Allocation).unwrap();
-    let uri = server.uri().parse().unwrap();
-    let mut surveyor = Surveyor::connect(&uri, &Options::new(), &wanted, Order::Together).unwrap();
+    let mut surveyor = surveyor(&server);
     let settled = surveyor.survey_options().unwrap().in_flight(8);
     let mut first = surveyor.survey(settled.clone()).unwrap().ask_ahead();
     first.next_extent().unwrap().unwrap();

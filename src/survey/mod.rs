@@ -200,9 +200,11 @@ impl Survey {
 
     /// Returns the next request to send, or `None` if there is none at the moment.
     ///
-    /// It is `None` while enough requests are in flight and after the whole range has been
-    /// requested. Call it until it is `None`, before the first reply and after each, to keep as
-    /// many requests on the wire as [`in_flight`](SurveyOptions::in_flight) allows.
+    /// It is `None` while enough requests are in flight, while answers that are not read leave no room
+    /// for another, and after the whole range has been requested. Call it until it is `None`, before
+    /// the first reply and after each, to keep as many requests on the wire as
+    /// [`in_flight`](SurveyOptions::in_flight) allows. A caller that leaves extents unread calls it
+    /// again once [`next_extent`](Self::next_extent) has returned `None`.
     ///
     /// # Errors
     ///

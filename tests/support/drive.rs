@@ -86,8 +86,23 @@ pub(crate) fn drive(survey: Survey, server: &mut Server) -> Result<Run, SurveyEr
 
 /// As [`drive`], calling `before` for each reply.
 pub(crate) fn drive_with(
+    survey: Survey,
+    server: &mut Server,
+    before: impl FnMut(&mut Server),
+) -> Result<Run, SurveyError> {
+    drive_reading(survey, server, None, before)
+}
+
+/// As [`drive`], for a caller that reads at most `few` extents after each reply, and all of them when the
+/// survey asks for nothing more.
+pub(crate) fn drive_late(survey: Survey, server: &mut Server, few: usize) -> Result<Run, SurveyError> {
+    drive_reading(survey, server, Some(few), |_| {})
+}
+
+fn drive_reading(
     mut survey: Survey,
     server: &mut Server,
+    few: Option<usize>,
     mut before: impl FnMut(&mut Server),
 ) -> Result<Run, SurveyError> {
     let mut extents = Vec::new();
@@ -96,42 +111,26 @@ pub(crate) fn drive_with(
     loop {
         wire.ask(&mut survey, server, &mut before)?;
         if wire.replies.is_empty() {
-            break;
-        }
-        assert!(server.requests < most, "no end after {most} requests: {:?}", survey.stats());
-        if wire.step(&mut survey)? {
             drain(&mut survey, &mut extents)?;
-        }
-    }
-    drain(&mut survey, &mut extents)?;
-    assert_eq!(survey.stats().extents, extents.len() as u64);
-    assert_eq!(survey.stats().requests, server.requests);
-    let stats = survey.complete()?;
-    Ok(Run { extents, stats })
-}
-
-/// As [`drive`], for a caller that reads at most `few` extents after each reply, and all of them when the
-/// survey asks for nothing more.
-pub(crate) fn drive_late(mut survey: Survey, server: &mut Server, few: usize) -> Result<Run, SurveyError> {
-    let mut extents = Vec::new();
-    let mut wire = Wire::new(&server.schedule);
-    let most = most_requests(server);
-    loop {
-        wire.ask(&mut survey, server, &mut |_| {})?;
-        if wire.replies.is_empty() {
-            drain(&mut survey, &mut extents)?;
-            wire.ask(&mut survey, server, &mut |_| {})?;
+            wire.ask(&mut survey, server, &mut before)?;
         }
         if wire.replies.is_empty() {
             break;
         }
         assert!(server.requests < most, "no end after {most} requests: {:?}", survey.stats());
         if wire.step(&mut survey)? {
-            for _ in 0..few {
-                extents.extend(survey.next_extent()?);
+            match few {
+                None => drain(&mut survey, &mut extents)?,
+                Some(few) => {
+                    for _ in 0..few {
+                        extents.extend(survey.next_extent()?);
+                    }
+                }
             }
         }
     }
+    assert_eq!(survey.stats().extents, extents.len() as u64);
+    assert_eq!(survey.stats().requests, server.requests);
     let stats = survey.complete()?;
     Ok(Run { extents, stats })
 }
